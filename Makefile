@@ -1,0 +1,50 @@
+# Set-up runs once: the stamp is as new as the files that say what to install.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := masks/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long check format benchmark clean
+
+help:           ## list what can be made
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "wilss needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (once; downloads about 3 GB, mostly torch) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP) ## make .venv with the tested versions
+
+demo: $(STAMP)  ## masks for the built-in data: generate, evaluate, draw the sheet
+	@$(BIN)/wilss-masks generate --step 1 --out $(DEMO)/step-1.zarr --keep scores
+	@$(BIN)/wilss-masks evaluate $(DEMO)/step-1.zarr
+	@$(BIN)/wilss-masks sheet $(DEMO)/step-1.zarr --out $(DEMO)/step-1.png
+	@echo "Look at the picture: $(DEMO)/step-1.png"
+
+test: $(STAMP)  ## the tests, in under 8 minutes on two cores
+	@$(BIN)/python -m pytest -q
+
+test-long: $(STAMP) ## the random kills in their long form
+	@$(BIN)/python -m pytest -q -m long --timeout 7200
+
+check: $(STAMP) ## lint, format, types, who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(STAMP) ## let ruff format and mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+benchmark: $(STAMP) ## the speed table (workflows/benchmark/)
+	@$(BIN)/python workflows/benchmark/run.py
+
+clean:          ## remove what the demo made
+	rm -rf $(DEMO)

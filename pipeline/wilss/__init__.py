@@ -1,0 +1,27 @@
+"""wilss: every cheap form of supervision becomes a store of dense masks, from which a segmenter learns.
+
+This package holds the nouns (taxonomy, protocol, manifest, images, mask store) and the equations that turn
+scores into masks. `wilss_masks` makes stores, `wilss_train` learns from them; neither imports the other.
+
+Shapes, in every docstring: `N` images of a step, `B` batch, `C` categories, `T` categories that an image is
+tagged with, `H W` pixels, `h w` patch grid, `D` feature width, `n` attention heads, `S` seeds. Row before
+column. Ids are taxonomy ids, 0 is background, 255 is void; *channels* are positions in `protocol.seen(step)`.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .store import open_masks
+
+__version__ = version("wilss")
+__all__ = ["__version__", "open_masks"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `open_masks` when it is first asked for, so that importing wilss costs nothing."""
+    if name == "open_masks":
+        from .store import open_masks
+
+        return open_masks
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,47 @@
+"""Every error that wilss raises on purpose: one sentence that names the file and says the mend.
+
+Only the command lines turn these into exit codes; everything else lets them pass.
+"""
+
+__all__ = [
+    "CheckpointError",
+    "EncoderError",
+    "ImageError",
+    "ManifestError",
+    "ProtocolError",
+    "StoreError",
+    "WeightsError",
+    "WilssError",
+]
+
+
+class WilssError(Exception):
+    """Base of all errors that a user can mend; its text is shown as it is, without a traceback."""
+
+
+class ManifestError(WilssError):
+    """The manifest, or a list or annotation file that it names, is wrong."""
+
+
+class ProtocolError(WilssError):
+    """A step, class or setting that the protocol does not have."""
+
+
+class ImageError(WilssError):
+    """One image or mask cannot be used; the run goes on with the others."""
+
+
+class StoreError(WilssError):
+    """A mask store is missing, damaged, locked, or made with something else."""
+
+
+class WeightsError(WilssError):
+    """Weights are missing, of the wrong shape or digest, or not finite."""
+
+
+class EncoderError(WilssError):
+    """An encoder that has no dense path, or that the options do not fit."""
+
+
+class CheckpointError(WilssError):
+    """A checkpoint is missing, damaged, or of another taxonomy or protocol."""
