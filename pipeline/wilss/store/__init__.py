@@ -1,0 +1,23 @@
+"""The mask store: the noun between the two verbs. See `schema` for what it holds."""
+
+from .lock import writer_lock
+from .schema import Status, StoreHeader, StoreLayout
+from .seal import Damage
+from .shards import ImageContent, ShardReceipt, write_shard
+from .store import ImageMasks, MaskStore
+from .view import label_map, open_masks
+
+__all__ = [
+    "Damage",
+    "ImageContent",
+    "ImageMasks",
+    "MaskStore",
+    "ShardReceipt",
+    "Status",
+    "StoreHeader",
+    "StoreLayout",
+    "label_map",
+    "open_masks",
+    "write_shard",
+    "writer_lock",
+]

@@ -1,0 +1,210 @@
+"""What a mask store holds: its arrays, their dimensions, and the attributes that describe them.
+
+One Zarr v3 group per step, readable with nothing but `xarray.open_zarr(path)`. The category axis is there
+because masks of two classes may overlap; a plane that is all background is not stored, so classes that an
+image is not tagged with cost nothing.
+"""
+
+import enum
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ArraySpec",
+    "Status",
+    "StoreHeader",
+    "StoreLayout",
+    "consolidate",
+    "create_group",
+]
+
+FORMAT = "wilss-masks"
+FORMAT_VERSION = 1
+
+#: Vectors are chunked by this many shards: a commit rewrites a bounded piece, whatever the store's length.
+SHARDS_PER_VECTOR_CHUNK = 32
+ZSTD_LEVEL = 3
+
+
+class Status(enum.IntEnum):
+    """State of one image; a reader trusts this, never the presence of a chunk."""
+
+    PENDING = 0
+    DONE = 1
+    FAILED = 2
+    UNTAGGED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec:
+    """One sharded array: its dimensions, its shape, the shape of one plane and what a missing plane reads as."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    plane: tuple[int, ...]
+    dtype: str
+    fill: float | bool | int
+
+    @property
+    def planes_per_image(self) -> int:
+        """Planes of one image: one per category, or a single one for arrays without that axis."""
+        return self.shape[1] if len(self.shape) == len(self.plane) + 2 else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLayout:
+    """The sizes of a store, and nothing of its content: all that a writer of shards has to know.
+
+    canvas: (H, W) of the largest image; masks lie anchored top-left on it.
+    score_grid, attention_grid: (h, w) of the largest patch grids, or None where soft layers are not kept.
+    num_seeds: seeds kept per category, 0 for none.
+    """
+
+    num_images: int
+    num_categories: int
+    canvas: tuple[int, int]
+    shard_size: int
+    score_grid: tuple[int, int] | None = None
+    attention_grid: tuple[int, int] | None = None
+    num_seeds: int = 0
+    has_void: bool = False
+
+    @property
+    def num_shards(self) -> int:
+        """Shards along the image axis; the last one may be short."""
+        return -(-self.num_images // self.shard_size)
+
+    def rows(self, shard: int) -> range:
+        """Positions of the images in `shard`."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.num_images))
+
+    @cached_property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """The sharded arrays of this store, in a fixed order."""
+        per_category = (self.num_images, self.num_categories)
+
+        def soft(name: str, grid: tuple[int, int], axes: tuple[str, str]) -> ArraySpec:
+            return ArraySpec(name=name, dims=("image", "category", *axes), shape=(*per_category, *grid),
+                             plane=grid, dtype="float16", fill=float("nan"))  # fmt: skip
+
+        specs = [ArraySpec(name="mask", dims=("image", "category", "y", "x"), shape=(*per_category, *self.canvas),
+                           plane=self.canvas, dtype="bool", fill=False)]  # fmt: skip
+        if self.has_void:
+            specs.append(ArraySpec(name="void", dims=("image", "y", "x"), shape=(self.num_images, *self.canvas),
+                                   plane=self.canvas, dtype="bool", fill=False))  # fmt: skip
+        if self.score_grid:
+            specs.append(soft("score", self.score_grid, ("yp", "xp")))
+        if self.attention_grid:
+            specs.append(soft("attention", self.attention_grid, ("ya", "xa")))
+        if self.num_seeds:
+            specs.append(ArraySpec(name="seeds", dims=("image", "category", "seed", "point"),
+                                   shape=(*per_category, self.num_seeds, 2), plane=(self.num_seeds, 2),
+                                   dtype="int16", fill=-1))  # fmt: skip
+        return tuple(specs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreHeader:
+    """Everything that is known before the first mask is made.
+
+    heights, widths: int32 [N], true sizes in pixels, 0 for an image that could not be opened.
+    tags: bool [N, C].  status: int8 [N].  errors: N sentences, "" where there is none.
+    attributes: what the store was made with; JSON values only, and nothing that differs between two equal runs.
+    """
+
+    layout: StoreLayout
+    image_ids: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    heights: NDArray[np.int32]
+    widths: NDArray[np.int32]
+    tags: NDArray[np.bool_]
+    status: NDArray[np.int8]
+    errors: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+def create_group(path: Path, header: StoreHeader) -> zarr.Group:
+    """Write the metadata of every array and the vectors known beforehand into the empty folder `path`."""
+    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    for spec in header.layout.arrays:
+        _create_sharded(group, spec, header.layout.shard_size)
+    _create_vectors(group, header)
+    return consolidate(group)
+
+
+def consolidate(group: zarr.Group) -> zarr.Group:
+    """Gather the metadata of all arrays in the group's own file, so that opening reads one file."""
+    with warnings.catch_warnings():
+        # zarr warns that consolidated metadata is not in the v3 specification; other readers ignore the field.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        return zarr.consolidate_metadata(group.store)
+
+
+def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None:
+    lead = len(spec.shape) - len(spec.plane)
+    group.create_array(
+        spec.name,
+        shape=spec.shape,
+        dtype=spec.dtype,
+        chunks=(*(1,) * lead, *spec.plane),
+        shards=(shard_size, *spec.shape[1:]),
+        compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL),
+        fill_value=spec.fill,
+        dimension_names=spec.dims,
+    )
+
+
+def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
+    layout = header.layout
+    shape = (layout.num_images, layout.num_categories)
+    rows = SHARDS_PER_VECTOR_CHUNK * layout.shard_size
+    image, both = ("image",), ("image", "category")
+    _vector(group, "image", np.array(header.image_ids, dtype=object), image, rows)
+    _vector(group, "height", header.heights, image, rows)
+    _vector(group, "width", header.widths, image, rows)
+    _vector(group, "tags", header.tags, both, rows)
+    _vector(group, "status", header.status, image, rows)
+    _vector(group, "error", np.array(header.errors, dtype=object), image, rows)
+    _vector(group, "confidence", np.full(shape, np.nan, np.float32), both, rows, fill=float("nan"))
+    _vector(group, "agreement", np.full(shape, np.nan, np.float32), both, rows, fill=float("nan"))
+    _vector(group, "area", np.zeros(shape, np.int32), both, rows)
+    _vector(group, "fallback", np.zeros(shape, np.bool_), both, rows)
+    _vector(group, "category", np.array(header.category_names, dtype=object), ("category",), rows)
+    _vector(group, "category_id", np.array(header.category_ids, np.int32), ("category",), rows)
+    digests = np.full(layout.num_shards, "", dtype=object)
+    _vector(group, "shard_digest", digests, ("shard",), SHARDS_PER_VECTOR_CHUNK)
+
+
+def _vector(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dims: tuple[str, ...],
+    rows: int,
+    fill: float | None = None,
+) -> None:
+    """A small unsharded array, chunked along its first axis only."""
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if values.dtype == object else values.dtype,
+        chunks=(min(rows, max(values.shape[0], 1)), *(max(n, 1) for n in values.shape[1:])),
+        compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL),
+        fill_value=fill if fill is not None else ("" if values.dtype == object else 0),
+        dimension_names=dims,
+    )
+    if values.size:
+        array[...] = values

@@ -1,0 +1,247 @@
+"""The store against zarr and xarray themselves: what we write by hand, others must read."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wilss import open_masks
+from wilss.errors import StoreError
+from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, label_map, write_shard
+from wilss.store.schema import FORMAT_VERSION
+from wilss.store.shards import encode_shard, shard_path
+
+SIZES = [(5, 7), (9, 4), (3, 3), (9, 7), (6, 6)]
+
+
+def make_header(shard_size: int = 2, has_void: bool = True) -> StoreHeader:
+    n = len(SIZES)
+    layout = StoreLayout(
+        num_images=n,
+        num_categories=3,
+        canvas=(9, 7),
+        shard_size=shard_size,
+        score_grid=(3, 2),
+        attention_grid=(4, 4),
+        num_seeds=2,
+        has_void=has_void,
+    )
+    tags = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0]], bool)
+    return StoreHeader(
+        layout=layout,
+        image_ids=tuple(f"img/{i}é" for i in range(n)),
+        category_ids=(16, 17, 20),
+        category_names=("pottedplant", "sheep", "tvmonitor"),
+        heights=np.array([h for h, _ in SIZES], np.int32),
+        widths=np.array([w for _, w in SIZES], np.int32),
+        tags=tags,
+        status=np.zeros(n, np.int8),
+        errors=("",) * n,
+        attributes={"step": 1, "classes": ["background", "a"]},
+    )
+
+
+def make_content(row: int, tags: np.ndarray) -> ImageContent:
+    """Random masks of image `row`; image 3 fails."""
+    if row == 3:
+        return ImageContent(status=Status.FAILED, error="img/3 is truncated; copy it anew.")
+    rng = np.random.default_rng(row)
+    positions = [int(c) for c in np.flatnonzero(tags[row])]
+    planes = {
+        "mask": {c: rng.random(SIZES[row]) > 0.5 for c in positions},
+        "score": {c: rng.random((3, 2)).astype(np.float16) for c in positions},
+        "attention": {c: rng.random((2, 4)).astype(np.float16) for c in positions},
+        "seeds": {c: rng.integers(0, 3, (2, 2)).astype(np.int16) for c in positions},
+        "void": {0: rng.random(SIZES[row]) > 0.9},
+    }
+    return ImageContent(
+        status=Status.DONE,
+        planes=planes,
+        confidence={c: float(rng.random()) for c in positions},
+        area={c: int(planes["mask"][c].sum()) for c in positions},
+    )
+
+
+def fill(path: Path, header: StoreHeader, order: list[int] | None = None) -> MaskStore:
+    store = MaskStore.create(path, header)
+    for shard in order or range(header.layout.num_shards):
+        images = [make_content(row, header.tags) for row in header.layout.rows(shard)]
+        store.commit(write_shard(path, header.layout, shard, images))
+    store.seal()
+    return store
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> MaskStore:
+    return fill(tmp_path_factory.mktemp("store") / "step-1.zarr", make_header())
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+
+
+def test_xarray_reads_without_a_warning_what_was_written(filled: MaskStore) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds = xarray.open_zarr(filled.path)
+    tags = make_header().tags
+    assert ds.mask.dtype == bool
+    assert dict(ds.sizes)["category"] == 3
+    for row in (0, 1, 2, 4):
+        height, width = SIZES[row]
+        content = make_content(row, tags)
+        for c in range(3):
+            stored = ds.mask.sel(image=f"img/{row}é").isel(category=c).values
+            expected = content.planes["mask"].get(c, np.zeros(SIZES[row], bool))
+            np.testing.assert_array_equal(stored[:height, :width], expected)
+            assert not stored[height:].any()
+            assert not stored[:, width:].any()
+            score = ds.score.isel(image=row, category=c).values
+            np.testing.assert_array_equal(score, content.planes["score"].get(c, np.full((3, 2), np.nan)))
+
+
+def test_reading_crops_to_the_true_size_and_reads_only_the_tags(filled: MaskStore) -> None:
+    content = make_content(0, make_header().tags)
+    masks = filled.read("img/0é")
+    assert masks.categories == (0, 2)
+    np.testing.assert_array_equal(masks.masks, np.stack([content.planes["mask"][c] for c in (0, 2)]))
+    assert masks.void is not None
+    np.testing.assert_array_equal(masks.void, content.planes["void"][0])
+
+
+def test_a_failed_image_has_no_masks_and_says_why(filled: MaskStore) -> None:
+    with pytest.raises(StoreError, match="truncated; copy it anew"):
+        filled.read("img/3é")
+
+
+def test_order_of_commits_does_not_change_a_byte(tmp_path: Path, filled: MaskStore) -> None:
+    other = fill(tmp_path / "step-1.zarr", make_header(), order=[2, 0, 1])
+    assert tree(other.path) == tree(filled.path)
+
+
+def test_reopening_a_shard_and_doing_it_again_gives_the_same_bytes(tmp_path: Path, filled: MaskStore) -> None:
+    header = make_header()
+    store = fill(tmp_path / "step-1.zarr", header)
+    store.reopen([1], header)
+    assert not store.is_complete
+    assert store.pending_shards() == (1,)
+    with pytest.raises(StoreError, match="1 of 3 shards are missing"):
+        MaskStore.open(store.path)
+    store.commit(write_shard(store.path, header.layout, 1, [make_content(r, header.tags) for r in (2, 3)]))
+    store.seal()
+    assert tree(store.path) == tree(filled.path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_flipped_bit_is_found(filled: MaskStore, data: st.DataObject) -> None:
+    files = sorted(f for f in filled.path.rglob("*") if f.is_file() and f.stat().st_size)
+    file = data.draw(st.sampled_from(files))
+    content = bytearray(file.read_bytes())
+    bit = data.draw(st.integers(0, len(content) * 8 - 1))
+    whole = bytes(content)
+    content[bit // 8] ^= 1 << bit % 8
+    try:
+        file.write_bytes(bytes(content))
+        try:
+            damage = list(MaskStore.open(filled.path).verify())
+        except (StoreError, Exception):
+            damage = ["unreadable"]
+        assert damage, f"bit {bit} of {file} was flipped and not noticed"
+    finally:
+        file.write_bytes(whole)
+    assert not list(MaskStore.open(filled.path).verify())
+
+
+def test_missing_and_swapped_shards_and_foreign_files_are_found(tmp_path: Path) -> None:
+    header = make_header()
+    store = fill(tmp_path / "s.zarr", header)
+    first, second = (shard_path(store.path, header.layout.arrays[0], shard) for shard in (0, 1))
+    a, b = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b), second.write_bytes(a)
+    assert {damage.shard for damage in store.verify()} == {0, 1}
+    first.write_bytes(a), second.unlink()
+    assert {damage.shard for damage in store.verify()} == {1}
+    second.write_bytes(b)
+    assert not list(store.verify())
+    (store.path / "mask" / "notes.txt").write_text("hello")
+    assert [damage.shard for damage in store.verify()] == [None]
+
+
+def test_a_newer_format_version_is_refused(tmp_path: Path) -> None:
+    store = fill(tmp_path / "s.zarr", make_header())
+    zarr.open_group(store.path, mode="r+").attrs["format_version"] = FORMAT_VERSION + 1
+    with pytest.raises(StoreError, match="upgrade wilss"):
+        MaskStore.open(store.path)
+
+
+def test_what_is_not_a_store_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="does not exist; make it with"):
+        MaskStore.open(tmp_path / "none.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="not a readable mask store"):
+        MaskStore.open(tmp_path / "empty")
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(StoreError, match="not a mask store"):
+        MaskStore.open(tmp_path / "other.zarr")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    planes=st.lists(st.dictionaries(st.integers(0, 2), st.integers(0, 2**12 - 1)), min_size=1, max_size=4),
+)
+def test_our_shards_decode_with_zarr(
+    tmp_path_factory: pytest.TempPathFactory, planes: list[dict[int, int]]
+) -> None:
+    """Hand-encoded shards against zarr's reader, for any set of planes present."""
+    layout = StoreLayout(num_images=4, num_categories=3, canvas=(3, 4), shard_size=4)
+    (spec,) = layout.arrays
+    dense = np.zeros((4, 3, 3, 4), bool)
+    given_planes = []
+    for row, image in enumerate(planes):
+        given_planes.append(
+            {c: np.array([bits >> k & 1 for k in range(12)], bool).reshape(3, 4) for c, bits in image.items()}
+        )
+        for c, plane in given_planes[-1].items():
+            dense[row, c] = plane
+    root = tmp_path_factory.mktemp("shard")
+    array = zarr.create_array(
+        root / "mask", shape=spec.shape, dtype=bool, chunks=(1, 1, 3, 4), shards=(4, 3, 3, 4),
+        compressors=zarr.codecs.ZstdCodec(level=3), fill_value=False,
+    )  # fmt: skip
+    data = encode_shard(spec, 4, given_planes)
+    if data:
+        shard_path(root, spec, 0).parent.mkdir(parents=True)
+        shard_path(root, spec, 0).write_bytes(data)
+    np.testing.assert_array_equal(array[...], dense)
+    assert bool(data) == dense.any()
+
+
+def test_open_masks_has_a_lazy_label_map(filled: MaskStore) -> None:
+    ds = open_masks(filled.path)
+    assert ds.label.chunks is not None
+    tags = make_header().tags
+    for row in (0, 2):
+        content = make_content(row, tags)
+        height, width = SIZES[row]
+        expected = np.zeros(SIZES[row], np.uint8)
+        for y in range(height):
+            for x in range(width):
+                claims = [(content.confidence[c], -c) for c, m in content.planes["mask"].items() if m[y, x]]
+                expected[y, x] = (16, 17, 20)[-max(claims)[1]] if claims else 0
+        expected[content.planes["void"][0]] = 255
+        np.testing.assert_array_equal(ds.label.isel(image=row).values[:height, :width], expected)
+
+
+def test_label_map_limits() -> None:
+    ids = np.array([3, 7])
+    both = np.ones((2, 1, 1), bool)
+    assert label_map(both, ids, np.array([0.2, 0.4])) == 7
+    assert label_map(both, ids, np.array([0.4, 0.4])) == 3
+    assert label_map(both, ids, np.array([np.nan, 0.1])) == 7
+    assert label_map(~both, ids, np.array([0.4, 0.4])) == 0
