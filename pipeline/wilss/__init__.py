@@ -8,20 +8,21 @@ tagged with, `H W` pixels, `h w` patch grid, `D` feature width, `n` attention he
 column. Ids are taxonomy ids, 0 is background, 255 is void; *channels* are positions in `protocol.seen(step)`.
 """
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .manifest import load_manifest
     from .store import open_masks
 
 __version__ = version("wilss")
-__all__ = ["__version__", "open_masks"]
+__all__ = ["__version__", "load_manifest", "open_masks"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `open_masks` when it is first asked for, so that importing wilss costs nothing."""
-    if name == "open_masks":
-        from .store import open_masks
-
-        return open_masks
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load a function when it is first asked for, so that importing wilss costs nothing."""
+    homes = {"load_manifest": "manifest", "open_masks": "store"}
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{homes[name]}"), name)

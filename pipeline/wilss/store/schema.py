@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
 __all__ = [
     "FORMAT",
@@ -161,7 +162,7 @@ def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None
         dtype=spec.dtype,
         chunks=(*(1,) * lead, *spec.plane),
         shards=(shard_size, *spec.shape[1:]),
-        compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=spec.fill,
         dimension_names=spec.dims,
     )
@@ -202,7 +203,7 @@ def _vector(
         shape=values.shape,
         dtype=str if values.dtype == object else values.dtype,
         chunks=(min(rows, max(values.shape[0], 1)), *(max(n, 1) for n in values.shape[1:])),
-        compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=fill if fill is not None else ("" if values.dtype == object else 0),
         dimension_names=dims,
     )

@@ -72,9 +72,9 @@ def _root_digest(root: dict[str, Any]) -> str:
 
 
 def _files_digest(path: Path, layout: StoreLayout) -> str:
-    covered = {
-        shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)
-    } | {path / _ROOT}
+    covered = {shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)} | {
+        path / _ROOT
+    }
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_dir() or file in covered or file.name.endswith(PARTIAL_SUFFIX):

@@ -121,9 +121,7 @@ def _slots(spec: ArraySpec, images: list[Mapping[int, NDArray[Any]]]) -> Iterato
 
 def _on_canvas(plane: NDArray[Any], spec: ArraySpec) -> NDArray[Any] | None:
     """`plane` in the array's type, anchored top-left on its canvas; None when it is all fill."""
-    if plane.ndim != len(spec.plane) or any(
-        have > room for have, room in zip(plane.shape, spec.plane, strict=True)
-    ):
+    if plane.ndim != len(spec.plane) or any(have > room for have, room in zip(plane.shape, spec.plane, strict=True)):
         raise ValueError(f"a plane of {plane.shape} does not fit {spec.name}, whose planes are {spec.plane}")
     canvas = np.full(spec.plane, spec.fill, dtype=np.dtype(spec.dtype).newbyteorder("<"))
     canvas[tuple(slice(n) for n in plane.shape)] = plane

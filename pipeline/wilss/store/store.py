@@ -1,5 +1,6 @@
 """`MaskStore`: open a store, read masks from it, and (the coordinator alone) commit shards to it."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,10 @@ class MaskStore:
     @cached_property
     def layout(self) -> StoreLayout:
         """The sizes of this store, read from its arrays."""
+        with _reading(self.path, "mask"):
+            return self._read_layout()
+
+    def _read_layout(self) -> StoreLayout:
         mask = self._array("mask")
         names = set(self._group.array_keys())
         return StoreLayout(
@@ -143,19 +148,18 @@ class MaskStore:
         try:
             return self._positions[image]
         except KeyError:
-            raise StoreError(
-                f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds."
-            ) from None
+            raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.") from None
 
     def vector(self, name: str) -> NDArray[Any]:
         """One of the small per-image, per-category or per-shard arrays, whole."""
-        return np.asarray(self._array(name)[...])
+        with _reading(self.path, name):
+            return np.asarray(self._array(name)[...])
 
     def plane(self, name: str, image: str | int, category: int | None = None) -> NDArray[Any]:
         """One plane of a sharded array as stored: on the canvas, or on the largest patch grid."""
         row = self.position(image)
-        array = self._array(name)
-        return np.asarray(array[row] if category is None else array[row, category])
+        with _reading(self.path, name):
+            return np.asarray(self._array(name)[row if category is None else (row, category)])
 
     def read(self, image: str | int, categories: Sequence[int] | None = None) -> ImageMasks:
         """Masks of one image, by default of the categories it is tagged with.
@@ -165,14 +169,16 @@ class MaskStore:
         row = self.position(image)
         self._require_done(row)
         height, width = int(self._sizes[0][row]), int(self._sizes[1][row])
-        wanted = tuple(np.flatnonzero(self._tags[row])) if categories is None else tuple(sorted(categories))
+        tagged: list[int] = np.flatnonzero(self._tags[row]).tolist()
+        wanted = tagged if categories is None else sorted(categories)
         masks = np.zeros((len(wanted), height, width), np.bool_)
-        for slot, category in enumerate(wanted):
-            masks[slot] = self._array("mask")[row, int(category), :height, :width]
-        void = self._array("void")[row, :height, :width] if self.layout.has_void else None
+        with _reading(self.path, "mask"):
+            for slot, category in enumerate(wanted):
+                masks[slot] = self._array("mask")[row, category, :height, :width]
+            void = self._array("void")[row, :height, :width] if self.layout.has_void else None
         return ImageMasks(
             image_id=self.image_ids[row],
-            categories=tuple(int(category) for category in wanted),
+            categories=tuple(wanted),
             masks=masks,
             void=None if void is None else np.asarray(void, np.bool_),
         )
@@ -277,9 +283,7 @@ class MaskStore:
 
     def _check_format(self) -> None:
         if self.attributes.get("format") != FORMAT:
-            raise StoreError(
-                f"{self.path} is a zarr group but not a mask store; pass the step-N.zarr folder."
-            )
+            raise StoreError(f"{self.path} is a zarr group but not a mask store; pass the step-N.zarr folder.")
         version = self.attributes.get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreError(
@@ -305,13 +309,22 @@ def _open_group(path: Path) -> zarr.Group:
     if not path.exists():
         raise StoreError(f"{path} does not exist; make it with `wilss-masks generate`.")
     try:
-        return zarr.open_group(path, mode="r+" if _is_writable(path) else "r", zarr_format=3)
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        return zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
+    except Exception as error:  # whatever zarr meets in metadata of any shape
         raise StoreError(f"{path} is not a readable mask store ({_first_line(error)}).") from error
 
 
-def _is_writable(path: Path) -> bool:
-    return os.access(path, os.W_OK)
+@contextlib.contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    """Damaged bytes make zarr and its codecs raise nearly anything; a user is told what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"{path}: the array {name!r} cannot be read ({_first_line(error)}); `wilss-masks verify` says what is damaged."
+        ) from error
 
 
 def _rows(layout: StoreLayout, shard: int) -> slice:

@@ -1,0 +1,1 @@
+"""How scores become a mask: pure functions on tensors, a file per paper, in the paper's order."""

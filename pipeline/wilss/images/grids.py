@@ -1,0 +1,54 @@
+"""Input sizes on the patch grid, and back from the patch grid to pixels.
+
+torch comes with the functions that need it: a plan wants sizes alone, and should not wait for it.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["patch_grid_size", "resize_uint8", "to_pixels"]
+
+
+def patch_grid_size(
+    height: int, width: int, *, shorter: int | None, longest: int | None, patch: int
+) -> tuple[int, int]:
+    """Size (H', W') at which an image enters an encoder: multiples of `patch`, its aspect as near as they
+    allow.
+
+    shorter: what the shorter side becomes, None for the image's own size. longest: the longer side is at
+    most this many pixels. No side is below one patch.
+    """
+    scale = shorter / min(height, width) if shorter else 1.0
+    if longest:
+        scale = min(scale, longest / max(height, width))
+    rows, columns = (max(1, math.floor(side * scale / patch + 0.5)) for side in (height, width))
+    most = max(longest // patch, 1) if longest else max(rows, columns)
+    return min(rows, most) * patch, min(columns, most) * patch
+
+
+def resize_uint8(image: "Tensor", size: tuple[int, int]) -> "Tensor":
+    """`image` uint8 [3, H, W] at `size`, bicubic with antialiasing; itself where the size is the same."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    import torchvision.transforms.v2.functional as transforms
+
+    bicubic = transforms.InterpolationMode.BICUBIC
+    resized: Tensor = transforms.resize(image, list(size), bicubic, antialias=True)
+    return resized
+
+
+def to_pixels(maps: "Tensor", height: int, width: int) -> "Tensor":
+    """Patch-grid maps at the image's own size: bilinear, pixel centres (align_corners=False).
+
+    maps: float [..., h, w], the grid covering the whole image. Returns [..., height, width].
+    """
+    import torch.nn.functional as F
+
+    flat = maps.reshape(1, -1, *maps.shape[-2:])
+    if not flat.shape[1]:
+        return maps.new_zeros((*maps.shape[:-2], height, width))
+    grown = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
+    return grown.reshape(*maps.shape[:-2], height, width)

@@ -1,0 +1,170 @@
+"""Which images a list names: a plain list of ids, the field's two-column lists, WILSON's index arrays."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.errors import ManifestError
+from wilss.layouts.files import fault_of_name, read_lines, without_suffix
+from wilss.layouts.spec import DataSpec, SplitSpec
+from wilss.layouts.words import some
+
+__all__ = ["Entry", "ImageList", "list_files", "load_array", "read_list", "unique"]
+
+_PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp))\s+/?(\S+\.png)$", re.IGNORECASE)
+_HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of a list. image: path under the root, with or without its ending. label: likewise, if the
+    list says it.
+
+    fault: why the name must not be used, else None.
+    """
+
+    image_id: str
+    image: str
+    label: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageList:
+    """What a list names, in its order, each once. exact: it was an index array, which already is a step's
+    selection.
+    """
+
+    path: Path
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...] = ()
+    exact: bool = False
+
+
+def read_list(spec: DataSpec, split: SplitSpec, images: str) -> ImageList:
+    """The list of a split; `images` is the folder that plain ids lie in. Raises ManifestError for a list that
+    is useless.
+    """
+    path = find_list(spec, split.list)
+    if path.suffix == ".npy":
+        into = find_list(spec, split.into)
+        lines = [read_lines(into)[i] for i in _indices(path, len(read_lines(into)), into)]
+    else:
+        lines = read_lines(path)
+    if not lines:
+        raise ManifestError(f"{path} names no image; write one per line, or drop the split from the manifest.")
+    entries, warnings = unique([_entry(line, images) for line in lines], path)
+    return ImageList(path=path, entries=entries, warnings=warnings, exact=path.suffix == ".npy")
+
+
+def list_files(spec: DataSpec, split: SplitSpec) -> tuple[Path, ...]:
+    """The files that decide which images the split holds."""
+    path = find_list(spec, split.list)
+    return (path, find_list(spec, split.into)) if path.suffix == ".npy" else (path,)
+
+
+def find_list(spec: DataSpec, name: str) -> Path:
+    """The file of a list: a path from the manifest's folder or the root, or a name in the layout's own
+    places.
+    """
+    if name.endswith((".txt", ".npy")):
+        places = [spec.base / name, spec.root / name]
+    else:
+        places = [spec.root / home.format(name) for home in _HOMES]
+    for place in places:
+        if place.is_file():
+            return place
+    _require_root(spec)
+    raise ManifestError(
+        f"{spec.where}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); "
+        "copy it there, or correct `splits`."
+    )
+
+
+def _require_root(spec: DataSpec) -> None:
+    try:
+        there = spec.root.stat() is not None
+    except FileNotFoundError:
+        there = False
+    except OSError as error:
+        raise ManifestError(
+            f"{spec.where}: the data folder {spec.root} cannot be opened ({error.strerror}); check its links."
+        ) from None
+    if not there:
+        raise ManifestError(
+            f"{spec.where}: the data folder {spec.root} is not there; copy or link the data there, or correct `path`."
+        )
+
+
+def unique(entries: Sequence[Entry], path: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The first entry of every id, and a sentence about the others."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.image_id, entry)
+    if len(first) == len(entries):
+        return tuple(entries), ()
+    counts: dict[str, int] = {}
+    for entry in entries:
+        counts[entry.image_id] = counts.get(entry.image_id, 0) + 1
+    twice = [image_id for image_id, count in counts.items() if count > 1]
+    return tuple(first.values()), (f"{path} names {some(twice)} more than once; each is used once.",)
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """An array from an npy file, never through pickle. Raises ManifestError."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ManifestError(f"{path} is not there; copy it there, or correct the manifest.") from None
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise ManifestError(f"{path} is no whole npy file ({error}); copy it anew.") from None
+        raise ManifestError(
+            f"{path} holds pickled objects, which could run code and are never loaded; where you trust "
+            "it, save it "
+            "as plain numbers: d = np.load(f, allow_pickle=True); np.save(f, np.stack([d[i] for i in ids]))."
+        ) from None
+    except (OSError, EOFError) as error:
+        raise ManifestError(f"{path} cannot be read ({error}); copy it anew, or check its permissions.") from None
+    if not isinstance(loaded, np.ndarray):
+        raise ManifestError(f"{path} is an archive of arrays, not one array; save it with np.save.")
+    return loaded
+
+
+def _indices(path: Path, count: int, into: Path) -> list[int]:
+    array = load_array(path)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ManifestError(
+            f"{path} is {array.dtype} of shape {array.shape}, not a row of whole numbers; name an index array."
+        )
+    wrong = array[(array < 0) | (array >= count)]
+    if wrong.size:
+        raise ManifestError(
+            f"{path} has the index {wrong[0]}, but {into} has {count} lines; name the list that it was "
+            "made for as "
+            "`into`."
+        )
+    return [int(index) for index in array]
+
+
+def _entry(line: str, images: str) -> Entry:
+    pair = _PAIR.match(line)
+    inside = f"{images}/" if images else ""
+    if pair:
+        name, label = pair[1], pair[2]
+    else:
+        name, label = line.removeprefix("/") if inside and line.startswith(f"/{inside}") else line, None
+    fault = fault_of_name(name) or (fault_of_name(label) if label else None)
+    if not pair and not name.startswith(inside):
+        name = inside + name
+    image_id = without_suffix(name.removeprefix(inside)) if fault is None else _printable(line)
+    return Entry(image_id=image_id, image=name, label=label, fault=fault)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -1,0 +1,252 @@
+"""Which classes an image is known to hold, by the class names of the data set.
+
+Every reader answers for all images that it knows; an image that it does not know has no tags at all, which is
+not the same as an image that is known to hold nothing.
+"""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wilss.errors import ImageError, ManifestError
+from wilss.layouts.files import read_lines, without_suffix
+from wilss.layouts.lists import find_list, load_array, read_list
+from wilss.layouts.records import Label
+from wilss.layouts.spec import DataSpec, SplitSpec
+from wilss.taxonomy import BACKGROUND, VOID
+
+__all__ = ["TagTable", "read_tags", "tag_files"]
+
+log = logging.getLogger("wilss")
+
+_LABEL_THREADS = 4
+_HEADS = frozenset({"image", "image_id", "id", "file", "filename", "file_name", "name", "path"})
+_TAG_HEADS = frozenset({"tags", "tag", "labels", "label", "classes", "class"})
+
+
+@dataclass(frozen=True)
+class TagTable:
+    """names: class names by image id. problems: a sentence for images whose tags could not be read."""
+
+    names: Mapping[str, tuple[str, ...]]
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_tags(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    """The tags of the images of a split. labels: their labels by image id, for tags that come from masks."""
+    return _READERS[spec.tags.kind](spec, split, labels)
+
+
+def tag_files(spec: DataSpec, split: str) -> tuple[Path, ...]:
+    """The files that decide the tags of a split, but for those with a file per image (voc-xml, masks)."""
+    if spec.tags.kind == "voc-main":
+        return tuple(path for paths in _main_files(spec, split).values() for path in paths)
+    return (_file(spec),) if spec.tags.kind in ("csv", "npy", "coco") and spec.tags.file else ()
+
+
+def _file(spec: DataSpec) -> Path:
+    if spec.tags.file is None:
+        raise ManifestError(f"{spec.where}.tags: tags from {spec.tags.kind} need a file; add `file: ...` to `tags`.")
+    for place in (spec.base / spec.tags.file, spec.root / spec.tags.file):
+        if place.is_file():
+            return place
+    raise ManifestError(
+        f"{spec.where}.tags.file: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy "
+        "it there, "
+        "or correct the path."
+    )
+
+
+# -- VOC's ImageSets/Main -----------------------------------------------------------------------------------
+
+
+def _from_main(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    """VOC's flags: 1 holds the class, -1 does not, 0 holds it but is difficult (a tag unless `difficult:
+    false`).
+    """
+    meant = {"1", "+1", "0"} if spec.tags.difficult else {"1", "+1"}
+    found: dict[str, list[str]] = {}
+    for name, paths in _main_files(spec, split).items():
+        for path in paths:
+            for line in read_lines(path):
+                image_id, _, flag = line.rpartition(" ")
+                names = found.setdefault(image_id.rstrip(), [])
+                if flag in meant:
+                    names.append(name)
+                elif flag not in ("-1", "0", "1", "+1") or not image_id:
+                    raise ManifestError(
+                        f"{path} has the line {line!r}; write an image id and 1, 0 or -1, with a space between."
+                    )
+    return TagTable({image_id: tuple(names) for image_id, names in found.items()})
+
+
+def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
+    """Per class the file of this split, or trainval's, or train's and val's: VOC has no train_aug here."""
+    folder = spec.root / "ImageSets/Main"
+    stem = Path(spec.split(split).list).stem
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    chosen = {}
+    for name in (spec.own.name_of(identity) for identity in spec.own.class_ids):
+        options = ([f"{name}_{stem}.txt"], [f"{name}_trainval.txt"], [f"{name}_train.txt", f"{name}_val.txt"])
+        files = next((option for option in options if there.issuperset(option)), None)
+        if files is None:
+            raise ManifestError(
+                f"{spec.where}.tags: {folder / options[0][0]} is not there, nor {options[1][0]}; copy VOC's "
+                "ImageSets/Main there, or take tags from voc-xml, masks or csv."
+            )
+        chosen[name] = tuple(folder / file for file in files)
+    return chosen
+
+
+# -- pixel labels -------------------------------------------------------------------------------------------
+
+
+def _from_masks(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    """The classes with at least one pixel; every label file is read once."""
+    present = {image_id: label for image_id, label in labels.items() if label is not None}
+    if len(present) > 200:
+        log.info("reading the labels of %d images of %s for their tags", len(present), split)
+    with ThreadPoolExecutor(_LABEL_THREADS) as pool:
+        read = list(pool.map(lambda label: _classes_in(spec, label), present.values(), chunksize=32))
+    found = dict(zip(present, read, strict=True))
+    return TagTable(
+        {image_id: names for image_id, names in found.items() if not isinstance(names, str)},
+        {image_id: problem for image_id, problem in found.items() if isinstance(problem, str)},
+    )
+
+
+def _classes_in(spec: DataSpec, label: Label) -> tuple[str, ...] | str:
+    try:
+        counts = np.bincount(label.read().ravel(), minlength=256)
+    except ImageError as error:
+        return str(error)
+    ids = [int(identity) for identity in np.flatnonzero(counts) if identity not in (BACKGROUND, VOID)]
+    return tuple(spec.taxonomy.name_of(identity) for identity in ids)
+
+
+# -- csv ----------------------------------------------------------------------------------------------------
+
+
+def _from_csv(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    """Rows of "image, tag;tag", or a header of class names above 1, 0 and -1 (or nothing)."""
+    path = _file(spec)
+    rows = _rows(path)
+    if not rows:
+        raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
+    wide = len(rows[0]) > 2 or (len(rows[0]) == 2 and _is_flag_column(rows[1:]))
+    if wide:
+        return _from_columns(path, rows)
+    head = rows[0][0].lower() in _HEADS and (len(rows[0]) < 2 or rows[0][1].lower() in _TAG_HEADS)
+    found: dict[str, list[str]] = {}
+    for row in rows[1:] if head else rows:
+        cell = row[1] if len(row) > 1 else ""
+        names = [name for part in cell.split(";") if (name := part.strip())]
+        found.setdefault(without_suffix(row[0]), []).extend(names)
+    return TagTable({image_id: tuple(dict.fromkeys(names)) for image_id, names in found.items()})
+
+
+def _rows(path: Path) -> list[list[str]]:
+    text = io.StringIO("\n".join(read_lines(path)))
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(text) if row]
+    except csv.Error as error:
+        raise ManifestError(f"{path} is not a table of comma-separated values ({error}); mend that line.") from None
+
+
+def _is_flag_column(rows: Iterable[Sequence[str]]) -> bool:
+    cells = {row[1] for row in rows if len(row) > 1}
+    return bool(cells) and cells <= {"1", "0", "-1", "1.0", "0.0"}
+
+
+def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
+    classes, found = rows[0][1:], {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(rows[0]):
+            raise ManifestError(
+                f"{path}, row {number} has {len(row)} cells, the header {len(rows[0])}; with one column "
+                "per class every "
+                "row needs all of them (or write two columns: the id, and its tags with `;` between)."
+            )
+        strange = [cell for cell in row[1:] if cell not in ("", "0", "1", "-1", "0.0", "1.0")]
+        if strange:
+            raise ManifestError(
+                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class "
+                "names, or two "
+                "columns: the id, and its tags with `;` between."
+            )
+        found[without_suffix(row[0])] = tuple(
+            name for name, cell in zip(classes, row[1:], strict=True) if cell in ("1", "1.0")
+        )
+    return TagTable(found)
+
+
+# -- npy ----------------------------------------------------------------------------------------------------
+
+
+def _from_npy(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    """One row per line of a list, one column per class, with or without one for background (WILSON's 1h
+    labels).
+    """
+    path, own = _file(spec), spec.own
+    array = load_array(path)
+    classes = len(own.class_names) - 1
+    if array.ndim != 2 or array.shape[1] not in (classes, classes + 1) or array.dtype.kind not in "biuf":
+        raise ManifestError(
+            f"{path} is {array.dtype} of shape {array.shape}; it needs a row per image and {classes} "
+            "columns, one per "
+            f"class, or {classes + 1} with background first."
+        )
+    ids = _row_ids(spec, split)
+    if len(ids) != len(array):
+        raise ManifestError(
+            f"{path} has {len(array)} rows, but the list has {len(ids)} lines; name the list that it was "
+            "made for as "
+            "`tags.list`."
+        )
+    flags = array[:, array.shape[1] - classes :] > 0
+    names = np.array(own.class_names[1:], dtype=object)
+    return TagTable({image_id: tuple(names[row]) for image_id, row in zip(ids, flags, strict=True)})
+
+
+def _row_ids(spec: DataSpec, split: str) -> list[str]:
+    chosen = spec.split(split)
+    name = spec.tags.list or (chosen.into if chosen.list.endswith(".npy") else chosen.list)
+    lines = len(read_lines(find_list(spec, name)))
+    listed = read_list(spec, SplitSpec(list=name), spec.images or "JPEGImages")
+    if len(listed.entries) != lines:
+        raise ManifestError(
+            f"{listed.path} names images twice, so that rows cannot be told apart; make its lines unique."
+        )
+    return [entry.image_id for entry in listed.entries]
+
+
+# -- others -------------------------------------------------------------------------------------------------
+
+
+def _from_xml(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    from wilss.layouts.xml import read_annotations
+
+    return TagTable(*read_annotations(spec.root / "Annotations", list(labels), difficult=spec.tags.difficult))
+
+
+def _from_coco(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+    from wilss.layouts.coco import tags_by_stem
+
+    return TagTable(tags_by_stem(_file(spec)))
+
+
+_READERS: dict[str, Callable[[DataSpec, str, Mapping[str, Label | None]], TagTable]] = {
+    "voc-main": _from_main,
+    "voc-xml": _from_xml,
+    "masks": _from_masks,
+    "csv": _from_csv,
+    "npy": _from_npy,
+    "coco": _from_coco,
+}

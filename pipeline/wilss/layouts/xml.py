@@ -1,0 +1,80 @@
+"""VOC's annotation files, read without ever following what an XML file may ask for."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from xml.parsers import expat
+
+__all__ = ["read_annotations"]
+
+_LARGEST = 1 << 20
+
+
+class _RefusedError(Exception):
+    """The file holds what no annotation needs."""
+
+
+def read_annotations(
+    folder: Path, image_ids: Iterable[str], *, difficult: bool
+) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
+    """Class names by image id, and a sentence for every file that cannot be read; ids without a file are in
+    neither.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    problems: dict[str, str] = {}
+    for image_id in image_ids:
+        path = folder / f"{image_id}.xml"
+        try:
+            names[image_id] = _objects(_content(path), difficult)
+        except FileNotFoundError:
+            continue
+        except (OSError, expat.ExpatError, _RefusedError, ValueError) as error:
+            problems[image_id] = f"{path} cannot be read ({error}); mend or remove it."
+    return names, problems
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise _RefusedError("it is larger than 1 MiB")
+    return content
+
+
+def _objects(content: bytes, difficult: bool) -> tuple[str, ...]:
+    """Names of the objects, once each; with `difficult` also of those so marked."""
+    reader = _Reader()
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    parser.Parse(content, True)
+    return tuple(dict.fromkeys(name for name, hard in reader.objects if name and (difficult or not hard)))
+
+
+def _refuse_doctype(*declaration: object) -> None:
+    raise _RefusedError("it declares a document type, which annotations do not need")
+
+
+class _Reader:
+    """Collects (name, difficult) of annotation/object; parts of an object have names too, which do not count."""
+
+    def __init__(self) -> None:
+        self.objects: list[tuple[str, bool]] = []
+        self._path: list[str] = []
+        self._fields: dict[str, str] = {}
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._path.append(tag)
+        if self._path == ["annotation", "object"]:
+            self._fields = {}
+
+    def text(self, text: str) -> None:
+        if self._path[:2] == ["annotation", "object"] and len(self._path) == 3:
+            self._fields[self._path[2]] = self._fields.get(self._path[2], "") + text
+
+    def end(self, tag: str) -> None:
+        if self._path == ["annotation", "object"]:
+            hard = self._fields.get("difficult", "0").strip() == "1"
+            self.objects.append((self._fields.get("name", "").strip(), hard))
+        self._path.pop()

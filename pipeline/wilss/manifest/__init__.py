@@ -1,0 +1,38 @@
+"""data_manifest.yaml: which images, which tags and labels, which classes at which step, which encoders."""
+
+from wilss.layouts import (
+    CocoLabel,
+    DataSpec,
+    ImageRecord,
+    Label,
+    LabelTable,
+    PngLabel,
+    Selection,
+    read_label_of,
+    require_size,
+)
+from wilss.manifest.encoders import Encoders, EncoderSpec
+from wilss.manifest.lock import LockedWeights, list_digests, lock_path, record_hub_digest, write_lock
+from wilss.manifest.manifest import Manifest, StepData, load_manifest
+
+__all__ = [
+    "CocoLabel",
+    "DataSpec",
+    "EncoderSpec",
+    "Encoders",
+    "ImageRecord",
+    "Label",
+    "LabelTable",
+    "LockedWeights",
+    "Manifest",
+    "PngLabel",
+    "Selection",
+    "StepData",
+    "list_digests",
+    "load_manifest",
+    "lock_path",
+    "read_label_of",
+    "record_hub_digest",
+    "require_size",
+    "write_lock",
+]

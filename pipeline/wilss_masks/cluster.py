@@ -1,0 +1,164 @@
+"""Which Dask client a run uses: none, local worker processes, one per GPU, or a cluster that runs already.
+
+Nothing listens beyond loopback: local clusters bind 127.0.0.1, and an address elsewhere must be `tls://`.
+"""
+
+import contextlib
+import ipaddress
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from wilss.errors import WilssError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["ClusterOptions", "Connection", "connect", "require_safe_address"]
+
+_LOOPBACK = "127.0.0.1"
+_CONNECT_SECONDS = "30s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """What the command line says about workers.
+
+    workers: local processes; 1 on the CPU means this process. devices: GPU indices, one process each.
+    scheduler, scheduler_file: a cluster that runs already. dashboard: show Dask's page, on loopback.
+    """
+
+    workers: int = 1
+    devices: tuple[int, ...] = ()
+    scheduler: str | None = None
+    scheduler_file: Path | None = None
+    dashboard: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A client (None: work in this process) and how many tasks it should hold at a time."""
+
+    client: "Client | None"
+    window: int = 1
+
+
+@contextlib.contextmanager
+def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
+    """Open what `options` asks for, and close what was opened here.
+
+    threads: CPU threads of each local worker's forward pass.
+    Raises WilssError when a scheduler cannot be reached or its address is not safe.
+    """
+    if options.scheduler or options.scheduler_file:
+        with _existing(options) as connection:
+            yield connection
+    elif options.workers > 1 or len(options.devices) > 1:
+        with _local(options, threads) as connection:
+            yield connection
+    else:
+        yield Connection(client=None)
+
+
+def require_safe_address(address: str) -> None:
+    """Raise WilssError unless `address` is on this machine or speaks TLS."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme == "tls" or _is_loopback(parts.hostname or ""):
+        return
+    raise WilssError(
+        f"{address} is neither on this machine nor tls://; start the scheduler with TLS "
+        "(see workflows/voc-15-5/slurm.sbatch) and pass its tls:// address."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _existing(options: ClusterOptions) -> Iterator[Connection]:
+    from distributed import Client
+
+    address = options.scheduler or _address_in(options.scheduler_file)
+    require_safe_address(address)
+    _configure()
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise WilssError(f"no scheduler answers at {address} ({error}); start it, or leave out --scheduler.") from error
+    with client:
+        client.wait_for_workers(1)
+        yield Connection(client=client, window=2 * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1))
+
+
+def _address_in(path: Path | None) -> str:
+    if path is None:
+        raise ValueError("neither scheduler nor scheduler file")
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WilssError(
+            f"{path} is not a scheduler file ({error}); start `dask scheduler --scheduler-file {path}`."
+        ) from error
+
+
+@contextlib.contextmanager
+def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    _configure()
+    page = f"{_LOOPBACK}:8787" if options.dashboard else None
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": _LOOPBACK, "port": 0, "dashboard": options.dashboard, "dashboard_address": page},
+    }
+    environments = _environments(options, threads)
+    workers = {
+        index: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "host": _LOOPBACK,
+                "env": environment,
+                "dashboard": False,
+                "memory_limit": 0,
+            },
+        }
+        for index, environment in enumerate(environments)
+    }
+    try:
+        cluster = SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
+    except (RuntimeError, OSError) as error:
+        raise WilssError(f"worker processes could not be started ({error}); run the same command again.") from error
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield Connection(client=client, window=2 * len(environments))
+
+
+def _environments(options: ClusterOptions, threads: int) -> list[dict[str, str]]:
+    if options.devices:
+        return [{"CUDA_VISIBLE_DEVICES": str(device)} for device in options.devices]
+    return [{"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}] * options.workers
+
+
+def _configure() -> None:
+    """Quiet logs; a shard that kills two workers is given up rather than tried on all of them."""
+    import dask
+
+    settings: dict[str, Any] = {
+        "distributed.scheduler.allowed-failures": 2,
+        "distributed.comm.timeouts.connect": _CONNECT_SECONDS,
+        # A worker sets up its logging before it hears of any configuration but its environment.
+        "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
+    }
+    dask.config.set(settings)
+    for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,102 @@
+"""`wilss-masks export voc` and `wilss-masks export coco`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .common import is_quiet, store_argument
+
+if TYPE_CHECKING:
+    from ..export import Exported
+
+_FINISHED_WITH_FAILURES = 3
+
+_shared: tuple[Any, ...] = (
+    click.option("--overwrite", is_flag=True, help="Replace files that are there."),
+    click.option("--allow-partial", is_flag=True, help="Export what is there of an incomplete store."),
+)
+
+
+def _with_shared(function: Any) -> Any:
+    for option in reversed(_shared):
+        function = option(function)
+    return function
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  wilss-masks export voc masks/shapes-15-5/step-1.zarr out/
+  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json"""
+)
+def command() -> None:
+    """Masks in the forms that other tools read."""
+
+
+@command.command(epilog="\b\nExample:\n  wilss-masks export voc masks/shapes-15-5/step-1.zarr out/")
+@store_argument
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@_with_shared
+def voc(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
+    """Palette PNGs in the VOC layout.
+
+    Writes OUT/SegmentationClass/ID.png (taxonomy ids, 255 void), OUT/ImageSets/Segmentation/SPLIT.txt and
+    OUT/classes.txt. Where masks overlap, the more confident class wins.
+    """
+    from wilss.store import MaskStore
+
+    from ..export import export_voc
+
+    opened = MaskStore.open(store, allow_partial=allow_partial)
+    _report(export_voc(opened, out, overwrite=overwrite), out, "label maps")
+
+
+@command.command(epilog="\b\nExample:\n  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json")
+@store_argument
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(path_type=Path),
+    envvar="WILSS_MANIFEST",
+    show_envvar=True,
+    help="Take the images' file names from here.  [default: ID.jpg]",
+)
+@_with_shared
+def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, allow_partial: bool) -> None:
+    """COCO json with one RLE annotation per image and class; needs the extra `coco`.
+
+    Category ids are taxonomy ids. Masks of two classes may overlap, as in the store.
+    """  # fmt: skip
+    from wilss.store import MaskStore
+
+    from ..export import export_coco
+
+    opened = MaskStore.open(store, allow_partial=allow_partial)
+    names = _file_names(opened, manifest_path) if manifest_path else None
+    _report(export_coco(opened, out, file_names=names, overwrite=overwrite), out, "annotations")
+
+
+def _file_names(store: Any, manifest_path: Path) -> dict[str, str]:
+    from wilss.manifest import load_manifest
+
+    from ..origin import records_of
+
+    records = records_of(store, load_manifest(manifest_path))
+    return {name: records[name].path.name for name in store.image_ids}
+
+
+def _report(exported: "Exported", out: Path, noun: str) -> None:
+    for image, why in exported.refused.items():
+        click.echo(f"Failed: {image!r}: {why}", err=True)
+    if not is_quiet():
+        click.echo(f"{out}: {exported.annotations} {noun} of {exported.images} images")
+        if exported.without_masks:
+            click.echo(
+                f"{exported.without_masks} images of the store have no masks to export (failed, without a "
+                "tag of this step, or not made)"
+            )
+    if exported.refused:
+        sys.exit(_FINISHED_WITH_FAILURES)

@@ -1,0 +1,202 @@
+"""`wilss-masks generate`."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .common import ProgressDisplay, is_quiet, manifest_option
+
+if TYPE_CHECKING:
+    from ..generation import Options, Summary
+
+_FINISHED_WITH_FAILURES = 3
+_FAILURES_SHOWN = 10
+
+
+def _devices(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    if not value:
+        return ()
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of GPU numbers; write e.g. 0,1.") from None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-masks generate --step 1
+  wilss-masks generate --step 1 --manifest voc.yaml --devices 0,1 --keep scores
+  wilss-masks generate --step 1 --set draws=4 --set keep=locations --out step-1-locations.zarr"""
+)
+@click.option(
+    "--step",
+    type=click.IntRange(min=0),
+    required=True,
+    help="Which step of the protocol; 0 is the base step.",
+)
+@manifest_option
+@click.option(
+    "--source",
+    "source_name",
+    metavar="NAME",
+    help="Who proposes the masks: fmwiss (default of a step with "
+    "tags) or annotation (default of a step with pixel labels).",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
+@click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Local worker processes on the CPU.",
+)
+@click.option("--devices", callback=_devices, metavar="0,1", help="GPUs to use, one process each.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="The file that such a scheduler wrote.")
+@click.option("--dashboard", is_flag=True, help="Show Dask's page on 127.0.0.1:8787 (needs the extra `dashboard`).")
+@click.option("--keep", type=click.Choice(["scores"]), help="Keep score maps, attention and seeds, for fuse and sheet.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Images per shard; larger on GPUs.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="CPU threads of a forward pass.  [default: all cores]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--overwrite", is_flag=True, help="Throw an existing store away.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter of the source, e.g. draws=4.",
+)
+def command(**given: Any) -> None:
+    """Make the masks of a step, or go on where an earlier run stopped.
+
+    A store that is complete is left alone. Images that cannot be used are named, marked as failed and left
+    out; the rest is made.
+    """  # fmt: skip
+    from wilss.manifest import load_manifest
+
+    from ..generation import generate
+
+    manifest = load_manifest(given["manifest_path"])
+    source = _source(manifest, given)
+    options = _options(given)
+    if given["dry_run"]:
+        _dry_run(manifest, given, source, options)
+        return
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    display = ProgressDisplay()
+    try:
+        summary = generate(
+            manifest, step=given["step"], source=source, out=given["out"], options=options, progress=display
+        )
+    except KeyboardInterrupt:
+        display.close()
+        click.echo("Stopped. What is done is kept; run the same command again to go on.", err=True)
+        raise
+    display.close()
+    _report(summary)
+    if summary.lost:
+        sys.exit(1)
+    if summary.failed:
+        sys.exit(_FINISHED_WITH_FAILURES)
+
+
+def _source(manifest: Any, given: dict[str, Any]) -> Any:
+    from ..sources import SOURCES
+    from ..sources.params import parse_assignments
+
+    supervision = manifest.supervision(given["step"])
+    name = given["source_name"] or {"pixel": "annotation", "tags": "fmwiss"}[supervision]
+    if name not in SOURCES:
+        raise click.UsageError(f"there is no source {name!r}; choose one of {', '.join(SOURCES)}.")
+    values = parse_assignments(given["assignments"])
+    return SOURCES[name].from_manifest(manifest, given["step"], values, given["seed"])
+
+
+def _options(given: dict[str, Any]) -> "Options":
+    from ..cluster import ClusterOptions
+    from ..generation import Options
+
+    cluster = ClusterOptions(
+        **{key: given[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
+    )
+    same = ("split", "limit", "shard_size", "batch_size", "device", "threads", "overwrite", "retry_failed")
+    return Options(**{key: given[key] for key in same}, keep_scores=given["keep"] == "scores", cluster=cluster)
+
+
+def _as_interrupt(signum: int, frame: object) -> None:
+    """A scheduler's SIGTERM ends a run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _dry_run(manifest: Any, given: dict[str, Any], source: Any, options: "Options") -> None:
+    from ..generation import default_store, plan_for
+
+    selection = manifest.records(given["step"], options.split)
+    plan = plan_for(manifest, given["step"], source, selection.records[: options.limit], options)
+    layout, problems = plan.layout, [image.problem for image in plan.images if image.problem]
+    batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))
+    for warning in selection.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(
+        f"step {given['step']} of {manifest.name} by {source.name}: {layout.num_images} images, "
+        f"{layout.num_shards} shards of {layout.shard_size}, {batches} batches, canvas {layout.canvas[1]} x "
+        f"{layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
+        f"images that cannot be used: {len(problems)}\n"
+        f"would write {given['out'] or default_store(manifest, given['step'], options.split)}"
+    )
+    for problem in problems[:_FAILURES_SHOWN]:
+        click.echo(f"  {problem}")
+
+
+def _report(summary: "Summary") -> None:
+    for warning in summary.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    for lost in summary.lost:
+        click.echo(f"Error: {lost}", err=True)
+    for number, (image, error) in enumerate(summary.failed.items()):
+        if number == _FAILURES_SHOWN:
+            click.echo(f"... and {len(summary.failed) - number} more; see `wilss-masks info`.", err=True)
+            break
+        click.echo(f"Failed: {image}: {error}", err=True)
+    if is_quiet():
+        return
+    click.echo(_what_happened(summary))
+    click.echo("masks per class: " + ", ".join(f"{name} {count}" for name, count in summary.masks_per_class.items()))
+    click.echo(_next_step(summary))
+
+
+def _what_happened(summary: "Summary") -> str:
+    counts = f"{summary.done} done, {len(summary.failed)} failed, {summary.untagged} skipped (no tag of this step)"
+    if not summary.made_now:
+        return f"{summary.store} was complete already: {counts}; nothing to do ({summary.seconds:.1f} s)"
+    rate = f"{summary.made_now} images in {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s"
+    return f"{summary.store}: {counts}; {rate}"
+
+
+def _next_step(summary: "Summary") -> str:
+    if summary.lost:
+        return "Not complete: run the same command again to make what is missing."
+    if summary.failed:
+        return "Mend the failed images and run the same command with --retry-failed, or go on without them."
+    return f"Next: wilss-masks evaluate {summary.store}   or   wilss-masks sheet {summary.store}"

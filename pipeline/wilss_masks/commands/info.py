@@ -1,0 +1,70 @@
+"""`wilss-masks info`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import store_argument
+
+
+@click.command(epilog="\b\nExample:\n  wilss-masks info masks/shapes-15-5/step-1.zarr")
+@store_argument
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+def command(store: Path, as_json: bool) -> None:
+    """What a store holds, what it was made with, and which images failed."""
+    from wilss.store import MaskStore
+
+    facts = _facts(MaskStore.open(store, allow_partial=True))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for inner, entry in value.items():
+                click.echo(f"  {inner}: {_plain(entry)}")
+        else:
+            click.echo(f"{key}: {_plain(value)}")
+
+
+def _facts(store: Any) -> dict[str, Any]:
+    import numpy as np
+
+    from wilss.store import Status
+
+    status, area = store.vector("status"), store.vector("area")
+    confidence, errors = store.vector("confidence"), store.vector("error")
+    layout = store.layout
+    counts = (area > 0).sum(axis=0)
+    means = [
+        float(np.mean(column[kept])) if (kept := a > 0).any() else None
+        for column, a in zip(confidence.T, area.T, strict=True)
+    ]
+    return {
+        "store": str(store.path),
+        "complete": store.is_complete,
+        "images": {state.name.lower(): int((status == state).sum()) for state in Status},
+        "size": f"{layout.num_images} images, {layout.num_categories} categories, canvas {layout.canvas[1]} x "
+        f"{layout.canvas[0]} pixels",
+        "shards": f"{layout.num_shards} of {layout.shard_size} images, {len(store.pending_shards())} to be made",
+        "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        "masks": {
+            name: {"id": identity, "masks": int(count), "mean confidence": mean}
+            for name, identity, count, mean in zip(store.category_names, store.category_ids, counts, means, strict=True)
+        },
+        "failed": {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)},
+        "made with": store.attributes,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        text = ", ".join(_plain(entry) for entry in value)
+        return text if len(text) <= 100 else f"{text[:97]}..."
+    return str(value)

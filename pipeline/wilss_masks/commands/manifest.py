@@ -1,0 +1,115 @@
+"""`wilss-masks manifest init|check|lock`."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .common import ProgressDisplay, is_quiet, manifest_option
+
+if TYPE_CHECKING:
+    from ..manifest_tools import CheckReport, Counts
+
+_FINISHED_WITH_FAILURES = 3
+_SHOWN = 20
+
+
+@click.group()
+def command() -> None:
+    """Write, check or lock a data_manifest.yaml."""
+
+
+@command.command(epilog="\b\nExample:\n  wilss-masks manifest init --layout voc VOCdevkit/VOC2012 --protocol 10-10")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(["voc", "coco", "folder"]), default="voc", show_default=True,
+              help="How the data lies on disk.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data_manifest.yaml"), show_default=True,
+              help="Where the manifest is written.")  # fmt: skip
+@click.option("--protocol", help="19-1, 15-5, 15-1, 10-10, 10-5, 10-2 or coco-voc; 15-5 for VOC's 20 classes.")
+@click.option("--setting", type=click.Choice(["overlap", "disjoint"]), default="overlap", show_default=True,
+              help="Which images a step gets.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str, force: bool) -> None:
+    """Write a first manifest for the data in the folder DATA."""
+    from wilss.manifest import load_manifest
+
+    from ..manifest_tools import init_manifest, save_manifest
+
+    save_manifest(init_manifest(layout, data, out, protocol=protocol, setting=setting), out, overwrite=force)
+    manifest = load_manifest(out)
+    if not is_quiet():
+        click.echo(
+            f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} "
+            "step(s).\n"
+            f"Look it through, then: wilss-masks manifest check --manifest {out}"
+        )
+
+
+@command.command(epilog="\b\nExample:\n  wilss-masks manifest check --manifest data_manifest.yaml")
+@manifest_option
+@click.option("--no-labels", is_flag=True, help="Do not read label maps (quicker).")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
+    """Open every image and label map, and count the classes of every step.
+
+    Exit code 3 when some images cannot be used, 2 when the manifest or a list is of no use.
+    """
+    from wilss.manifest import load_manifest
+
+    from ..manifest_tools import check_manifest
+
+    manifest = load_manifest(manifest_path)
+    display = ProgressDisplay()
+    try:
+        report = check_manifest(manifest, labels=not no_labels, progress=display)
+    finally:
+        display.close()
+    click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report))
+    if report.findings:
+        sys.exit(_FINISHED_WITH_FAILURES)
+
+
+@command.command(epilog="\b\nExample:\n  wilss-masks manifest lock --manifest data_manifest.yaml")
+@manifest_option
+@click.option("--no-weights", is_flag=True, help="Lock the lists only.")
+def lock(manifest_path: Path, no_weights: bool) -> None:
+    """Keep the sha256 of lists and weights beside the manifest; later runs refuse what changed."""
+    from wilss.manifest import load_manifest
+
+    from ..manifest_tools import lock_manifest
+
+    report = lock_manifest(load_manifest(manifest_path, check_lock=False), weights=not no_weights)
+    for warning in report.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if not is_quiet():
+        for name, digest in {**report.lists, **report.weights}.items():
+            click.echo(f"{digest}  {name}")
+        click.echo(f"Wrote {report.path}.")
+
+
+def _told(report: "CheckReport") -> str:
+    lines = [line for counts in report.counts for line in _table(counts)]
+    lines += [f"Warning: {warning}" for warning in report.warnings]
+    lines += [f"{finding.part}, {finding.image_id}: {finding.sentence}" for finding in report.findings[:_SHOWN]]
+    if len(report.findings) > _SHOWN:
+        lines.append(f"... and {len(report.findings) - _SHOWN} more; all of them with --json.")
+    bad = len(report.findings)
+    lines.append(f"{report.images} images, {bad or 'none'} of them unusable.")
+    return "\n".join(lines)
+
+
+def _table(counts: "Counts") -> list[str]:
+    supervision = f", supervision: {counts.supervision}" if counts.supervision else ""
+    width = max(len(name) for _, name, *_ in counts.classes)
+    lines = [
+        f"{counts.part}: {counts.images} images{supervision}",
+        f"  {'id':>3}  {'class':<{width}}  {'tagged':>7}  {'labelled':>8}",
+    ]
+    lines += [
+        f"  {identity:>3}  {name:<{width}}  {tagged:>7}  {'-' if labelled is None else labelled:>8}"
+        for identity, name, tagged, labelled in counts.classes
+    ]
+    return [*lines, ""]

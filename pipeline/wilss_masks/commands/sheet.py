@@ -1,0 +1,105 @@
+"""`wilss-masks sheet`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from .common import is_quiet, manifest_option, store_argument
+
+if TYPE_CHECKING:
+    from ..sheet import Sheet
+
+_FINISHED_WITH_FAILURES = 3
+_WORDS = {
+    "agreement": "worst agreement first",
+    "confidence": "lowest confidence first",
+    "spread": "evenly spread",
+}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-masks sheet masks/shapes-15-5/step-1.zarr
+  wilss-masks sheet step-1.zarr --manifest voc.yaml --images 2007_000033,2007_000042 --out two.png
+  wilss-masks sheet step-1.zarr --spread --count 6 --out figure.png"""
+)
+@store_argument
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG to write.  [default: beside the store]")
+@manifest_option
+@click.option("--images", metavar="ID,ID", help="These images, all their classes.")
+@click.option(
+    "--worst",
+    type=click.Choice(["agreement", "confidence"]),
+    default="agreement",
+    show_default=True,
+    help="Which rows to show first: M_init and M_seeds disagree most, or the lowest score inside the mask.",
+)
+@click.option("--spread", is_flag=True, help="Rows evenly spread over the store instead, good and bad.")
+@click.option("--count", type=click.IntRange(1, 200), default=12, show_default=True, help="How many rows.")
+@click.option(
+    "--cell",
+    type=click.IntRange(200, 1024),
+    default=280,
+    show_default=True,
+    help="Width of a panel in pixels.",
+)
+@click.option("--allow-partial", is_flag=True, help="Show what is there of a store that is not complete.")
+def command(
+    store: Path,
+    out: Path | None,
+    manifest_path: Path,
+    images: str | None,
+    worst: Literal["agreement", "confidence"],
+    spread: bool,
+    count: int,
+    cell: int,
+    allow_partial: bool,
+) -> None:
+    """A contact sheet: image, CLIP score, seed attention, mask and pixel label, a row per image and class.
+
+    The maps are shown where the store kept them (`generate --keep scores`), the label where the manifest has
+    one.
+    """  # fmt: skip
+    from wilss.manifest import load_manifest
+    from wilss.store import MaskStore
+
+    from ..sheet import choose, collect, order_for, rows_of
+
+    target = _target(store, out)
+    opened = MaskStore.open(store, allow_partial=allow_partial)
+    order = order_for(opened, "spread" if spread else worst)
+    ids = [name.strip() for name in (images or "").split(",") if name.strip()]
+    chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
+    sheet = collect(opened, load_manifest(manifest_path), chosen)
+    _write(sheet, target, cell)
+    if not is_quiet():
+        how = "by id" if ids else _WORDS[order]
+        click.echo(f"{target}: {len(sheet.rows)} rows, {how}")
+    for image, why in sheet.failed.items():
+        click.echo(f"Failed: {image}: {why}", err=True)
+    if sheet.failed:
+        sys.exit(_FINISHED_WITH_FAILURES)
+
+
+def _target(store: Path, out: Path | None) -> Path:
+    target = out or store.with_suffix(".png")
+    if target.suffix.lower() != ".png":
+        raise click.BadParameter(f"{target} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
+    return target
+
+
+def _write(sheet: "Sheet", target: Path, cell: int) -> None:
+    import io
+
+    from wilss.store.files import write_atomically
+
+    from ..outputs import writing
+    from ..page import draw_page
+
+    buffer = io.BytesIO()
+    draw_page(sheet, cell).save(buffer, format="PNG")
+    with writing(target):
+        write_atomically(target, buffer.getvalue())

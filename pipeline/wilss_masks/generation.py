@@ -1,0 +1,335 @@
+"""`generate`: the first verb as a function call. Images and tags in, a complete mask store out.
+
+Everything that can be refused is refused before the first forward pass.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.errors import StoreError
+from wilss.manifest import ImageRecord, Manifest
+from wilss.randomness import DESCRIPTION
+from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
+
+from .cluster import ClusterOptions, connect
+from .plan import MaskPlan, make_plan
+from .run import Job, run
+from .sources.base import MaskSource
+
+__all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for"]
+
+#: Libraries whose version can change a mask or its bytes.
+_LIBRARIES = (
+    "wilss",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "zarr",
+    "numcodecs",
+)
+
+#: Called with (images done so far, images in the store), first before any is made.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a store is made; none of these but the first five changes what is in it.
+
+    split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
+    limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
+    device: "auto", "cpu" or "cuda". threads: CPU threads of a forward pass, 0 for as many as cores.
+    """
+
+    split: str = "train"
+    keep_scores: bool = False
+    limit: int | None = None
+    shard_size: int = 32
+    batch_size: int = 8
+    device: str = "auto"
+    threads: int = 0
+    overwrite: bool = False
+    retry_failed: bool = False
+    cluster: ClusterOptions = ClusterOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What is in the store now, and what this call added. `lost` has a sentence for every shard not made."""
+
+    store: Path
+    images: int
+    done: int
+    failed: Mapping[str, str]
+    untagged: int
+    masks_per_class: Mapping[str, int]
+    made_now: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def images_per_second(self) -> float:
+        """Images made by this call per second of it."""
+        return self.made_now / self.seconds if self.seconds else 0.0
+
+
+def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
+    """Where a step's masks go when nobody says: `masks/<manifest name>/step-<t>.zarr`."""
+    ending = "" if split == "train" else f"-{split}"
+    return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
+
+
+def generate(
+    manifest: Manifest,
+    *,
+    step: int,
+    source: MaskSource,
+    out: Path | str | None = None,
+    options: Options = Options(),
+    progress: Progress = lambda done, total: None,
+) -> Summary:
+    """Make the masks of one step, or go on where an earlier call stopped; a complete store is left alone.
+
+    Raises StoreError when `out` was made with anything else (naming the difference), is being written by
+    somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
+    """
+    started = time.perf_counter()
+    path = Path(out) if out is not None else default_store(manifest, step, options.split)
+    selection = manifest.records(step, options.split)
+    records = selection.records[: options.limit]
+    attributes = _attributes(manifest, step, source, records, options)
+    lost: tuple[str, ...] = ()
+    made: list[int] = []
+    if not _is_finished(_compatible(path, attributes, options), options):
+        _require_writable(path)
+        with writer_lock(path):
+            _compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
+            plan = plan_for(manifest, step, source, records, options)
+            store = _create_or_resume(path, plan, attributes, options)
+            lost = _make(store, plan, source, options, _Counting(progress, made))
+    seconds = time.perf_counter() - started
+    store = MaskStore.open(path, allow_partial=True)
+    return _summary(store, sum(made), seconds, selection.warnings, lost)
+
+
+def plan_for(
+    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
+) -> MaskPlan:
+    """The plan of a step: reads the images' headers, and nothing else of them."""
+    taxonomy = manifest.taxonomy
+    return make_plan(
+        step=step,
+        records=records,
+        categories={identity: taxonomy.name_of(identity) for identity in manifest.protocol.new(step)},
+        source=source,
+        shard_size=options.shard_size,
+        batch_size=options.batch_size,
+        keep_soft=options.keep_scores,
+    )
+
+
+def _make(
+    store: MaskStore, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
+) -> tuple[str, ...]:
+    """Make what is pending; returns what was lost."""
+    device = resolve_device(options.device)
+    threads = options.threads or os.cpu_count() or 1
+    on_shard.start(_count_made(store), plan.layout.num_images)
+    job = Job(store=store.path, layout=plan.layout, source=source.prepare(device), device=device, threads=threads)
+    with connect(options.cluster, threads=threads) as connection:
+        return run(store, plan, job, client=connection.client, window=connection.window, on_shard=on_shard)
+
+
+class _Counting:
+    """Adds up receipts for the progress bar and the summary."""
+
+    def __init__(self, progress: Progress, made: list[int]) -> None:
+        self._progress, self._made = progress, made
+        self._before = self._total = 0
+
+    def start(self, before: int, total: int) -> None:
+        self._before, self._total = before, total
+        self._progress(before, total)
+
+    def __call__(self, receipt: ShardReceipt) -> None:
+        self._made.append(len(receipt.status))
+        self._progress(self._before + sum(self._made), self._total)
+
+
+def _create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+    header = plan.header(attributes)
+    if options.overwrite and path.exists():
+        MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
+        shutil.rmtree(path)
+    if not path.exists():
+        return MaskStore.create(path, header)
+    store = MaskStore.open(path, allow_partial=True)
+    store.sweep()
+    failed = np.flatnonzero(store.vector("status") == Status.FAILED)
+    _require_same_images(store, plan, failed if options.retry_failed else failed[:0])
+    if options.retry_failed:
+        store.reopen(sorted({int(row) // plan.layout.shard_size for row in failed}), header)
+    return store
+
+
+def _require_same_images(store: MaskStore, plan: MaskPlan, may_differ: NDArray[np.intp]) -> None:
+    """Batches follow from the images' sizes, so a store cannot be gone on with when one has changed."""
+    changed = np.zeros(plan.layout.num_images, np.bool_)
+    for name in ("height", "width"):
+        sizes = np.array([getattr(image, name) for image in plan.images])
+        changed |= sizes != store.vector(name)
+    changed[may_differ] = False
+    if changed.any() or store.layout != plan.layout:
+        which = f"the image {store.image_ids[np.argmax(changed)]}" if changed.any() else "an image"
+        raise StoreError(
+            f"{store.path} cannot be gone on with: {which} has another size now; make it anew with --overwrite."
+        )
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused."""
+    if device == "cpu":
+        return device
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise StoreError(f"--device {device}: torch finds no CUDA device here; use --device cpu.")
+    return device
+
+
+def _attributes(
+    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
+) -> dict[str, Any]:
+    """What a store says of itself; two runs with equal attributes make equal masks."""
+    protocol = manifest.protocol
+    attributes = {
+        "protocol": protocol.name,
+        "setting": protocol.setting,
+        "step": step,
+        "steps": [list(ids) for ids in protocol.steps],
+        "classes": list(manifest.taxonomy.class_names),
+        "split": options.split,
+        "source": source.name,
+        **source.identity(),
+        "keep": ["scores"] if options.keep_scores else [],
+        "limit": options.limit,
+        "shard_size": options.shard_size,
+        "batch_size": options.batch_size,
+        "manifest": manifest.name,
+        "manifest_sha256": manifest.digest,
+        "records_sha256": _records_digest(records),
+        "rng": DESCRIPTION,
+        "versions": {name: _version(name) for name in _LIBRARIES},
+    }
+    return dict(json.loads(json.dumps(attributes)))
+
+
+def _records_digest(records: Sequence[ImageRecord]) -> str:
+    text = json.dumps([[record.image_id, list(record.tags)] for record in records], separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> MaskStore | None:
+    """The store that is there, None if there is none or it is to be overwritten.
+
+    Raises StoreError, with the difference, when it was made with something else.
+    """
+    if options.overwrite or not path.exists():
+        return None
+    store = MaskStore.open(path, allow_partial=True)
+    # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for here.
+    differences = _differences({**attributes, "fused_from": None}, store.attributes)
+    if differences:
+        raise StoreError(
+            f"{path} was made with something else:\n"
+            + "\n".join(f"  {line}" for line in differences)
+            + "\nGive another --out, or make it anew with --overwrite."
+        )
+    return store
+
+
+def _is_finished(store: MaskStore | None, options: Options) -> bool:
+    if store is None or not store.is_complete:
+        return False
+    return not (options.retry_failed and Status.FAILED in store.vector("status"))
+
+
+def _require_writable(path: Path) -> None:
+    """Find out now, not after an hour, that the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent} cannot be written ({error.strerror}); give another --out, or change its permissions."
+        ) from error
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Leaves that differ, as `parameters.threshold: 0.5 asked for, 0.6 in the store`."""
+    lines = []
+    for key in wanted:
+        mine, theirs = wanted[key], found.get(key)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            lines += _differences(mine, theirs, f"{prefix}{key}.")
+        elif mine != theirs:
+            lines.append(f"{prefix}{key}: {_short(mine)} asked for, {_short(theirs)} in the store")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _count_made(store: MaskStore) -> int:
+    """Images in committed shards."""
+    layout = store.layout
+    pending = sum(len(layout.rows(shard)) for shard in store.pending_shards())
+    return layout.num_images - pending
+
+
+def _summary(
+    store: MaskStore, made_now: int, seconds: float, warnings: tuple[str, ...], lost: tuple[str, ...]
+) -> Summary:
+    status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
+    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)}
+    masks = (area > 0).sum(axis=0).tolist()
+    return Summary(
+        store=store.path,
+        images=store.layout.num_images,
+        done=int((status == Status.DONE).sum()),
+        failed=failed,
+        untagged=int((status == Status.UNTAGGED).sum()),
+        masks_per_class=dict(zip(store.category_names, masks, strict=True)),
+        made_now=made_now,
+        seconds=seconds,
+        warnings=warnings,
+        lost=lost,
+    )

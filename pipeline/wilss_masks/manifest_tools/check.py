@@ -1,0 +1,181 @@
+"""`manifest check`: is every image there and readable, do its tags and labels fit, and what is in each step."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from wilss.errors import ImageError
+from wilss.manifest import ImageRecord, Manifest
+from wilss.taxonomy import BACKGROUND, VOID
+
+__all__ = ["CheckReport", "Counts", "Finding", "check_manifest"]
+
+_THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One image that cannot be used as it is. part: which step or split it belongs to."""
+
+    part: str
+    image_id: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a step or an evaluation split holds.
+
+    part: "step 1" or "val". supervision: pixel, tags, or "" for evaluation. images: usable and not.
+    classes: (id, name, images tagged with it, images whose labels hold it), the step's classes or all.
+    labelled is None in all of them where labels were not read.
+    """
+
+    part: str
+    supervision: str
+    images: int
+    classes: tuple[tuple[int, str, int, int | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """counts: per step, then per evaluation split. images: all that were looked at, each once."""
+
+    images: int
+    counts: tuple[Counts, ...]
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What opening an image told: a sentence, or the classes of its labels (None where they were not read)."""
+
+    problem: str | None = None
+    holds: frozenset[int] | None = None
+
+
+def check_manifest(
+    manifest: Manifest, *, labels: bool = True, progress: Callable[[int, int], None] = lambda done, total: None
+) -> CheckReport:
+    """Open every image of every step and of `val`: its header, and (unless `labels` is false) its label map.
+
+    Raises ManifestError where the manifest or a list is of no use at all.
+    """
+    parts = _parts(manifest)
+    wanted = {_key(record): record for _, _, _, records, _ in parts for record in records}
+    needs = {_key(r) for _, supervision, _, records, _ in parts if supervision != "tags" for r in records}
+    seen = _look(wanted, needs, labels, progress)
+    findings: dict[tuple[str, str], Finding] = {}
+    for name, _, _, records, _ in parts:
+        for record in records:
+            problem = seen[_key(record)].problem
+            if problem is not None:
+                findings.setdefault(_key(record), Finding(part=name, image_id=record.image_id, sentence=problem))
+    return CheckReport(
+        images=len(wanted),
+        counts=tuple(
+            _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
+        ),
+        findings=tuple(findings.values()),
+        warnings=tuple(dict.fromkeys(told for *_, warnings in parts for told in warnings)),
+    )
+
+
+_Part = tuple[str, str, tuple[int, ...], Sequence[ImageRecord], Sequence[str]]
+
+
+def _parts(manifest: Manifest) -> list[_Part]:
+    """(name, supervision, class ids, records, warnings) of every step, and of `val` where there is one."""
+    parts: list[_Part] = []
+    for step in range(manifest.protocol.num_steps):
+        selection = manifest.records(step)
+        parts.append(
+            (
+                f"step {step}",
+                manifest.supervision(step),
+                manifest.protocol.new(step),
+                selection.records,
+                selection.warnings,
+            )
+        )
+    for split in _evaluations(manifest):
+        chosen = manifest.evaluation(split)
+        parts.append((split, "", manifest.taxonomy.class_ids, chosen.records, chosen.warnings))
+    return parts
+
+
+def _evaluations(manifest: Manifest) -> Iterable[str]:
+    known = dict.fromkeys(manifest.parts)
+    if any("val" in manifest.data[step.data].splits for step in manifest.steps):
+        known.setdefault("val")
+    return known
+
+
+def _key(record: ImageRecord) -> tuple[str, str]:
+    return (record.image_id, str(record.path))
+
+
+def _look(
+    wanted: dict[tuple[str, str], ImageRecord],
+    needs: set[tuple[str, str]],
+    labels: bool,
+    progress: Callable[[int, int], None],
+) -> dict[tuple[str, str], _Seen]:
+    seen = {}
+    progress(0, len(wanted))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looked = pool.map(lambda item: _look_at(item[1], item[0] in needs, labels), wanted.items())
+        for done, (key, found) in enumerate(zip(wanted, looked, strict=True), start=1):
+            seen[key] = found
+            progress(done, len(wanted))
+    return seen
+
+
+def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
+    from wilss.images import read_size
+
+    if record.problem is not None:
+        return _Seen(problem=record.problem)
+    try:
+        size = read_size(record.path)
+        if record.label is None:
+            return _Seen(problem=_no_label(record) if needs_label else None, holds=frozenset())
+        return _Seen(holds=_classes(record, size) if labels else None)
+    except ImageError as error:
+        return _Seen(problem=str(error))
+
+
+def _no_label(record: ImageRecord) -> str:
+    return f"{record.path} has no pixel labels; add its label file, or leave it out of the list."
+
+
+def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
+    from wilss.manifest import require_size
+
+    assert record.label is not None
+    found = record.label.read()
+    require_size(record, found.shape, size)
+    return frozenset(np.flatnonzero(np.bincount(found.ravel(), minlength=256)).tolist()) - {BACKGROUND, VOID}
+
+
+def _counts(
+    manifest: Manifest,
+    name: str,
+    supervision: str,
+    ids: tuple[int, ...],
+    records: Sequence[ImageRecord],
+    seen: dict[tuple[str, str], _Seen],
+) -> Counts:
+    tagged = Counter(identity for record in records for identity in record.tags)
+    read = [holds for record in records if (holds := seen[_key(record)].holds) is not None]
+    held = Counter(identity for holds in read for identity in holds) if read else None
+    return Counts(
+        part=name,
+        supervision=supervision,
+        images=len(records),
+        classes=tuple((i, manifest.taxonomy.name_of(i), tagged[i], None if held is None else held[i]) for i in ids),
+    )

@@ -1,0 +1,137 @@
+"""`manifest init`: a first manifest for a folder of data, with comments, that loads as it is."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from wilss.errors import ManifestError
+from wilss.protocol import PRESETS
+from wilss.taxonomy import COCO, VOC, closest
+
+from ..prompts import prompt_names
+from .survey import Survey, survey
+
+__all__ = ["init_manifest", "save_manifest"]
+
+_PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
+_YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
+
+_TEXT = """\
+# {title}: which images, tags, labels and classes; written by `wilss-masks manifest init`.
+# `wilss-masks manifest check` opens every image and counts the classes; run it after each change here.
+schema_version: 1
+name: {name}
+title: {title}
+path: {path}          # relative to this file; ${{NAME:-default}} is read from the environment
+layout: {layout}
+
+# Ids are the values in the label files: 0 is background, 255 (void) needs no name.{names_note}
+# `prompts` are what the text encoder is asked instead of the name: {{name: disk, prompts: [disk, round plate]}}
+names:
+{names}
+
+# {splits_note}
+splits: {{{splits}}}
+tags: {{{tags}}}           # voc-main | voc-xml | masks | csv | npy | coco
+
+# {steps_note}
+{steps}
+setting: {setting}       # overlap: every image with a new class; disjoint: none that holds a later one
+
+encoders:
+  clip: {{library: open_clip, model: ViT-B-16-quickgelu, pretrained: openai}}
+        # or a file of yours: {{library: open_clip, config: clip.json, file: clip.safetensors, sha256: ...}}
+  vit: {{library: timm, model: vit_small_patch16_224.dino}}
+        # or a file of yours: {{library: timm, model: vit_small_patch16_224, file: vit.safetensors, sha256: ...}}
+"""
+
+_SPLIT_NOTES = {
+    "voc": "Names of lists in ImageSets/Segmentation, or paths to txt lists or npy index arrays.",
+    "coco": "Names such as train2017, or {images: FOLDER, annotations: FILE}.",
+    "folder": "`all`, the name of a folder or of a list (NAME.txt), or paths to txt lists.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    text: str
+    note: str
+
+
+def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = None, setting: str = "overlap") -> str:
+    """The text of a manifest at `out` for the data in `root`. Raises ManifestError if there is no data of
+    that layout.
+    """
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
+    if protocol is not None and protocol not in PRESETS:
+        raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
+    found = survey(layout, root)
+    steps = _steps(found, protocol)
+    title = root.resolve().name or "data"
+    return _TEXT.format(
+        name=_slug(title) + (f"-{protocol}" if protocol else ""),
+        title=_scalar(title),
+        path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
+        layout=layout,
+        names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(found.class_names)),
+        names_note="" if found.sure else f"\n# {found.doubt}",
+        splits=", ".join(f"{split}: {_scalar(name)}" for split, name in found.splits.items()),
+        splits_note=_SPLIT_NOTES[layout],
+        tags=f"from: {found.tags}" + (f", file: {_scalar(found.tag_file)}" if found.tag_file else ""),
+        steps=steps.text,
+        steps_note=steps.note,
+        setting=setting,
+    )
+
+
+def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
+    """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError."""
+    try:
+        with out.open("w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ManifestError(f"{out} exists; pass --force to replace it, or --out for another place.") from None
+    except OSError as error:
+        raise ManifestError(f"{out} cannot be written ({error.strerror}); name another place with --out.") from None
+
+
+def _steps(found: Survey, protocol: str | None) -> _Steps:
+    count = len(found.class_names) - 1
+    if protocol is None and found.class_names == VOC.class_names:
+        protocol = "15-5"
+    if protocol is not None:
+        note = f"The protocol's classes per step; or write them out under `steps`. Known: {', '.join(PRESETS)}."
+        return _Steps(text=f"protocol: {protocol}", note=note)
+    if not found.has_labels or count == 1:
+        kind = "pixel" if found.has_labels else "tags"
+        text = f"steps:\n  - {{classes: {_ids(1, count)}, supervision: {kind}}}"
+        return _Steps(text=text, note="Classes by step; supervision: pixel (label files) or tags.")
+    base = max(1, (3 * count) // 4)
+    text = (
+        f"steps:\n  - {{classes: {_ids(1, base)}, supervision: pixel}}\n"
+        f"  - {{classes: {_ids(base + 1, count)}, supervision: tags}}"
+    )
+    return _Steps(text=text, note="A guess: the first three quarters come with labels, the rest with tags only.")
+
+
+def _ids(first: int, last: int) -> str:
+    return f"[{', '.join(map(str, range(first, last + 1)))}]"
+
+
+def _named(name: str) -> str:
+    prompts = prompt_names(name) if name in VOC.class_names or name in COCO.class_names else (name,)
+    if prompts == (name,):
+        return _scalar(name)
+    return f"{{name: {_scalar(name)}, prompts: [{', '.join(map(_scalar, prompts))}]}}"
+
+
+def _scalar(text: str) -> str:
+    plain = _PLAIN.fullmatch(text) and text == text.strip() and text.casefold() not in _YAML_WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.casefold()).strip("-._") or "data"

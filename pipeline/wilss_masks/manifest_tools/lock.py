@@ -1,0 +1,57 @@
+"""`manifest lock`: the sha256 of lists and weights, kept beside the manifest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wilss.errors import WeightsError
+from wilss.manifest import EncoderSpec, LockedWeights, Manifest, list_digests, lock_path, write_lock
+
+__all__ = ["LockReport", "lock_manifest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockReport:
+    """Where the lock lies, what it keeps, and sentences about weights that could not be had."""
+
+    path: Path
+    lists: Mapping[str, str]
+    weights: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def lock_manifest(manifest: Manifest, *, weights: bool = True) -> LockReport:
+    """Write data_manifest.lock.yaml for `manifest`, which was loaded with `check_lock=False`.
+
+    weights: also digest the encoders' weights; hub weights are fetched if need be. Hub weights that cannot be
+    had are left out with a warning, and are then recorded at their first use. Raises WeightsError for a local
+    file
+    that is missing or is not what the manifest says, ManifestError where nothing may be written.
+    """
+    kept: dict[str, LockedWeights] = {}
+    warnings: list[str] = []
+    for name in ("clip", "vit") if weights else ():
+        spec: EncoderSpec = getattr(manifest.encoders, name)
+        if spec.file is None and (spec.pretrained or "").partition(":")[0] == "random":
+            continue
+        try:
+            kept[name] = LockedWeights(encoder=spec.title, sha256=_digest(spec))
+        except WeightsError as error:
+            if spec.file is not None:
+                raise
+            warnings.append(f"encoders.{name} is not locked yet, but will be at its first use: {error}")
+    manifest.draw()
+    lists = list_digests(manifest)
+    write_lock(manifest, lists=lists, weights=kept)
+    return LockReport(
+        path=lock_path(manifest.path),
+        lists=lists,
+        weights={name: entry.sha256 for name, entry in kept.items()},
+        warnings=tuple(warnings),
+    )
+
+
+def _digest(spec: EncoderSpec) -> str:
+    from ..encoders.weights import digest_of
+
+    return digest_of(spec)

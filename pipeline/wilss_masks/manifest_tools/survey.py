@@ -1,0 +1,197 @@
+"""What lies in a folder of data: classes, splits, tags and labels, as far as can be told by looking."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wilss.errors import ImageError, ManifestError
+from wilss.layouts.files import IMAGE_SUFFIXES, read_lines, without_suffix
+from wilss.layouts.xml import read_annotations
+from wilss.taxonomy import BACKGROUND, COCO, VOC, VOID
+
+__all__ = ["Survey", "survey"]
+
+_LOOKED_AT = 300
+_TRAIN_LISTS = ("train_aug", "trainaug", "train", "trainval")
+_NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt")
+_GUESSED = "THE NAMES' ORDER IS A GUESS: compare the columns of `wilss-masks manifest check`, and renumber."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """sure: whether the names certainly belong to the values in the label files; doubt: what to say if not."""
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, str]
+    tags: str
+    tag_file: str | None = None
+    has_labels: bool = True
+    sure: bool = True
+    doubt: str = _GUESSED
+
+
+def survey(layout: str, root: Path) -> Survey:
+    """Look through `root`. Raises ManifestError if it does not hold data of this layout."""
+    return {"voc": _voc, "coco": _coco, "folder": _folder}[layout](root)
+
+
+# -- VOC ----------------------------------------------------------------------------------------------------
+
+
+def _voc(root: Path) -> Survey:
+    if not (root / "JPEGImages").is_dir():
+        raise ManifestError(f"{root} has no folder JPEGImages; name VOC's folder itself (VOC2012), or another layout.")
+    folders = ("SegmentationClassAug", "SegmentationClass")
+    labels = [path for folder in folders for path in sorted((root / folder).glob("*.png"))]
+    tags, names, held = _voc_tags(root)
+    if set(VOC.class_names[1:]) <= set(names):
+        return Survey(class_names=VOC.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels))
+    ordered, sure = _ordered(root, names, held, labels)
+    return Survey(
+        class_names=("background", *ordered), splits=_splits(root), tags=tags, has_labels=bool(labels), sure=sure
+    )
+
+
+def _splits(root: Path) -> dict[str, str]:
+    lists = {path.stem for path in (root / "ImageSets/Segmentation").glob("*.txt")}
+    lists |= {path.stem for path in (root / "splits").glob("*.txt")}
+    train = next((name for name in _TRAIN_LISTS if name in lists), None) or next(iter(sorted(lists)), None)
+    if train is None:
+        raise ManifestError(f"{root} has no list in ImageSets/Segmentation; write train.txt there, an id per line.")
+    return {"train": train, **({"val": "val"} if "val" in lists else {})}
+
+
+def _voc_tags(root: Path) -> tuple[str, list[str], dict[str, set[str]]]:
+    """Which kind of tags there is, the class names in it, and the names by image id."""
+    held: dict[str, set[str]] = {}
+    files = [path for path in sorted((root / "ImageSets/Main").glob("*_*.txt"))]
+    for path in files:
+        name = path.stem.rpartition("_")[0]
+        for line in read_lines(path):
+            image_id, _, flag = line.rpartition(" ")
+            if flag in ("0", "1"):
+                held.setdefault(image_id.rstrip(), set()).add(name)
+    if files:
+        return "voc-main", sorted({path.stem.rpartition("_")[0] for path in files}), held
+    if (root / "Annotations").is_dir():
+        ids = [path.stem for path in sorted((root / "Annotations").glob("*.xml"))]
+        found, _ = read_annotations(root / "Annotations", ids, difficult=True)
+        held = {image_id: set(names) for image_id, names in found.items()}
+        return "voc-xml", sorted(set().union(*held.values())), held
+    return "masks", [], {}
+
+
+def _ordered(
+    root: Path, names: Sequence[str], held: Mapping[str, set[str]], labels: Sequence[Path]
+) -> tuple[list[str], bool]:
+    """Class names in the order of the label values, and whether that order is certain."""
+    written = next((root / name for name in _NAME_FILES if (root / name).is_file()), None)
+    if written is not None:
+        lines = [line for line in read_lines(written) if line.casefold() not in ("background", "void", "ignore")]
+        return lines, True
+    values = _values(labels)
+    if not names:
+        last = max((value for found in values.values() for value in found), default=0)
+        if not last:
+            raise ManifestError(f"{root} has neither tags nor labels; add ImageSets/Main, Annotations or labels.")
+        return [f"class {value}" for value in range(1, last + 1)], True
+    order = _matched(names, held, values)
+    return (order, True) if order is not None else (list(names), not labels)
+
+
+def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
+    """Values by image id in an evenly spread sample of label files."""
+    from wilss.images import read_palette_label
+
+    found = {}
+    for path in labels[:: max(1, len(labels) // _LOOKED_AT)]:
+        try:
+            counts = np.bincount(read_palette_label(path).ravel(), minlength=256)
+        except ImageError:
+            continue
+        found[path.stem] = set(np.flatnonzero(counts).tolist()) - {BACKGROUND, VOID}
+    return found
+
+
+def _matched(names: Sequence[str], held: Mapping[str, set[str]], values: Mapping[str, set[int]]) -> list[str] | None:
+    """The names in the order of the values that come and go with them, if that is one to one and without a
+    gap.
+    """
+    both, tagged, valued = Counter[tuple[str, int]](), Counter[str](), Counter[int]()
+    for image_id in values.keys() & held.keys():
+        tagged.update(held[image_id])
+        valued.update(values[image_id])
+        both.update((name, value) for name in held[image_id] for value in values[image_id])
+    chosen = {}
+    for name in names:
+        scores = {v: both[name, v] / (tagged[name] + valued[v] - both[name, v]) for v in valued if both[name, v]}
+        if not scores:
+            return None
+        chosen[max(scores, key=lambda value: scores[value])] = name
+    return [chosen[v] for v in sorted(chosen)] if set(chosen) == set(range(1, len(names) + 1)) else None
+
+
+# -- COCO ---------------------------------------------------------------------------------------------------
+
+
+def _coco(root: Path) -> Survey:
+    files = sorted((root / "annotations").glob("instances_*.json"))
+    if not files:
+        raise ManifestError(f"{root} has no annotations/instances_*.json; name the folder above `annotations`.")
+    splits: dict[str, str] = {}
+    for path in files:
+        name = path.stem.removeprefix("instances_")
+        splits.setdefault(next((word for word in ("train", "val") if name.startswith(word)), name), name)
+    if "train" not in splits:
+        splits = {"train": next(iter(splits.values())), **splits}
+    names = _category_names(root / f"annotations/instances_{splits['train']}.json")
+    known = set(names) == set(COCO.class_names[1:])
+    return Survey(class_names=COCO.class_names if known else ("background", *names), splits=splits, tags="coco")
+
+
+def _category_names(path: Path) -> list[str]:
+    try:
+        categories = json.loads(path.read_bytes())["categories"]
+        return [str(one["name"]) for one in sorted(categories, key=lambda one: int(one["id"]))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path} is no COCO instances json ({error}); copy it anew.") from None
+
+
+# -- a plain folder -----------------------------------------------------------------------------------------
+
+
+def _folder(root: Path) -> Survey:
+    table = root / "tags.csv"
+    if not table.is_file():
+        raise ManifestError(
+            f"{root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between."
+        )
+    images = {without_suffix(path.name) for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    names = _csv_names(table, images)
+    labels = [path for folder in ("labels", "masks") for path in sorted((root / folder).glob("*.png"))]
+    lists = {split: split for split in ("train", "val") if (root / f"{split}.txt").is_file() or (root / split).is_dir()}
+    return Survey(
+        class_names=("background", *names),
+        splits=lists if "train" in lists else {"train": "all"},
+        tags="csv",
+        tag_file="tags.csv",
+        has_labels=bool(labels),
+        sure=not labels,
+    )
+
+
+def _csv_names(table: Path, images: Iterable[str]) -> list[str]:
+    rows = [row for row in csv.reader(read_lines(table)) if row]
+    if rows and len(rows[0]) > 2:
+        return [cell.strip() for cell in rows[0][1:]]
+    known = set(images)
+    cells = [row[1] for row in rows if len(row) > 1 and Path(without_suffix(row[0].strip())).name in known]
+    names = sorted({name.strip() for cell in cells for name in cell.split(";") if name.strip()})
+    if not names:
+        raise ManifestError(f"{table} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
+    return names

@@ -1,0 +1,214 @@
+"""`run(plan, ...)`: make the shards that are not done yet, here or on Dask workers, and commit them.
+
+One shard is one task with one writer. Workers write the shard's files; only this coordinator writes status
+and vectors, after the shard is on disk. `run` is handed a source and knows none by name.
+"""
+
+import contextlib
+import errno
+import itertools
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.errors import EncoderError, ImageError, StoreError, WilssError
+from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
+
+from .plan import ImageTask, MaskPlan, ShardTask
+from .sources.base import MaskSource, Proposer
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Job", "make_shard", "run"]
+
+log = logging.getLogger(__name__)
+
+#: Decoded images wait in memory for this many batches ahead of the encoders.
+_BATCHES_AHEAD = 2
+_DECODE_THREADS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all shards of a run share, and a worker is sent with every shard.
+
+    threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
+    """
+
+    store: Path
+    layout: StoreLayout
+    source: MaskSource
+    device: str
+    threads: int
+
+
+def run(
+    store: MaskStore,
+    plan: MaskPlan,
+    job: Job,
+    *,
+    client: "Client | None" = None,
+    window: int = 2,
+    on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
+) -> tuple[str, ...]:
+    """Make every pending shard of `store`, commit each as it comes, and seal the store when all are there.
+
+    client: a Dask client, or None to work in this process. window: tasks given to the client at a time.
+    Returns a sentence for every shard that a worker could not make; the store is then not sealed.
+    Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk).
+    """
+    tasks = [plan.shard(shard) for shard in store.pending_shards()]
+    results = _here(job, tasks) if client is None else _on_workers(client, job, tasks, window)
+    failures = []
+    for result in results:
+        if isinstance(result, str):
+            failures.append(result)
+            continue
+        with _disk_errors(store.path):
+            store.commit(result)
+        on_shard(result)
+    if not failures:
+        store.seal()
+    return tuple(failures)
+
+
+def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
+    """Make and write one shard. Bad images are marked as failed and do not stop the others."""
+    proposer = _opened(job)
+    contents = {i: _before_running(image) for i, image in enumerate(task.images)}
+    for batch, loaded in _loaded_ahead(proposer, task):
+        good = [(i, item) for i, item in zip(batch, loaded, strict=True) if not isinstance(item, ImageError)]
+        contents.update(
+            (i, ImageContent(status=Status.FAILED, error=str(item)))
+            for i, item in zip(batch, loaded, strict=True)
+            if isinstance(item, ImageError)
+        )
+        images = [task.images[i] for i, _ in good]
+        made = _propose(proposer, images, [item for _, item in good])
+        contents.update(zip([i for i, _ in good], made, strict=True))
+    with _disk_errors(job.store):
+        return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
+
+
+def _before_running(image: ImageTask) -> ImageContent:
+    if image.problem is not None:
+        return ImageContent(status=Status.FAILED, error=image.problem)
+    return ImageContent(status=image.status)
+
+
+def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
+    """Propose masks for a batch; when the device is out of memory, for its halves."""
+    if not tasks:
+        return []
+    try:
+        return proposer.propose(tasks, loaded)
+    except Exception as error:
+        # Named, not imported: a source without networks should not wait for torch.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        if len(tasks) == 1:
+            raise EncoderError(
+                f"the device has too little memory for {tasks[0].record.path} alone; use a smaller input with "
+                "--set clip_size=336 --set vit_size=336, or --device cpu."
+            ) from None
+        log.warning("out of memory with %d images at once; trying %d", len(tasks), len(tasks) // 2)
+    half = len(tasks) // 2
+    return [
+        *_propose(proposer, tasks[:half], loaded[:half]),
+        *_propose(proposer, tasks[half:], loaded[half:]),
+    ]
+
+
+def _loaded_ahead(proposer: Proposer, task: ShardTask) -> Iterator[tuple[tuple[int, ...], list[Any | ImageError]]]:
+    """The batches of a shard with their images decoded, a few batches ahead of the caller."""
+
+    def load(image: ImageTask) -> Any | ImageError:
+        try:
+            return proposer.load(image)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(_DECODE_THREADS) as pool:
+        ahead: deque[tuple[tuple[int, ...], list[Future[Any]]]] = deque()
+        for batch in task.batches:
+            ahead.append((batch, [pool.submit(load, task.images[i]) for i in batch]))
+            if len(ahead) > _BATCHES_AHEAD:
+                yield _wait(ahead.popleft())
+        while ahead:
+            yield _wait(ahead.popleft())
+
+
+def _wait(pending: tuple[tuple[int, ...], list[Future[Any]]]) -> tuple[tuple[int, ...], list[Any]]:
+    batch, futures = pending
+    return batch, [future.result() for future in futures]
+
+
+def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
+    for task in tasks:
+        yield make_shard(job, task)
+
+
+def _on_workers(client: "Client", job: Job, tasks: Iterable[ShardTask], window: int) -> Iterator[ShardReceipt | str]:
+    """Submit a window of shards at a time; a shard that kills its workers is given up, the rest goes on."""
+    from distributed import as_completed
+
+    waiting = iter(tasks)
+    running = {_submit(client, job, task): task for task in itertools.islice(waiting, window)}
+    completed: Any = as_completed(list(running), loop=client.loop)
+    for future in completed:
+        task = running.pop(future)
+        if future.status == "finished":
+            yield future.result()
+        else:
+            yield _why_not_made(task, future.exception())
+        future.release()
+        for following in itertools.islice(waiting, 1):
+            fresh = _submit(client, job, following)
+            running[fresh] = following
+            completed.add(fresh)
+
+
+def _submit(client: "Client", job: Job, task: ShardTask) -> Any:
+    return client.submit(make_shard, job, task, pure=False, retries=1, key=f"shard-{task.shard}-{id(task)}")
+
+
+def _why_not_made(task: ShardTask, error: BaseException | None) -> str:
+    """A sentence about a lost shard; errors that every shard would meet are raised instead."""
+    if isinstance(error, WilssError):
+        raise error
+    ids = [image.record.image_id for image in task.images]
+    return (
+        f"shard {task.shard} ({ids[0]} to {ids[-1]}) could not be made: {type(error).__name__}: "
+        f"{str(error).splitlines()[0] if str(error) else 'no message'}"
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or forbidden disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        mend = "free some space" if error.errno == errno.ENOSPC else "mend that"
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); {mend} and run the same command again, "
+            "it goes on where it stopped."
+        ) from error
+
+
+_OPENED: dict[str, Proposer] = {}
+
+
+def _opened(job: Job) -> Proposer:
+    """The job's source with its networks loaded; kept for the process, the one cache there is."""
+    key = json.dumps([job.source.name, job.source.identity(), job.device], sort_keys=True, default=str)
+    if key not in _OPENED:
+        _OPENED.clear()
+        _OPENED[key] = job.source.open(job.device, job.threads)
+    return _OPENED[key]

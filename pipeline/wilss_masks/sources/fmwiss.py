@@ -1,0 +1,256 @@
+"""FMWISS Sec. 3.2: CLIP says what, a self-supervised ViT says where, their union is the mask."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.manifest import EncoderSpec, Manifest
+from wilss.store import ImageContent
+
+from ..prompts import background_words, prompt_names, templates
+from .base import Grids
+from .params import FmwissParams, with_values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wilss.equations.fmwiss import Seeds
+
+    from ..encoders.clip import DenseClip
+    from ..encoders.dino import LastBlock, SeedViT
+    from ..plan import ImageTask
+
+__all__ = ["FmwissProposer", "FmwissSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FmwissSource:
+    """Masks from image tags by frozen foundation models.
+
+    classes: (name, prompt names) of the step's classes, in the order of the category axis.
+    text: unit text features float32 [C + G, D] of the classes and the G background words; None until
+        `prepare` has made them.
+    """
+
+    name: ClassVar[str] = "fmwiss"
+    has_void: ClassVar[bool] = False
+
+    params: FmwissParams
+    clip: EncoderSpec
+    vit: EncoderSpec
+    classes: tuple[tuple[str, tuple[str, ...]], ...]
+    background_words: tuple[str, ...]
+    seed: int
+    text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: Manifest,
+        step: int,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
+        where: str = "--set",
+    ) -> "FmwissSource":
+        """The source for one step: the paper's defaults, then the manifest's `masks.fmwiss`, then `values`."""
+        params = with_values(
+            FmwissParams(), manifest.masks.get(cls.name, {}), where=f"{manifest.path}: masks.{cls.name}"
+        )
+        classes = tuple((manifest.taxonomy.name_of(i), _prompts(manifest, i)) for i in manifest.protocol.new(step))
+        words = manifest.background_prompts
+        return cls(
+            params=with_values(params, values, where=where),
+            clip=manifest.encoders.clip,
+            vit=manifest.encoders.vit,
+            classes=classes,
+            background_words=background_words([names for _, names in classes]) if words is None else words,
+            seed=seed,
+        )
+
+    @property
+    def seeds_kept(self) -> int:
+        """The seeds of all draws."""
+        return self.params.seeds * self.params.draws
+
+    def identity(self) -> Mapping[str, Any]:
+        """Parameters, seed, digests of both models and of the prompts."""
+        from ..encoders.weights import identity_of
+
+        prompts = json.dumps([self.classes, self.background_words, self.params.templates])
+        return {
+            "parameters": dataclasses.asdict(self.params),
+            "seed": self.seed,
+            "models": {"clip": identity_of(self.clip), "vit": identity_of(self.vit)},
+            "prompts_sha256": hashlib.sha256(prompts.encode("utf-8")).hexdigest(),
+        }
+
+    def grids(self, height: int, width: int) -> Grids:
+        """Patch grids of CLIP's and the ViT's inputs for an image of this size."""
+        score, attention = (
+            (rows // patch, columns // patch)
+            for (rows, columns), patch in (
+                (self.clip_input(height, width), self._patches[0]),
+                (self.vit_input(height, width), self._patches[1]),
+            )
+        )
+        return Grids(score=score, attention=attention)
+
+    def clip_input(self, height: int, width: int) -> tuple[int, int]:
+        """Input size (H, W) of CLIP for an image of this size, a multiple of its patch."""
+        return self._input(height, width, self.params.clip_size, self._patches[0])
+
+    def vit_input(self, height: int, width: int) -> tuple[int, int]:
+        """Input size (H, W) of the ViT for an image of this size, a multiple of its patch."""
+        return self._input(height, width, self.params.vit_size, self._patches[1])
+
+    def prepare(self, device: str) -> "FmwissSource":
+        """Encode the prompts, or find them in the cache."""
+        from ..encoders.text import cached_text_features
+
+        groups = [prompts for _, prompts in self.classes] + [(word,) for word in self.background_words]
+        text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
+        return dataclasses.replace(self, text=text.numpy())
+
+    def open_clip(self, device: str) -> "DenseClip":
+        """CLIP alone, loaded on `device`."""
+        from ..encoders.clip import open_clip_encoder
+
+        return open_clip_encoder(self.clip, device, form=self.params.form, precision=self.params.forward_precision)
+
+    def open(self, device: str, threads: int) -> "FmwissProposer":
+        """Load both encoders on `device`."""
+        import torch
+
+        from ..encoders.dino import open_vit
+
+        torch.set_num_threads(threads)
+        vit = open_vit(self.vit, device, precision=self.params.forward_precision)
+        source = self if self.text is not None else self.prepare(device)
+        return FmwissProposer(source, self.open_clip(device), vit)
+
+    def _input(self, height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
+        from wilss.images import patch_grid_size
+
+        return patch_grid_size(height, width, shorter=shorter or None, longest=self.params.longest, patch=patch)
+
+    @cached_property
+    def _patches(self) -> tuple[int, int]:
+        from ..encoders.multiples import input_multiple
+
+        return input_multiple(self.clip), input_multiple(self.vit)
+
+
+def _prompts(manifest: Manifest, identity: int) -> tuple[str, ...]:
+    """The prompt names of a class: the manifest's own, else what the package knows of its name."""
+    if identity in manifest.written_prompts:
+        return manifest.prompts[identity]
+    return prompt_names(manifest.taxonomy.name_of(identity))
+
+
+class FmwissProposer:
+    """`FmwissSource` with its networks loaded on one device."""
+
+    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT") -> None:
+        import torch
+
+        self.source, self.params, self.clip, self.vit = source, source.params, clip, vit
+        self.text = torch.from_numpy(source.text).to(clip.device)
+
+    def load(self, task: "ImageTask") -> "tuple[Tensor, Tensor]":
+        """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
+        import torch
+
+        from wilss.images import read_image, resize_uint8
+
+        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
+        size = self.source.vit_input(task.height, task.width)
+        return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
+
+    def propose(self, tasks: "Sequence[ImageTask]", loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
+        """Two forward passes for the batch, then each image by itself."""
+        import torch
+
+        from wilss.equations import fmwiss
+
+        with torch.inference_mode():
+            features = self.clip.features(self._stack([clip for clip, _ in loaded]))
+            similarity = fmwiss.score_map(features, self.text)
+            block = self.vit.last_block(self._stack([vit for _, vit in loaded]))
+            return [self._one(task, similarity[i], block, i) for i, task in enumerate(tasks)]
+
+    def _stack(self, images: "list[Tensor]") -> "Tensor":
+        import torch
+
+        return torch.stack(images).to(self.clip.device, non_blocking=True)
+
+    def _one(self, task: "ImageTask", similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
+        import torch
+
+        from wilss.equations import fmwiss
+
+        from .refine import as_content, refine, scaled
+
+        score = fmwiss.foreground_score(
+            similarity[list(task.categories)],
+            similarity[len(self.source.classes) :],
+            mode=self.params.background,
+            logit_scale=self.clip.logit_scale,
+        )
+        seeds = [self._seeds(task, position, score[t]) for t, position in enumerate(task.categories)]
+        points = torch.stack([drawn.points for drawn in seeds])
+        attention = self._attention(points, (score.shape[-2], score.shape[-1]), block, row)
+        score, attention = score.half(), scaled(attention).half()
+        return as_content(
+            refine(score, attention, task.height, task.width, self.params),
+            task.categories,
+            score=score,
+            attention=attention,
+            seeds=points.to(torch.int16),
+            fallback=[drawn.fell_back for drawn in seeds],
+        )
+
+    def _seeds(self, task: "ImageTask", position: int, score: "Tensor") -> "Seeds":
+        """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
+        import torch
+
+        from wilss.equations import fmwiss
+        from wilss.randomness import generator_for
+
+        name, score = self.source.classes[position][0], score.cpu()
+        foreground = score >= self.params.threshold
+        draws = [
+            fmwiss.seed_points(
+                foreground,
+                score,
+                self.params.seeds,
+                generator_for(self.source.seed, task.record.image_id, name, draw),
+            )
+            for draw in range(self.params.draws)
+        ]
+        return fmwiss.Seeds(torch.cat([draw.points for draw in draws]), draws[0].fell_back)
+
+    def _attention(self, points: "Tensor", grid: tuple[int, int], block: "LastBlock", row: int) -> "Tensor":
+        """Seed attention [T, h, w] on the ViT's grid; a mean over all draws' seeds averages the draws.
+
+        points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
+        """
+        import torch
+
+        from wilss.equations import fmwiss
+
+        from ..encoders.dino import seed_rows
+
+        affinity = self.params.affinity
+        rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)
+        keys = block.keys[row]
+        maps = [fmwiss.seed_attention(each, keys, prefix=block.prefix, affinity=affinity) for each in rows]
+        return torch.stack(maps).reshape(-1, *block.grid)

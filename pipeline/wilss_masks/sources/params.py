@@ -1,0 +1,148 @@
+"""Parameters of mask making, with the paper's values where it names them; wrong ones are refused in a sentence."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from wilss.errors import EncoderError
+
+P = TypeVar("P", bound="FusionParams")
+
+__all__ = ["FmwissParams", "FusionParams", "parse_assignments", "with_values"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionParams:
+    """How kept soft maps become masks; changing these needs no forward pass.
+
+    threshold: where M_init is cut, on scores in [0, 1] [D].
+    keep, keep_amount: how much of each attention map is kept; the paper's K = 70 %. `mass` keeps the
+        smallest set of patches that holds this share of the attention [D], `locations` this share of the
+        patches (the letter of the text), `std` what is above mean + keep_amount standard deviations (ours).
+    fusion: `union` is the paper's M_refine; `intersection`, `init`, `seeds` are for ablations.
+    """
+
+    threshold: float = 0.5
+    keep: Literal["mass", "locations", "std"] = "mass"
+    keep_amount: float = 0.7
+    fusion: Literal["union", "intersection", "init", "seeds"] = "union"
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        _refuse_unknown_choices(self)
+        _require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
+        if self.keep != "std":
+            _require(0 < self.keep_amount <= 1, "keep_amount", self.keep_amount, "above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FmwissParams(FusionParams):
+    """Parameters of FMWISS Sec. 3.2.
+
+    form: CLIP's dense path, `maskclip` (last block with residual and FFN) or `value` (without).
+    background: how a class stands out: `softmax` over the image's tags and the background words times the
+        model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
+    seeds: N = 9 of the paper. draws: averaged draws of N seeds each [D].
+    affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D].
+    clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
+    longest: the longer side is never more than this many pixels.
+    templates: `openai` (80), `maskclip` (85) or `plain` (the bare name).
+    precision: of the forward passes; `auto` is bf16 on CUDA and fp32 elsewhere.
+    """
+
+    form: Literal["maskclip", "value"] = "maskclip"
+    background: Literal["softmax", "margin", "minmax"] = "softmax"
+    seeds: int = 9
+    draws: int = 1
+    affinity: Literal["qk", "kk"] = "qk"
+    clip_size: int = 448
+    vit_size: int = 448
+    longest: int = 1024
+    templates: Literal["openai", "maskclip", "plain"] = "openai"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        super().__post_init__()
+        _require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "between 1 and 10000")
+        _require(1 <= self.draws <= 1_000, "draws", self.draws, "between 1 and 1000")
+        for name in ("clip_size", "vit_size"):
+            size = getattr(self, name)
+            _require(size == 0 or 16 <= size <= 4096, name, size, "0 (the image's own) or from 16 to 4096")
+        _require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
+
+    @property
+    def forward_precision(self) -> Literal["fp32", "bf16"] | None:
+        """What the encoders take: None stands for `auto`."""
+        return None if self.precision == "auto" else self.precision
+
+    @property
+    def fusion_params(self) -> FusionParams:
+        """The part that needs no forward pass to change."""
+        names = [field.name for field in dataclasses.fields(FusionParams)]
+        return FusionParams(**{name: getattr(self, name) for name in names})
+
+
+def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
+    """`("draws=4", "keep=mass")` as a dict. Raises EncoderError where there is no `=`."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise EncoderError(f"--set {pair!r} is not of the form key=value; write e.g. --set draws=4.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
+    """`params` with some fields replaced; text is converted to the field's type.
+
+    where: what to blame in an error, e.g. "--set" or the manifest's path.
+    Raises EncoderError for an unknown name (with the nearest known one) or a value of the wrong type.
+    """
+    kinds = typing.get_type_hints(type(params))
+    changes = {}
+    for name, value in values.items():
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds)}."
+            raise EncoderError(f"{where}: there is no parameter {name!r}; {hint}")
+        changes[name] = _convert(value, kinds[name], name, where)
+    try:
+        return dataclasses.replace(params, **changes)
+    except EncoderError as error:
+        raise EncoderError(f"{where}: {error}") from None
+
+
+def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
+    """`value` as `int`, `float` or one of a Literal's words."""
+    if typing.get_origin(kind) is Literal:
+        return str(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return kind(value) if not (kind is int and isinstance(value, float)) else _whole(value)
+    except (TypeError, ValueError):
+        noun = "a whole number" if kind is int else "a number"
+        raise EncoderError(f"{where}: {name} must be {noun}, not {value!r}.") from None
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError(value)
+    return int(value)
+
+
+def _refuse_unknown_choices(params: Any) -> None:
+    for name, kind in typing.get_type_hints(type(params)).items():
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        if choices and getattr(params, name) not in choices:
+            raise EncoderError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(choices)}.")
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise EncoderError(f"{name} is {value!r}; it must be {rule}.")
