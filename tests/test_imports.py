@@ -86,7 +86,9 @@ def test_only_commands_look_at_the_table_of_sources() -> None:
     assert readers == {"wilss_masks.sources", "wilss_masks.commands.generate"}
 
 
-@pytest.mark.parametrize("module", ["wilss_masks.cli", "wilss_masks.commands.generate", "wilss_masks.plan"])
+@pytest.mark.parametrize(
+    "module", ["wilss_masks.cli", "wilss_masks.commands.generate", "wilss_masks.generation", "wilss_masks.sources"]
+)
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

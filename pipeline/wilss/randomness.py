@@ -1,13 +1,18 @@
 """Named randomness: a draw belongs to its names (seed, image, class), never to the order of drawing.
 
-A resumed run, a run on eight workers and a serial run therefore draw the same numbers.
+A resumed run, a run on eight workers and a serial run therefore draw the same numbers. torch is imported where
+it is needed, since a store's own description of its numbers is wanted without it.
 """
 
 import hashlib
 import json
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DESCRIPTION", "generator_for", "numpy_generator_for", "seed_for"]
 
@@ -22,8 +27,10 @@ def seed_for(seed: int, *names: str | int) -> int:
     return int.from_bytes(digest[:8], "big") % 2**63
 
 
-def generator_for(seed: int, *names: str | int) -> torch.Generator:
+def generator_for(seed: int, *names: str | int) -> "torch.Generator":
     """A torch generator on the CPU that belongs to `names`, e.g. `generator_for(0, image_id, "sofa")`."""
+    import torch
+
     return torch.Generator().manual_seed(seed_for(seed, *names))
 
 

@@ -3,6 +3,7 @@
 Everything that can be refused is refused before the first forward pass.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -49,11 +50,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a store is made; none of these but the first five changes what is in it.
+    """How a store is made.
 
     split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
     limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
-    device: "auto", "cpu" or "cuda". threads: CPU threads of a forward pass, 0 for as many as cores.
+    threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
+    overwrite: throw away what is there. retry_failed: try the failed images of a complete store again.
     """
 
     split: str = "train"
@@ -61,8 +63,8 @@ class Options:
     limit: int | None = None
     shard_size: int = 32
     batch_size: int = 8
+    threads: int = 1
     device: str = "auto"
-    threads: int = 0
     overwrite: bool = False
     retry_failed: bool = False
     cluster: ClusterOptions = ClusterOptions()
@@ -111,6 +113,7 @@ def generate(
     """
     started = time.perf_counter()
     path = Path(out) if out is not None else default_store(manifest, step, options.split)
+    options = _keeping_what_is_kept(path, options)
     selection = manifest.records(step, options.split)
     records = selection.records[: options.limit]
     attributes = _attributes(manifest, step, source, records, options)
@@ -149,10 +152,16 @@ def _make(
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
     device = resolve_device(options.device)
-    threads = options.threads or os.cpu_count() or 1
     on_shard.start(_count_made(store), plan.layout.num_images)
-    job = Job(store=store.path, layout=plan.layout, source=source.prepare(device), device=device, threads=threads)
-    with connect(options.cluster, threads=threads) as connection:
+    job = Job(
+        store=store.path,
+        layout=plan.layout,
+        source=source.prepare(device),
+        device=device,
+        threads=options.threads,
+        lanes=max(1, len(os.sched_getaffinity(0)) // options.threads) if device == "cpu" else 1,
+    )
+    with connect(options.cluster, threads=options.threads) as connection:
         return run(store, plan, job, client=connection.client, window=connection.window, on_shard=on_shard)
 
 
@@ -233,6 +242,7 @@ def _attributes(
         "limit": options.limit,
         "shard_size": options.shard_size,
         "batch_size": options.batch_size,
+        "threads": options.threads,
         "manifest": manifest.name,
         "manifest_sha256": manifest.digest,
         "records_sha256": _records_digest(records),
@@ -271,6 +281,14 @@ def _compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> 
             + "\nGive another --out, or make it anew with --overwrite."
         )
     return store
+
+
+def _keeping_what_is_kept(path: Path, options: Options) -> Options:
+    """A store that keeps its scores is gone on with as it was begun, also when nobody asks for scores again."""
+    if options.keep_scores or options.overwrite or not path.exists():
+        return options
+    kept = MaskStore.open(path, allow_partial=True).attributes.get("keep") == ["scores"]
+    return dataclasses.replace(options, keep_scores=kept)
 
 
 def _is_finished(store: MaskStore | None, options: Options) -> bool:

@@ -39,6 +39,7 @@ class Job:
     """What all shards of a run share, and a worker is sent with every shard.
 
     threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
+    lanes: shards that are made at the same time when there are no workers.
     """
 
     store: Path
@@ -46,6 +47,7 @@ class Job:
     source: MaskSource
     device: str
     threads: int
+    lanes: int = 1
 
 
 def run(
@@ -150,8 +152,21 @@ def _wait(pending: tuple[tuple[int, ...], list[Future[Any]]]) -> tuple[tuple[int
 
 
 def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
-    for task in tasks:
-        yield make_shard(job, task)
+    """Several shards at a time in threads of this process: torch lets go of the interpreter while it computes.
+
+    A forward pass keeps its `job.threads` CPU threads, on which its rounding may depend; what cores are left
+    serve other shards.
+    """
+    _opened(job)
+    with ThreadPoolExecutor(job.lanes) as pool:
+        waiting = iter(tasks)
+        running = deque(pool.submit(make_shard, job, task) for task in itertools.islice(waiting, job.lanes))
+        try:
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(make_shard, job, task) for task in itertools.islice(waiting, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _on_workers(client: "Client", job: Job, tasks: Iterable[ShardTask], window: int) -> Iterator[ShardReceipt | str]:

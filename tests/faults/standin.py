@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
-from wilss.images import read_image
+from wilss.images.decoding import read_image
 from wilss.manifest import ImageRecord, Selection
 from wilss.protocol import StepProtocol
 from wilss.randomness import numpy_generator_for

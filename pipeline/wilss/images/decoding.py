@@ -112,11 +112,18 @@ def _file(path: Path) -> IO[bytes]:
     return open(path, "rb")
 
 
+class _Jpeg(JpegImageFile):
+    """Does not look into EXIF for the resolution: nobody asks for it, and a damaged block makes Pillow warn."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
 def _identified(path: Path, file: IO[bytes]) -> ImageFile:
     head = file.read(16)
     file.seek(0)
     if head.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile(file)
+        return _Jpeg(file)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile(file)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":

@@ -58,7 +58,7 @@ def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
         if place.is_file():
             return place
     raise ManifestError(
-        f"{spec.where}: {spec.root / names[0]} is not there; copy it there, or write "
+        f"{spec.at('splits')}: {spec.root / names[0]} is not there; copy it there, or write "
         "`splits: {train: {images: ..., annotations: ...}}`."
     )
 

@@ -90,7 +90,7 @@ def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
         inner = Path(folder).relative_to(spec.root).as_posix()
         names += [f"{inner}/{name}".removeprefix("./") for name in sorted(files) if _is_image(name)]
     if not names:
-        raise ManifestError(f"{spec.where}: {top} holds no image; correct `path`, `images` or `splits`.")
+        raise ManifestError(f"{spec.at('path')}: {top} holds no image; correct `path`, `images` or `splits`.")
     return ImageList(path=top, entries=_entries(names, f"{inside or images}/"))
 
 
@@ -110,7 +110,7 @@ def _is_image(name: str) -> bool:
 def _raise(spec: DataSpec) -> Callable[[OSError], None]:
     def handler(error: OSError) -> None:
         raise ManifestError(
-            f"{spec.where}: {error.filename} cannot be listed ({error.strerror}); check the path, its "
+            f"{spec.at('path')}: {error.filename} cannot be listed ({error.strerror}); check the path, its "
             "links and "
             "its permissions."
         )

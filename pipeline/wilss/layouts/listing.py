@@ -54,7 +54,7 @@ def make_listing(
     empty = [record.image_id for record in records if not record.tags and record.problem is None]
     told = tuple(warnings)
     if empty and not lenient:
-        told += (f"{spec.where}: {some(empty)} of {split!r} hold no class and belong to no step.",)
+        told += (f"{spec.at('splits')}: {some(empty)} of {split!r} hold no class and belong to no step.",)
     return Listing(records=records, warnings=told, exact=exact)
 
 

@@ -81,7 +81,7 @@ def find_list(spec: DataSpec, name: str) -> Path:
             return place
     _require_root(spec)
     raise ManifestError(
-        f"{spec.where}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); "
+        f"{spec.at('splits')}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); "
         "copy it there, or correct `splits`."
     )
 
@@ -93,11 +93,12 @@ def _require_root(spec: DataSpec) -> None:
         there = False
     except OSError as error:
         raise ManifestError(
-            f"{spec.where}: the data folder {spec.root} cannot be opened ({error.strerror}); check its links."
+            f"{spec.at('path')}: the data folder {spec.root} cannot be opened ({error.strerror}); check its links."
         ) from None
     if not there:
         raise ManifestError(
-            f"{spec.where}: the data folder {spec.root} is not there; copy or link the data there, or correct `path`."
+            f"{spec.at('path')}: the data folder {spec.root} is not there; copy or link the data there, "
+            "or correct `path`."
         )
 
 

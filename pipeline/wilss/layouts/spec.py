@@ -51,7 +51,8 @@ class DataSpec:
     """A data set on disk.
 
     name: how steps and evaluations call it. root: its folder, absolute. base: the manifest's folder, which
-    paths of lists may start from. where: the manifest's file and key path, for errors.
+    paths of lists may start from. file, key: the manifest and the key path of this data set in it, for
+    errors.
     taxonomy: the manifest's classes. own: the data set's own (values in label files, names of tags).
     labels, images: folders under the root, None for the layout's own choice.
     """
@@ -59,7 +60,8 @@ class DataSpec:
     name: str
     root: Path
     base: Path
-    where: str
+    file: Path
+    key: str
     layout: Layout
     taxonomy: Taxonomy
     own: Taxonomy
@@ -69,11 +71,16 @@ class DataSpec:
     images: str | None = None
     generate: Mapping[str, int] | None = field(default=None)
 
+    def at(self, key: str) -> str:
+        """The manifest's file and a key path below this data set: "data_manifest.yaml, data.voc.splits"."""
+        return f"{self.file}, {self.key}{'.' if self.key else ''}{key}"
+
     def split(self, name: str) -> SplitSpec:
         """A split by its name. Raises ManifestError with the names there are."""
         if name not in self.splits:
             raise ManifestError(
-                f"{self.where}: {self.name} has no split {name!r}{closest(name, self.splits)}; add it to `splits`."
+                f"{self.at('splits')}: {self.name} has no split {name!r}{closest(name, self.splits)}; "
+                "add it to `splits`."
             )
         return self.splits[name]
 
@@ -85,7 +92,7 @@ class DataSpec:
             identity = self.taxonomy.find(self.own.name_of(value))
             if identity is None:
                 raise ManifestError(
-                    f"{self.where}.names.{value}: {self.own.name_of(value)!r} is not a class of "
+                    f"{self.at(f'names.{value}')}: {self.own.name_of(value)!r} is not a class of "
                     f"{self.taxonomy.name}"
                     f"{closest(self.own.name_of(value), self.taxonomy.class_names)}."
                 )

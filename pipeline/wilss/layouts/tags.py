@@ -53,12 +53,12 @@ def tag_files(spec: DataSpec, split: str) -> tuple[Path, ...]:
 
 def _file(spec: DataSpec) -> Path:
     if spec.tags.file is None:
-        raise ManifestError(f"{spec.where}.tags: tags from {spec.tags.kind} need a file; add `file: ...` to `tags`.")
+        raise ManifestError(f"{spec.at('tags')}: tags from {spec.tags.kind} need a file; add `file: ...` to `tags`.")
     for place in (spec.base / spec.tags.file, spec.root / spec.tags.file):
         if place.is_file():
             return place
     raise ManifestError(
-        f"{spec.where}.tags.file: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy "
+        f"{spec.at('tags.file')}: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy "
         "it there, "
         "or correct the path."
     )
@@ -94,11 +94,13 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
     there = set(os.listdir(folder)) if folder.is_dir() else set()
     chosen = {}
     for name in (spec.own.name_of(identity) for identity in spec.own.class_ids):
-        options = ([f"{name}_{stem}.txt"], [f"{name}_trainval.txt"], [f"{name}_train.txt", f"{name}_val.txt"])
+        options = [
+            [f"{name}_{part}.txt" for part in parts] for parts in ((stem,), ("trainval",), ("train", "val"), ("train",))
+        ]
         files = next((option for option in options if there.issuperset(option)), None)
         if files is None:
             raise ManifestError(
-                f"{spec.where}.tags: {folder / options[0][0]} is not there, nor {options[1][0]}; copy VOC's "
+                f"{spec.at('tags')}: {folder / options[0][0]} is not there, nor {options[1][0]}; copy VOC's "
                 "ImageSets/Main there, or take tags from voc-xml, masks or csv."
             )
         chosen[name] = tuple(folder / file for file in files)

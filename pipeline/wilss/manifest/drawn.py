@@ -30,7 +30,7 @@ def ensure(spec: DataSpec) -> None:
     except OSError as error:
         if before is None:
             raise ManifestError(
-                f"{spec.where}: the built-in data cannot be drawn into {spec.root} ({error.strerror}); "
+                f"{spec.at('path')}: the built-in data cannot be drawn into {spec.root} ({error.strerror}); "
                 "correct `path`, "
                 "or free the disk."
             ) from None

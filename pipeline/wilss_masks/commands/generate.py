@@ -73,9 +73,10 @@ Examples:
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    help="CPU threads of a forward pass.  [default: all cores]",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU threads of a forward pass; rounding may depend on it.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Throw an existing store away.")

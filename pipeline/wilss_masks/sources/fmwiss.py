@@ -36,8 +36,9 @@ class FmwissSource:
     """Masks from image tags by frozen foundation models.
 
     classes: (name, prompt names) of the step's classes, in the order of the category axis.
-    text: unit text features float32 [C + G, D] of the classes and the G background words; None until
-        `prepare` has made them.
+    rivals: prompt names of the classes of earlier steps, where they compete with the step's.
+    text: unit text features float32 [C + R + G, D] of the classes, the R rivals and the G background words;
+        None until `prepare` has made them.
     """
 
     name: ClassVar[str] = "fmwiss"
@@ -47,6 +48,7 @@ class FmwissSource:
     clip: EncoderSpec
     vit: EncoderSpec
     classes: tuple[tuple[str, tuple[str, ...]], ...]
+    rivals: tuple[tuple[str, ...], ...] = ()
     background_words: tuple[str, ...]
     seed: int
     text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -61,16 +63,18 @@ class FmwissSource:
         where: str = "--set",
     ) -> "FmwissSource":
         """The source for one step: the paper's defaults, then the manifest's `masks.fmwiss`, then `values`."""
-        params = with_values(
-            FmwissParams(), manifest.masks.get(cls.name, {}), where=f"{manifest.path}: masks.{cls.name}"
-        )
-        classes = tuple((manifest.taxonomy.name_of(i), _prompts(manifest, i)) for i in manifest.protocol.new(step))
+        defaults = manifest.masks.get(cls.name, {})
+        params = with_values(FmwissParams(), defaults, where=f"{manifest.path}: masks.{cls.name}")
+        params = with_values(params, values, where=where)
+        protocol = manifest.protocol
+        classes = tuple((manifest.taxonomy.name_of(i), _prompts(manifest, i)) for i in protocol.new(step))
         words = manifest.background_prompts
         return cls(
-            params=with_values(params, values, where=where),
+            params=params,
             clip=manifest.encoders.clip,
             vit=manifest.encoders.vit,
             classes=classes,
+            rivals=tuple(_prompts(manifest, i) for i in protocol.old(step)) if params.rivals == "seen" else (),
             background_words=background_words([names for _, names in classes]) if words is None else words,
             seed=seed,
         )
@@ -84,7 +88,7 @@ class FmwissSource:
         """Parameters, seed, digests of both models and of the prompts."""
         from ..encoders.weights import identity_of
 
-        prompts = json.dumps([self.classes, self.background_words, self.params.templates])
+        prompts = json.dumps([self.classes, self.rivals, self.background_words, self.params.templates])
         return {
             "parameters": dataclasses.asdict(self.params),
             "seed": self.seed,
@@ -115,7 +119,11 @@ class FmwissSource:
         """Encode the prompts, or find them in the cache."""
         from ..encoders.text import cached_text_features
 
-        groups = [prompts for _, prompts in self.classes] + [(word,) for word in self.background_words]
+        groups = [
+            *(prompts for _, prompts in self.classes),
+            *self.rivals,
+            *((word,) for word in self.background_words),
+        ]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
         return dataclasses.replace(self, text=text.numpy())
 
@@ -201,7 +209,7 @@ class FmwissProposer:
 
         score = fmwiss.foreground_score(
             similarity[list(task.categories)],
-            similarity[len(self.source.classes) :],
+            similarity[self._competitors(task)],
             mode=self.params.background,
             logit_scale=self.clip.logit_scale,
         )
@@ -217,6 +225,14 @@ class FmwissProposer:
             seeds=points.to(torch.int16),
             fallback=[drawn.fell_back for drawn in seeds],
         )
+
+    def _competitors(self, task: "ImageTask") -> list[int]:
+        """Rows of `text` that stand for all that the image's tags are not."""
+        num_classes = len(self.source.classes)
+        others = list(range(num_classes, len(self.text)))
+        if self.params.rivals == "none":
+            return others
+        return [row for row in range(num_classes) if row not in task.categories] + others
 
     def _seeds(self, task: "ImageTask", position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
@@ -251,6 +267,5 @@ class FmwissProposer:
 
         affinity = self.params.affinity
         rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)
-        keys = block.keys[row]
-        maps = [fmwiss.seed_attention(each, keys, prefix=block.prefix, affinity=affinity) for each in rows]
-        return torch.stack(maps).reshape(-1, *block.grid)
+        attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
+        return attention.reshape(-1, *block.grid)

@@ -1,0 +1,161 @@
+"""The whole source against the slow twins, step by step, with tiny untrained networks; and what must not matter."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.references import fmwiss as slow
+from tests.wilss_masks.encoders.tiny import clip_spec, vit_spec
+from wilss.errors import EncoderError
+from wilss.images import to_pixels
+from wilss.manifest import ImageRecord
+from wilss.store import ImageContent, Status
+from wilss_masks.plan import ImageTask
+from wilss_masks.sources import FmwissSource
+from wilss_masks.sources.params import FmwissParams
+
+CLASSES = (("disk", ("disk", "round plate")), ("star", ("star",)), ("kite", ("kite",)))
+SIZES = [(40, 32), (24, 48)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for i, size in enumerate(SIZES):
+        pixels = np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(folder: Path) -> FmwissSource:
+    params = FmwissParams(
+        clip_size=0, vit_size=0, background="margin", templates="plain", seeds=3, affinity="kk", keep_amount=0.6
+    )
+    specs = {"clip": clip_spec(folder), "vit": vit_spec()}
+    return FmwissSource(params=params, **specs, classes=CLASSES, background_words=("sky", "sea"), seed=5).prepare("cpu")
+
+
+def task(folder: Path, i: int, categories: tuple[int, ...] = (0, 2)) -> ImageTask:
+    record = ImageRecord(image_id=str(i), path=folder / f"{i}.png", tags=())
+    return ImageTask(record=record, height=SIZES[i][0], width=SIZES[i][1], categories=categories)
+
+
+def proposed(source: FmwissSource, *tasks: ImageTask) -> list[ImageContent]:
+    proposer = source.open("cpu", 1)
+    return proposer.propose(tasks, [proposer.load(one) for one in tasks])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"affinity": "qk", "keep": "locations", "fusion": "intersection"},
+        {"background": "softmax", "threshold": 0.3, "keep": "std", "keep_amount": 0.5, "draws": 3},
+        {"background": "minmax", "form": "value", "rivals": "seen", "fusion": "seeds"},
+    ],
+)
+def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path, changes: dict[str, Any]) -> None:
+    """Features and keys from the networks (tested for themselves), everything after them by loops."""
+    source = replace(source, params=replace(source.params, **changes))
+    one = task(folder, 0)
+    proposer = source.open("cpu", 1)
+    clip, vit = proposer.load(one)
+    (content,) = proposer.propose([one], [(clip, vit)])
+    features = proposer.clip.features(clip[None])[0].double().numpy()
+    block = proposer.vit.last_block(vit[None])
+    similarity = slow.score_map(features, source.text)
+    others = [1, 3, 4] if source.params.rivals == "seen" else [3, 4]
+    mode, scale = source.params.background, proposer.clip.logit_scale
+    scores = slow.foreground_score(similarity[[0, 2]], similarity[others], mode, scale)
+    for t, category in enumerate(one.categories):
+        np.testing.assert_allclose(content.planes["score"][category], scores[t], atol=2e-3)
+        seeds = content.planes["seeds"][category].astype(int)
+        tokens = [row * block.grid[1] + column + block.prefix for row, column in seeds]
+        queries = block.keys if source.params.affinity == "kk" else block.queries
+        rows = queries[0][:, tokens].double().numpy()
+        attention = slow.seed_attention(rows, block.keys[0].double().numpy(), block.prefix, source.params.affinity)
+        attention = attention.reshape(block.grid) / attention.max()
+        np.testing.assert_allclose(content.planes["attention"][category], attention, atol=2e-3)
+        expected = refined_by_loops(content, category, one, source.params)
+        np.testing.assert_array_equal(content.planes["mask"][category], expected)
+        assert content.area[category] == expected.sum()
+
+
+def refined_by_loops(content: ImageContent, category: int, one: ImageTask, params: FmwissParams) -> Any:
+    """From the kept float16 maps on, since a mask's edge may hang on their rounding."""
+    score, attention = (content.planes[name][category].astype(np.float32) for name in ("score", "attention"))
+    init = to_pixels(torch.from_numpy(score)[None], one.height, one.width)[0].numpy() >= np.float32(params.threshold)
+    kept = slow.keep_top(attention, params.keep_amount, params.keep)
+    exact = attention.astype(np.float64)
+    by_std = np.float32(exact.mean() + params.keep_amount * exact.std())
+    cut = by_std if params.keep == "std" else attention[kept].min()
+    seeds = to_pixels(torch.from_numpy(attention)[None], one.height, one.width)[0].numpy() >= cut
+    return slow.fuse(init, seeds, params.fusion)
+
+
+def test_seeds_lie_in_the_foreground_and_belong_to_their_names(source: FmwissSource, folder: Path) -> None:
+    (content,) = proposed(source, task(folder, 0))
+    for category in (0, 2):
+        seeds, score = content.planes["seeds"][category], content.planes["score"][category]
+        assert (score[seeds[:, 0], seeds[:, 1]] >= source.params.threshold - 2e-3).all()
+        assert content.fallback[category] is False
+    (again,) = proposed(source, task(folder, 0, categories=(2,)))
+    np.testing.assert_array_equal(again.planes["seeds"][2], content.planes["seeds"][2])
+    (other,) = proposed(replace(source, seed=6), task(folder, 0))
+    assert any((other.planes["seeds"][c] != content.planes["seeds"][c]).any() for c in (0, 2))
+
+
+def test_an_empty_foreground_is_flagged_and_still_makes_a_mask(source: FmwissSource, folder: Path) -> None:
+    params = replace(source.params, background="softmax", threshold=1.0)
+    (content,) = proposed(replace(source, params=params), task(folder, 0))
+    assert content.fallback == {0: True, 2: True}
+    assert content.area[0] > 0
+
+
+def test_batch_mates_do_not_change_an_image(source: FmwissSource, folder: Path) -> None:
+    first, second = task(folder, 0), task(folder, 0, categories=(1,))
+    both = proposed(source, first, second)
+    (alone,) = proposed(source, first)
+    for category in (0, 2):
+        difference = both[0].planes["score"][category].astype(float) - alone.planes["score"][category].astype(float)
+        assert np.abs(difference).max() < 2e-3
+    assert set(both[1].planes["mask"]) == {1}
+    assert both[0].status == Status.DONE
+
+
+def test_identity_names_all_that_masks_depend_on(source: FmwissSource) -> None:
+    def differs(**changes: Any) -> bool:
+        return replace(source, **changes).identity() != source.identity()
+
+    assert differs(seed=6)
+    assert differs(params=replace(source.params, draws=2))
+    assert differs(vit=vit_spec(depth=2))
+    assert differs(background_words=("sky",))
+    assert differs(classes=CLASSES[:2])
+    assert not differs(text=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"treshold": "0.5"}, "did you mean threshold"),
+        ({"threshold": "2"}, "must be between 0 and 1"),
+        ({"threshold": "warm"}, "must be a number"),
+        ({"seeds": "1.5"}, "must be a whole number"),
+        ({"seeds": 0}, "must be between 1 and 10000"),
+        ({"fusion": "xor"}, "choose one of union"),
+        ({"clip_size": 7}, "0 \\(the image's own\\) or from 16"),
+        ({"keep_amount": 0}, "above 0"),
+    ],
+)
+def test_wrong_parameters_are_refused_in_a_sentence(values: dict[str, Any], words: str) -> None:
+    from wilss_masks.sources.params import with_values
+
+    with pytest.raises(EncoderError, match=words):
+        with_values(FmwissParams(), values, where="--set")
