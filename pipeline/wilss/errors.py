@@ -8,6 +8,7 @@ __all__ = [
     "EncoderError",
     "ImageError",
     "ManifestError",
+    "ParameterError",
     "ProtocolError",
     "StoreError",
     "WeightsError",
@@ -41,6 +42,10 @@ class WeightsError(WilssError):
 
 class EncoderError(WilssError):
     """An encoder that has no dense path, or that the options do not fit."""
+
+
+class ParameterError(EncoderError):
+    """A parameter that a source of masks does not have, or a value that it cannot have."""
 
 
 class CheckpointError(WilssError):

@@ -55,9 +55,8 @@ class StepProtocol:
             )
         if identity in first_step:
             raise ProtocolError(
-                f"step {step} of {self.name} lists class {identity} ({self.taxonomy.name_of(identity)}), "
-                "which "
-                f"came at step {first_step[identity]} already; list it once."
+                f"step {step} of {self.name} lists class {identity} ({self.taxonomy.name_of(identity)}), which came "
+                f"at step {first_step[identity]} already; list it once."
             )
         first_step[identity] = step
 
@@ -138,9 +137,8 @@ def preset(name: str, taxonomy: Taxonomy, setting: Setting = "overlap") -> StepP
     wanted = sum(len(classes) for classes in steps)
     if wanted != have or (name == "coco-voc" and taxonomy.class_names != COCO.class_names):
         raise ProtocolError(
-            f"the protocol {name} is for {'COCO' if name == 'coco-voc' else 'a data set'} with {wanted} "
-            "classes, "
-            f"but {taxonomy.name} has {have} or other ones; write its `steps` out instead."
+            f"the protocol {name} is for {'COCO' if name == 'coco-voc' else 'a data set'} with {wanted} classes, but "
+            f"{taxonomy.name} has {have} or other ones; write its `steps` out instead."
         )
     return StepProtocol(name=name, taxonomy=taxonomy, steps=steps, setting=setting)
 

@@ -6,7 +6,6 @@ it is needed, since a store's own description of its numbers is wanted without i
 
 import hashlib
 import json
-
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -1,6 +1,7 @@
 """`wilss-masks`: parses words and calls. Commands are imported when they are used, so that help is quick."""
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from wilss.errors import ManifestError, ProtocolError, WilssError
+from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError
 
 __all__ = ["cli", "main"]
 
@@ -23,6 +24,8 @@ _COMMANDS = {
     "manifest": "Write, check or lock a data_manifest.yaml.",
 }
 _OK, _ERROR, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+_WRONG_WORDS = (ManifestError, ProtocolError, ParameterError)
+_OWN_LOGGERS = ("wilss", "wilss_masks")
 
 
 class _LazyGroup(click.Group):
@@ -62,14 +65,20 @@ def _add_manners(command: click.Command) -> None:
 
 def _set_verbose(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
-        logging.getLogger().setLevel(logging.DEBUG)
+        _set_level(logging.DEBUG)
         ctx.find_root().obj["verbose"] = True
 
 
 def _set_quiet(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
-        logging.getLogger().setLevel(logging.ERROR)
+        _set_level(logging.ERROR)
         ctx.find_root().obj["quiet"] = True
+
+
+def _set_level(level: int) -> None:
+    """What our own code logs; what libraries tell themselves is of no use to anybody here."""
+    for name in _OWN_LOGGERS:
+        logging.getLogger(name).setLevel(level)
 
 
 def _show_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:
@@ -106,7 +115,9 @@ def cli(ctx: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error that a user can mend is one sentence on stderr and an exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("wilss").setLevel(logging.INFO)
+    _set_level(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop
     state: dict[str, Any] = {"verbose": False, "quiet": False}
     try:
         code = cli.main(arguments, prog_name="wilss-masks", standalone_mode=False, obj=state)
@@ -120,20 +131,28 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_ERROR)
-    except WilssError as error:
-        if state["verbose"]:
-            logging.exception("traceback, since -v was given")
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(_USAGE if isinstance(error, (ManifestError, ProtocolError)) else _ERROR)
     except Exception as error:
-        if state["verbose"]:
-            raise
-        click.echo(
-            f"Error: {type(error).__name__}: {error}\nThis should not happen; run again with -v for the traceback "
-            "and report it.",
-            err=True,
-        )
-        sys.exit(_ERROR)
+        sys.exit(_tell(error, verbose=state["verbose"]))
+
+
+def _tell(error: Exception, *, verbose: bool) -> int:
+    """Say what went wrong in one sentence, with the traceback before it where -v was given; the exit code."""
+    if verbose:
+        logging.error("traceback, since -v was given", exc_info=error)
+    if isinstance(error, WilssError):
+        click.echo(f"Error: {error}", err=True)
+        return _USAGE if isinstance(error, _WRONG_WORDS) else _ERROR
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{where}{error.strerror or error}"
+        click.echo(f"Error: {what}; mend that (space, permissions or the path) and run the same again.", err=True)
+        return _ERROR
+    click.echo(
+        f"Error: {type(error).__name__}: {error}\nThis should not happen; run again with -v for the traceback "
+        "and report it.",
+        err=True,
+    )
+    return _ERROR
 
 
 def _exit_now(code: int) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["ClusterOptions", "Connection", "connect", "require_safe_address"]
+
+log = logging.getLogger("wilss_masks")
 
 _LOOPBACK = "127.0.0.1"
 _CONNECT_SECONDS = "30s"
@@ -38,6 +41,11 @@ class ClusterOptions:
     scheduler_file: Path | None = None
     dashboard: bool = False
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the workers belong to a cluster that runs already, maybe with devices that are not here."""
+        return bool(self.scheduler or self.scheduler_file)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
@@ -54,10 +62,10 @@ def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
     threads: CPU threads of each local worker's forward pass.
     Raises WilssError when a scheduler cannot be reached or its address is not safe.
     """
-    if options.scheduler or options.scheduler_file:
+    if options.is_elsewhere:
         with _existing(options) as connection:
             yield connection
-    elif options.workers > 1 or len(options.devices) > 1:
+    elif options.workers > 1 or options.devices:
         with _local(options, threads) as connection:
             yield connection
     else:
@@ -66,7 +74,13 @@ def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
 
 def require_safe_address(address: str) -> None:
     """Raise WilssError unless `address` is on this machine or speaks TLS."""
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        known = parts.hostname is not None and parts.port is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise WilssError(f"{address!r} is no address of a scheduler; write e.g. tcp://127.0.0.1:8786.")
     if parts.scheme == "tls" or _is_loopback(parts.hostname or ""):
         return
     raise WilssError(
@@ -91,13 +105,28 @@ def _existing(options: ClusterOptions) -> Iterator[Connection]:
     address = options.scheduler or _address_in(options.scheduler_file)
     require_safe_address(address)
     _configure()
+    if address.startswith("tls://"):
+        _require_certificates(address)
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise WilssError(f"no scheduler answers at {address} ({error}); start it, or leave out --scheduler.") from error
     with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            log.info("waiting for a worker at %s", address)
         client.wait_for_workers(1)
         yield Connection(client=client, window=2 * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1))
+
+
+def _require_certificates(address: str) -> None:
+    """Dask takes them from its configuration; without them it would fail with a riddle."""
+    from distributed.security import Security
+
+    if Security().get_connection_args("client").get("ssl_context") is None:
+        raise WilssError(
+            f"{address} speaks TLS, but Dask knows no certificates; set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and "
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and __KEY (see workflows/voc-15-5/slurm.sbatch)."
+        )
 
 
 def _address_in(path: Path | None) -> str:
@@ -116,7 +145,7 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     _configure()
-    page = f"{_LOOPBACK}:8787" if options.dashboard else None
+    page = f"{_LOOPBACK}:{8787 if options.dashboard else 0}"
     scheduler = {
         "cls": Scheduler,
         "options": {"host": _LOOPBACK, "port": 0, "dashboard": options.dashboard, "dashboard_address": page},
@@ -138,14 +167,19 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
     try:
         cluster = SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
     except (RuntimeError, OSError) as error:
-        raise WilssError(f"worker processes could not be started ({error}); run the same command again.") from error
+        raise WilssError(
+            f"worker processes could not be started ({error}); run the same command again, and where a script calls "
+            'generate, do so under `if __name__ == "__main__":`.'
+        ) from error
     with cluster, Client(cluster, set_as_default=False) as client:
         yield Connection(client=client, window=2 * len(environments))
 
 
 def _environments(options: ClusterOptions, threads: int) -> list[dict[str, str]]:
     if options.devices:
-        return [{"CUDA_VISIBLE_DEVICES": str(device)} for device in options.devices]
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = [visible[device] if device < len(visible) else str(device) for device in options.devices]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
     return [{"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}] * options.workers
 
 

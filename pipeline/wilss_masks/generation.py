@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wilss.errors import StoreError
+from wilss.errors import ParameterError, StoreError
 from wilss.manifest import ImageRecord, Manifest
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
 
-from .cluster import ClusterOptions, connect
+from .cluster import ClusterOptions, connect, require_safe_address
 from .plan import MaskPlan, make_plan
-from .run import Job, run
+from .run import Job, disk_errors, run
 from .sources.base import MaskSource
 
 __all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for"]
@@ -93,7 +93,7 @@ class Summary:
 
 def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
     """Where a step's masks go when nobody says: `masks/<manifest name>/step-<t>.zarr`."""
-    ending = "" if split == "train" else f"-{split}"
+    ending = "" if split == "train" else f"-{re.sub(r'[^A-Za-z0-9._-]', '_', split)}"
     return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
 
 
@@ -113,6 +113,8 @@ def generate(
     """
     started = time.perf_counter()
     path = Path(out) if out is not None else default_store(manifest, step, options.split)
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    _require_means(options)
     options = _keeping_what_is_kept(path, options)
     selection = manifest.records(step, options.split)
     records = selection.records[: options.limit]
@@ -151,12 +153,13 @@ def _make(
     store: MaskStore, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
-    device = resolve_device(options.device)
+    here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
+    device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
     on_shard.start(_count_made(store), plan.layout.num_images)
     job = Job(
         store=store.path,
         layout=plan.layout,
-        source=source.prepare(device),
+        source=source.prepare(here),
         device=device,
         threads=options.threads,
         lanes=max(1, len(os.sched_getaffinity(0)) // options.threads) if device == "cpu" else 1,
@@ -182,46 +185,107 @@ class _Counting:
 
 
 def _create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
-    header = plan.header(attributes)
-    if options.overwrite and path.exists():
-        MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
-        shutil.rmtree(path)
-    if not path.exists():
-        return MaskStore.create(path, header)
-    store = MaskStore.open(path, allow_partial=True)
+    with disk_errors(path):
+        if path.exists():
+            store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
+            if not options.overwrite and not _holds_nothing(store):
+                return _resume(store, plan, attributes, options)
+        _discard(path)
+        return MaskStore.create(path, plan.header(attributes))
+
+
+def _discard(path: Path) -> None:
+    """Remove a store, and what a killed run left of one; the name goes first, so that no half store is ever seen."""
+    aside = path.with_name(f"{path.name}.discarded")
+    shutil.rmtree(aside, ignore_errors=True)
+    if path.exists():
+        path.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+    """Go on with a store; shards that are to be made whole anew take the images as they are now."""
     store.sweep()
-    failed = np.flatnonzero(store.vector("status") == Status.FAILED)
-    _require_same_images(store, plan, failed if options.retry_failed else failed[:0])
-    if options.retry_failed:
-        store.reopen(sorted({int(row) // plan.layout.shard_size for row in failed}), header)
+    size, pending = plan.layout.shard_size, set(store.pending_shards())
+    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
+    anew = pending | {int(row) // size for row in failed}
+    changed = _changed_images(store, plan)
+    _require_same_images(store, plan, [row for row in changed if row // size not in anew])
+    reopened = {int(row) // size for row in failed} | {row // size for row in changed}
+    if reopened:
+        store.reopen(sorted(reopened), plan.header(attributes))
     return store
 
 
-def _require_same_images(store: MaskStore, plan: MaskPlan, may_differ: NDArray[np.intp]) -> None:
-    """Batches follow from the images' sizes, so a store cannot be gone on with when one has changed."""
-    changed = np.zeros(plan.layout.num_images, np.bool_)
-    for name in ("height", "width"):
-        sizes = np.array([getattr(image, name) for image in plan.images])
-        changed |= sizes != store.vector(name)
-    changed[may_differ] = False
-    if changed.any() or store.layout != plan.layout:
-        which = f"the image {store.image_ids[np.argmax(changed)]}" if changed.any() else "an image"
+def _changed_images(store: MaskStore, plan: MaskPlan) -> list[int]:
+    """Rows of the images that have another size than when the store was begun, or can be opened only now."""
+    if store.layout.num_images != plan.layout.num_images:
+        return []
+    sizes = np.array([(image.height, image.width) for image in plan.images], np.int32).T
+    differ = (sizes[0] != store.vector("height")) | (sizes[1] != store.vector("width"))
+    return [int(row) for row in np.flatnonzero(differ)]
+
+
+def _require_same_images(store: MaskStore, plan: MaskPlan, changed: Sequence[int]) -> None:
+    """Batches follow from the images' sizes: refuse to go on where an image that is made already has changed."""
+    if changed and (problem := plan.images[changed[0]].problem):
+        why = f"the image {store.image_ids[changed[0]]} could be used when it was begun, but now {problem.rstrip('.')}"
+        raise StoreError(f"{store.path} cannot be gone on with: {why}; or make the store anew with --overwrite.")
+    if changed or store.layout != plan.layout:
+        which = f"the image {store.image_ids[changed[0]]} has" if changed else "the largest images have"
         raise StoreError(
-            f"{store.path} cannot be gone on with: {which} has another size now; make it anew with --overwrite."
+            f"{store.path} cannot be gone on with: {which} another size now; bring the old images back, or make the "
+            "store anew with --overwrite."
         )
 
 
-def resolve_device(device: str) -> str:
-    """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused."""
+def _holds_nothing(store: MaskStore) -> bool:
+    """Whether no shard was ever committed, so that nothing is lost when it is begun anew."""
+    return not any(store.vector("shard_digest"))
+
+
+def resolve_device(device: str, option: str | None = None) -> str:
+    """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused.
+
+    option: what asked for it, for the error; `--device` by default.
+    """
     if device == "cpu":
         return device
+    _require_device_word(device)
+    number = device.partition(":")[2]
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise StoreError(f"--device {device}: torch finds no CUDA device here; use --device cpu.")
+        return "cuda" if count else "cpu"
+    if int(number or 0) >= count:
+        found = f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
+        raise ParameterError(
+            f"{option or f'--device {device}'}: torch finds {found} here; name others, or use --device cpu."
+        )
     return device
+
+
+def _require_device_word(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ParameterError(f"--device {device} is no device; use auto, cpu or cuda.")
+
+
+def _require_means(options: Options) -> None:
+    """Refuse devices that are not there and a scheduler that must not be talked to, before anything is done."""
+    cluster = options.cluster
+    if cluster.scheduler:
+        require_safe_address(cluster.scheduler)
+    _require_device_word(options.device)
+    if options.device != "auto" and not cluster.is_elsewhere:
+        resolve_device(options.device)
+    said = f"--devices {','.join(map(str, cluster.devices))}"
+    if cluster.devices and options.device == "cpu":
+        raise ParameterError(f"{said} and --device cpu ask for different things; leave one of them out.")
+    for index in cluster.devices:
+        if index < 0 or cluster.devices.count(index) > 1:
+            raise ParameterError(f"{said} is no list of different GPUs; name each once, as in --devices 0,1.")
+        resolve_device(f"cuda:{index}", said)
 
 
 def _attributes(
@@ -265,7 +329,7 @@ def _version(library: str) -> str | None:
 
 
 def _compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> MaskStore | None:
-    """The store that is there, None if there is none or it is to be overwritten.
+    """The store that is there, None if there is none, or it is to be overwritten, or nothing was ever made in it.
 
     Raises StoreError, with the difference, when it was made with something else.
     """
@@ -274,6 +338,8 @@ def _compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> 
     store = MaskStore.open(path, allow_partial=True)
     # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for here.
     differences = _differences({**attributes, "fused_from": None}, store.attributes)
+    if differences and _holds_nothing(store):
+        return None
     if differences:
         raise StoreError(
             f"{path} was made with something else:\n"
@@ -298,15 +364,18 @@ def _is_finished(store: MaskStore | None, options: Options) -> bool:
 
 
 def _require_writable(path: Path) -> None:
-    """Find out now, not after an hour, that the folder cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"{path.parent} cannot be written ({error.strerror}); give another --out, or change its permissions."
-        ) from error
+    """Find out now, not after an hour, that the folder, or the store in it, cannot be written."""
+    for folder in (path.parent, path):
+        try:
+            if folder is not path:
+                folder.mkdir(parents=True, exist_ok=True)
+            if folder.exists():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be written ({error.strerror}); give another --out, or change its permissions."
+            ) from error
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -4,6 +4,7 @@ Batches are fixed by the plan alone, because a network's results change in their
 the batch: one worker, eight workers and a resumed run must compute the very same batches.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wilss.errors import ImageError, StoreError
-from wilss.images import read_size
+from wilss.images import PIXEL_CAP, read_size
 from wilss.manifest import ImageRecord
 from wilss.store import Status, StoreHeader, StoreLayout
 
@@ -106,7 +107,7 @@ def make_plan(
     attention and seeds are kept in the store.
     Raises StoreError when no image can be opened at all.
     """
-    images = _measure(records, tuple(categories))
+    images = _within_canvas(_measure(records, tuple(categories)))
     grids = tuple(source.grids(max(image.height, 1), max(image.width, 1)) for image in images)
     usable = [i for i, image in enumerate(images) if image.problem is None]
     if not usable:
@@ -146,6 +147,32 @@ def _measure_one(record: ImageRecord, category_ids: tuple[int, ...]) -> ImageTas
         except ImageError as error:
             problem = str(error)
     return ImageTask(record=record, height=height, width=width, categories=categories, problem=problem)
+
+
+def _within_canvas(images: list[ImageTask]) -> list[ImageTask]:
+    """Leave out images until the canvas, as high as the highest and as wide as the widest, holds PIXEL_CAP pixels.
+
+    A very long image beside a very high one would make every mask of the store as large as both together.
+    """
+    images = list(images)
+    while True:
+        usable = [i for i, image in enumerate(images) if image.problem is None]
+        if not usable:
+            return images
+        high, wide = max(images[i].height for i in usable), max(images[i].width for i in usable)
+        if high * wide <= PIXEL_CAP:
+            return images
+        longest = max(usable, key=lambda i: (max(images[i].height, images[i].width), i))
+        images[longest] = _too_long(images[longest], (high, wide))
+
+
+def _too_long(image: ImageTask, canvas: tuple[int, int]) -> ImageTask:
+    problem = (
+        f"{image.record.path} is {image.width} x {image.height} pixels, which with the other images asks for masks of "
+        f"{canvas[1]} x {canvas[0]}, more than {PIXEL_CAP // 10**6} million pixels; scale it down, or take it off "
+        "the list."
+    )
+    return dataclasses.replace(image, height=0, width=0, problem=problem)
 
 
 def _batches(images: Sequence[ImageTask], grids: Sequence[Grids], batch_size: int) -> tuple[tuple[int, ...], ...]:

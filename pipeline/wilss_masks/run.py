@@ -9,6 +9,7 @@ import errno
 import itertools
 import json
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,7 @@ from .sources.base import MaskSource, Proposer
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "make_shard", "run"]
+__all__ = ["Job", "disk_errors", "make_shard", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +73,29 @@ def run(
         if isinstance(result, str):
             failures.append(result)
             continue
-        with _disk_errors(store.path):
+        with disk_errors(store.path):
             store.commit(result)
         on_shard(result)
     if not failures:
-        store.seal()
+        with disk_errors(store.path):
+            store.seal()
     return tuple(failures)
 
 
-def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
-    """Make and write one shard. Bad images are marked as failed and do not stop the others."""
+class _StoppedError(Exception):
+    """Raised inside a shard that nobody wants any more."""
+
+
+def make_shard(job: Job, task: ShardTask, stop: threading.Event | None = None) -> ShardReceipt:
+    """Make and write one shard. Bad images are marked as failed and do not stop the others.
+
+    stop: when it is set, the shard is given up at its next batch.
+    """
     proposer = _opened(job)
     contents = {i: _before_running(image) for i, image in enumerate(task.images)}
     for batch, loaded in _loaded_ahead(proposer, task):
+        if stop is not None and stop.is_set():
+            raise _StoppedError
         good = [(i, item) for i, item in zip(batch, loaded, strict=True) if not isinstance(item, ImageError)]
         contents.update(
             (i, ImageContent(status=Status.FAILED, error=str(item)))
@@ -94,7 +105,7 @@ def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
         images = [task.images[i] for i, _ in good]
         made = _propose(proposer, images, [item for _, item in good])
         contents.update(zip([i for i, _ in good], made, strict=True))
-    with _disk_errors(job.store):
+    with disk_errors(job.store):
         return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
 
 
@@ -158,14 +169,16 @@ def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
     serve other shards.
     """
     _opened(job)
+    stop = threading.Event()
     with ThreadPoolExecutor(job.lanes) as pool:
         waiting = iter(tasks)
-        running = deque(pool.submit(make_shard, job, task) for task in itertools.islice(waiting, job.lanes))
+        running = deque(pool.submit(make_shard, job, task, stop) for task in itertools.islice(waiting, job.lanes))
         try:
             while running:
                 yield running.popleft().result()
-                running.extend(pool.submit(make_shard, job, task) for task in itertools.islice(waiting, 1))
-        finally:
+                running.extend(pool.submit(make_shard, job, task, stop) for task in itertools.islice(waiting, 1))
+        finally:  # Ctrl-C or an error: the other lanes end with their batch, and none writes after the lock is gone
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -205,25 +218,27 @@ def _why_not_made(task: ShardTask, error: BaseException | None) -> str:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn the errors of a full or forbidden disk into a sentence."""
     try:
         yield
     except OSError as error:
-        mend = "free some space" if error.errno == errno.ENOSPC else "mend that"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}); {mend} and run the same command again, "
-            "it goes on where it stopped."
+            f"{path} cannot be written ({error.strerror or error}); {'free some space' if full else 'mend that'} and "
+            "run the same command again (without --overwrite), it goes on where it stopped."
         ) from error
 
 
-_OPENED: dict[str, Proposer] = {}
+_OPENED: dict[str, tuple[MaskSource, Proposer]] = {}
+_OPENING = threading.Lock()
 
 
 def _opened(job: Job) -> Proposer:
     """The job's source with its networks loaded; kept for the process, the one cache there is."""
     key = json.dumps([job.source.name, job.source.identity(), job.device], sort_keys=True, default=str)
-    if key not in _OPENED:
-        _OPENED.clear()
-        _OPENED[key] = job.source.open(job.device, job.threads)
-    return _OPENED[key]
+    with _OPENING:
+        if key not in _OPENED or _OPENED[key][0] != job.source:
+            _OPENED.clear()
+            _OPENED[key] = job.source, job.source.open(job.device, job.threads)
+        return _OPENED[key][1]

@@ -111,9 +111,7 @@ def test_a_segmentation_of_nothing_draws_nothing(tmp_path: Path, segmentation: A
 )
 def test_a_segmentation_that_cannot_be_drawn_names_its_annotation(tmp_path: Path, segmentation: Any) -> None:
     manifest = load(tmp_path, {"000001.jpg": [{"category_id": 10, "area": 1, "segmentation": segmentation}]})
-    with pytest.raises(
-        ImageError, match=r"json: annotation 1 of 000001 has a " r"segmentation that cannot " r"be drawn"
-    ):
+    with pytest.raises(ImageError, match=r"json: annotation 1 of 000001 has a segmentation that cannot be drawn"):
         drawn(manifest)
 
 
@@ -134,6 +132,14 @@ def test_without_pycocotools_a_sentence_says_what_to_install(tmp_path: Path, mon
         ('{"images": [], "categories": []}', "no list 'annotations'"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "'images' without id or file_name"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "gnu"}]}', "none of its categories"),
+        (
+            '{"images": [], "annotations": [{"category_id": []}], "categories": [{"id": 1, "name": "cat"}]}',
+            "annotation 0",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": [], "name": "cat"}]}',
+            "'categories' without id or name",
+        ),
     ],
 )
 def test_a_json_that_is_no_coco_is_one_sentence(tmp_path: Path, content: str, told: str) -> None:
@@ -166,6 +172,16 @@ def test_a_size_that_differs_from_the_image_is_a_sentence(tmp_path: Path) -> Non
         drawn(manifest)
 
 
+def test_a_size_that_no_image_has_is_refused_before_it_is_drawn(tmp_path: Path) -> None:
+    manifest = load(tmp_path)
+    path = tmp_path / "data/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": 10**6, "width": 10**6}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ImageError, match="says that 000001 is 1000000 x 1000000 pixels; correct it"):
+        drawn(manifest)
+
+
 def test_images_may_be_chosen_by_a_list_beside_the_json(tmp_path: Path) -> None:
     disk.text(tmp_path / "data/split/train.txt", "000002", "000001", "000009")
     split = {"list": "split/train.txt", "annotations": "annotations/instances_train2017.json", "images": "train2017"}
@@ -177,9 +193,7 @@ def test_images_may_be_chosen_by_a_list_beside_the_json(tmp_path: Path) -> None:
 
 def test_a_missing_json_says_how_to_name_it(tmp_path: Path) -> None:
     manifest = load(tmp_path, splits={"train": "train2014"})
-    with pytest.raises(
-        ManifestError, match=r"instances_train2014\.json is not there; copy it there, or " r"write `splits"
-    ):
+    with pytest.raises(ManifestError, match=r"instances_train2014\.json is not there; copy it there, or write `splits"):
         manifest.records(0)
 
 

@@ -14,21 +14,15 @@ def load(folder: Path, **changes: Any) -> Manifest:
     return load_manifest(disk.manifest(folder, layout="folder", **{"splits": None, **changes}))
 
 
-def photos(root: Path, names: tuple[str, ...] = ("a.jpg", "sub/b.png", "c.webp")) -> Path:
-    for name in names:
-        disk.image(root / name)
-    disk.text(
-        root.parent / "data/tags.csv" if root.name == "images" else root / "tags.csv",
-        "a,cat",
-        "sub/b,dog;horse",
-        "c,horse",
-    )
-    return root
+def photos(data: Path, inside: str = "") -> None:
+    for name in ("a.jpg", "sub/b.png", "c.webp"):
+        disk.image(data / inside / name)
+    disk.text(data / "tags.csv", "a,cat", "sub/b,dog;horse", "c,horse")
 
 
 @pytest.mark.parametrize("inside", ["", "images"])
 def test_every_image_below_the_folder_is_a_split(tmp_path: Path, inside: str) -> None:
-    photos(tmp_path / "data" / inside)
+    photos(tmp_path / "data", inside)
     disk.label(tmp_path / "data/labels/a.png", (1,))
     disk.text(tmp_path / "data/notes.txt", "not an image")
     disk.image(tmp_path / "data/.hidden.jpg")

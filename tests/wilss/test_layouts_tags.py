@@ -118,9 +118,7 @@ def test_flags_that_are_none_are_refused(tmp_path: Path, line: str, told: str) -
 def test_a_class_without_flags_is_refused(tmp_path: Path) -> None:
     disk.voc(tmp_path / "data", IMAGES)
     (tmp_path / "data/ImageSets/Main/dog_train.txt").unlink()
-    with pytest.raises(
-        ManifestError, match=r"yaml, tags: .*dog_train\.txt is not there, nor " r"dog_trainval\.txt; copy"
-    ):
+    with pytest.raises(ManifestError, match=r"yaml, tags: .*dog_train\.txt is not there, nor dog_trainval\.txt; copy"):
         tags_of(with_tags(tmp_path, "voc-main"))
 
 
@@ -152,6 +150,26 @@ def test_a_bad_annotation_is_the_problem_of_one_image(tmp_path: Path, name: str,
     assert "a.xml" in problems["a"]
     assert "c.jpg has no tags (from voc-xml)" in problems["c"]
     assert tags_of(manifest)["b"] == (2, 3)
+
+
+def test_an_annotation_as_voc_writes_it(tmp_path: Path) -> None:
+    """Indented, with boxes, and with parts that have names of their own."""
+    disk.voc(tmp_path / "data", {"a": (1,)})
+    disk.text(
+        tmp_path / "data/Annotations/a.xml",
+        "<annotation>",
+        "  <filename>a.jpg</filename>",
+        "  <object>",
+        "    <name>dog</name>",
+        "    <bndbox><xmin>1</xmin><ymin>2</ymin></bndbox>",
+        "    <difficult>0</difficult>",
+        "    <part>",
+        "      <name>cat</name>",
+        "    </part>",
+        "  </object>",
+        "</annotation>",
+    )
+    assert tags_of(with_tags(tmp_path, "voc-xml")) == {"a": (2,)}
 
 
 def test_tags_from_masks_name_the_label_that_cannot_be_read(tmp_path: Path) -> None:
@@ -226,9 +244,7 @@ def test_an_array_of_tags_may_follow_another_list_than_the_splits(tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["csv", "npy", "coco"])
 def test_a_file_of_tags_that_is_not_there_is_one_sentence(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(
-        ManifestError, match=r"yaml, tags\.file: none\.x lies neither in .* nor in .*; " r"copy it there"
-    ):
+    with pytest.raises(ManifestError, match=r"yaml, tags\.file: none\.x lies neither in .* nor in .*; copy it there"):
         tags_of(with_tags(tmp_path, {"from": kind, "file": "none.x"}))
 
 

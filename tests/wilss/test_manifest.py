@@ -55,7 +55,7 @@ def test_everything_written_out(tmp_path: Path) -> None:
                     "pretrained": "random",
                 },
             },
-        )  # fmt: skip
+        )
     )
     assert manifest.title == "Pets of ours"
     assert manifest.prompts[1] == ("cat", "kitten")
@@ -116,7 +116,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"encoders\.vit\.modle: 'modle' is not a key here; did you mean 'model'",
     ),
     "unknown key in a step": ({"steps": [{"clases": [1]}]}, r"steps\.0\.clases: .*did you mean 'classes'"),
-    "unknown key in tags": ({"tags": {"form": "csv"}}, r"tags\.form: 'form' is not a key here; did you " r"mean 'from'"),
+    "unknown key in tags": (
+        {"tags": {"form": "csv"}},
+        r"tags\.form: 'form' is not a key here; did you mean 'from'",
+    ),
     "name": ({"name": "My Data"}, r"name: is 'My Data'; a manifest's name is made of a-z"),
     "sha256": (
         {"encoders": {"vit": {"library": "timm", "model": "x", "sha256": "12"}}},
@@ -126,8 +129,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "layout": ({"layout": "vok"}, r"layout: is 'vok'; it must be 'voc', 'coco' or 'folder'"),
     "tags kind": ({"tags": "vocmain"}, r"tags\.from: is 'vocmain'; it must be 'voc-main'"),
     "yaml's no": ({"names": ["background", "yes", False]}, r"names\.2: "),
-    "unknown class id": ({"steps": [{"classes": [1, 9]}]}, r"steps\.0\.classes\.1: class 9 is not among " r".*1 to 3"),
-    "unknown class name": ({"steps": [{"classes": ["hrose"]}]}, r"steps\.0\.classes\.0: .*did you mean " r"'horse'"),
+    "unknown class id": ({"steps": [{"classes": [1, 9]}]}, r"steps\.0\.classes\.1: class 9 is not among .*1 to 3"),
+    "unknown class name": ({"steps": [{"classes": ["hrose"]}]}, r"steps\.0\.classes\.0: .*did you mean 'horse'"),
     "background as a class": ({"steps": [{"classes": [0]}]}, r"steps\.0\.classes\.0: class 0"),
     "a class twice": (
         {"steps": [{"classes": [1, 2]}, {"classes": [3, 1]}]},
@@ -139,36 +142,52 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "protocol and classes": ({"protocol": "15-5", "names": "voc"}, r"steps: lists classes, and so does"),
     "protocol for others": ({"protocol": "15-5", "steps": None}, r"protocol: .*20 classes, but pets has 3"),
     "unknown protocol": ({"protocol": "15-55", "steps": None, "names": "voc"}, r"did you mean '15-5'"),
-    "number of steps": ({"protocol": "15-5", "names": "voc", "steps": [{}, {}, {}]}, r"steps: has 3 " r"entries.* 2 steps"),
+    "number of steps": (
+        {"protocol": "15-5", "names": "voc", "steps": [{}, {}, {}]},
+        r"steps: has 3 entries.* 2 steps",
+    ),
     "a gap in names": ({"names": {0: "background", 2: "dog"}}, r"names: has no id 1"),
     "a name twice": ({"names": ["background", "cat", "cat"]}, r"names: .*'cat' twice"),
     "unknown names": ({"names": "vok"}, r"names: 'vok' is no known set of names; did you mean 'voc'"),
     "no data": ({"path": None}, "names no data; add `path"),
-    "unknown data": ({"steps": [{"classes": [1], "data": "coko"}]}, r"steps\.0\.data: there is no data " r"set 'coko'"),
+    "unknown data": ({"steps": [{"classes": [1], "data": "coko"}]}, r"steps\.0\.data: there is no data set 'coko'"),
     "unknown split": (
-        {"steps": [{"classes": [1], "split": "trian"}]}, r"steps\.0\.split: main has no split 'trian'; " r"did you mean 'train'",
+        {"steps": [{"classes": [1], "split": "trian"}]},
+        r"steps\.0\.split: main has no split 'trian'; did you mean 'train'",
     ),
-    "evaluation's data": ({"evaluation": {"val": ["cooc"]}}, r"evaluation\.val\.0\.data: there is no " r"data set 'cooc'"),
-    "evaluation's split": ({"evaluation": {"val": [{"split": "v"}]}}, r"evaluation\.val\.0\.split: main " r"has no split 'v'"),
+    "evaluation's data": (
+        {"evaluation": {"val": ["cooc"]}},
+        r"evaluation\.val\.0\.data: there is no data set 'cooc'",
+    ),
+    "evaluation's split": (
+        {"evaluation": {"val": [{"split": "v"}]}},
+        r"evaluation\.val\.0\.split: main has no split 'v'",
+    ),
     "weights twice": (
         {"encoders": {"vit": {"library": "timm", "model": "x", "file": "f", "pretrained": "g"}}},
         r"encoders\.vit: names weights twice",
     ),
-    "no network": ({"encoders": {"vit": {"library": "timm", "file": "f"}}}, r"encoders\.vit: names no " r"network"),
+    "no network": ({"encoders": {"vit": {"library": "timm", "file": "f"}}}, r"encoders\.vit: names no network"),
     "wrong library": (
-        {"encoders": {"clip": {"library": "timm", "model": "x"}}}, r"encoders\.clip\.library: is 'timm'; " r"clip is opened",
+        {"encoders": {"clip": {"library": "timm", "model": "x"}}},
+        r"encoders\.clip\.library: is 'timm'; clip is opened",
     ),
     "drawn into another layout": (
-        {"layout": "folder", "generate": {"with": "shapes", "train": 1}}, r"layout: must be voc",
+        {"layout": "folder", "generate": {"with": "shapes", "train": 1}},
+        r"layout: must be voc",
     ),
-    "drawn by another": ({"generate": {"with": "shops", "train": 1}}, r"generate\.with: is 'shops'; it " r"must be 'shapes'"),
+    "drawn by another": (
+        {"generate": {"with": "shops", "train": 1}},
+        r"generate\.with: is 'shops'; it must be 'shapes'",
+    ),
     "an empty prompt": (
-        {"names": ["background", {"name": "cat", "prompts": [" "]}], "steps": [{"classes": [1]}]}, r"names\.1\.prompts: holds an empty prompt",
+        {"names": ["background", {"name": "cat", "prompts": [" "]}], "steps": [{"classes": [1]}]},
+        r"names\.1\.prompts: holds an empty prompt",
     ),
     "coco tags without a file": ({"tags": "coco"}, r"tags: tags from coco need `file"),
-    "a data set called main": ({"data": {"main": {"path": "x"}}}, r"data\.main: 'main' is the data at " r"the top"),
+    "a data set called main": ({"data": {"main": {"path": "x"}}}, r"data\.main: 'main' is the data at the top"),
     "data without a path": ({"data": {"more": {"layout": "voc"}}}, r"data\.more\.path: this key is missing"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
@@ -184,7 +203,7 @@ def test_a_mistake_is_told_with_file_key_and_mend(tmp_path: Path, name: str) -> 
 def test_a_mistake_is_told_with_its_line(tmp_path: Path) -> None:
     file = disk.text(
         tmp_path / "m.yaml",
-        "schema_version: 1", "name: pets", "path: data", "names: [background, cat]", "steps:", "  - " "classes: [1]",
+        "schema_version: 1", "name: pets", "path: data", "names: [background, cat]", "steps:", "  - classes: [1]",
         "  - classes:", "      - 1",
     )  # fmt: skip
     with pytest.raises(ManifestError, match=r"m\.yaml, line 8, steps\.1\.classes\.0: "):

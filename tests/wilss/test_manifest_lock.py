@@ -58,9 +58,7 @@ def test_a_list_that_changed_is_refused_with_both_digests_and_the_mend(tmp_path:
     (kept,) = [v for k, v in list_digests(manifest).items() if k == key.replace("\\", "")]
     with (tmp_path / "data" / file).open("a") as more:
         more.write("a 1\n" if "Main" in file else "c\n")
-    with pytest.raises(
-        ManifestError, match=rf"\({key}\) has sha256 \w{{64}}, but .*lock\.yaml keeps " rf"{kept}; .*lock`?"
-    ):
+    with pytest.raises(ManifestError, match=rf"\({key}\) has sha256 \w{{64}}, but .*lock\.yaml keeps {kept}; .*lock`?"):
         load_manifest(manifest.path)
     load_manifest(manifest.path, check_lock=False)
 
@@ -87,9 +85,7 @@ def test_another_encoder_is_not_held_to_the_digest_of_the_first(tmp_path: Path) 
 def test_a_digest_in_the_manifest_that_is_not_the_locks_is_refused(tmp_path: Path) -> None:
     locked(tmp_path, encoders={"clip": CLIP})
     file = disk.manifest(tmp_path, encoders={"clip": {**CLIP, "sha256": "cd" * 32}})
-    with pytest.raises(
-        ManifestError, match=rf"encoders\.clip\.sha256 is {'cd' * 32}, but .* keeps " rf"{DIGEST}; correct"
-    ):
+    with pytest.raises(ManifestError, match=rf"encoders\.clip\.sha256 is {'cd' * 32}, but .* keeps {DIGEST}; correct"):
         load_manifest(file)
 
 

@@ -47,7 +47,7 @@ def test_check_counts_tags_and_labels_of_every_step(tmp_path: Path) -> None:
     ]
     assert table(report, "step 0") == {"cat": (2, 2), "dog": (2, 2)}
     assert table(report, "step 1") == {"horse": (2, 2)}
-    assert table(report, "val")["horse"] == (0, 1)  # no flags for val, but a label
+    assert table(report, "val") == {"cat": (1, 1), "dog": (0, 0), "horse": (1, 1)}
     assert report.images == 4
 
 
@@ -117,8 +117,6 @@ def test_init_for_voc_itself(tmp_path: Path) -> None:
     assert manifest.prompts[20] == ("tv monitor", "television")
     assert {k: v.list for k, v in manifest.data["main"].splits.items()} == {"train": "train_aug", "val": "val"}
     assert [record.tags for record in manifest.records(0).records] == list(images.values())
-    other = written("voc", root, tmp_path / "m/other.yaml", protocol="10-10", setting="disjoint") if False else None
-    assert other is None
     text = init_manifest("voc", root, tmp_path / "other.yaml", protocol="10-10", setting="disjoint")
     chosen = load_manifest(disk.text(tmp_path / "other.yaml", text))
     assert (chosen.protocol.name, chosen.protocol.setting) == ("10-10", "disjoint")
@@ -182,7 +180,7 @@ def test_init_for_a_folder(tmp_path: Path) -> None:
     [
         ("voc", "no folder JPEGImages"),
         ("coco", "no annotations/instances"),
-        ("folder", r"no tags\.csv; " r"write a row"),
+        ("folder", r"no tags\.csv; write a row"),
     ],
 )
 def test_init_on_other_data_is_one_sentence(tmp_path: Path, layout: str, told: str) -> None:
@@ -223,7 +221,7 @@ def test_lock_keeps_lists_and_local_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         lock_manifest(load_manifest(file, check_lock=False))
     lists = lock_manifest(load_manifest(file, check_lock=False), weights=False)
-    assert sorted(lists.lists) == ["splits.train", "splits.val", "tags.train"]
+    assert sorted(lists.lists) == ["splits.train", "splits.val", "tags.train", "tags.val"]
 
 
 def test_hub_weights_that_cannot_be_had_are_left_for_their_first_use(

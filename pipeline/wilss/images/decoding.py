@@ -136,8 +136,7 @@ def _check_size(path: Path, image: ImageFile) -> None:
     width, height = image.size
     if width * height > PIXEL_CAP:
         raise ImageError(
-            f"{path} is {width} x {height} pixels, more than {PIXEL_CAP // 10**6} million; scale it "
-            "down, or take it "
+            f"{path} is {width} x {height} pixels, more than {PIXEL_CAP // 10**6} million; scale it down, or take it "
             "off the list."
         )
     if width < 1 or height < 1:

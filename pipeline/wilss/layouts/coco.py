@@ -80,14 +80,14 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
     ids, foreign = _categories(spec, content, path)
     named = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
     told = (
-        f"{path}: {len(foreign)} of its categories ({named}) are no classes of {spec.taxonomy.name} "
-        "and count as background."
+        f"{path}: {len(foreign)} of its categories ({named}) are no classes of {spec.taxonomy.name} and count as "
+        "background."
     )
     images = {without_suffix(str(image["file_name"])): image for image in reversed(content["images"])}
     return _Json(
         path=path,
         images=images,
-        shapes=_shapes(content, ids),
+        shapes=_shapes(content, ids, path),
         foreign=tuple(foreign),
         warnings=((told,) if foreign else ()) + _twice(content, path),
     )
@@ -110,7 +110,7 @@ def _load(path: Path) -> dict[str, Any]:
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ManifestError(f"{path} has no list {key!r}; name a COCO instances json.")
-        if any(field not in row for row in rows for field in fields):
+        if not all(isinstance(row.get(field), (int, str)) for row in rows for field in fields):
             raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; mend it.")
     return dict(content)
 
@@ -135,13 +135,18 @@ def _entries(spec: DataSpec, split: SplitSpec, source: _Json) -> tuple[tuple[Ent
     return entries, False, ()
 
 
-def _shapes(content: Mapping[str, Any], ids: Mapping[Any, int]) -> dict[Any, tuple[CocoShape, ...]]:
+def _shapes(content: Mapping[str, Any], ids: Mapping[Any, int], path: Path) -> dict[Any, tuple[CocoShape, ...]]:
     """Annotations of known categories by COCO image id."""
     shapes: dict[Any, list[CocoShape]] = {}
     for number, annotation in enumerate(content["annotations"]):
-        identity = ids.get(annotation.get("category_id"))
-        if identity is not None:
-            shapes.setdefault(annotation.get("image_id"), []).append(_shape(annotation, identity, number))
+        try:
+            identity = ids.get(annotation.get("category_id"))
+            if identity is not None:
+                shapes.setdefault(annotation.get("image_id"), []).append(_shape(annotation, identity, number))
+        except (TypeError, ValueError) as error:
+            raise ManifestError(
+                f"{path}: its annotation {number} (counted from 0) is not as COCO writes them ({error}); mend it."
+            ) from None
     return {image: tuple(drawn) for image, drawn in shapes.items()}
 
 

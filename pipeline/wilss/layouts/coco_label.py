@@ -13,6 +13,8 @@ from wilss.taxonomy import BACKGROUND, VOID
 
 __all__ = ["CocoLabel", "CocoShape"]
 
+_FARTHEST = 1e6
+
 
 @dataclass(frozen=True)
 class CocoShape:
@@ -43,6 +45,12 @@ class CocoLabel:
 
     def read(self) -> NDArray[np.uint8]:
         """Taxonomy ids, uint8 [H, W]. Raises ImageError for a damaged segmentation or without pycocotools."""
+        from wilss.images import PIXEL_CAP
+
+        if self.height * self.width > PIXEL_CAP:
+            raise ImageError(
+                f"{self.path} says that {self.image_id} is {self.width} x {self.height} pixels; correct it."
+            )
         labels = np.full((self.height, self.width), BACKGROUND, np.uint8)
         for shape in sorted(self.shapes, key=lambda s: (not s.crowd, -s.area, s.annotation)):
             mask = self._mask(shape)
@@ -55,25 +63,49 @@ class CocoLabel:
             return _rasterised(json.loads(shape.segmentation), self.height, self.width)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ImageError(
-                f"{self.path}: annotation {shape.annotation} of {self.image_id} has a segmentation that "
-                "cannot be "
+                f"{self.path}: annotation {shape.annotation} of {self.image_id} has a segmentation that cannot be "
                 f"drawn ({error}); mend or remove it."
             ) from None
 
 
 def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.bool_] | None:
+    if not isinstance(segmentation, list):
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"its size {segmentation['size']} is not the image's {[height, width]}")
+        return _decoded(segmentation["counts"], height, width)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        return None
+    if not all(abs(float(place)) <= _FARTHEST for polygon in polygons for place in polygon):
+        raise ValueError("it has a corner far outside of any image")
     try:
         from pycocotools import mask as rle
     except ImportError:
         raise ImageError("COCO labels need pycocotools; run `pip install 'wilss[coco]'`.") from None
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return None
-        encoded = rle.merge(rle.frPyObjects(polygons, height, width))
-    else:
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"its size {segmentation['size']} is not the image's {[height, width]}")
-        counts = segmentation["counts"]
-        encoded = segmentation if isinstance(counts, str) else rle.frPyObjects(segmentation, height, width)
-    return np.asarray(rle.decode(encoded), np.bool_)
+    return _decoded(rle.merge(rle.frPyObjects(polygons, height, width))["counts"], height, width)
+
+
+def _decoded(counts: bytes | str | list[int], height: int, width: int) -> NDArray[np.bool_]:
+    """Run lengths of 0s and 1s in turn, column by column, as a mask [H, W]; too few or too many are refused."""
+    runs = np.asarray(_expanded(counts) if isinstance(counts, (bytes, str)) else counts, np.int64)
+    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError("its run lengths do not add up to the image")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _expanded(text: bytes | str) -> list[int]:
+    """COCO's compressed run lengths: 5 bits a character, from 48 on; from the third on, as differences to the
+    last but one.
+    """
+    codes = text.encode("ascii") if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for code in codes:
+        bits = code - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            signed = value - (1 << shift) if bits & 0x10 else value
+            runs.append(signed + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

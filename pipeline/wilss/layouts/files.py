@@ -27,8 +27,8 @@ def read_lines(path: Path) -> list[str]:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ManifestError(
-            f"{path} is not UTF-8 text (byte {error.start} cannot be read); "
-            "save it as UTF-8, e.g. with `iconv -f latin1 -t utf-8`."
+            f"{path} is not UTF-8 text (byte {error.start} cannot be read); save it as UTF-8, e.g. with `iconv -f "
+            "latin1 -t utf-8`."
         ) from None
     if "\0" in text:
         raise ManifestError(f"{path} is a binary file, not a list; name a text file with an image per line.")

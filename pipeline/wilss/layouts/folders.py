@@ -1,6 +1,7 @@
 """Readers of plain files: VOC 2012's folders, and a folder of images with a csv of tags."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -96,9 +97,9 @@ def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
 
 def _entries(names: Sequence[str], prefix: str) -> tuple[Entry, ...]:
     ids = [without_suffix(name.removeprefix(prefix)) for name in names]
-    clash = {image_id for image_id in ids if ids.count(image_id) > 1} if len(set(ids)) < len(ids) else set()
+    counts = Counter(ids)
     return tuple(
-        Entry(image_id=name.removeprefix(prefix) if image_id in clash else image_id, image=name)
+        Entry(image_id=name.removeprefix(prefix) if counts[image_id] > 1 else image_id, image=name)
         for image_id, name in zip(ids, names, strict=True)
     )
 
@@ -110,8 +111,7 @@ def _is_image(name: str) -> bool:
 def _raise(spec: DataSpec) -> Callable[[OSError], None]:
     def handler(error: OSError) -> None:
         raise ManifestError(
-            f"{spec.at('path')}: {error.filename} cannot be listed ({error.strerror}); check the path, its "
-            "links and "
+            f"{spec.at('path')}: {error.filename} cannot be listed ({error.strerror}); check the path, its links and "
             "its permissions."
         )
 

@@ -82,13 +82,13 @@ def _record(spec: DataSpec, image: Found, tags: TagTable, lenient: bool) -> Imag
 def _tag_problem(spec: DataSpec, image: Found, names: tuple[str, ...] | None, strange: tuple[str, ...]) -> str | None:
     if names is None:
         return (
-            f"{image.path} has no tags (from "
-            f"{spec.tags.kind}{f', {spec.tags.file}' if spec.tags.file else ''}); "
-            "add them, or leave the image out of the list."
+            f"{image.path} has no tags (from {spec.tags.kind}{f', {spec.tags.file}' if spec.tags.file else ''}); add "
+            "them, or leave the image out of the list."
         )
     if strange:
         return (
-            f"{image.path} is tagged {strange[0]!r}, which is no class of {spec.taxonomy.name}"
-            f"{closest(strange[0], spec.taxonomy.class_names)}; correct the tag, or list it in `tags.ignore`."
+            f"{image.path} is tagged {strange[0]!r}, which is no class of "
+            f"{spec.taxonomy.name}{closest(strange[0], spec.taxonomy.class_names)}; correct the tag, or list it in "
+            "`tags.ignore`."
         )
     return None

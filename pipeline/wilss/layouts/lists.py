@@ -1,6 +1,7 @@
 """Which images a list names: a plain list of ids, the field's two-column lists, WILSON's index arrays."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def read_list(spec: DataSpec, split: SplitSpec, images: str) -> ImageList:
     path = find_list(spec, split.list)
     if path.suffix == ".npy":
         into = find_list(spec, split.into)
-        lines = [read_lines(into)[i] for i in _indices(path, len(read_lines(into)), into)]
+        whole = read_lines(into)
+        lines = [whole[index] for index in _indices(path, len(whole), into)]
     else:
         lines = read_lines(path)
     if not lines:
@@ -81,8 +83,8 @@ def find_list(spec: DataSpec, name: str) -> Path:
             return place
     _require_root(spec)
     raise ManifestError(
-        f"{spec.at('splits')}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); "
-        "copy it there, or correct `splits`."
+        f"{spec.at('splits')}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); copy it "
+        "there, or correct `splits`."
     )
 
 
@@ -97,8 +99,8 @@ def _require_root(spec: DataSpec) -> None:
         ) from None
     if not there:
         raise ManifestError(
-            f"{spec.at('path')}: the data folder {spec.root} is not there; copy or link the data there, "
-            "or correct `path`."
+            f"{spec.at('path')}: the data folder {spec.root} is not there; copy or link the data there, or correct "
+            "`path`."
         )
 
 
@@ -109,9 +111,7 @@ def unique(entries: Sequence[Entry], path: Path) -> tuple[tuple[Entry, ...], tup
         first.setdefault(entry.image_id, entry)
     if len(first) == len(entries):
         return tuple(entries), ()
-    counts: dict[str, int] = {}
-    for entry in entries:
-        counts[entry.image_id] = counts.get(entry.image_id, 0) + 1
+    counts = Counter(entry.image_id for entry in entries)
     twice = [image_id for image_id, count in counts.items() if count > 1]
     return tuple(first.values()), (f"{path} names {some(twice)} more than once; each is used once.",)
 
@@ -126,8 +126,7 @@ def load_array(path: Path) -> NDArray[Any]:
         if "pickle" not in str(error):
             raise ManifestError(f"{path} is no whole npy file ({error}); copy it anew.") from None
         raise ManifestError(
-            f"{path} holds pickled objects, which could run code and are never loaded; where you trust "
-            "it, save it "
+            f"{path} holds pickled objects, which could run code and are never loaded; where you trust it, save it "
             "as plain numbers: d = np.load(f, allow_pickle=True); np.save(f, np.stack([d[i] for i in ids]))."
         ) from None
     except (OSError, EOFError) as error:
@@ -146,8 +145,7 @@ def _indices(path: Path, count: int, into: Path) -> list[int]:
     wrong = array[(array < 0) | (array >= count)]
     if wrong.size:
         raise ManifestError(
-            f"{path} has the index {wrong[0]}, but {into} has {count} lines; name the list that it was "
-            "made for as "
+            f"{path} has the index {wrong[0]}, but {into} has {count} lines; name the list that it was made for as "
             "`into`."
         )
     return [int(index) for index in array]

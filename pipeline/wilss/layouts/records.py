@@ -68,8 +68,8 @@ class LabelTable:
         if stray:
             listed = ", ".join(map(str, stray[:5])) + (", ..." if len(stray) > 5 else "")
             raise ImageError(
-                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or "
-                f"label those pixels 0 (background) or {VOID} (void)."
+                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or label "
+                f"those pixels 0 (background) or {VOID} (void)."
             )
         return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
 
@@ -103,6 +103,6 @@ def require_size(record: ImageRecord, found: tuple[int, ...], size: tuple[int, i
     """Raise ImageError unless a label's shape is its image's upright (height, width)."""
     if found != size:
         raise ImageError(
-            f"the labels of {record.image_id} are {found[1]} x {found[0]} pixels, the image "
-            f"{record.path} is {size[1]} x {size[0]}; they must be equal, so export one of them anew."
+            f"the labels of {record.image_id} are {found[1]} x {found[0]} pixels, the image {record.path} is "
+            f"{size[1]} x {size[0]}; they must be equal, so export one of them anew."
         )

@@ -79,8 +79,8 @@ class DataSpec:
         """A split by its name. Raises ManifestError with the names there are."""
         if name not in self.splits:
             raise ManifestError(
-                f"{self.at('splits')}: {self.name} has no split {name!r}{closest(name, self.splits)}; "
-                "add it to `splits`."
+                f"{self.at('splits')}: {self.name} has no split {name!r}{closest(name, self.splits)}; add it to "
+                "`splits`."
             )
         return self.splits[name]
 
@@ -93,8 +93,7 @@ class DataSpec:
             if identity is None:
                 raise ManifestError(
                     f"{self.at(f'names.{value}')}: {self.own.name_of(value)!r} is not a class of "
-                    f"{self.taxonomy.name}"
-                    f"{closest(self.own.name_of(value), self.taxonomy.class_names)}."
+                    f"{self.taxonomy.name}{closest(self.own.name_of(value), self.taxonomy.class_names)}."
                 )
             pairs.append((value, identity))
         return LabelTable.of(pairs)

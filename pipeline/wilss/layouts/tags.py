@@ -58,9 +58,8 @@ def _file(spec: DataSpec) -> Path:
         if place.is_file():
             return place
     raise ManifestError(
-        f"{spec.at('tags.file')}: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy "
-        "it there, "
-        "or correct the path."
+        f"{spec.at('tags.file')}: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy it there, or "
+        "correct the path."
     )
 
 
@@ -172,16 +171,14 @@ def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise ManifestError(
-                f"{path}, row {number} has {len(row)} cells, the header {len(rows[0])}; with one column "
-                "per class every "
-                "row needs all of them (or write two columns: the id, and its tags with `;` between)."
+                f"{path}, row {number} has {len(row)} cells, the header {len(rows[0])}; with one column per class "
+                "every row needs all of them (or write two columns: the id, and its tags with `;` between)."
             )
         strange = [cell for cell in row[1:] if cell not in ("", "0", "1", "-1", "0.0", "1.0")]
         if strange:
             raise ManifestError(
-                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class "
-                "names, or two "
-                "columns: the id, and its tags with `;` between."
+                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class names, or "
+                "two columns: the id, and its tags with `;` between."
             )
         found[without_suffix(row[0])] = tuple(
             name for name, cell in zip(classes, row[1:], strict=True) if cell in ("1", "1.0")
@@ -201,15 +198,13 @@ def _from_npy(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) ->
     classes = len(own.class_names) - 1
     if array.ndim != 2 or array.shape[1] not in (classes, classes + 1) or array.dtype.kind not in "biuf":
         raise ManifestError(
-            f"{path} is {array.dtype} of shape {array.shape}; it needs a row per image and {classes} "
-            "columns, one per "
-            f"class, or {classes + 1} with background first."
+            f"{path} is {array.dtype} of shape {array.shape}; it needs a row per image and {classes} columns, one "
+            f"per class, or {classes + 1} with background first."
         )
     ids = _row_ids(spec, split)
     if len(ids) != len(array):
         raise ManifestError(
-            f"{path} has {len(array)} rows, but the list has {len(ids)} lines; name the list that it was "
-            "made for as "
+            f"{path} has {len(array)} rows, but the list has {len(ids)} lines; name the list that it was made for as "
             "`tags.list`."
         )
     flags = array[:, array.shape[1] - classes :] > 0

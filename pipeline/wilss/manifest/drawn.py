@@ -30,9 +30,8 @@ def ensure(spec: DataSpec) -> None:
     except OSError as error:
         if before is None:
             raise ManifestError(
-                f"{spec.at('path')}: the built-in data cannot be drawn into {spec.root} ({error.strerror}); "
-                "correct `path`, "
-                "or free the disk."
+                f"{spec.at('path')}: the built-in data cannot be drawn into {spec.root} ({error.strerror}); correct "
+                "`path`, or free the disk."
             ) from None
         return  # a complete set on a disk that may only be read
     if before is not None and stamp.stat().st_mtime_ns != before:

@@ -71,9 +71,8 @@ def applied(manifest: "Manifest") -> "Manifest":
     for key, paths in _all_inputs(manifest).items():
         if key in lock.lists and (now := sha256_of_files(paths)) != lock.lists[key]:
             raise ManifestError(
-                f"{paths[0]} ({key}) has sha256 {now}, but {lock.path} keeps {lock.lists[key]}; bring "
-                "the old file back, "
-                f"or run `wilss-masks manifest lock {manifest.path}` if the change is meant."
+                f"{paths[0]} ({key}) has sha256 {now}, but {lock.path} keeps {lock.lists[key]}; bring the old file "
+                f"back, or run `wilss-masks manifest lock {manifest.path}` if the change is meant."
             )
     encoders = {
         f.name: _held(manifest, getattr(manifest.encoders, f.name), f.name, lock)
@@ -88,9 +87,8 @@ def _held(manifest: "Manifest", spec: "EncoderSpec", name: str, lock: Lock) -> "
         return spec
     if spec.sha256 is not None and spec.sha256 != kept:
         raise ManifestError(
-            f"{manifest.path}: encoders.{name}.sha256 is {spec.sha256}, but {lock.path} keeps {kept}; "
-            "correct it, or run "
-            f"`wilss-masks manifest lock {manifest.path}` if the change is meant."
+            f"{manifest.path}: encoders.{name}.sha256 is {spec.sha256}, but {lock.path} keeps {kept}; correct it, or "
+            f"run `wilss-masks manifest lock {manifest.path}` if the change is meant."
         )
     return dataclasses.replace(spec, sha256=kept, sha256_from=spec.sha256_from or str(lock.path))
 
@@ -121,15 +119,24 @@ def write_lock(manifest: "Manifest", *, lists: Mapping[str, str], weights: Mappi
     model = _LockModel(lock_version=1, manifest=manifest.name, lists=dict(lists), weights=dict(weights))
     text = _HEAD + yaml.safe_dump(model.model_dump(), sort_keys=True, width=200)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".partial", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        _replace(path, text)
     except OSError as error:
         raise ManifestError(f"{path} cannot be written ({error.strerror}); check the folder's permissions.") from None
     return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".partial", delete=False
+    ) as file:
+        file.write(text)
+    try:
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError:
+        os.unlink(file.name)
+        raise
 
 
 def record_hub_digest(manifest: "Manifest", name: str, sha256: str) -> bool:

@@ -323,7 +323,8 @@ def _reading(path: Path, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StoreError(
-            f"{path}: the array {name!r} cannot be read ({_first_line(error)}); `wilss-masks verify` says what is damaged."
+            f"{path}: the array {name!r} cannot be read ({_first_line(error)}); `wilss-masks verify` says what is "
+            "damaged."
         ) from error
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FINISHED_WITH_FAILURES = 3
 _FAILURES_SHOWN = 10
+_LARGEST_SHARD = 65_536
+_MOST_THREADS = 1024
 
 
 def _devices(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -50,7 +52,7 @@ Examples:
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST_THREADS),
     default=1,
     show_default=True,
     help="Local worker processes on the CPU.",
@@ -65,7 +67,7 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option(
     "--shard-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _LARGEST_SHARD),
     default=32,
     show_default=True,
     help="Images per shard; larger on GPUs.",
@@ -73,7 +75,7 @@ Examples:
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST_THREADS),
     default=1,
     show_default=True,
     help="CPU threads of a forward pass; rounding may depend on it.",
@@ -104,22 +106,34 @@ def command(**given: Any) -> None:
     if given["dry_run"]:
         _dry_run(manifest, given, source, options)
         return
-    signal.signal(signal.SIGTERM, _as_interrupt)
     display = ProgressDisplay()
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         summary = generate(
             manifest, step=given["step"], source=source, out=given["out"], options=options, progress=display
         )
     except KeyboardInterrupt:
         display.close()
-        click.echo("Stopped. What is done is kept; run the same command again to go on.", err=True)
+        without = ", without --overwrite," if given["overwrite"] else ""
+        click.echo(f"Stopped. What is done is kept; run the same command again{without} to go on.", err=True)
         raise
-    display.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        display.close()
+    _remember_weights(manifest, source)
     _report(summary)
     if summary.lost:
         sys.exit(1)
     if summary.failed:
         sys.exit(_FINISHED_WITH_FAILURES)
+
+
+def _remember_weights(manifest: Any, source: Any) -> None:
+    """Write the digests of weights from a hub beside the manifest at their first use; later runs must match."""
+    from wilss.manifest import record_hub_digest
+
+    for name, model in source.identity()["models"].items():
+        record_hub_digest(manifest, name, model["sha256"])
 
 
 def _source(manifest: Any, given: dict[str, Any]) -> Any:

@@ -43,8 +43,7 @@ def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str,
     if not is_quiet():
         click.echo(
             f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} "
-            "step(s).\n"
-            f"Look it through, then: wilss-masks manifest check --manifest {out}"
+            f"step(s).\nLook it through, then: wilss-masks manifest check --manifest {out}"
         )
 
 

@@ -111,8 +111,8 @@ def _steps(found: Survey, protocol: str | None) -> _Steps:
         return _Steps(text=text, note="Classes by step; supervision: pixel (label files) or tags.")
     base = max(1, (3 * count) // 4)
     text = (
-        f"steps:\n  - {{classes: {_ids(1, base)}, supervision: pixel}}\n"
-        f"  - {{classes: {_ids(base + 1, count)}, supervision: tags}}"
+        f"steps:\n  - {{classes: {_ids(1, base)}, supervision: pixel}}\n  - "
+        f"{{classes: {_ids(base + 1, count)}, supervision: tags}}"
     )
     return _Steps(text=text, note="A guess: the first three quarters come with labels, the rest with tags only.")
 

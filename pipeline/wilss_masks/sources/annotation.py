@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.errors import EncoderError, ImageError
+from wilss.errors import ImageError, ParameterError
 from wilss.manifest import Manifest, require_size
 from wilss.store import ImageContent, Status
 from wilss.taxonomy import VOID
@@ -45,7 +45,9 @@ class AnnotationSource:
     ) -> Self:
         """The source for one step; it has no parameters, and draws nothing from `seed`."""
         if values:
-            raise EncoderError(f"{where}: the source {cls.name!r} has no parameter {next(iter(values))!r}.")
+            raise ParameterError(
+                f"{where}: the source {cls.name!r} has no parameter {next(iter(values))!r}; leave it out."
+            )
         return cls(category_ids=tuple(manifest.protocol.new(step)))
 
     def identity(self) -> Mapping[str, Any]:

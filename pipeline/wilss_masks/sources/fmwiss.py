@@ -259,7 +259,6 @@ class FmwissProposer:
 
         points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
         """
-        import torch
 
         from wilss.equations import fmwiss
 

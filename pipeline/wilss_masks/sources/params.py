@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from wilss.errors import EncoderError
+from wilss.errors import ParameterError
 
 P = TypeVar("P", bound="FusionParams")
 
@@ -90,12 +90,12 @@ class FmwissParams(FusionParams):
 
 
 def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
-    """`("draws=4", "keep=mass")` as a dict. Raises EncoderError where there is no `=`."""
+    """`("draws=4", "keep=mass")` as a dict. Raises ParameterError where there is no `=`."""
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise EncoderError(f"--set {pair!r} is not of the form key=value; write e.g. --set draws=4.")
+            raise ParameterError(f"--set {pair!r} is not of the form key=value; write e.g. --set draws=4.")
         values[name.strip()] = value.strip()
     return values
 
@@ -104,7 +104,7 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
     """`params` with some fields replaced; text is converted to the field's type.
 
     where: what to blame in an error, e.g. "--set" or the manifest's path.
-    Raises EncoderError for an unknown name (with the nearest known one) or a value of the wrong type.
+    Raises ParameterError for an unknown name (with the nearest known one) or a value of the wrong type.
     """
     kinds = typing.get_type_hints(type(params))
     changes = {}
@@ -112,12 +112,12 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds)}."
-            raise EncoderError(f"{where}: there is no parameter {name!r}; {hint}")
+            raise ParameterError(f"{where}: there is no parameter {name!r}; {hint}")
         changes[name] = _convert(value, kinds[name], name, where)
     try:
         return dataclasses.replace(params, **changes)
-    except EncoderError as error:
-        raise EncoderError(f"{where}: {error}") from None
+    except ParameterError as error:
+        raise ParameterError(f"{where}: {error}") from None
 
 
 def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
@@ -130,7 +130,7 @@ def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
         return kind(value) if not (kind is int and isinstance(value, float)) else _whole(value)
     except (TypeError, ValueError):
         noun = "a whole number" if kind is int else "a number"
-        raise EncoderError(f"{where}: {name} must be {noun}, not {value!r}.") from None
+        raise ParameterError(f"{where}: {name} must be {noun}, not {value!r}.") from None
 
 
 def _whole(value: float) -> int:
@@ -143,9 +143,9 @@ def _refuse_unknown_choices(params: Any) -> None:
     for name, kind in typing.get_type_hints(type(params)).items():
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         if choices and getattr(params, name) not in choices:
-            raise EncoderError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(choices)}.")
+            raise ParameterError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(choices)}.")
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise EncoderError(f"{name} is {value!r}; it must be {rule}.")
+        raise ParameterError(f"{name} is {value!r}; it must be {rule}.")

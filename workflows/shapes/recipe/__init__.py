@@ -1,0 +1,1 @@
+"""How the built-in encoders are trained; see `train_encoders.py`."""
