@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from wilss.errors import WilssError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ClusterOptions", "Connection", "connect", "require_safe_address"]
+__all__ = ["ClusterOptions", "Connection", "connect", "require_safe_address", "require_usable_address"]
 
 log = logging.getLogger("wilss_masks")
 
@@ -72,6 +73,15 @@ def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
         yield Connection(client=None)
 
 
+def require_usable_address(options: ClusterOptions) -> str:
+    """The scheduler's address, if it may be talked to and there are certificates where it speaks TLS. Or WilssError."""
+    address = _address_of(options)
+    require_safe_address(address)
+    if address.startswith("tls://"):
+        _require_certificates(address)
+    return address
+
+
 def require_safe_address(address: str) -> None:
     """Raise WilssError unless `address` is on this machine or speaks TLS."""
     try:
@@ -102,11 +112,8 @@ def _is_loopback(host: str) -> bool:
 def _existing(options: ClusterOptions) -> Iterator[Connection]:
     from distributed import Client
 
-    address = options.scheduler or _address_in(options.scheduler_file)
-    require_safe_address(address)
+    address = require_usable_address(options)
     _configure()
-    if address.startswith("tls://"):
-        _require_certificates(address)
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -129,14 +136,17 @@ def _require_certificates(address: str) -> None:
         )
 
 
-def _address_in(path: Path | None) -> str:
-    if path is None:
-        raise ValueError("neither scheduler nor scheduler file")
+def _address_of(options: ClusterOptions) -> str:
+    """The scheduler's address, given as such or in the file that it wrote. Raises WilssError."""
+    path = options.scheduler_file
+    if options.scheduler or path is None:
+        return options.scheduler or ""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise WilssError(
-            f"{path} is not a scheduler file ({error}); start `dask scheduler --scheduler-file {path}`."
+            f"{path} is not a scheduler file ({why}); start `dask scheduler --scheduler-file {path}`."
         ) from error
 
 
@@ -164,15 +174,36 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
         }
         for index, environment in enumerate(environments)
     }
+    with _loop_deaf_to_interrupts() as loop:
+        try:
+            cluster = SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL, loop=loop)
+        except (RuntimeError, OSError) as error:
+            raise WilssError(
+                f"worker processes could not be started ({error}); run the same command again, and where a script "
+                'calls generate, do so under `if __name__ == "__main__":`.'
+            ) from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield Connection(client=client, window=2 * len(environments))
+
+
+@contextlib.contextmanager
+def _loop_deaf_to_interrupts() -> Iterator[Any]:
+    """An event loop in a thread that, and whose child processes, Ctrl-C does not reach.
+
+    A terminal sends it to all processes of a run; the workers are to be ended by the coordinator alone.
+    """
+    from multiprocessing import resource_tracker
+
+    from distributed.utils import LoopRunner
+
+    resource_tracker.ensure_running()  # its start would let the signal through again in the thread that asks for it
+    runner = LoopRunner()
+    runner.start()
+    runner.loop.add_callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        cluster = SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
-    except (RuntimeError, OSError) as error:
-        raise WilssError(
-            f"worker processes could not be started ({error}); run the same command again, and where a script calls "
-            'generate, do so under `if __name__ == "__main__":`.'
-        ) from error
-    with cluster, Client(cluster, set_as_default=False) as client:
-        yield Connection(client=client, window=2 * len(environments))
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _environments(options: ClusterOptions, threads: int) -> list[dict[str, str]]:

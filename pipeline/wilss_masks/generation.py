@@ -24,7 +24,7 @@ from wilss.manifest import ImageRecord, Manifest
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
 
-from .cluster import ClusterOptions, connect, require_safe_address
+from .cluster import ClusterOptions, connect, require_usable_address
 from .plan import MaskPlan, make_plan
 from .run import Job, disk_errors, run
 from .sources.base import MaskSource
@@ -114,7 +114,6 @@ def generate(
     started = time.perf_counter()
     path = Path(out) if out is not None else default_store(manifest, step, options.split)
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    _require_means(options)
     options = _keeping_what_is_kept(path, options)
     selection = manifest.records(step, options.split)
     records = selection.records[: options.limit]
@@ -122,6 +121,7 @@ def generate(
     lost: tuple[str, ...] = ()
     made: list[int] = []
     if not _is_finished(_compatible(path, attributes, options), options):
+        _require_means(options)
         _require_writable(path)
         with writer_lock(path):
             _compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
@@ -274,8 +274,8 @@ def _require_device_word(device: str) -> None:
 def _require_means(options: Options) -> None:
     """Refuse devices that are not there and a scheduler that must not be talked to, before anything is done."""
     cluster = options.cluster
-    if cluster.scheduler:
-        require_safe_address(cluster.scheduler)
+    if cluster.is_elsewhere:
+        require_usable_address(cluster)
     _require_device_word(options.device)
     if options.device != "auto" and not cluster.is_elsewhere:
         resolve_device(options.device)
@@ -369,7 +369,7 @@ def _require_writable(path: Path) -> None:
         try:
             if folder is not path:
                 folder.mkdir(parents=True, exist_ok=True)
-            if folder.exists():
+            if folder.is_dir():
                 with tempfile.TemporaryFile(dir=folder):
                     pass
         except OSError as error:

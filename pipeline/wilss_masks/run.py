@@ -191,10 +191,9 @@ def _on_workers(client: "Client", job: Job, tasks: Iterable[ShardTask], window: 
     completed: Any = as_completed(list(running), loop=client.loop)
     for future in completed:
         task = running.pop(future)
-        if future.status == "finished":
-            yield future.result()
-        else:
-            yield _why_not_made(task, future.exception())
+        # Not its status: a worker that dies now takes a finished result along, which is then made once more.
+        error = future.exception()
+        yield future.result() if error is None else _why_not_made(task, error)
         future.release()
         for following in itertools.islice(waiting, 1):
             fresh = _submit(client, job, following)
@@ -206,7 +205,7 @@ def _submit(client: "Client", job: Job, task: ShardTask) -> Any:
     return client.submit(make_shard, job, task, pure=False, retries=1, key=f"shard-{task.shard}-{id(task)}")
 
 
-def _why_not_made(task: ShardTask, error: BaseException | None) -> str:
+def _why_not_made(task: ShardTask, error: BaseException) -> str:
     """A sentence about a lost shard; errors that every shard would meet are raised instead."""
     if isinstance(error, WilssError):
         raise error

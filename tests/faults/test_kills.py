@@ -125,9 +125,28 @@ def test_killed_and_resumed_gives_the_same_bytes(
     store = tmp_path / "step-0.zarr"
     unfinished, content = kill_and_resume(folder, store, what, kills, seed)
     assert content == uninterrupted
-    if what == "coordinator":
+    if what != "worker":
         assert unfinished, "no kill met the run at work; the test proves nothing"
     assert not list(MaskStore.open(store).verify())
+
+
+def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    """The built-in encoders through the command line, killed after the first shard, gone on with by two workers."""
+    program = [str(Path(sys.executable).parent / "wilss-masks"), "generate", "-q", "--step", "1"]
+    options = ["--limit", "24", "--shard-size", "4", "--keep", "scores"]
+    environment = {**os.environ, "WILSS_DATA": str(tmp_path)}
+
+    def command(store: str, *more: str) -> list[str]:
+        return [*program, *options, "--out", str(tmp_path / store), *more]
+
+    subprocess.run(command("whole.zarr"), check=True, env=environment)
+    process = subprocess.Popen(command("killed.zarr"), env=environment, start_new_session=True)
+    wait_for(lambda: any((tmp_path / "killed.zarr").glob("mask/c/*/*/*/*")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not MaskStore.open(tmp_path / "killed.zarr", allow_partial=True).is_complete
+    subprocess.run(command("killed.zarr", "--workers", "2"), check=True, env=environment)
+    assert tree(tmp_path / "killed.zarr") == tree(tmp_path / "whole.zarr")
 
 
 @pytest.mark.long

@@ -6,29 +6,35 @@
 Rows that are done are not made again. Parameters come from held-out.yaml, where `tune` suggested them.
 """
 
-import itertools
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from controls import ClassActivation, TrueSeeds, WholeImage
+from torch import Tensor
 
 import wilss
+from wilss.equations import fmwiss
+from wilss.images import to_pixels
 from wilss.manifest import EncoderSpec, Manifest
 from wilss.store import MaskStore, label_map
 from wilss_masks import FmwissSource, Options, generate
 from wilss_masks.confusion import Scores, confusion
 from wilss_masks.evaluate import evaluate
-from wilss_masks.kept import KeptReader
+from wilss_masks.kept import KeptMaps, KeptReader
 from wilss_masks.origin import records_of
-from wilss_masks.sources.params import FusionParams
+from wilss_masks.sources.params import parse_assignments
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+KEEPS: tuple[tuple[Literal["mass", "locations", "std"], float], ...] = (
+    ("std", 0.5), ("std", 1.0), ("std", 1.5), ("mass", 0.3), ("mass", 0.5), ("mass", 0.7),
+)  # fmt: skip
 CAM_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
@@ -98,47 +104,55 @@ def _means(scores: Scores) -> dict[str, float]:
 
 
 @main.command()
-def tune() -> None:
-    """The best threshold, K and CAM cut on the tuning pictures, with the ablation at each of the best."""
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As in wilss-masks generate.")
+@click.option("--limit", type=int, help="Only so many pictures.")
+def tune(assignments: tuple[str, ...], limit: int | None) -> None:
+    """The best cuts of both maps for every fusion, and CAM's, on the tuning pictures."""
     manifest = wilss.load_manifest(HERE / "tuning.yaml")
-    method = FmwissSource.from_manifest(manifest, step=0)
-    grid = [
-        FusionParams(threshold=threshold, keep="std", keep_amount=amount, fusion=fusion)
-        for threshold, amount, fusion in itertools.product(
-            (0.5, 0.55, 0.6, 0.65, 0.7, 0.75), (0.5, 1.0, 1.5, 2.0), ("init", "seeds", "union", "intersection")
-        )
-    ]
-    for affinity in ("qk", "kk"):
-        source = replace(method, params=replace(method.params, affinity=affinity))
-        _scores(manifest, "train", source, f"tuning-{affinity}", ablation=True)
-        store = MaskStore.open(RESULTS / "stores" / f"{manifest.name}-tuning-{affinity}.zarr")
-        ranked = sorted(((_score_of(store, manifest, params), params) for params in grid), key=lambda pair: -pair[0])
-        best: dict[str, int] = {}
-        for score, params in ranked:
-            if best.setdefault(params.fusion, 0) < 3:
-                best[params.fusion] += 1
-                print(
-                    f"{affinity}  {params.fusion:12} threshold {params.threshold:<5g} std {params.keep_amount:<4g} {100 * score:5.1f}"
-                )
-    _tune_cam(manifest)
+    source = FmwissSource.from_manifest(manifest, step=0, values=parse_assignments(assignments))
+    name = "-".join(["tuning", *(value.replace("=", "_") for value in assignments)])
+    store = RESULTS / "stores" / f"{manifest.name}-{name}.zarr"
+    generate(manifest, step=0, source=source, out=store, options=Options(keep_scores=True, limit=limit))
+    found = _grid(MaskStore.open(store), manifest)
+    for fusion in ("init", "seeds", "union", "intersection"):
+        ranked = sorted((pair for pair in found.items() if pair[0][0] == fusion), key=lambda pair: -pair[1])
+        for (_, threshold, keep, amount), score in ranked[:4]:
+            print(f"{fusion:12} threshold {threshold:<5g} {keep} {amount:<5g} {100 * score:5.1f}")
+    if not assignments:
+        _tune_cam(manifest)
 
 
-def _score_of(store: MaskStore, manifest: Manifest, params: FusionParams) -> float:
-    """Mean IoU of the store's kept maps under other fusion parameters."""
-    from wilss.equations import fmwiss
-
-    reader, records = KeptReader(store), records_of(store, manifest)
-    ids = store.vector("category_id")
-    matrix: Any = 0
+def _grid(store: MaskStore, manifest: Manifest) -> dict[tuple[str, float, str, float], float]:
+    """Mean IoU by (fusion, threshold, keep, amount), from the kept maps; each image's maps are upsampled once."""
+    reader, records, ids = KeptReader(store), records_of(store, manifest), store.vector("category_id")
+    matrices: dict[tuple[str, float, str, float], Any] = {}
     for row, name in enumerate(store.image_ids):
-        maps = reader.read(row)
-        refined = maps.refine(params)
-        confidence = fmwiss.confidence(refined.score, refined.fused)
-        labels = label_map(refined.fused.numpy(), ids[list(maps.categories)], confidence.numpy())
-        label = records[name].label
+        maps, label = reader.read(row), records[name].label
         assert label is not None
-        matrix = matrix + confusion(label.read(), labels, store.category_ids)
-    return float(Scores(names=("background", *store.category_names), matrix=matrix).mean_iou)
+        truth, named = label.read(), ids[list(maps.categories)]
+        for key, masks, score in _candidates(maps):
+            labels = label_map(masks.numpy(), named, fmwiss.confidence(score, masks).numpy())
+            matrices[key] = matrices.get(key, 0) + confusion(truth, labels, store.category_ids)
+    names = ("background", *store.category_names)
+    return {key: float(Scores(names=names, matrix=matrix).mean_iou) for key, matrix in matrices.items()}
+
+
+def _candidates(maps: KeptMaps) -> Iterator[tuple[tuple[str, float, str, float], Tensor, Tensor]]:
+    """All masks of one image that the grid compares, with the score that decides overlaps."""
+    score, attention = maps.score.float(), maps.attention.float()
+    score_pixels, attention_pixels = (to_pixels(soft, maps.height, maps.width) for soft in (score, attention))
+    init = {threshold: score_pixels >= threshold for threshold in THRESHOLDS}
+    seeds = {
+        (keep, amount): attention_pixels >= fmwiss.keep_top(attention, amount, by=keep)[:, None, None]
+        for keep, amount in KEEPS
+    }
+    for threshold, mask in init.items():
+        yield ("init", threshold, "", 0.0), mask, score_pixels
+    for (keep, amount), where in seeds.items():
+        yield ("seeds", 0.0, keep, amount), where, score_pixels
+        for threshold, what in init.items():
+            yield ("union", threshold, keep, amount), what | where, score_pixels
+            yield ("intersection", threshold, keep, amount), what & where, score_pixels
 
 
 def _tune_cam(manifest: Manifest) -> None:

@@ -85,7 +85,7 @@ FAMILIES: dict[str, Callable[[Field, Field, Generator], Field]] = {
     "patches": _patches,
 }
 
-#: Each class wears two or three families; each family is worn by five to seven classes.
+#: Each class wears two or three families; each family is worn by five or six classes.
 CLASS_FAMILIES: dict[str, tuple[str, ...]] = {
     "star": ("stripes", "dots"),
     "heart": ("dots", "checks", "hoops"),

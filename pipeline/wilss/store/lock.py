@@ -28,12 +28,24 @@ def writer_lock(store: Path) -> Iterator[None]:
         raise StoreError(
             f"{store} is being written by {_describe(owner)}; wait until it ends, or give another --out."
         ) from None
+    except OSError as error:
+        raise _unwritable(store, error) from error
     try:
-        owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        try:
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(store, error) from error
         yield
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _unwritable(store: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{store} cannot be written (its lock file: {error.strerror or error}); free some space or change the folder's "
+        "permissions, and run the same command again."
+    )
 
 
 def _beside(store: Path, ending: str) -> Path:
