@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from wilss.store import MaskStore, writer_lock
-from wilss_masks import generation
+from wilss_masks import generation, provenance, resume
 from wilss_masks.run import _on_workers
 
 from .cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
@@ -152,7 +152,7 @@ def test_a_read_only_disk_is_found_before_the_first_pass(
             raise OSError(30, "Read-only file system")
         return temporary(*args, dir=dir, **options)
 
-    monkeypatch.setattr(generation.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(resume.tempfile, "TemporaryFile", read_only)
     never_measured(monkeypatch)
     made = generate(root, "--keep", "scores", out="out/readonly.zarr")
     assert made.code == 1
@@ -271,7 +271,7 @@ def test_a_kill_while_an_old_store_is_thrown_away_blocks_nothing(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation.shutil, "rmtree", killed)
+        patch.setattr(resume.shutil, "rmtree", killed)
         with pytest.raises(Killed):
             generate(root, "--overwrite", out="out/thrown.zarr")
     assert generate(root, "--keep", "scores", out="out/thrown.zarr").code == 0
@@ -313,7 +313,7 @@ def test_other_weights_and_versions_are_refused(root: Path, monkeypatch: pytest.
     assert other.code == 1
     assert "models.clip.sha256: " in other.err
     data_set(root)
-    monkeypatch.setattr(generation, "_version", lambda library: "0.0.1" if library == "timm" else "1")
+    monkeypatch.setattr(provenance, "_version", lambda library: "0.0.1" if library == "timm" else "1")
     older = generate(root, out="out/unbroken.zarr")
     assert older.code == 1
     assert 'versions.timm: "0.0.1" asked for' in older.err

@@ -36,9 +36,8 @@ class FmwissSource:
     """Masks from image tags by frozen foundation models.
 
     classes: (name, prompt names) of the step's classes, in the order of the category axis.
-    rivals: prompt names of the classes of earlier steps, where they compete with the step's.
-    text: unit text features float32 [C + R + G, D] of the classes, the R rivals and the G background words;
-        None until `prepare` has made them.
+    text: unit text features float32 [C + G, D] of the classes and the G background words; None until
+        `prepare` has made them.
     """
 
     name: ClassVar[str] = "fmwiss"
@@ -48,7 +47,6 @@ class FmwissSource:
     clip: EncoderSpec
     vit: EncoderSpec
     classes: tuple[tuple[str, tuple[str, ...]], ...]
-    rivals: tuple[tuple[str, ...], ...] = ()
     background_words: tuple[str, ...]
     seed: int
     text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -74,7 +72,6 @@ class FmwissSource:
             clip=manifest.encoders.clip,
             vit=manifest.encoders.vit,
             classes=classes,
-            rivals=tuple(_prompts(manifest, i) for i in protocol.old(step)) if params.rivals == "seen" else (),
             background_words=background_words([names for _, names in classes]) if words is None else words,
             seed=seed,
         )
@@ -88,7 +85,7 @@ class FmwissSource:
         """Parameters, seed, digests of both models and of the prompts."""
         from ..encoders.weights import identity_of
 
-        prompts = json.dumps([self.classes, self.rivals, self.background_words, self.params.templates])
+        prompts = json.dumps([self.classes, self.background_words, self.params.templates])
         return {
             "parameters": dataclasses.asdict(self.params),
             "seed": self.seed,
@@ -119,11 +116,7 @@ class FmwissSource:
         """Encode the prompts, or find them in the cache."""
         from ..encoders.text import cached_text_features
 
-        groups = [
-            *(prompts for _, prompts in self.classes),
-            *self.rivals,
-            *((word,) for word in self.background_words),
-        ]
+        groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
         return dataclasses.replace(self, text=text.numpy())
 
@@ -209,7 +202,7 @@ class FmwissProposer:
 
         score = fmwiss.foreground_score(
             similarity[list(task.categories)],
-            similarity[self._competitors(task)],
+            similarity[len(self.source.classes) :],
             mode=self.params.background,
             logit_scale=self.clip.logit_scale,
         )
@@ -225,14 +218,6 @@ class FmwissProposer:
             seeds=points.to(torch.int16),
             fallback=[drawn.fell_back for drawn in seeds],
         )
-
-    def _competitors(self, task: "ImageTask") -> list[int]:
-        """Rows of `text` that stand for all that the image's tags are not."""
-        num_classes = len(self.source.classes)
-        others = list(range(num_classes, len(self.text)))
-        if self.params.rivals == "none":
-            return others
-        return [row for row in range(num_classes) if row not in task.categories] + others
 
     def _seeds(self, task: "ImageTask", position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""

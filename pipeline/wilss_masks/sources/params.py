@@ -45,8 +45,6 @@ class FmwissParams(FusionParams):
     form: CLIP's dense path, `maskclip` (last block with residual and FFN) or `value` (without).
     background: how a class stands out: `softmax` over the image's tags and the background words times the
         model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
-    rivals: `none`, or `seen`: the names of all classes seen so far that the image is not tagged with compete
-        like background words, so that an object of another class is not taken for the tagged one [D].
     seeds: N = 9 of the paper. draws: averaged draws of N seeds each [D].
     affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D].
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
@@ -57,7 +55,6 @@ class FmwissParams(FusionParams):
 
     form: Literal["maskclip", "value"] = "maskclip"
     background: Literal["softmax", "margin", "minmax"] = "softmax"
-    rivals: Literal["none", "seen"] = "none"
     seeds: int = 9
     draws: int = 1
     affinity: Literal["qk", "kk"] = "qk"

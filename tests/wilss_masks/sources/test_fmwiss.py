@@ -57,7 +57,7 @@ def proposed(source: FmwissSource, *tasks: ImageTask) -> list[ImageContent]:
         {},
         {"affinity": "qk", "keep": "locations", "fusion": "intersection"},
         {"background": "softmax", "threshold": 0.3, "keep": "std", "keep_amount": 0.5, "draws": 3},
-        {"background": "minmax", "form": "value", "rivals": "seen", "fusion": "seeds"},
+        {"background": "minmax", "form": "value", "fusion": "seeds"},
     ],
 )
 def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path, changes: dict[str, Any]) -> None:
@@ -70,9 +70,8 @@ def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path,
     features = proposer.clip.features(clip[None])[0].double().numpy()
     block = proposer.vit.last_block(vit[None])
     similarity = slow.score_map(features, source.text)
-    others = [1, 3, 4] if source.params.rivals == "seen" else [3, 4]
     mode, scale = source.params.background, proposer.clip.logit_scale
-    scores = slow.foreground_score(similarity[[0, 2]], similarity[others], mode, scale)
+    scores = slow.foreground_score(similarity[[0, 2]], similarity[3:], mode, scale)
     for t, category in enumerate(one.categories):
         np.testing.assert_allclose(content.planes["score"][category], scores[t], atol=2e-3)
         seeds = content.planes["seeds"][category].astype(int)

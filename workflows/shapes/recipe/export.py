@@ -30,17 +30,21 @@ of seed 1000; no data set that is evaluated uses that seed. `encoders.json` hold
 | loss | open_clip's `ClipLoss` | DINO and co-occurrence (see `recipe/vit.py`) |
 | command | `{clip[command]}` | `{vit[command]}` |
 | steps x batch | {clip[steps]} x {clip[batch]} | {vit[steps]} x {vit[batch]} |
-| time | {clip[minutes]} min on {clip[threads]} | {vit[minutes]} min on {vit[threads]} |
+| time | {clip[minutes]} min, threads: {clip[threads]} | {vit[minutes]} min, threads: {vit[threads]} |
 | held-out pictures | top-1 {clip[top1]:.3f} (500 of one object) | seed attention {vit[area]:.3f} (150) |
 | size | {clip[bytes]} bytes | {vit[bytes]} bytes |
 | sha256 | `{clip[sha256]}` | `{vit[sha256]}` |
 
-Use open_clip's own mean and spread for the CLIP, ImageNet's for the transformer. Prompts: the 80 templates of OpenAI,
-the class names, and for the background {words}; other words were never read in training, and their rows of
-the token table are zero. The transformer's figure is the area under the ROC curve of its last block's
-query-key attention against the object that nine random seeds lie on; untrained it is {vit[untrained]:.3f}. That
-attention was itself trained to fall on what lies together, so the paper's affinity (`qk`) localises.
+Use open_clip's own mean and spread for the CLIP, ImageNet's for the transformer. Prompts: OpenAI's 80 templates, the
+class names, and for the background the words {words}.
+Other words were never read in training, and their rows of the token table are zero.
+
+The transformer's figure is the area under the ROC curve of its last block's query-key attention against the object
+that nine random seeds lie on; untrained it is {vit[untrained]:.3f}. That attention was itself trained to fall on what
+lies together, so the paper's affinity (`qk`) localises.
+
 {remark}
+
 Licence: as the package (Apache-2.0); nothing in them comes from other weights or data.
 """
 
@@ -72,6 +76,7 @@ def _export_clip(checkpoints: Path, package: Path) -> dict[str, Any]:
 
 def _export_vit(checkpoints: Path, package: Path) -> dict[str, Any]:
     saved = torch.load(checkpoints / "vit.pt", weights_only=True)
+    torch.manual_seed(0)  # of the untrained figure
     network = vit.Network()
     held_out = [draw(HELD_OUT_SEED, i) for i in range(150)]
     untrained = vit.localisation(network, held_out)

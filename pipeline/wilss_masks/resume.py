@@ -1,0 +1,95 @@
+"""Begin a store, or go on with one that an earlier run left: what may be kept, and what must be made anew."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.errors import StoreError
+from wilss.store import MaskStore, Status
+
+from .options import Options
+from .plan import MaskPlan
+from .provenance import holds_nothing
+from .run import disk_errors
+
+__all__ = ["create_or_resume", "is_finished", "require_writable"]
+
+
+def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+    with disk_errors(path):
+        if path.exists():
+            store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
+            if not options.overwrite and not holds_nothing(store):
+                return _resume(store, plan, attributes, options)
+        _discard(path)
+        return MaskStore.create(path, plan.header(attributes))
+
+
+def is_finished(store: MaskStore | None, options: Options) -> bool:
+    if store is None or not store.is_complete:
+        return False
+    return not (options.retry_failed and Status.FAILED in store.vector("status"))
+
+
+def require_writable(path: Path) -> None:
+    """Find out now, not after an hour, that the folder, or the store in it, cannot be written."""
+    for folder in (path.parent, path):
+        try:
+            if folder is not path:
+                folder.mkdir(parents=True, exist_ok=True)
+            if folder.is_dir():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be written ({error.strerror}); give another --out, or change its permissions."
+            ) from error
+
+
+def _discard(path: Path) -> None:
+    """Remove a store, and what a killed run left of one; the name goes first, so that no half store is ever seen."""
+    aside = path.with_name(f"{path.name}.discarded")
+    shutil.rmtree(aside, ignore_errors=True)
+    if path.exists():
+        path.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+    """Go on with a store; shards that are to be made whole anew take the images as they are now."""
+    store.sweep()
+    size, pending = plan.layout.shard_size, set(store.pending_shards())
+    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
+    anew = pending | {int(row) // size for row in failed}
+    changed = _changed_images(store, plan)
+    _require_same_images(store, plan, [row for row in changed if row // size not in anew])
+    reopened = {int(row) // size for row in failed} | {row // size for row in changed}
+    if reopened:
+        store.reopen(sorted(reopened), plan.header(attributes))
+    return store
+
+
+def _changed_images(store: MaskStore, plan: MaskPlan) -> list[int]:
+    """Rows of the images that have another size than when the store was begun, or can be opened only now."""
+    if store.layout.num_images != plan.layout.num_images:
+        return []
+    sizes = np.array([(image.height, image.width) for image in plan.images], np.int32).T
+    differ = (sizes[0] != store.vector("height")) | (sizes[1] != store.vector("width"))
+    return [int(row) for row in np.flatnonzero(differ)]
+
+
+def _require_same_images(store: MaskStore, plan: MaskPlan, changed: Sequence[int]) -> None:
+    """Batches follow from the images' sizes: refuse to go on where an image that is made already has changed."""
+    if changed and (problem := plan.images[changed[0]].problem):
+        why = f"the image {store.image_ids[changed[0]]} could be used when it was begun, but now {problem.rstrip('.')}"
+        raise StoreError(f"{store.path} cannot be gone on with: {why}; or make the store anew with --overwrite.")
+    if changed or store.layout != plan.layout:
+        which = f"the image {store.image_ids[changed[0]]} has" if changed else "the largest images have"
+        raise StoreError(
+            f"{store.path} cannot be gone on with: {which} another size now; bring the old images back, or make the "
+            "store anew with --overwrite."
+        )
