@@ -1,8 +1,8 @@
 """The first verb: images and cheap supervision in, a store of dense masks out.
 
-    manifest = wilss.load_manifest("data_manifest.yaml")
-    source = wilss_masks.FmwissSource.from_manifest(manifest, step=1)
-    summary = wilss_masks.generate(manifest, step=1, source=source)
+manifest = wilss.load_manifest("data_manifest.yaml")
+source = wilss_masks.FmwissSource.from_manifest(manifest, step=1)
+summary = wilss_masks.generate(manifest, step=1, source=source)
 """
 
 from importlib import import_module

@@ -24,6 +24,9 @@ from .summary import Summary, count_made, summary_of
 
 __all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for"]
 
+#: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
+_LANES_ON_A_GPU = 4
+
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
 
@@ -99,10 +102,19 @@ def _make(
         source=source.prepare(here),
         device=device,
         threads=options.threads,
-        lanes=max(1, len(os.sched_getaffinity(0)) // options.threads) if device == "cpu" else 1,
+        lanes=_lanes(device, options),
     )
     with connect(options.cluster, threads=options.threads) as connection:
         return run(store, plan, job, client=connection.client, window=connection.window, on_shard=on_shard)
+
+
+def _lanes(device: str, options: Options) -> int:
+    """Batches at a time in one process: all cores here, one in each of several workers, a few on a GPU."""
+    if device != "cpu":
+        return _LANES_ON_A_GPU
+    if options.cluster.is_elsewhere or options.cluster.workers > 1:
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // options.threads)
 
 
 class _Counting:

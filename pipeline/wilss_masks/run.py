@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,8 @@ __all__ = ["Job", "disk_errors", "make_shard", "run"]
 
 log = logging.getLogger(__name__)
 
-#: Decoded images wait in memory for this many batches ahead of the encoders.
-_BATCHES_AHEAD = 2
-_DECODE_THREADS = 2
+#: Shards that are begun before the first of them is written; what they made waits in memory.
+_SHARDS_AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,8 @@ class Job:
     """What all shards of a run share, and a worker is sent with every shard.
 
     threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
-    lanes: shards that are made at the same time when there are no workers.
+    lanes: batches that are made at the same time in one process. On a CPU they share out the cores, since torch
+        lets go of the interpreter while it computes; on a GPU one decodes while another computes.
     """
 
     store: Path
@@ -82,31 +82,36 @@ def run(
     return tuple(failures)
 
 
-class _StoppedError(Exception):
-    """Raised inside a shard that nobody wants any more."""
+def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
+    """Make and write one shard. Bad images are marked as failed and do not stop the others."""
+    with _lanes(job) as pool:
+        return _finished(job, task, _started(pool, job, task))
 
 
-def make_shard(job: Job, task: ShardTask, stop: threading.Event | None = None) -> ShardReceipt:
-    """Make and write one shard. Bad images are marked as failed and do not stop the others.
+def _started(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int, ImageContent]]]:
+    """The batches of a shard, on their way."""
+    return [pool.submit(_make_batch, job, task, batch) for batch in task.batches]
 
-    stop: when it is set, the shard is given up at its next batch.
-    """
-    proposer = _opened(job)
+
+def _finished(job: Job, task: ShardTask, batches: list[Future[dict[int, ImageContent]]]) -> ShardReceipt:
+    """Wait for a shard's batches and write it."""
     contents = {i: _before_running(image) for i, image in enumerate(task.images)}
-    for batch, loaded in _loaded_ahead(proposer, task):
-        if stop is not None and stop.is_set():
-            raise _StoppedError
-        good = [(i, item) for i, item in zip(batch, loaded, strict=True) if not isinstance(item, ImageError)]
-        contents.update(
-            (i, ImageContent(status=Status.FAILED, error=str(item)))
-            for i, item in zip(batch, loaded, strict=True)
-            if isinstance(item, ImageError)
-        )
-        images = [task.images[i] for i, _ in good]
-        made = _propose(proposer, images, [item for _, item in good])
-        contents.update(zip([i for i, _ in good], made, strict=True))
+    for made in batches:
+        contents.update(made.result())
     with disk_errors(job.store):
         return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
+
+
+def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, ImageContent]:
+    """Decode the images at positions `batch` of a shard, and propose their masks together."""
+    proposer, loaded, contents = _opened(job), {}, {}
+    for i in batch:
+        try:
+            loaded[i] = proposer.load(task.images[i])
+        except ImageError as error:
+            contents[i] = ImageContent(status=Status.FAILED, error=str(error))
+    made = _propose(proposer, [task.images[i] for i in loaded], list(loaded.values()))
+    return contents | dict(zip(loaded, made, strict=True))
 
 
 def _before_running(image: ImageTask) -> ImageContent:
@@ -138,48 +143,25 @@ def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[An
     ]
 
 
-def _loaded_ahead(proposer: Proposer, task: ShardTask) -> Iterator[tuple[tuple[int, ...], list[Any | ImageError]]]:
-    """The batches of a shard with their images decoded, a few batches ahead of the caller."""
-
-    def load(image: ImageTask) -> Any | ImageError:
+@contextlib.contextmanager
+def _lanes(job: Job) -> Iterator[Executor]:
+    """Threads in which batches are made at the same time; after an error or Ctrl-C they end with their batch."""
+    with ThreadPoolExecutor(job.lanes) as pool:
         try:
-            return proposer.load(image)
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(_DECODE_THREADS) as pool:
-        ahead: deque[tuple[tuple[int, ...], list[Future[Any]]]] = deque()
-        for batch in task.batches:
-            ahead.append((batch, [pool.submit(load, task.images[i]) for i in batch]))
-            if len(ahead) > _BATCHES_AHEAD:
-                yield _wait(ahead.popleft())
-        while ahead:
-            yield _wait(ahead.popleft())
-
-
-def _wait(pending: tuple[tuple[int, ...], list[Future[Any]]]) -> tuple[tuple[int, ...], list[Any]]:
-    batch, futures = pending
-    return batch, [future.result() for future in futures]
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
-    """Several shards at a time in threads of this process: torch lets go of the interpreter while it computes.
-
-    A forward pass keeps its `job.threads` CPU threads, on which its rounding may depend; what cores are left
-    serve other shards.
-    """
+    """Shards in this process, the next ones begun before the last is written, so that no lane waits."""
     _opened(job)
-    stop = threading.Event()
-    with ThreadPoolExecutor(job.lanes) as pool:
+    with _lanes(job) as pool:
         waiting = iter(tasks)
-        running = deque(pool.submit(make_shard, job, task, stop) for task in itertools.islice(waiting, job.lanes))
-        try:
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(make_shard, job, task, stop) for task in itertools.islice(waiting, 1))
-        finally:  # Ctrl-C or an error: the other lanes end with their batch, and none writes after the lock is gone
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+        running = deque((task, _started(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
+        while running:
+            yield _finished(job, *running.popleft())
+            running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
 
 
 def _on_workers(client: "Client", job: Job, tasks: Iterable[ShardTask], window: int) -> Iterator[ShardReceipt | str]:

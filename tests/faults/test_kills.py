@@ -72,9 +72,10 @@ def one_kill(folder: Path, store: Path, what: str, draw: random.Random) -> None:
         kill_a_worker_at_work(folder, store, draw)
         return
     workers = 1 if what == "coordinator" else 2
-    process = start(folder, store, workers)
-    wait_for(store.exists, process)
-    time.sleep(draw.uniform(0, 0.8 if workers == 1 else 3.0))
+    process = start(folder, store, workers, delay=DELAY if workers == 1 else 0.15)
+    at_work = workers == 2 and draw.random() < 0.5  # the other half is met while its workers start
+    wait_for((lambda: any(store.glob("mask/c/*/*/*/*"))) if at_work else store.exists, process)
+    time.sleep(draw.uniform(0, 0.8))
     if process.poll() is None:
         kill(process, what, draw)
     process.wait(timeout=20)

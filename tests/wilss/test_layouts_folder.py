@@ -1,5 +1,6 @@
 """A plain folder of images with a csv of tags."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,14 @@ def test_images_and_labels_may_have_folders_of_any_name(tmp_path: Path) -> None:
     disk.text(tmp_path / "data/tags.csv", "a.jpg,dog")
     (record,) = load(tmp_path, images="pics/", labels="truth").records(0).records
     assert read_label_of(record)[0, 0] == 2
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
+    photos(tmp_path / "data")
+    os.rename(tmp_path / "data/c.webp", os.fsencode(tmp_path / "data") + b"/c\xe9.webp")
+    records = load(tmp_path).records(0).records
+    problems = {record.image_id: record.problem for record in records}
+    assert problems["a"] is None
+    (told,) = (problem for problem in problems.values() if problem is not None)
+    assert "is not UTF-8" in told
+    assert all(name.encode("utf-8") for name in (*problems, told))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from wilss.equations import fmwiss
 from wilss.images import to_pixels
-from wilss_masks.encoders.dino import SeedViT
+from wilss_masks.encoders.dino import SeedViT, _tokens
+from wilss_masks.encoders.pixels import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 
@@ -36,15 +37,30 @@ def masks_of_one(proposer: FmwissProposer, task: Any, folder: Path) -> None:
 
 
 def whole_attention(vit: SeedViT, images: torch.Tensor, affinity: str) -> tuple[torch.Tensor, tuple[int, int]]:
-    """All rows of the last attention: [n, h * w, h * w], the thing the pipeline never forms."""
-    block = vit.last_block(images)
-    queries, keys = (x[0] for x in (block.queries, block.keys))
-    if affinity == "kk":
-        keys = torch.nn.functional.normalize(keys, dim=-1)
-        full = keys @ keys.transpose(-1, -2)
-    else:
-        full = (queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5).softmax(dim=-1)
-    return full[:, block.prefix :, block.prefix :], block.grid
+    """All rows of the last attention, [n, h * w, h * w], as DINO's own code gets them.
+
+    Every block forms its N x N map, the last one runs to its end, and its map is kept by a hook.
+    """
+    if affinity != "qk":
+        raise ValueError("the baseline is written for the paper's affinity, qk")
+    network: Any = vit.network
+    kept: list[torch.Tensor] = []
+    fused = [block.attn.fused_attn for block in network.blocks]
+    hook = network.blocks[-1].attn.attn_drop.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
+    grid = (images.shape[-2] // vit.patch, images.shape[-1] // vit.patch)
+    try:
+        for block in network.blocks:
+            block.attn.fused_attn = False
+        x = _tokens(network, normalise(images, vit.mean, vit.std), vit.positions(grid))
+        for block in network.blocks:
+            x = block(x)
+        network.norm(x)
+    finally:
+        hook.remove()
+        for block, was in zip(network.blocks, fused, strict=True):
+            block.attn.fused_attn = was
+    prefix = network.num_prefix_tokens
+    return kept[0][0, :, prefix:, prefix:], grid
 
 
 def _mask(score: Any, attention: Any, grid: tuple[int, int], task: Any, params: Any) -> Any:

@@ -135,7 +135,7 @@ def tune(assignments: tuple[str, ...], limit: int | None) -> None:
     source = FmwissSource.from_manifest(manifest, step=0, values=parse_assignments(assignments))
     name = "-".join(["tuning", *(value.replace("=", "_") for value in assignments)])
     store = RESULTS / "stores" / f"{manifest.name}-{name}.zarr"
-    generate(manifest, step=0, source=source, out=store, options=Options(keep_scores=True, limit=limit))
+    generate(manifest, step=0, source=source, out=store, options=Options(split="val", keep_scores=True, limit=limit))
     found = _grid(MaskStore.open(store), manifest)
     for fusion in ("init", "seeds", "union", "intersection"):
         ranked = sorted((pair for pair in found.items() if pair[0][0] == fusion), key=lambda pair: -pair[1])
@@ -187,7 +187,7 @@ def _tune_cam(manifest: Manifest) -> None:
     found = {}
     for threshold in CAM_THRESHOLDS:
         source = ClassActivation(weights=cam, threshold=threshold, category_ids=ids)
-        found[threshold] = _scores(manifest, "train", source, f"cam-{threshold:g}")["stored"]["mean_iou"]
+        found[threshold] = _scores(manifest, "val", source, f"cam-{threshold:g}")["stored"]["mean_iou"]
         print(f"CAM cut at {threshold:<5g} {100 * found[threshold]:5.1f}")
     (RESULTS / "cam-threshold.txt").write_text(f"{max(found, key=lambda t: found[t])}\n")
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from wilss.errors import ManifestError
 
-__all__ = ["IMAGE_SUFFIXES", "Folders", "fault_of_name", "read_lines", "without_suffix"]
+__all__ = ["IMAGE_SUFFIXES", "Folders", "fault_of_name", "printable", "read_lines", "without_suffix"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
 
@@ -49,6 +50,8 @@ def fault_of_name(name: str) -> str | None:
     """Why a name from a list must not be joined to the root, or None: the name alone decides, links may be
     followed.
     """
+    if _SURROGATE.search(name):  # how Python shows the bytes of a file name that is not UTF-8
+        return "is not UTF-8"
     if _CONTROL.search(name):
         return "holds control characters"
     if name.startswith(("/", "\\", "~")) or _DRIVE.match(name):
@@ -58,6 +61,11 @@ def fault_of_name(name: str) -> str | None:
     if name in ("", ".") or name.endswith("/"):
         return "names no file"
     return None
+
+
+def printable(text: str) -> str:
+    """`text` with a mark in the place of what cannot be shown, so that it can stand in a store and a message."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def without_suffix(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wilss.errors import ManifestError
-from wilss.layouts.files import IMAGE_SUFFIXES, Folders, without_suffix
+from wilss.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
 from wilss.layouts.listing import Found, Listing, make_listing
 from wilss.layouts.lists import Entry, ImageList, read_list
 from wilss.layouts.records import PngLabel
@@ -99,7 +99,11 @@ def _entries(names: Sequence[str], prefix: str) -> tuple[Entry, ...]:
     ids = [without_suffix(name.removeprefix(prefix)) for name in names]
     counts = Counter(ids)
     return tuple(
-        Entry(image_id=name.removeprefix(prefix) if counts[image_id] > 1 else image_id, image=name)
+        Entry(
+            image_id=printable(name.removeprefix(prefix) if counts[image_id] > 1 else image_id),
+            image=name,
+            fault=fault_of_name(name),
+        )
         for image_id, name in zip(ids, names, strict=True)
     )
 

@@ -54,7 +54,8 @@ def make_listing(
     empty = [record.image_id for record in records if not record.tags and record.problem is None]
     told = tuple(warnings)
     if empty and not lenient:
-        told += (f"{spec.at('splits')}: {some(empty)} of {split!r} hold no class and belong to no step.",)
+        who = f"no class and so no step for {some(empty)} of {split!r}"
+        told += (f"{spec.at('splits')}: {who}; tag them, or take them off the list.",)
     return Listing(records=records, warnings=told, exact=exact)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.errors import ManifestError
-from wilss.layouts.files import fault_of_name, read_lines, without_suffix
+from wilss.layouts.files import fault_of_name, printable, read_lines, without_suffix
 from wilss.layouts.spec import DataSpec, SplitSpec
 from wilss.layouts.words import some
 
@@ -161,9 +161,5 @@ def _entry(line: str, images: str) -> Entry:
     fault = fault_of_name(name) or (fault_of_name(label) if label else None)
     if not pair and not name.startswith(inside):
         name = inside + name
-    image_id = without_suffix(name.removeprefix(inside)) if fault is None else _printable(line)
+    image_id = without_suffix(name.removeprefix(inside)) if fault is None else printable(line)
     return Entry(image_id=image_id, image=name, label=label, fault=fault)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -17,7 +17,7 @@ _FINISHED_WITH_FAILURES = 3
 _SHOWN = 20
 
 
-@click.group()
+@click.group(epilog="\b\nExample:\n  wilss-masks manifest check --manifest data_manifest.yaml")
 def command() -> None:
     """Write, check or lock a data_manifest.yaml."""
 

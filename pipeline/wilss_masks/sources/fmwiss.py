@@ -113,7 +113,9 @@ class FmwissSource:
         return self._input(height, width, self.params.vit_size, self._patches[1])
 
     def prepare(self, device: str) -> "FmwissSource":
-        """Encode the prompts, or find them in the cache."""
+        """Encode the prompts, or find them in the cache; a source that is prepared already is returned as it is."""
+        if self.text is not None:
+            return self
         from ..encoders.text import cached_text_features
 
         groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]

@@ -21,7 +21,7 @@ def built_in(scratch: Path, quick: bool) -> list[dict[str, Any]]:
 
 def large(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """ViT-B/16 at 224."""
-    return _over_bare(scratch, large_source, 8 if quick else 64, 1 if quick else 5, "ViT-B/16 at 224")
+    return _over_bare(scratch, large_source, 8 if quick else 32, 1 if quick else 3, "ViT-B/16 at 224")
 
 
 def _over_bare(scratch: Path, make_source: Any, count: int, repeats: int, name: str) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def scripts(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     rows = []
     for name, make_source, count in (
         ("built-in encoders", built_in_source, 128),
-        ("ViT-B/16 at 224", large_source, 32),
+        ("ViT-B/16 at 224", large_source, 16),
     ):
         count = 8 if quick else count
         manifest = manifest_over(scratch, count)
@@ -73,7 +73,7 @@ def scripts(scratch: Path, quick: bool) -> list[dict[str, Any]]:
             torch.set_num_threads(1)
             end_to_end(manifest, source, scratch / "scripts.zarr")
 
-        taken = interleaved({"script": script, "pipeline": pipeline}, 1 if quick else 5)
+        taken = interleaved({"script": script, "pipeline": pipeline}, 1 if quick else 3)
         figure = ratios(taken["script"], taken["pipeline"])
         rows.append(
             row(f"{name}: pipeline over a research script, images/s", figure, "at least 1.3, aim 2", images=count)

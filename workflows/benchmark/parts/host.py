@@ -11,7 +11,7 @@ from .common import built_in_source, end_to_end, loaded_batches, manifest_over, 
 
 def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """End to end minus decoding and resizing minus the two forward passes, one thread each, in processor time."""
-    count, repeats = (32, 1) if quick else (256, 5)
+    count, repeats = (32, 1) if quick else (128, 5)
     manifest = manifest_over(scratch, count)
     source = built_in_source(manifest)
     proposer = source.open("cpu", 1)
