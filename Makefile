@@ -24,7 +24,7 @@ setup: $(STAMP) ## make .venv with the tested versions
 demo: $(STAMP)  ## masks for the built-in data: generate, evaluate, draw the sheet
 	@$(BIN)/wilss-masks generate --step 1 --out $(DEMO)/step-1.zarr --keep scores
 	@$(BIN)/wilss-masks evaluate $(DEMO)/step-1.zarr
-	@$(BIN)/wilss-masks sheet $(DEMO)/step-1.zarr --out $(DEMO)/step-1.png
+	@$(BIN)/wilss-masks sheet --spread $(DEMO)/step-1.zarr --out $(DEMO)/step-1.png
 	@echo "Look at the picture: $(DEMO)/step-1.png"
 
 test: $(STAMP)  ## the tests, in under 8 minutes on two cores

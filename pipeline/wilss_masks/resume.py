@@ -20,6 +20,7 @@ __all__ = ["create_or_resume", "is_finished", "require_writable"]
 
 
 def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be gone on with."""
     with disk_errors(path):
         if path.exists():
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
@@ -30,6 +31,7 @@ def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], 
 
 
 def is_finished(store: MaskStore | None, options: Options) -> bool:
+    """Whether there is nothing left to make."""
     if store is None or not store.is_complete:
         return False
     return not (options.retry_failed and Status.FAILED in store.vector("status"))

@@ -35,6 +35,7 @@ class Summary:
 def summary_of(
     store: MaskStore, made_now: int, seconds: float, warnings: tuple[str, ...], lost: tuple[str, ...]
 ) -> Summary:
+    """Count what `store` holds now; the rest is what the run says of itself."""
     status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
     failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)}
     masks = (area > 0).sum(axis=0).tolist()

@@ -347,7 +347,10 @@ def test_an_image_of_no_class_is_told_and_left_out(root: Path) -> None:
         tags(root, name, lambda rows: [re.sub(rf"^({BROKEN}) .*", r"\1 -1", row) for row in rows])
     made = generate(root)
     assert made.code == 0
-    assert re.search(r"Warning: .*1 image \(im2\) of 'train' holds? no class and belongs? to no step", made.err)
+    assert re.search(
+        r"Warning: .*no class and so no step for 1 image \(im2\) of 'train'; tag them, or take them off the list",
+        made.err,
+    )
     assert BROKEN not in masks(root / "out/s.zarr")
 
 

@@ -56,7 +56,7 @@ def test_a_record_knows_all_tags_and_reads_its_label(tmp_path: Path) -> None:
 
 def test_an_image_that_holds_nothing_is_told_once(tmp_path: Path) -> None:
     (warning,) = pets(tmp_path).records(0).warnings
-    assert "1 image (e) of 'train' hold no class" in warning
+    assert "no class and so no step for 1 image (e) of 'train'" in warning
 
 
 def test_a_step_that_there_is_not(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ Examples:
 @click.option("--count", type=click.IntRange(1, 200), default=12, show_default=True, help="How many rows.")
 @click.option(
     "--cell",
-    type=click.IntRange(200, 1024),
+    type=click.IntRange(260, 1024),
     default=280,
     show_default=True,
     help="Width of a panel in pixels.",
