@@ -72,7 +72,7 @@ def applied(manifest: "Manifest") -> "Manifest":
         if key in lock.lists and (now := sha256_of_files(paths)) != lock.lists[key]:
             raise ManifestError(
                 f"{paths[0]} ({key}) has sha256 {now}, but {lock.path} keeps {lock.lists[key]}; bring the old file "
-                f"back, or run `wilss-masks manifest lock {manifest.path}` if the change is meant."
+                f"back, or run `wilss-masks manifest lock --manifest {manifest.path}` if the change is meant."
             )
     encoders = {
         f.name: _held(manifest, getattr(manifest.encoders, f.name), f.name, lock)
@@ -88,7 +88,7 @@ def _held(manifest: "Manifest", spec: "EncoderSpec", name: str, lock: Lock) -> "
     if spec.sha256 is not None and spec.sha256 != kept:
         raise ManifestError(
             f"{manifest.path}: encoders.{name}.sha256 is {spec.sha256}, but {lock.path} keeps {kept}; correct it, or "
-            f"run `wilss-masks manifest lock {manifest.path}` if the change is meant."
+            f"run `wilss-masks manifest lock --manifest {manifest.path}` if the change is meant."
         )
     return dataclasses.replace(spec, sha256=kept, sha256_from=spec.sha256_from or str(lock.path))
 
