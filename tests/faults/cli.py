@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,6 +169,8 @@ def run_as_a_process() -> None:
     """`wilss-masks` with the stand-in; a worker imports this module by its name, so that the source pickles."""
     from tests.faults import cli
 
+    # Tests that run in the background of a shell inherit an ignored SIGINT; this process stands for one at a terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with cli._standin_known():
         main()
 
