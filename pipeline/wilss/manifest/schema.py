@@ -23,11 +23,15 @@ class _Model(BaseModel):
 
 
 class NameModel(_Model):
+    """A class: its name, and what the text encoder is asked for it."""
+
     name: str
     prompts: list[str] | None = Field(default=None, min_length=1)
 
 
 class SplitModel(_Model):
+    """A split by its list file, and the list that an index array points into."""
+
     list: str = ""
     into: str = "train_aug"
     images: str | None = None
@@ -35,6 +39,8 @@ class SplitModel(_Model):
 
 
 class TagsModel(_Model):
+    """Where image tags come from."""
+
     kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"] = Field(alias="from")
     file: str | None = None
     list: str | None = None
@@ -43,6 +49,8 @@ class TagsModel(_Model):
 
 
 class GenerateModel(_Model):
+    """How much built-in data is drawn, and its seed."""
+
     what: Literal["shapes"] = Field(alias="with")
     train: int = Field(ge=1, le=10_000_000)
     val: int = Field(default=0, ge=0, le=10_000_000)
@@ -52,6 +60,8 @@ class GenerateModel(_Model):
 
 
 class DataModel(_Model):
+    """A data set: where it lies and how it is read."""
+
     path: str | None = None
     layout: Literal["voc", "coco", "folder"] = "voc"
     generate: GenerateModel | None = None
@@ -63,6 +73,8 @@ class DataModel(_Model):
 
 
 class StepModel(_Model):
+    """A step: its classes, their supervision and their data."""
+
     classes: list[Any] | None = None
     supervision: Literal["pixel", "tags"] | None = None
     data: str | None = None
@@ -70,6 +82,8 @@ class StepModel(_Model):
 
 
 class EncoderModel(_Model):
+    """One network, as `wilss.manifest.EncoderSpec` describes it."""
+
     library: Literal["open_clip", "timm"]
     model: str | None = None
     pretrained: str | None = None
@@ -82,6 +96,8 @@ class EncoderModel(_Model):
 
 
 class EncodersModel(_Model):
+    """The two networks."""
+
     clip: EncoderModel = EncoderModel(library="open_clip", model="ViT-B-16-quickgelu", pretrained="openai")
     vit: EncoderModel = EncoderModel(library="timm", model="vit_small_patch16_224.dino")
 

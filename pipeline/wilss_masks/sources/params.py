@@ -79,12 +79,6 @@ class FmwissParams(FusionParams):
         """What the encoders take: None stands for `auto`."""
         return None if self.precision == "auto" else self.precision
 
-    @property
-    def fusion_params(self) -> FusionParams:
-        """The part that needs no forward pass to change."""
-        names = [field.name for field in dataclasses.fields(FusionParams)]
-        return FusionParams(**{name: getattr(self, name) for name in names})
-
 
 def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
     """`("draws=4", "keep=mass")` as a dict. Raises ParameterError where there is no `=`."""
