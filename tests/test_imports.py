@@ -15,9 +15,16 @@ PACKAGES = {
     "wilss_train": ROOT / "train/wilss_train",
 }
 
+LEARNING = [
+    f"wilss_train.{name}" for name in ("losses", "teacher", "memory", "copy_paste", "batches", "methods", "fit")
+]
+ON_TOP = ["wilss_train.report", "wilss_train.commands", "wilss_train.cli"]
+#: What learns from batches or judges what was learnt: nothing below may import it.
+ABOVE_BATCHES = [f"wilss_train.{name}" for name in ("methods", "fit", "evaluate", "predict")] + ON_TOP
+
 #: Module (or package) -> what neither it nor anything below it may import.
 FORBIDDEN = {
-    "wilss": ["wilss_masks", "wilss_train", "click", "dask", "distributed", "open_clip", "timm"],
+    "wilss": ["wilss_masks", "wilss_train", "dask", "distributed", "open_clip", "accelerate"],
     "wilss_masks": ["wilss_train"],
     "wilss_train": ["wilss_masks"],
     "wilss.taxonomy": ["wilss.protocol", "wilss.manifest", "wilss.store", "wilss.images", "torch"],
@@ -27,12 +34,31 @@ FORBIDDEN = {
     "wilss.equations": ["wilss.manifest", "wilss.store", "wilss.images", "wilss.protocol"],
     "wilss.images": ["wilss.manifest", "wilss.store", "wilss.equations"],
     "wilss.randomness": ["wilss.manifest", "wilss.store", "wilss.equations"],
+    "wilss.confusion": ["wilss.manifest", "wilss.store", "torch"],
+    "wilss.console": ["wilss.manifest", "wilss.networks", "wilss.equations", "torch"],
+    "wilss.networks": ["wilss.manifest", "wilss.equations", "wilss.console"],
     "wilss_masks.encoders": ["wilss_masks.sources", "wilss_masks.run", "wilss_masks.plan", "wilss_masks.cli"],
     "wilss_masks.sources": ["wilss_masks.run", "wilss_masks.generation", "wilss_masks.cli", "wilss_masks.commands"],
     "wilss_masks.plan": ["torch", "wilss_masks.run", "wilss_masks.encoders"],
     "wilss_masks.run": ["wilss_masks.generation", "wilss_masks.sources.fmwiss", "wilss_masks.sources.annotation"],
     "wilss_masks.generation": ["wilss_masks.cli", "wilss_masks.commands", "wilss_masks.sources.fmwiss"],
+    "wilss_train.losses": [
+        "wilss.manifest", "wilss.store", "wilss.networks", "wilss_train.teacher", "wilss_train.memory",
+        "wilss_train.copy_paste", "wilss_train.batches", *ABOVE_BATCHES,
+    ],
+    "wilss_train.teacher": ["wilss_train.memory", "wilss_train.batches", *ABOVE_BATCHES],
+    "wilss_train.memory": ["wilss_train.losses", "wilss_train.teacher", "wilss_train.batches", *ABOVE_BATCHES],
+    "wilss_train.copy_paste": ["wilss_train.losses", "wilss_train.teacher", "wilss_train.batches", *ABOVE_BATCHES],
+    "wilss_train.batches": ["wilss_train.losses", "wilss_train.teacher", *ABOVE_BATCHES],
+    "wilss_train.methods": ["wilss_train.fit", "wilss_train.evaluate", *ON_TOP],
+    "wilss_train.fit": ["wilss_train.methods.fmwiss", "wilss_train.commands", "wilss_train.cli"],
+    "wilss_train.predict": ["wilss_train.evaluate", *LEARNING, *ON_TOP],
+    "wilss_train.evaluate": [*LEARNING, *ON_TOP],
+    "wilss_train.report": ["wilss_train.methods", "wilss_train.fit", "wilss_train.commands", "wilss_train.cli"],
 }  # fmt: skip
+
+#: Packages that are at home in one place of wilss only.
+AT_HOME = {"click": "wilss.console", "timm": "wilss.networks"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -81,14 +107,29 @@ def test_no_arrow_runs_the_other_way(owner: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("package", AT_HOME)
+def test_one_place_of_wilss_imports(package: str) -> None:
+    importers = {
+        module
+        for module, path in modules()
+        if within(module, "wilss") and any(within(name, package) for name in imports_of(module, path))
+    }
+    assert not {module for module in importers if not within(module, AT_HOME[package])}
+
+
 def test_only_commands_look_at_the_table_of_sources() -> None:
     readers = {module for module, path in modules() if "SOURCES" in path.read_text(encoding="utf-8")}
     assert readers == {"wilss_masks.sources", "wilss_masks.commands.generate"}
 
 
-@pytest.mark.parametrize(
-    "module", ["wilss_masks.cli", "wilss_masks.commands.generate", "wilss_masks.generation", "wilss_masks.sources"]
-)
+TORCHLESS = [
+    "wilss.console", "wilss.confusion", "wilss_masks.cli", "wilss_masks.commands.generate", "wilss_masks.generation",
+    "wilss_masks.sources", "wilss_train.cli", "wilss_train.image_lists",
+    *(module for module, _ in modules() if within(module, "wilss_train.commands")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", TORCHLESS)
 def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,6 +11,7 @@ __all__ = [
     "ParameterError",
     "ProtocolError",
     "StoreError",
+    "TrainingError",
     "WeightsError",
     "WilssError",
 ]
@@ -50,3 +51,7 @@ class ParameterError(EncoderError):
 
 class CheckpointError(WilssError):
     """A checkpoint is missing, damaged, or of another taxonomy or protocol."""
+
+
+class TrainingError(WilssError):
+    """Training cannot go on: a loss that is not a number, memory that does not suffice."""

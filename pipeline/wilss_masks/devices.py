@@ -1,40 +1,12 @@
-"""Where a run computes: devices by name, refused with a sentence when they are not there."""
+"""Whether a run has what it asks for: devices that are there, and a scheduler that may be talked to."""
 
-import re
-
+from wilss.devices import require_device_word, resolve_device
 from wilss.errors import ParameterError
 
 from .cluster import require_usable_address
 from .options import Options
 
-__all__ = ["require_means", "resolve_device"]
-
-
-def resolve_device(device: str, option: str | None = None) -> str:
-    """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused.
-
-    option: what asked for it, for the error; `--device` by default.
-    """
-    if device == "cpu":
-        return device
-    _require_device_word(device)
-    number = device.partition(":")[2]
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if count else "cpu"
-    if int(number or 0) >= count:
-        found = f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
-        raise ParameterError(
-            f"{option or f'--device {device}'}: torch finds {found} here; name others, or use --device cpu."
-        )
-    return device
-
-
-def _require_device_word(device: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ParameterError(f"--device {device} is no device; use auto, cpu or cuda.")
+__all__ = ["require_means"]
 
 
 def require_means(options: Options) -> None:
@@ -42,7 +14,7 @@ def require_means(options: Options) -> None:
     cluster = options.cluster
     if cluster.is_elsewhere:
         require_usable_address(cluster)
-    _require_device_word(options.device)
+    require_device_word(options.device)
     if options.device != "auto" and not cluster.is_elsewhere:
         resolve_device(options.device)
     said = f"--devices {','.join(map(str, cluster.devices))}"

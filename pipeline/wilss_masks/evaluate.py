@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.confusion import Scores, confusion
 from wilss.errors import ImageError, ManifestError, WilssError
+from wilss.origin import records_of
 from wilss.store import MaskStore, Status, label_map
-
-from .confusion import Scores, confusion
-from .origin import records_of
 
 if TYPE_CHECKING:
     from wilss.manifest import ImageRecord, Manifest
@@ -53,7 +52,7 @@ class Evaluation:
         """Everything as JSON values; ratios in [0, 1], null where there is none."""
         attributes, stored = self.store.attributes, self.scores[STORED]
         told = ("manifest", "protocol", "setting", "step", "split", "source", "parameters", "manifest_sha256")
-        ablation = {name: _summary(scores) for name, scores in self.scores.items() if name != STORED}
+        ablation = {name: scores.as_json() for name, scores in self.scores.items() if name != STORED}
         return {
             **{key: attributes.get(key) for key in told},
             "images": {
@@ -62,8 +61,8 @@ class Evaluation:
                 "failed": dict(self.failed),
                 "left_out": dict(self.left_out),
             },
-            **_summary(stored),
-            "confusion": {"classes": list(stored.names), "rows": "truth", "pixels": stored.matrix.tolist()},
+            **stored.as_json(),
+            "confusion": stored.matrix_as_json(),
             **({"ablation": ablation} if ablation else {}),
         }
 
@@ -194,20 +193,3 @@ def _ablated(
         confidence = fmwiss.confidence(refined.score, masks)
         labels[name] = label_map(masks.numpy(), ids[list(maps.categories)], confidence.numpy())
     return labels
-
-
-def _summary(scores: Scores) -> dict[str, Any]:
-    def per_class(values: NDArray[np.float64]) -> dict[str, float | None]:
-        return {name: _or_none(value) for name, value in zip(scores.names, values.tolist(), strict=True)}
-
-    return {
-        "mean_iou": _or_none(scores.mean_iou),
-        "mean_iou_without_background": _or_none(scores.mean_iou_classes),
-        "iou": per_class(scores.iou),
-        "precision": per_class(scores.precision),
-        "recall": per_class(scores.recall),
-    }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.errors import StoreError
+from wilss.outputs import refuse_existing, writing
 from wilss.shapes.voc import voc_palette
 from wilss.store import ImageMasks, MaskStore, Status, label_map
 from wilss.store.files import write_atomically
-
-from .outputs import refuse_existing, writing
 
 __all__ = ["Exported", "export_coco", "export_voc", "problem_with_id"]
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from wilss.errors import EncoderError, StoreError
+from wilss.outputs import refuse_existing, writing
+from wilss.params import with_values
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreHeader, write_shard, writer_lock
 
 from .kept import KeptReader, fusion_of
-from .outputs import refuse_existing, writing
-from .sources.params import FmwissParams, FusionParams, with_values
+from .sources.params import FmwissParams, FusionParams
 from .sources.refine import as_content
 
 __all__ = ["fuse", "new_params"]

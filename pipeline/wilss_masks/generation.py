@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from wilss.devices import resolve_device
 from wilss.manifest import ImageRecord, Manifest
 from wilss.store import MaskStore, ShardReceipt, writer_lock
 
 from .cluster import connect
-from .devices import require_means, resolve_device
+from .devices import require_means
 from .options import Options
 from .plan import MaskPlan, make_plan
 from .provenance import attributes_of, compatible, keeping_what_is_kept

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.errors import StoreError
+from wilss.params import with_values
 from wilss.store import MaskStore
 
-from .sources.params import FusionParams, with_values
+from .sources.params import FusionParams
 from .sources.refine import Refined, refine
 
 __all__ = ["KeptMaps", "KeptReader", "extent", "fusion_of", "keeps_maps"]

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.errors import ImageError, StoreError, WilssError
+from wilss.origin import records_of
 from wilss.store import MaskStore, Status
 from wilss.taxonomy import VOID
-
-from .origin import records_of
 
 if TYPE_CHECKING:
     from wilss.manifest import ImageRecord, Manifest

@@ -3,6 +3,7 @@
     python workflows/shapes/train_encoders.py clip
     python workflows/shapes/train_encoders.py vit
     python workflows/shapes/train_encoders.py export
+    python workflows/shapes/train_encoders.py backbone
     python workflows/shapes/train_encoders.py cam
 
 A run can be stopped at any time; the same command goes on from its last checkpoint. Nothing is downloaded.
@@ -102,6 +103,22 @@ def cam(obj: tuple[Path, int], /, batch: int, **options: Any) -> None:
     out, count = obj
     network = recipe.train(drawings(out, count), out / "cam.pt", batch=batch, facts=facts(batch), **options)
     save_file(network.state_dict(), out / "cam.safetensors")
+    single = [draw(data.HELD_OUT_SEED, i, Style(objects=(1, 1))) for i in range(500)]
+    print(f"top-1 on {len(single)} held-out pictures of one object: {recipe.top1(network, single):.3f}")
+
+
+@main.command()
+@click.option("--steps", default=6000)
+@click.option("--batch", default=64)
+@click.option("--lr", default=2e-3)
+@click.option("--seed", default=0)
+@click.pass_obj
+def backbone(obj: tuple[Path, int], /, batch: int, **options: Any) -> None:
+    """The segmenter's backbone: a small ResNet trained on the tags."""
+    from recipe import backbone as recipe
+
+    out, count = obj
+    network = recipe.train(drawings(out, count), out / "backbone.pt", batch=batch, facts=facts(batch), **options)
     single = [draw(data.HELD_OUT_SEED, i, Style(objects=(1, 1))) for i in range(500)]
     print(f"top-1 on {len(single)} held-out pictures of one object: {recipe.top1(network, single):.3f}")
 

@@ -39,7 +39,7 @@ class Manifest:
     prompts: what the text tower is asked for each id but background, the class's own name by default;
         written_prompts: the ids whose prompts stand in the manifest. background_prompts: None for the
         package's own words.
-    masks: parameters by the name of the mask source. data: data sets by name. steps: where each step's images
+    masks: parameters by the name of the mask source. train: parameters of the trainer. data: data sets by name. steps: where each step's images
         come from. parts: (data, split) by the name of an evaluation. locked: the lock file's content, if
         there is one.
     """
@@ -54,6 +54,7 @@ class Manifest:
     background_prompts: tuple[str, ...] | None
     encoders: Encoders
     masks: Mapping[str, Mapping[str, Any]]
+    train: Mapping[str, Any]
     data: Mapping[str, DataSpec]
     steps: tuple[StepData, ...]
     parts: Mapping[str, tuple[tuple[str, str], ...]]
@@ -182,6 +183,7 @@ def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
         background_prompts=None if model.background_prompts is None else tuple(model.background_prompts),
         encoders=build.build_encoders(model, where),
         masks=model.masks,
+        train=model.train,
         data=data,
         steps=_steps(model, protocol, data, where),
         parts=_evaluations(model, data, where),

@@ -125,6 +125,7 @@ class ManifestModel(DataModel):
     setting: Literal["overlap", "disjoint"] = "overlap"
     encoders: EncodersModel = EncodersModel()
     masks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
     background_prompts: list[str] | None = None
     evaluation: dict[str, list[EvaluationModel]] = Field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """`MaskStore`: open a store, read masks from it, and (the coordinator alone) commit shards to it."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -140,6 +141,14 @@ class MaskStore:
     def is_complete(self) -> bool:
         """Whether every shard was committed and the store sealed."""
         return SEAL_KEY in self.attributes
+
+    @property
+    def digest(self) -> str:
+        """One sha256 of everything in a complete store, by its seal; two stores with equal ones hold the same bytes."""
+        sealed = self.attributes.get(SEAL_KEY)
+        if not isinstance(sealed, dict):
+            raise StoreError(f"{self.path} is not complete, so it has no digest; run `wilss-masks generate` again.")
+        return hashlib.sha256(f"{sealed.get('root')} {sealed.get('files')}".encode()).hexdigest()
 
     def position(self, image: str | int) -> int:
         """Where `image` (an id, or already a position) stands on the image axis."""

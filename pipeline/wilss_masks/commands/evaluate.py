@@ -1,20 +1,25 @@
 """`wilss-masks evaluate`."""
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import is_quiet, manifest_option, store_argument
+from wilss.console import (
+    FINISHED_WITH_FAILURES,
+    aligned,
+    is_quiet,
+    manifest_option,
+    percent,
+    tell_failures,
+    write_json,
+)
+
+from .common import store_argument
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluation
-
-_FINISHED_WITH_FAILURES = 3
-_FAILURES_SHOWN = 10
 
 
 @click.command(
@@ -52,33 +57,12 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
     opened = MaskStore.open(store, allow_partial=allow_partial)
     found = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
     if json_path is not None:
-        _write_json(found, json_path)
+        write_json(found.as_json(), json_path)
     if json_path != "-" and not is_quiet():
         click.echo("\n".join(_report(found)))
-    _name_failures(found)
-
-
-def _write_json(found: "Evaluation", json_path: str) -> None:
-    from wilss.store.files import write_atomically
-
-    from ..outputs import writing
-
-    text = json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    if json_path == "-":
-        click.echo(text)
-        return
-    with writing(Path(json_path)):
-        write_atomically(Path(json_path), f"{text}\n".encode())
-
-
-def _name_failures(found: "Evaluation") -> None:
-    for number, (image, error) in enumerate(found.failed.items()):
-        if number == _FAILURES_SHOWN:
-            click.echo(f"... and {len(found.failed) - number} more; --json names them all.", err=True)
-            break
-        click.echo(f"Failed: {image}: {error}", err=True)
+    tell_failures(found.failed, "--json names them all.")
     if found.failed:
-        sys.exit(_FINISHED_WITH_FAILURES)
+        sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _report(found: "Evaluation") -> list[str]:
@@ -103,30 +87,15 @@ def _class_table(scores: Any) -> list[str]:
     rows = list(zip(scores.names, scores.iou, scores.precision, scores.recall, strict=True))
     means = [("mean", scores.mean_iou), ("mean without background", scores.mean_iou_classes)]
     table = [("%", "IoU", "precision", "recall")]
-    table += [(name, *map(_percent, values)) for name, *values in rows]
-    return _aligned([*table, *((name, _percent(value), "", "") for name, value in means)], {1, len(rows) + 1})
+    table += [(name, *map(percent, values)) for name, *values in rows]
+    return aligned([*table, *((name, percent(value), "", "") for name, value in means)], {1, len(rows) + 1})
 
 
 def _ablation_table(found: "Evaluation") -> list[str]:
     titles = {"stored": "as stored", "init": "M_init", "seeds": "M_seeds"}
     table = [("%", "mean IoU", "without background")]
     table += [
-        (titles.get(name, name), _percent(scores.mean_iou), _percent(scores.mean_iou_classes))
+        (titles.get(name, name), percent(scores.mean_iou), percent(scores.mean_iou_classes))
         for name, scores in found.scores.items()
     ]
-    return _aligned(table, {1})
-
-
-def _aligned(table: Sequence[tuple[str, ...]], rules_before: set[int]) -> list[str]:
-    """Rows with the first column to the left, the others to the right, and a rule before some of them."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = []
-    for number, row in enumerate(table):
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines += ([rule] if number in rules_before else []) + ["  ".join([row[0].ljust(widths[0]), *cells]).rstrip()]
-    return lines
-
-
-def _percent(value: float) -> str:
-    return "-" if value != value else f"{100 * value:.1f}"
+    return aligned(table, {1})

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import is_quiet, store_argument
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet
+
+from .common import store_argument
 
 if TYPE_CHECKING:
     from ..export import Exported
-
-_FINISHED_WITH_FAILURES = 3
 
 _shared: tuple[Any, ...] = (
     click.option("--overwrite", is_flag=True, help="Replace files that are there."),
@@ -81,8 +81,7 @@ def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, al
 
 def _file_names(store: Any, manifest_path: Path) -> dict[str, str]:
     from wilss.manifest import load_manifest
-
-    from ..origin import records_of
+    from wilss.origin import records_of
 
     records = records_of(store, load_manifest(manifest_path))
     return {name: records[name].path.name for name in store.image_ids}
@@ -99,4 +98,4 @@ def _report(exported: "Exported", out: Path, noun: str) -> None:
                 "tag of this step, or not made)"
             )
     if exported.refused:
-        sys.exit(_FINISHED_WITH_FAILURES)
+        sys.exit(FINISHED_WITH_FAILURES)

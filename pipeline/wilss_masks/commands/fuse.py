@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from .common import ProgressDisplay, is_quiet, store_argument
+from wilss.console import ProgressDisplay, is_quiet
+
+from .common import store_argument
 
 
 @click.command(
@@ -29,10 +31,10 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
     No forward pass and no weights. Needs a store made with `generate --keep scores`. Seeds stay those that
     were drawn at the first threshold.
     """  # fmt: skip
+    from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
     from ..fuse import fuse, new_params
-    from ..sources.params import parse_assignments
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
     params, display = new_params(opened, values), ProgressDisplay()

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import ProgressDisplay, is_quiet, manifest_option
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
 
 if TYPE_CHECKING:
     from ..generation import Options, Summary
 
-_FINISHED_WITH_FAILURES = 3
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536
 _MOST_THREADS = 1024
@@ -125,7 +124,7 @@ def command(**given: Any) -> None:
     if summary.lost:
         sys.exit(1)
     if summary.failed:
-        sys.exit(_FINISHED_WITH_FAILURES)
+        sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _remember_weights(manifest: Any, source: Any) -> None:
@@ -137,8 +136,9 @@ def _remember_weights(manifest: Any, source: Any) -> None:
 
 
 def _source(manifest: Any, given: dict[str, Any]) -> Any:
+    from wilss.params import parse_assignments
+
     from ..sources import SOURCES
-    from ..sources.params import parse_assignments
 
     supervision = manifest.supervision(given["step"])
     name = given["source_name"] or {"pixel": "annotation", "tags": "fmwiss"}[supervision]
@@ -189,11 +189,7 @@ def _report(summary: "Summary") -> None:
         click.echo(f"Warning: {warning}", err=True)
     for lost in summary.lost:
         click.echo(f"Error: {lost}", err=True)
-    for number, (image, error) in enumerate(summary.failed.items()):
-        if number == _FAILURES_SHOWN:
-            click.echo(f"... and {len(summary.failed) - number} more; see `wilss-masks info`.", err=True)
-            break
-        click.echo(f"Failed: {image}: {error}", err=True)
+    tell_failures(summary.failed, "see `wilss-masks info`.")
     if is_quiet():
         return
     click.echo(_what_happened(summary))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .common import ProgressDisplay, is_quiet, manifest_option
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option
 
 if TYPE_CHECKING:
     from ..manifest_tools import CheckReport, Counts
 
-_FINISHED_WITH_FAILURES = 3
 _SHOWN = 20
 
 
@@ -68,7 +67,7 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
         display.close()
     click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report))
     if report.findings:
-        sys.exit(_FINISHED_WITH_FAILURES)
+        sys.exit(FINISHED_WITH_FAILURES)
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest lock --manifest data_manifest.yaml")

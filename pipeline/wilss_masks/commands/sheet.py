@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from .common import is_quiet, manifest_option, store_argument
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
+
+from .common import store_argument
 
 if TYPE_CHECKING:
     from ..sheet import Sheet
 
-_FINISHED_WITH_FAILURES = 3
 _WORDS = {
     "agreement": "worst agreement first",
     "confidence": "lowest confidence first",
@@ -81,7 +82,7 @@ def command(
     for image, why in sheet.failed.items():
         click.echo(f"Failed: {image}: {why}", err=True)
     if sheet.failed:
-        sys.exit(_FINISHED_WITH_FAILURES)
+        sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _target(store: Path, out: Path | None) -> Path:
@@ -94,9 +95,9 @@ def _target(store: Path, out: Path | None) -> Path:
 def _write(sheet: "Sheet", target: Path, cell: int) -> None:
     import io
 
+    from wilss.outputs import writing
     from wilss.store.files import write_atomically
 
-    from ..outputs import writing
     from ..page import draw_page
 
     buffer = io.BytesIO()

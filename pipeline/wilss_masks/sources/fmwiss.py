@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.manifest import EncoderSpec, Manifest
+from wilss.params import with_values
 from wilss.store import ImageContent
 
 from ..prompts import background_words, prompt_names, templates
 from .base import Grids
-from .params import FmwissParams, with_values
+from .params import FmwissParams
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,17 +1,11 @@
 """Parameters of mask making, with the paper's values where it names them; wrong ones are refused in a sentence."""
 
-import dataclasses
-import difflib
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from wilss.errors import ParameterError
+from wilss.params import refuse_unknown_choices, require
 
-P = TypeVar("P", bound="FusionParams")
-
-__all__ = ["FmwissParams", "FusionParams", "parse_assignments", "with_values"]
+__all__ = ["FmwissParams", "FusionParams"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +26,10 @@ class FusionParams:
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
-        _refuse_unknown_choices(self)
-        _require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
+        refuse_unknown_choices(self)
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
         if self.keep != "std":
-            _require(0 < self.keep_amount <= 1, "keep_amount", self.keep_amount, "above 0 and at most 1")
+            require(0 < self.keep_amount <= 1, "keep_amount", self.keep_amount, "above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,76 +61,14 @@ class FmwissParams(FusionParams):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         super().__post_init__()
-        _require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "between 1 and 10000")
-        _require(1 <= self.draws <= 1_000, "draws", self.draws, "between 1 and 1000")
+        require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "between 1 and 10000")
+        require(1 <= self.draws <= 1_000, "draws", self.draws, "between 1 and 1000")
         for name in ("clip_size", "vit_size"):
             size = getattr(self, name)
-            _require(size == 0 or 16 <= size <= 4096, name, size, "0 (the image's own) or from 16 to 4096")
-        _require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
+            require(size == 0 or 16 <= size <= 4096, name, size, "0 (the image's own) or from 16 to 4096")
+        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
 
     @property
     def forward_precision(self) -> Literal["fp32", "bf16"] | None:
         """What the encoders take: None stands for `auto`."""
         return None if self.precision == "auto" else self.precision
-
-
-def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
-    """`("draws=4", "keep=mass")` as a dict. Raises ParameterError where there is no `=`."""
-    values = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ParameterError(f"--set {pair!r} is not of the form key=value; write e.g. --set draws=4.")
-        values[name.strip()] = value.strip()
-    return values
-
-
-def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
-    """`params` with some fields replaced; text is converted to the field's type.
-
-    where: what to blame in an error, e.g. "--set" or the manifest's path.
-    Raises ParameterError for an unknown name (with the nearest known one) or a value of the wrong type.
-    """
-    kinds = typing.get_type_hints(type(params))
-    changes = {}
-    for name, value in values.items():
-        if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds)}."
-            raise ParameterError(f"{where}: there is no parameter {name!r}; {hint}")
-        changes[name] = _convert(value, kinds[name], name, where)
-    try:
-        return dataclasses.replace(params, **changes)
-    except ParameterError as error:
-        raise ParameterError(f"{where}: {error}") from None
-
-
-def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
-    """`value` as `int`, `float` or one of a Literal's words."""
-    if typing.get_origin(kind) is Literal:
-        return str(value)
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return kind(value) if not (kind is int and isinstance(value, float)) else _whole(value)
-    except (TypeError, ValueError):
-        noun = "a whole number" if kind is int else "a number"
-        raise ParameterError(f"{where}: {name} must be {noun}, not {value!r}.") from None
-
-
-def _whole(value: float) -> int:
-    if not value.is_integer():
-        raise ValueError(value)
-    return int(value)
-
-
-def _refuse_unknown_choices(params: Any) -> None:
-    for name, kind in typing.get_type_hints(type(params)).items():
-        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-        if choices and getattr(params, name) not in choices:
-            raise ParameterError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(choices)}.")
-
-
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise ParameterError(f"{name} is {value!r}; it must be {rule}.")

@@ -154,7 +154,7 @@ def test_identity_names_all_that_masks_depend_on(source: FmwissSource) -> None:
     ],
 )
 def test_wrong_parameters_are_refused_in_a_sentence(values: dict[str, Any], words: str) -> None:
-    from wilss_masks.sources.params import with_values
+    from wilss.params import with_values
 
     with pytest.raises(EncoderError, match=words):
         with_values(FmwissParams(), values, where="--set")

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.taxonomy import VOID
 
-__all__ = ["Scores", "confusion"]
+__all__ = ["Scores", "confusion", "or_none"]
 
 
 def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], category_ids: Sequence[int]) -> NDArray[np.int64]:
@@ -64,9 +65,31 @@ class Scores:
         """Mean IoU over classes, without background."""
         return _mean(self.iou[1:])
 
+    def as_json(self) -> dict[str, Any]:
+        """Means and figures per class as JSON values; ratios in [0, 1], null where there is none."""
+        return {
+            "mean_iou": or_none(self.mean_iou),
+            "mean_iou_without_background": or_none(self.mean_iou_classes),
+            "iou": self._per_class(self.iou),
+            "precision": self._per_class(self.precision),
+            "recall": self._per_class(self.recall),
+        }
+
+    def matrix_as_json(self) -> dict[str, Any]:
+        """The matrix as JSON values."""
+        return {"classes": list(self.names), "rows": "truth", "pixels": self.matrix.tolist()}
+
+    def _per_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        return {name: or_none(value) for name, value in zip(self.names, values.tolist(), strict=True)}
+
     @property
     def _hits(self) -> NDArray[np.int64]:
         return np.diagonal(self.matrix)
+
+
+def or_none(value: float) -> float | None:
+    """A figure for JSON, which knows no NaN."""
+    return None if np.isnan(value) else value
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,0 +1,238 @@
+"""A trained segmenter as one file: weights in safetensors, and in its header all that tells what it is.
+
+`model.safetensors` says its protocol, step, parameters and the digests of the checkpoint and of the mask store
+that it came from, and holds a digest of its own weights. Nothing in it can run code. Its header is read without
+torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError, WilssError
+from ..protocol import StepProtocol
+from ..store.files import write_atomically
+from ..taxonomy import Taxonomy
+from .spec import SegmenterSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .segmenter import Segmenter
+
+__all__ = ["FORMAT_VERSION", "MODEL_FILE", "CheckpointInfo", "load_segmenter", "normalise", "read_info", "write_model"]
+
+MODEL_FILE = "model.safetensors"
+FORMAT = "wilss-checkpoint"
+FORMAT_VERSION = 1
+_KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
+_LONGEST_HEADER = 100_000_000
+_PICKLES = (b"PK\x03\x04", b"\x80")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    path, digest: the file and its sha256. params: every parameter of the run. parent_digest: sha256 of the
+    checkpoint that it went on from, None at step 0. store_digest: the seal of the mask store that it learnt
+    from. mean, std: of the input, per colour channel, for images in [0, 1].
+    """
+
+    path: Path
+    digest: str
+    method: str
+    step: int
+    protocol: StepProtocol
+    spec: SegmenterSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    iterations: int = 0
+    parent_digest: str | None = None
+    store_digest: str | None = None
+    manifest_name: str = ""
+    manifest_digest: str = ""
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Taxonomy ids of the network's channels, background first."""
+        return self.protocol.seen(self.step)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Class names of the network's channels, background first."""
+        return tuple(self.protocol.taxonomy.name_of(identity) for identity in self.seen)
+
+
+def write_model(
+    path: Path,
+    weights: "Mapping[str, Tensor]",
+    *,
+    spec: SegmenterSpec,
+    protocol: StepProtocol,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write weights and what they are; equal content gives equal bytes. facts: the other fields of the info."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    said = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **facts,
+        "spec": spec.as_json(),
+        "protocol": _protocol_as_json(protocol),
+        "weights_sha256": _digest_of(tensors),
+    }
+    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
+
+
+def read_info(path: Path | str) -> CheckpointInfo:
+    """What the checkpoint at `path`, a file or the run's folder, says of itself; its weights are not loaded.
+
+    Raises CheckpointError when it is missing, damaged, a pickle, or of a newer wilss.
+    """
+    file = Path(path)
+    file = file / MODEL_FILE if file.is_dir() else file
+    said = _said(file)
+    try:
+        return _info(file, said)
+    except (KeyError, TypeError, ValueError, AttributeError, WilssError) as error:
+        raise CheckpointError(f"{file} is damaged: its header makes no sense ({error}); copy it anew.") from error
+
+
+def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
+    """The segmenter of a checkpoint, in evaluation mode. Raises CheckpointError where weights do not fit."""
+    from safetensors.torch import load_file
+
+    from .segmenter import build
+
+    try:
+        weights = load_file(info.path)
+    except Exception as error:  # safetensors raises its own kind for damage of any sort
+        raise CheckpointError(f"{info.path} cannot be read ({error}); copy it anew, or train again.") from error
+    if _digest_of(weights) != _said(info.path).get("weights_sha256"):
+        raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
+    segmenter = build(info.spec, seed=0)
+    try:
+        segmenter.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{info.path} does not fit the network that it describes ({str(error).splitlines()[-1].strip()}); "
+            "it may come from another version of timm or wilss."
+        ) from error
+    return segmenter.to(device).eval()
+
+
+def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
+    """uint8 [B, 3, H, W] as the networks take it: (x / 255 - mean) / std, float32."""
+    shift, scale = (images.new_tensor(values, dtype=_float32()).view(1, 3, 1, 1) for values in (mean, std))
+    return (images.to(shift.dtype) / 255 - shift) / scale
+
+
+def _float32() -> Any:
+    import torch
+
+    return torch.float32
+
+
+def _digest_of(tensors: "Mapping[str, Tensor]") -> str:
+    """sha256 of names, types, shapes and bytes, in the order of the names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """The json object of the header."""
+    header = _header(file)
+    try:
+        said = json.loads(header["__metadata__"][_KEY])
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.") from None
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.")
+    version = said.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; upgrade wilss to read it."
+        )
+    return said
+
+
+def _header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(8)
+            if start.startswith(_PICKLES):
+                raise CheckpointError(
+                    f"{file} is a pickle, which may run code when it is loaded, and is refused; pass the "
+                    f"{MODEL_FILE} of a run."
+                )
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
+                raise CheckpointError(f"{file} is no safetensors file; pass the {MODEL_FILE} of a run.")
+            header = json.loads(stream.read(length))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); mend that and run again.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged: its header cannot be read; copy it anew, or train again.") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} is damaged: its header is no table; copy it anew, or train again.")
+    return header
+
+
+def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
+    return CheckpointInfo(
+        path=file,
+        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        method=str(said["method"]),
+        step=int(said["step"]),
+        protocol=_protocol_from_json(said["protocol"]),
+        spec=SegmenterSpec.from_json(said["spec"]),
+        mean=_triple(said["mean"]),
+        std=_triple(said["std"]),
+        params=dict(said["params"]),
+        seed=int(said["seed"]),
+        iterations=int(said["iterations"]),
+        parent_digest=said["parent_digest"],
+        store_digest=said["store_digest"],
+        manifest_name=str(said["manifest_name"]),
+        manifest_digest=str(said["manifest_digest"]),
+    )
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _protocol_as_json(protocol: StepProtocol) -> dict[str, Any]:
+    return {
+        "name": protocol.name,
+        "setting": protocol.setting,
+        "steps": [list(classes) for classes in protocol.steps],
+        "taxonomy": {"name": protocol.taxonomy.name, "class_names": list(protocol.taxonomy.class_names)},
+    }
+
+
+def _protocol_from_json(said: Mapping[str, Any]) -> StepProtocol:
+    names = said["taxonomy"]
+    return StepProtocol(
+        name=said["name"],
+        setting=said["setting"],
+        steps=tuple(tuple(int(identity) for identity in classes) for classes in said["steps"]),
+        taxonomy=Taxonomy(name=names["name"], class_names=tuple(names["class_names"])),
+    )

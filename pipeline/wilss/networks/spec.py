@@ -1,0 +1,64 @@
+"""What a segmenter is, as plain data: all that a checkpoint needs to build it again. torch is not imported."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from wilss.errors import ParameterError
+from wilss.params import require
+
+__all__ = ["WIDE_RESNET38", "SegmenterSpec"]
+
+#: The one backbone that is not timm's.
+WIDE_RESNET38 = "wide_resnet38"
+#: DeepLabV3's dilation rates by output stride (Chen et al. 2017, Sec. 4.1).
+_PUBLISHED_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterSpec:
+    """A DeepLabV3 head on a backbone.
+
+    backbone: a timm model name, or "wide_resnet38". args: what timm.create_model is given besides, e.g.
+        {"channels": [32, 64, 128, 192]} for a narrow resnet18.
+    output_stride: image pixels per feature, 8 or 16; of a vision transformer it is the patch size.
+    head_width: channels inside the head. rates: of its dilated branches; () is the published rates of the stride.
+    dropout: after the head's projection. Torchvision has 0.5, the field's incremental code none; 0 is ours [D],
+        so that a step's result never depends on how often something was drawn before it.
+    num_channels: outputs, as many as classes seen, background included.
+    """
+
+    backbone: str = "resnet101"
+    args: Mapping[str, Any] = field(default_factory=dict)
+    output_stride: int = 16
+    head_width: int = 256
+    rates: tuple[int, ...] = ()
+    dropout: float = 0.0
+    num_channels: int
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        require(self.output_stride in _PUBLISHED_RATES, "output_stride", self.output_stride, "8 or 16")
+        require(self.head_width >= 1, "head_width", self.head_width, "at least 1")
+        require(self.num_channels >= 1, "num_channels", self.num_channels, "at least 1")
+        require(all(rate >= 1 for rate in self.rates), "rates", self.rates, "whole numbers of at least 1")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+
+    @property
+    def head_rates(self) -> tuple[int, ...]:
+        """`rates`, or the published ones of the output stride."""
+        return self.rates or _PUBLISHED_RATES[self.output_stride]
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field as a JSON value."""
+        return {**asdict(self), "args": dict(self.args), "rates": list(self.rates)}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "SegmenterSpec":
+        """The spec that `as_json` wrote. Raises ParameterError for a field that no spec has, or a wrong value."""
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(set(said) - known):
+            raise ParameterError(f"a segmenter has no {', '.join(unknown)}; upgrade wilss, or leave that out.")
+        if "num_channels" not in said:
+            raise ParameterError("a segmenter needs num_channels, the number of its outputs; write it.")
+        return cls(**{**said, "args": dict(said.get("args", {})), "rates": tuple(said.get("rates", ()))})

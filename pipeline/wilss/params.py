@@ -1,0 +1,122 @@
+"""Parameters as frozen dataclasses: set by name from text or YAML, refused in one sentence that says the mend."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from wilss.errors import ParameterError
+
+__all__ = ["parse_assignments", "refuse_unknown_choices", "require", "with_values"]
+
+P = TypeVar("P")
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
+    """`("draws=4", "keep=mass")` as a dict. Raises ParameterError where there is no `=`."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ParameterError(f"--set {pair!r} is not of the form key=value; write e.g. --set draws=4.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
+    """`params`, a frozen dataclass, with some fields replaced; text is converted to the field's type.
+
+    where: what to blame in an error, e.g. "--set" or the manifest's path.
+    Raises ParameterError for an unknown name (with the nearest known one) or a value of the wrong type.
+    """
+    kinds = typing.get_type_hints(type(params))
+    changes = {}
+    for name, value in values.items():
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds)}."
+            raise ParameterError(f"{where}: there is no parameter {name!r}; {hint}")
+        changes[name] = _convert(value, kinds[name], name, where)
+    try:
+        return dataclasses.replace(params, **changes)  # type: ignore[type-var]
+    except ParameterError as error:
+        raise ParameterError(f"{where}: {error}") from None
+
+
+def refuse_unknown_choices(params: Any) -> None:
+    """Raise ParameterError where a field that is a Literal holds another word."""
+    for name, kind in typing.get_type_hints(type(params)).items():
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        if choices and getattr(params, name) not in choices:
+            raise ParameterError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(map(str, choices))}.")
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raise ParameterError unless `holds`."""
+    if not holds:
+        raise ParameterError(f"{name} is {value!r}; it must be {rule}.")
+
+
+def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
+    """`value` as the field's kind: a number, a switch, a word, a list of numbers, or a table."""
+    origin = typing.get_origin(kind)
+    if origin is Literal or kind is str:
+        return str(value)
+    if origin in (types.UnionType, typing.Union):
+        return _optional(value, kind, name, where)
+    if kind is bool:
+        return _switch(value, name, where)
+    if origin is tuple:
+        return _numbers(value, typing.get_args(kind)[0], name, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _table(value, name, where)
+    return _number(value, kind, name, where)
+
+
+def _optional(value: Any, kind: Any, name: str, where: str) -> Any:
+    """A field that may be None: the word `none` says so."""
+    inner = next(one for one in typing.get_args(kind) if one is not type(None))
+    return None if value is None or value == "none" else _convert(value, inner, name, where)
+
+
+def _switch(value: Any, name: str, where: str) -> bool:
+    word = str(value).lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ParameterError(f"{where}: {name} must be true or false, not {value!r}.")
+    return word in _TRUE
+
+
+def _numbers(value: Any, kind: Any, name: str, where: str) -> tuple[Any, ...]:
+    parts = [part for part in value.strip("[]()").split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ParameterError(f"{where}: {name} must be numbers with commas between them, not {value!r}.")
+    return tuple(_number(part, kind, name, where) for part in parts)
+
+
+def _table(value: Any, name: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        return {str(key): inner for key, inner in found.items()}
+    except (ValueError, AttributeError):
+        raise ParameterError(f"{where}: {name} must be a json object, not {value!r}.") from None
+
+
+def _number(value: Any, kind: Any, name: str, where: str) -> Any:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return kind(value) if not (kind is int and isinstance(value, float)) else _whole(value)
+    except (TypeError, ValueError):
+        noun = "a whole number" if kind is int else "a number"
+        raise ParameterError(f"{where}: {name} must be {noun}, not {value!r}.") from None
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError(value)
+    return int(value)

@@ -1,0 +1,1 @@
+"""The second verb: a mask store in, a checkpoint and a report out."""

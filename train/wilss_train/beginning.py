@@ -1,0 +1,125 @@
+"""What a run starts from, all of it checked before the first step: mask store, manifest, parent checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wilss.errors import CheckpointError, StoreError
+from wilss.manifest import Manifest
+from wilss.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info
+from wilss.origin import records_of
+from wilss.protocol import StepProtocol
+from wilss.store import MaskStore
+
+from .evaluate import require_same_classes
+from .runs import MEMORY
+
+if TYPE_CHECKING:
+    from wilss.manifest import ImageRecord
+
+__all__ = ["Beginning", "begin", "default_out", "default_parent"]
+
+RUNS = Path("runs")
+_FIRST_METHOD = "fmwiss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """A store of masks with the images it is of, and the checkpoint of the step before (None at step 0).
+
+    store_digest: the store's seal. memory: the parent's memory bank, None where there is none.
+    """
+
+    manifest: Manifest
+    store: MaskStore
+    records: "Mapping[str, ImageRecord]"
+    step: int
+    parent: CheckpointInfo | None
+    store_digest: str
+    memory: Path | None
+
+    @property
+    def protocol(self) -> StepProtocol:
+        """The manifest's, which is the store's and the parent's too."""
+        return self.manifest.protocol
+
+    @property
+    def from_tags(self) -> bool:
+        """Whether the step's classes come with image tags only, so that its masks are not sure."""
+        return self.manifest.supervision(self.step) == "tags"
+
+
+def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> Beginning:
+    """Open and check everything; every byte of the store is compared with its digests.
+
+    parent: None for the step before in its default place. Raises StoreError for a store that is incomplete, damaged,
+    or of other data or classes; CheckpointError for a parent that is missing, damaged, of other classes or of a step
+    that the store's does not follow.
+    """
+    store = MaskStore.open(masks)
+    step = _step_of(store, manifest)
+    info = _parent_of(manifest, step, parent, store, method)
+    for damage in store.verify():
+        raise StoreError(f"{masks} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`.")
+    memory = None if info is None else info.path.parent / MEMORY
+    return Beginning(
+        manifest=manifest,
+        store=store,
+        records=records_of(store, manifest),
+        step=step,
+        parent=info,
+        store_digest=store.digest,
+        memory=memory if memory is not None and memory.exists() else None,
+    )
+
+
+def default_out(manifest: Manifest, step: int, method: str) -> Path:
+    """`runs/<manifest name>/step-<t>`, and the method behind it where it is not the first one of the table."""
+    ending = "" if step == 0 or method == _FIRST_METHOD else f"-{method}"
+    return RUNS / manifest.name / f"step-{step}{ending}"
+
+
+def default_parent(manifest: Manifest, step: int, method: str) -> Path:
+    """Where the checkpoint of the step before lies if it was trained by the same method and nobody said where."""
+    return default_out(manifest, step - 1, method)
+
+
+def _step_of(store: MaskStore, manifest: Manifest) -> int:
+    """The store's step, if its classes are the manifest's of that step."""
+    told = store.attributes
+    step = int(told["step"])
+    if step >= manifest.protocol.num_steps or sorted(store.category_ids) != sorted(manifest.protocol.new(step)):
+        raise StoreError(
+            f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), which "
+            f"{manifest.path} does not have; pass the manifest that it was made with, or make the masks anew."
+        )
+    return step
+
+
+def _parent_of(
+    manifest: Manifest, step: int, given: Path | None, store: MaskStore, method: str
+) -> CheckpointInfo | None:
+    if step == 0:
+        if given is not None:
+            raise CheckpointError(f"{store.path} holds step 0, which goes on from no checkpoint; leave --from out.")
+        return None
+    path = given if given is not None else default_parent(manifest, step, method)
+    if given is None and not (path / MODEL_FILE).exists():
+        raise CheckpointError(
+            f"step {step} goes on from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make it "
+            f"with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
+        )
+    info = read_info(path)
+    require_same_classes(info, manifest)
+    if info.step != step - 1:
+        raise CheckpointError(
+            f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the checkpoint "
+            f"of step {step - 1} with --from, or the masks of step {info.step + 1}."
+        )
+    return info
+
+
+def _masks_of(store: MaskStore, step: int) -> Path:
+    """The store of another step, beside this one."""
+    return store.path.with_name(f"step-{step}.zarr")

@@ -1,0 +1,167 @@
+"""`wilss-eval`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wilss.console import (
+    FINISHED_WITH_FAILURES,
+    ProgressDisplay,
+    aligned,
+    batch_size_option,
+    device_option,
+    is_quiet,
+    manifest_option,
+    percent,
+    tell_failures,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from wilss.manifest import ImageRecord
+    from wilss.networks.checkpoint import CheckpointInfo
+
+    from ..evaluate import Evaluation, Mode
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-eval runs/shapes-15-5/step-1
+  wilss-eval runs/voc-15-5/step-1 --manifest voc.yaml --protocol wilson --confusion step-1.png
+  wilss-eval runs/voc-15-5/step-1 --json - | jq .mean_iou_new"""
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@manifest_option
+@click.option("--split", default="val", show_default=True, help="Which split of the manifest to judge on.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["full", "wilson"]),
+    default="full",
+    show_default=True,
+    help="Whole images, or shorter side 512 and centre crop 512, as published figures are.",
+)
+@click.option("--json", metavar="FILE", help="Write the figures to FILE; - for stdout, in place of the table.")
+@click.option("--confusion", type=click.Path(path_type=Path), metavar="PNG", help="Draw the confusion matrix.")
+@batch_size_option
+@device_option
+def command(
+    checkpoint: Path,
+    manifest_path: Path,
+    split: str,
+    protocol: "Mode",
+    json: str | None,
+    confusion: Path | None,
+    batch_size: int,
+    device: str,
+) -> None:
+    """How well a checkpoint does on the manifest's pixel labels: IoU of every class, of old, new and all.
+
+    CHECKPOINT is the folder of a run or its model.safetensors. Classes that it has not seen yet count as
+    background, void is left out.
+    """  # fmt: skip
+    from wilss.manifest import load_manifest
+    from wilss.networks.checkpoint import read_info
+
+    _require_png(confusion)
+    info, manifest = read_info(checkpoint), load_manifest(manifest_path)
+    from ..evaluate import require_same_classes
+
+    require_same_classes(info, manifest)
+    selection = manifest.evaluation(split)
+    for warning in selection.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    found = _judged(info, selection.records, split, protocol, batch_size, device)
+    _tell(found, json, confusion)
+    if found.failed:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _tell(found: "Evaluation", json: str | None, confusion: Path | None) -> None:
+    if json is not None:
+        write_json(found.as_json(), json)
+    if confusion is not None:
+        _draw(found, confusion)
+    if json != "-" and not is_quiet():
+        click.echo("\n".join([*_heading(found), "", *_table(found)]))
+    tell_failures(found.failed, "--json names them all.")
+
+
+def _judged(
+    info: "CheckpointInfo", records: "tuple[ImageRecord, ...]", split: str, mode: "Mode", batch_size: int, device: str
+) -> "Evaluation":
+    from wilss.devices import resolve_device
+    from wilss.networks.checkpoint import load_segmenter
+
+    from ..evaluate import evaluate
+
+    where = resolve_device(device)
+    display = ProgressDisplay()
+    try:
+        return evaluate(
+            load_segmenter(info, where),
+            info,
+            records,
+            split=split,
+            mode=mode,
+            batch_size=batch_size,
+            device=where,
+            progress=display,
+        )
+    finally:
+        display.close()
+
+
+def _require_png(target: Path | None) -> None:
+    if target is not None and target.suffix.lower() != ".png":
+        raise click.BadParameter(f"{target} does not end in .png; it is a PNG picture.", param_hint="--confusion")
+
+
+def _draw(found: "Evaluation", target: Path) -> None:
+    from wilss.outputs import writing
+    from wilss.store.files import write_atomically
+
+    from ..confusion_picture import draw_confusion
+
+    info = found.info
+    rules = [min(info.protocol.new_channels(step)) for step in range(info.step + 1)]
+    picture = draw_confusion(found.scores, title=_subject(found), rules=rules)
+    with writing(target):
+        write_atomically(target, picture)
+
+
+def _subject(found: "Evaluation") -> str:
+    from ..evaluate import MODES
+
+    info, protocol = found.info, found.info.protocol
+    return (
+        f"{info.method}, step {info.step} of {info.manifest_name} {protocol.name} ({protocol.setting}), "
+        f"{found.split}, {MODES[found.mode]}"
+    )
+
+
+def _heading(found: "Evaluation") -> list[str]:
+    rate = f"{found.counted / found.seconds:.1f} images/s" if found.seconds else ""
+    return [
+        f"{found.info.path}: {_subject(found)}",
+        f"{found.counted} images counted, {len(found.failed)} failed; {rate}",
+    ]
+
+
+def _table(found: "Evaluation") -> list[str]:
+    """A row per class with the step that brought it, then the means."""
+    info, scores = found.info, found.scores
+    steps = {identity: str(step) for step in range(info.step + 1) for identity in info.protocol.new(step)}
+    figures = zip(info.seen, scores.names, scores.iou, scores.precision, scores.recall, strict=True)
+    rows = [(name, steps.get(identity, ""), *map(percent, values)) for identity, name, *values in figures]
+    means = [
+        ("old classes", found.old_iou),
+        ("new classes", found.new_iou),
+        ("all with background", found.all_iou),
+        ("all without background", found.classes_iou),
+        ("harmonic mean of old and new", found.harmonic),
+    ]
+    table = [("%", "step", "IoU", "precision", "recall"), *rows]
+    return aligned([*table, *((name, "", percent(value), "", "") for name, value in means)], {1, len(table)})

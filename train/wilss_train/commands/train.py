@@ -1,0 +1,226 @@
+"""`wilss-train`."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wilss.console import FINISHED_WITH_FAILURES, aligned, device_option, is_quiet, manifest_option, percent, tell_failures
+
+if TYPE_CHECKING:
+    from ..batches import Broken
+    from ..fit import Progress
+    from ..training import Summary
+
+_INTERRUPTED = 130
+_NAMED = ("epochs", "batch_size", "lr", "backbone", "crop", "precision")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-train --masks masks/shapes-15-5/step-0.zarr
+  wilss-train --masks masks/shapes-15-5/step-1.zarr
+  wilss-train --masks step-1.zarr --method finetune --set warmup=100 --out runs/lower-bound
+  accelerate launch --num_processes 8 -m wilss_train --masks step-1.zarr --manifest voc.yaml"""
+)
+@click.option("--masks", type=click.Path(path_type=Path), required=True,
+              help="The mask store: it says which classes, step and images.")
+@click.option("--from", "parent", type=click.Path(path_type=Path), metavar="CHECKPOINT",
+              help="What to go on from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]")
+@click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune or distill.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="The run's folder.  [default: runs/<manifest>/step-<t>]")
+@manifest_option
+@click.option("--epochs", type=int, help="Passes over the images.")
+@click.option("--batch-size", type=int, help="Images of one optimiser step, over all processes.")
+@click.option("--lr", type=float, help="Peak learning rate of the backbone.")
+@click.option("--backbone", help="A timm model, or wide_resnet38.")
+@click.option("--crop", type=int, help="Side of the square crop, in pixels.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the forward passes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Names every random draw.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE",
+              help="Any other parameter of the run or its method.")
+@click.option("--resume", is_flag=True, help="Go on where the run stopped, bit for bit; begin if it never did.")
+@click.option("--overwrite", is_flag=True, help="Throw away what is in the run's folder.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Loader threads.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Of torch on the CPU.  [default: all cores]")
+@device_option
+@click.option("--deterministic", is_flag=True, help="Only deterministic operations, also on a GPU.")
+@click.option("--split", default="val", show_default=True, help="What to judge the result on; none for nothing.")
+@click.option("--parameters", is_flag=True, help="Show every parameter with its value here, and stop.")
+def command(masks: Path, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **given: Any) -> None:
+    """Teach a segmenter the classes of a mask store, and keep it from forgetting those that it knows.
+
+    What is not said comes from the manifest's `train` section, else from the published values. The result is a
+    folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
+    """  # fmt: skip
+    from wilss.manifest import load_manifest
+
+    from ..beginning import begin, default_out
+
+    manifest = load_manifest(manifest_path)
+    _require_method(method)
+    beginning = begin(manifest, masks, parent, method)
+    made, params = _parameters(manifest, beginning.step, method, given)
+    if given["parameters"]:
+        _show_parameters({**params.as_json(), **made.parameters()})
+        return
+    folder = out or default_out(manifest, beginning.step, method)
+    with _stopping() as asked_to_stop, _Display(params.batch_size) as display:
+        summary = _train(beginning, made, params, folder, given, asked_to_stop, display)
+    if summary is not None and summary.conclusion is not None:
+        _tell(summary, display.broken)
+        tell_failures(display.broken, "log.jsonl names them all.")
+        if display.broken:
+            sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _train(
+    beginning: Any, method: Any, params: Any, folder: Path, given: dict[str, Any], asked_to_stop: Any, display: "_Display"
+) -> "Summary":
+    from ..training import Options, Stopped, train
+
+    options = Options(
+        seed=given["seed"],
+        resume=given["resume"],
+        overwrite=given["overwrite"],
+        workers=given["workers"],
+        threads=given["threads"],
+        device=given["device"],
+        deterministic=given["deterministic"],
+        split=None if given["split"] == "none" else given["split"],
+        asked_to_stop=asked_to_stop,
+        on_start=display.start,
+        on_progress=display,
+        on_broken=display.note,
+    )
+    try:
+        return train(beginning, method, params, folder, options)
+    except Stopped as stopped:
+        display.close()
+        click.echo(
+            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Go on with the same command and --resume.",
+            err=True,
+        )
+        sys.exit(_INTERRUPTED)
+
+
+def _parameters(manifest: Any, step: int, method: str, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The method and the run's parameters: published values, the manifest's over them, the command line's over both."""
+    from wilss.params import parse_assignments, with_values
+
+    from ..methods import METHODS
+    from ..params import divided, from_manifest
+
+    where = f"{manifest.path}: train"
+    params, rest = from_manifest(manifest.train, step=step, where=where)
+    sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
+    made: Any = with_values(METHODS[method](), {**rest, **(sections.get(method) or {})}, where=where)
+    run, own = divided(parse_assignments(given["assignments"]))
+    run.update({name: given[name] for name in _NAMED if given[name] is not None})
+    return with_values(made, own, where="--set"), with_values(params, run, where="--set")
+
+
+def _require_method(name: str) -> None:
+    from ..methods import METHODS
+
+    if name not in METHODS:
+        from wilss.taxonomy import closest
+
+        raise click.BadParameter(f"there is no method {name!r}{closest(name, METHODS)}.", param_hint="--method")
+
+
+def _show_parameters(values: dict[str, Any]) -> None:
+    click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
+
+
+@contextmanager
+def _stopping() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM ask for a stop, which the loop grants after the step at work; a second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            os._exit(_INTERRUPTED)
+        asked.append(number)
+        click.echo("Stopping after this step; once more to stop at once (--resume then goes on from the last state).",
+                   err=True)  # fmt: skip
+
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _Display:
+    """A bar with losses and time left on a terminal, else a line now and then; and the images that broke."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.broken: dict[str, str] = {}
+        self._bar: Any = None
+        self._batch = batch_size
+
+    def __enter__(self) -> "_Display":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, step: int, steps: int) -> None:
+        """Show that `step` of `steps` are taken."""
+        if not is_quiet():
+            from tqdm import tqdm
+
+            seconds = 0.5 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=seconds, dynamic_ncols=True)
+
+    def __call__(self, progress: "Progress") -> None:
+        """Show where the run stands."""
+        if self._bar is not None:
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+            self._bar.set_postfix_str(f"{losses}  {progress.images_per_second:.0f} img/s", refresh=False)
+            self._bar.update(progress.step - self._bar.n)
+
+    def note(self, broken: "Broken") -> None:
+        """Remember an image that could not be read."""
+        self.broken[broken.image_id] = broken.error
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _tell(summary: "Summary", broken: dict[str, str]) -> None:
+    found = summary.conclusion
+    if is_quiet() or found is None:
+        return
+    info = found.info
+    done = "was finished already" if summary.was_complete else f"{info.iterations} steps in {summary.seconds:.0f} s"
+    click.echo(f"{summary.folder}: {info.method}, step {info.step} of {info.manifest_name}, {done}")
+    if found.scores is None:
+        click.echo(f"Not judged: {found.why_not or 'no split was named'}")
+        return
+    click.echo("\n".join(_table(found.scores, found.old_scores)))
+    click.echo(f"Look at {found.page}")
+    if info.step + 1 < info.protocol.num_steps:
+        click.echo(f"Next: wilss-masks generate --step {info.step + 1}")
+
+
+def _table(scores: dict[str, Any], old: dict[str, Any] | None) -> list[str]:
+    """Old, new and all mIoU, beside the model of the step before where there is one."""
+    rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
+    table = [("mIoU %", "now")] + [(title, percent(scores[key])) for title, key in rows]
+    if old is not None:
+        before = ("-", "-", percent(old["mean_iou"]))
+        table = [(*row, more) for row, more in zip(table, ("step before", *before), strict=True)]
+    return aligned(table, {1})

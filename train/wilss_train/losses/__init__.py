@@ -1,0 +1,1 @@
+"""How a network learns from a mask: pure functions on tensors, a file per paper, in the paper's order."""

@@ -1,0 +1,156 @@
+"""`MemoryBank`: open a bank, list what it holds, read an instance."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from wilss.errors import StoreError
+from wilss.taxonomy import Taxonomy
+
+from .instances import Instance, InstanceInfo
+from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, digest_on_disk
+
+__all__ = ["MemoryBank"]
+
+
+class MemoryBank:
+    """Instances of classes learnt so far; instances of a class lie together, by priority.
+
+    Arrays are opened at first use and kept; a pickled bank is its path, so every process opens its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path | str) -> "MemoryBank":
+        """The bank at `path`. Raises StoreError when there is none, or a newer wilss wrote it."""
+        bank = cls(Path(path))
+        bank._check_format()
+        return bank
+
+    def __reduce__(self) -> tuple[type["MemoryBank"], tuple[Path]]:
+        return type(self), (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What the bank was made with."""
+        root = self.path / ROOT
+        if not root.exists():
+            raise StoreError(f"{self.path} is not there or no memory bank; `wilss-train` writes memory.zarr in a run.")
+        try:
+            return dict(json.loads(root.read_text(encoding="utf-8"))["attributes"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{root} cannot be read ({error}); copy the bank anew, or train again.") from error
+
+    @property
+    def digest(self) -> str:
+        """The bank's name for its own content; `verify` holds it against the files."""
+        return str(self.attributes.get(DIGEST_KEY, ""))
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The classes that the ids stand for."""
+        with _reading(self.path, "taxonomy"):
+            named = self.attributes["taxonomy"]
+            return Taxonomy(name=named["name"], class_names=tuple(named["class_names"]))
+
+    @cached_property
+    def infos(self) -> tuple[InstanceInfo, ...]:
+        """Every instance, in the bank's order."""
+        with _reading(self.path, "vectors"):
+            return tuple(self._read_infos())
+
+    @cached_property
+    def category_ids(self) -> tuple[int, ...]:
+        """The classes that have instances here, in the order in which they were learnt."""
+        return tuple(self._by_class)
+
+    def instances(self, category_id: int) -> tuple[InstanceInfo, ...]:
+        """The instances of a class, by priority; none for a class that the bank does not have."""
+        return self._by_class.get(category_id, ())
+
+    def read(self, index: int) -> Instance:
+        """The instance at this place in the bank. Raises StoreError where its bytes are damaged."""
+        info = self.infos[index]
+        with _reading(self.path, f"instance {index}"):
+            image = self._arrays["image"][index, : info.height, : info.width]
+            mask = self._arrays["mask"][index, : info.height, : info.width]
+        return Instance(**vars(info), image=np.asarray(image, np.uint8), mask=np.asarray(mask, np.bool_))
+
+    def verify(self) -> None:
+        """Raise StoreError unless every byte is as it was written."""
+        with _reading(self.path, "digest"):
+            found = digest_on_disk(self.path)
+        if found != self.digest:
+            raise StoreError(f"{self.path} does not match its digest: {_MEND}")
+
+    def require_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Raise StoreError unless the bank's ids stand for the classes of `taxonomy`."""
+        if self.taxonomy.class_names != taxonomy.class_names:
+            raise StoreError(
+                f"{self.path} holds classes of {self.taxonomy.name}, which are not those of {taxonomy.name}; pass the "
+                "checkpoint that was trained with this manifest."
+            )
+
+    @cached_property
+    def _by_class(self) -> dict[int, tuple[InstanceInfo, ...]]:
+        found: dict[int, list[InstanceInfo]] = {}
+        for info in self.infos:
+            found.setdefault(info.category_id, []).append(info)
+        return {identity: tuple(infos) for identity, infos in found.items()}
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """zarr parses metadata on every access through the group; one handle per array is kept instead."""
+        group = zarr.open_group(self.path, mode="r", zarr_format=3)
+        return {name: group[name] for name in ("image", "mask")}
+
+    def _read_infos(self) -> Iterator[InstanceInfo]:
+        group = zarr.open_group(self.path, mode="r", zarr_format=3)
+        columns = {name: _whole(group, name).tolist() for name in _VECTORS}
+        for index, values in enumerate(zip(*columns.values(), strict=True)):
+            fields = dict(zip(columns, values, strict=True))
+            top, left, bottom, right = fields.pop("box")
+            yield InstanceInfo(index=index, box=(top, left, bottom, right), **fields)
+
+    def _check_format(self) -> None:
+        if self.attributes.get("format") != FORMAT:
+            raise StoreError(f"{self.path} is no memory bank; pass the memory.zarr of a run.")
+        version = self.attributes.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; upgrade wilss "
+                "to read it."
+            )
+
+
+_VECTORS = ("category_id", "image_id", "box", "area", "step", "weak", "confidence")
+_MEND = "its files were changed or are incomplete; copy the bank anew, or train its step again."
+
+
+def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
+    array: Any = group[name]
+    return np.asarray(array[...])
+
+
+@contextlib.contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Damaged bytes make zarr and its codecs raise nearly anything; a user is told what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{path}: {what} cannot be read ({told}); {_MEND}") from error

@@ -1,0 +1,95 @@
+"""From regions in a mask store to instances with pixels; every image is decoded once for all its classes."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+from wilss.errors import ImageError
+from wilss.images import read_image
+
+from .instances import Instance
+from .regions import Queue, Region
+
+__all__ = ["Marks", "archive"]
+
+#: Classes (positions in the list of queues) with their regions in one image.
+_Regions = dict[int, Region]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What every instance of a step is marked with: the step, and whether its masks were made from tags."""
+
+    step: int
+    weak: bool
+
+
+def archive(
+    queues: Sequence[Queue], images: Mapping[str, Path], marks: Marks, *, per_class: int, threads: int
+) -> tuple[list[Instance], dict[str, str]]:
+    """The first `per_class` instances of every queue, queue by queue, and image id -> why it was passed over.
+
+    images: image id -> file. Masks choose, images are read only then; where one cannot be read, the queue's next
+    comes in.
+    """
+    cut: dict[tuple[int, int], Instance] = {}
+    failed: dict[int, str] = {}
+    with ThreadPoolExecutor(threads, thread_name_prefix="memory") as pool:
+        while True:
+            won = list(pool.map(Queue.first, queues, repeat(per_class), repeat(frozenset(failed))))
+            wanted = _by_image(won, cut)
+            if not wanted:
+                break
+            jobs = {row: pool.submit(_cut, row, regions, queues, images, marks) for row, regions in wanted.items()}
+            for row, job in jobs.items():
+                try:
+                    cut |= {(number, row): instance for number, instance in job.result().items()}
+                except ImageError as error:
+                    failed[row] = str(error)
+    instances = [cut[number, row] for number, regions in enumerate(won) for row in regions]
+    return instances, {queues[0].store.image_ids[row]: failed[row] for row in sorted(failed)}
+
+
+def _by_image(won: Sequence[Mapping[int, Region]], cut: Mapping[tuple[int, int], Instance]) -> dict[int, _Regions]:
+    """What is still to be cut: row -> its regions by queue, in the store's order."""
+    wanted: defaultdict[int, _Regions] = defaultdict(dict)
+    for number, regions in enumerate(won):
+        for row, region in regions.items():
+            if (number, row) not in cut:
+                wanted[row][number] = region
+    return dict(sorted(wanted.items()))
+
+
+def _cut(
+    row: int, regions: _Regions, queues: Sequence[Queue], images: Mapping[str, Path], marks: Marks
+) -> dict[int, Instance]:
+    """The regions of one image. Raises ImageError."""
+    store = queues[0].store
+    image_id = store.image_ids[row]
+    if image_id not in images:
+        raise ImageError(f"{image_id} is in {store.path} but not on the list of images; make the masks anew.")
+    image = read_image(images[image_id])
+    made = {}
+    for number, region in regions.items():
+        if image.shape[:2] != region.size:
+            raise ImageError(
+                f"{images[image_id]} is {image.shape[1]} x {image.shape[0]} pixels, its masks in {store.path} are "
+                f"{region.size[1]} x {region.size[0]}; the image has changed since they were made."
+            )
+        top, left, bottom, right = region.box
+        made[number] = Instance(
+            index=0,  # its place in the bank is known when all are there
+            category_id=queues[number].category_id,
+            image_id=image_id,
+            box=region.box,
+            area=int(region.mask.sum()),
+            step=marks.step,
+            weak=marks.weak,
+            confidence=float(queues[number].confidence[row]),
+            image=image[top:bottom, left:right].copy(),
+            mask=region.mask,
+        )
+    return made

@@ -1,0 +1,172 @@
+"""How a memory bank lies on disk, and how it gets there: whole or not at all.
+
+A Zarr v3 group that xarray opens without a warning. Crops lie top-left on a canvas of the largest height and width;
+each is a chunk of its own, 32 to a shard. The vectors along `instance` say the rest.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from wilss.errors import StoreError
+from wilss.outputs import writing
+from wilss.store.files import sync_folder, write_atomically
+from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
+from wilss.store.shards import encode_shard, shard_path
+from wilss.taxonomy import Taxonomy
+
+from .instances import Instance, InstanceInfo
+
+__all__ = ["DIGEST_KEY", "FORMAT", "FORMAT_VERSION", "ROOT", "digest_on_disk", "write_bank"]
+
+FORMAT, FORMAT_VERSION = "wilss-memory", 1
+DIGEST_KEY = "digest"
+ROOT = "zarr.json"
+_SHARD = 32
+
+
+def write_bank(
+    path: Path,
+    attributes: dict[str, Any],
+    infos: Sequence[InstanceInfo],
+    instances: Iterable[Instance],
+    taxonomy: Taxonomy,
+) -> str:
+    """Write a bank of `infos`, whose pixels come in the same order from `instances`; its digest.
+
+    attributes: JSON values. It is built beside `path` and renamed once every byte is on the disk. Raises StoreError
+    where `path` is something other than a bank, or cannot be written.
+    """
+    _refuse_foreign(path)
+    building = path.with_name(f"{path.name}.building")
+    named = {"name": taxonomy.name, "class_names": list(taxonomy.class_names)}
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(building, ignore_errors=True)
+            _write(building, {**attributes, "taxonomy": named}, infos, iter(instances))
+            digest = _seal(building)
+            _sync_tree(building)
+            _put_in_place(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return digest
+
+
+def digest_on_disk(path: Path) -> str:
+    """sha256 of every file of a bank by name and content, but for the digest that the bank itself names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file != path / ROOT:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
+    root = json.loads((path / ROOT).read_text(encoding="utf-8"))
+    root["attributes"].pop(DIGEST_KEY, None)
+    digest.update(json.dumps(root, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def _write(
+    path: Path, attributes: dict[str, Any], infos: Sequence[InstanceInfo], instances: Iterator[Instance]
+) -> None:
+    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **attributes}
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    specs = _specs(infos)
+    for spec in specs:
+        group.create_array(
+            spec.name, shape=spec.shape, dtype=spec.dtype, chunks=(1, *spec.plane), shards=(_SHARD, *spec.plane),
+            compressors=ZstdCodec(level=ZSTD_LEVEL), fill_value=spec.fill, dimension_names=spec.dims,
+        )  # fmt: skip
+    _write_vectors(group, infos)
+    for shard in range(-(-len(infos) // _SHARD)):
+        some = list(islice(instances, _SHARD))
+        for spec in specs:
+            data = encode_shard(spec, _SHARD, [{0: getattr(instance, spec.name)} for instance in some])
+            write_atomically(shard_path(path, spec, shard), data)
+    consolidate(group)
+
+
+def _specs(infos: Sequence[InstanceInfo]) -> tuple[ArraySpec, ArraySpec]:
+    height = max((info.height for info in infos), default=1)
+    width = max((info.width for info in infos), default=1)
+    return (
+        ArraySpec(name="image", dims=("instance", "y", "x", "colour"), shape=(len(infos), height, width, 3),
+                  plane=(height, width, 3), dtype="uint8", fill=0),
+        ArraySpec(name="mask", dims=("instance", "y", "x"), shape=(len(infos), height, width),
+                  plane=(height, width), dtype="bool", fill=False),
+    )  # fmt: skip
+
+
+def _write_vectors(group: zarr.Group, infos: Sequence[InstanceInfo]) -> None:
+    _vector(group, "image_id", np.array([info.image_id for info in infos], dtype=object))
+    for name, kind in (("category_id", "int32"), ("area", "int32"), ("step", "int32"), ("weak", "bool"),
+                       ("confidence", "float32")):  # fmt: skip
+        _vector(group, name, np.array([getattr(info, name) for info in infos], dtype=kind))
+    boxes = np.array([info.box for info in infos], np.int32).reshape(-1, 4)
+    _vector(group, "box", boxes, ("instance", "edge"))
+
+
+def _vector(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...] = ("instance",)) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if values.dtype == object else values.dtype,
+        chunks=tuple(max(side, 1) for side in values.shape),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
+        fill_value="" if values.dtype == object else 0,
+        dimension_names=dims,
+    )
+    if values.size:
+        array[...] = values
+
+
+def _seal(path: Path) -> str:
+    digest = digest_on_disk(path)
+    root = json.loads((path / ROOT).read_text(encoding="utf-8"))
+    root["attributes"][DIGEST_KEY] = digest
+    write_atomically(path / ROOT, json.dumps(root, indent=2).encode("utf-8"))
+    return digest
+
+
+def _sync_tree(path: Path) -> None:
+    """fsync what zarr wrote without doing so."""
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        else:
+            sync_folder(file)
+    sync_folder(path)
+
+
+def _put_in_place(building: Path, path: Path) -> None:
+    """Rename; a bank that was there before goes once the new one has its name."""
+    former = path.with_name(f"{path.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if path.exists():
+        path.rename(former)
+    building.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise StoreError where `path` is there and no bank, which would be deleted."""
+    if not path.exists() and not path.is_symlink():
+        return
+    try:
+        is_bank = json.loads((path / ROOT).read_text(encoding="utf-8"))["attributes"]["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        is_bank = False
+    if not is_bank:
+        raise StoreError(f"{path} exists and is no memory bank; move it away, or give another path.")

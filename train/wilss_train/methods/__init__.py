@@ -1,0 +1,12 @@
+"""What a student learns from masks, a frozen dataclass each; `fit` is handed one and knows none by name."""
+
+from collections.abc import Mapping
+
+from .base import Method, Objective, Setup
+from .distill import Distill
+from .finetune import Finetune
+from .fmwiss import Fmwiss
+
+__all__ = ["METHODS", "Method", "Objective", "Setup"]
+
+METHODS: Mapping[str, type[Method]] = {"fmwiss": Fmwiss, "finetune": Finetune, "distill": Distill}

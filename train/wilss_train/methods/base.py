@@ -1,0 +1,139 @@
+"""What every method offers: an objective, that is networks and the losses that train them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wilss.networks.checkpoint import normalise
+from wilss.networks.segmenter import Segmenter
+from wilss.protocol import StepProtocol
+from wilss.taxonomy import BACKGROUND
+
+from ..batches import SegBatch
+from ..copy_paste import PasteParams
+from ..losses.fmwiss import masked_bce
+from ..params import IMAGENET_MEAN, IMAGENET_STD
+
+__all__ = [
+    "LabelObjective",
+    "Method",
+    "Moment",
+    "Objective",
+    "Setup",
+    "at_size_of",
+    "frozen",
+    "input_of",
+    "without_gradient",
+]
+
+#: Brings the rows of a tensor from all processes together, in the order of their ranks, with gradients.
+Gather = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What an objective is built from.
+
+    student: the network to train, with a channel for every class seen. old: the frozen network of the step before,
+    None at step 0. gather: brings rows from all processes together.
+    """
+
+    protocol: StepProtocol
+    step: int
+    student: Segmenter
+    old: Segmenter | None
+    seed: int
+    gather: Gather
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands: the epoch, and how many there are."""
+
+    epoch: int
+    epochs: int
+
+
+class Objective(Protocol):
+    """Networks with their losses, an `nn.Module`, so that one wrapper serves data parallelism for all of them."""
+
+    student: Segmenter
+
+    def __call__(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
+        """The loss terms, each already weighted: their sum is what is optimised."""
+
+
+class Method(Protocol):
+    """A way to learn from masks. Its fields are its parameters."""
+
+    name: ClassVar[str]
+
+    @property
+    def pasting(self) -> PasteParams | None:
+        """How instances from memory are pasted; None for a method that pastes none."""
+
+    def parameters(self) -> Mapping[str, object]:
+        """Every parameter by its name, as JSON values."""
+
+    def objective(self, setup: Setup) -> nn.Module:
+        """An `Objective` for one step."""
+
+
+class LabelObjective(nn.Module):
+    """The masks are the labels: BCE of all channels, background where no mask is. Also every method's step 0.
+
+    Old classes are labelled background, and nothing keeps them: `finetune`.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.student = setup.student
+        self._new = setup.protocol.new_channels(setup.step)
+
+    def forward(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
+        """The one term `seg`."""
+        logits = at_size_of(batch, self.student(input_of(batch)))
+        targets = label_targets(batch.pseudo, self._new, logits.shape[1])
+        return {"seg": masked_bce(logits, targets, ~batch.void)}
+
+
+@torch.no_grad()
+def label_targets(masks: Tensor, new_channels: Sequence[int], num_channels: int) -> Tensor:
+    """Masks as labels of all channels: the new ones as drawn, background where no mask is, old ones nowhere.
+
+    masks: bool [B, C_new, H, W]. Returns float32 [B, num_channels, H, W].
+    """
+    targets = torch.zeros(len(masks), num_channels, *masks.shape[-2:], device=masks.device)
+    targets[:, list(new_channels)] = masks.float()
+    targets[:, BACKGROUND] = (~masks.any(dim=1)).float()
+    return targets
+
+
+def input_of(batch: SegBatch) -> Tensor:
+    """The batch's images as the networks take them: normalised, channels last."""
+    images = normalise(batch.images, IMAGENET_MEAN, IMAGENET_STD)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def at_size_of(batch: SegBatch, logits: Tensor) -> Tensor:
+    """Logits [B, C, h', w'] of the feature grid at the size of the batch's maps, bilinear, float32."""
+    size = batch.void.shape[-2:]
+    grown: Tensor = nn.functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    return grown
+
+
+def without_gradient(network: Segmenter, batch: SegBatch, images: Tensor) -> Tensor:
+    """What a frozen network says of the images: probabilities [B, C, h, w]."""
+    with torch.no_grad():
+        return at_size_of(batch, network(images)).sigmoid()
+
+
+def frozen(network: Segmenter) -> Segmenter:
+    """The network as it was: no gradient, and evaluation mode for good."""
+    network.requires_grad_(requires_grad=False)
+    network.eval()
+    network.train = lambda mode=True: network  # type: ignore[method-assign, assignment]
+    return network

@@ -1,0 +1,146 @@
+"""`fmwiss`: a plug-in teacher learns from masks, old model and pasted instances; the student learns from the teacher.
+
+FMWISS (Yu et al., CVPR 2023), Secs. 3.3 to 3.5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from wilss.networks.segmenter import Segmenter
+from wilss.params import require
+from wilss.taxonomy import VOID
+
+from ..batches import SegBatch
+from ..copy_paste import PasteParams
+from ..losses.fmwiss import (
+    dense_contrastive,
+    embedding_at,
+    labels_of,
+    masked_bce,
+    old_targets,
+    sample_points,
+    student_targets,
+)
+from ..teacher import Teacher
+from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
+from .distill import DistillObjective
+
+__all__ = ["Fmwiss", "FmwissObjective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fmwiss:
+    """Parameters of FMWISS Secs. 3.3 to 3.5.
+
+    alpha: weight of the teacher's hard labels in the targets of new classes. beta: weight of the old model in the
+    targets of old classes. contrastive: lambda, weight of the dense contrastive loss; 0 leaves it out.
+    temperature, points: of that loss; points per class and image.
+    warmup_epochs: the teacher is trained alone for so long.
+    teacher: False leaves the teacher out, so that the student learns from masks and old model directly (ablation).
+    teacher_gradient: whether the teacher's losses reach the backbone [D].
+    paste_probability, paste_flip, paste_scale, paste_per_image: of memory copy-paste [D]; 0 pastes nothing.
+    """
+
+    name: ClassVar[str] = "fmwiss"
+
+    alpha: float = 0.5
+    beta: float = 0.9
+    contrastive: float = 0.1
+    temperature: float = 0.1
+    points: int = 10
+    warmup_epochs: int = 5
+    teacher: bool = True
+    teacher_gradient: bool = True
+    paste_probability: float = 0.5
+    paste_flip: float = 0.5
+    paste_scale: tuple[float, ...] = (0.5, 1.5)
+    paste_per_image: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        for name in ("alpha", "beta"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        require(self.contrastive >= 0, "contrastive", self.contrastive, "0 or more")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
+        self._paste_params()
+
+    @property
+    def pasting(self) -> PasteParams | None:
+        """How instances are pasted; None where they are not."""
+        return self._paste_params() if self.paste_probability else None
+
+    def parameters(self) -> Mapping[str, object]:
+        """Every parameter by its name."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def objective(self, setup: Setup) -> nn.Module:
+        """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""
+        if setup.old is None:
+            return LabelObjective(setup)
+        return FmwissObjective(self, setup, setup.old) if self.teacher else DistillObjective(setup, setup.old)
+
+    def _paste_params(self) -> PasteParams:
+        return PasteParams(
+            probability=self.paste_probability,
+            scale=(self.paste_scale[0], self.paste_scale[-1]),
+            flip=self.paste_flip,
+            per_image=self.paste_per_image,
+        )
+
+
+class FmwissObjective(nn.Module):
+    """Student, plug-in teacher and frozen old model on one batch."""
+
+    def __init__(self, params: Fmwiss, setup: Setup, old: Segmenter) -> None:
+        super().__init__()
+        self.student = setup.student
+        self.teacher = Teacher.like(setup.student, seed=setup.seed)
+        self.old = frozen(old)
+        self._params, self._gather = params, setup.gather
+        self._new = list(setup.protocol.new_channels(setup.step))
+        self._old = list(setup.protocol.old_channels(setup.step))
+
+    def forward(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
+        """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
+        alone = moment.epoch < self._params.warmup_epochs
+        images = input_of(batch)
+        old = without_gradient(self.old, batch, images)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
+            features = self.student.features(images)
+        seen = features if self._params.teacher_gradient else features.detach()
+        on_grid, embedding = self.teacher(seen)
+        logits = at_size_of(batch, on_grid)
+        terms = self._teacher_terms(batch, logits, embedding, old)
+        if not alone:
+            targets = student_targets(
+                logits.detach().sigmoid(), old, new_channels=self._new, old_channels=self._old,
+                alpha=self._params.alpha, beta=self._params.beta,
+            )  # fmt: skip
+            terms["seg"] = masked_bce(at_size_of(batch, self.student.logits(features)), targets, ~batch.void)
+        return terms
+
+    def _teacher_terms(self, batch: SegBatch, logits: Tensor, embedding: Tensor, old: Tensor) -> dict[str, Tensor]:
+        """L_teacher = L_new + lambda L_dcl + L_old."""
+        known = ~batch.void
+        terms = {
+            "new": masked_bce(logits[:, self._new], batch.pseudo.float(), known),
+            "old": masked_bce(logits[:, self._old], old_targets(old, batch.pasted, batch.pseudo), known),
+        }
+        if self._params.contrastive:
+            terms["dcl"] = self._params.contrastive * self._contrastive(batch, embedding, old)
+        return terms
+
+    def _contrastive(self, batch: SegBatch, embedding: Tensor, old: Tensor) -> Tensor:
+        """L_dcl over the points of the whole batch, those of other processes too."""
+        labels = labels_of(batch.pseudo, old, batch.pasted, self._new).masked_fill(batch.void, VOID)
+        generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
+        points = sample_points(labels, self._params.points, generators)
+        classes = labels[tuple(points.unbind(dim=1))].long()
+        vectors = embedding_at(embedding.float(), points, *labels.shape[-2:])
+        return dense_contrastive(self._gather(vectors), self._gather(classes), self._params.temperature)

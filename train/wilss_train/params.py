@@ -1,0 +1,126 @@
+"""Parameters of training, with published values as defaults; wrong ones are refused in one sentence."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from wilss.errors import ParameterError
+from wilss.params import refuse_unknown_choices, require, with_values
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TrainParams", "from_manifest"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_BASE, _WEAK = "base", "weak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainParams:
+    """Everything about a run but the method's own parameters. Published values: method.md's schedule rows.
+
+    backbone, backbone_args: a timm model with `features_only`, or `wide_resnet38`. backbone_weights: a local file
+        of ImageNet (or other) weights for step 0; `builtin:backbone.safetensors` is the package's own, "" none.
+    output_stride, head_width, rates: of the DeepLabV3 head; () takes the published rates of the stride.
+    batch_norm: `frozen` statistics, `train`, or `synchronised` over processes.
+    new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
+    epochs, batch_size (over all processes and accumulated steps together), accumulate: how long and how much.
+    lr, head_lr (factor for all but the backbone), momentum, weight_decay, power (poly decay), warmup (steps of
+        linear growth), clip (largest norm of the gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
+    crop: side of the square crop in pixels. scale: range of random resizing. flip: its probability.
+    colour: strength of random brightness, contrast and colour cast, 0 for none.
+    loss_stride: losses are taken on every `loss_stride`-th pixel; 1 is as published [D].
+    per_class: B, instances per class in the memory bank. min_area: pixels that an instance has at least.
+    precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere.
+    save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock. cache_mib: decoded images and masks kept in memory, at most.
+    """
+
+    backbone: str = "resnet101"
+    backbone_args: Mapping[str, Any] = field(default_factory=dict)
+    backbone_weights: str = ""
+    output_stride: int = 16
+    head_width: int = 256
+    rates: tuple[int, ...] = ()
+    batch_norm: Literal["frozen", "train", "synchronised"] = "train"
+    new_rows: Literal["background", "random"] = "background"
+    epochs: int = 40
+    batch_size: int = 24
+    accumulate: int = 1
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 1e-3
+    head_lr: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    power: float = 0.9
+    warmup: int = 0
+    clip: float = 0.0
+    crop: int = 512
+    scale: tuple[float, ...] = (0.5, 2.0)
+    flip: float = 0.5
+    colour: float = 0.0
+    loss_stride: int = 1
+    per_class: int = 50
+    min_area: int = 64
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    save_minutes: float = 10.0
+    save_steps: int = 0
+    cache_mib: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        for name in ("epochs", "batch_size", "accumulate", "crop", "loss_stride", "head_width"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in (
+            "weight_decay",
+            "warmup",
+            "clip",
+            "colour",
+            "per_class",
+            "min_area",
+            "cache_mib",
+            "power",
+            "save_steps",
+        ):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("lr", "head_lr", "save_minutes"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
+        require(0 <= self.flip <= 1, "flip", self.flip, "between 0 and 1")
+        require(self.output_stride in (8, 16), "output_stride", self.output_stride, "8 or 16")
+        ordered = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
+        require(ordered, "scale", self.scale, "two numbers above 0, the smaller first")
+        require(
+            self.crop % self.loss_stride == 0, "loss_stride", self.loss_stride, f"a divisor of the crop {self.crop}"
+        )
+        even = self.batch_size % self.accumulate == 0
+        require(even, "accumulate", self.accumulate, f"a divisor of the batch size {self.batch_size}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Every parameter by its name, as JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+#: Step 0 is trained longer and harder: 30 epochs at 0.01 (WILSON).
+_BASE_DEFAULTS = {"epochs": 30, "lr": 0.01}
+
+
+def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tuple[TrainParams, dict[str, Any]]:
+    """The parameters of `step` by a manifest's `train` section, and what in it the method has to know.
+
+    settings: parameters by name; those under `base` are for step 0, those under `weak` for later steps.
+    Returns the run's parameters and the entries that are none of them. Raises ParameterError.
+    """
+    flat = {name: value for name, value in settings.items() if name not in (_BASE, _WEAK)}
+    own = settings.get(_WEAK if step else _BASE) or {}
+    if not isinstance(own, Mapping):
+        raise ParameterError(f"{where}.{_WEAK if step else _BASE} must be a table of parameters.")
+    flat.update(own)
+    known, rest = divided(flat)
+    params = TrainParams() if step else with_values(TrainParams(), _BASE_DEFAULTS, where=where)
+    return with_values(params, known, where=where), rest
+
+
+def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`values` as those that are parameters of every run, and the others."""
+    names = {one.name for one in fields(TrainParams)}
+    known = {name: value for name, value in values.items() if name in names}
+    return known, {name: value for name, value in values.items() if name not in names}

@@ -1,0 +1,94 @@
+"""A run's folder: what was asked for, what came of it, and whether a second call may go on there.
+
+    runs/<manifest>/step-<t>/  run.json  log.jsonl  state/  memory.zarr  model.safetensors  report.json  report.html
+
+Everything that decides the outcome stands in run.json. A run that was stopped goes on only where all of it is equal.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wilss.errors import CheckpointError
+from wilss.networks.checkpoint import MODEL_FILE
+from wilss.store.files import write_atomically
+
+__all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "prepare"]
+
+MEMORY, RUN_FILE, STATES = "memory.zarr", "run.json", "state"
+_DONE = "done.json"
+_MOST_SHOWN = 4
+
+
+def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """Make `folder` ready for a run; True where there is one to go on with (or one that is complete).
+
+    Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was said, or where it was
+    started with something else (naming the difference).
+    """
+    found = _identity_of(folder)
+    if found is None or overwrite:
+        _clear(folder)
+        write_atomically(folder / RUN_FILE, (json.dumps(identity, indent=2, sort_keys=True) + "\n").encode())
+        return False
+    differences = list(_differences(found, json.loads(json.dumps(identity))))
+    if differences:
+        shown = "; ".join(differences[:_MOST_SHOWN]) + ("; ..." if len(differences) > _MOST_SHOWN else "")
+        raise CheckpointError(
+            f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with --overwrite."
+        )
+    if not resume and not is_complete(folder):
+        raise CheckpointError(
+            f"{folder} holds a run that is not finished; go on with it by --resume, or start again with --overwrite."
+        )
+    return True
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run came to its end, report included."""
+    return (folder / _DONE).exists()
+
+
+def mark_complete(folder: Path) -> None:
+    """Say so, last of all."""
+    write_atomically(folder / _DONE, b"{}\n")
+
+
+def _identity_of(folder: Path) -> dict[str, Any] | None:
+    path = folder / RUN_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(
+                f"{folder} is not empty and holds no run of wilss-train; give another --out."
+            ) from None
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (STATES, MEMORY):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (_DONE, RUN_FILE, MODEL_FILE, "log.jsonl", "report.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """What differs between two json values, a phrase each."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif found != wanted:
+        yield f"{name} was {_short(found)} and is now {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

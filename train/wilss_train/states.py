@@ -1,0 +1,112 @@
+"""The state of a training run on disk: all that is needed to go on with the same bits, the last two kept.
+
+    state/step-000120/networks.safetensors    weights and statistics of all trained networks
+                      optimiser.pt            momentum and what the log has summed up; loads with `weights_only`
+                      state.json              where it stands, and digests of the two files
+
+A state is written under a temporary name, fsynced and renamed, so there is never half of one under its own name.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wilss.errors import CheckpointError
+from wilss.store.files import sync_file, sync_folder
+
+__all__ = ["TrainingState", "latest_state", "latest_step", "save_state"]
+
+_KEPT = 2
+_NETWORKS, _OPTIMISER, _FACTS = "networks.safetensors", "optimiser.pt", "state.json"
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """step: optimiser steps taken. networks: state dict of what is trained. optimiser: its state dict and others."""
+
+    step: int
+    networks: Mapping[str, Tensor]
+    optimiser: Mapping[str, Any]
+
+
+def save_state(folder: Path, state: TrainingState) -> Path:
+    """Write a state below `folder` and remove all but the last two. Raises OSError; then the older ones are intact."""
+    from safetensors.torch import save
+
+    path = folder / f"step-{state.step:09d}"
+    building = folder / f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}"
+    building.mkdir(parents=True)
+    try:
+        networks = {name: tensor.detach().cpu().contiguous() for name, tensor in state.networks.items()}
+        (building / _NETWORKS).write_bytes(save(networks))
+        torch.save(dict(state.optimiser), building / _OPTIMISER)
+        digests = {name: _digest(building / name) for name in (_NETWORKS, _OPTIMISER)}
+        (building / _FACTS).write_text(json.dumps({"step": state.step, "sha256": digests}), encoding="utf-8")
+        for name in (_NETWORKS, _OPTIMISER, _FACTS):
+            sync_file(building / name)
+        shutil.rmtree(path, ignore_errors=True)
+        building.rename(path)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    for old in _paths(folder)[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def latest_state(folder: Path) -> TrainingState | None:
+    """The newest state that is whole; None where there is none at all.
+
+    Raises CheckpointError where there are states and none of them is whole.
+    """
+    for left_over in folder.glob(f"*{_PARTIAL}"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    paths = _paths(folder)
+    problems = []
+    for path in reversed(paths):
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, CheckpointError) as error:
+            problems.append(f"{path}: {error}")
+    if problems:
+        raise CheckpointError(f"no saved state is whole ({problems[0]}); start again with --overwrite.")
+    return None
+
+
+def _load(path: Path) -> TrainingState:
+    from safetensors.torch import load_file
+
+    facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+    for name, digest in facts["sha256"].items():
+        if name not in (_NETWORKS, _OPTIMISER) or _digest(path / name) != digest:
+            raise CheckpointError(f"{name} does not match its digest")
+    return TrainingState(
+        step=int(facts["step"]),
+        networks=load_file(path / _NETWORKS),
+        optimiser=torch.load(path / _OPTIMISER, weights_only=True, map_location="cpu"),
+    )
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def latest_step(folder: Path) -> int:
+    """The step of the state that `latest_state` gives; 0 where there is none."""
+    state = latest_state(folder)
+    return 0 if state is None else state.step

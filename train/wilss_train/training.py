@@ -1,0 +1,347 @@
+"""`train`: the second verb as a function call. A mask store in; checkpoint, memory bank and report out."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wilss.devices import resolve_device
+from wilss.errors import ParameterError, StoreError, TrainingError
+from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
+from wilss.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
+from wilss.store import writer_lock
+
+from . import runs
+from .batches import BatchMaker, Broken
+from .beginning import Beginning
+from .conclusion import Conclusion, conclude
+from .fit import Loop, Progress, Stopped, fit, gathered
+from .images import MaskedImages
+from .memory import MemoryBank, fill
+from .methods.base import Method, Setup
+from .params import IMAGENET_MEAN, IMAGENET_STD, TrainParams
+from .report import LOG_FILE, TrainingLog
+from .states import latest_step
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Options", "Progress", "Stopped", "Summary", "train"]
+
+_LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+_BUILTIN = "builtin:"
+_PACKAGED = Path(__file__).with_name("builtin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is run. Only `seed` and, by rounding, `threads` and the device touch what is learnt.
+
+    workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores. device: auto, cpu or cuda.
+    split: the images on which the result is judged, None for none.
+    """
+
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    workers: int = 1
+    threads: int = 0
+    device: str = "auto"
+    deterministic: bool = False
+    split: str | None = "val"
+    asked_to_stop: Callable[[], bool] = field(default=lambda: False)
+    on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
+    on_progress: Callable[[Progress], None] = field(default=lambda progress: None)
+    on_broken: Callable[[Broken], None] = field(default=lambda broken: None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What came of a run. conclusion: None in all processes but the first."""
+
+    folder: Path
+    seconds: float
+    was_complete: bool
+    conclusion: Conclusion | None
+
+
+def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, options: Options) -> Summary:
+    """Train one step from its mask store, or go on where an earlier call stopped; a finished run is left alone.
+
+    Raises CheckpointError where `out` holds another run, StoreError where somebody else is training there, Stopped
+    when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
+    """
+    started = time.perf_counter()
+    threads = options.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
+    accelerator = _accelerator(params, options)
+    _require_even_share(params, accelerator.num_processes)
+    with _alone(accelerator, out):
+        if accelerator.is_main_process:
+            identity = _identity(beginning, method, params, options.seed, (accelerator.num_processes, threads))
+            runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
+        accelerator.wait_for_everyone()
+        was_complete = runs.is_complete(out)
+        if not was_complete:
+            _learn(beginning, method, params, out, options, accelerator)
+        conclusion = None
+        if accelerator.is_main_process:
+            conclusion = conclude(beginning, out, split=options.split, device=str(accelerator.device))
+    return Summary(folder=out, seconds=time.perf_counter() - started, was_complete=was_complete, conclusion=conclusion)
+
+
+def _learn(
+    beginning: Beginning, method: Method, params: TrainParams, out: Path, options: Options, accelerator: "Accelerator"
+) -> None:
+    """From the newest state to the checkpoint and the memory bank."""
+    if (out / MODEL_FILE).exists():
+        return
+    setup = _setup(beginning, params, options.seed, accelerator)
+    objective = method.objective(setup)
+    with _log(out, beginning, params, accelerator) as log:
+        broken: dict[str, str] = {}
+        maker = _maker(beginning, method, params, options, accelerator, broken)
+        loop = Loop(
+            params=params,
+            states=out / runs.STATES,
+            workers=options.workers,
+            asked_to_stop=options.asked_to_stop,
+            on_start=options.on_start if accelerator.is_main_process else lambda step, steps: None,
+            on_progress=_Teller(log, broken, options),
+        )
+        with _enough_memory():
+            steps = fit(objective, maker, accelerator, loop)
+        if log is not None:
+            _write_results(beginning, method, params, options.seed, out, setup.student, steps)
+            log.end(step=steps)
+    accelerator.wait_for_everyone()
+
+
+def _setup(beginning: Beginning, params: TrainParams, seed: int, accelerator: "Accelerator") -> Setup:
+    """The networks: at step 0 anew or from a backbone's weights, later grown out of the parent."""
+    channels = len(beginning.protocol.seen(beginning.step))
+    old = None if beginning.parent is None else load_segmenter(beginning.parent)
+    if old is None:
+        student = build(_spec(params, channels), seed=seed)
+        if params.backbone_weights:
+            load_backbone(student, _weights_path(params.backbone_weights, beginning))
+    else:
+        student = grown(old, channels, rows=params.new_rows, seed=seed)
+    student = set_batch_norm(student, params.batch_norm)  # type: ignore[assignment]
+    for network in (student, old):
+        if network is not None:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Setup(
+        protocol=beginning.protocol,
+        step=beginning.step,
+        student=student,
+        old=old,
+        seed=seed,
+        gather=gathered(accelerator),
+    )
+
+
+def _spec(params: TrainParams, channels: int) -> SegmenterSpec:
+    return SegmenterSpec(
+        backbone=params.backbone,
+        args=dict(params.backbone_args),
+        output_stride=params.output_stride,
+        head_width=params.head_width,
+        rates=params.rates,
+        num_channels=channels,
+    )
+
+
+def _weights_path(word: str, beginning: Beginning) -> Path:
+    """A file in the package for `builtin:`, else a path relative to the manifest."""
+    if word.startswith(_BUILTIN):
+        return _PACKAGED / Path(word.removeprefix(_BUILTIN)).name
+    return beginning.manifest.path.parent / Path(word).expanduser()
+
+
+def _maker(
+    beginning: Beginning,
+    method: Method,
+    params: TrainParams,
+    options: Options,
+    accelerator: "Accelerator",
+    broken: dict[str, str],
+) -> BatchMaker:
+    def note(one: Broken) -> None:
+        broken[one.image_id] = one.error
+        options.on_broken(one)
+
+    images = MaskedImages(
+        beginning.store, beginning.records, beginning.protocol, beginning.step, cache_mib=params.cache_mib
+    )
+    return BatchMaker(
+        images,
+        beginning.protocol,
+        beginning.step,
+        params,
+        seed=options.seed,
+        bank=_bank(beginning, method),
+        pasting=method.pasting,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        on_broken=note,
+    )
+
+
+def _bank(beginning: Beginning, method: Method) -> MemoryBank | None:
+    """The parent's memory, where the method pastes from it."""
+    if beginning.parent is None or method.pasting is None:
+        return None
+    if beginning.memory is None:
+        raise StoreError(
+            f"{beginning.parent.path.parent / runs.MEMORY} is not there, and {method.name} pastes old instances from it; "
+            "keep it beside the checkpoint, or paste nothing with --set paste_probability=0."
+        )
+    bank = MemoryBank.open(beginning.memory)
+    bank.require_taxonomy(beginning.protocol.taxonomy)
+    return bank
+
+
+def _write_results(
+    beginning: Beginning, method: Method, params: TrainParams, seed: int, out: Path, student: Segmenter, steps: int
+) -> None:
+    """The memory bank, then the checkpoint, whose being there says that both are."""
+    parent = beginning.parent
+    fill(
+        out / runs.MEMORY,
+        store=beginning.store,
+        images={image: record.path for image, record in beginning.records.items()},
+        protocol=beginning.protocol,
+        step=beginning.step,
+        parent=None if beginning.memory is None else MemoryBank.open(beginning.memory),
+        per_class=params.per_class,
+        seed=seed,
+        weak=beginning.from_tags,
+        min_area=params.min_area,
+    )
+    facts = {
+        "method": method.name,
+        "step": beginning.step,
+        "mean": list(IMAGENET_MEAN),
+        "std": list(IMAGENET_STD),
+        "params": {**params.as_json(), **method.parameters()},
+        "seed": seed,
+        "iterations": steps,
+        "parent_digest": None if parent is None else parent.digest,
+        "store_digest": beginning.store_digest,
+        "manifest_name": beginning.manifest.name,
+        "manifest_digest": beginning.manifest.digest,
+    }
+    write_model(out / MODEL_FILE, student.state_dict(), spec=student.spec, protocol=beginning.protocol, facts=facts)
+
+
+class _Teller:
+    """Writes what the loop says into the log, and hands it on."""
+
+    def __init__(self, log: TrainingLog | None, broken: dict[str, str], options: Options) -> None:
+        self._log, self._broken, self._options = log, broken, options
+
+    def __call__(self, progress: Progress) -> None:
+        if self._log is None:
+            return
+        for image in sorted(self._broken):
+            self._log.image(image, self._broken[image], step=progress.step)
+        self._log.step(
+            step=progress.step,
+            steps=progress.steps,
+            epoch=progress.epoch,
+            losses=progress.losses,
+            lr=progress.lr,
+            seconds=progress.seconds,
+            images_per_second=progress.images_per_second,
+        )
+        self._log.sync()
+        self._options.on_progress(progress)
+
+
+@contextlib.contextmanager
+def _log(
+    out: Path, beginning: Beginning, params: TrainParams, accelerator: "Accelerator"
+) -> Iterator[TrainingLog | None]:
+    """The run's log, cut back to the newest state; None in all processes but the first."""
+    if not accelerator.is_main_process:
+        yield None
+        return
+    with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=latest_step(out / runs.STATES)) as log:
+        log.start({"images": len(beginning.records), "batch_size": params.batch_size, "epochs": params.epochs})
+        yield log
+
+
+def _accelerator(params: TrainParams, options: Options) -> "Accelerator":
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    device = resolve_device(options.device)
+    AcceleratorState._reset_state()  # another run of this process may have asked for another precision
+    precision = params.precision if params.precision != "auto" else ("fp32" if device == "cpu" else "bf16")
+    return Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        cpu=device == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+    )
+
+
+def _require_even_share(params: TrainParams, processes: int) -> None:
+    share, rest = divmod(params.batch_size, processes * params.accumulate)
+    if rest:
+        raise ParameterError(
+            f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
+            "share evenly; make it a multiple of both."
+        )
+    if share < 2 and params.batch_norm != "frozen":
+        raise ParameterError(
+            "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, "
+            "lower accumulate, or set batch_norm=frozen."
+        )
+
+
+def _identity(
+    beginning: Beginning, method: Method, params: TrainParams, seed: int, machine: tuple[int, int]
+) -> dict[str, Any]:
+    """Everything that decides the outcome, to the bit on a CPU."""
+    parent = beginning.parent
+    return {
+        "method": method.name,
+        "method_params": dict(method.parameters()),
+        "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
+        "seed": seed,
+        "step": beginning.step,
+        "masks": beginning.store_digest,
+        "parent": None if parent is None else parent.digest,
+        "manifest": beginning.manifest.digest,
+        "processes": machine[0],
+        "threads": machine[1],
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+@contextlib.contextmanager
+def _alone(accelerator: "Accelerator", out: Path) -> Iterator[None]:
+    """Only one run trains in a folder; the first process holds its lock."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writer_lock(out) if accelerator.is_main_process else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(
+            "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (the same result from "
+            "half the memory), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; what is saved "
+            "stays, and --resume goes on where parameters are equal."
+        ) from error
