@@ -34,12 +34,13 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
     where: what to blame in an error, e.g. "--set" or the manifest's path.
     Raises ParameterError for an unknown name (with the nearest known one) or a value of the wrong type.
     """
-    kinds = typing.get_type_hints(type(params))
+    hints = typing.get_type_hints(type(params))
+    kinds = {field.name: hints[field.name] for field in dataclasses.fields(params)}  # type: ignore[arg-type]
     changes = {}
     for name, value in values.items():
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds)}."
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds) or 'none'}."
             raise ParameterError(f"{where}: there is no parameter {name!r}; {hint}")
         changes[name] = _convert(value, kinds[name], name, where)
     try:

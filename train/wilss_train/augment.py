@@ -52,7 +52,7 @@ def draw_view(
     """
     factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
     window = crop / factor
-    left, top = (rng.uniform(*sorted((0.0, side - window))) for side in (width, height))
+    left, top = (rng.uniform(min(0.0, side - window), max(0.0, side - window)) for side in (width, height))
     mirrored = bool(rng.random() < flip)
     gain, offset = _draw_light(colour, rng)
     return View(left=left, top=top, factor=factor, size=crop, mirrored=mirrored, gain=gain, offset=offset)
@@ -113,7 +113,8 @@ def _lit(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 def _nearest(corner: float, view: View) -> NDArray[np.int64]:
     """The image's row (or column) that every row of the view shows; may lie outside."""
-    return np.floor(corner + (np.arange(view.size) + 0.5) / view.factor).astype(np.int64)
+    shown: NDArray[np.int64] = np.floor(corner + (np.arange(view.size) + 0.5) / view.factor).astype(np.int64)
+    return shown
 
 
 def _inside(corner: float, side: int, view: View) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class SegBatch:
     @classmethod
     def of(cls, samples: Sequence[Self]) -> Self:
         """One batch out of several."""
-        joined = {
+        joined: dict[str, Any] = {
             one.name: torch.cat([getattr(sample, one.name) for sample in samples])
             if isinstance(getattr(samples[0], one.name), Tensor)
             else sum((getattr(sample, one.name) for sample in samples), ())
@@ -152,13 +152,16 @@ class BatchMaker:
         for attempt in range(_MOST_SUBSTITUTES):
             if position not in self._broken:
                 try:
-                    return self._augmented(self._images.read(position), epoch)
+                    read = self._images.read(position)
                 except (ImageError, StoreError) as error:
                     self._note(position, str(error))
+                else:
+                    return self._augmented(read, epoch)
             name = self._images.image_ids[position]
             rng = numpy_generator_for(self._seed, "substitute", epoch, name, attempt)
             position = int(rng.integers(len(self._images)))
-        raise StoreError(f"{len(self._broken)} images cannot be read, so there is nothing to train on; see the log.")
+        one = next(iter(self._broken.values()))
+        raise StoreError(f"{len(self._broken)} images cannot be read, so there is nothing to train on: {one.error}")
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> list["Future[SegBatch]"]:
         epoch, positions = self.order.positions(step)
@@ -222,6 +225,6 @@ class BatchMaker:
         )
 
     def _note(self, position: int, error: str) -> None:
-        if position not in self._broken:
-            self._broken[position] = Broken(self._images.image_ids[position], error)
-            self._on_broken(self._broken[position])
+        broken = Broken(self._images.image_ids[position], error)
+        if self._broken.setdefault(position, broken) is broken:  # one of two threads that met it
+            self._on_broken(broken)

@@ -91,8 +91,8 @@ def _step_of(store: MaskStore, manifest: Manifest) -> int:
     step = int(told["step"])
     if step >= manifest.protocol.num_steps or sorted(store.category_ids) != sorted(manifest.protocol.new(step)):
         raise StoreError(
-            f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), which "
-            f"{manifest.path} does not have; pass the manifest that it was made with, or make the masks anew."
+            f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), "
+            f"which {manifest.path} does not have; pass the manifest that it was made with, or make the masks anew."
         )
     return step
 
@@ -107,15 +107,15 @@ def _parent_of(
     path = given if given is not None else default_parent(manifest, step, method)
     if given is None and not (path / MODEL_FILE).exists():
         raise CheckpointError(
-            f"step {step} goes on from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make it "
-            f"with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
+            f"step {step} goes on from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make "
+            f"it with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
         )
     info = read_info(path)
     require_same_classes(info, manifest)
     if info.step != step - 1:
         raise CheckpointError(
-            f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the checkpoint "
-            f"of step {step - 1} with --from, or the masks of step {info.step + 1}."
+            f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the "
+            f"checkpoint of step {step - 1} with --from, or the masks of step {info.step + 1}."
         )
     return info
 

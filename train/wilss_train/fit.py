@@ -41,7 +41,7 @@ class Progress:
     seconds: float
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """Somebody asked for the run to stop, and its state is saved."""
 
     def __init__(self, step: int, steps: int) -> None:
@@ -122,7 +122,9 @@ class _Run:
         self._objective.load_state_dict(dict(state.networks), strict=False)
         self._optimiser.load_state_dict(state.optimiser["optimiser"])
         device = self._accelerator.device
-        self._sums = _Sums({k: v.to(device) for k, v in state.optimiser["sums"].items()}, state.optimiser["count"])
+        mine = self._accelerator.process_index
+        sums = {name: values.reshape(-1)[mine].to(device) for name, values in state.optimiser["sums"].items()}
+        self._sums = _Sums(sums, state.optimiser["count"])
         self.step = state.step
 
     def train(self) -> None:
@@ -147,11 +149,11 @@ class _Run:
             self.save()
 
     def save(self) -> None:
-        """Write the state; in the first process alone, the others wait."""
-        self._accelerator.wait_for_everyone()
+        """Write the state; in the first process alone, the others wait. Weights that are not finite are not written."""
+        self._refuse_broken_weights()
+        sums = {name: self._accelerator.gather(value[None]).cpu() for name, value in sorted(self._sums.terms.items())}
         if self._accelerator.is_main_process:
             networks = {k: v for k, v in self._objective.state_dict().items() if not k.startswith(_FROZEN)}
-            sums = {name: value.cpu() for name, value in self._sums.terms.items()}
             optimiser = {"optimiser": self._optimiser.state_dict(), "sums": sums, "count": self._sums.count}
             save_state(self._loop.states, TrainingState(step=self.step, networks=networks, optimiser=optimiser))
         self._accelerator.wait_for_everyone()
@@ -179,10 +181,19 @@ class _Run:
     def _refuse_not_finite(self, total: Tensor, part: SegBatch) -> None:
         if not bool(torch.isfinite(total)):
             raise TrainingError(
-                f"the loss is {float(total)} at step {self.step} of {self.steps}, with the images "
-                f"{', '.join(part.image_ids)}; the last saved state is kept. Lower --lr, or set clip, and go on with "
-                "--resume; or look at these images' masks."
+                f"the loss is {total.item()} at step {self.step} of {self.steps}, with the images "
+                f"{', '.join(part.image_ids)}; the last saved state is kept. Look at these images' masks, or start "
+                "again with a lower --lr or --set clip=1, and --overwrite."
             )
+
+    def _refuse_broken_weights(self) -> None:
+        """A gradient may be no number where the loss is one; the next loss would tell, but a state comes before it."""
+        for name, value in self._objective.state_dict().items():
+            if not name.startswith(_FROZEN) and not bool(torch.isfinite(value).all()):
+                raise TrainingError(
+                    f"the weights {name} are not finite after step {self.step} of {self.steps}; the last saved state "
+                    "is kept. Start again with a lower --lr or --set clip=1, and --overwrite."
+                )
 
     @contextlib.contextmanager
     def _syncing(self, *, last: bool) -> Iterator[None]:
@@ -241,7 +252,7 @@ def _gather_rows(rows: Tensor) -> Tensor:
     most = max(int(count) for count in counts)
     padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
     if rows.requires_grad:
-        parts: Any = with_gradient.all_gather(padded)
+        parts: Any = with_gradient.all_gather(padded)  # type: ignore[no-untyped-call]
     else:
         parts = [torch.empty_like(padded) for _ in range(world)]
         distributed.all_gather(parts, padded)

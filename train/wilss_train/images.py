@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.errors import ImageError, StoreError
+from wilss.errors import ImageError
 from wilss.images import read_image
 from wilss.protocol import StepProtocol
 from wilss.store import MaskStore, Status
@@ -82,8 +82,9 @@ class MaskedImages:
         image = read_image(self._paths[image_id])
         if image.shape[:2] != masks.masks.shape[1:]:
             raise ImageError(
-                f"{self._paths[image_id]} is {image.shape[1]} x {image.shape[0]} pixels, its masks in {self._store.path} "
-                f"are {masks.masks.shape[2]} x {masks.masks.shape[1]}; the image has changed since they were made."
+                f"{self._paths[image_id]} is {image.shape[1]} x {image.shape[0]} pixels, its masks in "
+                f"{self._store.path} are {masks.masks.shape[2]} x {masks.masks.shape[1]}; the image has changed since "
+                "they were made."
             )
         ids = self._store.category_ids
         places = tuple(self._place[ids[category]] for category in masks.categories)
@@ -96,12 +97,3 @@ class MaskedImages:
                 self._room -= size
                 self._kept[position] = read
         return read
-
-
-def require_fitting(store: MaskStore, protocol: StepProtocol, step: int) -> None:
-    """Raise StoreError unless the store's classes are the step's."""
-    if sorted(store.category_ids) != sorted(protocol.new(step)):
-        raise StoreError(
-            f"{store.path} holds masks of {', '.join(store.category_names)}, which are not the classes of step {step} of "
-            f"{protocol.name}; make the masks anew with this manifest."
-        )

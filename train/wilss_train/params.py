@@ -30,7 +30,8 @@ class TrainParams:
     loss_stride: losses are taken on every `loss_stride`-th pixel; 1 is as published [D].
     per_class: B, instances per class in the memory bank. min_area: pixels that an instance has at least.
     precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere.
-    save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock. cache_mib: decoded images and masks kept in memory, at most.
+    save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock.
+    cache_mib: decoded images and masks kept in memory, at most.
     """
 
     backbone: str = "resnet101"

@@ -5,6 +5,7 @@
 Everything that decides the outcome stands in run.json. A run that was stopped goes on only where all of it is equal.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,9 +14,9 @@ from typing import Any
 
 from wilss.errors import CheckpointError
 from wilss.networks.checkpoint import MODEL_FILE
-from wilss.store.files import write_atomically
+from wilss.store.files import PARTIAL_SUFFIX, write_atomically
 
-__all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "prepare"]
+__all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
 
 MEMORY, RUN_FILE, STATES = "memory.zarr", "run.json", "state"
 _DONE = "done.json"
@@ -26,18 +27,21 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
     """Make `folder` ready for a run; True where there is one to go on with (or one that is complete).
 
     Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was said, or where it was
-    started with something else (naming the difference).
+    started with something else (naming the difference). One that has saved nothing yet is begun anew.
     """
-    found = _identity_of(folder)
-    if found is None or overwrite:
-        _clear(folder)
-        write_atomically(folder / RUN_FILE, (json.dumps(identity, indent=2, sort_keys=True) + "\n").encode())
+    _sweep(folder)
+    found = _identity_of(folder, readable=not overwrite)
+    if found is None or overwrite or not _has_saved(folder):
+        with writing_to(folder / RUN_FILE):
+            _clear(folder)
+            write_atomically(folder / RUN_FILE, (json.dumps(identity, indent=2, sort_keys=True) + "\n").encode())
         return False
     differences = list(_differences(found, json.loads(json.dumps(identity))))
     if differences:
         shown = "; ".join(differences[:_MOST_SHOWN]) + ("; ..." if len(differences) > _MOST_SHOWN else "")
         raise CheckpointError(
-            f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with --overwrite."
+            f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with "
+            "--overwrite."
         )
     if not resume and not is_complete(folder):
         raise CheckpointError(
@@ -53,10 +57,24 @@ def is_complete(folder: Path) -> bool:
 
 def mark_complete(folder: Path) -> None:
     """Say so, last of all."""
-    write_atomically(folder / _DONE, b"{}\n")
+    with writing_to(folder / _DONE):
+        write_atomically(folder / _DONE, b"{}\n")
 
 
-def _identity_of(folder: Path) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or forbidden disk into a CheckpointError that names `path` and says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror or error}); mend that (space or permissions) and run the same "
+            "command with --resume: what was saved before is kept."
+        ) from error
+
+
+def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | None:
+    """What the run in `folder` was started with; None where there is none. readable: refuse what cannot be read."""
     path = folder / RUN_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -67,8 +85,20 @@ def _identity_of(folder: Path) -> dict[str, Any] | None:
             ) from None
         return None
     except (OSError, ValueError) as error:
+        if not readable:
+            return {}
         raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
     return found if isinstance(found, dict) else {}
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the unfinished files that a killed run left."""
+    for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _has_saved(folder: Path) -> bool:
+    return (folder / MODEL_FILE).exists() or any((folder / STATES).glob("step-*"))
 
 
 def _clear(folder: Path) -> None:
@@ -76,7 +106,7 @@ def _clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (STATES, MEMORY):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (_DONE, RUN_FILE, MODEL_FILE, "log.jsonl", "report.json", "report.html"):
+    for name in (_DONE, MODEL_FILE, "log.jsonl", "report.json", "report.html", RUN_FILE):  # the last one names the run
         (folder / name).unlink(missing_ok=True)
 
 

@@ -8,12 +8,14 @@ A state is written under a temporary name, fsynced and renamed, so there is neve
 """
 
 import hashlib
+import io
 import json
 import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from torch import Tensor
 
 from wilss.errors import CheckpointError
 from wilss.store.files import sync_file, sync_folder
+
+from .runs import writing_to
 
 __all__ = ["TrainingState", "latest_state", "latest_step", "save_state"]
 
@@ -39,29 +43,38 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState) -> Path:
-    """Write a state below `folder` and remove all but the last two. Raises OSError; then the older ones are intact."""
-    from safetensors.torch import save
+    """Write a state below `folder` and remove all but the last two.
 
-    path = folder / f"step-{state.step:09d}"
+    Raises CheckpointError where it cannot be written; then the older ones are intact.
+    """
+    path = folder / _name_of(state.step)
     building = folder / f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}"
-    building.mkdir(parents=True)
     try:
-        networks = {name: tensor.detach().cpu().contiguous() for name, tensor in state.networks.items()}
-        (building / _NETWORKS).write_bytes(save(networks))
-        torch.save(dict(state.optimiser), building / _OPTIMISER)
-        digests = {name: _digest(building / name) for name in (_NETWORKS, _OPTIMISER)}
-        (building / _FACTS).write_text(json.dumps({"step": state.step, "sha256": digests}), encoding="utf-8")
-        for name in (_NETWORKS, _OPTIMISER, _FACTS):
-            sync_file(building / name)
-        shutil.rmtree(path, ignore_errors=True)
-        building.rename(path)
-        sync_folder(folder)
-    except BaseException:
+        with writing_to(path):
+            building.mkdir(parents=True)
+            _write(building, state)
+            shutil.rmtree(path, ignore_errors=True)
+            building.rename(path)
+            sync_folder(folder)
+    finally:
         shutil.rmtree(building, ignore_errors=True)
-        raise
     for old in _paths(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _write(building: Path, state: TrainingState) -> None:
+    from safetensors.torch import save
+
+    networks = {name: tensor.detach().cpu().contiguous() for name, tensor in state.networks.items()}
+    (building / _NETWORKS).write_bytes(save(networks))
+    optimiser = io.BytesIO()
+    torch.save(dict(state.optimiser), optimiser)  # to a file it would raise no OSError on a full disk
+    (building / _OPTIMISER).write_bytes(optimiser.getbuffer())
+    digests = {name: _digest(building / name) for name in (_NETWORKS, _OPTIMISER)}
+    (building / _FACTS).write_text(json.dumps({"step": state.step, "sha256": digests}), encoding="utf-8")
+    for name in (_NETWORKS, _OPTIMISER, _FACTS):
+        sync_file(building / name)
 
 
 def latest_state(folder: Path) -> TrainingState | None:
@@ -76,8 +89,8 @@ def latest_state(folder: Path) -> TrainingState | None:
     for path in reversed(paths):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, CheckpointError) as error:
-            problems.append(f"{path}: {error}")
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, UnpicklingError, CheckpointError) as error:
+            problems.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
     if problems:
         raise CheckpointError(f"no saved state is whole ({problems[0]}); start again with --overwrite.")
     return None
@@ -87,14 +100,20 @@ def _load(path: Path) -> TrainingState:
     from safetensors.torch import load_file
 
     facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-    for name, digest in facts["sha256"].items():
-        if name not in (_NETWORKS, _OPTIMISER) or _digest(path / name) != digest:
+    if path.name != _name_of(int(facts["step"])):
+        raise CheckpointError(f"{_FACTS} speaks of step {facts['step']}")
+    for name in (_NETWORKS, _OPTIMISER):
+        if _digest(path / name) != facts["sha256"][name]:
             raise CheckpointError(f"{name} does not match its digest")
     return TrainingState(
         step=int(facts["step"]),
         networks=load_file(path / _NETWORKS),
         optimiser=torch.load(path / _OPTIMISER, weights_only=True, map_location="cpu"),
     )
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:09d}"
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from .images import MaskedImages
 from .memory import MemoryBank, fill
 from .methods.base import Method, Setup
 from .params import IMAGENET_MEAN, IMAGENET_STD, TrainParams
-from .report import LOG_FILE, TrainingLog
+from .report import LOG_FILE, TrainingLog, read_log
 from .states import latest_step
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What came of a run. conclusion: None in all processes but the first."""
+    """What came of a run. conclusion: None in all processes but the first. failed: image id -> why it was left out."""
 
     folder: Path
     seconds: float
     was_complete: bool
     conclusion: Conclusion | None
+    failed: Mapping[str, str]
 
 
 def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, options: Options) -> Summary:
@@ -94,7 +95,13 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
         conclusion = None
         if accelerator.is_main_process:
             conclusion = conclude(beginning, out, split=options.split, device=str(accelerator.device))
-    return Summary(folder=out, seconds=time.perf_counter() - started, was_complete=was_complete, conclusion=conclusion)
+    return Summary(
+        folder=out,
+        seconds=time.perf_counter() - started,
+        was_complete=was_complete,
+        conclusion=conclusion,
+        failed=read_log(out / LOG_FILE).failed if conclusion is not None else {},
+    )
 
 
 def _learn(
@@ -119,8 +126,8 @@ def _learn(
         with _enough_memory():
             steps = fit(objective, maker, accelerator, loop)
         if log is not None:
+            log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
             _write_results(beginning, method, params, options.seed, out, setup.student, steps)
-            log.end(step=steps)
     accelerator.wait_for_everyone()
 
 
@@ -134,10 +141,10 @@ def _setup(beginning: Beginning, params: TrainParams, seed: int, accelerator: "A
             load_backbone(student, _weights_path(params.backbone_weights, beginning))
     else:
         student = grown(old, channels, rows=params.new_rows, seed=seed)
-    student = set_batch_norm(student, params.batch_norm)  # type: ignore[assignment]
+    student = set_batch_norm(student, params.batch_norm)
     for network in (student, old):
         if network is not None:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
     return Setup(
         protocol=beginning.protocol,
         step=beginning.step,
@@ -201,8 +208,8 @@ def _bank(beginning: Beginning, method: Method) -> MemoryBank | None:
         return None
     if beginning.memory is None:
         raise StoreError(
-            f"{beginning.parent.path.parent / runs.MEMORY} is not there, and {method.name} pastes old instances from it; "
-            "keep it beside the checkpoint, or paste nothing with --set paste_probability=0."
+            f"{beginning.parent.path.parent / runs.MEMORY} is not there, and {method.name} pastes old instances from "
+            "it; keep it beside the checkpoint, or paste nothing with --set paste_probability=0."
         )
     bank = MemoryBank.open(beginning.memory)
     bank.require_taxonomy(beginning.protocol.taxonomy)
@@ -239,7 +246,8 @@ def _write_results(
         "manifest_name": beginning.manifest.name,
         "manifest_digest": beginning.manifest.digest,
     }
-    write_model(out / MODEL_FILE, student.state_dict(), spec=student.spec, protocol=beginning.protocol, facts=facts)
+    with runs.writing_to(out / MODEL_FILE):
+        write_model(out / MODEL_FILE, student.state_dict(), spec=student.spec, protocol=beginning.protocol, facts=facts)
 
 
 class _Teller:
@@ -249,10 +257,11 @@ class _Teller:
         self._log, self._broken, self._options = log, broken, options
 
     def __call__(self, progress: Progress) -> None:
+        broken = _of_all_processes(dict(self._broken))
         if self._log is None:
             return
-        for image in sorted(self._broken):
-            self._log.image(image, self._broken[image], step=progress.step)
+        for image in sorted(broken):
+            self._log.image(image, broken[image], step=progress.step)
         self._log.step(
             step=progress.step,
             steps=progress.steps,
@@ -264,6 +273,13 @@ class _Teller:
         )
         self._log.sync()
         self._options.on_progress(progress)
+
+
+def _of_all_processes(broken: dict[str, str]) -> dict[str, str]:
+    """What each process knows of broken images, together."""
+    from accelerate.utils import gather_object
+
+    return dict(gather_object(sorted(broken.items())))
 
 
 @contextlib.contextmanager
@@ -302,8 +318,8 @@ def _require_even_share(params: TrainParams, processes: int) -> None:
         )
     if share < 2 and params.batch_norm != "frozen":
         raise ParameterError(
-            "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, "
-            "lower accumulate, or set batch_norm=frozen."
+            "every process needs two images at a time, or batch norm has nothing to take a mean of; raise "
+            "--batch-size, lower accumulate, or set batch_norm=frozen."
         )
 
 
@@ -342,6 +358,6 @@ def _enough_memory() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (the same result from "
-            "half the memory), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; what is saved "
-            "stays, and --resume goes on where parameters are equal."
+            "half the memory), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; what is "
+            "saved stays, and --resume goes on where parameters are equal."
         ) from error

@@ -7,7 +7,9 @@
 Parts: forward (end to end over the bare forward passes, built-in encoders), large (the same with ViT-B/16 at 224,
 untrained weights), scripts (the way research scripts do it over the pipeline), host (processor time beside decoding
 and forward passes), growth (time and memory against the number of images), read (one image's masks from store, PNG
-and npz), start (help and a warm second run).
+and npz), start (help and a warm second run); of learning: training (the trainer over a bare loop on batches in
+memory, loader waits, saved states), processes (two with gloo over one), evaluation (over bare forward passes),
+training-growth (peak memory against the number of images).
 """
 
 import json
@@ -25,7 +27,7 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parts import forward, growth, host, read, start
+from parts import evaluation, forward, growth, host, processes, read, start, training, training_growth
 
 PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
     "forward": forward.built_in,
@@ -35,6 +37,10 @@ PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
     "growth": growth.measure,
     "read": read.measure,
     "start": start.measure,
+    "training": training.measure,
+    "processes": processes.measure,
+    "evaluation": evaluation.measure,
+    "training-growth": training_growth.measure,
 }
 
 
@@ -75,7 +81,7 @@ def _processor() -> str:
 
 def _line(row: dict[str, Any]) -> str:
     asked = f"  (asked: {row['asked']})" if row.get("asked") else ""
-    return f"{row['part']:8} {row['what']:70} {row['figure']}{asked}"
+    return f"{row['part']:15} {row['what']:70} {row['figure']}{asked}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the encoders that wilss-masks carries, and the CAM network that its results are compared with.
+"""Train the encoders that wilss-masks carries, the trainer's backbone, and the CAM network of the table of masks.
 
     python workflows/shapes/train_encoders.py clip
     python workflows/shapes/train_encoders.py vit
@@ -24,6 +24,7 @@ from wilss.shapes import Drawing, Style, draw
 
 HERE = Path(__file__).resolve().parent
 PACKAGED = HERE.parents[1] / "pipeline/wilss_masks/encoders/builtin"
+BACKBONE = HERE.parents[1] / "train/wilss_train/builtin/backbone.safetensors"
 
 
 def drawings(folder: Path, count: int) -> list[Drawing]:
@@ -114,11 +115,12 @@ def cam(obj: tuple[Path, int], /, batch: int, **options: Any) -> None:
 @click.option("--seed", default=0)
 @click.pass_obj
 def backbone(obj: tuple[Path, int], /, batch: int, **options: Any) -> None:
-    """The segmenter's backbone: a small ResNet trained on the tags."""
+    """The segmenter's backbone: a small ResNet trained on the tags, written into the package."""
     from recipe import backbone as recipe
 
     out, count = obj
     network = recipe.train(drawings(out, count), out / "backbone.pt", batch=batch, facts=facts(batch), **options)
+    recipe.export(network, BACKBONE)
     single = [draw(data.HELD_OUT_SEED, i, Style(objects=(1, 1))) for i in range(500)]
     print(f"top-1 on {len(single)} held-out pictures of one object: {recipe.top1(network, single):.3f}")
 

@@ -39,9 +39,9 @@ class Manifest:
     prompts: what the text tower is asked for each id but background, the class's own name by default;
         written_prompts: the ids whose prompts stand in the manifest. background_prompts: None for the
         package's own words.
-    masks: parameters by the name of the mask source. train: parameters of the trainer. data: data sets by name. steps: where each step's images
-        come from. parts: (data, split) by the name of an evaluation. locked: the lock file's content, if
-        there is one.
+    masks: parameters by the name of the mask source. train: parameters of the trainer. data: data sets by name.
+    steps: where each step's images come from. parts: (data, split) by the name of an evaluation. locked: the lock
+        file's content, if there is one.
     """
 
     path: Path

@@ -173,8 +173,8 @@ def _said(file: Path) -> dict[str, Any]:
 def _header(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
-            start = stream.read(8)
-            if start.startswith(_PICKLES):
+            start, brace = stream.read(8), stream.read(1)
+            if start.startswith(_PICKLES) and brace != b"{":  # a header may be 128 bytes long, too
                 raise CheckpointError(
                     f"{file} is a pickle, which may run code when it is loaded, and is refused; pass the "
                     f"{MODEL_FILE} of a run."
@@ -182,7 +182,7 @@ def _header(file: Path) -> dict[str, Any]:
             length = int.from_bytes(start, "little")
             if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
                 raise CheckpointError(f"{file} is no safetensors file; pass the {MODEL_FILE} of a run.")
-            header = json.loads(stream.read(length))
+            header = json.loads(brace + stream.read(length - 1))
     except FileNotFoundError:
         raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
     except OSError as error:

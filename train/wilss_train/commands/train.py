@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, aligned, device_option, is_quiet, manifest_option, percent, tell_failures
+from wilss.console import (
+    FINISHED_WITH_FAILURES,
+    aligned,
+    device_option,
+    is_quiet,
+    manifest_option,
+    percent,
+    tell_failures,
+)
 
 if TYPE_CHECKING:
     from ..batches import Broken
@@ -29,13 +37,26 @@ Examples:
   wilss-train --masks step-1.zarr --method finetune --set warmup=100 --out runs/lower-bound
   accelerate launch --num_processes 8 -m wilss_train --masks step-1.zarr --manifest voc.yaml"""
 )
-@click.option("--masks", type=click.Path(path_type=Path), required=True,
-              help="The mask store: it says which classes, step and images.")
-@click.option("--from", "parent", type=click.Path(path_type=Path), metavar="CHECKPOINT",
-              help="What to go on from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The mask store: it says which classes, step and images.",
+)
+@click.option(
+    "--from",
+    "parent",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="What to go on from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
+)
 @click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune or distill.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
-              help="The run's folder.  [default: runs/<manifest>/step-<t>]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder.  [default: runs/<manifest>/step-<t>]",
+)
 @manifest_option
 @click.option("--epochs", type=int, help="Passes over the images.")
 @click.option("--batch-size", type=int, help="Images of one optimiser step, over all processes.")
@@ -44,8 +65,9 @@ Examples:
 @click.option("--crop", type=int, help="Side of the square crop, in pixels.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the forward passes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Names every random draw.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE",
-              help="Any other parameter of the run or its method.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other parameter of the run or its method."
+)
 @click.option("--resume", is_flag=True, help="Go on where the run stopped, bit for bit; begin if it never did.")
 @click.option("--overwrite", is_flag=True, help="Throw away what is in the run's folder.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Loader threads.")
@@ -75,14 +97,20 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
     with _stopping() as asked_to_stop, _Display(params.batch_size) as display:
         summary = _train(beginning, made, params, folder, given, asked_to_stop, display)
     if summary is not None and summary.conclusion is not None:
-        _tell(summary, display.broken)
-        tell_failures(display.broken, "log.jsonl names them all.")
-        if display.broken:
+        _tell(summary)
+        tell_failures(summary.failed, "log.jsonl names them all.")
+        if summary.failed:
             sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _train(
-    beginning: Any, method: Any, params: Any, folder: Path, given: dict[str, Any], asked_to_stop: Any, display: "_Display"
+    beginning: Any,
+    method: Any,
+    params: Any,
+    folder: Path,
+    given: dict[str, Any],
+    asked_to_stop: Any,
+    display: "_Display",
 ) -> "Summary":
     from ..training import Options, Stopped, train
 
@@ -105,7 +133,8 @@ def _train(
     except Stopped as stopped:
         display.close()
         click.echo(
-            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Go on with the same command and --resume.",
+            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Go on with the same command and "
+            "--resume.",
             err=True,
         )
         sys.exit(_INTERRUPTED)
@@ -200,7 +229,7 @@ class _Display:
             self._bar = None
 
 
-def _tell(summary: "Summary", broken: dict[str, str]) -> None:
+def _tell(summary: "Summary") -> None:
     found = summary.conclusion
     if is_quiet() or found is None:
         return
@@ -219,7 +248,7 @@ def _tell(summary: "Summary", broken: dict[str, str]) -> None:
 def _table(scores: dict[str, Any], old: dict[str, Any] | None) -> list[str]:
     """Old, new and all mIoU, beside the model of the step before where there is one."""
     rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
-    table = [("mIoU %", "now")] + [(title, percent(scores[key])) for title, key in rows]
+    table: list[tuple[str, ...]] = [("mIoU %", "now"), *((title, percent(scores[key])) for title, key in rows)]
     if old is not None:
         before = ("-", "-", percent(old["mean_iou"]))
         table = [(*row, more) for row, more in zip(table, ("step before", *before), strict=True)]

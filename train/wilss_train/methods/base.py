@@ -135,5 +135,5 @@ def frozen(network: Segmenter) -> Segmenter:
     """The network as it was: no gradient, and evaluation mode for good."""
     network.requires_grad_(requires_grad=False)
     network.eval()
-    network.train = lambda mode=True: network  # type: ignore[method-assign, assignment]
+    network.train = lambda mode=True: network  # type: ignore[method-assign]
     return network

@@ -86,6 +86,7 @@ class Fmwiss:
         return FmwissObjective(self, setup, setup.old) if self.teacher else DistillObjective(setup, setup.old)
 
     def _paste_params(self) -> PasteParams:
+        require(len(self.paste_scale) == 2, "paste_scale", self.paste_scale, "two numbers above 0, the smaller first")
         return PasteParams(
             probability=self.paste_probability,
             scale=(self.paste_scale[0], self.paste_scale[-1]),

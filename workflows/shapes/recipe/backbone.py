@@ -7,6 +7,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recipe.data import as_batch, jittered, views
@@ -48,6 +49,14 @@ def train(
 
     run.train(loss_of)
     return classifier
+
+
+def export(classifier: nn.Module, path: Path) -> None:
+    """Write the backbone alone, without the classifier's last layer, in half precision."""
+    kept = {name: value for name, value in classifier.state_dict().items() if not name.startswith("fc.")}
+    halves = {name: value.half().contiguous() for name, value in kept.items() if value.is_floating_point()}
+    save_file(halves, path)
+    path.chmod(0o644)
 
 
 def _logits(classifier: nn.Module, images: Tensor) -> Tensor:

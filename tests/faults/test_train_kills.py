@@ -1,0 +1,169 @@
+"""SIGKILL, SIGTERM and SIGINT in training: going on gives the bytes of a run that nobody disturbed."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wilss_train import fit
+
+from .cli import start
+from .train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
+
+PAUSE = 0.02  # after every step, so that a kill meets a run at work also on a quick machine
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return walk(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> Result:
+    """What an uninterrupted run leaves."""
+    made = wilss_train(*words(root, "whole"))
+    assert made.code == 0, made.said
+    return result(root / "whole")
+
+
+@pytest.fixture(scope="module")
+def renames(root: Path) -> int:
+    """How many files and folders a run renames into their place."""
+    count = [0]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace"):
+            real = getattr(Path, name)
+
+            def counted(path: Path, target: Path, real: Callable[[Path, Path], Path] = real) -> Path:
+                count[0] += 1
+                return real(path, target)
+
+            patch.setattr(Path, name, counted)
+        assert wilss_train(*words(root, "counted")).code == 0
+    return count[0]
+
+
+def slowly() -> None:
+    """Called in the process that trains: a pause after every step."""
+    take = fit._Run._take
+
+    def paused(*given: object) -> None:
+        take(*given)  # type: ignore[arg-type]
+        time.sleep(PAUSE)
+
+    fit._Run._take = paused  # type: ignore[method-assign, assignment]
+
+
+def wait_for_state(run: Path, step: int, alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while max(states(run), default=0) < step and alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def is_finished(run: Path) -> bool:
+    return (run / "done.json").exists()
+
+
+def resumed(root: Path, out: str) -> Result:
+    made = wilss_train(*words(root, out, "--resume"))
+    assert made.code == 0, made.said
+    assert is_finished(root / out)
+    left = [path.name for path in (root / out).rglob("*") if path.name.endswith((".partial", ".building", ".former"))]
+    assert not left
+    return result(root / out)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
+    draw = random.Random(f"kill {number}")
+    out, step = f"killed-{number}", draw.randrange(0, STEPS - 3)
+    process = forked(words(root, out), says=root / f"{out}.txt", before=slowly)
+    wait_for_state(root / out, step, process.is_alive)
+    time.sleep(draw.uniform(0, 2 * PAUSE))
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    assert not is_finished(root / out)
+    assert resumed(root, out) == whole
+
+
+def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, whole: Result) -> None:
+    process = start(program(words(root, "program")))
+    wait_for_state(root / "program", 4, lambda: process.poll() is None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not is_finished(root / "program")
+    assert states(root / "program")[-1] % 3, "the state is not in the middle of an epoch"
+    assert resumed(root, "program") == whole
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, -4, -3, -2, -1])
+def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, renames: int, number: int) -> None:
+    out, at = f"rename-{number}", number if number > 0 else renames + 1 + number
+    process = forked(words(root, out), says=root / f"{out}.txt", die_at_rename=at)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    assert not is_finished(root / out)
+    assert resumed(root, out) == whole
+
+
+def test_killed_again_and_again(root: Path, whole: Result) -> None:
+    for _ in range(3):
+        process = forked(words(root, "often", "--resume"), says=root / "often.txt", die_at_rename=5)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, (root / "often.txt").read_text()
+    assert len(states(root / "often")) == 2
+    assert resumed(root, "often") == whole
+
+
+def test_sigterm_saves_and_says_how_to_go_on(root: Path, whole: Result) -> None:
+    process = start(program(words(root, "term", "--set", "save_steps=0")))
+    wait_for(lambda: (root / "term/log.jsonl").exists() and b'"step"' in (root / "term/log.jsonl").read_bytes())
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    stopped(root, "term", said)
+    assert resumed(root, "term") == whole
+
+
+def test_sigint_saves_and_says_how_to_go_on(root: Path, whole: Result) -> None:
+    process = forked(words(root, "int", "--set", "save_steps=0"), says=root / "int.txt", before=slowly)
+    wait_for(lambda: b'"step"' in (root / "int/log.jsonl").read_bytes() if (root / "int/log.jsonl").exists() else False)
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130, (root / "int.txt").read_text()
+    stopped(root, "int", (root / "int.txt").read_text())
+    assert resumed(root, "int") == whole
+
+
+def stopped(root: Path, out: str, said: str) -> None:
+    (at,) = states(root / out)
+    assert f"Stopped at step {at} of {STEPS}; saved in {root / out}. Go on with the same command and --resume." in said
+    assert "Traceback" not in said
+    assert 0 < at < STEPS
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(root: Path) -> None:
+    process = forked(words(root, "twice"), says=root / "twice.txt", before=slowly)
+    wait_for_state(root / "twice", 2, process.is_alive)
+    second = wilss_train(*words(root, "twice", "--resume"))
+    process.kill()
+    process.join()
+    assert second.code == 1
+    assert f"is being written by process {process.pid} on " in second.err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(100, 200))
+def test_killed_long_form(root: Path, whole: Result, number: int) -> None:
+    test_a_killed_run_goes_on_to_the_same_bytes(root, whole, number)

@@ -1,0 +1,102 @@
+"""Parameters set from words and from YAML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from wilss.errors import ParameterError
+from wilss.params import parse_assignments, refuse_unknown_choices, require, with_values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    name: ClassVar[str] = "some"
+
+    count: int = 1
+    share: float = 0.5
+    on: bool = False
+    word: str = ""
+    kind: Literal["a", "b"] = "a"
+    range: tuple[float, ...] = (1.0, 2.0)
+    rates: tuple[int, ...] = ()
+    table: Mapping[str, Any] = field(default_factory=dict)
+    most: int | None = 3
+
+    def __post_init__(self) -> None:
+        refuse_unknown_choices(self)
+        require(self.share >= 0, "share", self.share, "0 or more")
+
+
+@dataclass(frozen=True)
+class Empty:
+    name: ClassVar[str] = "empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("count", "12", 12),
+        ("count", 2.0, 2),
+        ("share", "1e-3", 0.001),
+        ("share", 2, 2.0),
+        ("on", "yes", True),
+        ("on", False, False),
+        ("word", "a=b", "a=b"),
+        ("kind", "b", "b"),
+        ("range", "[0.5, 3]", (0.5, 3.0)),
+        ("range", "0.5,3", (0.5, 3.0)),
+        ("range", [1, 4], (1.0, 4.0)),
+        ("rates", "6,12,18", (6, 12, 18)),
+        ("rates", "", ()),
+        ("table", '{"channels": [8, 8]}', {"channels": [8, 8]}),
+        ("table", {1: 2}, {"1": 2}),
+        ("most", "none", None),
+        ("most", None, None),
+        ("most", "7", 7),
+    ],
+)
+def test_values_take_the_type_of_their_field(name: str, value: object, found: object) -> None:
+    changed = getattr(with_values(Params(), {name: value}, where="--set"), name)
+    assert changed == found
+    assert type(changed) is type(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"cuont": 2}, r"^--set: there is no parameter 'cuont'; did you mean count\?"),
+        ({"zzz": 2}, r"there is no parameter 'zzz'; known are count, share"),
+        ({"count": "1.5"}, r"--set: count must be a whole number, not '1.5'"),
+        ({"count": 1.5}, r"count must be a whole number, not 1.5"),
+        ({"count": True}, r"count must be a whole number, not True"),
+        ({"share": "much"}, r"share must be a number, not 'much'"),
+        ({"share": None}, r"share must be a number, not None"),
+        ({"on": "maybe"}, r"on must be true or false, not 'maybe'"),
+        ({"kind": "c"}, r"^--set: kind is 'c'; choose one of a, b"),
+        ({"range": 1.0}, r"range must be numbers with commas between them, not 1.0"),
+        ({"range": "1,x"}, r"range must be a number, not 'x'"),
+        ({"table": "[1]"}, r"table must be a json object, not '\[1\]'"),
+        ({"table": "{"}, r"table must be a json object"),
+        ({"share": -1}, r"^--set: share is -1.0; it must be 0 or more"),
+        ({"name": "other"}, r"there is no parameter 'name'"),
+    ],
+)
+def test_wrong_ones_are_refused_in_a_sentence(values: Mapping[str, object], sentence: str) -> None:
+    with pytest.raises(ParameterError, match=sentence):
+        with_values(Params(), values, where="--set")
+
+
+def test_what_has_no_parameters_says_so() -> None:
+    assert with_values(Empty(), {}, where="x") == Empty()
+    with pytest.raises(ParameterError, match=r"^x: there is no parameter 'name'; known are none\.$"):
+        with_values(Empty(), {"name": "b"}, where="x")
+
+
+def test_assignments() -> None:
+    assert parse_assignments(["draws=4", " keep = mass ", "args={\"a\": \"b=c\"}"]) == {
+        "draws": "4", "keep": "mass", "args": '{"a": "b=c"}',
+    }  # fmt: skip
+    with pytest.raises(ParameterError, match=r"--set 'draws' is not of the form key=value"):
+        parse_assignments(["draws"])

@@ -1,0 +1,166 @@
+"""What the parts about learning share: a step's beginning on the built-in data, and its loop with a stop-watch."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import wilss
+from wilss_train.batches import BatchMaker, SegBatch
+from wilss_train.beginning import Beginning, begin
+from wilss_train.fit import Loop, Progress, fit
+from wilss_train.methods import METHODS, Method
+from wilss_train.methods.base import Moment
+from wilss_train.optimiser import make_optimiser, poly, set_learning_rates
+from wilss_train.params import TrainParams, from_manifest
+from wilss_train.training import Options, _accelerator, _maker, _setup
+
+CORES = len(os.sched_getaffinity(0))
+MANIFEST = Path("data_manifest.yaml")
+_BIN = Path(sys.executable).parent
+
+
+def folder_of(scratch: Path) -> Path:
+    """Stores of both steps and the parent of step 1, made at the first call; its weights saw every image once."""
+    folder = scratch / "learning"
+    if not (folder / "step-1.zarr").exists():
+        for step in (0, 1):
+            _command("wilss-masks", "generate", "--step", step, "--out", folder / f"step-{step}.zarr")
+            if step == 0:
+                once = ("--epochs", 1, "--split", "none", "--out", folder / "step-0")
+                _command("wilss-train", "--masks", folder / "step-0.zarr", *once)
+    return folder
+
+
+def _command(name: str, *words: object) -> None:
+    told = ("--manifest", MANIFEST, "-q")
+    subprocess.run([_BIN / name, *map(str, (*words, *told))], check=True, capture_output=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Step 1 by fmwiss with the manifest's own train section, but for so many epochs, all of them behind the warm-up:
+    there teacher and student learn, as in nearly all of a run.
+    """
+
+    folder: Path
+    epochs: int
+
+    @cached_property
+    def beginning(self) -> Beginning:
+        """Checked, as `wilss-train` does."""
+        return begin(wilss.load_manifest(MANIFEST), self.folder / "step-1.zarr", self.folder / "step-0", "fmwiss")
+
+    @cached_property
+    def params(self) -> TrainParams:
+        """The manifest's."""
+        params, _ = from_manifest(self.beginning.manifest.train, step=1, where=str(MANIFEST))
+        return replace(params, epochs=self.epochs)
+
+    @property
+    def method(self) -> Method:
+        """Without warm-up."""
+        return METHODS["fmwiss"](warmup_epochs=0)  # type: ignore[call-arg]
+
+    def accelerator(self) -> Any:
+        """On the CPU, with the manifest's precision; the only process, or one of those that torchrun started."""
+        return _accelerator(self.params, _OPTIONS)
+
+    def objective(self, accelerator: Any) -> nn.Module:
+        """Networks and losses, as they are before the first step."""
+        return self.method.objective(_setup(self.beginning, self.params, _OPTIONS.seed, accelerator))
+
+    def maker(self, accelerator: Any) -> BatchMaker:
+        """Real images and masks, with nothing in the cache."""
+        return _maker(self.beginning, self.method, self.params, _OPTIONS, accelerator, {})
+
+    def batches(self) -> list[SegBatch]:
+        """All batches of the run, in memory."""
+        maker = self.maker(self.accelerator())
+        return [part for parts in maker.stream(0, self.params.epochs * maker.order.steps_per_epoch) for part in parts]
+
+
+_OPTIONS = Options(device="cpu", split=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A run of the loop. seconds: from the start of the loader to the end of the last step. waited: of them, for the
+    loader. saved: for the state that comes after. rate: images/s without the first ten steps.
+    """
+
+    images: int
+    seconds: float
+    waited: float
+    saved: float
+    rate: float
+
+
+class Watched:
+    """A batch maker, and the seconds that the loop waited for it."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self.order, self.waited = maker.order, 0.0
+        self._maker = maker
+
+    def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
+        """The maker's."""
+        batches = self._maker.stream(first, last, workers=workers)
+        while True:
+            asked = time.perf_counter()
+            parts = next(batches, None)
+            self.waited += time.perf_counter() - asked
+            if parts is None:
+                return
+            yield parts
+
+
+def trained(run: Learning) -> Timing:
+    """`wilss_train.fit` with loader and store, from an empty cache."""
+    accelerator = run.accelerator()
+    objective, maker = run.objective(accelerator), Watched(run.maker(accelerator))
+    told: list[tuple[int, float]] = []
+
+    def note(progress: Progress) -> None:
+        told.append((progress.step, time.perf_counter()))
+
+    with tempfile.TemporaryDirectory(dir=run.folder) as states:
+        loop = Loop(
+            params=run.params,
+            states=Path(states),
+            on_start=lambda step, steps: told.append((step, time.perf_counter())),
+            on_progress=note,
+        )
+        steps = fit(objective, maker, accelerator, loop)  # type: ignore[arg-type]
+        saved = time.perf_counter() - told[-1][1]
+    (_, started), (tenth, warm), (last, ended) = told[0], told[1], told[-1]
+    batch = run.params.batch_size
+    rate = batch * (last - tenth) / (ended - warm) if last > tenth else batch * steps / (ended - started)
+    return Timing(images=batch * steps, seconds=ended - started, waited=maker.waited, saved=saved, rate=rate)
+
+
+def bare(run: Learning, batches: list[SegBatch]) -> float:
+    """Seconds of a loop as one writes it first: the same objective, optimiser and rates, batches in memory."""
+    params, objective = run.params, run.objective(run.accelerator())
+    optimiser = make_optimiser(objective, params)
+    objective.train()
+    started = time.perf_counter()
+    for step, batch in enumerate(batches):
+        set_learning_rates(optimiser, poly(step, len(batches), power=params.power, warmup=params.warmup))
+        with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "bf16"):
+            terms = objective(batch, Moment(step * params.epochs // len(batches), params.epochs))
+        sum(terms.values()).backward()
+        if params.clip:
+            nn.utils.clip_grad_norm_(objective.parameters(), params.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    return time.perf_counter() - started
