@@ -3,7 +3,7 @@
 # What is done is not done again, and what was stopped goes on where it stopped.
 #
 #   walk FOLDER LAST [all]                     every step from 0 to LAST, then evaluation
-#   walk FOLDER LAST masks|train|eval [...]    one part of it, with options for wilss-masks generate, wilss-train or wilss-eval
+#   walk FOLDER LAST masks|train|eval [...]    one part, with options of wilss-masks generate, wilss-train or wilss-eval
 #
 #   MANIFEST   another manifest than FOLDER/data_manifest.yaml (a copy with `setting: disjoint` and a name of its own)
 #   WILSS_OUT  where masks/ and runs/ are written; default: here

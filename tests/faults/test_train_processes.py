@@ -1,6 +1,5 @@
 """Two processes on one batch, by gloo over the loopback: what one process learns, and one run folder."""
 
-import json
 import shutil
 import socket
 import sys
@@ -96,7 +95,7 @@ def test_torchrun_with_two_processes_learns_what_one_does(root: Path) -> None:
     assert moved(root / "one", root / "base") > 1e-2
     assert sorted(path.name for path in (root / "two").iterdir()) == sorted(p.name for p in (root / "one").iterdir())
     assert states(root / "two") == states(root / "one")
-    assert json.loads((root / "two/run.json").read_text())["processes"] == 2
+    assert "\"processes\": 2" in (root / "two/run.json").read_text()
     assert two.out.count("fmwiss, step 1 of pets") == 1, "only the first process speaks"
 
 

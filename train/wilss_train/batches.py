@@ -129,7 +129,8 @@ class BatchMaker:
         self._images, self._params, self._seed = images, params, seed
         self._protocol, self._step = protocol, step
         self._bank, self._pasting = bank, pasting
-        self._rank, self._world = rank, world
+        self.world = world
+        self._rank = rank
         self._on_broken = on_broken
         self._broken: dict[int, Broken] = {}
 
@@ -165,7 +166,7 @@ class BatchMaker:
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> list["Future[SegBatch]"]:
         epoch, positions = self.order.positions(step)
-        share = len(positions) // self._world
+        share = len(positions) // self.world
         mine = positions[self._rank * share : (self._rank + 1) * share]
         return [pool.submit(self.sample, position, epoch) for position in mine]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wilss.errors import TrainingError
+from wilss.randomness import seed_for
 
 from .batches import BatchMaker, SegBatch
 from .methods.base import Moment
@@ -163,6 +164,8 @@ class _Run:
         set_learning_rates(
             self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
         )
+        # what a network draws by itself, dropout, is named too
+        torch.manual_seed(seed_for(self._maker.order.seed, "step", self.step, self._accelerator.process_index))
         summed: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
             with self._syncing(last=number == len(parts) - 1):

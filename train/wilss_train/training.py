@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wilss.devices import resolve_device
-from wilss.errors import ParameterError, StoreError, TrainingError
+from wilss.errors import ManifestError, ParameterError, StoreError, TrainingError
 from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
 from wilss.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
 from wilss.store import writer_lock
@@ -82,11 +83,12 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
     threads = options.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
+    _require_split(beginning, options.split)
     accelerator = _accelerator(params, options)
     _require_even_share(params, accelerator.num_processes)
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            identity = _identity(beginning, method, params, options.seed, (accelerator.num_processes, threads))
+            identity = _identity(beginning, method, params, options, _machine(accelerator, threads))
             runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
@@ -123,6 +125,7 @@ def _learn(
             on_start=options.on_start if accelerator.is_main_process else lambda step, steps: None,
             on_progress=_Teller(log, broken, options),
         )
+        _require_pairs(objective, maker, params)
         with _enough_memory():
             steps = fit(objective, maker, accelerator, loop)
         if log is not None:
@@ -316,15 +319,39 @@ def _require_even_share(params: TrainParams, processes: int) -> None:
             f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
             "share evenly; make it a multiple of both."
         )
-    if share < 2 and params.batch_norm != "frozen":
+
+
+def _require_pairs(objective: "nn.Module", maker: BatchMaker, params: TrainParams) -> None:
+    """Batch norm that learns, the teacher's own too, has nothing to take a mean of in a batch of one image."""
+    learning = any(isinstance(one, _BatchNorm) and one.training for one in objective.train().modules())
+    if learning and params.batch_size // (maker.world * params.accumulate) < 2:
         raise ParameterError(
             "every process needs two images at a time, or batch norm has nothing to take a mean of; raise "
-            "--batch-size, lower accumulate, or set batch_norm=frozen."
+            "--batch-size, or lower accumulate or the number of processes."
         )
 
 
+def _require_split(beginning: Beginning, split: str | None) -> None:
+    """A split that is not there is refused before the training, not after it."""
+    try:
+        if split is not None:
+            beginning.manifest.evaluation(split)
+    except ManifestError as error:
+        raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
+
+
+def _machine(accelerator: "Accelerator", threads: int) -> dict[str, Any]:
+    """What of the machine touches the bits: how many processes and threads, which kind of device and precision."""
+    return {
+        "processes": accelerator.num_processes,
+        "threads": threads,
+        "device": accelerator.device.type,
+        "precision": accelerator.mixed_precision,
+    }
+
+
 def _identity(
-    beginning: Beginning, method: Method, params: TrainParams, seed: int, machine: tuple[int, int]
+    beginning: Beginning, method: Method, params: TrainParams, options: Options, machine: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that decides the outcome, to the bit on a CPU."""
     parent = beginning.parent
@@ -332,13 +359,13 @@ def _identity(
         "method": method.name,
         "method_params": dict(method.parameters()),
         "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
-        "seed": seed,
+        "seed": options.seed,
+        "deterministic": options.deterministic,
         "step": beginning.step,
         "masks": beginning.store_digest,
         "parent": None if parent is None else parent.digest,
         "manifest": beginning.manifest.digest,
-        "processes": machine[0],
-        "threads": machine[1],
+        "machine": machine,
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 

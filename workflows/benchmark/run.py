@@ -12,13 +12,14 @@ memory, loader waits, saved states), processes (two with gloo over one), evaluat
 training-growth (peak memory against the number of images).
 """
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,31 @@ PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
 @click.command()
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Parts to measure; all by default.")
 @click.option("--quick", is_flag=True, help="Small counts, to see that it runs; the figures mean little.")
+@click.option("--scratch", type=click.Path(path_type=Path), help="Keep drawn images and the like here, for next time.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("workflows/benchmark/results/benchmark.json"))
-def main(only: tuple[str, ...], quick: bool, out: Path) -> None:
+def main(only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path) -> None:
     """Measure, print the table, write it as json."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with _scratch(scratch) as folder:
         for name in only or PARTS:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
-            for row in PARTS[name](Path(scratch), quick):
+            for row in PARTS[name](folder, quick):
                 rows.append({"part": name, **row})
                 print(_line(rows[-1]), flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"machine": machine(), "quick": quick, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     print(f"written to {out}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _scratch(kept: Path | None) -> Iterator[Path]:
+    """The folder that stays, or one that goes at the end."""
+    if kept is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    yield kept.resolve()
 
 
 def machine() -> dict[str, Any]:

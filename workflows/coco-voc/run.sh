@@ -3,7 +3,7 @@
 # Run from anywhere; what is done is not done again. ../walk.sh says which variables it heeds
 # (DEVICES, BACKBONE, WILSS_OUT, MANIFEST, ...).
 #
-#   COCO_ROOT=/data/coco VOC_ROOT=/data/VOCdevkit/VOC2012 BACKBONE=/data/wide_resnet38.pth DEVICES=0,1 workflows/coco-voc/run.sh
+#   COCO_ROOT=/data/coco VOC_ROOT=/data/VOCdevkit/VOC2012 BACKBONE=/data/wide_resnet38.pth workflows/coco-voc/run.sh
 #   ... run.sh train --set loss_stride=2       # one part alone, with options of its command: masks, train or eval
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# 15-1 on the built-in data: 15 classes from pixel labels, then five steps of one class from image tags. About ten
-# minutes on two cores; what is done is not done again.
+# 15-1 on the built-in data: 15 classes from pixel labels, then five steps of one class from image tags. Ten
+# minutes or so on two cores (estimated); what is done is not done again.
 #
 #   workflows/shapes/steps.sh                          # everything, into workflows/shapes/results/steps
 #   WILSS_TRAIN_EPOCHS=8 workflows/shapes/steps.sh     # quicker

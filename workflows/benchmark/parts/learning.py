@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,14 @@ MANIFEST = Path("data_manifest.yaml")
 _BIN = Path(sys.executable).parent
 
 
+@cache
 def folder_of(scratch: Path) -> Path:
-    """Stores of both steps and the parent of step 1, made at the first call; its weights saw every image once."""
+    """Stores of both steps and the parent of step 1, which saw every image once; what is there stays as it is."""
     folder = scratch / "learning"
-    if not (folder / "step-1.zarr").exists():
-        for step in (0, 1):
-            _command("wilss-masks", "generate", "--step", step, "--out", folder / f"step-{step}.zarr")
-            if step == 0:
-                once = ("--epochs", 1, "--split", "none", "--out", folder / "step-0")
-                _command("wilss-train", "--masks", folder / "step-0.zarr", *once)
+    for step in (0, 1):
+        _command("wilss-masks", "generate", "--step", step, "--out", folder / f"step-{step}.zarr")
+    once = ("--epochs", 1, "--split", "none", "--out", folder / "step-0", "--resume")
+    _command("wilss-train", "--masks", folder / "step-0.zarr", *once)
     return folder
 
 
@@ -48,8 +47,9 @@ def _command(name: str, *words: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """Step 1 by fmwiss with the manifest's own train section, but for so many epochs, all of them behind the warm-up:
-    there teacher and student learn, as in nearly all of a run.
+    """Step 1 by fmwiss with the manifest's own train section, for a few epochs.
+
+    All of them lie behind the warm-up: teacher and student learn both, as in nearly all of a run.
     """
 
     folder: Path
@@ -94,8 +94,10 @@ _OPTIONS = Options(device="cpu", split=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """A run of the loop. seconds: from the start of the loader to the end of the last step. waited: of them, for the
-    loader. saved: for the state that comes after. rate: images/s without the first ten steps.
+    """A run of the loop.
+
+    seconds: from the start of the loader to the end of the last step. waited: of them, for the loader. saved: for the
+    state that comes after. rate: images/s without the first ten steps.
     """
 
     images: int

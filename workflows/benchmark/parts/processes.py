@@ -28,7 +28,7 @@ if torch.distributed.is_initialized():
 
 def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """In turn, both started by torchrun; the batch is the same, its halves are shared out."""
-    folder, epochs = folder_of(scratch), 2 if quick else 3
+    folder, epochs = folder_of(scratch), 1 if quick else 3
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(1 if quick else 3):
         for processes, rates in found.items():

@@ -1,5 +1,6 @@
 """Random reads of one image's masks, warm: store, palette PNG, npz; at VOC's usual size."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def _store(path: Path, masks: list[NDArray[np.bool_]]) -> MaskStore:
         errors=("",) * count,
         attributes={},
     )
+    shutil.rmtree(path, ignore_errors=True)
     store = MaskStore.create(path, header)
     for shard in range(layout.num_shards):
         images = [
