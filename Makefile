@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-DEMO   := masks/demo
+DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long check format benchmark clean
@@ -21,11 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## make .venv with the tested versions
 
-demo: $(STAMP)  ## masks for the built-in data: generate, evaluate, draw the sheet
-	@$(BIN)/wilss-masks generate --step 1 --out $(DEMO)/step-1.zarr --keep scores
-	@$(BIN)/wilss-masks evaluate $(DEMO)/step-1.zarr
-	@$(BIN)/wilss-masks sheet --spread $(DEMO)/step-1.zarr --out $(DEMO)/step-1.png
-	@echo "Look at the picture: $(DEMO)/step-1.png"
+demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, new classes, report
+	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
 test: $(STAMP)  ## the tests, in under 8 minutes on two cores
 	@$(BIN)/python -m pytest -q

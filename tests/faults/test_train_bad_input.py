@@ -26,7 +26,7 @@ from .train_cli import IMAGES, STEPS, Result, make_masks, result, walk, wilss_tr
 from .train_cli import states as steps_saved
 
 Spoil = Callable[[Path], None]
-SHORT = ("--epochs", 2)
+SHORT = ("--epochs", 3)
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_torchrun_with_two_processes_learns_what_one_does(root: Path) -> None:
     assert moved(root / "one", root / "base") > 1e-2
     assert sorted(path.name for path in (root / "two").iterdir()) == sorted(p.name for p in (root / "one").iterdir())
     assert states(root / "two") == states(root / "one")
-    assert "\"processes\": 2" in (root / "two/run.json").read_text()
+    assert '"processes": 2' in (root / "two/run.json").read_text()
     assert two.out.count("fmwiss, step 1 of pets") == 1, "only the first process speaks"
 
 

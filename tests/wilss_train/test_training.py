@@ -157,10 +157,10 @@ def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str)
 
 def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -> None:
     out, judged = tmp_path / "run", replace(QUIET, split="val")
-    first = run(world, out, options=judged, epochs=1)
+    first = run(world, out, options=judged, epochs=2)
     assert not first.was_complete
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    second = run(world, out, options=judged, epochs=1)
+    second = run(world, out, options=judged, epochs=2)
     assert second.was_complete
     assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert first.conclusion is not None
@@ -205,7 +205,8 @@ def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: 
         run(world, tmp_path / "run", batch_size=1)
     with pytest.raises(ParameterError, match=r"every process needs two images at a time"):
         run(world, tmp_path / "run", accumulate=2)
-    assert not (tmp_path / "run").exists()
+    with pytest.raises(ParameterError, match=r"warmup_epochs is \d+ and the run has 1 epochs"):
+        run(world, tmp_path / "run", epochs=1)
 
 
 def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> None:

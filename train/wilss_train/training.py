@@ -1,6 +1,7 @@
 """`train`: the second verb as a function call. A mask store in; checkpoint, memory bank and report out."""
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wilss.devices import resolve_device
-from wilss.errors import ManifestError, ParameterError, StoreError, TrainingError
+from wilss.errors import ManifestError, ParameterError, StoreError, TrainingError, WeightsError
 from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
 from wilss.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
 from wilss.store import writer_lock
@@ -32,6 +33,7 @@ from .states import latest_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import nn
 
 __all__ = ["Options", "Progress", "Stopped", "Summary", "train"]
 
@@ -114,6 +116,8 @@ def _learn(
         return
     setup = _setup(beginning, params, options.seed, accelerator)
     objective = method.objective(setup)
+    if params.batch_norm == "synchronised":
+        objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
     with _log(out, beginning, params, accelerator) as log:
         broken: dict[str, str] = {}
         maker = _maker(beginning, method, params, options, accelerator, broken)
@@ -154,6 +158,7 @@ def _setup(beginning: Beginning, params: TrainParams, seed: int, accelerator: "A
         student=student,
         old=old,
         seed=seed,
+        epochs=params.epochs,
         gather=gathered(accelerator),
     )
 
@@ -313,8 +318,7 @@ def _accelerator(params: TrainParams, options: Options) -> "Accelerator":
 
 
 def _require_even_share(params: TrainParams, processes: int) -> None:
-    share, rest = divmod(params.batch_size, processes * params.accumulate)
-    if rest:
+    if params.batch_size % (processes * params.accumulate):
         raise ParameterError(
             f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
             "share evenly; make it a multiple of both."
@@ -340,11 +344,26 @@ def _require_split(beginning: Beginning, split: str | None) -> None:
         raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
 
 
+def _digest_of_weights(beginning: Beginning, params: TrainParams) -> str | None:
+    """sha256 of the backbone's file, where a run starts from one."""
+    if beginning.parent is not None or not params.backbone_weights:
+        return None
+    path = _weights_path(params.backbone_weights, beginning)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror or error}); say where the backbone's weights are with --set "
+            "backbone_weights=FILE, or start without any by --set backbone_weights=."
+        ) from None
+
+
 def _machine(accelerator: "Accelerator", threads: int) -> dict[str, Any]:
     """What of the machine touches the bits: how many processes and threads, which kind of device and precision."""
     return {
         "processes": accelerator.num_processes,
-        "threads": threads,
+        "threads": threads if accelerator.device.type == "cpu" else None,
         "device": accelerator.device.type,
         "precision": accelerator.mixed_precision,
     }
@@ -364,6 +383,7 @@ def _identity(
         "step": beginning.step,
         "masks": beginning.store_digest,
         "parent": None if parent is None else parent.digest,
+        "weights": _digest_of_weights(beginning, params),
         "manifest": beginning.manifest.digest,
         "machine": machine,
         "versions": {name: version(name) for name in _LIBRARIES},

@@ -41,6 +41,7 @@ def setup(step: int) -> Setup:
     old = build(spec(len(PROTOCOL.seen(step - 1))), seed=0) if step else None
     student = build(spec(seen), seed=1) if old is None else grown(old, seen, rows="random", seed=1)
     return Setup(
+        epochs=40,
         protocol=PROTOCOL,
         step=step,
         student=set_batch_norm(student, "frozen"),

@@ -21,7 +21,6 @@ from wilss.console import (
 )
 
 if TYPE_CHECKING:
-    from ..batches import Broken
     from ..fit import Progress
     from ..training import Summary
 
@@ -126,7 +125,6 @@ def _train(
         asked_to_stop=asked_to_stop,
         on_start=display.start,
         on_progress=display,
-        on_broken=display.note,
     )
     try:
         return train(beginning, method, params, folder, options)
@@ -190,10 +188,9 @@ def _stopping() -> Iterator[Any]:
 
 
 class _Display:
-    """A bar with losses and time left on a terminal, else a line now and then; and the images that broke."""
+    """A bar with losses and time left on a terminal, else a line now and then."""
 
     def __init__(self, batch_size: int) -> None:
-        self.broken: dict[str, str] = {}
         self._bar: Any = None
         self._batch = batch_size
 
@@ -217,10 +214,6 @@ class _Display:
             losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
             self._bar.set_postfix_str(f"{losses}  {progress.images_per_second:.0f} img/s", refresh=False)
             self._bar.update(progress.step - self._bar.n)
-
-    def note(self, broken: "Broken") -> None:
-        """Remember an image that could not be read."""
-        self.broken[broken.image_id] = broken.error
 
     def close(self) -> None:
         """Leave the terminal as it was."""

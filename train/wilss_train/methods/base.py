@@ -38,7 +38,7 @@ class Setup:
     """What an objective is built from.
 
     student: the network to train, with a channel for every class seen. old: the frozen network of the step before,
-    None at step 0. gather: brings rows from all processes together.
+    None at step 0. epochs: of the run. gather: brings rows from all processes together.
     """
 
     protocol: StepProtocol
@@ -46,6 +46,7 @@ class Setup:
     student: Segmenter
     old: Segmenter | None
     seed: int
+    epochs: int
     gather: Gather
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from wilss.errors import ParameterError
 from wilss.networks.segmenter import Segmenter
 from wilss.params import require
 from wilss.taxonomy import VOID
@@ -83,6 +84,11 @@ class Fmwiss:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""
         if setup.old is None:
             return LabelObjective(setup)
+        if self.teacher and self.warmup_epochs >= setup.epochs:
+            raise ParameterError(
+                f"warmup_epochs is {self.warmup_epochs} and the run has {setup.epochs} epochs, so the student would "
+                "never be trained; raise --epochs, or lower it with --set warmup_epochs=0."
+            )
         return FmwissObjective(self, setup, setup.old) if self.teacher else DistillObjective(setup, setup.old)
 
     def _paste_params(self) -> PasteParams:
