@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Progress", "Stopped", "Summary", "train"]
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+_TOO_FEW = (
+    "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or lower "
+    "accumulate or the number of processes."
+)
 _BUILTIN = "builtin:"
 _PACKAGED = Path(__file__).with_name("builtin")
 
@@ -323,16 +327,20 @@ def _require_even_share(params: TrainParams, processes: int) -> None:
             f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
             "share evenly; make it a multiple of both."
         )
+    if params.batch_norm != "frozen" and _share(params, processes) < 2:
+        raise ParameterError(_TOO_FEW)
+
+
+def _share(params: TrainParams, processes: int) -> int:
+    """Images that one process sees at a time."""
+    return params.batch_size // (processes * params.accumulate)
 
 
 def _require_pairs(objective: "nn.Module", maker: BatchMaker, params: TrainParams) -> None:
-    """Batch norm that learns, the teacher's own too, has nothing to take a mean of in a batch of one image."""
+    """A method's own networks, the teacher, may hold batch norm that learns where the student's is frozen."""
     learning = any(isinstance(one, _BatchNorm) and one.training for one in objective.train().modules())
-    if learning and params.batch_size // (maker.world * params.accumulate) < 2:
-        raise ParameterError(
-            "every process needs two images at a time, or batch norm has nothing to take a mean of; raise "
-            "--batch-size, or lower accumulate or the number of processes."
-        )
+    if learning and _share(params, maker.world) < 2:
+        raise ParameterError(_TOO_FEW)
 
 
 def _require_split(beginning: Beginning, split: str | None) -> None:
