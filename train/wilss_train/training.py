@@ -1,20 +1,18 @@
 """`train`: the second verb as a function call. A mask store in; checkpoint, memory bank and report out."""
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wilss.devices import resolve_device
-from wilss.errors import ManifestError, ParameterError, StoreError, TrainingError, WeightsError
+from wilss.errors import ManifestError, ParameterError, StoreError, TrainingError
 from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
 from wilss.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
 from wilss.store import writer_lock
@@ -24,6 +22,7 @@ from .batches import BatchMaker, Broken
 from .beginning import Beginning
 from .conclusion import Conclusion, conclude
 from .fit import Loop, Progress, Stopped, fit, gathered
+from .identity import identity_of, machine_of, weights_path
 from .images import MaskedImages
 from .memory import MemoryBank, fill
 from .methods.base import Method, Setup
@@ -37,13 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "Progress", "Stopped", "Summary", "train"]
 
-_LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 _TOO_FEW = (
-    "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or lower "
-    "accumulate or the number of processes."
+    "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
+    "lower accumulate or the number of processes."
 )
-_BUILTIN = "builtin:"
-_PACKAGED = Path(__file__).with_name("builtin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,8 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
     _require_even_share(params, accelerator.num_processes)
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            identity = _identity(beginning, method, params, options, _machine(accelerator, threads))
+            machine = machine_of(accelerator, threads, deterministic=options.deterministic)
+            identity = identity_of(beginning, method, params, options.seed, machine)
             runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
@@ -149,7 +146,7 @@ def _setup(beginning: Beginning, params: TrainParams, seed: int, accelerator: "A
     if old is None:
         student = build(_spec(params, channels), seed=seed)
         if params.backbone_weights:
-            load_backbone(student, _weights_path(params.backbone_weights, beginning))
+            load_backbone(student, weights_path(params.backbone_weights, beginning))
     else:
         student = grown(old, channels, rows=params.new_rows, seed=seed)
     student = set_batch_norm(student, params.batch_norm)
@@ -176,13 +173,6 @@ def _spec(params: TrainParams, channels: int) -> SegmenterSpec:
         rates=params.rates,
         num_channels=channels,
     )
-
-
-def _weights_path(word: str, beginning: Beginning) -> Path:
-    """A file in the package for `builtin:`, else a path relative to the manifest."""
-    if word.startswith(_BUILTIN):
-        return _PACKAGED / Path(word.removeprefix(_BUILTIN)).name
-    return beginning.manifest.path.parent / Path(word).expanduser()
 
 
 def _maker(
@@ -350,52 +340,6 @@ def _require_split(beginning: Beginning, split: str | None) -> None:
             beginning.manifest.evaluation(split)
     except ManifestError as error:
         raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
-
-
-def _digest_of_weights(beginning: Beginning, params: TrainParams) -> str | None:
-    """sha256 of the backbone's file, where a run starts from one."""
-    if beginning.parent is not None or not params.backbone_weights:
-        return None
-    path = _weights_path(params.backbone_weights, beginning)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error.strerror or error}); say where the backbone's weights are with --set "
-            "backbone_weights=FILE, or start without any by --set backbone_weights=."
-        ) from None
-
-
-def _machine(accelerator: "Accelerator", threads: int) -> dict[str, Any]:
-    """What of the machine touches the bits: how many processes and threads, which kind of device and precision."""
-    return {
-        "processes": accelerator.num_processes,
-        "threads": threads if accelerator.device.type == "cpu" else None,
-        "device": accelerator.device.type,
-        "precision": accelerator.mixed_precision,
-    }
-
-
-def _identity(
-    beginning: Beginning, method: Method, params: TrainParams, options: Options, machine: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that decides the outcome, to the bit on a CPU."""
-    parent = beginning.parent
-    return {
-        "method": method.name,
-        "method_params": dict(method.parameters()),
-        "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
-        "seed": options.seed,
-        "deterministic": options.deterministic,
-        "step": beginning.step,
-        "masks": beginning.store_digest,
-        "parent": None if parent is None else parent.digest,
-        "weights": _digest_of_weights(beginning, params),
-        "manifest": beginning.manifest.digest,
-        "machine": machine,
-        "versions": {name: version(name) for name in _LIBRARIES},
-    }
 
 
 @contextlib.contextmanager
