@@ -27,8 +27,10 @@ from .images import MaskedImages
 from .memory import MemoryBank, fill
 from .methods.base import Method, Setup
 from .params import IMAGENET_MEAN, IMAGENET_STD, TrainParams
-from .report import LOG_FILE, TrainingLog, read_log
+from .report import LOG_FILE, read_log
 from .states import latest_step
+from .telling import Teller, run_log
+from .tensorboard import Board
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,6 +59,7 @@ class Options:
     threads: int = 0
     device: str = "auto"
     deterministic: bool = False
+    tensorboard: bool = False
     split: str | None = "val"
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
     on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
@@ -119,7 +122,7 @@ def _learn(
     objective = method.objective(setup)
     if params.batch_norm == "synchronised":
         objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
-    with _log(out, beginning, params, accelerator) as log:
+    with run_log(out, beginning, params, accelerator) as log:
         broken: dict[str, str] = {}
         maker = _maker(beginning, method, params, options, accelerator, broken)
         loop = Loop(
@@ -128,7 +131,7 @@ def _learn(
             workers=options.workers,
             asked_to_stop=options.asked_to_stop,
             on_start=options.on_start if accelerator.is_main_process else lambda step, steps: None,
-            on_progress=_Teller(log, broken, options),
+            on_progress=Teller(log, broken, _listeners(out, options)),
         )
         _require_pairs(objective, maker, params)
         with _enough_memory():
@@ -137,6 +140,13 @@ def _learn(
             log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
             _write_results(beginning, method, params, options.seed, out, setup.student, steps)
     accelerator.wait_for_everyone()
+
+
+def _listeners(out: Path, options: Options) -> list[Callable[[Progress], None]]:
+    """Whoever is told of the progress beside the log."""
+    if not options.tensorboard:
+        return [options.on_progress]
+    return [options.on_progress, Board(out / "tensorboard", first=latest_step(out / runs.STATES))]
 
 
 def _setup(beginning: Beginning, params: TrainParams, seed: int, accelerator: "Accelerator") -> Setup:
@@ -250,51 +260,6 @@ def _write_results(
     }
     with runs.writing_to(out / MODEL_FILE):
         write_model(out / MODEL_FILE, student.state_dict(), spec=student.spec, protocol=beginning.protocol, facts=facts)
-
-
-class _Teller:
-    """Writes what the loop says into the log, and hands it on."""
-
-    def __init__(self, log: TrainingLog | None, broken: dict[str, str], options: Options) -> None:
-        self._log, self._broken, self._options = log, broken, options
-
-    def __call__(self, progress: Progress) -> None:
-        broken = _of_all_processes(dict(self._broken))
-        if self._log is None:
-            return
-        for image in sorted(broken):
-            self._log.image(image, broken[image], step=progress.step)
-        self._log.step(
-            step=progress.step,
-            steps=progress.steps,
-            epoch=progress.epoch,
-            losses=progress.losses,
-            lr=progress.lr,
-            seconds=progress.seconds,
-            images_per_second=progress.images_per_second,
-        )
-        self._log.sync()
-        self._options.on_progress(progress)
-
-
-def _of_all_processes(broken: dict[str, str]) -> dict[str, str]:
-    """What each process knows of broken images, together."""
-    from accelerate.utils import gather_object
-
-    return dict(gather_object(sorted(broken.items())))
-
-
-@contextlib.contextmanager
-def _log(
-    out: Path, beginning: Beginning, params: TrainParams, accelerator: "Accelerator"
-) -> Iterator[TrainingLog | None]:
-    """The run's log, cut back to the newest state; None in all processes but the first."""
-    if not accelerator.is_main_process:
-        yield None
-        return
-    with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=latest_step(out / runs.STATES)) as log:
-        log.start({"images": len(beginning.records), "batch_size": params.batch_size, "epochs": params.epochs})
-        yield log
 
 
 def _accelerator(params: TrainParams, options: Options) -> "Accelerator":

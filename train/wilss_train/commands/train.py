@@ -74,6 +74,7 @@ Examples:
 @device_option
 @click.option("--deterministic", is_flag=True, help="Only deterministic operations, also on a GPU.")
 @click.option("--split", default="val", show_default=True, help="What to judge the result on; none for nothing.")
+@click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into DIR/tensorboard.")
 @click.option("--parameters", is_flag=True, help="Show every parameter with its value here, and stop.")
 def command(masks: Path, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **given: Any) -> None:
     """Teach a segmenter the classes of a mask store, and keep it from forgetting those that it knows.
@@ -121,6 +122,7 @@ def _train(
         threads=given["threads"],
         device=given["device"],
         deterministic=given["deterministic"],
+        tensorboard=given["tensorboard"],
         split=None if given["split"] == "none" else given["split"],
         asked_to_stop=asked_to_stop,
         on_start=display.start,

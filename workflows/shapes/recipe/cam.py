@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recipe.data import as_batch, jittered, views
+from recipe.data import as_batch, jittered, tagged, views
 from recipe.training import Facts, Run
 from wilss.shapes import CLASS_NAMES, Drawing
 
@@ -50,11 +50,8 @@ def train(
     stream = views(drawings, rng, SIDE, (0.4, 1.0))
 
     def loss_of(step: int) -> Tensor:
-        chosen = [next(stream) for _ in range(batch)]
-        wanted = torch.zeros(batch, len(CLASS_NAMES) - 1)
-        for row, view in zip(wanted, chosen, strict=True):
-            row[[tag - 1 for tag in view.tags]] = 1
-        images = jittered(as_batch([view.image for view in chosen]), generator, 0.2)
+        images, wanted = tagged(stream, batch)
+        images = jittered(images, generator, 0.2)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network.train()(images).float().mean(dim=(2, 3))
         return F.binary_cross_entropy_with_logits(logits, wanted)

@@ -108,6 +108,15 @@ def views(
             yield view
 
 
+def tagged(stream: Iterator[View], count: int) -> tuple[Tensor, Tensor]:
+    """The next `count` views: float32 [B, 3, H, W] in [0, 1], and 1 for every tag of each, float32 [B, classes]."""
+    chosen = [next(stream) for _ in range(count)]
+    wanted = torch.zeros(count, len(CLASS_NAMES) - 1)
+    for row, view in zip(wanted, chosen, strict=True):
+        row[[tag - 1 for tag in view.tags]] = 1
+    return as_batch([view.image for view in chosen]), wanted
+
+
 def as_batch(images: Sequence[Bytes]) -> Tensor:
     """uint8 [B, H, W, 3] images as float32 [B, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
