@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wilss_train.report.reports import NASTY
@@ -30,6 +30,7 @@ def test_a_class_without_iou_has_no_bar() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+@example(5e-324, 0.0)
 def test_ticks_are_few_round_and_span_the_values(least: float, span: float) -> None:
     ticks = nice_ticks(least, least + span)
     assert 2 <= len(ticks) <= 8

@@ -75,7 +75,7 @@ def nice_ticks(least: float, largest: float) -> list[float]:
     """Three to six round numbers that span [least, largest]."""
     span = largest - least
     if span <= 1e-9 * max(abs(least), abs(largest), 1e-200):  # equal but for rounding
-        largest = least + (abs(least) or 1.0)
+        largest = least + (abs(least) if abs(least) > 1e-200 else 1.0)
         span = largest - least
     rough = 10.0 ** math.floor(math.log10(span / 4))
     step = next(rough * factor for factor in (1, 2, 2.5, 5, 10, 20) if span / (rough * factor) <= 4.5)
