@@ -48,7 +48,8 @@ _TOO_FEW = (
 class Options:
     """How a run is run. Only `seed` and, by rounding, `threads` and the device touch what is learnt.
 
-    workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores. device: auto, cpu or cuda.
+    workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
+    a machine. device: auto, cpu or cuda.
     split: the images on which the result is judged, None for none.
     """
 
@@ -85,7 +86,7 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
     when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
     """
     started = time.perf_counter()
-    threads = options.threads or len(os.sched_getaffinity(0))
+    threads = options.threads or _cores()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
     _require_split(beginning, options.split)
@@ -110,6 +111,12 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
         conclusion=conclusion,
         failed=read_log(out / LOG_FILE).failed if conclusion is not None else {},
     )
+
+
+def _cores() -> int:
+    """This process's share of the cores: a launcher says how many processes it has started on this machine."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
 def _learn(
