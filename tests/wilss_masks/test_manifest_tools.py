@@ -230,7 +230,7 @@ def test_hub_weights_that_cannot_be_had_are_left_for_their_first_use(
     def refuse(spec: object) -> str:
         raise WeightsError("offline; pass `file:`.")
 
-    monkeypatch.setattr("wilss_masks.encoders.weights.digest_of", refuse)
+    monkeypatch.setattr("wilss.encoders.weights.digest_of", refuse)
     report = lock_manifest(load_manifest(pets(tmp_path), check_lock=False))
     assert report.weights == {}
     assert [warning.split(" is not locked yet")[0] for warning in report.warnings] == ["encoders.clip", "encoders.vit"]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.encoders.weights import resolve
 from wilss.errors import WeightsError
 
 from .beginning import Beginning
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["identity_of", "machine_of", "weights_path"]
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
-_BUILTIN = "builtin:"
-_PACKAGED = Path(__file__).with_name("builtin")
 
 
 def identity_of(
@@ -69,6 +68,6 @@ def _digest_of_weights(beginning: Beginning, params: TrainParams) -> str | None:
 
 def weights_path(word: str, beginning: Beginning) -> Path:
     """A file in the package for `builtin:`, else a path relative to the manifest."""
-    if word.startswith(_BUILTIN):
-        return _PACKAGED / Path(word.removeprefix(_BUILTIN)).name
+    if word.startswith("builtin:"):
+        return resolve(word)
     return beginning.manifest.path.parent / Path(word).expanduser()

@@ -12,8 +12,8 @@ from PIL import Image
 
 from wilss.equations import fmwiss
 from wilss.images import to_pixels
-from wilss_masks.encoders.dino import SeedViT, _tokens
-from wilss_masks.encoders.pixels import normalise
+from wilss.encoders.dino import SeedViT, _tokens
+from wilss.encoders.pixels import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

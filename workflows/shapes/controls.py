@@ -17,7 +17,7 @@ from wilss.images import read_image, to_pixels
 from wilss.randomness import generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks import FmwissSource
-from wilss_masks.encoders.weights import sha256_of
+from wilss.encoders.weights import sha256_of
 from wilss_masks.plan import ImageTask
 from wilss_masks.sources import Grids
 from wilss_masks.sources.fmwiss import FmwissProposer

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from wilss.shapes import Drawing, Style, draw
 
 HERE = Path(__file__).resolve().parent
-PACKAGED = HERE.parents[1] / "pipeline/wilss_masks/encoders/builtin"
-BACKBONE = HERE.parents[1] / "train/wilss_train/builtin/backbone.safetensors"
+PACKAGED = HERE.parents[1] / "pipeline/wilss/encoders/builtin"
+BACKBONE = HERE.parents[1] / "pipeline/wilss/encoders/builtin/backbone.safetensors"
 
 
 def drawings(folder: Path, count: int) -> list[Drawing]:

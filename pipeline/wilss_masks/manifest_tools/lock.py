@@ -52,6 +52,6 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True) -> LockReport:
 
 
 def _digest(spec: EncoderSpec) -> str:
-    from ..encoders.weights import digest_of
+    from wilss.encoders.weights import digest_of
 
     return digest_of(spec)

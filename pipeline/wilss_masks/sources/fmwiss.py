@@ -23,10 +23,10 @@ from .params import FmwissParams
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wilss.encoders.clip import DenseClip
+    from wilss.encoders.dino import LastBlock, SeedViT
     from wilss.equations.fmwiss import Seeds
 
-    from ..encoders.clip import DenseClip
-    from ..encoders.dino import LastBlock, SeedViT
     from ..plan import ImageTask
 
 __all__ = ["FmwissProposer", "FmwissSource"]
@@ -84,7 +84,7 @@ class FmwissSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
-        from ..encoders.weights import identity_of
+        from wilss.encoders.weights import identity_of
 
         prompts = json.dumps([self.classes, self.background_words, self.params.templates])
         return {
@@ -117,7 +117,7 @@ class FmwissSource:
         """Encode the prompts, or find them in the cache; a source that is prepared already is returned as it is."""
         if self.text is not None:
             return self
-        from ..encoders.text import cached_text_features
+        from wilss.encoders.text import cached_text_features
 
         groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
@@ -125,7 +125,7 @@ class FmwissSource:
 
     def open_clip(self, device: str) -> "DenseClip":
         """CLIP alone, loaded on `device`."""
-        from ..encoders.clip import open_clip_encoder
+        from wilss.encoders.clip import open_clip_encoder
 
         return open_clip_encoder(self.clip, device, form=self.params.form, precision=self.params.forward_precision)
 
@@ -133,7 +133,7 @@ class FmwissSource:
         """Load both encoders on `device`."""
         import torch
 
-        from ..encoders.dino import open_vit
+        from wilss.encoders.dino import open_vit
 
         torch.set_num_threads(threads)
         vit = open_vit(self.vit, device, precision=self.params.forward_precision)
@@ -147,7 +147,7 @@ class FmwissSource:
 
     @cached_property
     def _patches(self) -> tuple[int, int]:
-        from ..encoders.multiples import input_multiple
+        from wilss.encoders.multiples import input_multiple
 
         return input_multiple(self.clip), input_multiple(self.vit)
 
@@ -248,9 +248,8 @@ class FmwissProposer:
         points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
         """
 
+        from wilss.encoders.dino import seed_rows
         from wilss.equations import fmwiss
-
-        from ..encoders.dino import seed_rows
 
         affinity = self.params.affinity
         rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)

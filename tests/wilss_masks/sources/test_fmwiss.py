@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.references import fmwiss as slow
-from tests.wilss_masks.encoders.tiny import clip_spec, vit_spec
+from tests.wilss.encoders.tiny import clip_spec, vit_spec
 from wilss.errors import EncoderError
 from wilss.images import to_pixels
 from wilss.manifest import ImageRecord

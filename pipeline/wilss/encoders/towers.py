@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wilss.encoders.positions import resample_positions
 from wilss.errors import EncoderError
-from wilss_masks.encoders.positions import resample_positions
 
 __all__ = ["DensePath", "Form", "check_tower", "dense_path"]
 

@@ -1,25 +1,22 @@
 """Where an encoder's weights lie, whether they are the right ones, and how they get into a network.
 
-safetensors first; `.pt`, `.pth` and `.bin` only through `torch.load(weights_only=True)`, never a fallback,
-so that no weights file can run code. Nothing here waits for a network unless a hub file is missing from the
-cache and `HF_HUB_OFFLINE` is not set. torch is imported inside the functions that need it: digests do
-without.
+Nothing here waits for a network unless a hub file is missing from the cache and `HF_HUB_OFFLINE` is not set.
+torch is imported inside the functions that need it: digests do without.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
-import pickle
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.encoders.hub import hub_file
 from wilss.errors import EncoderError, WeightsError
+from wilss.tensor_files import listed, misfits, told
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,12 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "check_digest",
     "digest_of",
-    "hub_file",
     "identity_of",
     "load_strictly",
     "random_seed",
     "read_config",
-    "read_tensors",
     "resolve",
     "sha256_of",
     "weights_file",
@@ -58,8 +53,8 @@ def resolve(name: str | Path) -> Path:
         return _existing(Path(text).expanduser())
     plain = text.removeprefix("builtin:")
     if plain != Path(plain).name or plain in ("", ".", ".."):
-        raise WeightsError(f"{text} is not a built-in file; name one of {_names(_builtins())}.")
-    return _existing(BUILTIN / plain, f"; the built-in files are {_names(_builtins())}")
+        raise WeightsError(f"{text} is not a built-in file; name one of {listed(_builtins())}.")
+    return _existing(BUILTIN / plain, f"; the built-in files are {listed(_builtins())}")
 
 
 def _builtins() -> list[str]:
@@ -114,7 +109,7 @@ def _clip_hub_file(spec: EncoderSpec) -> Path:
     entry = get_pretrained_cfg(spec.model or "", spec.pretrained or "")
     if not entry.get("hf_hub"):
         raise EncoderError(
-            f"open_clip has no weights {spec.pretrained!r} for {spec.model!r}; use one of {_names(known)}, "
+            f"open_clip has no weights {spec.pretrained!r} for {spec.model!r}; use one of {listed(known)}, "
             "a local `file:`, or `pretrained: random` for an untrained control."
         )
     repository, _, name = entry["hf_hub"].rpartition("/")
@@ -132,53 +127,6 @@ def _timm_hub_file(spec: EncoderSpec) -> Path:
         )
     names = (entry.hf_hub_filename,) if entry.hf_hub_filename else TIMM_FILES
     return hub_file(entry.hf_hub_id, names, spec.revision)
-
-
-def hub_file(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
-    """The first of `names` in a Hugging Face repository: from the cache if it is there, else fetched.
-
-    Under HF_HUB_OFFLINE nothing is fetched. Raises WeightsError with the way out.
-    """
-    from huggingface_hub import constants
-
-    for name in names:
-        if cached := _cached(repository, name, revision):
-            return cached
-    if constants.HF_HUB_OFFLINE:
-        raise WeightsError(
-            f"offline, and the weights of {repository} are not in the cache; pass `file:` with a local copy, "
-            "or fetch them once without HF_HUB_OFFLINE."
-        )
-    return _fetched(repository, names, revision)
-
-
-def _cached(repository: str, name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, name, revision=revision)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _fetched(repository: str, names: Sequence[str], revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    reason: Exception | None = None
-    for name in names:
-        try:
-            return Path(hf_hub_download(repository, name, revision=revision))
-        except LocalEntryNotFoundError as error:  # no connection; it is an EntryNotFoundError too
-            reason = error
-            break
-        except EntryNotFoundError as error:
-            reason = error
-        except Exception as error:  # the client raises its own, the transport's and OSError
-            reason = error
-            break
-    raise WeightsError(
-        f"the weights of {repository} could not be fetched ({_first_line(reason)}); "
-        "check the name and the connection, or pass `file:` with a local copy."
-    ) from reason
 
 
 # -- which bytes --------------------------------------------------------------------------------------------
@@ -249,63 +197,7 @@ def _torch_version() -> str:
     return version("torch")
 
 
-# -- which tensors ------------------------------------------------------------------------------------------
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """What a weights file holds: a flat dict of tensors (safetensors), or the checkpoint's own dict.
-
-    Raises WeightsError if the file is truncated, empty, of another kind, or would have to run code.
-    """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise WeightsError(f"{path} has no ending that wilss reads; convert it to .safetensors.")
-    try:
-        content = reader(path)
-    except OSError as error:
-        raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
-    if not isinstance(content, dict) or not content:
-        raise WeightsError(f"{path} holds no dict of tensors; save the network's state dict as .safetensors.")
-    return content
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is no whole safetensors file ({_first_line(error)}); fetch it again.") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    import torch
-
-    try:
-        # Namespace: DINO and iBOT keep their training arguments beside the weights; it is a plain container
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; a failure says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is no plain checkpoint: it is damaged, or holds objects that could run code, which "
-            "are never loaded; save its state dict as .safetensors."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        if isinstance(error, RuntimeError) and "TorchScript" in str(error):
-            raise WeightsError(f"{path} is a TorchScript archive, which is a program; save its state dict.") from error
-        raise WeightsError(
-            f"{path} is no whole checkpoint ({_first_line(error)}); it is truncated or damaged, fetch it."
-        ) from error
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    ".safetensors": _read_safetensors,
-    ".pt": _read_pickle,
-    ".pth": _read_pickle,
-    ".bin": _read_pickle,
-}
+# -- into the network ---------------------------------------------------------------------------------------
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, Any], source: str | Path) -> None:
@@ -313,41 +205,13 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Any], source: str | 
 
     Raises WeightsError naming the first few tensors that are missing, unexpected, misshapen or not finite.
     """
-    _check_fit(network.state_dict(), tensors, source)
+    if faults := misfits(network.state_dict(), tensors):
+        raise WeightsError(f"{source} does not fit the network: {told(faults)}; name the model that it belongs to.")
     _check_finite(tensors, source)
     network.load_state_dict(dict(tensors), strict=True)
-
-
-def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Any], source: str | Path) -> None:
-    import torch
-
-    plain = {name for name, value in given.items() if isinstance(value, torch.Tensor)}
-    shared = sorted(plain & set(wanted))
-    misshapen = [
-        f"{name} is {list(given[name].shape)}, the network has {list(wanted[name].shape)}"
-        for name in shared
-        if given[name].shape != wanted[name].shape
-    ]
-    faults = {
-        "missing": sorted(set(wanted) - plain),
-        "unexpected": sorted(set(given) - set(wanted)),
-        "of another shape": misshapen,
-    }
-    told = [f"{len(names)} {fault} ({_names(names)})" for fault, names in faults.items() if names]
-    if told:
-        raise WeightsError(f"{source} does not fit the network: {', '.join(told)}; name the model that it belongs to.")
 
 
 def _check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise WeightsError(f"{source} has NaN or infinite values in {name}; fetch the file again or retrain.")
-
-
-def _names(names: Iterable[str], most: int = 4) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "") or "none"
-
-
-def _first_line(error: Exception | None) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -11,12 +11,14 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors.torch import save_file
 
-from tests.wilss_masks.encoders import tiny
+from tests.wilss.encoders import tiny
+from wilss.encoders import weights
+from wilss.encoders.clip import open_clip_encoder
+from wilss.encoders.hub import hub_file
+from wilss.encoders.multiples import input_multiple
 from wilss.errors import EncoderError, WeightsError
 from wilss.manifest import EncoderSpec
-from wilss_masks.encoders import weights
-from wilss_masks.encoders.clip import open_clip_encoder
-from wilss_masks.encoders.multiples import input_multiple
+from wilss.tensor_files import read_tensors
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def test_a_pickle_that_wants_to_run_code_does_not(tmp_path, form):
     else:
         torch.save({"a": Attack(target)}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(WeightsError, match=r"never loaded|no whole checkpoint"):
-        weights.read_tensors(path)
+        read_tensors(path)
     assert not target.exists()
 
 
@@ -129,7 +131,7 @@ def test_truncated_and_empty_files_are_refused(tmp_path, ending, keep):
     whole = path.read_bytes()
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     with pytest.raises(WeightsError, match=str(path)):
-        weights.read_tensors(path)
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
@@ -138,27 +140,27 @@ def test_files_of_another_kind_are_refused(tmp_path, ending):
     for content in (b"\x89PNG\r\n\x1a\n" + bytes(200), b"<html>not found</html>", bytes(4096)):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=str(path)):
-            weights.read_tensors(path)
+            read_tensors(path)
 
 
 def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as file:
         file.writestr("readme.txt", "hello")
     with pytest.raises(WeightsError, match="no whole checkpoint"):
-        weights.read_tensors(tmp_path / "w.pt")
+        read_tensors(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}])
 def test_a_checkpoint_without_a_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="no dict of tensors"):
-        weights.read_tensors(tmp_path / "w.pt")
+        read_tensors(tmp_path / "w.pt")
 
 
 def test_an_unknown_ending_a_folder_and_a_missing_file_are_refused(tmp_path):
     (tmp_path / "w.npz").touch()
     with pytest.raises(WeightsError, match="convert it to .safetensors"):
-        weights.read_tensors(tmp_path / "w.npz")
+        read_tensors(tmp_path / "w.npz")
     with pytest.raises(WeightsError, match="is not a file"):
         weights.resolve(tmp_path)
     with pytest.raises(WeightsError, match="does not exist or may not be read"):
@@ -241,7 +243,7 @@ def test_input_multiples_are_read_off_names_and_configs(spec, expected):
 
 
 def test_input_multiples_are_those_of_the_opened_networks(tmp_path):
-    from wilss_masks.encoders.dino import open_vit
+    from wilss.encoders.dino import open_vit
 
     for vision in (tiny.VIT, tiny.RESNET):
         spec = tiny.clip_spec(tmp_path, vision)
@@ -254,7 +256,7 @@ def test_multiples_and_local_digests_need_no_torch(saved):
     code = (
         "import sys\n"
         "from wilss.manifest import EncoderSpec\n"
-        "from wilss_masks.encoders import digest_of, input_multiple\n"
+        "from wilss.encoders import digest_of, input_multiple\n"
         f"files = dict(config={str(path.parent / 'clip.json')!r}, file={str(path)!r})\n"
         "own = EncoderSpec(library='open_clip', **files)\n"
         "hub = EncoderSpec(library='open_clip', model='ViT-B-16')\n"
@@ -325,7 +327,7 @@ def test_safetensors_come_before_pickles(hub):
 def test_a_revision_is_its_own_entry(hub):
     put(hub, "a/b", "w.safetensors", b"old")
     new = put(hub, "a/b", "w.safetensors", b"new", revision="v2")
-    assert weights.hub_file("a/b", ["w.safetensors"], "v2") == new
+    assert hub_file("a/b", ["w.safetensors"], "v2") == new
 
 
 def test_offline_nothing_is_asked_for(hub, monkeypatch):

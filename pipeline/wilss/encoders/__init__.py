@@ -3,7 +3,7 @@
 Importing this package imports no torch; `clip` and `dino` do, when they are imported.
 """
 
-from wilss_masks.encoders.multiples import input_multiple
-from wilss_masks.encoders.weights import digest_of, identity_of
+from wilss.encoders.multiples import input_multiple
+from wilss.encoders.weights import digest_of, identity_of
 
 __all__ = ["digest_of", "identity_of", "input_multiple"]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wilss.encoders.clip import DenseClip
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
-from wilss_masks.encoders.clip import DenseClip
 
 __all__ = ["cache_folder", "cached_text_features", "text_features"]
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from timm.utils import AttentionExtract
 
-from tests.wilss_masks.encoders import tiny
+from tests.wilss.encoders import tiny
+from wilss.encoders.dino import open_vit, seed_rows, teacher_tensors
 from wilss.equations.fmwiss import seed_attention
 from wilss.errors import EncoderError, WeightsError
 from wilss.manifest import EncoderSpec
-from wilss_masks.encoders.dino import open_vit, seed_rows, teacher_tensors
 
 TIGHT = {"rtol": 0, "atol": 1e-5}
 VARIANTS = {

@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from wilss.encoders.multiples import clip_config, input_multiple
+from wilss.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
+from wilss.encoders.towers import DensePath, Form, check_tower, dense_path
+from wilss.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.equations.fmwiss import unit
 from wilss.errors import EncoderError
-from wilss_masks.encoders.multiples import clip_config, input_multiple
-from wilss_masks.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
-from wilss_masks.encoders.towers import DensePath, Form, check_tower, dense_path
-from wilss_masks.encoders.weights import (
-    digest_of,
-    identity_of,
-    load_strictly,
-    random_seed,
-    read_tensors,
-    weights_file,
-)
+from wilss.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from wilss.manifest import EncoderSpec

@@ -6,11 +6,11 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from tests.wilss_masks.encoders import tiny
+from tests.wilss.encoders import tiny
+from wilss.encoders import text
+from wilss.encoders.clip import DenseClip, open_clip_encoder
 from wilss.errors import EncoderError
 from wilss_masks import prompts
-from wilss_masks.encoders import text
-from wilss_masks.encoders.clip import DenseClip, open_clip_encoder
 
 TEMPLATES = ("a photo of a {}.", "itap of the {}.", "a {}")
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from open_clip.model import CLIP, resize_pos_embed
 from open_clip.modified_resnet import AttentionPool2d
 
-from tests.wilss_masks.encoders import tiny
+from tests.wilss.encoders import tiny
+from wilss.encoders.clip import open_clip_encoder
 from wilss.errors import EncoderError
 from wilss.manifest import EncoderSpec
-from wilss_masks.encoders.clip import open_clip_encoder
 
 TIGHT = {"rtol": 0, "atol": 1e-5}
 CUSTOM = {"scale_heads": True, "scale_attn_inner": True, "scale_attn": True, "ls_init_value": 0.1}

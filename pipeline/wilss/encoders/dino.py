@@ -12,32 +12,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wilss.encoders.multiples import input_multiple
+from wilss.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
+from wilss.encoders.positions import Resampling, resample_positions
+from wilss.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
-from wilss_masks.encoders.multiples import input_multiple
-from wilss_masks.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
-from wilss_masks.encoders.positions import Resampling, resample_positions
-from wilss_masks.encoders.weights import (
-    digest_of,
-    identity_of,
-    load_strictly,
-    random_seed,
-    read_tensors,
-    weights_file,
-)
+from wilss.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wilss.manifest import EncoderSpec
 
-__all__ = ["LastBlock", "SeedViT", "input_multiple", "open_vit", "seed_rows", "teacher_tensors"]
+__all__ = ["LastBlock", "PatchFeatures", "SeedViT", "input_multiple", "open_vit", "seed_rows", "teacher_tensors"]
+
+PatchFeatures = Literal["tokens", "keys"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NESTED = ("teacher", "state_dict", "model", "student")  # where checkpoints keep their network, best first
@@ -84,11 +80,33 @@ class SeedViT:
         grid = check_images(images, self.patch)
         network: Any = self.network
         with precision_context(self.device, self.precision):
-            x = _tokens(network, normalise(images, self.mean, self.std), self.positions(grid))
-            for block in network.blocks[:-1]:
-                x = block(x)
-            queries, keys = _queries_and_keys(network.blocks[-1], x)
+            queries, keys = _queries_and_keys(network.blocks[-1], self._before_last(images, grid))
         return LastBlock(queries=queries.float(), keys=keys.float(), prefix=network.num_prefix_tokens, grid=grid)
+
+    @torch.inference_mode()
+    def features(self, images: Tensor, kind: PatchFeatures = "tokens") -> Tensor:
+        """A vector per patch: the last block's output after the final norm (`tokens`), or its keys (`keys`).
+
+        images: as for `last_block`. The heads' keys stand one after the other. Returns float32 [B, D, h, w].
+        """
+        if kind == "keys":
+            block = self.last_block(images)
+            found, prefix, grid = block.keys.transpose(1, 2).flatten(2), block.prefix, block.grid
+        else:
+            grid = check_images(images, self.patch)
+            network: Any = self.network
+            with precision_context(self.device, self.precision):
+                found = network.norm(network.blocks[-1](self._before_last(images, grid))).float()
+            prefix = network.num_prefix_tokens
+        return found[:, prefix:].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def _before_last(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The tokens [B, L, D] that the last block is given."""
+        network: Any = self.network
+        x = _tokens(network, normalise(images, self.mean, self.std), self.positions(grid))
+        for block in network.blocks[:-1]:
+            x = block(x)
+        return x
 
 
 def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from timm.layers import resample_abs_pos_embed
 
-from wilss_masks.encoders.positions import resample_positions
+from wilss.encoders.positions import resample_positions
 
 GRIDS = [(4, 4), (8, 8), (7, 5), (2, 8), (3, 11), (1, 1)]
 

@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.encoders.hub import hub_file
+from wilss.encoders.weights import read_config
 from wilss.errors import EncoderError
-from wilss_masks.encoders.weights import hub_file, read_config
 
 if TYPE_CHECKING:
     from wilss.manifest import EncoderSpec

@@ -1,0 +1,112 @@
+"""Files of weights: read without running code, and compared with the network that they are for.
+
+safetensors first; `.pt`, `.pth` and `.bin` only through `torch.load(weights_only=True)`, never a fallback.
+torch is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["first_line", "listed", "misfits", "read_tensors", "told"]
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What a weights file holds: a flat dict of tensors (safetensors), or the checkpoint's own dict.
+
+    Raises WeightsError if the file is truncated, empty, of another kind, or would have to run code.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise WeightsError(f"{path} has no ending that wilss reads; convert it to .safetensors.")
+    if not path.is_file():
+        raise WeightsError(f"{path} {'is not a file' if path.exists() else 'is not there'}; name a local weights file.")
+    try:
+        content = reader(path)
+    except OSError as error:
+        raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
+    if not isinstance(content, dict) or not content:
+        raise WeightsError(f"{path} holds no dict of tensors; save the network's state dict as .safetensors.")
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is no whole safetensors file ({first_line(error)}); fetch it again.") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    import torch
+
+    try:
+        # Namespace: DINO and iBOT keep their training arguments beside the weights; it is a plain container
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; a failure says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is no plain checkpoint: it is damaged, or holds objects that could run code, which "
+            "are never loaded; save its state dict as .safetensors."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        if isinstance(error, RuntimeError) and "TorchScript" in str(error):
+            raise WeightsError(f"{path} is a TorchScript archive, which is a program; save its state dict.") from error
+        raise WeightsError(
+            f"{path} is no whole checkpoint ({first_line(error)}); it is truncated or damaged, fetch it."
+        ) from error
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".safetensors": _read_safetensors,
+    ".pt": _read_pickle,
+    ".pth": _read_pickle,
+    ".bin": _read_pickle,
+}
+
+
+def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By kind of fault, the tensors in which `given` differs from what a network wants; only kinds that occur."""
+    import torch
+
+    plain = {name for name, value in given.items() if isinstance(value, torch.Tensor)}
+    faults = {
+        "missing": sorted(set(wanted) - plain),
+        "unexpected": sorted(set(given) - set(wanted)),
+        "of another shape": [
+            f"{name} is {list(given[name].shape)}, the network has {list(wanted[name].shape)}"
+            for name in sorted(plain & set(wanted))
+            if given[name].shape != wanted[name].shape
+        ],
+    }
+    return {fault: names for fault, names in faults.items() if names}
+
+
+def told(faults: Mapping[str, list[str]]) -> str:
+    """As part of a sentence: 2 missing (a, b), 1 unexpected (c)."""
+    return ", ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items())
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """The first few of `names`, or "none"."""
+    shown = list(names)
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") or "none"
+
+
+def first_line(error: Exception | None) -> str:
+    """What an exception says, short enough to stand inside a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
