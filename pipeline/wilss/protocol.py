@@ -88,6 +88,10 @@ class StepProtocol:
         """The channels that a network had before `step`, background's channel 0 included."""
         return tuple(range(1 + len(self.old(step))))
 
+    def channel_of(self, identity: int, step: int) -> int:
+        """The channel of a class, or of background, in a network that has learnt `step`."""
+        return self.seen(step).index(identity)
+
     def admits(self, classes: Collection[int], step: int) -> bool:
         """Whether an image that holds `classes` (ids; background and void do not count) belongs to `step`."""
         if not any(identity in classes for identity in self.new(step)):

@@ -2,14 +2,12 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from wilss_masks import generation, provenance, resume
 from wilss_masks.run import _on_workers
 
 from .cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
+from .full_disk import files_of_at_most
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(root: Path) -> dict[str, bytes]:
     return content(root / "out/unbroken.zarr")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: a file that is half written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 60, 300, 600, 1200, 4000])

@@ -5,8 +5,7 @@ import os
 import pickle
 import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import pytest
 import torch
 import yaml
 
+from tests.faults.full_disk import files_of_at_most
 from tests.wilss import data_on_disk as disk
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss.store.seal import SEAL_KEY
 from wilss_train import fit, states
-from wilss_train.batches import BatchMaker
+from wilss_train.batches import BatchMaker, Shown
 from wilss_train.report import LOG_FILE, read_log
 
 from .cli import Outcome, content
@@ -258,11 +258,11 @@ def test_images_that_break_are_named_left_out_and_counted(root: Path, workers: i
 def test_an_image_that_breaks_in_the_middle_of_an_epoch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample, count = BatchMaker.sample, [0]
 
-    def breaking(maker: BatchMaker, position: int, epoch: int) -> Any:
+    def breaking(maker: BatchMaker, shown: Shown) -> Any:
         count[0] += 1
         if count[0] == 18:
             (root / "data/JPEGImages/im03.jpg").write_bytes(b"")
-        return sample(maker, position, epoch)
+        return sample(maker, shown)
 
     monkeypatch.setattr(BatchMaker, "sample", breaking)
     made = wilss_train(*words(root, "out", "--set", "cache_mib=0"))
@@ -302,17 +302,6 @@ def test_weights_that_are_not_finite_are_not_saved(root: Path, calm: Result, mon
     assert result(root / "out") == calm
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: a file that is half written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("size", [0, 100, 1500, 20_000, 60_000, 250_000])
 def test_a_full_disk_from_the_start(root: Path, size: int) -> None:
     with files_of_at_most(size):
@@ -343,7 +332,7 @@ def test_a_full_disk_while_a_state_is_saved_leaves_the_old_ones(
 
 def test_the_newest_state_is_damaged(root: Path, calm: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Run, "_must_stop", lambda run: run.step == 9)
+        patch.setattr(fit._Run, "_agreed", lambda run, *flags: [run.step == 9, flags[1]])
         assert wilss_train(*words(root, "out")).code == 130
     assert steps_saved(root / "out") == [8, 9]
     flip_a_byte("out/state/step-000000009/optimiser.pt")(root)

@@ -15,7 +15,7 @@ from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, w
 from tests.wilss_train.test_images import Record
 from wilss.errors import StoreError
 from wilss.taxonomy import VOID
-from wilss_train.batches import BatchMaker, Broken, Order, SegBatch
+from wilss_train.batches import BatchMaker, Broken, Order, SegBatch, Shown
 from wilss_train.copy_paste import PasteParams
 from wilss_train.images import MaskedImages
 from wilss_train.memory import MemoryBank, fill
@@ -61,25 +61,36 @@ def all_equal(first: list[list[SegBatch]], second: list[list[SegBatch]]) -> bool
     return all(equal(*pair) for pair in pairs)
 
 
-@pytest.mark.parametrize(("count", "batch", "steps"), [(7, 4, 1), (12, 4, 3), (13, 4, 3), (3, 8, 1), (1, 2, 1)])
-def test_the_order_is_a_permutation_in_every_epoch(count: int, batch: int, steps: int) -> None:
-    order = Order(count=count, batch=batch, seed=1)
+@pytest.mark.parametrize(
+    ("count", "batch", "least", "steps"),
+    [(7, 4, 1, 1), (12, 4, 1, 3), (13, 4, 1, 3), (3, 8, 1, 1), (1, 2, 1, 1), (5, 4, 6, 6), (12, 4, 2, 3)],
+)
+def test_the_order_is_a_permutation_in_every_epoch(count: int, batch: int, least: int, steps: int) -> None:
+    order = Order(count=count, batch=batch, seed=1, least=least)
     assert order.steps_per_epoch == steps
     epochs = []
     for epoch in range(4):
-        parts = [order.positions(epoch * steps + number) for number in range(steps)]
-        assert {one for one, _ in parts} == {epoch}
-        seen = [position for _, positions in parts for position in positions]
+        seen = [one for number in range(steps) for one in order.shown(epoch * steps + number)]
         assert len(seen) == steps * batch
-        times = Counter(seen)
+        assert {one.visit[0] for one in seen} == {epoch}
+        assert len(set(seen)) == len(seen), "an image that comes again comes with another name"
+        times = Counter(one.position for one in seen)
         assert set(times) <= set(range(count))
-        most, least = max(times.values()), min(times.values())
-        assert most == 1 if count >= batch else (len(times) == count and most - least <= 1)
-        epochs.append(tuple(seen))
+        most, fewest = max(times.values()), min(times.values())
+        assert most == 1 if count >= steps * batch else (len(times) == count and most - fewest <= 1)
+        epochs.append(tuple(one.position for one in seen))
     assert len(set(epochs)) > 1 or count == 1
-    assert order.positions(2) == Order(count=count, batch=batch, seed=1).positions(2)
+    assert order.shown(2) == Order(count=count, batch=batch, seed=1, least=least).shown(2)
     if count > 3:
-        assert order.positions(0) != replace(order, seed=2).positions(0)
+        assert order.shown(0) != replace(order, seed=2).shown(0)
+
+
+def test_an_image_that_comes_again_in_an_epoch_is_cut_anew(images: MaskedImages, bank: MemoryBank) -> None:
+    maker = made(images, bank)
+    first, again = maker.sample(Shown(0, (0,))), maker.sample(Shown(0, (0, 1)))
+    assert first.image_ids == again.image_ids
+    assert not torch.equal(first.images, again.images)
+    assert first.seeds != again.seeds
 
 
 def test_a_batch_is_what_it_says(images: MaskedImages, bank: MemoryBank) -> None:

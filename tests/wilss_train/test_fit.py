@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wilss.errors import TrainingError
 from wilss_train.batches import Order, SegBatch
 from wilss_train.fit import Loop, Progress, Stopped, fit, gathered
-from wilss_train.methods.base import Moment
+from wilss_train.methods.base import Moment, frozen
 from wilss_train.optimiser import poly
 from wilss_train.params import TrainParams
 from wilss_train.states import latest_step
@@ -34,7 +34,7 @@ class Objective(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.student = Student()
-        self.old = nn.Linear(2, 2).requires_grad_(False)
+        self.elder = frozen(nn.Linear(2, 2))
         self.moments: list[Moment] = []
         self.broken_at = -1
 
@@ -56,7 +56,7 @@ class Maker:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
         for step in range(first, last):
-            samples = [self.sample(position) for position in self.order.positions(step)[1]]
+            samples = [self.sample(one.position) for one in self.order.shown(step)]
             size = BATCH // self.accumulate
             yield [SegBatch.of(samples[start : start + size]) for start in range(0, BATCH, size)]
 

@@ -179,12 +179,9 @@ def test_a_broken_image_is_logged_once_and_trained_around(
     bad = tmp_path / "im4.jpg"
     bad.write_bytes(b"no picture")
     records = {**beginning.records, "im4": replace(beginning.records["im4"], path=bad)}
-    told: list[str] = []
-    options = replace(QUIET, on_broken=lambda broken: told.append(broken.image_id))
-    train(replace(beginning, records=records), METHOD, replace(PARAMS, min_area=4), tmp_path / "run", options)
+    summary = train(replace(beginning, records=records), METHOD, replace(PARAMS, min_area=4), tmp_path / "run", QUIET)
     log = read_log(tmp_path / "run" / LOG_FILE)
-    assert told == ["im4"]
-    assert list(log.failed) == ["im4"]
+    assert list(summary.failed) == list(log.failed) == ["im4"]
     assert "im4.jpg" in log.failed["im4"]
     assert sum(entry["kind"] == "image" for entry in course(tmp_path / "run" / LOG_FILE)) == 1
     assert log.ended

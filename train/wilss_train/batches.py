@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from .params import TrainParams
 if TYPE_CHECKING:
     from .memory import MemoryBank
 
-__all__ = ["BatchMaker", "Broken", "Order", "SegBatch"]
+__all__ = ["BatchMaker", "Broken", "Order", "SegBatch", "Shown"]
 
 _AHEAD = 3  # batches that are being made while one is trained on
 _MOST_SUBSTITUTES = 1000
@@ -73,25 +74,45 @@ _TENSORS = ("images", "pseudo", "pasted", "void")
 class Order:
     """Which positions make up which batch: every epoch shuffled anew, by seed and epoch.
 
-    count: images. batch: images of one optimiser step, over all processes. What is left of an epoch after its last
-    whole batch is not shown in it; fewer images than a batch are repeated.
+    count: images. batch: images of one optimiser step, over all processes. least: optimiser steps that an epoch has at
+    least. What is left of an epoch after its last whole batch is not shown in it; where the images are too few for
+    an epoch they come again, shuffled again and in other views.
     """
 
     count: int
     batch: int
     seed: int
+    least: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        return max(1, self.count // self.batch)
+        return max(self.least, self.count // self.batch)
 
-    def positions(self, step: int) -> tuple[int, list[int]]:
-        """(epoch, positions) of optimiser step `step`, counted from 0 over all epochs."""
+    def shown(self, step: int) -> "list[Shown]":
+        """The images of optimiser step `step`, counted from 0 over all epochs."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        shuffled = numpy_generator_for(self.seed, "order", epoch).permutation(self.count)
-        chosen = np.arange(number * self.batch, (number + 1) * self.batch) % self.count
-        return epoch, shuffled[chosen].tolist()
+        places = (divmod(place, self.count) for place in range(number * self.batch, (number + 1) * self.batch))
+        return [
+            Shown(_shuffled(self.count, self.seed, epoch, again)[place], (epoch, again)[: 2 if again else 1])
+            for again, place in places
+        ]
+
+
+class Shown(NamedTuple):
+    """An image that is shown. position: among the images. visit: what names its draws, the epoch and, where it has
+    been shown in this epoch already, how often.
+    """
+
+    position: int
+    visit: tuple[int, ...]
+
+
+@lru_cache(maxsize=8)
+def _shuffled(count: int, seed: int, *visit: int) -> list[int]:
+    names = visit if visit[-1] else visit[:-1]
+    order: list[int] = numpy_generator_for(seed, "order", *names).permutation(count).tolist()
+    return order
 
 
 @dataclass(frozen=True)
@@ -125,7 +146,7 @@ class BatchMaker:
     ) -> None:
         if not len(images):
             raise StoreError("the store holds no image with masks of this step; `wilss-masks info` shows why.")
-        self.order = Order(count=len(images), batch=params.batch_size, seed=seed)
+        self.order = Order(count=len(images), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._images, self._params, self._seed = images, params, seed
         self._protocol, self._step = protocol, step
         self._bank, self._pasting = bank, pasting
@@ -148,8 +169,9 @@ class BatchMaker:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def sample(self, position: int, epoch: int) -> SegBatch:
+    def sample(self, shown: Shown) -> SegBatch:
         """One image as a batch of one; a substitute where it cannot be read."""
+        position, visit = shown
         for attempt in range(_MOST_SUBSTITUTES):
             if position not in self._broken:
                 try:
@@ -157,28 +179,27 @@ class BatchMaker:
                 except (ImageError, StoreError) as error:
                     self._note(position, str(error))
                 else:
-                    return self._augmented(read, epoch)
+                    return self._augmented(read, visit)
             name = self._images.image_ids[position]
-            rng = numpy_generator_for(self._seed, "substitute", epoch, name, attempt)
+            rng = numpy_generator_for(self._seed, "substitute", *visit, name, attempt)
             position = int(rng.integers(len(self._images)))
         one = next(iter(self._broken.values()))
         raise StoreError(f"{len(self._broken)} images cannot be read, so there is nothing to train on: {one.error}")
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> list["Future[SegBatch]"]:
-        epoch, positions = self.order.positions(step)
-        share = len(positions) // self.world
-        mine = positions[self._rank * share : (self._rank + 1) * share]
-        return [pool.submit(self.sample, position, epoch) for position in mine]
+        shown = self.order.shown(step)
+        share = len(shown) // self.world
+        return [pool.submit(self.sample, one) for one in shown[self._rank * share : (self._rank + 1) * share]]
 
     def _collect(self, futures: Sequence["Future[SegBatch]"]) -> list[SegBatch]:
         samples = [future.result() for future in futures]
         size = len(samples) // self._params.accumulate
         return [SegBatch.of(samples[start : start + size]) for start in range(0, len(samples), size)]
 
-    def _augmented(self, read: MaskedImage, epoch: int) -> SegBatch:
+    def _augmented(self, read: MaskedImage, visit: tuple[int, ...]) -> SegBatch:
         params = self._params
         height, width = read.image.shape[:2]
-        rng = numpy_generator_for(self._seed, "view", epoch, read.image_id)
+        rng = numpy_generator_for(self._seed, "view", *visit, read.image_id)
         view = draw_view(
             height, width, crop=params.crop, scale=params.scale, flip=params.flip, colour=params.colour, rng=rng
         )
@@ -193,26 +214,25 @@ class BatchMaker:
             torch.full((view.size, view.size), VOID, dtype=torch.uint8),
             torch.from_numpy(void),
         )
-        return self._batch_of_one(read.image_id, epoch, self._pasted(maps, read.image_id, epoch))
+        return self._batch_of_one(read.image_id, visit, self._pasted(maps, read.image_id, visit))
 
-    def _pasted(self, maps: tuple[Tensor, ...], image_id: str, epoch: int) -> tuple[Tensor, ...]:
+    def _pasted(self, maps: tuple[Tensor, ...], image_id: str, visit: tuple[int, ...]) -> tuple[Tensor, ...]:
         """With instances of old classes from memory, where the method pastes and there are any."""
         if self._bank is None or self._pasting is None or not len(self._bank):
             return maps
         image, pseudo, pasted, void = maps
         old = self._protocol.old(self._step)
-        channels = dict(zip(self._protocol.seen(self._step), range(VOID), strict=False))
         for number in range(self._pasting.per_image):
-            generator = generator_for(self._seed, "paste", epoch, image_id, number)
+            generator = generator_for(self._seed, "paste", *visit, image_id, number)
             if float(torch.rand((), generator=generator)) < self._pasting.probability:
                 instance = draw_instance(self._bank, old, generator)
-                channel = channels[instance.category_id]
+                channel = self._protocol.channel_of(instance.category_id, self._step)
                 image, pseudo, pasted, void = paste(
                     image, pseudo, pasted, void, instance, channel, self._pasting, generator
                 )
         return image, pseudo, pasted, void
 
-    def _batch_of_one(self, image_id: str, epoch: int, maps: tuple[Tensor, ...]) -> SegBatch:
+    def _batch_of_one(self, image_id: str, visit: tuple[int, ...], maps: tuple[Tensor, ...]) -> SegBatch:
         stride = self._params.loss_stride
         image, *others = maps
         pseudo, pasted, void = (one[..., stride // 2 :: stride, stride // 2 :: stride][None] for one in others)
@@ -222,7 +242,7 @@ class BatchMaker:
             pasted=pasted,
             void=void,
             image_ids=(image_id,),
-            seeds=(seed_for(self._seed, "losses", epoch, image_id),),
+            seeds=(seed_for(self._seed, "losses", *visit, image_id),),
         )
 
     def _note(self, position: int, error: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from wilss.errors import TrainingError
 from wilss.randomness import seed_for
 
-from .batches import BatchMaker, SegBatch
-from .methods.base import Moment
+from .ground import Batch, Maker
+from .methods.base import Moment, is_frozen
 from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
 from .params import TrainParams
 from .states import TrainingState, latest_state, save_state
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop", "Progress", "Stopped", "fit", "gathered"]
 
-#: What is frozen comes from the parent checkpoint and is in no state.
-_FROZEN = "old."
 _LOG_EVERY = 10
 
 
@@ -55,7 +53,7 @@ class Loop:
     """What the loop is run with.
 
     states: the folder of the run's states. workers: loader threads. asked_to_stop: looked at after every step.
-    on_progress: told every tenth step. save_steps: also save every so many steps, 0 for by time alone.
+    on_start: told where the run begins, and of how many steps. on_progress: told every tenth step.
     """
 
     params: TrainParams
@@ -66,7 +64,7 @@ class Loop:
     on_start: Callable[[int, int], None] = lambda step, steps: None
 
 
-def fit(objective: nn.Module, maker: BatchMaker, accelerator: "Accelerator", loop: Loop) -> int:
+def fit(objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> int:
     """Train `objective` to the end, from the newest state if there is one; returns the optimiser steps taken in all.
 
     Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss is not finite (the last state
@@ -104,7 +102,7 @@ class _Sums:
 class _Run:
     """A run at work; `step` optimiser steps are done."""
 
-    def __init__(self, objective: nn.Module, maker: BatchMaker, accelerator: "Accelerator", loop: Loop) -> None:
+    def __init__(self, objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> None:
         self._maker, self._accelerator, self._loop = maker, accelerator, loop
         self._params = loop.params
         optimiser = make_optimiser(objective, self._params)
@@ -140,12 +138,12 @@ class _Run:
             self.step += 1
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
                 self._report(epoch, started)
-            if self._must_stop():
-                self.save()
-                raise Stopped(self.step, self.steps)
-            if self._is_due(last_save):
+            stop, due = self._agreed(self._loop.asked_to_stop(), self._is_due(last_save))
+            if stop or due:
                 self.save()
                 last_save = time.perf_counter()
+            if stop:
+                raise Stopped(self.step, self.steps)
         if self.step > first or not self.step:
             self.save()
 
@@ -154,12 +152,12 @@ class _Run:
         self._refuse_broken_weights()
         sums = {name: self._accelerator.gather(value[None]).cpu() for name, value in sorted(self._sums.terms.items())}
         if self._accelerator.is_main_process:
-            networks = {k: v for k, v in self._objective.state_dict().items() if not k.startswith(_FROZEN)}
+            networks = dict(self._kept())
             optimiser = {"optimiser": self._optimiser.state_dict(), "sums": sums, "count": self._sums.count}
             save_state(self._loop.states, TrainingState(step=self.step, networks=networks, optimiser=optimiser))
         self._accelerator.wait_for_everyone()
 
-    def _take(self, parts: Sequence[SegBatch], moment: Moment) -> None:
+    def _take(self, parts: Sequence[Batch], moment: Moment) -> None:
         """One optimiser step over the batches in `parts`, whose gradients are averaged."""
         set_learning_rates(
             self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
@@ -181,7 +179,7 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         self._sums.add(summed)
 
-    def _refuse_not_finite(self, total: Tensor, part: SegBatch) -> None:
+    def _refuse_not_finite(self, total: Tensor, part: Batch) -> None:
         if not bool(torch.isfinite(total)):
             raise TrainingError(
                 f"the loss is {total.item()} at step {self.step} of {self.steps}, with the images "
@@ -191,12 +189,19 @@ class _Run:
 
     def _refuse_broken_weights(self) -> None:
         """A gradient may be no number where the loss is one; the next loss would tell, but a state comes before it."""
-        for name, value in self._objective.state_dict().items():
-            if not name.startswith(_FROZEN) and not bool(torch.isfinite(value).all()):
+        for name, value in self._kept():
+            if not bool(torch.isfinite(value).all()):
                 raise TrainingError(
                     f"the weights {name} are not finite after step {self.step} of {self.steps}; the last saved state "
                     "is kept. Start again with a lower --lr or --set clip=1, and --overwrite."
                 )
+
+    def _kept(self) -> Iterator[tuple[str, Tensor]]:
+        """What a state holds: all but frozen networks, which come from where they came from."""
+        frozen = tuple(f"{name}." for name, module in self._objective.named_modules() if is_frozen(module))
+        yield from (
+            (name, value) for name, value in self._objective.state_dict().items() if not name.startswith(frozen)
+        )
 
     @contextlib.contextmanager
     def _syncing(self, *, last: bool) -> Iterator[None]:
@@ -221,21 +226,18 @@ class _Run:
             )
         )
 
-    def _must_stop(self) -> bool:
-        """Whether any process was asked to stop: they all stop at the same step."""
-        return self._agreed(self._loop.asked_to_stop())
-
     def _is_due(self, last_save: float) -> bool:
         every = self._params.save_steps
         if every and self.step % every == 0 and self.step < self.steps:
             return True
-        return self._agreed(time.perf_counter() - last_save >= 60 * self._params.save_minutes)
+        return time.perf_counter() - last_save >= 60 * self._params.save_minutes
 
-    def _agreed(self, mine: bool) -> bool:
-        """True in all processes where it is in any."""
+    def _agreed(self, *mine: bool) -> list[bool]:
+        """Each of these, True in all processes where it is in any: they all stop and save at the same step."""
         if self._accelerator.num_processes == 1:
-            return mine
-        return bool(self._accelerator.reduce(torch.tensor(float(mine), device=self._accelerator.device), "sum") > 0)
+            return list(mine)
+        flags = torch.tensor([float(one) for one in mine], device=self._accelerator.device)
+        return [one > 0 for one in self._accelerator.reduce(flags, "sum").tolist()]
 
 
 def gathered(accelerator: "Accelerator") -> Callable[[Tensor], Tensor]:

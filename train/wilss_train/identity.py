@@ -1,21 +1,17 @@
 """What decides the outcome of a run, to the bit on a CPU: a run goes on only where all of it is as it was."""
 
-import hashlib
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from wilss.encoders.weights import resolve
-from wilss.errors import WeightsError
 
 from .beginning import Beginning
 from .methods.base import Method
 from .params import TrainParams
+from .weights import digest_of_backbone
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["identity_of", "machine_of", "weights_path"]
+__all__ = ["identity_of", "machine_of"]
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
@@ -55,19 +51,4 @@ def _digest_of_weights(beginning: Beginning, params: TrainParams) -> str | None:
     """sha256 of the backbone's file, where a run starts from one."""
     if beginning.parent is not None or not params.backbone_weights:
         return None
-    path = weights_path(params.backbone_weights, beginning)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error.strerror or error}); say where the backbone's weights are with --set "
-            "backbone_weights=FILE, or start without any by --set backbone_weights=."
-        ) from None
-
-
-def weights_path(word: str, beginning: Beginning) -> Path:
-    """A file in the package for `builtin:`, else a path relative to the manifest."""
-    if word.startswith("builtin:"):
-        return resolve(word)
-    return beginning.manifest.path.parent / Path(word).expanduser()
+    return digest_of_backbone(params.backbone_weights, beginning.manifest)

@@ -23,6 +23,7 @@ class TrainParams:
     batch_norm: `frozen` statistics, `train`, or `synchronised` over processes.
     new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
     epochs, batch_size (over all processes and accumulated steps together), accumulate: how long and how much.
+    epoch_steps: optimiser steps that an epoch has at least; a step of few images shows them several times for it [D].
     lr, head_lr (factor for all but the backbone), momentum, weight_decay, power (poly decay), warmup (steps of
         linear growth), clip (largest norm of the gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
     crop: side of the square crop in pixels. scale: range of random resizing. flip: its probability.
@@ -43,6 +44,7 @@ class TrainParams:
     batch_norm: Literal["frozen", "train", "synchronised"] = "train"
     new_rows: Literal["background", "random"] = "background"
     epochs: int = 40
+    epoch_steps: int = 1
     batch_size: int = 24
     accumulate: int = 1
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -68,7 +70,7 @@ class TrainParams:
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         refuse_unknown_choices(self)
-        for name in ("epochs", "batch_size", "accumulate", "crop", "loss_stride", "head_width"):
+        for name in ("epochs", "epoch_steps", "batch_size", "accumulate", "crop", "loss_stride", "head_width"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (
             "weight_decay",

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,12 @@ from wilss.console import (
 )
 
 if TYPE_CHECKING:
+    from wilss.manifest import Manifest
+
+    from ..beginning import Beginning
     from ..fit import Progress
+    from ..methods import Method
+    from ..params import TrainParams
     from ..training import Summary
 
 _INTERRUPTED = 130
@@ -87,14 +92,14 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
     from ..beginning import begin, default_out
 
     manifest = load_manifest(manifest_path)
-    _require_method(method)
+    kind = _method_of(method)
     beginning = begin(manifest, masks, parent, method)
-    made, params = _parameters(manifest, beginning.step, method, given)
+    made, params = _parameters(manifest, beginning.step, kind, given)
     if given["parameters"]:
         _show_parameters({**params.as_json(), **made.parameters()})
         return
     folder = out or default_out(manifest, beginning.step, method)
-    with _stopping() as asked_to_stop, _Display(params.batch_size) as display:
+    with _stopping() as asked_to_stop, _Display() as display:
         summary = _train(beginning, made, params, folder, given, asked_to_stop, display)
     if summary is not None and summary.conclusion is not None:
         _tell(summary)
@@ -104,12 +109,12 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
 
 
 def _train(
-    beginning: Any,
-    method: Any,
-    params: Any,
+    beginning: "Beginning",
+    method: "Method",
+    params: "TrainParams",
     folder: Path,
     given: dict[str, Any],
-    asked_to_stop: Any,
+    asked_to_stop: Callable[[], bool],
     display: "_Display",
 ) -> "Summary":
     from ..training import Options, Stopped, train
@@ -140,7 +145,7 @@ def _train(
         sys.exit(_INTERRUPTED)
 
 
-def _parameters(manifest: Any, step: int, method: str, given: dict[str, Any]) -> tuple[Any, Any]:
+def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any]) -> "tuple[Method, TrainParams]":
     """The method and the run's parameters: published values, the manifest's over them, the command line's over both."""
     from wilss.params import parse_assignments, with_values
 
@@ -150,19 +155,21 @@ def _parameters(manifest: Any, step: int, method: str, given: dict[str, Any]) ->
     where = f"{manifest.path}: train"
     params, rest = from_manifest(manifest.train, step=step, where=where)
     sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
-    made: Any = with_values(METHODS[method](), {**rest, **(sections.get(method) or {})}, where=where)
+    made = with_values(kind(), {**rest, **(sections.get(kind.name) or {})}, where=where)
     run, own = divided(parse_assignments(given["assignments"]))
     run.update({name: given[name] for name in _NAMED if given[name] is not None})
     return with_values(made, own, where="--set"), with_values(params, run, where="--set")
 
 
-def _require_method(name: str) -> None:
+def _method_of(name: str) -> Any:
+    """The class of the method that is called so."""
     from ..methods import METHODS
 
     if name not in METHODS:
         from wilss.taxonomy import closest
 
         raise click.BadParameter(f"there is no method {name!r}{closest(name, METHODS)}.", param_hint="--method")
+    return METHODS[name]
 
 
 def _show_parameters(values: dict[str, Any]) -> None:
@@ -192,9 +199,8 @@ def _stopping() -> Iterator[Any]:
 class _Display:
     """A bar with losses and time left on a terminal, else a line now and then."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self) -> None:
         self._bar: Any = None
-        self._batch = batch_size
 
     def __enter__(self) -> "_Display":
         return self

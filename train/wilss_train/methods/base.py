@@ -1,8 +1,8 @@
 """What every method offers: an objective, that is networks and the losses that train them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from wilss.protocol import StepProtocol
 from wilss.taxonomy import BACKGROUND
 
 from ..batches import SegBatch
-from ..copy_paste import PasteParams
+from ..ground import Course, Gather, Ground
 from ..losses.fmwiss import masked_bce
 from ..params import IMAGENET_MEAN, IMAGENET_STD
 
@@ -26,11 +26,11 @@ __all__ = [
     "at_size_of",
     "frozen",
     "input_of",
+    "is_frozen",
     "without_gradient",
 ]
 
-#: Brings the rows of a tensor from all processes together, in the order of their ranks, with gradients.
-Gather = Callable[[Tensor], Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,28 +59,27 @@ class Moment:
 
 
 class Objective(Protocol):
-    """Networks with their losses, an `nn.Module`, so that one wrapper serves data parallelism for all of them."""
+    """Networks with their losses, an `nn.Module`, so that one wrapper serves data parallelism for all of them.
 
-    student: Segmenter
+    student: what is trained and kept; its `backbone`, if it has one, learns at the lower rate.
+    """
+
+    student: nn.Module
 
     def __call__(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
         """The loss terms, each already weighted: their sum is what is optimised."""
 
 
 class Method(Protocol):
-    """A way to learn from masks. Its fields are its parameters."""
+    """A way to learn from masks, a frozen dataclass. Its fields are its parameters."""
 
     name: ClassVar[str]
 
-    @property
-    def pasting(self) -> PasteParams | None:
-        """How instances from memory are pasted; None for a method that pastes none."""
-
     def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name, as JSON values."""
+        """Every parameter by its name, as JSON values, with the sha256 of each file that one of them names."""
 
-    def objective(self, setup: Setup) -> nn.Module:
-        """An `Objective` for one step."""
+    def course(self, ground: Ground) -> Course:
+        """One run, made ready. Raises a WilssError before anything is trained."""
 
 
 class LabelObjective(nn.Module):
@@ -132,9 +131,15 @@ def without_gradient(network: Segmenter, batch: SegBatch, images: Tensor) -> Ten
         return at_size_of(batch, network(images)).sigmoid()
 
 
-def frozen(network: Segmenter) -> Segmenter:
-    """The network as it was: no gradient, and evaluation mode for good."""
+def frozen(network: Network) -> Network:
+    """The network as it was: no gradient, evaluation mode for good, and in no saved state."""
     network.requires_grad_(requires_grad=False)
     network.eval()
+    network.is_frozen = True  # type: ignore[assignment]
     network.train = lambda mode=True: network  # type: ignore[method-assign]
     return network
+
+
+def is_frozen(network: nn.Module) -> bool:
+    """Whether `frozen` made it so."""
+    return bool(getattr(network, "is_frozen", False))

@@ -6,9 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from wilss.networks.segmenter import Segmenter
+
 from ..batches import SegBatch
+from ..ground import Course, Ground
 from ..losses.fmwiss import masked_bce, old_targets
 from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
+from .course import course_of
 
 __all__ = ["Distill", "DistillObjective"]
 
@@ -24,6 +28,10 @@ class Distill:
         """None."""
         return {}
 
+    def course(self, ground: Ground) -> Course:
+        """Student, batches and results."""
+        return course_of(self, ground)
+
     def objective(self, setup: Setup) -> nn.Module:
         """BCE against masks and the old model's probabilities."""
         return LabelObjective(setup) if setup.old is None else DistillObjective(setup, setup.old)
@@ -35,10 +43,10 @@ class DistillObjective(nn.Module):
     Where an instance was pasted its label stands in the place of the old model's word.
     """
 
-    def __init__(self, setup: Setup, old: nn.Module) -> None:
+    def __init__(self, setup: Setup, old: Segmenter) -> None:
         super().__init__()
         self.student = setup.student
-        self.old = frozen(old)  # type: ignore[arg-type]
+        self.old = frozen(old)
         self._new = list(setup.protocol.new_channels(setup.step))
         self._old = list(setup.protocol.old_channels(setup.step))
 

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from torch import nn
 
+from ..ground import Course, Ground
 from .base import LabelObjective, Setup
+from .course import course_of
 
 __all__ = ["Finetune"]
 
@@ -21,6 +23,10 @@ class Finetune:
     def parameters(self) -> Mapping[str, object]:
         """None."""
         return {}
+
+    def course(self, ground: Ground) -> Course:
+        """Student, batches and results."""
+        return course_of(self, ground)
 
     def objective(self, setup: Setup) -> nn.Module:
         """BCE against the masks as labels."""

@@ -17,6 +17,7 @@ from wilss.taxonomy import VOID
 
 from ..batches import SegBatch
 from ..copy_paste import PasteParams
+from ..ground import Course, Ground
 from ..losses.fmwiss import (
     dense_contrastive,
     embedding_at,
@@ -28,6 +29,7 @@ from ..losses.fmwiss import (
 )
 from ..teacher import Teacher
 from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
+from .course import course_of
 from .distill import DistillObjective
 
 __all__ = ["Fmwiss", "FmwissObjective"]
@@ -79,6 +81,10 @@ class Fmwiss:
     def parameters(self) -> Mapping[str, object]:
         """Every parameter by its name."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def course(self, ground: Ground) -> Course:
+        """Student, batches and results."""
+        return course_of(self, ground)
 
     def objective(self, setup: Setup) -> nn.Module:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""

@@ -15,14 +15,15 @@ import torch
 from torch import nn
 
 import wilss
-from wilss_train.batches import BatchMaker, SegBatch
+from wilss_train.batches import SegBatch
 from wilss_train.beginning import Beginning, begin
-from wilss_train.fit import Loop, Progress, fit
+from wilss_train.fit import Loop, Progress, fit, gathered
+from wilss_train.ground import Course, Ground, Maker
 from wilss_train.methods import METHODS, Method
 from wilss_train.methods.base import Moment
 from wilss_train.optimiser import make_optimiser, poly, set_learning_rates
 from wilss_train.params import TrainParams, from_manifest
-from wilss_train.training import Options, _accelerator, _maker, _setup
+from wilss_train.processes import accelerator_for
 
 CORES = len(os.sched_getaffinity(0))
 MANIFEST = Path("data_manifest.yaml")
@@ -73,23 +74,25 @@ class Learning:
 
     def accelerator(self) -> Any:
         """On the CPU, with the manifest's precision; the only process, or one of those that torchrun started."""
-        return _accelerator(self.params, _OPTIONS)
+        return accelerator_for(self.params, "cpu")
 
-    def objective(self, accelerator: Any) -> nn.Module:
-        """Networks and losses, as they are before the first step."""
-        return self.method.objective(_setup(self.beginning, self.params, _OPTIONS.seed, accelerator))
-
-    def maker(self, accelerator: Any) -> BatchMaker:
-        """Real images and masks, with nothing in the cache."""
-        return _maker(self.beginning, self.method, self.params, _OPTIONS, accelerator, {})
+    def course(self, accelerator: Any) -> Course:
+        """Networks and losses as they are before the first step; real images and masks, with nothing in the cache."""
+        return self.method.course(
+            Ground(
+                beginning=self.beginning,
+                params=self.params,
+                seed=0,
+                rank=accelerator.process_index,
+                world=accelerator.num_processes,
+                gather=gathered(accelerator),
+            )
+        )
 
     def batches(self) -> list[SegBatch]:
         """All batches of the run, in memory."""
-        maker = self.maker(self.accelerator())
+        maker = self.course(self.accelerator()).maker
         return [part for parts in maker.stream(0, self.params.epochs * maker.order.steps_per_epoch) for part in parts]
-
-
-_OPTIONS = Options(device="cpu", split=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ class Timing:
 class Watched:
     """A batch maker, and the seconds that the loop waited for it."""
 
-    def __init__(self, maker: BatchMaker) -> None:
+    def __init__(self, maker: Maker) -> None:
         self.order, self.waited = maker.order, 0.0
         self._maker = maker
 
@@ -129,7 +132,8 @@ class Watched:
 def trained(run: Learning) -> Timing:
     """`wilss_train.fit` with loader and store, from an empty cache."""
     accelerator = run.accelerator()
-    objective, maker = run.objective(accelerator), Watched(run.maker(accelerator))
+    course = run.course(accelerator)
+    maker = Watched(course.maker)
     told: list[tuple[int, float]] = []
 
     def note(progress: Progress) -> None:
@@ -142,7 +146,7 @@ def trained(run: Learning) -> Timing:
             on_start=lambda step, steps: told.append((step, time.perf_counter())),
             on_progress=note,
         )
-        steps = fit(objective, maker, accelerator, loop)  # type: ignore[arg-type]
+        steps = fit(course.objective, maker, accelerator, loop)
         saved = time.perf_counter() - told[-1][1]
     (_, started), (tenth, warm), (last, ended) = told[0], told[1], told[-1]
     batch = run.params.batch_size
@@ -152,7 +156,7 @@ def trained(run: Learning) -> Timing:
 
 def bare(run: Learning, batches: list[SegBatch]) -> float:
     """Seconds of a loop as one writes it first: the same objective, optimiser and rates, batches in memory."""
-    params, objective = run.params, run.objective(run.accelerator())
+    params, objective = run.params, run.course(run.accelerator()).objective
     optimiser = make_optimiser(objective, params)
     objective.train()
     started = time.perf_counter()
