@@ -6,6 +6,7 @@ numbers. Pixel centres; the image is resized with antialiasing, masks take the n
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,15 +63,20 @@ def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """The view of an image uint8 [H, W, 3], uint8 [size, size, 3]; the input's mean beyond its edge."""
     height, width = image.shape[:2]
     rows, columns = _inside(view.top, height, view), _inside(view.left, width, view)
-    made = np.empty((view.size, view.size, 3), np.uint8)
-    made[:] = _OUTSIDE
+    made = _empty(view.size).copy()
     if rows[1] > rows[0] and columns[1] > columns[0]:
         box = (*_source(view.left, columns, view)[:1], *_source(view.top, rows, view)[:1],
                *_source(view.left, columns, view)[1:], *_source(view.top, rows, view)[1:])  # fmt: skip
         size = (columns[1] - columns[0], rows[1] - rows[0])
         part = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=_clipped(box, width, height))
-        made[rows[0] : rows[1], columns[0] : columns[1]] = _lit(np.asarray(part), view)
+        made[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(_lit(part, view))
     return made[:, ::-1] if view.mirrored else made
+
+
+@lru_cache(maxsize=4)
+def _empty(size: int) -> NDArray[np.uint8]:
+    """A view of nothing, uint8 [size, size, 3]; to be copied."""
+    return np.full((size, size, 3), _OUTSIDE, np.uint8)
 
 
 def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
@@ -78,7 +84,7 @@ def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     rows, columns = _nearest(view.top, view), _nearest(view.left, view)
     height, width = masks.shape[1:]
     row_inside, column_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    taken = masks[:, np.clip(rows, 0, height - 1)][:, :, np.clip(columns, 0, width - 1)]
+    taken = masks.take(rows, axis=1, mode="clip").take(columns, axis=2, mode="clip")
     taken &= row_inside[:, None] & column_inside
     return taken[..., ::-1] if view.mirrored else taken
 
@@ -100,15 +106,12 @@ def _draw_light(
     return (red, green, blue), (shift, shift, shift)
 
 
-def _lit(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+def _lit(image: Image.Image, view: View) -> Image.Image:
     if view.gain == (1.0, 1.0, 1.0) and view.offset == (0.0, 0.0, 0.0):
         return image
     values = np.arange(256, dtype=np.float64)
-    lit = np.empty_like(image)
-    for channel, (gain, offset) in enumerate(zip(view.gain, view.offset, strict=True)):
-        table = np.clip(np.rint(gain * values + offset), 0, 255).astype(np.uint8)
-        lit[..., channel] = table[image[..., channel]]
-    return lit
+    tables = [np.rint(gain * values + offset) for gain, offset in zip(view.gain, view.offset, strict=True)]
+    return image.point(np.clip(np.concatenate(tables), 0, 255).astype(np.uint8).tolist())
 
 
 def _nearest(corner: float, view: View) -> NDArray[np.int64]:

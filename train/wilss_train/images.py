@@ -1,6 +1,5 @@
 """The images that a mask store holds masks of, as training reads them: decoded once, kept while there is room."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,8 @@ from wilss.errors import ImageError
 from wilss.images import read_image
 from wilss.protocol import StepProtocol
 from wilss.store import MaskStore, Status
+
+from .keeping import Kept
 
 if TYPE_CHECKING:
     from wilss.layouts import ImageRecord
@@ -38,8 +39,7 @@ class MaskedImage:
 class MaskedImages:
     """The finished images of a store, by position; reads may come from several threads at once.
 
-    cache_mib: how much memory decoded images may take; those that come first stay, and nothing is thrown out, since
-    an epoch visits every image once and a queue would forget each just before it is wanted.
+    cache_mib: how much memory decoded images may take.
     """
 
     def __init__(
@@ -54,9 +54,7 @@ class MaskedImages:
         self._store = store
         self._paths: Mapping[str, Path] = {image: records[image].path for image in store.image_ids}
         self._place = {identity: place for place, identity in enumerate(protocol.new(step))}
-        self._room = cache_mib * 2**20
-        self._kept: dict[int, MaskedImage] = {}
-        self._lock = threading.Lock()
+        self._kept: Kept[int, MaskedImage] = Kept(cache_mib)
 
     @cached_property
     def image_ids(self) -> tuple[str, ...]:
@@ -73,8 +71,7 @@ class MaskedImages:
 
     def read(self, position: int) -> MaskedImage:
         """Image and masks. Raises ImageError or StoreError where the image cannot be used."""
-        kept = self._kept.get(position)
-        return self._keep(position, self._read(position)) if kept is None else kept
+        return self._kept.get(position, lambda: self._read(position), _bytes_of)
 
     def _read(self, position: int) -> MaskedImage:
         image_id = self.image_ids[position]
@@ -90,10 +87,6 @@ class MaskedImages:
         places = tuple(self._place[ids[category]] for category in masks.categories)
         return MaskedImage(image_id=image_id, image=image, places=places, masks=masks.masks, void=masks.void)
 
-    def _keep(self, position: int, read: MaskedImage) -> MaskedImage:
-        size = read.image.nbytes + read.masks.nbytes + (0 if read.void is None else read.void.nbytes)
-        with self._lock:
-            if size <= self._room and position not in self._kept:
-                self._room -= size
-                self._kept[position] = read
-        return read
+
+def _bytes_of(read: MaskedImage) -> int:
+    return read.image.nbytes + read.masks.nbytes + (0 if read.void is None else read.void.nbytes)

@@ -23,7 +23,7 @@ from .schema import ZSTD_LEVEL, ArraySpec, Status, StoreLayout
 __all__ = ["ImageContent", "ShardReceipt", "digest_on_disk", "encode_shard", "shard_path", "write_shard"]
 
 #: Offset and length of a plane that is not there (Zarr v3 sharding codec: 2**64 - 1 in both).
-_ABSENT = np.uint64(2**64 - 1)
+ABSENT = 2**64 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def encode_shard(spec: ArraySpec, shard_size: int, images: list[Mapping[int, NDA
     Returns b"" when no plane differs from the fill value.
     """
     codec = Zstd(level=ZSTD_LEVEL)
-    index = np.full((shard_size * spec.planes_per_image, 2), _ABSENT, dtype="<u8")
+    index = np.full((shard_size * spec.planes_per_image, 2), ABSENT, dtype="<u8")
     body, offset = [], 0
     for slot, plane in _slots(spec, images):
         encoded = codec.encode(np.ascontiguousarray(plane))

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from ..errors import StoreError
 from .files import sweep_partials, sync_file
+from .planes import read_planes
 from .schema import (
     FORMAT,
     FORMAT_VERSION,
     SHARDS_PER_VECTOR_CHUNK,
+    ArraySpec,
     Status,
     StoreHeader,
     StoreLayout,
@@ -165,10 +167,13 @@ class MaskStore:
             return np.asarray(self._array(name)[...])
 
     def plane(self, name: str, image: str | int, category: int | None = None) -> NDArray[Any]:
-        """One plane of a sharded array as stored: on the canvas, or on the largest patch grid."""
-        row = self.position(image)
-        with _reading(self.path, name):
-            return np.asarray(self._array(name)[row if category is None else (row, category)])
+        """One plane of a sharded array as stored: on the canvas, or on the largest patch grid.
+
+        category: a position on the category axis; None for an array without one.
+        """
+        spec = self._spec(name)
+        (plane,) = self._planes(name, self.position(image), [0 if category is None else category])
+        return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
 
     def read(self, image: str | int, categories: Sequence[int] | None = None) -> ImageMasks:
         """Masks of one image, by default of the categories it is tagged with.
@@ -181,16 +186,11 @@ class MaskStore:
         tagged: list[int] = np.flatnonzero(self._tags[row]).tolist()
         wanted = tagged if categories is None else sorted(categories)
         masks = np.zeros((len(wanted), height, width), np.bool_)
-        with _reading(self.path, "mask"):
-            for slot, category in enumerate(wanted):
-                masks[slot] = self._array("mask")[row, category, :height, :width]
-            void = self._array("void")[row, :height, :width] if self.layout.has_void else None
-        return ImageMasks(
-            image_id=self.image_ids[row],
-            categories=tuple(wanted),
-            masks=masks,
-            void=None if void is None else np.asarray(void, np.bool_),
-        )
+        for slot, plane in enumerate(self._planes("mask", row, wanted)):
+            if plane is not None:
+                masks[slot] = plane[:height, :width]
+        void = self.plane("void", row)[:height, :width].copy() if self.layout.has_void else None
+        return ImageMasks(image_id=self.image_ids[row], categories=tuple(wanted), masks=masks, void=void)
 
     def pending_shards(self) -> tuple[int, ...]:
         """Shards that were not committed, ascending; images that will never be made do not keep one pending."""
@@ -270,6 +270,16 @@ class MaskStore:
             except KeyError:
                 raise StoreError(f"{self.path} has no array {name!r}; {_mend_for(name)}") from None
         return self._arrays[name]
+
+    def _spec(self, name: str) -> ArraySpec:
+        for spec in self.layout.arrays:
+            if spec.name == name:
+                return spec
+        raise StoreError(f"{self.path} has no array {name!r}; {_mend_for(name)}")
+
+    def _planes(self, name: str, row: int, positions: Sequence[int]) -> list[NDArray[Any] | None]:
+        with _reading(self.path, name):
+            return read_planes(self.path, self._spec(name), self.layout.shard_size, row, positions)
 
     def _grid(self, name: str) -> tuple[int, int]:
         shape = self._array(name).shape

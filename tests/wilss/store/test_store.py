@@ -243,3 +243,33 @@ def test_label_map_limits() -> None:
     assert label_map(both, ids, np.array([0.4, 0.4])) == 3
     assert label_map(both, ids, np.array([np.nan, 0.1])) == 7
     assert label_map(~both, ids, np.array([0.4, 0.4])) == 0
+
+
+def test_planes_are_those_that_zarr_reads(filled: MaskStore) -> None:
+    group = zarr.open_group(filled.path, mode="r")
+    for spec in filled.layout.arrays:
+        whole = np.asarray(group[spec.name])
+        for row in range(filled.layout.num_images):
+            for category in range(spec.planes_per_image):
+                ours = filled.plane(spec.name, row, category)
+                theirs = whole[row, category] if spec.planes_per_image > 1 else whole[row]
+                np.testing.assert_array_equal(ours, theirs)
+                assert ours.dtype == theirs.dtype
+    with pytest.raises(StoreError, match="planes 0 to 2"):
+        filled.plane("mask", 0, 3)
+    with pytest.raises(StoreError, match="has no array 'depth'"):
+        filled.plane("depth", 0)
+
+
+@pytest.mark.parametrize("end", [-1, -5, -20])
+def test_a_damaged_index_or_plane_is_never_a_mask(tmp_path: Path, end: int) -> None:
+    store = fill(tmp_path / "s.zarr", make_header())
+    path = shard_path(store.path, store.layout.arrays[0], 0)
+    data = bytearray(path.read_bytes())
+    data[end] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"'mask' cannot be read \(the index"):
+        store.read(0)
+    path.write_bytes(data[:10])
+    with pytest.raises(StoreError, match=r"'mask' cannot be read"):
+        store.read(0)

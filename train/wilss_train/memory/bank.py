@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wilss.errors import StoreError
 from wilss.taxonomy import Taxonomy
 
+from ..keeping import Kept
 from .instances import Instance, InstanceInfo
 from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, digest_on_disk
 
@@ -28,6 +29,7 @@ class MemoryBank:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: Kept[int, Instance] = Kept(_CACHE_MIB)
 
     @classmethod
     def open(cls, path: Path | str) -> "MemoryBank":
@@ -81,7 +83,10 @@ class MemoryBank:
         return self._by_class.get(category_id, ())
 
     def read(self, index: int) -> Instance:
-        """The instance at this place in the bank. Raises StoreError where its bytes are damaged."""
+        """The instance at this place in the bank, kept for the next time. Raises StoreError for damaged bytes."""
+        return self._kept.get(index, lambda: self._read(index), _bytes_of)
+
+    def _read(self, index: int) -> Instance:
         info = self.infos[index]
         with _reading(self.path, f"instance {index}"):
             image = self._arrays["image"][index, : info.height, : info.width]
@@ -135,6 +140,7 @@ class MemoryBank:
             )
 
 
+_CACHE_MIB = 256
 _VECTORS = ("category_id", "image_id", "box", "area", "step", "weak", "confidence")
 _MEND = "its files were changed or are incomplete; copy the bank anew, or train its step again."
 
@@ -142,6 +148,10 @@ _MEND = "its files were changed or are incomplete; copy the bank anew, or train 
 def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
     array: Any = group[name]
     return np.asarray(array[...])
+
+
+def _bytes_of(instance: Instance) -> int:
+    return instance.image.nbytes + instance.mask.nbytes
 
 
 @contextlib.contextmanager

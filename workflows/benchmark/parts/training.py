@@ -15,8 +15,8 @@ SECONDS_BETWEEN_STATES = 600  # save_minutes is 10 where nobody says otherwise
 
 def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """Both loops in one process with all cores, from the same weights, on the same batches in the same order."""
-    run = Learning(folder=folder_of(scratch), epochs=1 if quick else 3)
-    repeats = 1 if quick else 5
+    run = Learning(folder=folder_of(scratch), epochs=1 if quick else 8)
+    repeats = 1 if quick else 3
     torch.set_num_threads(CORES)
     batches = run.batches()
     timings: list[Timing] = []
