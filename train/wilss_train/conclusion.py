@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wilss.console import aligned, percent
 from wilss.errors import CheckpointError, ImageError, ManifestError
 from wilss.layouts import read_label_of
 from wilss.manifest import ImageRecord
@@ -30,6 +31,17 @@ class Conclusion:
     old_scores: dict[str, Any] | None
     page: Path | None
     why_not: str = ""
+
+    def table(self) -> list[str]:
+        """Old, new and all mIoU, beside the model of the step before where there is one."""
+        if self.scores is None:
+            return []
+        rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
+        table = [("mIoU %", "now"), *((title, percent(self.scores[key])) for title, key in rows)]
+        if self.old_scores is not None:
+            before = ("step before", "-", "-", percent(self.old_scores["mean_iou"]))
+            return aligned([(*row, more) for row, more in zip(table, before, strict=True)], {1})
+        return aligned(table, {1})
 
 
 def conclude(beginning: Beginning, out: Path, *, split: str | None, device: str) -> Conclusion:

@@ -24,6 +24,7 @@ def identity_of(
     return {
         "method": method.name,
         "method_params": dict(method.parameters()),
+        "method_inputs": dict(method.inputs(beginning.manifest)),
         "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
         "seed": seed,
         "step": beginning.step,

@@ -16,11 +16,10 @@ from wilss.store import writer_lock
 
 from . import runs
 from .beginning import Beginning
-from .conclusion import Conclusion, conclude
 from .fit import Loop, Progress, Stopped, fit, gathered
 from .ground import Ground
 from .identity import identity_of, machine_of
-from .methods.base import Method
+from .methods.base import Conclusion, Method
 from .params import IMAGENET_MEAN, IMAGENET_STD, TrainParams
 from .processes import accelerator_for, enough_memory, own_cores, require_even_share, require_pairs
 from .report import LOG_FILE, read_log
@@ -92,7 +91,7 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
             _learn(beginning, method, params, out, options, accelerator)
         conclusion = None
         if accelerator.is_main_process:
-            conclusion = conclude(beginning, out, split=options.split, device=str(accelerator.device))
+            conclusion = method.conclude(beginning, out, split=options.split, device=str(accelerator.device))
     return Summary(
         folder=out,
         seconds=time.perf_counter() - started,

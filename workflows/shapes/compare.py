@@ -3,6 +3,7 @@
     python workflows/shapes/compare.py rows          # what is still to be trained, one line each
     python workflows/shapes/compare.py run           # train it; can be stopped, and goes on row by row
     python workflows/shapes/compare.py table         # read the reports and print the table
+    python workflows/shapes/compare.py tune          # settings of the step, judged on drawings that no table rests on
 
 Every row of a seed starts from the same base checkpoint and takes the same number of optimiser steps; joint training
 takes those of base and step together, since it begins at the beginning.
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -47,6 +48,16 @@ ROWS = (
     Row("init", "FMWISS whole, from M_init masks", (), "step-1-init.zarr"),
     Row("fmwiss", "FMWISS whole, from fused masks"),
 )
+
+#: What the manifest's `weak` section was chosen from; the first is what stands there.
+SETTINGS = (
+    Row("shipped", "as shipped"),
+    Row("lr-half", "learning rate 0.01", ("--lr", "0.01")),
+    Row("lr-twice", "learning rate 0.04", ("--lr", "0.04")),
+    Row("rows", "new rows from the background's", ("--set", "new_rows=background")),
+    Row("norm", "batch norm frozen", ("--set", "batch_norm=frozen")),
+)
+TUNING_DATA = "generate: {with: shapes, train: 8, val: 150, seed: 2000}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,32 @@ def table() -> None:
     for title, scores in found.items():
         cells = [_mean_and_spread(scores[name]) for name in ("old", "new", "all")]
         print(f"| {title} | {' | '.join(cells)} | {_range(scores['seconds'])} |")
+
+
+@main.command()
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+def tune(at_once: int) -> None:
+    """Train every setting with seed 0, judge it on drawings of seed 2000, and print old, new and all mIoU."""
+    manifest = _tuning_manifest()
+    jobs = [row(replace(one, key=f"tune-{one.key}"), 0) for one in SETTINGS]
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(_train, [job for job in jobs if not job.is_done]))
+    print("| | old | new | all |\n|---|---|---|---|")
+    for one, job in zip(SETTINGS, jobs, strict=True):
+        found = job.out / "tuning.json"
+        _command("wilss-eval", job.out, "-q", "--manifest", manifest, "--json", found)
+        told = json.loads(found.read_text(encoding="utf-8"))
+        cells = [f"{100 * told[name]:.1f}" for name in ("mean_iou_old", "mean_iou_new", "mean_iou")]
+        print(f"| {one.title} | {' | '.join(cells)} |", flush=True)
+
+
+def _tuning_manifest() -> Path:
+    """The built-in manifest with other drawings to be judged on."""
+    path = RESULTS / "tuning.yaml"
+    lines = (ROOT / "data_manifest.yaml").read_text(encoding="utf-8").splitlines()
+    changed = {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-15-5'}"}
+    path.write_text("\n".join(changed.get(line.split(" ")[0], line) for line in lines) + "\n", encoding="utf-8")
+    return path
 
 
 def _jobs() -> Iterator[Job]:

@@ -12,11 +12,9 @@ import click
 
 from wilss.console import (
     FINISHED_WITH_FAILURES,
-    aligned,
     device_option,
     is_quiet,
     manifest_option,
-    percent,
     tell_failures,
 )
 
@@ -240,17 +238,8 @@ def _tell(summary: "Summary") -> None:
     if found.scores is None:
         click.echo(f"Not judged: {found.why_not or 'no split was named'}")
         return
-    click.echo("\n".join(_table(found.scores, found.old_scores)))
-    click.echo(f"Look at {found.page}")
+    click.echo("\n".join(found.table()))
+    if found.page is not None:
+        click.echo(f"Look at {found.page}")
     if info.step + 1 < info.protocol.num_steps:
         click.echo(f"Next: wilss-masks generate --step {info.step + 1}")
-
-
-def _table(scores: dict[str, Any], old: dict[str, Any] | None) -> list[str]:
-    """Old, new and all mIoU, beside the model of the step before where there is one."""
-    rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
-    table: list[tuple[str, ...]] = [("mIoU %", "now"), *((title, percent(scores[key])) for title, key in rows)]
-    if old is not None:
-        before = ("-", "-", percent(old["mean_iou"]))
-        table = [(*row, more) for row, more in zip(table, ("step before", *before), strict=True)]
-    return aligned(table, {1})

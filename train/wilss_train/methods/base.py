@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from wilss.networks.checkpoint import normalise
+from wilss.networks.checkpoint import CheckpointInfo, normalise
 from wilss.networks.segmenter import Segmenter
 from wilss.protocol import StepProtocol
 from wilss.taxonomy import BACKGROUND
@@ -17,7 +18,13 @@ from ..ground import Course, Gather, Ground
 from ..losses.fmwiss import masked_bce
 from ..params import IMAGENET_MEAN, IMAGENET_STD
 
+if TYPE_CHECKING:
+    from wilss.manifest import Manifest
+
+    from ..beginning import Beginning
+
 __all__ = [
+    "Conclusion",
     "LabelObjective",
     "Method",
     "Moment",
@@ -70,16 +77,48 @@ class Objective(Protocol):
         """The loss terms, each already weighted: their sum is what is optimised."""
 
 
+class Conclusion(Protocol):
+    """What a run ended with.
+
+    scores: the figures in report.json, None where nothing was judged, and why not. page: report.html, if there is one.
+    """
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint."""
+
+    @property
+    def scores(self) -> Mapping[str, Any] | None:
+        """See above."""
+
+    @property
+    def page(self) -> Path | None:
+        """See above."""
+
+    @property
+    def why_not(self) -> str:
+        """See above."""
+
+    def table(self) -> list[str]:
+        """The lines that a command shows."""
+
+
 class Method(Protocol):
     """A way to learn from masks, a frozen dataclass. Its fields are its parameters."""
 
     name: ClassVar[str]
 
     def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name, as JSON values, with the sha256 of each file that one of them names."""
+        """Every parameter by its name, as JSON values."""
+
+    def inputs(self, manifest: "Manifest") -> Mapping[str, str]:
+        """sha256 of everything beside mask store, parent and backbone that decides what is learnt, by name."""
 
     def course(self, ground: Ground) -> Course:
         """One run, made ready. Raises a WilssError before anything is trained."""
+
+    def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> Conclusion:
+        """Judge the checkpoint in `out` on `split` and write its report, unless that is done already."""
 
 
 class LabelObjective(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -19,9 +19,14 @@ from ..images import MaskedImages
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
 from ..weights import weights_path
-from .base import Setup
+from .base import Conclusion, Setup
 
-__all__ = ["MaskMethod", "course_of", "networks_of", "write_segmenter"]
+if TYPE_CHECKING:
+    from wilss.manifest import Manifest
+
+    from ..beginning import Beginning
+
+__all__ = ["MaskMethod", "SegmenterMethod", "course_of", "networks_of", "write_segmenter"]
 
 
 class MaskMethod(Protocol):
@@ -35,6 +40,20 @@ class MaskMethod(Protocol):
 
     def objective(self, setup: Setup) -> nn.Module:
         """Networks and losses of one step."""
+
+
+class SegmenterMethod:
+    """What all methods that teach a segmenter do alike."""
+
+    def inputs(self, manifest: "Manifest") -> Mapping[str, str]:
+        """None beside mask store, parent and backbone."""
+        return {}
+
+    def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> Conclusion:
+        """IoU per class beside the model of the step before, and report.html."""
+        from ..conclusion import conclude
+
+        return conclude(beginning, out, split=split, device=device)
 
 
 def course_of(method: MaskMethod, ground: Ground) -> Course:

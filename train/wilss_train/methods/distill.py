@@ -12,13 +12,13 @@ from ..batches import SegBatch
 from ..ground import Course, Ground
 from ..losses.fmwiss import masked_bce, old_targets
 from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
-from .course import course_of
+from .course import SegmenterMethod, course_of
 
 __all__ = ["Distill", "DistillObjective"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill:
+class Distill(SegmenterMethod):
     """No parameters."""
 
     name: ClassVar[str] = "distill"

@@ -8,13 +8,13 @@ from torch import nn
 
 from ..ground import Course, Ground
 from .base import LabelObjective, Setup
-from .course import course_of
+from .course import SegmenterMethod, course_of
 
 __all__ = ["Finetune"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune:
+class Finetune(SegmenterMethod):
     """No parameters."""
 
     name: ClassVar[str] = "finetune"

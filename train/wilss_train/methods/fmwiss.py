@@ -29,14 +29,14 @@ from ..losses.fmwiss import (
 )
 from ..teacher import Teacher
 from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
-from .course import course_of
+from .course import SegmenterMethod, course_of
 from .distill import DistillObjective
 
 __all__ = ["Fmwiss", "FmwissObjective"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fmwiss:
+class Fmwiss(SegmenterMethod):
     """Parameters of FMWISS Secs. 3.3 to 3.5.
 
     alpha: weight of the teacher's hard labels in the targets of new classes. beta: weight of the old model in the
