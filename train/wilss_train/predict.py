@@ -196,13 +196,11 @@ class _Forward:
     def _labels(self, logits: Tensor, height: int, width: int) -> Tensor:
         """Logits [C, h, w] to taxonomy ids uint8 [height, width]; a few channels at once where they are many."""
         at_once = max(1, _VALUES_AT_ONCE // (height * width))
-        if len(logits) <= at_once:
-            return self._ids[_at_pixels(logits, height, width).argmax(dim=0)]
-        best = logits.new_full((height, width), -torch.inf, dtype=torch.float32)
-        labels = self._ids.new_zeros((height, width))
-        for part, ids in zip(torch.split(logits, at_once), torch.split(self._ids, at_once), strict=True):
-            values, channels = _at_pixels(part, height, width).max(dim=0)
-            labels = torch.where(values > best, ids[channels], labels)
+        best, channels = to_pixels(logits[:at_once].float(), height, width).max(dim=0)
+        labels = self._ids[channels]
+        for first in range(at_once, len(logits), at_once):
+            values, channels = to_pixels(logits[first : first + at_once].float(), height, width).max(dim=0)
+            labels = torch.where(values > best, self._ids[first + channels], labels)
             best = torch.maximum(values, best)
         return labels
 
@@ -214,12 +212,6 @@ class _Forward:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(torch.cuda.current_stream(self._device))
         return _Running(samples=batch, labels=labels, finite=finite, done=done, path=self._info.path)
-
-
-def _at_pixels(logits: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear, with a pixel's channels beside each other, which is twice as quick to make and to compare."""
-    beside = logits.float().permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    return to_pixels(beside, height, width)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

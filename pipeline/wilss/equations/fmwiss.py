@@ -1,8 +1,8 @@
 """FMWISS, mask making (Sec. 3.2): from image and text features to the fused masks of an image's tags.
 
 C. Yu et al., "Foundation Model Drives Weakly Incremental Learning for Semantic Segmentation", CVPR 2023.
-The functions stand in the order of the section. FMWISS has no public code: what its text leaves open is
-our decision and marked [D]; what follows other public code is marked [C].
+The functions stand in the order of the section; M_init = T . F is the kernel `score_map`. FMWISS has no public
+code: what its text leaves open is our decision and marked [D]; what follows other public code is marked [C].
 
 Shapes: `B` batch, `C` categories, `T` an image's tags, `G` background words, `K` prompts, `D` feature width,
 `h w` patch grid, `H W` pixels, `n` attention heads, `L` tokens, `S` seeds. Row before column.
@@ -12,8 +12,9 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from wilss.equations.kernels import attention_rows, score_map, unit
 
 __all__ = [
     "Affinity",
@@ -49,14 +50,6 @@ class Seeds(NamedTuple):
     fell_back: bool
 
 
-def unit(x: Tensor, dim: int = -1) -> Tensor:
-    """Vectors of length one along `dim`: x / max(|x|, 1e-12). The zero vector stays zero.
-
-    x: any shape. Returns the same shape, each value in [-1, 1].
-    """
-    return F.normalize(x, dim=dim)
-
-
 def ensemble(prompt_features: Tensor) -> Tensor:
     """The text feature T of a class: unit(mean_k unit(f_T(prompt_k))) (FMWISS Sec. 3.2, prompt ensemble).
 
@@ -64,16 +57,6 @@ def ensemble(prompt_features: Tensor) -> Tensor:
     Returns [..., D], unit length (zero if the prompts cancel exactly).
     """
     return unit(unit(prompt_features).mean(dim=-2))
-
-
-def score_map(image: Tensor, text: Tensor) -> Tensor:
-    """Pixel-text scores M_init: the cosine of every patch with every class, T . F (FMWISS Sec. 3.2).
-
-    image: [..., D, h, w], unit length along D.
-    text:  [C, D], unit length along D.
-    Returns [..., C, h, w], each value in [-1, 1] up to rounding.
-    """
-    return torch.einsum("...dhw,cd->...chw", image, text)
 
 
 def foreground_score(tags: Tensor, background: Tensor, *, mode: Foreground, logit_scale: float) -> Tensor:
@@ -171,8 +154,7 @@ def seed_attention(queries: Tensor, keys: Tensor, *, prefix: int, affinity: Affi
     at most 1. Averaging R draws of S seeds is the same as one call with their R * S seeds.
     """
     if affinity == "qk":
-        logits: Tensor = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
-        return logits.softmax(dim=-1)[..., prefix:].mean(dim=(-3, -2))
+        return attention_rows(queries, keys)[..., prefix:].mean(dim=(-3, -2))
     if affinity == "kk":
         cosine: Tensor = unit(queries) @ unit(keys[..., prefix:, :]).transpose(-2, -1)
         return cosine.mean(dim=(-3, -2)).clamp_min(0.0)

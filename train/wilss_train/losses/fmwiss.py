@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wilss.equations.kernels import exact, first_greatest
 from wilss.taxonomy import BACKGROUND, VOID
 
 __all__ = [
@@ -44,7 +45,7 @@ def masked_bce(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     logits: [B, C, H, W]; targets: [B, C, H, W] in [0, 1], without gradient; valid: bool [B, H, W].
     Returns a scalar >= 0. C = 0 gives 0, which still has a gradient.
     """
-    per_pixel: Tensor = _SummedBce.apply(_exact(logits), targets.to(_exact(logits).dtype))
+    per_pixel: Tensor = _SummedBce.apply(exact(logits), targets.to(exact(logits).dtype))
     per_image = torch.where(valid, per_pixel, 0.0).sum(dim=(-2, -1))
     return (per_image / valid.sum(dim=(-2, -1)).clamp_min(1)).sum() / max(len(logits), 1)
 
@@ -150,7 +151,7 @@ def dense_contrastive(embedding: Tensor, classes: Tensor, temperature: float = 0
     there is no point at all; it still has a gradient then.
     """
     with torch.autocast(embedding.device.type, enabled=False):
-        points = F.normalize(_exact(embedding), dim=-1)
+        points = F.normalize(exact(embedding), dim=-1)
         scores = points @ points.T / temperature
     same = classes[:, None] == classes[None, :]
     positive = same & ~torch.eye(len(classes), dtype=torch.bool, device=same.device)
@@ -177,7 +178,7 @@ def old_targets(old: Tensor, pasted: Tensor, new_masks: Tensor) -> Tensor:
     old model or VOID; new_masks: bool or in [0, 1], [B, C_new, H, W]; C_new = 0 leaves the background alone.
     Returns [B, C_old, H, W], without gradient.
     """
-    targets = _exact(old).clone()
+    targets = exact(old).clone()
     if new_masks.shape[1]:
         targets[:, BACKGROUND] *= 1 - new_masks.amax(dim=1).to(targets.dtype)
     image, row, column = (pasted != VOID).nonzero(as_tuple=True)
@@ -206,11 +207,11 @@ def student_targets(
     teacher: [B, C, H, W] in [0, 1]; old: [B, C_old, H, W] in [0, 1], its channels those of `old_channels` in
     their order. Returns [B, C, H, W] in [0, 1], without gradient.
     """
-    targets = _exact(teacher).clone()
+    targets = exact(teacher).clone()
     new, known = list(new_channels), list(old_channels)
     hard = _is_greatest(teacher, new).to(targets.dtype)
     targets[:, new] = torch.lerp(targets[:, new], hard, alpha)
-    targets[:, known] = torch.lerp(targets[:, known], _exact(old).to(targets.dtype), beta)
+    targets[:, known] = torch.lerp(targets[:, known], exact(old).to(targets.dtype), beta)
     if new:
         targets[:, BACKGROUND] *= 1 - targets[:, new].amax(dim=1)
     return targets
@@ -226,7 +227,7 @@ def labels_of(new_masks: Tensor, old: Tensor, pasted: Tensor, new_channels: Sequ
     new_masks: bool [B, C_new, H, W]; old: [B, C_old, H, W], g(old model), background first; pasted: uint8
     [B, H, W], channels or VOID. Returns uint8 [B, H, W], channels or VOID.
     """
-    labels = _first_greatest(old)
+    labels = first_greatest(old)
     if new_masks.shape[1]:
         channels = torch.tensor(list(new_channels), dtype=torch.uint8, device=labels.device)[:, None, None]
         held = new_masks.sum(dim=1)
@@ -238,20 +239,4 @@ def labels_of(new_masks: Tensor, old: Tensor, pasted: Tensor, new_channels: Sequ
 def _is_greatest(probabilities: Tensor, channels: Sequence[int]) -> Tensor:
     """Bool [B, len(channels), H, W]: whether a channel is the first of the greatest of [B, C, H, W]."""
     wanted = torch.tensor(list(channels), dtype=torch.uint8, device=probabilities.device)
-    return _first_greatest(probabilities)[:, None] == wanted[:, None, None]
-
-
-def _first_greatest(probabilities: Tensor) -> Tensor:
-    """argmax over the channels, the first among equals: [B, C, H, W] to uint8 [B, H, W], C <= VOID.
-
-    torch's argmax over any dimension but the last takes ten times longer on a CPU.
-    """
-    count = probabilities.shape[1]
-    from_last = torch.arange(count, 0, -1, dtype=torch.uint8, device=probabilities.device)[:, None, None]
-    greatest = probabilities == probabilities.amax(dim=1, keepdim=True)
-    return count - (greatest * from_last).amax(dim=1)
-
-
-def _exact(x: Tensor) -> Tensor:
-    """x in float32, or as it is where it is float64."""
-    return x if x.dtype == torch.float64 else x.float()
+    return first_greatest(probabilities)[:, None] == wanted[:, None, None]

@@ -1,0 +1,193 @@
+"""PANet, mask making: from a few supports to prototypes, and from prototypes to masks.
+
+K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019.
+The functions stand in the order of the paper. What follows the paper's public code is marked [C], our own
+decisions [D].
+
+A support's annotation, whatever its kind, is one map: BACKGROUND, FOREGROUND or VOID (unknown) at every pixel.
+
+Shapes: `K` supports, `N` ways (classes of an episode), `P` = N + 1 prototypes, background first; `D` feature
+width, `h w` feature grid, `H W` pixels. Row before column.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wilss.equations.kernels import exact, first_greatest, score_map, unit
+from wilss.taxonomy import BACKGROUND
+
+__all__ = [
+    "FOREGROUND",
+    "background_prototype",
+    "label_map",
+    "masked_average",
+    "mean_of_filled",
+    "pooling_weights",
+    "probabilities",
+    "prototype",
+    "prototypes",
+    "scores",
+    "weighted_average",
+    "with_absent",
+]
+
+FOREGROUND = 1  # in a support's map; a map knows one class
+
+ALPHA = 20.0
+
+
+# -- prototype learning -------------------------------------------------------------------------------------
+
+
+def pooling_weights(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much each cell of the feature grid says inside a mask: the adjoint of bilinear upsampling.
+
+    The paper upsamples the features to the mask's size and averages them inside it (Eq. 1). Since upsampling is
+    linear, sum_{H W} mask * up(F) = sum_{h w} weights * F with weights = A_rows mask A_columns^T, exactly; and
+    nothing of size [D, H, W] is ever made. Upsampling takes pixel centres (align_corners=False), as
+    `wilss.images.to_pixels` does.
+
+    mask: [..., H, W], bool or float; grid: (h, w).
+    Returns [..., h, w], the dtype of `mask` (float32 for bool); its sum is that of the mask.
+    """
+    weights = mask.to(torch.float32) if not mask.is_floating_point() else mask
+    rows, columns = (_upsampling(cells, side, weights) for cells, side in zip(grid, mask.shape[-2:], strict=True))
+    pooled: Tensor = rows @ weights @ columns.transpose(-2, -1)
+    return pooled
+
+
+def _upsampling(cells: int, side: int, like: Tensor) -> Tensor:
+    """[cells, side]: what each of `cells` grid cells gives to each of `side` pixels along one dimension."""
+    each = torch.eye(cells, dtype=like.dtype, device=like.device)
+    return F.interpolate(each[None], size=side, mode="linear", align_corners=False)[0]
+
+
+def weighted_average(features: Tensor, weights: Tensor) -> Tensor:
+    """sum weights * F / sum weights over the grid; zeros where the weights are.
+
+    features: [..., D, h, w]; weights: [..., h, w], >= 0. Returns [..., D], float32 at least.
+    """
+    features = exact(features)
+    total = torch.einsum("...dhw,...hw->...d", features, weights.to(features.dtype))
+    area = weights.to(features.dtype).sum(dim=(-2, -1))[..., None]
+    return total / area.masked_fill(area <= 0, 1.0)
+
+
+def masked_average(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Masked average pooling of each image by itself: mean of the upsampled features inside its mask (Eq. 1).
+
+    features: [..., D, h, w]; mask: [..., H, W], bool or in [0, 1], the grid covering the whole image.
+    Returns vectors [..., D], zeros where a mask is empty, and the masks' areas in pixels [...].
+    """
+    inside = mask.to(exact(features).dtype)
+    weights = pooling_weights(inside, (features.shape[-2], features.shape[-1]))
+    return weighted_average(features, weights), inside.sum(dim=(-2, -1))
+
+
+def mean_of_filled(vectors: Tensor, areas: Tensor) -> Tensor:
+    """Mean over the shots whose mask is not empty: each of them counts the same, whatever its area (Eq. 1).
+
+    The paper does not say what an empty mask gives, and its code counts it as a vector of zeros; that would
+    only shorten a prototype whose length the cosine does not see, so leaving it out changes no mask [D].
+
+    vectors: [K, D]; areas: [K]. Returns [D]; zeros where all are empty, or there is none (K = 0).
+    """
+    filled = (areas > 0).to(vectors.dtype)
+    return (vectors * filled[:, None]).sum(dim=0) / filled.sum().clamp_min(1)
+
+
+def prototype(features: Tensor, masks: Tensor) -> Tensor:
+    """The prototype of a class: masked average pooling per shot, mean over the shots (Eq. 1, late fusion).
+
+    The image is never masked, its features are. Shots whose images differ in size: `masked_average` of each,
+    then `mean_of_filled`, or `prototypes`, which does that.
+
+    features: [K, D, h, w]; masks: [K, H, W], bool. Returns [D]; zeros where every mask is empty.
+    """
+    return mean_of_filled(*masked_average(features, masks))
+
+
+def background_prototype(features: Tensor, masks: Tensor) -> Tensor:
+    """The prototype of the background: the same over all supports of all ways (Eq. 2).
+
+    features: [N * K, D, h, w]; masks: bool [N * K, H, W], pixels that are known to be of no class of the
+    episode. Returns [D]; zeros where every mask is empty.
+    """
+    return prototype(features, masks)
+
+
+def prototypes(
+    features: Sequence[Tensor], maps: Sequence[Tensor], ways: Sequence[int], count: int
+) -> tuple[Tensor, Tensor]:
+    """All prototypes of some supports (Eqs. 1 and 2): row 0 the background of all, row n that of way n.
+
+    Supports may differ in size, and ways in how many they have. A pixel that a map does not know (VOID) is in
+    none.
+
+    features: [D, h, w] per support, at least one; maps: [H, W] per support, FOREGROUND, BACKGROUND or VOID;
+    ways: per support its way, 1 to `count`.
+    Returns [count + 1, D], float32 at least, and bool [count + 1]: which of them has a pixel; the others are
+    zeros, and may not win (`with_absent`).
+    """
+    if not len(features) == len(maps) == len(ways) or not len(features):
+        raise ValueError(f"prototypes needs as many features, maps and ways, not {len(features)}, {len(maps)}, ...")
+    pooled = [_either(one, known) for one, known in zip(features, maps, strict=True)]
+    groups = [[outside for outside, _ in pooled]] + [
+        [inside for (_, inside), of in zip(pooled, ways, strict=True) if of == way] for way in range(1, count + 1)
+    ]
+    rows = [_mean(group, like=pooled[0][0][0]) for group in groups]
+    return torch.stack([vector for vector, _ in rows]), torch.stack([present for _, present in rows])
+
+
+def _either(features: Tensor, known: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Vector [D] and area [] of the background of one support and of its foreground."""
+    vectors, areas = masked_average(features[None], torch.stack([known == BACKGROUND, known == FOREGROUND]))
+    return list(zip(vectors, areas, strict=True))
+
+
+def _mean(pooled: list[tuple[Tensor, Tensor]], like: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean [D] of what the shots of one prototype gave, and whether one of them had a pixel."""
+    if not pooled:
+        return torch.zeros_like(like), torch.zeros((), dtype=torch.bool, device=like.device)
+    vectors, areas = (torch.stack(part) for part in zip(*pooled, strict=True))
+    return mean_of_filled(vectors, areas), (areas > 0).any()
+
+
+# -- non-parametric metric learning -------------------------------------------------------------------------
+
+
+def scores(features: Tensor, prototypes: Tensor, alpha: float = ALPHA) -> Tensor:
+    """Scaled cosine of every cell with every prototype, alpha cos(F, p) (Eq. 3; alpha = 20).
+
+    features: [..., D, h, w]; prototypes: [P, D]; both of any length. Returns [..., P, h, w] in
+    [-alpha, alpha]; a prototype of zeros scores 0, which can win: see `with_absent`.
+    """
+    return alpha * score_map(unit(features, dim=-3), unit(prototypes))
+
+
+def with_absent(scores: Tensor, present: Tensor) -> Tensor:
+    """Scores in which only what is present can win; the others are -inf.
+
+    For ways without a pixel, and for classes that an image's tags rule out [D]. To be done after upsampling,
+    which would turn -inf into nan, and one at least must be present, else the softmax is nan.
+
+    scores: [..., P, H, W]; present: bool [P], or [..., P] per image. Returns [..., P, H, W].
+    """
+    return scores.masked_fill(~present[..., None, None], -math.inf)
+
+
+def probabilities(scores: Tensor) -> Tensor:
+    """Softmax over the prototypes (Eq. 3): [..., P, H, W] to the same, >= 0, sums to 1 over P."""
+    return scores.softmax(dim=-3)
+
+
+def label_map(scores: Tensor) -> Tensor:
+    """The mask: the prototype that scores highest, the first among equals (Eq. 4).
+
+    scores: [..., P, H, W] (or probabilities). Returns uint8 [..., H, W], 0 where it is the background.
+    """
+    return first_greatest(scores)

@@ -1,0 +1,110 @@
+"""PANet once more, slowly: numpy and loops, written from the text, importing nothing of wilss.
+
+Every function takes and returns numpy arrays and computes in float64. `VOID` is 255, background is 0.
+"""
+
+import math
+
+import numpy as np
+
+VOID = 255
+
+
+def upsampled(maps, height, width):
+    """[D, h, w] -> [D, H, W]: bilinear between cell centres, the border held."""
+    depth, h, w = maps.shape
+    result = np.zeros((depth, height, width))
+    for row, column in np.ndindex(height, width):
+        y = min(max((row + 0.5) * h / height - 0.5, 0.0), h - 1.0)
+        x = min(max((column + 0.5) * w / width - 0.5, 0.0), w - 1.0)
+        for r, c in np.ndindex(h, w):
+            share = max(0.0, 1 - abs(y - r)) * max(0.0, 1 - abs(x - c))
+            result[:, row, column] += share * maps[:, r, c]
+    return result
+
+
+def masked_average(features, mask):
+    """[D, h, w], [H, W] -> [D] and the area: the features at the mask's size, averaged inside it."""
+    pixels = upsampled(features, *mask.shape)
+    total, area = np.zeros(len(features)), 0.0
+    for row, column in np.ndindex(*mask.shape):
+        total += float(mask[row, column]) * pixels[:, row, column]
+        area += float(mask[row, column])
+    return (total / area if area else total), area
+
+
+def prototype(features, masks):
+    """[D, h, w] and [H, W] per shot -> [D]: the mean over the shots that have a pixel."""
+    found = [masked_average(one, mask) for one, mask in zip(features, masks, strict=True)]
+    vectors = [vector for vector, area in found if area > 0]
+    return sum(vectors) / len(vectors) if vectors else np.zeros(len(features[0]))
+
+
+def prototypes(features, maps, ways, count):
+    """Per support [D, h, w], [H, W] of 0, 1, VOID, and its way -> [count + 1, D], background first."""
+    rows = [prototype(features, [known == 0 for known in maps])]
+    for way in range(1, count + 1):
+        own = [i for i in range(len(ways)) if ways[i] == way]
+        if own:
+            rows.append(prototype([features[i] for i in own], [maps[i] == 1 for i in own]))
+        else:
+            rows.append(np.zeros(len(features[0])))
+    return np.stack(rows)
+
+
+def scores(features, vectors, alpha):
+    """[D, h, w], [P, D] -> [P, h, w]."""
+    result = np.zeros((len(vectors), *features.shape[1:]))
+    for p, row, column in np.ndindex(*result.shape):
+        result[p, row, column] = alpha * cosine(features[:, row, column], vectors[p])
+    return result
+
+
+def cosine(a, b):
+    lengths = math.sqrt(sum(float(x) ** 2 for x in a)) * math.sqrt(sum(float(x) ** 2 for x in b))
+    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True)) / lengths if lengths else 0.0
+
+
+def probabilities(maps):
+    """[P, H, W] -> [P, H, W]."""
+    result = np.zeros(maps.shape)
+    for row, column in np.ndindex(*maps.shape[1:]):
+        highest = max(float(v) for v in maps[:, row, column])
+        powers = [math.exp(float(v) - highest) for v in maps[:, row, column]]
+        result[:, row, column] = [power / sum(powers) for power in powers]
+    return result
+
+
+def label_map(maps):
+    """[P, H, W] -> [H, W], the first among equals."""
+    labels = np.zeros(maps.shape[1:], dtype=np.int64)
+    for row, column in np.ndindex(*labels.shape):
+        values = list(maps[:, row, column])
+        labels[row, column] = values.index(max(values))
+    return labels
+
+
+def query_ce(maps, labels):
+    """[P, H, W], [H, W] -> a number."""
+    soft = probabilities(maps)
+    losses = [
+        -math.log(soft[labels[row, column], row, column])
+        for row, column in np.ndindex(*labels.shape)
+        if labels[row, column] != VOID
+    ]
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def alignment_loss(query, query_scores, supports, maps, ways, alpha):
+    """[D, h, w], [P, h, w]; per support [D, h, w], [H, W] and its way -> a number."""
+    predicted = label_map(query_scores)
+    total = 0.0
+    for features, known, way in zip(supports, maps, ways, strict=True):
+        if not (predicted == way).any():
+            continue
+        pair = []
+        for wanted in (0, way):
+            inside = [query[:, r, c] for r, c in np.ndindex(*predicted.shape) if predicted[r, c] == wanted]
+            pair.append(sum(inside) / len(inside) if inside else np.zeros(len(query)))
+        total += query_ce(upsampled(scores(features, np.stack(pair), alpha), *known.shape), known)
+    return total / len(supports)
