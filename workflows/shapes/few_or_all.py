@@ -1,0 +1,110 @@
+"""Five masks of each new class, or tags on every image? Stores from both, and the same training from each.
+
+    python workflows/shapes/few_or_all.py run        # supports, stores, trainings; goes on row by row
+    python workflows/shapes/few_or_all.py table      # masks of the stores, and what was learnt from them
+
+A row's supports are drawn anew for every seed, from the pixel labels of the step's own images. Without tags the
+store holds masks of all 400 training images, whatever is on them; with tags, of those that show a new class, and a
+mask only of what is tagged.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from runs import RESULTS, SEEDS, Job, command, job, mean_and_spread, scores_of, train_all
+
+STORES = RESULTS / "few"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to come by the masks of step 1. kind: of the supports; None for FMWISS, which takes tags alone."""
+
+    key: str
+    title: str
+    kind: str | None = None
+    shots: int = 5
+    tags: bool = False
+
+
+WAYS = (
+    Way("fmwiss", "tags on all images (FMWISS)", tags=True),
+    Way("mask-1", "one mask of each class", "mask", shots=1),
+    Way("mask-5", "five masks of each class", "mask"),
+    Way("box-5", "five boxes of each class", "box"),
+    Way("scribble-5", "five scribbles of each class", "scribble"),
+    Way("mask-5-tags", "five masks of each class, and tags on all images", "mask", tags=True),
+)
+
+
+@click.group()
+def main() -> None:
+    """Make and tabulate."""
+
+
+@main.command()
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+def run(at_once: int) -> None:
+    """Stores of every seed, then the trainings. Needs the bases that compare.py trains."""
+    for way in WAYS:
+        for seed in SEEDS:
+            _make_store(way, seed)
+    train_all((_training(way, seed) for seed in SEEDS for way in WAYS), at_once)
+
+
+@main.command()
+def table() -> None:
+    """The table in Markdown, and results/few-or-all.json."""
+    print("| | masks | old | new | all |\n|---|---|---|---|---|")
+    found = {}
+    for way in WAYS:
+        scores = scores_of([_training(way, seed).out for seed in SEEDS])
+        scores["masks"] = [_quality(way, seed) for seed in SEEDS]
+        found[way.title] = scores
+        cells = [mean_and_spread(scores[name]) for name in ("masks", "old", "new", "all")]
+        print(f"| {way.title} | {' | '.join(cells)} |")
+    (RESULTS / "few-or-all.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _training(way: Way, seed: int) -> Job:
+    """The incremental step from the store, as the manifest has it; FMWISS's is the one of compare.py."""
+    if way.kind is None:
+        return job(RESULTS / f"fmwiss-{seed}", seed, "step-1.zarr", ("--from", str(RESULTS / f"base-{seed}")))
+    words = ("--masks", str(_store(way, seed)), "--seed", str(seed), "--out", str(RESULTS / f"few-{way.key}-{seed}"))
+    parent = ("--from", str(RESULTS / f"base-{seed}"))
+    return Job(RESULTS / f"few-{way.key}-{seed}", (*words, "--resume", "--threads", "1", *parent))
+
+
+def _store(way: Way, seed: int) -> Path:
+    return RESULTS / "masks/step-1.zarr" if way.kind is None else STORES / f"{way.key}-{seed}.zarr"
+
+
+def _make_store(way: Way, seed: int) -> None:
+    if way.kind is not None:
+        supports = STORES / f"supports-{way.kind}-{way.shots}-{seed}"
+        if not supports.exists():
+            drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports)
+            command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
+        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
+        command("wilss-masks", "generate", "-q", "--step", "1", "--source", "panet", *made)
+    told = _told(way, seed)
+    if not told.exists():
+        told.parent.mkdir(parents=True, exist_ok=True)
+        command("wilss-masks", "evaluate", "-q", _store(way, seed), "--json", told)
+
+
+def _told(way: Way, seed: int) -> Path:
+    return STORES / f"{way.key}-{seed if way.kind else 0}.json"
+
+
+def _quality(way: Way, seed: int) -> float | None:
+    """mIoU of the store's masks, background counted."""
+    told = _told(way, seed)
+    return json.loads(told.read_text(encoding="utf-8"))["mean_iou"] if told.exists() else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What the tables of this folder share: training runs that are done once, and the figures in their reports."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results"
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: its title, the words for wilss-train, and the store of its masks."""
+
+    key: str
+    title: str
+    words: tuple[str, ...] = ()
+    masks: str = "step-1.zarr"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run: its folder, its words, and the run that has to be there before it."""
+
+    out: Path
+    words: tuple[str, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its report is there."""
+        return (self.out / "done.json").exists()
+
+
+def base(seed: int) -> Job:
+    """Step 0 of a seed."""
+    return job(RESULTS / f"base-{seed}", seed, "step-0.zarr", ())
+
+
+def row(one: Row, seed: int) -> Job:
+    """A row of a seed, from that seed's base."""
+    parent = ("--from", str(RESULTS / f"base-{seed}"))
+    return job(RESULTS / f"{one.key}-{seed}", seed, one.masks, (*parent, *one.words))
+
+
+def job(out: Path, seed: int, masks: str, words: Sequence[str]) -> Job:
+    given = ("--masks", str(RESULTS / "masks" / masks), "--seed", str(seed), "--out", str(out), "--resume")
+    return Job(out, (*given, "--threads", "1", *words))
+
+
+def train_all(jobs: Iterable[Job], at_once: int) -> None:
+    """Train what is not done, each on one thread; a run that fails says why, and the others go on."""
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(_train, [one for one in jobs if not one.is_done]))
+
+
+def _train(one: Job) -> None:
+    started = time.perf_counter()
+    try:
+        command("wilss-train", "-q", *one.words)
+    except subprocess.CalledProcessError:  # it has said why; the other rows go on
+        return
+    print(f"{one.out.name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def command(name: str, *words: object) -> None:
+    """Run one of the package's commands on one thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([Path(sys.executable).with_name(name), *map(str, words)], cwd=ROOT, env=environment, check=True)
+
+
+def scores_of(folders: Sequence[Path]) -> dict[str, list[float | None]]:
+    """Old, new and all mIoU of every seed, and how long training took."""
+    found: dict[str, list[float | None]] = {"old": [], "new": [], "all": [], "seconds": []}
+    for folder in folders:
+        if not (folder / "report.json").exists():
+            continue
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        old, new = _by_step(report)
+        found["old"].append(old)
+        found["new"].append(new)
+        found["all"].append(report["scores"]["mean_iou"])
+        found["seconds"].append(report["training"]["seconds"])
+    return found
+
+
+def _by_step(report: dict) -> tuple[float | None, float | None]:  # type: ignore[type-arg]
+    """Mean IoU of the 15 base classes and of the 5 new ones, whichever step brought them."""
+    from wilss.manifest import load_manifest
+
+    manifest = load_manifest(ROOT / "data_manifest.yaml")
+    iou = report["scores"]["iou"]
+    means = []
+    for step in (0, 1):
+        known = [iou[name] for i in manifest.protocol.new(step) if (name := manifest.taxonomy.name_of(i)) in iou]
+        means.append(float(np.mean(known)) if known else None)
+    return means[0], means[1]
+
+
+def mean_and_spread(values: Sequence[float | None]) -> str:
+    """In percent, over seeds."""
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.1f}{spread}"
+
+
+def range_of(values: Sequence[float | None]) -> str:
+    """From the least to the most."""
+    known = [value for value in values if value is not None]
+    return f"{min(known):.0f} to {max(known):.0f}" if known else "-"
