@@ -25,7 +25,8 @@ def records_of(store: MaskStore, manifest: "Manifest") -> "Mapping[str, ImageRec
             f"{made_from[:12]} in the store, {manifest.digest[:12]} now); pass the manifest it was made "
             "from with --manifest, or make the masks anew."
         )
-    selection = manifest.records(int(attributes["step"]), str(attributes.get("split", "train")))
+    images = manifest.images if attributes.get("uses_tags") is False else manifest.records
+    selection = images(int(attributes["step"]), str(attributes.get("split", "train")))
     records = {record.image_id: record for record in selection.records}
     missing = [name for name in store.image_ids if name not in records]
     if missing:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .cluster import ClusterOptions
     from .generation import generate
     from .options import Options
-    from .sources import AnnotationSource, FmwissSource
+    from .sources import AnnotationSource, FmwissSource, PanetSource
     from .summary import Summary
 
 _HOMES = {
@@ -20,10 +20,11 @@ _HOMES = {
     "ClusterOptions": "cluster",
     "FmwissSource": "sources",
     "Options": "options",
+    "PanetSource": "sources",
     "Summary": "summary",
     "generate": "generation",
 }
-__all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "Summary", "generate"]
+__all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "PanetSource", "Summary", "generate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "sheet": "A contact sheet (PNG) of images, scores, attention and masks.",
     "verify": "Compare every byte of a store with its digests.",
     "export": "Masks as VOC palette PNGs or COCO RLE json.",
+    "supports": "Draw or check a few annotated images (shots).",
     "manifest": "Write, check or lock a data_manifest.yaml.",
 }
 

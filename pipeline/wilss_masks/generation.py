@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wilss.devices import resolve_device
-from wilss.manifest import ImageRecord, Manifest
+from wilss.manifest import ImageRecord, Manifest, Selection
 from wilss.store import MaskStore, ShardReceipt, writer_lock
 
 from .cluster import connect
@@ -23,7 +23,7 @@ from .run import Job, run
 from .sources.base import MaskSource
 from .summary import Summary, count_made, summary_of
 
-__all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for"]
+__all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for", "selection_for"]
 
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
 _LANES_ON_A_GPU = 4
@@ -56,7 +56,7 @@ def generate(
     path = Path(out) if out is not None else default_store(manifest, step, options.split)
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     options = keeping_what_is_kept(path, options)
-    selection = manifest.records(step, options.split)
+    selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
@@ -72,6 +72,11 @@ def generate(
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     return summary_of(store, sum(made), seconds, selection.warnings, lost)
+
+
+def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
+    """The images that a source is asked about: those that the step's tags admit, or all of the split."""
+    return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
 
 
 def plan_for(

@@ -50,14 +50,21 @@ def fusion_of(store: MaskStore) -> FusionParams:
 
     Raises StoreError when the store keeps no maps to fuse.
     """
-    if not keeps_maps(store):
-        raise StoreError(
-            f"{store.path} keeps no score and attention maps; make it with `wilss-masks generate --keep scores`."
-        )
-    names = {field.name for field in dataclasses.fields(FusionParams)}
     parameters = store.attributes.get("parameters", {})
+    if not keeps_maps(store):
+        raise StoreError(_why_not_fused(store, "fusion" in parameters))
+    names = {field.name for field in dataclasses.fields(FusionParams)}
     stored = {name: value for name, value in parameters.items() if name in names}
     return with_values(FusionParams(), stored, where=f"{store.path}: parameters")
+
+
+def _why_not_fused(store: MaskStore, fuses: bool) -> str:
+    if fuses:
+        return f"{store.path} keeps no score and attention maps; make it with `wilss-masks generate --keep scores`."
+    return (
+        f"{store.path} was made by {store.attributes.get('source')}, whose masks are not fused from a score and an "
+        "attention map; give a store made by fmwiss with --keep scores."
+    )
 
 
 class KeptReader:
@@ -78,6 +85,11 @@ class KeptReader:
             height=int(heights[row]),
             width=int(widths[row]),
         )
+
+    def score(self, row: int, category: int) -> NDArray[np.float16]:
+        """The score map [h, w] of one category, also where the store keeps no attention."""
+        found: NDArray[np.float16] = self._maps("score", row, (category,))[0]
+        return found
 
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from . import drawing
 from .sheet import Row, Sheet, Truth
 
-__all__ = ["draw_page"]
+__all__ = ["INK", "PAPER", "SOFT_INK", "class_colour", "cut_text", "draw_page", "fitted", "font"]
 
-_INK, _SOFT_INK, _RULE, _PAPER = (28, 30, 36), (112, 116, 126), (222, 224, 230), (255, 255, 255)
+INK, SOFT_INK, _RULE, PAPER = (28, 30, 36), (112, 116, 126), (222, 224, 230), (255, 255, 255)
 _SCORE_MAP, _ATTENTION_MAP = "viridis", "magma"
 #: Bright, told apart also by the colour-blind (after Okabe and Ito, and Tol).
 _CLASS_COLOURS = (
@@ -27,6 +27,7 @@ _FACTS_TOP, _FACT = 54, 21
 _TITLES = {
     "image": ("Image", ""),
     "score": ("CLIP score", "outline: M_init"),
+    "probability": ("Score", "probability; outline: 0.5"),
     "attention": ("Seed attention", "outline: M_seeds, dots: seeds"),
     "mask": ("Mask", ""),
     "truth": ("Pixel label", "white: void"),
@@ -63,7 +64,7 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
     cell = _cell(sheet.rows, cell_width)
     caption = _FACTS_TOP + _FACT * max(len(_facts(row)) for row in sheet.rows)
     page = _Page(cell=cell, row=max(cell[0], caption), columns=_columns(sheet.rows))
-    canvas = Image.new("RGB", (page.width, page.height(len(sheet.rows))), _PAPER)
+    canvas = Image.new("RGB", (page.width, page.height(len(sheet.rows))), PAPER)
     draw = ImageDraw.Draw(canvas)
     _draw_header(canvas, draw, page, sheet.title)
     for number, row in enumerate(sheet.rows):
@@ -74,7 +75,8 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
 
 
 def _columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
-    soft = ("score", "attention") if any(row.soft for row in rows) else ()
+    kept = [row.soft for row in rows if row.soft is not None]
+    soft = ("score", "attention") if any(one.attention is not None for one in kept) else ("probability",) * bool(kept)
     truth = ("truth",) if any(row.truth is not None for row in rows) else ()
     return ("image", *soft, "mask", *truth)
 
@@ -85,9 +87,14 @@ def _cell(rows: tuple[Row, ...], width: int) -> tuple[int, int]:
     return round(width * min(max(shape, 0.6), 1.15)), width
 
 
+def class_colour(position: int) -> drawing.Colour:
+    """The colour of the class at `position` on a store's axis; colours come again after ten."""
+    return _CLASS_COLOURS[position % len(_CLASS_COLOURS)]
+
+
 def _panel(row: Row, kind: str, cell: tuple[int, int]) -> NDArray[np.uint8] | None:
     """One panel, not larger than the cell; drawn larger and scaled down, so that lines are smooth."""
-    height, width = _fitted(row.image.shape[:2], cell)
+    height, width = fitted(row.image.shape[:2], cell)
     size = height * _SUPERSAMPLING, width * _SUPERSAMPLING
     large = _draw_panel(row, kind, drawing.picture(row.image, size))
     if large is None:
@@ -96,7 +103,7 @@ def _panel(row: Row, kind: str, cell: tuple[int, int]) -> NDArray[np.uint8] | No
 
 
 def _draw_panel(row: Row, kind: str, base: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    size, colour = base.shape[:2], _CLASS_COLOURS[row.category % len(_CLASS_COLOURS)]
+    size, colour = base.shape[:2], class_colour(row.category)
     if kind == "image":
         return base
     if kind == "mask":
@@ -105,8 +112,10 @@ def _draw_panel(row: Row, kind: str, base: NDArray[np.uint8]) -> NDArray[np.uint
         return None if row.truth is None else _draw_truth(row.truth, base, colour)
     if row.soft is None:
         return None
-    if kind == "score":
+    if kind in ("score", "probability"):
         return drawing.heat(base, row.soft.score, row.soft.score_cut, _SCORE_MAP)
+    if row.soft.attention is None or row.soft.seeds is None:
+        return None
     drawn = drawing.heat(base, row.soft.attention, row.soft.attention_cut, _ATTENTION_MAP)
     points = row.soft.seeds[(row.soft.seeds >= 0).all(axis=1)]
     return drawing.with_dots(drawn, points, row.soft.score.shape, radius=5)
@@ -117,7 +126,7 @@ def _draw_truth(truth: Truth, base: NDArray[np.uint8], colour: drawing.Colour) -
     return drawing.overlay(base, inside, colour, unknown=unknown)
 
 
-def _fitted(shape: tuple[int, ...], cell: tuple[int, int]) -> tuple[int, int]:
+def fitted(shape: tuple[int, ...], cell: tuple[int, int]) -> tuple[int, int]:
     """The largest (height, width) of that shape in the cell; a very thin image keeps a pixel."""
     scale = min(cell[0] / shape[0], cell[1] / shape[1])
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
@@ -133,46 +142,46 @@ def _draw_cell(
     top, left = page.top(place[0]), page.left(place[1])
     if panel is None:
         middle = (left + page.cell[1] / 2, top + page.cell[0] / 2)
-        draw.text(middle, "none", font=_font(15), fill=_SOFT_INK, anchor="mm")
+        draw.text(middle, "none", font=font(15), fill=SOFT_INK, anchor="mm")
         return
     canvas.paste(Image.fromarray(panel), (left, top))
 
 
 def _draw_header(canvas: Image.Image, draw: ImageDraw.ImageDraw, page: _Page, title: str) -> None:
-    draw.text((_MARGIN, _MARGIN), title, font=_font(17, bold=True), fill=_INK, anchor="lt")
+    draw.text((_MARGIN, _MARGIN), title, font=font(17, bold=True), fill=INK, anchor="lt")
     base = _MARGIN + _HEADER - 16
     for column, kind in enumerate(page.columns):
         heading, note = _TITLES[kind]
         left = page.left(column)
-        draw.text((left, base - 22), heading, font=_font(17, bold=True), fill=_INK, anchor="ls")
+        draw.text((left, base - 22), heading, font=font(17, bold=True), fill=INK, anchor="ls")
         if note:
-            draw.text((left, base - 3), note, font=_font(13), fill=_SOFT_INK, anchor="ls")
-        if kind in ("score", "attention"):
+            draw.text((left, base - 3), note, font=font(13), fill=SOFT_INK, anchor="ls")
+        if kind in ("score", "probability", "attention"):
             _draw_bar(canvas, draw, (left + page.cell[1], base - 34), kind)
 
 
 def _draw_bar(canvas: Image.Image, draw: ImageDraw.ImageDraw, right_top: tuple[int, int], kind: str) -> None:
     """A small scale from 0 to 1, right-aligned above the column."""
     right, top = right_top[0] - 26, right_top[1]
-    bar = drawing.colour_bar(_SCORE_MAP if kind == "score" else _ATTENTION_MAP, (11, 64))
+    bar = drawing.colour_bar(_ATTENTION_MAP if kind == "attention" else _SCORE_MAP, (11, 64))
     canvas.paste(Image.fromarray(bar), (right - 64, top))
-    draw.text((right - 70, top + 11), "0", font=_font(13), fill=_SOFT_INK, anchor="rs")
-    draw.text((right + 5, top + 11), "1", font=_font(13), fill=_SOFT_INK, anchor="ls")
+    draw.text((right - 70, top + 11), "0", font=font(13), fill=SOFT_INK, anchor="rs")
+    draw.text((right + 5, top + 11), "1", font=font(13), fill=SOFT_INK, anchor="ls")
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, page: _Page, number: int, row: Row) -> None:
     top = page.top(number)
     if number:
         draw.line([(_MARGIN, top - _GAP / 2), (_MARGIN + _CAPTION - _GAP, top - _GAP / 2)], fill=_RULE)
-    colour = _CLASS_COLOURS[row.category % len(_CLASS_COLOURS)]
+    colour = class_colour(row.category)
     draw.rounded_rectangle([_MARGIN, top + 5, _MARGIN + 13, top + 18], radius=3, fill=colour)
-    draw.text((_MARGIN + 21, top + 3), _cut(row.name, _font(17, bold=True), _CAPTION - 31),
-              font=_font(17, bold=True), fill=_INK, anchor="la")  # fmt: skip
-    draw.text((_MARGIN, top + 28), _cut(row.image_id, _font(13), _CAPTION - 10), font=_font(13), fill=_SOFT_INK)
+    draw.text((_MARGIN + 21, top + 3), cut_text(row.name, font(17, bold=True), _CAPTION - 31),
+              font=font(17, bold=True), fill=INK, anchor="la")  # fmt: skip
+    draw.text((_MARGIN, top + 28), cut_text(row.image_id, font(13), _CAPTION - 10), font=font(13), fill=SOFT_INK)
     for line, (what, value) in enumerate(_facts(row)):
         y = top + _FACTS_TOP + _FACT * line
-        draw.text((_MARGIN, y), what, font=_font(14), fill=_SOFT_INK)
-        draw.text((_MARGIN + 150, y), value, font=_font(14), fill=_INK, anchor="ra")
+        draw.text((_MARGIN, y), what, font=font(14), fill=SOFT_INK)
+        draw.text((_MARGIN + 150, y), value, font=font(14), fill=INK, anchor="ra")
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:
@@ -183,7 +192,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
     return [*lines, ("seeds fell back", "")] if row.fell_back else lines
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def cut_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """`text`, with its middle left out where it is wider than `width` pixels."""
     keep = len(text)
     shown = text
@@ -194,7 +203,7 @@ def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 @lru_cache(maxsize=16)
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along; it has most of the world's letters."""
     import matplotlib
 

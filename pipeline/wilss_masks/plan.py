@@ -107,7 +107,7 @@ def make_plan(
     attention and seeds are kept in the store.
     Raises StoreError when no image can be opened at all.
     """
-    images = _within_canvas(_measure(records, tuple(categories)))
+    images = _within_canvas(_measure(records, tuple(categories), source.uses_tags))
     grids = tuple(source.grids(max(image.height, 1), max(image.width, 1)) for image in images)
     usable = [i for i, image in enumerate(images) if image.problem is None]
     if not usable:
@@ -132,13 +132,14 @@ def make_plan(
     )
 
 
-def _measure(records: Sequence[ImageRecord], category_ids: tuple[int, ...]) -> list[ImageTask]:
+def _measure(records: Sequence[ImageRecord], category_ids: tuple[int, ...], by_tags: bool) -> list[ImageTask]:
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        return list(pool.map(lambda record: _measure_one(record, category_ids), records, chunksize=64))
+        return list(pool.map(lambda record: _measure_one(record, category_ids, by_tags), records, chunksize=64))
 
 
-def _measure_one(record: ImageRecord, category_ids: tuple[int, ...]) -> ImageTask:
-    categories = tuple(p for p, identity in enumerate(category_ids) if identity in record.tags)
+def _measure_one(record: ImageRecord, category_ids: tuple[int, ...], by_tags: bool) -> ImageTask:
+    """by_tags: ask for the classes that the image is tagged with; else for all of them."""
+    categories = tuple(p for p, identity in enumerate(category_ids) if not by_tags or identity in record.tags)
     height = width = 0
     problem = record.problem
     if problem is None:

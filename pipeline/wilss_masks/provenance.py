@@ -46,6 +46,7 @@ def attributes_of(
         "split": options.split,
         "source": source.name,
         **source.identity(),
+        **({} if source.uses_tags else {"uses_tags": False}),
         "keep": ["scores"] if options.keep_scores else [],
         "limit": options.limit,
         "shard_size": options.shard_size,
@@ -53,7 +54,7 @@ def attributes_of(
         "threads": options.threads,
         "manifest": manifest.name,
         "manifest_sha256": manifest.digest,
-        "records_sha256": _records_digest(records),
+        "records_sha256": _records_digest(records, source.uses_tags),
         "rng": DESCRIPTION,
         "versions": {name: _version(name) for name in _LIBRARIES},
     }
@@ -94,8 +95,9 @@ def holds_nothing(store: MaskStore) -> bool:
     return not any(store.vector("shard_digest"))
 
 
-def _records_digest(records: Sequence[ImageRecord]) -> str:
-    text = json.dumps([[record.image_id, list(record.tags)] for record in records], separators=(",", ":"))
+def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
+    facts = [[record.image_id, list(record.tags)] if with_tags else [record.image_id] for record in records]
+    text = json.dumps(facts, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 

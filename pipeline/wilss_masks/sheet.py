@@ -31,14 +31,15 @@ Order = Literal["agreement", "confidence", "spread"]
 class Soft:
     """Kept maps of one class: score [h, w], attention [ha, wa], seeds [S, 2] on the grid of `score`.
 
-    score_cut, attention_cut: where the maps were binarised.
+    attention, seeds: None where a source has none. score_cut, attention_cut: where the maps were binarised; where a
+    score is a probability its half is shown.
     """
 
     score: NDArray[np.float16]
-    attention: NDArray[np.float16]
-    seeds: NDArray[np.int16]
-    score_cut: float
-    attention_cut: float
+    attention: NDArray[np.float16] | None = None
+    seeds: NDArray[np.int16] | None = None
+    score_cut: float = 0.5
+    attention_cut: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def choose(store: MaskStore, order: Order, count: int) -> list[tuple[int, int]]:
     Among equals the store's own order decides; see `order_for`. Raises StoreError for a store without masks.
     """
     done = store.vector("status") == Status.DONE
-    pairs = np.argwhere(store.vector("tags") & done[:, None])
+    pairs = np.argwhere(_shown(store) & done[:, None])
     if not len(pairs):
         raise StoreError(f"{store.path} has no finished image with a mask, so there is nothing to show.")
     order = order_for(store, order)
@@ -119,7 +120,15 @@ def rows_of(store: MaskStore, image_ids: Sequence[str]) -> list[tuple[int, int]]
 
     Raises StoreError for an image that the store does not hold or has no masks of.
     """
-    return [(store.position(name), category) for name in image_ids for category in store.read(name).categories]
+    shown = _shown(store)
+    rows = [(store.position(name), store.read(name).categories) for name in image_ids]
+    return [(row, category) for row, categories in rows for category in categories if shown[row, category]]
+
+
+def _shown(store: MaskStore) -> NDArray[np.bool_]:
+    """Which classes of which images are worth a row, bool [N, C]: where no tags were asked, those with a mask."""
+    asked: NDArray[np.bool_] = store.vector("tags")
+    return asked & (store.vector("area") > 0) if store.attributes.get("uses_tags") is False else asked
 
 
 def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, int]]) -> Sheet:
@@ -128,6 +137,8 @@ def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, 
     Images that cannot be read any more are left out and named. Raises StoreError when store and manifest do
     not belong together, or no row is left.
     """
+    if not chosen:
+        raise StoreError(f"{store.path} has no mask on the chosen images, so there is nothing to show; choose others.")
     reader = _RowReader(store, records_of(store, manifest))
     rows, failed = [], {}
     for image, category in chosen:
@@ -146,7 +157,7 @@ class _RowReader:
     def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]") -> None:
         self._store, self._records = store, records
         self._vectors = {name: store.vector(name) for name in ("confidence", "agreement", "fallback")}
-        self._kept = _kept_of(store)
+        self._kept, self._scores = _kept_of(store), _scores_of(store)
 
     def read(self, row: int, category: int) -> Row:
         store, record = self._store, self._records[self._store.image_ids[row]]
@@ -168,7 +179,7 @@ class _RowReader:
         from wilss.equations import fmwiss
 
         if self._kept is None:
-            return None
+            return Soft(score=self._scores.score(row, category)) if self._scores is not None else None
         reader, params = self._kept
         maps = reader.read(row)
         slot = maps.categories.index(category)
@@ -202,6 +213,12 @@ def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams] | None":
     from .kept import KeptReader, fusion_of, keeps_maps
 
     return (KeptReader(store), fusion_of(store)) if keeps_maps(store) else None
+
+
+def _scores_of(store: MaskStore) -> "KeptReader | None":
+    from .kept import KeptReader
+
+    return KeptReader(store) if store.layout.score_grid is not None else None
 
 
 def _require_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -22,6 +22,8 @@ __all__ = ["Beginning", "begin", "default_out", "default_parent"]
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
+#: Their step 0 is one and the same: masks are labels.
+_SAME_BASE = (_FIRST_METHOD, "finetune", "distill")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,9 @@ class Beginning:
         return self.manifest.protocol
 
     @property
-    def from_tags(self) -> bool:
-        """Whether the step's classes come with image tags only, so that its masks are not sure."""
-        return self.manifest.supervision(self.step) == "tags"
+    def is_weak(self) -> bool:
+        """Whether the step's classes come without pixel labels of every image, so that its masks are not sure."""
+        return self.manifest.supervision(self.step) != "pixel"
 
 
 def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> Beginning:
@@ -75,8 +77,8 @@ def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> 
 
 
 def default_out(manifest: Manifest, step: int, method: str) -> Path:
-    """`runs/<manifest name>/step-<t>`, and the method behind it where it is not the first one of the table."""
-    ending = "" if step == 0 or method == _FIRST_METHOD else f"-{method}"
+    """`runs/<manifest name>/step-<t>`, and the method behind it where its result is not that of the first one."""
+    ending = "" if method == _FIRST_METHOD or (step == 0 and method in _SAME_BASE) else f"-{method}"
     return RUNS / manifest.name / f"step-{step}{ending}"
 
 
@@ -112,12 +114,23 @@ def _parent_of(
         )
     info = read_info(path)
     require_same_classes(info, manifest)
+    _require_sigmoids(info, step)
     if info.step != step - 1:
         raise CheckpointError(
             f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the "
             f"checkpoint of step {step - 1} with --from, or the masks of step {info.step + 1}."
         )
     return info
+
+
+def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
+    """What old classes are held by is a probability per class; other methods' networks say something else."""
+    if info.method not in _SAME_BASE:
+        raise CheckpointError(
+            f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
+            f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "
+            f"{info.method}`), train that step from the store, and go on from there."
+        )
 
 
 def _masks_of(store: MaskStore, step: int) -> Path:

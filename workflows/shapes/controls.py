@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wilss.encoders.weights import sha256_of
 from wilss.equations import fmwiss
 from wilss.images import read_image, to_pixels
 from wilss.randomness import generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks import FmwissSource
-from wilss.encoders.weights import sha256_of
 from wilss_masks.plan import ImageTask
 from wilss_masks.sources import Grids
 from wilss_masks.sources.fmwiss import FmwissProposer
@@ -29,6 +29,7 @@ class WholeImage:
 
     name: ClassVar[str] = "whole-image"
     has_void: ClassVar[bool] = False
+    uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 
     def identity(self) -> Mapping[str, Any]:
@@ -56,6 +57,7 @@ class TrueSeeds:
 
     name: ClassVar[str] = "true-seeds"
     has_void: ClassVar[bool] = False
+    uses_tags: ClassVar[bool] = True
 
     method: FmwissSource
     category_ids: tuple[int, ...]
@@ -100,6 +102,7 @@ class ClassActivation:
 
     name: ClassVar[str] = "cam"
     has_void: ClassVar[bool] = False
+    uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 
     weights: Path

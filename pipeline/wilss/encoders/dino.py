@@ -98,7 +98,7 @@ class SeedViT:
             with precision_context(self.device, self.precision):
                 found = network.norm(network.blocks[-1](self._before_last(images, grid))).float()
             prefix = network.num_prefix_tokens
-        return found[:, prefix:].transpose(1, 2).unflatten(2, grid).contiguous()
+        return found[:, prefix:].transpose(1, 2).reshape(len(images), -1, *grid)
 
     def _before_last(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """The tokens [B, L, D] that the last block is given."""

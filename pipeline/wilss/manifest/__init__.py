@@ -14,6 +14,7 @@ from wilss.layouts import (
 from wilss.manifest.encoders import Encoders, EncoderSpec
 from wilss.manifest.lock import LockedWeights, list_digests, lock_path, record_hub_digest, write_lock
 from wilss.manifest.manifest import Manifest, StepData, load_manifest
+from wilss.manifest.supports import SupportList, SupportRow
 
 __all__ = [
     "CocoLabel",
@@ -28,6 +29,8 @@ __all__ = [
     "PngLabel",
     "Selection",
     "StepData",
+    "SupportList",
+    "SupportRow",
     "list_digests",
     "load_manifest",
     "lock_path",

@@ -13,7 +13,7 @@ from wilss.manifest.text import Key, Where, expand
 from wilss.protocol import StepProtocol, name_of_steps, preset
 from wilss.taxonomy import COCO, VOC, Taxonomy, closest
 
-__all__ = ["MAIN", "build_data", "build_encoders", "build_prompts", "build_protocol", "build_taxonomy"]
+__all__ = ["MAIN", "build_data", "build_encoders", "build_prompts", "build_protocol", "build_taxonomy", "class_id"]
 
 #: The name of the data set that is described at the top of a manifest.
 MAIN = "main"
@@ -88,7 +88,7 @@ def _steps(written: list[list[object] | None], taxonomy: Taxonomy, where: Where)
         ids = []
         for place, item in enumerate(classes):
             key: Key = ("steps", step, "classes", place)
-            identity = _class_id(item, taxonomy, where, key)
+            identity = class_id(item, taxonomy, where, key)
             if identity in came:
                 first = ".".join(map(str, came[identity]))
                 raise where.error(key, f"class {item!r} stands in {first} already; list it once.")
@@ -98,7 +98,8 @@ def _steps(written: list[list[object] | None], taxonomy: Taxonomy, where: Where)
     return tuple(steps)
 
 
-def _class_id(item: object, taxonomy: Taxonomy, where: Where, key: Key) -> int:
+def class_id(item: object, taxonomy: Taxonomy, where: Where, key: Key) -> int:
+    """The id that an id or a name stands for. Raises ManifestError with line and key path."""
     last = len(taxonomy.class_names) - 1
     if isinstance(item, str):
         identity = taxonomy.find(item)

@@ -14,13 +14,14 @@ from wilss.manifest import build, drawn, lock
 from wilss.manifest.encoders import Encoders, EncoderSpec
 from wilss.manifest.inputs import content_digests
 from wilss.manifest.schema import ManifestModel, parse
+from wilss.manifest.supports import SupportList, build_supports
 from wilss.manifest.text import Where, read_yaml
 from wilss.protocol import StepProtocol
 from wilss.taxonomy import Taxonomy, closest
 
 __all__ = ["Manifest", "StepData", "load_manifest"]
 
-Supervision = Literal["pixel", "tags"]
+Supervision = Literal["pixel", "tags", "shots"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class Manifest:
         written_prompts: the ids whose prompts stand in the manifest. background_prompts: None for the
         package's own words.
     masks: parameters by the name of the mask source. train: parameters of the trainer. data: data sets by name.
-    steps: where each step's images come from. parts: (data, split) by the name of an evaluation. locked: the lock
-        file's content, if there is one.
+    steps: where each step's images come from. parts: (data, split) by the name of an evaluation. supports: where a
+        step's few annotated images are named. locked: the lock file's content, if there is one.
     """
 
     path: Path
@@ -58,11 +59,12 @@ class Manifest:
     data: Mapping[str, DataSpec]
     steps: tuple[StepData, ...]
     parts: Mapping[str, tuple[tuple[str, str], ...]]
+    supports: Mapping[int, SupportList] = field(default_factory=dict)
     locked: lock.Lock | None = None
     _listings: dict[tuple[str, str, bool], Listing] = field(default_factory=dict, repr=False, compare=False)
 
     def supervision(self, step: int) -> Supervision:
-        """Whether a step's classes come with pixel labels or with image tags only."""
+        """Whether a step's classes come with pixel labels, with image tags only, or with a few annotated images."""
         self.protocol.new(step)
         return self.steps[step].supervision
 
@@ -79,6 +81,15 @@ class Manifest:
         listing = self.listing(source.data, source.split if split == "train" else split)
         records = tuple(record for record in listing.records if listing.exact or self._admits(record, step))
         return Selection(records=records, warnings=listing.warnings)
+
+    def images(self, step: int, split: str = "train") -> Selection:
+        """All images of a step's split, whatever they show; what is known of their tags comes along, and tags that
+        are missing are no fault.
+        """
+        self.protocol.new(step)
+        source = self.steps[step]
+        listing = self.listing(source.data, source.split if split == "train" else split, lenient=True)
+        return Selection(records=listing.records, warnings=listing.warnings)
 
     def evaluation(self, split: str = "val") -> Selection:
         """All images of an evaluation split, of every data set that belongs to it; missing tags are no fault
@@ -187,6 +198,7 @@ def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
         data=data,
         steps=_steps(model, protocol, data, where),
         parts=_evaluations(model, data, where),
+        supports=build_supports(model.supports, protocol, where),
     )
 
 

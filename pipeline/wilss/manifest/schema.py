@@ -11,7 +11,7 @@ from wilss.taxonomy import COCO, VOC, closest
 
 __all__ = [
     "DataModel", "EncoderModel", "EncodersModel", "EvaluationModel", "GenerateModel", "ManifestModel", "NameModel",
-    "SplitModel", "StepModel", "TagsModel", "parse",
+    "SplitModel", "StepModel", "TagsModel", "parse", "refusal",
 ]  # fmt: skip
 
 _MOST_ERRORS = 3
@@ -76,7 +76,7 @@ class StepModel(_Model):
     """A step: its classes, their supervision and their data."""
 
     classes: list[Any] | None = None
-    supervision: Literal["pixel", "tags"] | None = None
+    supervision: Literal["pixel", "tags", "shots"] | None = None
     data: str | None = None
     split: str | None = None
 
@@ -128,6 +128,7 @@ class ManifestModel(DataModel):
     train: dict[str, Any] = Field(default_factory=dict)
     background_prompts: list[str] | None = None
     evaluation: dict[str, list[EvaluationModel]] = Field(default_factory=dict)
+    supports: Any = None
 
 
 def parse(content: Any, where: Where) -> ManifestModel:
@@ -139,11 +140,18 @@ def parse(content: Any, where: Where) -> ManifestModel:
     try:
         return ManifestModel.model_validate(_written_out(content, where))
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        told = [f"{where.at(_key(one))}: {_sentence(one)}" for one in found[:_MOST_ERRORS]]
-        if len(found) > _MOST_ERRORS:
-            told.append(f"... and {len(found) - _MOST_ERRORS} more.")
-        raise ManifestError("\n".join(told)) from None
+        raise refusal(error, where) from None
+
+
+def refusal(
+    error: ValidationError, where: Where, key: Key = (), model: type[BaseModel] = ManifestModel
+) -> ManifestError:
+    """The first faults of a text as sentences. key: where it stands in its file; model: what it was read as."""
+    found = error.errors(include_url=False)
+    told = [f"{where.at((*key, *_key(one)))}: {_sentence(one, model)}" for one in found[:_MOST_ERRORS]]
+    if len(found) > _MOST_ERRORS:
+        told.append(f"... and {len(found) - _MOST_ERRORS} more.")
+    return ManifestError("\n".join(told))
 
 
 def _written_out(content: dict[str, Any], where: Where) -> dict[str, Any]:
@@ -199,18 +207,18 @@ def _key(error: ErrorDetails) -> Key:
     return tuple(part for part in error["loc"] if part != "[key]")
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
         loc = error["loc"]
-        return f"{loc[-1]!r} is not a key here{closest(str(loc[-1]), _keys_at(loc[:-1]))}."
+        return f"{loc[-1]!r} is not a key here{closest(str(loc[-1]), _keys_at(loc[:-1], model))}."
     if kind == "missing":
         return "this key is missing; add it."
     if kind == "literal_error":
         return f"is {given!r}; it must be {error['ctx']['expected']}."
     if kind == "string_pattern_mismatch":
         return f"is {given!r}; {_PATTERNS.get(str(error['loc'][-1]), error['msg'])}."
-    if kind == "string_type" and isinstance(given, bool):
+    if kind == "string_type" and isinstance(given, bool | int | float):
         return f"YAML reads this as {given!r}; put it in quotes."
     shown = repr(given) if len(repr(given)) <= 40 else f"{repr(given)[:37]}..."
     return f"is {shown}; {error['msg'][:1].lower()}{error['msg'][1:]}."
@@ -222,9 +230,8 @@ _PATTERNS = {
 }
 
 
-def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that the model at `loc` knows."""
-    model: type[BaseModel] = ManifestModel
+def _keys_at(loc: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that the model at `loc` of `model` knows."""
     for part in loc:
         known = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
         if known is not None:

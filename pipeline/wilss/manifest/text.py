@@ -40,8 +40,10 @@ class Where:
         return ManifestError(f"{self.at(key)}: {sentence}")
 
 
-def read_yaml(path: Path) -> tuple[Any, Where]:
+def read_yaml(path: Path, writer: str = "manifest init") -> tuple[Any, Where]:
     """The content of a YAML file, and where its keys stand. Raises ManifestError.
+
+    writer: the command of wilss-masks that writes such a file, for whoever has none.
 
     Only plain data (no tags), one document, no key twice in a mapping, at most 1 MiB and 200,000 values with
     its aliases written out.
@@ -53,7 +55,7 @@ def read_yaml(path: Path) -> tuple[Any, Where]:
         loader = yaml.SafeLoader(content)
         node = loader.get_single_node()
         if node is None:
-            raise ManifestError(f"{path} is empty; `wilss-masks manifest init` writes one.")
+            raise ManifestError(f"{path} is empty; `wilss-masks {writer}` writes one.")
         where = Where(path)
         _Walk(where).visit(node, ())
         return loader.construct_document(node), where

@@ -21,24 +21,30 @@ _TRANSFORMERS = ("timm.models.vision_transformer", "timm.models.deit", "timm.mod
 
 
 class Backbone(nn.Module):
-    """Images to their last feature map. feature_dim: D.
+    """Images to their last feature map. feature_dim: D. previous_dim: D', of the stage before.
+
+    network: images to the feature maps of its last two stages.
 
     multiple: image sides are brought to multiples of it, 1 for convolutional networks. A vision transformer
     wants whole patches: other images are enlarged to the next multiple, so that the grid covers the image
     exactly [D]; padding would shift it.
     """
 
-    def __init__(self, network: nn.Module, *, feature_dim: int, multiple: int = 1) -> None:
+    def __init__(self, network: nn.Module, *, feature_dim: int, previous_dim: int, multiple: int = 1) -> None:
         super().__init__()
         self.network = network
         self.feature_dim = feature_dim
+        self.previous_dim = previous_dim
         self.multiple = multiple
 
     def forward(self, images: Tensor) -> Tensor:
         """images: float [B, 3, H, W]. Returns [B, D, h, w]."""
-        found = self.network(_enlarged(images, self.multiple))
-        features: Tensor = found[-1] if isinstance(found, list | tuple) else found
-        return features
+        return self.stages(images)[1]
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature maps of the last two stages, [B, D', h', w'] and [B, D, h, w]; the first may be finer."""
+        previous, last = self.network(_enlarged(images, self.multiple))
+        return previous, last
 
 
 def _enlarged(images: Tensor, multiple: int) -> Tensor:
@@ -66,7 +72,8 @@ def build_backbone(spec: SegmenterSpec) -> Backbone:
             "set output_stride or, for a vision transformer, args: {patch_size: ...} so that they agree."
         )
     multiple = stride if _is_transformer(spec.backbone) else 1
-    return Backbone(network, feature_dim=network.feature_info.channels()[-1], multiple=multiple)
+    previous_dim, feature_dim = network.feature_info.channels()
+    return Backbone(network, feature_dim=feature_dim, previous_dim=previous_dim, multiple=multiple)
 
 
 def _wide_resnet38(spec: SegmenterSpec) -> Backbone:
@@ -75,16 +82,16 @@ def _wide_resnet38(spec: SegmenterSpec) -> Backbone:
     if spec.args:
         raise ParameterError(f"{WIDE_RESNET38} takes no args, but has {', '.join(spec.args)}; leave them out.")
     network = WideResNet38(spec.output_stride)
-    return Backbone(network, feature_dim=network.feature_dim)
+    return Backbone(network, feature_dim=network.feature_dim, previous_dim=network.previous_dim)
 
 
 def _timm_network(spec: SegmenterSpec) -> Any:
-    """timm's network, wrapped so that it returns a list of one feature map."""
+    """timm's network, wrapped so that it returns the feature maps of its last two stages."""
     import timm
 
     if not timm.is_model(spec.backbone):
         raise ParameterError(f"timm has no model {spec.backbone!r}{_closest(spec.backbone)}.")
-    last: dict[str, Any] = {"pretrained": False, "features_only": True, "out_indices": (-1,)}
+    last: dict[str, Any] = {"pretrained": False, "features_only": True, "out_indices": (-2, -1)}
     how = _for_transformers() if _is_transformer(spec.backbone) else {"output_stride": spec.output_stride}
     try:
         return timm.create_model(spec.backbone, **last, **how, **spec.args)

@@ -1,4 +1,6 @@
-"""A trained segmenter as one file: weights in safetensors, and in its header all that tells what it is.
+"""A trained network as one file: weights in safetensors, and in its header all that tells what it is.
+
+A network is a segmenter or an embedding; the header says which, and a file that does not is a segmenter's.
 
 `model.safetensors` says its protocol, step, parameters and the digests of the checkpoint and of the mask store
 that it came from, and holds a digest of its own weights. Nothing in it can run code. Its header is read without
@@ -10,12 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import CheckpointError, WilssError
 from ..protocol import StepProtocol
 from ..store.files import write_atomically
 from ..taxonomy import Taxonomy
+from .embedding_spec import EmbeddingSpec
 from .spec import SegmenterSpec
 
 if TYPE_CHECKING:
@@ -23,7 +26,18 @@ if TYPE_CHECKING:
 
     from .segmenter import Segmenter
 
-__all__ = ["FORMAT_VERSION", "MODEL_FILE", "CheckpointInfo", "load_segmenter", "normalise", "read_info", "write_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MODEL_FILE",
+    "CheckpointInfo",
+    "Kind",
+    "load_segmenter",
+    "normalise",
+    "read_info",
+    "read_weights",
+    "spec_of",
+    "write_model",
+]
 
 MODEL_FILE = "model.safetensors"
 FORMAT = "wilss-checkpoint"
@@ -31,6 +45,18 @@ FORMAT_VERSION = 1
 _KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
 _LONGEST_HEADER = 100_000_000
 _PICKLES = (b"PK\x03\x04", b"\x80")
+
+Kind = Literal["segmenter", "embedding"]
+_SPECS: Mapping[Kind, type[SegmenterSpec] | type[EmbeddingSpec]] = {
+    "segmenter": SegmenterSpec,
+    "embedding": EmbeddingSpec,
+}
+_ARTICLES: Mapping[type, str] = {SegmenterSpec: "a segmenter", EmbeddingSpec: "an embedding"}
+_MENDS: Mapping[type, str] = {
+    SegmenterSpec: "pass the checkpoint of a method that trains a segmenter, such as fmwiss",
+    EmbeddingSpec: "pass a checkpoint of `wilss-train --method panet`",
+}
+S = TypeVar("S", SegmenterSpec, EmbeddingSpec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +73,7 @@ class CheckpointInfo:
     method: str
     step: int
     protocol: StepProtocol
-    spec: SegmenterSpec
+    spec: SegmenterSpec | EmbeddingSpec
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +83,11 @@ class CheckpointInfo:
     store_digest: str | None = None
     manifest_name: str = ""
     manifest_digest: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What the network is."""
+        return "embedding" if isinstance(self.spec, EmbeddingSpec) else "segmenter"
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -73,7 +104,7 @@ def write_model(
     path: Path,
     weights: "Mapping[str, Tensor]",
     *,
-    spec: SegmenterSpec,
+    spec: SegmenterSpec | EmbeddingSpec,
     protocol: StepProtocol,
     facts: Mapping[str, Any],
 ) -> None:
@@ -85,6 +116,7 @@ def write_model(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **facts,
+        "kind": "embedding" if isinstance(spec, EmbeddingSpec) else "segmenter",
         "spec": spec.as_json(),
         "protocol": _protocol_as_json(protocol),
         "weights_sha256": _digest_of(tensors),
@@ -107,18 +139,15 @@ def read_info(path: Path | str) -> CheckpointInfo:
 
 
 def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
-    """The segmenter of a checkpoint, in evaluation mode. Raises CheckpointError where weights do not fit."""
-    from safetensors.torch import load_file
+    """The segmenter of a checkpoint, in evaluation mode.
 
+    Raises CheckpointError for an embedding, and where weights do not fit.
+    """
     from .segmenter import build
 
-    try:
-        weights = load_file(info.path)
-    except Exception as error:  # safetensors raises its own kind for damage of any sort
-        raise CheckpointError(f"{info.path} cannot be read ({error}); copy it anew, or train again.") from error
-    if _digest_of(weights) != _said(info.path).get("weights_sha256"):
-        raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
-    segmenter = build(info.spec, seed=0)
+    spec = spec_of(info, SegmenterSpec)
+    weights = read_weights(info)
+    segmenter = build(spec, seed=0)
     try:
         segmenter.load_state_dict(weights)
     except RuntimeError as error:
@@ -127,6 +156,29 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
             "it may come from another version of timm or wilss."
         ) from error
     return segmenter.to(device).eval()
+
+
+def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
+    """The checkpoint's spec. Raises CheckpointError unless it holds a network of the kind `wanted`."""
+    if isinstance(info.spec, wanted):
+        return info.spec
+    raise CheckpointError(
+        f"{info.path} holds {_ARTICLES[type(info.spec)]} ({info.method}), and this takes {_ARTICLES[wanted]}; "
+        f"{_MENDS[wanted]}."
+    )
+
+
+def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
+    """The tensors of a checkpoint by name. Raises CheckpointError where the file is damaged."""
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(info.path)
+    except Exception as error:  # safetensors raises its own kind for damage of any sort
+        raise CheckpointError(f"{info.path} cannot be read ({error}); copy it anew, or train again.") from error
+    if _digest_of(weights) != _said(info.path).get("weights_sha256"):
+        raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
+    return weights
 
 
 def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
@@ -201,7 +253,7 @@ def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
         method=str(said["method"]),
         step=int(said["step"]),
         protocol=_protocol_from_json(said["protocol"]),
-        spec=SegmenterSpec.from_json(said["spec"]),
+        spec=_SPECS[said.get("kind", "segmenter")].from_json(said["spec"]),
         mean=_triple(said["mean"]),
         std=_triple(said["std"]),
         params=dict(said["params"]),

@@ -52,12 +52,18 @@ class Segmenter(nn.Module):
         self.spec = spec
         self.backbone = build_backbone(spec)
         self.feature_dim: int = self.backbone.feature_dim
+        self.previous_dim: int = self.backbone.previous_dim
         self.body = _body(spec, self.feature_dim)
         self.classifier = nn.Conv2d(spec.head_width, spec.num_channels, 1)
 
     def features(self, images: Tensor) -> Tensor:
         """The backbone's last feature map. images: float [B, 3, H, W], normalised. Returns [B, D, h, w]."""
         found: Tensor = self.backbone(images)
+        return found
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of the backbone's last two stages, [B, D', h', w'] and [B, D, h, w]; the first may be finer."""
+        found: tuple[Tensor, Tensor] = self.backbone.stages(images)
         return found
 
     def logits(self, features: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class WideResNet38(nn.Module):
     output_stride: 8 as the field uses it, or 16.
     """
 
-    feature_dim = 4096
+    feature_dim, previous_dim = 4096, 2048
 
     def __init__(self, output_stride: int = 8) -> None:
         super().__init__()
@@ -49,12 +49,13 @@ class WideResNet38(nn.Module):
             later = _Residual(wide_out, middle, wide_out, first_dilation=dilation, dilation=dilation)
             self.add_module(f"{name}_{block}", later)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: float [B, 3, H, W], normalised. Returns [B, 4096, h, w], >= 0."""
-        x = images
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images: float [B, 3, H, W], normalised. Returns [B, 2048, h, w] of b6, then the last [B, 4096, h, w]."""
+        x = previous = images
         for name, block in self.named_children():
             x = F.relu(block(x)) if name == "bn7" else block(x)
-        return x
+            previous = x if name == "b6" else previous
+        return previous, x
 
 
 class _Residual(nn.Module):

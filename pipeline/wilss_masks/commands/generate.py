@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536
+_DEFAULT_SOURCES = {"pixel": "annotation", "tags": "fmwiss", "shots": "panet"}
+#: Options that stand for the source's parameters of the same names.
+_SHORT_FORMS = ("shots", "supports", "checkpoint")
 _MOST_THREADS = 1024
 
 
@@ -31,6 +34,7 @@ def _devices(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 Examples:
   wilss-masks generate --step 1
   wilss-masks generate --step 1 --manifest voc.yaml --devices 0,1 --keep scores
+  wilss-masks generate --step 1 --source panet --supports supports --shots 5
   wilss-masks generate --step 1 --set draws=4 --set keep=locations --out step-1-locations.zarr"""
 )
 @click.option(
@@ -44,9 +48,12 @@ Examples:
     "--source",
     "source_name",
     metavar="NAME",
-    help="Who proposes the masks: fmwiss (default of a step with "
-    "tags) or annotation (default of a step with pixel labels).",
+    help="Who proposes the masks: fmwiss (default of a step with tags), annotation (of one with pixel labels), panet "
+    "(of one with shots).",
 )
+@click.option("--shots", type=click.IntRange(min=0), help="Annotated images per class, for panet.  [default: all]")
+@click.option("--supports", metavar="PATH", help="Annotated images for panet: a YAML file, or a folder with one.")
+@click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
 @click.option(
@@ -132,7 +139,8 @@ def _remember_weights(manifest: Any, source: Any) -> None:
     from wilss.manifest import record_hub_digest
 
     for name, model in source.identity()["models"].items():
-        record_hub_digest(manifest, name, model["sha256"])
+        if hasattr(manifest.encoders, name):  # a network that was trained here comes from no hub
+            record_hub_digest(manifest, name, model["sha256"])
 
 
 def _source(manifest: Any, given: dict[str, Any]) -> Any:
@@ -141,11 +149,13 @@ def _source(manifest: Any, given: dict[str, Any]) -> Any:
     from ..sources import SOURCES
 
     supervision = manifest.supervision(given["step"])
-    name = given["source_name"] or {"pixel": "annotation", "tags": "fmwiss"}[supervision]
+    name = given["source_name"] or _DEFAULT_SOURCES[supervision]
     if name not in SOURCES:
         raise click.UsageError(f"there is no source {name!r}; choose one of {', '.join(SOURCES)}.")
-    values = parse_assignments(given["assignments"])
-    return SOURCES[name].from_manifest(manifest, given["step"], values, given["seed"])
+    short = {key: given[key] for key in _SHORT_FORMS if given[key] is not None}
+    values = {**parse_assignments(given["assignments"]), **short}
+    blamed = {"where": " / ".join(f"--{key}" for key in short)} if short else {}
+    return SOURCES[name].from_manifest(manifest, given["step"], values, given["seed"], **blamed)
 
 
 def _options(given: dict[str, Any]) -> "Options":
@@ -165,9 +175,9 @@ def _as_interrupt(signum: int, frame: object) -> None:
 
 
 def _dry_run(manifest: Any, given: dict[str, Any], source: Any, options: "Options") -> None:
-    from ..generation import default_store, plan_for
+    from ..generation import default_store, plan_for, selection_for
 
-    selection = manifest.records(given["step"], options.split)
+    selection = selection_for(manifest, given["step"], source, options.split)
     plan = plan_for(manifest, given["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [image.problem for image in plan.images if image.problem]
     batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))

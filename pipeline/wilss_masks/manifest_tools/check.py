@@ -67,7 +67,7 @@ def check_manifest(
     """
     parts = _parts(manifest)
     wanted = {_key(record): record for _, _, _, records, _ in parts for record in records}
-    needs = {_key(r) for _, supervision, _, records, _ in parts if supervision != "tags" for r in records}
+    needs = {_key(r) for _, supervision, _, records, _ in parts if supervision in ("pixel", "") for r in records}
     seen = _look(wanted, needs, labels, progress)
     findings: dict[tuple[str, str], Finding] = {}
     for name, _, _, records, _ in parts:
@@ -92,11 +92,12 @@ def _parts(manifest: Manifest) -> list[_Part]:
     """(name, supervision, class ids, records, warnings) of every step, and of `val` where there is one."""
     parts: list[_Part] = []
     for step in range(manifest.protocol.num_steps):
-        selection = manifest.records(step)
+        supervision = manifest.supervision(step)
+        selection = manifest.images(step) if supervision == "shots" else manifest.records(step)
         parts.append(
             (
                 f"step {step}",
-                manifest.supervision(step),
+                supervision,
                 manifest.protocol.new(step),
                 selection.records,
                 selection.warnings,

@@ -3,10 +3,23 @@
 from .annotation import AnnotationSource
 from .base import Grids, MaskSource, Proposer
 from .fmwiss import FmwissSource
+from .panet import PanetSource
+from .pseudoseg import PseudosegSource
 
-__all__ = ["SOURCES", "AnnotationSource", "FmwissSource", "Grids", "MaskSource", "Proposer"]
+__all__ = [
+    "SOURCES",
+    "AnnotationSource",
+    "FmwissSource",
+    "Grids",
+    "MaskSource",
+    "PanetSource",
+    "Proposer",
+    "PseudosegSource",
+]
 
-SOURCES: dict[str, type[FmwissSource] | type[AnnotationSource]] = {
+SOURCES: dict[str, type[FmwissSource] | type[AnnotationSource] | type[PanetSource] | type[PseudosegSource]] = {
     "annotation": AnnotationSource,
     "fmwiss": FmwissSource,
+    "panet": PanetSource,
+    "pseudoseg": PseudosegSource,
 }

@@ -30,6 +30,7 @@ class AnnotationSource:
 
     name: ClassVar[str] = "annotation"
     has_void: ClassVar[bool] = True
+    uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 
     category_ids: tuple[int, ...]

@@ -45,6 +45,10 @@ class MaskSource(Protocol):
         """Whether it knows pixels that are neither class nor background."""
 
     @property
+    def uses_tags(self) -> bool:
+        """Whether an image's tags say which classes to look for; else all of the step's, on all images of a split."""
+
+    @property
     def seeds_kept(self) -> int:
         """Seeds per category that it can hand to the store."""
 

@@ -43,6 +43,7 @@ class FmwissSource:
 
     name: ClassVar[str] = "fmwiss"
     has_void: ClassVar[bool] = False
+    uses_tags: ClassVar[bool] = True
 
     params: FmwissParams
     clip: EncoderSpec

@@ -5,7 +5,7 @@ from typing import Literal
 
 from wilss.params import refuse_unknown_choices, require
 
-__all__ = ["FmwissParams", "FusionParams"]
+__all__ = ["FmwissParams", "FusionParams", "PanetParams"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +72,39 @@ class FmwissParams(FusionParams):
     def forward_precision(self) -> Literal["fp32", "bf16"] | None:
         """What the encoders take: None stands for `auto`."""
         return None if self.precision == "auto" else self.precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanetParams:
+    """Parameters of PANet's masks from a few supports (Sec. 3).
+
+    shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
+        softmax, 20 in the paper.
+    supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
+        trained embedding, in the place of the frozen ViT.
+    features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
+    vit_size: shorter side of the input in pixels, 0 for the image's own size. longest: as for FMWISS.
+    tags: an image's tags say which classes may win on it; without them all classes of the step compete.
+    keep_masks: an image that is a support by its whole mask keeps that mask, instead of being guessed at [D].
+
+    An embedding's checkpoint says itself on which features and at which size it is to be used.
+    """
+
+    shots: int = 0
+    alpha: float = 20.0
+    supports: str = ""
+    embedding: str = ""
+    features: Literal["tokens", "keys"] = "tokens"
+    vit_size: int = 448
+    longest: int = 1024
+    tags: bool = True
+    keep_masks: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        require(0 <= self.shots <= 100_000, "shots", self.shots, "0 (all there are) or more")
+        require(0 < self.alpha <= 10_000, "alpha", self.alpha, "above 0")
+        require(self.vit_size == 0 or 16 <= self.vit_size <= 4096, "vit_size", self.vit_size,
+                "0 (the image's own) or from 16 to 4096")  # fmt: skip
+        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")

@@ -24,7 +24,9 @@ def with_statistics(block):
 def test_feature_maps_have_the_stride_and_the_width(stride, grid):
     with META:
         network = WideResNet38(stride)
-        assert network(torch.empty(2, 3, 65, 64)).shape == (2, 4096, *grid)
+        previous, last = network(torch.empty(2, 3, 65, 64))
+        assert previous.shape == (2, 2048, *grid)
+        assert last.shape == (2, 4096, *grid)
 
 
 def test_it_is_a_backbone_of_the_segmenter():

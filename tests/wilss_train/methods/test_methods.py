@@ -83,7 +83,7 @@ def having(names: set[str], *starts: str) -> bool:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step: int) -> None:
     made = setup(step)
     objective = started(METHODS[name]().objective(made))
@@ -104,7 +104,7 @@ def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step:
         assert all(torch.equal(value, before[key]) for key, value in made.old.state_dict().items())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_step_0_has_the_labels_alone(name: str) -> None:
     objective = started(METHODS[name]().objective(setup(0)))
     terms = objective(batch(0), FIRST)
@@ -113,13 +113,13 @@ def test_step_0_has_the_labels_alone(name: str) -> None:
     assert not [key for key in objective.state_dict() if not key.startswith("student.")]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_equal_setups_give_equal_losses(name: str) -> None:
     found = [started(METHODS[name]().objective(setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
     assert all(torch.equal(found[0][term], found[1][term]) for term in found[0])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_void_pixels_teach_nothing(name: str) -> None:
     """Masks, pasted labels under void: the losses do not see them."""
     shown, hidden = batch(1), batch(1)
@@ -129,7 +129,7 @@ def test_void_pixels_teach_nothing(name: str) -> None:
     assert all(torch.equal(first[term], second[term]) for term in first)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_a_batch_without_any_mask_has_finite_gradients(name: str) -> None:
     empty = batch(1)
     empty.pseudo.zero_()
@@ -227,10 +227,10 @@ def test_what_is_pasted_is_what_was_asked_for() -> None:
     pasting = Fmwiss(paste_scale=(0.6, 0.9), paste_flip=0.2, paste_per_image=3).pasting
     assert pasting is not None
     assert (pasting.probability, pasting.scale, pasting.flip, pasting.per_image) == (0.5, (0.6, 0.9), 0.2, 3)
-    assert all(METHODS[name]().pasting is None for name in METHODS if name != "fmwiss")
+    assert all(METHODS[name]().pasting is None for name in TERMS if name != "fmwiss")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TERMS)
 def test_parameters_are_told_by_name(name: str) -> None:
     made = METHODS[name]()
     assert made.name == name

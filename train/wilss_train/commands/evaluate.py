@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,8 @@ from wilss.console import (
     write_json,
 )
 
+from .episodes import episode_options, judge_episodes, wants_episodes
+
 if TYPE_CHECKING:
     from wilss.manifest import ImageRecord
     from wilss.networks.checkpoint import CheckpointInfo
@@ -31,23 +33,48 @@ if TYPE_CHECKING:
 Examples:
   wilss-eval runs/shapes-15-5/step-1
   wilss-eval runs/voc-15-5/step-1 --manifest voc.yaml --protocol wilson --confusion step-1.png
-  wilss-eval runs/voc-15-5/step-1 --json - | jq .mean_iou_new"""
+  wilss-eval runs/voc-15-5/step-1 --json - | jq .mean_iou_new
+  wilss-eval runs/voc-5i-0/step-0-panet --manifest voc-5i-0.yaml --episodes 1000 --runs 5 --shots 5 --support box
+  wilss-eval --frozen --shots 5"""
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @manifest_option
 @click.option("--split", default="val", show_default=True, help="Which split of the manifest to judge on.")
 @click.option(
     "--protocol",
     type=click.Choice(["full", "wilson"]),
-    default="full",
-    show_default=True,
-    help="Whole images, or shorter side 512 and centre crop 512, as published figures are.",
+    help="Whole images, or shorter side 512 and centre crop 512, as published figures are.  [default: full]",
 )
 @click.option("--json", metavar="FILE", help="Write the figures to FILE; - for stdout, in place of the table.")
 @click.option("--confusion", type=click.Path(path_type=Path), metavar="PNG", help="Draw the confusion matrix.")
 @batch_size_option
 @device_option
+@episode_options
 def command(
+    checkpoint: Path | None,
+    manifest_path: Path,
+    split: str,
+    json: str | None,
+    batch_size: int,
+    device: str,
+    **given: Any,
+) -> None:
+    """How well a checkpoint does on the manifest's pixel labels: IoU of every class, of old, new and all.
+
+    CHECKPOINT is the folder of a run or its model.safetensors. Classes that it has not seen yet count as
+    background, void is left out.
+
+    An embedding (method panet) is judged on episodes of the classes that come after its step: foreground mIoU over
+    these classes, and binary IoU, with their spread over the runs.
+    """  # fmt: skip
+    if wants_episodes(checkpoint, given):
+        judge_episodes(checkpoint, manifest_path, split, json, device, given)
+    elif checkpoint is not None:
+        _judge(checkpoint, manifest_path, split, given["protocol"] or "full", json, given["confusion"], batch_size,
+               device)  # fmt: skip
+
+
+def _judge(
     checkpoint: Path,
     manifest_path: Path,
     split: str,
@@ -57,11 +84,7 @@ def command(
     batch_size: int,
     device: str,
 ) -> None:
-    """How well a checkpoint does on the manifest's pixel labels: IoU of every class, of old, new and all.
-
-    CHECKPOINT is the folder of a run or its model.safetensors. Classes that it has not seen yet count as
-    background, void is left out.
-    """  # fmt: skip
+    """A segmenter on every labelled image of a split."""
     from wilss.manifest import load_manifest
     from wilss.networks.checkpoint import read_info
 

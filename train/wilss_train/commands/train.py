@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..training import Summary
 
 _INTERRUPTED = 130
+#: Parameters that have options of their own: those of the method, and those of every run.
+_FILES = ("labelled", "targets")
 _NAMED = ("epochs", "batch_size", "lr", "backbone", "crop", "precision")
 
 
@@ -52,7 +54,7 @@ Examples:
     metavar="CHECKPOINT",
     help="What to go on from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
 )
-@click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune or distill.")
+@click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune, distill, pseudoseg or panet.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -60,6 +62,8 @@ Examples:
     help="The run's folder.  [default: runs/<manifest>/step-<t>]",
 )
 @manifest_option
+@click.option("--labelled", metavar="LIST", help="pseudoseg: the file that names the labelled images.")
+@click.option("--targets", metavar="STORE", help="pseudoseg: stored soft labels to learn from.")
 @click.option("--epochs", type=int, help="Passes over the images.")
 @click.option("--batch-size", type=int, help="Images of one optimiser step, over all processes.")
 @click.option("--lr", type=float, help="Peak learning rate of the backbone.")
@@ -154,6 +158,9 @@ def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any
     params, rest = from_manifest(manifest.train, step=step, where=where)
     sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
     made = with_values(kind(), {**rest, **(sections.get(kind.name) or {})}, where=where)
+    for name in _FILES:
+        if given[name] is not None:
+            made = with_values(made, {name: given[name]}, where=f"--{name}")
     run, own = divided(parse_assignments(given["assignments"]))
     run.update({name: given[name] for name in _NAMED if given[name] is not None})
     return with_values(made, own, where="--set"), with_values(params, run, where="--set")

@@ -6,7 +6,15 @@ from .base import Method, Objective, Setup
 from .distill import Distill
 from .finetune import Finetune
 from .fmwiss import Fmwiss
+from .panet import Panet
+from .pseudoseg import Pseudoseg
 
 __all__ = ["METHODS", "Method", "Objective", "Setup"]
 
-METHODS: Mapping[str, type[Method]] = {"fmwiss": Fmwiss, "finetune": Finetune, "distill": Distill}
+METHODS: Mapping[str, type[Method]] = {
+    "fmwiss": Fmwiss,
+    "finetune": Finetune,
+    "distill": Distill,
+    "pseudoseg": Pseudoseg,
+    "panet": Panet,
+}

@@ -157,6 +157,6 @@ def _write_memory(ground: Ground, out: Path) -> None:
         parent=None if beginning.memory is None else MemoryBank.open(beginning.memory),
         per_class=params.per_class,
         seed=ground.seed,
-        weak=beginning.from_tags,
+        weak=beginning.is_weak,
         min_area=params.min_area,
     )

@@ -65,7 +65,7 @@ class Fmwiss(SegmenterMethod):
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
-        for name in ("alpha", "beta"):
+        for name in ("alpha", "beta", "paste_probability", "paste_flip"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         require(self.contrastive >= 0, "contrastive", self.contrastive, "0 or more")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")

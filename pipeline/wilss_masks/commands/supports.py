@@ -1,0 +1,122 @@
+"""`wilss-masks supports draw|check`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
+
+if TYPE_CHECKING:
+    from wilss.supports import SupportSet
+
+_SHEET = "supports.png"
+
+
+@click.group(epilog="\b\nExample:\n  wilss-masks supports check supports --step 1")
+def command() -> None:
+    """A few annotated images of each class (shots): masks, boxes or scribbles."""
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  wilss-masks supports draw --step 1 --kind scribble --shots 5 --out supports
+  wilss-masks generate --step 1 --source panet --supports supports"""
+)
+@click.option("--step", type=click.IntRange(min=0), required=True, help="The step whose classes are drawn.")
+@click.option("--kind", type=click.Choice(["mask", "box", "scribble"]), default="mask", show_default=True,
+              help="What a person would have drawn.")  # fmt: skip
+@click.option("--shots", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Images per class.")
+@manifest_option
+@click.option("--split", default="train", show_default=True, help="Where the images are taken from.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws.")
+@click.option("--smallest", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+              help="The least share of its image that a class must cover.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--overwrite", is_flag=True, help="Write into a folder that holds supports already.")
+def draw(
+    step: int,
+    kind: Literal["mask", "box", "scribble"],
+    shots: int,
+    manifest_path: Path,
+    split: str,
+    seed: int,
+    smallest: float,
+    out: Path,
+    overwrite: bool,
+) -> None:
+    """Draw supports from pixel labels, for research: what would so many annotated images be worth?
+
+    The same images are drawn for every kind.
+    """
+    from wilss.console import refuse_existing
+    from wilss.manifest import load_manifest
+    from wilss.supports.drawing import draw_supports, save_supports
+    from wilss.supports.reading import SUPPORTS_FILE
+
+    refuse_existing(out / SUPPORTS_FILE, overwrite)
+    drawn = draw_supports(load_manifest(manifest_path), step, shots, split=split, seed=seed, smallest=smallest)
+    file = save_supports(drawn, kind, out, seed=seed, overwrite=overwrite)
+    if not is_quiet():
+        click.echo(f"{file}: {len(drawn)} supports, {shots} of each of {len(drawn) // shots} classes, by {kind}")
+        click.echo(f"Next: wilss-masks supports check {out} --step {step}")
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  wilss-masks supports check --step 1
+  wilss-masks supports check supports --step 1 --out supports.png"""
+)
+@click.argument("supports", required=False, type=click.Path(path_type=Path))
+@click.option("--step", type=click.IntRange(min=0), required=True, help="The step whose classes they show.")
+@manifest_option
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG to write.  [default: supports.png beside them]")
+@click.option("--cell", type=click.IntRange(80, 1024), default=220, show_default=True,
+              help="Width of a picture in pixels.")  # fmt: skip
+def check(supports: Path | None, step: int, manifest_path: Path, out: Path | None, cell: int) -> None:
+    """Show the SUPPORTS of a step, the manifest's own by default, on a sheet; name those that cannot be used.
+
+    SUPPORTS is a YAML file or a folder with supports.yaml. Exit code 3 when some cannot be used.
+    """
+    from wilss.manifest import load_manifest
+    from wilss.supports import problems_of, read_supports
+
+    target = _target(supports, manifest_path, out)
+    found = read_supports(load_manifest(manifest_path), step, supports, every=False)
+    problems = tuple(problems_of(found))
+    usable = found.usable()
+    if usable.supports:
+        _write(usable, target, cell)
+    for problem in problems:
+        click.echo(f"Failed: {problem}", err=True)
+    if not is_quiet():
+        counts = ", ".join(f"{name} {len(usable.of(identity))}" for identity, name in usable.classes.items())
+        click.echo(f"{target if usable.supports else usable.title}: {len(usable.supports)} supports ({counts})")
+    if problems:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _target(supports: Path | None, manifest_path: Path, out: Path | None) -> Path:
+    if out is None:
+        beside = manifest_path.parent if supports is None else supports if supports.is_dir() else supports.parent
+        return beside / _SHEET
+    if out.suffix.lower() != ".png":
+        raise click.BadParameter(f"{out} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
+    return out
+
+
+def _write(supports: "SupportSet", target: Path, cell: int) -> None:
+    import io
+
+    from wilss.console import writing
+    from wilss.store.files import write_atomically
+
+    from ..support_sheet import draw_supports_page
+
+    buffer = io.BytesIO()
+    draw_supports_page(supports, cell).save(buffer, format="PNG")
+    with writing(target):
+        write_atomically(target, buffer.getvalue())

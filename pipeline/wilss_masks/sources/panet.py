@@ -1,0 +1,191 @@
+"""PANet Sec. 3: a prototype of each class from a few supports, and the nearest prototype for every pixel.
+
+K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019.
+
+The features are those of a frozen vision transformer, which needs no training, or of an embedding trained by
+`wilss-train --method panet`. A support's image is encoded once, in the coordinator; workers get the prototypes.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.manifest import Manifest
+from wilss.params import with_values
+from wilss.store import ImageContent, Status
+from wilss.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
+
+from .base import Grids
+from .params import PanetParams
+from .patch_features import PatchEncoder, encoder_of
+from .prototypes import prototypes_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..plan import ImageTask
+
+__all__ = ["PanetProposer", "PanetSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanetSource:
+    """Masks from a few supports of each class.
+
+    encoder: whose patch features are compared. category_ids: taxonomy ids, in the order of the category axis.
+    supports: those of the chosen shots; None once `prepare` has made their prototypes. supports_sha256: of all that
+        they say.
+    prototypes: float32 [1 + C, D], the background's first; None until `prepare` has made them.
+    own: support maps [H, W] of whole masks that images keep, by image and taxonomy id; made with the prototypes.
+    """
+
+    name: ClassVar[str] = "panet"
+    has_void: ClassVar[bool] = False
+    seeds_kept: ClassVar[int] = 0
+
+    params: PanetParams
+    encoder: PatchEncoder
+    category_ids: tuple[int, ...]
+    supports_sha256: str
+    supports: SupportSet | None = field(default=None, repr=False, compare=False)
+    prototypes: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    own: Mapping[str, Mapping[int, SupportMap]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: Manifest,
+        step: int,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
+        where: str = "--set",
+    ) -> "PanetSource":
+        """The source for one step: the paper's defaults, then the manifest's `masks.panet`, then `values`.
+
+        Where the manifest says that a step comes with shots, its images have no tags to go by. `seed` names the draw
+        of the shots. Raises ManifestError or ImageError for supports that are missing or of no use.
+        """
+        params = PanetParams(tags=manifest.supervision(step) != "shots")
+        params = with_values(params, manifest.masks.get(cls.name, {}), where=f"{manifest.path}: masks.{cls.name}")
+        params = with_values(params, values, where=where)
+        supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
+        return cls(
+            params=params,
+            encoder=encoder_of(manifest.encoders.vit, params),
+            category_ids=tuple(manifest.protocol.new(step)),
+            supports_sha256=supports.digest,
+            supports=supports,
+        )
+
+    @property
+    def uses_tags(self) -> bool:
+        """As the parameter says."""
+        return self.params.tags
+
+    def identity(self) -> Mapping[str, Any]:
+        """Parameters, digests of the network and of what the supports say; not where either of them lies."""
+        places = ("supports", "embedding")
+        told = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in places}
+        return {"parameters": told, "models": self.encoder.identity(), "supports_sha256": self.supports_sha256}
+
+    def grids(self, height: int, width: int) -> Grids:
+        """The grid of the encoder's features for an image of this size."""
+        return Grids(score=self.encoder.grid(height, width))
+
+    def prepare(self, device: str) -> "PanetSource":
+        """Make the prototypes; a source that is prepared already is returned as it is."""
+        if self.prototypes is not None:
+            return self
+        assert self.supports is not None
+        found = prototypes_of(self.supports.supports, self.category_ids, self.encoder, device)
+        own = _whole_masks(self.supports) if self.params.keep_masks else {}
+        return dataclasses.replace(self, prototypes=found, supports=None, own=own)
+
+    def open(self, device: str, threads: int) -> "PanetProposer":
+        """Load the encoder on `device`."""
+        import torch
+
+        torch.set_num_threads(threads)
+        return PanetProposer(self.prepare(device), device)
+
+
+class PanetProposer:
+    """`PanetSource` with its encoder loaded on one device."""
+
+    def __init__(self, source: PanetSource, device: str) -> None:
+        import torch
+
+        self.source, self.device = source, device
+        self.embedding = source.encoder.open(device)
+        self.prototypes = torch.from_numpy(source.prototypes).to(device)
+
+    def load(self, task: "ImageTask") -> "Tensor":
+        """The image as the encoder's input, uint8 [3, H, W]."""
+        return self.source.encoder.load(task.record.path)
+
+    def propose(self, tasks: "Sequence[ImageTask]", loaded: "Sequence[Tensor]") -> list[ImageContent]:
+        """One forward pass for the batch, then each image by itself."""
+        import torch
+
+        from wilss.equations import panet
+
+        with torch.inference_mode():
+            features = self.embedding.features(torch.stack(list(loaded)).to(self.device, non_blocking=True))
+            scores = panet.scores(features, self.prototypes, self.source.params.alpha)
+            return [self._one(task, scores[i]) for i, task in enumerate(tasks)]
+
+    def _one(self, task: "ImageTask", scores: "Tensor") -> ImageContent:
+        """scores: [1 + C, h, w], of which the background and the image's own categories take part.
+
+        The mask is the argmax at the image's own size, since that is where a mask is wanted (Eq. 4); the soft layer is
+        the softmax on the patch grid (Eq. 3).
+        """
+        import torch
+
+        from wilss.equations import fmwiss, panet
+        from wilss.images import to_pixels
+
+        scores = scores[[0, *(1 + position for position in task.categories)]]
+        pixels = to_pixels(scores, task.height, task.width)
+        masks = panet.label_map(pixels) == torch.arange(1, len(scores), device=scores.device)[:, None, None]
+        confidence = fmwiss.confidence(panet.probabilities(pixels)[1:], masks)
+        self._put_own(task, masks, confidence)
+        return _content(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())
+
+    def _put_own(self, task: "ImageTask", masks: "Tensor", confidence: "Tensor") -> None:
+        """In the place of a guess the mask that a person drew, where its pixels are known; in place."""
+        import torch
+
+        ids = [self.source.category_ids[position] for position in task.categories]
+        for identity, drawn in self.source.own.get(task.record.image_id, {}).items():
+            if identity in ids:
+                said = torch.from_numpy(drawn).to(masks.device)
+                masks &= said != FOREGROUND
+                masks[ids.index(identity)] &= said == UNKNOWN
+                masks[ids.index(identity)] |= said == FOREGROUND
+                confidence[ids.index(identity)] = 1.0
+
+
+def _whole_masks(supports: SupportSet) -> dict[str, dict[int, SupportMap]]:
+    """The maps of supports that say all of their image, by image and class."""
+    found: dict[str, dict[int, SupportMap]] = {}
+    for support in supports.supports:
+        if support.spec.kind == "mask":
+            found.setdefault(support.spec.image_id, {})[support.spec.class_id] = support.map
+    return found
+
+
+def _content(categories: tuple[int, ...], masks: "Tensor", confidence: "Tensor", score: "Tensor") -> ImageContent:
+    """What the store takes. masks: bool [T, H, W]; confidence: [T]; score: float16 [T, h, w]."""
+    planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
+    return ImageContent(
+        status=Status.DONE,
+        planes={name: dict(zip(categories, stack, strict=True)) for name, stack in planes.items()},
+        confidence=dict(zip(categories, confidence.tolist(), strict=True)),
+        area=dict(zip(categories, masks.sum(dim=(-2, -1)).tolist(), strict=True)),
+    )

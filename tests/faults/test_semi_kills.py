@@ -1,0 +1,109 @@
+"""SIGKILL in a run of pseudoseg: going on gives the bytes of a run that nobody disturbed, its labeller's too."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.wilss import data_on_disk as disk
+from wilss.networks.checkpoint import MODEL_FILE
+from wilss.networks.labeller_file import LABELLER_FILE
+
+from .test_train_kills import PAUSE, is_finished, slowly, wait_for_state
+from .train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
+
+EPOCHS = 4
+#: Eleven unlabelled images make two optimiser steps of four an epoch.
+STEPS = 2 * EPOCHS
+Result = tuple[bytes, bytes, list[dict[str, object]]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = data_set(tmp_path_factory.mktemp("data"))
+    make_masks(root, 0)
+    disk.text(root / "labelled.txt", *IMAGES[:3])
+    return root
+
+
+def semi(root: Path, out: str, *more: object) -> list[str]:
+    own = ("--method", "pseudoseg", "--set", f"labelled={root / 'labelled.txt'}", "--set", "width=4")
+    return words(root, out, *own, "--epochs", EPOCHS, *more, step=0)
+
+
+def result(run: Path) -> Result:
+    return (run / MODEL_FILE).read_bytes(), (run / LABELLER_FILE).read_bytes(), course_of(run)
+
+
+def resumed(root: Path, out: str) -> Result:
+    made = wilss_train(*semi(root, out, "--resume"))
+    assert made.code == 0, made.said
+    assert is_finished(root / out)
+    return result(root / out)
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> Result:
+    """What an uninterrupted run leaves."""
+    made = wilss_train(*semi(root, "whole"))
+    assert made.code == 0, made.said
+    return result(root / "whole")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
+    draw = random.Random(f"semi kill {number}")
+    out, step = f"killed-{number}", draw.randrange(0, STEPS - 2)
+    process = forked(semi(root, out), says=root / f"{out}.txt", before=slowly)
+    wait_for_state(root / out, step, process.is_alive)
+    time.sleep(draw.uniform(0, 2 * PAUSE))
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    assert resumed(root, out) == whole
+
+
+@pytest.mark.parametrize("from_the_end", [1, 2, 3])
+def test_killed_before_a_result_gets_its_name(root: Path, whole: Result, from_the_end: int) -> None:
+    """The last three files are the labeller, the checkpoint and the mark of a finished run."""
+    out = f"rename-{from_the_end}"
+    process = forked(semi(root, out), says=root / f"{out}.txt", die_at_rename=_renames(root) + 1 - from_the_end)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    assert not is_finished(root / out)
+    assert (root / out / LABELLER_FILE).exists() == (from_the_end < 3)
+    assert resumed(root, out) == whole
+
+
+def _renames(root: Path) -> int:
+    """How many files and folders a run renames into their place."""
+    count = [0]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace"):
+            real = getattr(Path, name)
+
+            def counted(path: Path, target: Path, real: object = real) -> Path:
+                count[0] += 1
+                return real(path, target)  # type: ignore[operator, no-any-return]
+
+            patch.setattr(Path, name, counted)
+        assert wilss_train(*semi(root, "counted", "--overwrite")).code == 0
+    return count[0]
+
+
+def test_bad_lists_are_one_sentence(root: Path) -> None:
+    other = disk.text(root / "other.txt", "nobody")
+    for word, code, said in (
+        ("labelled=", 2, "nobody has said which are labelled"),
+        (f"labelled={other}", 2, "holds no such image"),
+        (f"labelled={root}", 2, "is not there; write it, one image id a line"),
+        (f"targets={root / 'none.zarr'}", 1, "none.zarr does not exist"),
+        (f"targets={root / 'masks/step-0.zarr'}", 1, "keeps no soft labels"),
+    ):
+        made = wilss_train(*semi(root, "bad", "--set", word))
+        assert made.code == code
+        assert said in made.err
+        assert "Traceback" not in made.said
+        assert not (root / "bad" / MODEL_FILE).exists()

@@ -1,0 +1,243 @@
+"""PANet's source against the slow twin, from supports to masks, with a tiny untrained ViT; and what must not matter."""
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tests.references import panet as slow
+from tests.wilss import data_on_disk as disk
+from tests.wilss.encoders.tiny import vit_spec
+from wilss.errors import CheckpointError, EncoderError, ManifestError
+from wilss.manifest import Manifest, load_manifest
+from wilss.store import ImageContent, Status
+from wilss.supports import BACKGROUND, FOREGROUND, UNKNOWN
+from wilss_masks.plan import ImageTask
+from wilss_masks.sources import PanetSource
+from wilss_masks.sources.prototypes import background_of
+
+SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}
+ROWS = [
+    {"image": "a", "class": "cat", "box": [4, 4, 20, 20]},
+    {"image": "b", "class": "cat", "points": [[30, 4], [44, 20]], "background": [[1, 1], [1, 20]]},
+    {"image": "b", "class": "dog", "boxes": [[2, 2, 12, 20], [20, 2, 26, 8]]},
+    {"image": "c", "class": "dog", "box": [10, 10, 30, 30]},
+]
+VALUES = {"vit_size": 0, "longest": 64}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    root = tmp_path_factory.mktemp("panet")
+    disk.voc(root / "data", {"a": (1,), "b": (1, 2), "c": (2,), "d": (1, 2)})
+    for seed, (name, size) in enumerate(SIZES.items()):
+        disk.image(root / f"data/JPEGImages/{name}.jpg", size, seed)
+    (root / "sup").mkdir()
+    (root / "sup" / "supports.yaml").write_text(yaml.safe_dump(ROWS))
+    found = load_manifest(disk.manifest(root, supports={0: ROWS}))
+    return replace(found, encoders=replace(found.encoders, vit=vit_spec()))
+
+
+def source(manifest: Manifest, **values: Any) -> PanetSource:
+    return PanetSource.from_manifest(manifest, 0, {**VALUES, **values})
+
+
+def task(manifest: Manifest, name: str = "d", categories: tuple[int, ...] = (0, 1)) -> ImageTask:
+    (record,) = [one for one in manifest.images(0).records if one.image_id == name]
+    return ImageTask(record=record, height=SIZES[name][0], width=SIZES[name][1], categories=categories)
+
+
+def proposed(made: PanetSource, *tasks: ImageTask) -> list[ImageContent]:
+    proposer = made.open("cpu", 1)
+    return proposer.propose(tasks, [proposer.load(one) for one in tasks])
+
+
+def features(made: PanetSource, manifest: Manifest, name: str) -> Any:
+    path = task(manifest, name).record.path
+    return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
+
+
+@pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}])
+@pytest.mark.parametrize("categories", [(0, 1), (1,)])
+def test_masks_equal_those_of_the_slow_twin(
+    manifest: Manifest, values: dict[str, Any], categories: tuple[int, ...]
+) -> None:
+    made = source(manifest, **values)
+    assert made.supports is not None
+    shots = made.supports.supports
+    assert [(one.spec.image_id, one.spec.class_id) for one in shots] == [("a", 1), ("b", 1), ("b", 2), ("c", 2)]
+    pooled = [features(made, manifest, one.spec.image_id) for one in shots]
+    vectors = slow.prototypes(pooled, [one.map for one in shots], [one.spec.class_id for one in shots], 2)
+    both = background_of([shots[1].map, shots[2].map])
+    outside = [shots[0].map == BACKGROUND, both, shots[3].map == BACKGROUND]
+    vectors[0] = slow.prototype([pooled[0], pooled[1], pooled[3]], outside)
+    np.testing.assert_allclose(made.prepare("cpu").prototypes, vectors, atol=1e-4)
+
+    one = task(manifest, "d", categories)
+    (content,) = proposed(made, one)
+    rows = [0, *(1 + position for position in categories)]
+    maps = slow.scores(features(made, manifest, "d"), np.asarray(vectors)[rows], made.params.alpha)
+    soft = slow.probabilities(maps)
+    pixels = slow.upsampled(maps, one.height, one.width)
+    labels, sure = slow.label_map(pixels), slow.probabilities(pixels)
+    margin = np.sort(pixels, axis=0)
+    clear = margin[-1] - margin[-2] > 1e-3
+    for place, position in enumerate(categories, start=1):
+        np.testing.assert_allclose(content.planes["score"][position], soft[place], atol=1e-3)
+        mask = content.planes["mask"][position]
+        assert (mask == (labels == place))[clear].all()
+        assert clear.mean() > 0.9
+        assert content.area[position] == mask.sum()
+        if mask.any():
+            assert content.confidence[position] == pytest.approx(sure[place][mask].mean(), abs=1e-3)
+    assert content.status is Status.DONE
+
+
+def test_masks_of_an_image_never_overlap(manifest: Manifest) -> None:
+    (content,) = proposed(source(manifest), task(manifest))
+    assert not (content.planes["mask"][0] & content.planes["mask"][1]).any()
+
+
+def test_a_prepared_source_carries_prototypes_and_no_pictures(manifest: Manifest) -> None:
+    made = source(manifest).prepare("cpu")
+    assert made.prepare("cpu") is made
+    assert made.supports is None
+    assert made.prototypes is not None
+    assert made.prototypes.shape == (3, 32)
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made == source(manifest), "the digest of the supports stands for them"
+    assert again.identity() == source(manifest).identity()
+
+
+def test_batch_mates_do_not_change_an_image(manifest: Manifest) -> None:
+    made = source(manifest)
+    twice = proposed(made, task(manifest), task(manifest, categories=(1,)))
+    (alone,) = proposed(made, task(manifest))
+    for position in (0, 1):
+        difference = twice[0].planes["score"][position].astype(float) - alone.planes["score"][position].astype(float)
+        assert np.abs(difference).max() < 2e-3
+
+
+def test_the_background_is_what_no_map_of_the_image_calls_foreground() -> None:
+    first = np.array([[FOREGROUND, BACKGROUND, BACKGROUND, UNKNOWN]], np.uint8)
+    second = np.array([[BACKGROUND, FOREGROUND, UNKNOWN, UNKNOWN]], np.uint8)
+    assert background_of([first, second]).tolist() == [[False, False, True, False]]
+
+
+def test_grids_are_those_of_the_features(manifest: Manifest) -> None:
+    for made in (source(manifest), source(manifest, vit_size=32)):
+        for name, size in SIZES.items():
+            assert made.grids(*size).score == features(made, manifest, name).shape[1:]
+
+
+def test_identity_names_all_that_masks_depend_on_and_no_place(manifest: Manifest, tmp_path: Path) -> None:
+    plain = source(manifest).identity()
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text(yaml.safe_dump(ROWS))
+    assert source(manifest, supports=str(elsewhere)).identity() == plain
+    elsewhere.write_text(yaml.safe_dump([*ROWS[:3], {**ROWS[3], "box": [9, 10, 30, 30]}]))
+    assert source(manifest, supports=str(elsewhere)).identity() != plain
+    assert source(manifest, alpha=10).identity() != plain
+    assert source(manifest, shots=1).identity() != plain
+    assert str(tmp_path) not in json.dumps(plain)
+
+
+def test_tags_are_a_parameter_and_what_shots_go_without(manifest: Manifest) -> None:
+    assert source(manifest).uses_tags
+    assert not source(manifest, tags="false").uses_tags
+    steps = tuple(replace(step, supervision="shots") for step in manifest.steps)
+    by_shots = replace(manifest, steps=steps)
+    assert not source(by_shots).uses_tags
+    assert source(by_shots, tags="true").uses_tags
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"alfa": 20}, "did you mean alpha"),
+        ({"alpha": 0}, "must be above 0"),
+        ({"alpha": "hot"}, "must be a number"),
+        ({"shots": -1}, "0 \\(all there are\\) or more"),
+        ({"vit_size": 7}, "0 \\(the image's own\\) or from 16"),
+        ({"features": "values"}, "choose one of tokens, keys"),
+        ({"tags": "maybe"}, "must be true or false"),
+    ],
+)
+def test_wrong_parameters_are_refused_in_a_sentence(manifest: Manifest, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(EncoderError, match=words):
+        source(manifest, **values)
+
+
+def test_supports_are_refused_before_anything_runs(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="fewer than the 3 shots"):
+        source(manifest, shots=3)
+    with pytest.raises(ManifestError, match="is not there"):
+        source(manifest, supports=str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match=r"none is not there|none.*is not there"):
+        source(manifest, embedding=str(tmp_path / "none"))
+
+
+def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest, tmp_path: Path) -> None:
+    path = projection(manifest, tmp_path)
+    made = source(manifest, embedding=str(path))
+    (content,) = proposed(made, task(manifest))
+    assert made.prepare("cpu").prototypes.shape == (3, 5)  # type: ignore[union-attr]
+    assert content.planes["score"][0].shape == made.grids(*SIZES["d"]).score
+    assert set(made.identity()["models"]) == {"vit", "embedding"}
+    assert made.identity() != source(manifest).identity()
+    path.write_bytes(projection(manifest, tmp_path / "other", seed=1).read_bytes())
+    with pytest.raises(CheckpointError, match="has changed since this run began"):
+        made.open("cpu", 1)
+
+
+def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:
+    """An untrained projection's checkpoint."""
+    from wilss.networks.checkpoint import write_model
+    from wilss.networks.embedding import EmbeddingSpec, build_embedding, digest_of_encoder
+
+    vit = manifest.encoders.vit
+    spec = EmbeddingSpec(kind="projection", size=0, width=5, in_width=32, encoder=digest_of_encoder(vit))
+    facts = {"method": "panet", "step": 0, "mean": [0.5] * 3, "std": [0.25] * 3, "params": {}, "seed": 0}
+    origin = {"iterations": 0, "parent_digest": None, "store_digest": None, "manifest_name": "", "manifest_digest": ""}
+    folder.mkdir(exist_ok=True)
+    weights = build_embedding(spec, seed=seed).state_dict()
+    path = folder / "model.safetensors"
+    write_model(path, weights, spec=spec, protocol=manifest.protocol, facts={**facts, **origin})
+    return path
+
+
+def test_torch_is_left_with_the_callers_random_state(manifest: Manifest) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    proposed(source(manifest), task(manifest))
+    assert (torch.get_rng_state() == before).all()
+
+
+def test_an_image_with_a_drawn_mask_keeps_it(manifest: Manifest, tmp_path: Path) -> None:
+    drawn = np.zeros(SIZES["a"], np.uint8)
+    drawn[5:20, 6:25], drawn[20:23, 6:25] = FOREGROUND, UNKNOWN
+    Image.fromarray(drawn).save(tmp_path / "a.png")
+    rows = [{"image": "a", "class": "cat", "kind": "mask", "file": "a.png"}, *ROWS[1:]]
+    (tmp_path / "supports.yaml").write_text(yaml.safe_dump(rows))
+    given = {"supports": str(tmp_path)}
+    one = task(manifest, "a")
+    (kept,) = proposed(source(manifest, **given), one)
+    (guessed,) = proposed(source(manifest, **given, keep_masks=False), one)
+    unknown = drawn == UNKNOWN
+    mine = made_of(kept)
+    np.testing.assert_array_equal(mine[~unknown], drawn[~unknown] == FOREGROUND)
+    np.testing.assert_array_equal(mine[unknown], made_of(guessed)[unknown])
+    assert not np.array_equal(mine, made_of(guessed))
+    assert (kept.confidence[0], kept.area[0]) == (1.0, int(mine.sum()))
+    assert not (kept.planes["mask"][0] & kept.planes["mask"][1]).any()
+
+
+def made_of(content: ImageContent) -> Any:
+    return content.planes["mask"][0]

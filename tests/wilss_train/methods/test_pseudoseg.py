@@ -1,0 +1,296 @@
+"""`pseudoseg`: which terms train what, where labels come from, and runs that go on where they stopped."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.wilss_train.semi.world import IMAGES, PARAMS, beginning, make, masks
+from wilss.errors import CheckpointError, ParameterError, StoreError
+from wilss.manifest import load_manifest
+from wilss.networks.attention_cam import Labeller, soft_labels
+from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info
+from wilss.networks.labeller_file import LABELLER_FILE, load_labeller
+from wilss.networks.segmenter import SegmenterSpec, build
+from wilss.store import MaskStore
+from wilss.taxonomy import VOID
+from wilss_masks.generation import Options as MaskOptions
+from wilss_masks.generation import generate
+from wilss_masks.sources.pseudoseg import PseudosegSource
+from wilss_train.beginning import Beginning, begin
+from wilss_train.methods.base import Moment
+from wilss_train.methods.pseudoseg import Pseudoseg, PseudosegObjective, classes_in
+from wilss_train.params import IMAGENET_MEAN, IMAGENET_STD
+from wilss_train.report import LOG_FILE
+from wilss_train.report.log import course, read_log
+from wilss_train.semi import SemiBatch
+from wilss_train.training import Options, Stopped, Summary, train
+
+QUIET = Options(threads=1, device="cpu", split=None, workers=2)
+NOW = Moment(epoch=3, epochs=10)
+TERMS = {
+    "fused": {"sup", "cons", "cls", "sgc"},
+    "sgc": {"sup", "cons", "cls", "sgc"},
+    "decoder": {"sup", "cons"},
+    "fixmatch": {"sup", "cons"},
+    "none": {"sup"},
+}
+
+
+def batch(known: int = 2, others: int = 3, stored: bool = False, seed: int = 0) -> SemiBatch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def pixels(count: int) -> Tensor:
+        return torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+    labels = torch.randint(0, 4, (known, 16, 16), generator=generator, dtype=torch.uint8)
+    targets = torch.rand(others if stored else 0, 4, 16, 16, generator=generator).softmax(dim=1).half()
+    everywhere = torch.ones(others, 16, 16, dtype=torch.bool)
+    return SemiBatch(
+        images=pixels(known), labels=labels, inside=torch.ones(known, 16, 16, dtype=torch.bool),
+        weak=pixels(0 if stored else others), strong=pixels(others), shown=everywhere[: 0 if stored else others],
+        valid=everywhere, targets=targets, image_ids=("a",) * (known + others),
+    )  # fmt: skip
+
+
+def objective(target: str = "fused", **more: Any) -> PseudosegObjective:
+    spec = SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=4)
+    student, method = build(spec, seed=0), Pseudoseg(target=target, **more)  # type: ignore[arg-type]
+    labeller = Labeller.like(student, width=6, seed=1) if target in ("fused", "sgc") else None
+    return PseudosegObjective(method, student, labeller)
+
+
+def moved(module: nn.Module) -> set[str]:
+    """Names of what has a gradient other than 0."""
+    return {name for name, p in module.named_parameters() if p.grad is not None and bool(p.grad.abs().sum() > 0)}
+
+
+@pytest.mark.parametrize("target", TERMS)
+def test_terms_of_every_kind_of_labels(target: str) -> None:
+    terms = objective(target)(batch(), NOW)
+    assert set(terms) == TERMS[target]
+    assert all(bool(torch.isfinite(term)) for term in terms.values())
+
+
+def test_weights_scale_their_terms() -> None:
+    whole = objective()(batch(), NOW)
+    some = objective(unlabelled=0.5, classes=3.0, attention=0.0)(batch(), NOW)
+    torch.testing.assert_close(some["cons"], 0.5 * whole["cons"])
+    torch.testing.assert_close(some["cls"], 3 * whole["cls"])
+    assert some["sgc"] == 0
+
+
+def test_the_first_epochs_may_learn_from_labelled_images_alone() -> None:
+    quiet = objective(supervised_epochs=2)
+    assert set(quiet(batch(), Moment(epoch=1, epochs=9))) == {"sup", "cls", "sgc"}
+    assert set(quiet(batch(), Moment(epoch=2, epochs=9))) == TERMS["fused"]
+
+
+def test_queries_keys_and_mapping_learn_from_the_sgc_loss_alone_and_nothing_else_does() -> None:
+    made = objective()
+    made(batch(), NOW)["sgc"].backward()
+    assert {name.removeprefix("labeller.") for name in moved(made)} == {
+        "queries.weight", "keys.weight", "mapping.0.weight", "mapping.1.weight", "mapping.1.bias",
+    }  # fmt: skip
+    for term in ("sup", "cons", "cls"):
+        made = objective()
+        made(batch(), NOW)[term].backward()
+        own = {name for name in moved(made) if name.startswith("labeller.")}
+        assert own == ({"labeller.classes.weight", "labeller.classes.bias"} if term == "cls" else set())
+        assert any(name.startswith("student.backbone") for name in moved(made))
+
+
+def test_labels_are_those_of_weak_views_by_the_network_as_it_would_be_used() -> None:
+    made, given = objective(temperature=0.7, share=0.3), batch()
+    made(given, NOW)  # statistics have moved by now
+    targets, valid = made._targets(given)
+    assert valid is given.valid
+    assert made.training
+    made.eval()
+    images = normalise(given.weak, IMAGENET_MEAN, IMAGENET_STD)
+    with torch.no_grad():
+        wanted = soft_labels(made.student, made.labeller, images, Pseudoseg(temperature=0.7, share=0.3).labels)
+    wanted = nn.functional.interpolate(wanted, (16, 16), mode="bilinear")
+    torch.testing.assert_close(targets, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(3, 16, 16))
+
+
+def test_a_label_depends_on_no_batch_mate() -> None:
+    made, given, other = objective(), batch(), batch(seed=1)
+    made(given, NOW)
+    mixed = replace(given, weak=torch.cat([given.weak[:1], other.weak[1:]]))
+    torch.testing.assert_close(made._targets(given)[0][:1], made._targets(mixed)[0][:1], rtol=1e-4, atol=1e-6)
+    of_batch = PseudosegObjective(Pseudoseg(norm="batch"), made.student, made.labeller)
+    assert not torch.allclose(of_batch._targets(given)[0][:1], of_batch._targets(mixed)[0][:1], atol=1e-5)
+
+
+def test_weak_views_move_no_statistics() -> None:
+    made, given = objective(), batch()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    made._targets(given)
+    assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+
+
+def test_fixmatch_learns_hard_labels_where_the_decoder_is_sure() -> None:
+    made, given = objective("fixmatch", threshold=0.3), batch()
+    targets, valid = made._targets(given)
+    assert set(targets.unique().tolist()) == {0.0, 1.0}
+    soft, _ = objective("decoder", temperature=1.0)._targets(given)
+    assert torch.equal(targets.argmax(dim=1), soft.argmax(dim=1))
+    assert torch.equal(valid, soft.amax(dim=1) >= 0.3)
+    none = objective("fixmatch", threshold=1.0)
+    assert none(given, NOW)["cons"] == 0
+
+
+def test_stored_labels_take_the_place_of_made_ones() -> None:
+    given = batch(stored=True)
+    made = objective("decoder", targets="store.zarr")
+    torch.testing.assert_close(made._targets(given)[0], given.targets.float())
+    assert set(made(given, NOW)) == {"sup", "cons"}
+
+
+def test_what_is_not_valid_is_not_learnt() -> None:
+    given = batch()
+    hidden = replace(given, valid=torch.zeros_like(given.valid), labels=torch.full_like(given.labels, VOID))
+    terms = objective()(hidden, NOW)
+    assert terms["sup"] == terms["cons"] == terms["sgc"] == 0
+    sum(terms.values(), torch.zeros(())).backward()
+
+
+def test_classes_of_a_label_map() -> None:
+    labels = torch.tensor([[[0, 2], [VOID, 2]], [[VOID, VOID], [3, 1]]])
+    wanted = [[True, False, True, False], [False, True, False, True]]
+    assert classes_in(labels, 4).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"target": "mixed"}, r"target is 'mixed'; choose one of fused, decoder, sgc, fixmatch, none"),
+        ({"temperature": 0.0}, r"temperature is 0\.0; it must be above 0"),
+        ({"share": 1.5}, r"share is 1\.5"),
+        ({"cutout": 2.0}, r"cutout is 2\.0"),
+        ({"jitter": (0.5,)}, r"jitter is \(0\.5,\); it must be four numbers"),
+        ({"target": "none", "targets": "a.zarr"}, r"`none` learns from none"),
+    ],
+)
+def test_parameters_without_meaning_are_refused(values: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        Pseudoseg(**values)
+
+
+# -- runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("pets"))
+
+
+def method(root: Path, **more: Any) -> Pseudoseg:
+    return Pseudoseg(labelled=str(root / "labelled.txt"), width=6, **more)
+
+
+def run(root: Path, out: Path, *, options: Options = QUIET, made: Pseudoseg | None = None, **changes: Any) -> Summary:
+    return train(beginning(root), made or method(root), replace(PARAMS, **changes), out, options)
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> Path:
+    """A run without an interruption, judged."""
+    run(root, root / "whole", options=replace(QUIET, split="val"))
+    return root / "whole"
+
+
+def contents(out: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
+    return (out / MODEL_FILE).read_bytes(), (out / LABELLER_FILE).read_bytes(), course(out / LOG_FILE)
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= count
+
+
+def test_a_run_is_reproducible_and_says_what_it_is(root: Path, whole: Path, tmp_path: Path) -> None:
+    run(root, tmp_path / "again", options=replace(QUIET, workers=1))
+    assert contents(tmp_path / "again") == contents(whole)
+    info = read_info(whole)
+    assert (info.method, info.step, info.iterations) == ("pseudoseg", 0, 12)
+    assert info.params["target"] == "fused"
+    identity = json.loads((whole / "run.json").read_text())
+    assert set(identity["method_inputs"]) == {"labelled"}
+    log = read_log(whole / LOG_FILE)
+    assert set(log.steps[-1].losses) == {*TERMS["fused"], "total"}
+    labeller = load_labeller(info, load_segmenter(info))
+    assert labeller.classes.out_features == 2
+    assert json.loads((whole / "report.json").read_text())["scores"]["mean_iou"] > 0
+
+
+@pytest.mark.parametrize("after", [1, 7, 11])
+def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_path: Path, after: int) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Stopped):
+        run(root, out, options=replace(QUIET, asked_to_stop=stop_after(after)))
+    run(root, out, options=replace(QUIET, resume=True, workers=3))
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("target", ["none", "decoder", "fixmatch", "sgc"])
+def test_other_targets_run_and_leave_a_labeller_only_where_there_is_one(
+    root: Path, tmp_path: Path, target: Any
+) -> None:
+    run(root, tmp_path / "run", made=method(root, target=target), epochs=1)
+    assert (tmp_path / "run" / LABELLER_FILE).exists() == (target == "sgc")
+
+
+def test_another_list_is_another_run(root: Path, whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "labelled.txt"
+    other.write_text("im1\nim2\n")
+    with pytest.raises(CheckpointError, match=r"started otherwise: .*labelled"):
+        run(root, whole, made=replace(method(root), labelled=str(other)))
+
+
+def test_stored_targets_are_learnt_from(root: Path, whole: Path, tmp_path: Path) -> None:
+    """The walk: a trained run labels all images, and another run learns from its soft labels."""
+    store = tmp_path / "soft.zarr"
+    soft_store_of(root, whole, store)
+    made = method(root, targets=str(store))
+    run(root, tmp_path / "run", made=made, epochs=2)
+    assert set(read_log(tmp_path / "run" / LOG_FILE).steps[-1].losses) == {"sup", "cons", "total"}
+    assert not (tmp_path / "run" / LABELLER_FILE).exists()
+    identity = json.loads((tmp_path / "run/run.json").read_text())
+    assert identity["method_inputs"]["targets"] == MaskStore.open(store).digest
+    with pytest.raises(StoreError, match=r"keeps no soft labels"):
+        run(root, tmp_path / "plain", made=method(root, targets=str(masks(root))))
+
+
+def soft_store_of(root: Path, run: Path, out: Path) -> None:
+    manifest = load_manifest(root / "data_manifest.yaml")
+    source = PseudosegSource.from_manifest(manifest, 0, {"checkpoint": str(run)})
+    generate(manifest, step=0, source=source, out=out, options=MaskOptions(device="cpu", keep_scores=True))
+
+
+def test_a_step_that_must_not_forget_is_refused(root: Path, whole: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(root / "data_manifest.yaml")
+    with pytest.raises(CheckpointError, match=r"was trained by pseudoseg, .* let it label step 0"):
+        begin(manifest, masks(root, 1), whole, "finetune")
+    later: Beginning = replace(begin(manifest, masks(root, 0), None, "pseudoseg"), step=1)
+    with pytest.raises(CheckpointError, match=r"pseudoseg trains step 0, and .* holds masks of step 1"):
+        train(later, method(root), PARAMS, tmp_path / "run", QUIET)
+
+
+def test_runs_that_make_no_sense_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"nobody has said which are labelled"):
+        run(root, tmp_path / "run", made=Pseudoseg())
+    every = tmp_path / "every.txt"
+    every.write_text("\n".join(IMAGES))
+    with pytest.raises(ParameterError, match=r"names every image of .*, so there is none left"):
+        run(root, tmp_path / "run", made=replace(method(root), labelled=str(every)))
+    run(root, tmp_path / "all", made=replace(method(root), labelled=str(every), target="none"), epochs=1)
+    with pytest.raises(ParameterError, match=r"labelled_batch is 1, which 1 processes"):
+        run(root, tmp_path / "run", made=method(root, labelled_batch=1))

@@ -1,0 +1,133 @@
+"""`wilss-eval --episodes`: how well an embedding does on classes that it was not trained on."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, tell_failures, write_json
+
+if TYPE_CHECKING:
+    from wilss.manifest import Manifest
+    from wilss.networks.embedding import Embedding
+
+    from ..episodes.evaluate import EpisodeEvaluation
+
+__all__ = ["episode_options", "judge_episodes", "wants_episodes"]
+
+_OPTIONS = (
+    click.option("--frozen", is_flag=True, help="Judge the manifest's frozen ViT features, without a checkpoint."),
+    click.option("--episodes", type=click.IntRange(1), help="Of a run, for an embedding.  [default: 1000]"),
+    click.option("--runs", type=click.IntRange(1), help="How often over, with other episodes.  [default: 5]"),
+    click.option("--ways", type=click.IntRange(1), help="Classes of an episode.  [default: 1]"),
+    click.option("--shots", type=click.IntRange(1), help="Annotated images of each of them.  [default: 1]"),
+    click.option(
+        "--support",
+        type=click.Choice(["mask", "box", "scribble"]),
+        help="How these are annotated; boxes and scribbles are drawn from pixel labels.  [default: mask]",
+    ),
+    click.option(
+        "--metric",
+        type=click.Choice(["wilss", "panet"]),
+        help="Count false positives in every episode, or only where the class is there.  [default: wilss]",
+    ),
+    click.option("--seed", type=int, help="Names the episodes and the scribbles.  [default: 0]"),
+)
+_NAMES = ("episodes", "runs", "ways", "shots", "support", "metric", "seed")
+_SEGMENTERS_ONLY = {"protocol": "--protocol", "confusion": "--confusion"}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def episode_options(command: F) -> F:
+    """The options of episodes, put on a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def wants_episodes(checkpoint: Path | None, given: Mapping[str, Any]) -> bool:
+    """Whether the words ask for episodes: they say so, or the checkpoint is an embedding."""
+    if given["frozen"]:
+        if checkpoint is not None:
+            raise click.UsageError("--frozen judges the manifest's features and takes no CHECKPOINT; leave one out.")
+        return True
+    if checkpoint is None:
+        raise click.UsageError("Missing argument 'CHECKPOINT'; name a run's folder, or say --frozen.")
+    from wilss.networks.checkpoint import read_info
+
+    return any(given[name] is not None for name in _NAMES) or read_info(checkpoint).kind == "embedding"
+
+
+def judge_episodes(
+    checkpoint: Path | None, manifest_path: Path, split: str, json: str | None, device: str, given: Mapping[str, Any]
+) -> None:
+    """Judge, tell, and leave with 3 where images could not be read."""
+    from wilss.manifest import load_manifest
+
+    for name, option in _SEGMENTERS_ONLY.items():
+        if given[name] is not None:
+            raise click.UsageError(f"{option} is for segmenters, and episodes judge an embedding; leave it out.")
+    manifest = load_manifest(manifest_path)
+    for warning in manifest.evaluation(split).warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    embedding, step, title = _opened(checkpoint, manifest, device)
+    found = _judged(embedding, step, manifest, split, given)
+    if json is not None:
+        write_json({**title, "split": split, **found.as_json()}, json)
+    if json != "-" and not is_quiet():
+        click.echo("\n".join([*_heading(title, manifest, split, found), "", *_table(found)]))
+    tell_failures(found.failed, "--json names them all.")
+    if found.failed:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tuple[Embedding, int, dict[str, Any]]":
+    """The embedding, the step that it has learnt, and what tells it from others."""
+    from wilss.devices import resolve_device
+    from wilss.networks.checkpoint import read_info
+    from wilss.networks.embedding import frozen_embedding, load_embedding
+
+    from ..evaluate import require_same_classes
+
+    where = resolve_device(device)
+    if checkpoint is None:
+        embedding = frozen_embedding(manifest.encoders.vit, where)
+        return embedding, 0, {"embedding": dict(embedding.identity)}
+    info = read_info(checkpoint)
+    embedding = load_embedding(info, manifest.encoders.vit, where)
+    require_same_classes(info, manifest)
+    said = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
+    return embedding, info.step, {**said, "embedding": dict(embedding.identity)}
+
+
+def _judged(
+    embedding: "Embedding", step: int, manifest: "Manifest", split: str, given: Mapping[str, Any]
+) -> "EpisodeEvaluation":
+    from ..episodes.conclude import judge
+    from ..episodes.evaluate import EpisodeParams
+
+    params = EpisodeParams(**{name: given[name] for name in _NAMES if given[name] is not None})
+    display = ProgressDisplay("episodes", "ep")
+    try:
+        return judge(embedding, step, manifest, split, params, progress=display)
+    finally:
+        display.close()
+
+
+def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, found: "EpisodeEvaluation") -> list[str]:
+    params = found.params
+    name = title["checkpoint"]["path"] if "checkpoint" in title else "frozen features"
+    count = params.runs * params.episodes
+    return [
+        f"{name}: {manifest.name} {manifest.protocol.name}, {split}, {', '.join(found.names.values())}",
+        f"{params.ways}-way {params.shots}-shot, supports as {params.support}, {params.runs} x {params.episodes} "
+        f"episodes; {count / max(found.seconds, 1e-9):.0f} episodes/s",
+    ]
+
+
+def _table(found: "EpisodeEvaluation") -> list[str]:
+    from ..episodes.conclude import table_of
+
+    return table_of(found.as_json())

@@ -1,0 +1,217 @@
+"""`panet`: an embedding learns from episodes to tell a class by a few annotated images of it.
+
+K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019, Sec. 3.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wilss.equations.panet import prototypes, scores, with_absent
+from wilss.errors import StoreError
+from wilss.images import to_pixels
+from wilss.manifest import Manifest
+from wilss.networks.checkpoint import MODEL_FILE, normalise, write_model
+from wilss.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
+from wilss.networks.embedding_spec import EmbeddingSpec
+from wilss.networks.weights import load_backbone
+from wilss.params import refuse_unknown_choices, require
+from wilss.supports.simulate import Kind
+from wilss.taxonomy import VOID
+
+from .. import runs
+from ..episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from ..episodes.features import FeatureBank
+from ..episodes.images import StoreImages, index_of_store
+from ..ground import Course, Ground
+from ..losses.panet import alignment_loss, query_ce
+from ..params import IMAGENET_MEAN, IMAGENET_STD
+from ..weights import weights_path
+from .base import Moment
+
+if TYPE_CHECKING:
+    from ..beginning import Beginning
+    from ..conclusion import Conclusion
+
+__all__ = ["Panet", "PanetObjective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panet:
+    """Parameters of PANet; `epochs`, `batch_size` and the rates are the run's, counted in episodes.
+
+    embedding: `projection` of the manifest's frozen vision transformer, or the paper's `vgg16`.
+    width, depth: of the projection [D]. features, size, longest: see `EmbeddingSpec`; the paper's VGG-16 has size 417.
+    weights: a local file of ImageNet weights for the VGG-16, relative to the manifest; "" for none.
+    ways, shots, support: of the training episodes; supports are drawn from the store's masks.
+    alpha: what the cosine is multiplied with (Eq. 3). par: weight of the alignment loss (Eq. 7), 0 leaves it out.
+    episodes: of an epoch [D].
+    judged: episodes of the one run after training that its report tells of; `wilss-eval` makes the whole protocol.
+    """
+
+    name: ClassVar[str] = "panet"
+
+    embedding: Literal["projection", "vgg16"] = "projection"
+    width: int = 128
+    depth: int = 2
+    features: Literal["tokens", "keys"] = "tokens"
+    size: int = 224
+    longest: int = 1024
+    weights: str = ""
+    ways: int = 1
+    shots: int = 1
+    support: Kind = "mask"
+    alpha: float = 20.0
+    par: float = 1.0
+    episodes: int = 400
+    judged: int = 200
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        for name in ("width", "depth", "ways", "shots", "episodes", "judged", "longest"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.alpha > 0, "alpha", self.alpha, "above 0")
+        require(self.par >= 0, "par", self.par, "0 or more")
+        EmbeddingSpec(kind="vgg16" if self.embedding == "vgg16" else "frozen", size=self.size)
+
+    @property
+    def on_vit(self) -> bool:
+        """Whether a frozen vision transformer comes first."""
+        return self.embedding != "vgg16"
+
+    def parameters(self) -> Mapping[str, object]:
+        """Every parameter by its name."""
+        return asdict(self)
+
+    def inputs(self, manifest: Manifest) -> Mapping[str, str]:
+        """Digests of the frozen network, or of the file that the VGG-16 starts from."""
+        from wilss.encoders.weights import sha256_of
+
+        if self.on_vit:
+            return {"vit": digest_of_encoder(manifest.encoders.vit)}
+        return {"weights": sha256_of(weights_path(self.weights, manifest))} if self.weights else {}
+
+    def course(self, ground: Ground) -> Course:
+        """Embedding, episodes and results of one run, on the store's classes."""
+        beginning = ground.beginning
+        if beginning.step:
+            raise StoreError(
+                f"{beginning.store.path} holds step {beginning.step}, and panet learns to compare from the classes of "
+                "step 0; give it the store of step 0, and make later masks with `wilss-masks generate --source panet`."
+            )
+        net = self.network(ground.beginning.manifest, seed=ground.seed)
+        vit = beginning.manifest.encoders.vit
+        frozen = embedding_of(EmbeddingNet(_below(net.spec)) if self.on_vit else net, vit, str(ground.device))
+
+        def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
+            with runs.writing_to(out / MODEL_FILE):
+                write_model(out / MODEL_FILE, net.state_dict(), spec=net.spec, protocol=beginning.protocol, facts=facts)
+
+        return Course(objective=PanetObjective(self, net), maker=self._maker(ground, frozen), write=write)
+
+    def network(self, manifest: Manifest, *, seed: int) -> EmbeddingNet:
+        """The embedding as it is before training. Raises WeightsError for weights that do not fit."""
+        if not self.on_vit:
+            net = build_embedding(EmbeddingSpec(kind="vgg16", size=self.size), seed=seed)
+            if self.weights:
+                load_backbone(net, weights_path(self.weights, manifest))
+            return net
+        vit = manifest.encoders.vit
+        spec = EmbeddingSpec(
+            kind="projection", features=self.features, size=self.size, longest=self.longest,
+            width=self.width, depth=self.depth, in_width=_width_of(vit), encoder=digest_of_encoder(vit),
+        )  # fmt: skip
+        return build_embedding(spec, seed=seed)
+
+    def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> "Conclusion":
+        """Judge the embedding on a run of episodes with classes that it was not trained on."""
+        from ..episodes.conclude import conclude
+
+        return conclude(self, beginning, out, split=split, device=device)
+
+    def _maker(self, ground: Ground, frozen: Embedding) -> EpisodeMaker:
+        beginning, params = ground.beginning, ground.params
+        images = StoreImages(beginning.store, beginning.records)
+        return EpisodeMaker(
+            FeatureBank(frozen, images, mib=params.cache_mib),
+            index_of_store(beginning.store, beginning.protocol, beginning.step),
+            Shape(ways=self.ways, shots=self.shots, support=self.support, flip=params.flip),
+            count=self.episodes,
+            batch_size=params.batch_size,
+            accumulate=params.accumulate,
+            seed=ground.seed,
+            rank=ground.rank,
+            world=ground.world,
+            on_broken=ground.on_broken,
+        )
+
+
+def _below(spec: EmbeddingSpec) -> EmbeddingSpec:
+    """What is below a projection: the frozen features."""
+    return EmbeddingSpec(features=spec.features, size=spec.size, longest=spec.longest, encoder=spec.encoder)
+
+
+def _width_of(vit: Any) -> int:
+    """Values per patch of the frozen features."""
+    from wilss.encoders.dino import open_vit
+
+    return int(open_vit(vit, "cpu").network.embed_dim)
+
+
+class PanetObjective(nn.Module):
+    """The embedding on a batch of episodes: L = L_seg + L_PAR (Eq. 7)."""
+
+    def __init__(self, params: Panet, net: EmbeddingNet) -> None:
+        super().__init__()
+        self.student = net
+        self._params = params
+
+    def forward(self, batch: EpisodeBatch, moment: Moment) -> dict[str, Tensor]:
+        """The terms `seg` and, unless `par` is 0, `par`: means over the episodes."""
+        embedded = self._embedded([one for sample in batch.samples for one in (*sample.supports, sample.query)])
+        terms: dict[str, list[Tensor]] = {"seg": [], "par": []} if self._params.par else {"seg": []}
+        with torch.autocast(embedded[0].device.type, enabled=False):
+            for sample in batch.samples:
+                mine, embedded = embedded[: len(sample.ways) + 1], embedded[len(sample.ways) + 1 :]
+                for name, value in self._terms(sample, mine[:-1], mine[-1]).items():
+                    terms[name].append(value)
+        return {name: torch.stack(values).mean() for name, values in terms.items()}
+
+    def _terms(self, sample: EpisodeSample, supports: list[Tensor], query: Tensor) -> dict[str, Tensor]:
+        vectors, present = prototypes(supports, sample.maps, sample.ways, max(sample.ways))
+        on_grid = scores(query, vectors, self._params.alpha)
+        at_pixels = with_absent(to_pixels(on_grid, *sample.labels.shape), present)
+        terms = {"seg": query_ce(at_pixels, _without(sample.labels, present))}
+        if self._params.par:
+            found = with_absent(on_grid, present)
+            aligned = alignment_loss(query, found, supports, sample.maps, sample.ways, self._params.alpha)
+            terms["par"] = self._params.par * aligned
+        return terms
+
+    def _embedded(self, given: list[Tensor]) -> list[Tensor]:
+        """A map [D, h, w] for each, float32; images of one size go through the network together."""
+        groups: dict[torch.Size, list[int]] = {}
+        for place, one in enumerate(given):
+            groups.setdefault(one.shape, []).append(place)
+        found: dict[int, Tensor] = {}
+        for places in groups.values():
+            maps = self.student(torch.cat([_as_input(given[place][None]) for place in places])).float()
+            found.update(zip(places, maps, strict=True))
+        return [found[place] for place in range(len(given))]
+
+
+def _as_input(given: Tensor) -> Tensor:
+    """Frozen features as float32, images normalised."""
+    return normalise(given, IMAGENET_MEAN, IMAGENET_STD) if given.dtype == torch.uint8 else given.float()
+
+
+def _without(labels: Tensor, present: Tensor) -> Tensor:
+    """Labels whose prototype has no pixel in any support cannot be asked for: they become VOID. [H, W]."""
+    table = torch.arange(256, device=labels.device)
+    table[: len(present)][~present] = VOID
+    return table[labels.long()]

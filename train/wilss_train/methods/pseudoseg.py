@@ -1,0 +1,273 @@
+"""`pseudoseg`: few labelled images; of the others, strong views learn what is made of weak ones while training.
+
+Y. Zou et al., "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", ICLR 2021 (arXiv:2010.09713).
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wilss.errors import CheckpointError, ParameterError
+from wilss.manifest import Manifest
+from wilss.networks.attention_cam import Labeller, SoftLabelParams, on_grid, soft_labels
+from wilss.networks.checkpoint import normalise
+from wilss.networks.labeller_file import LABELLER_FILE, write_labeller
+from wilss.networks.norms import set_batch_norm
+from wilss.networks.segmenter import Segmenter
+from wilss.params import refuse_unknown_choices, require
+from wilss.store import MaskStore
+from wilss.taxonomy import VOID
+
+from .. import runs
+from ..ground import Course, Ground
+from ..losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
+from ..params import IMAGENET_MEAN, IMAGENET_STD
+from ..semi import (
+    LabelledImages,
+    SemiBatch,
+    SemiMaker,
+    SoftLabels,
+    StrongParams,
+    UnlabelledImages,
+    Wanted,
+    digest_of,
+    list_path,
+    read_labelled,
+)
+from .base import Moment
+from .course import SegmenterMethod, networks_of, write_segmenter
+
+__all__ = ["Pseudoseg", "PseudosegObjective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pseudoseg(SegmenterMethod):
+    """Parameters of PseudoSeg; the published values.
+
+    labelled: the list of labelled images. targets: a store of soft labels to learn from, "" to make them on the way.
+    target: what is made of a weak view: `fused` (the method), `decoder` or `sgc` alone, `fixmatch` (the decoder's hard
+        labels where it is surer than `threshold`), `none` for labelled images only.
+    share: g, of the decoder in the fusion. temperature: T of the sharpening. norm: over an `image`, or the `batch`.
+    present: how probable the classifier must find a class for it to have an attention map.
+    unlabelled: weight of the consistency loss. classes, attention: weights of the classifier's and the SGC loss.
+    supervised_epochs: so many first epochs learn from labelled images alone; 0 as published.
+    labelled_batch: labelled images of an optimiser step, 0 for as many as unlabelled ones (batch_size).
+    width: of queries and keys. jitter: of brightness, contrast, saturation and hue. cutout: side of the square, in
+        views.
+    """
+
+    name: ClassVar[str] = "pseudoseg"
+
+    labelled: str = ""
+    targets: str = ""
+    target: Literal["fused", "decoder", "sgc", "fixmatch", "none"] = "fused"
+    share: float = 0.5
+    temperature: float = 0.5
+    norm: Literal["image", "batch"] = "image"
+    present: float = 0.5
+    threshold: float = 0.95
+    unlabelled: float = 1.0
+    classes: float = 1.0
+    attention: float = 1.0
+    supervised_epochs: int = 0
+    labelled_batch: int = 0
+    width: int = 128
+    jitter: tuple[float, ...] = (0.5, 0.5, 0.5, 0.25)
+    cutout: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
+        for name in ("unlabelled", "classes", "attention", "supervised_epochs", "labelled_batch"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.width >= 1, "width", self.width, "at least 1")
+        require(len(self.jitter) == 4, "jitter", self.jitter, "four numbers: brightness, contrast, saturation, hue")
+        stored = not self.targets or self.target != "none"
+        require(stored, "target", self.target, "something else where --targets are given: `none` learns from none")
+        _ = self.strong, self.labels  # they refuse what is theirs
+
+    @property
+    def strong(self) -> StrongParams:
+        """How strong views are made."""
+        brightness, contrast, saturation, hue = self.jitter
+        return StrongParams(
+            brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, cutout=self.cutout
+        )
+
+    @property
+    def labels(self) -> SoftLabelParams:
+        """How soft labels are made."""
+        kind = self.target if self.target in ("fused", "sgc") else "decoder"
+        sharp = 1.0 if self.target == "fixmatch" else self.temperature
+        return SoftLabelParams(kind=kind, share=self.share, temperature=sharp, norm=self.norm, present=self.present)
+
+    def parameters(self) -> Mapping[str, object]:
+        """Every parameter by its name."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def inputs(self, manifest: Manifest) -> Mapping[str, str]:
+        """Digests of the list and of the stored targets."""
+        targets = {"targets": MaskStore.open(self.targets).digest} if self.targets else {}
+        return {"labelled": digest_of(list_path(self.labelled, manifest)), **targets}
+
+    def course(self, ground: Ground) -> Course:
+        """Student, labeller, batches of both kinds of images, and the two checkpoints."""
+        beginning = ground.beginning
+        if beginning.step:
+            raise CheckpointError(
+                f"pseudoseg trains step 0, and {beginning.store.path} holds masks of step {beginning.step}, which must "
+                "not forget; take --method fmwiss for it."
+            )
+        student, _ = networks_of(ground)
+        labeller = self._labeller(student, ground)
+        objective = PseudosegObjective(self, student, labeller)
+
+        def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
+            if labeller is not None:
+                with runs.writing_to(out / LABELLER_FILE):
+                    write_labeller(out / LABELLER_FILE, labeller, student)
+            write_segmenter(ground, out, student, facts)
+
+        return Course(objective=objective, maker=self._maker(ground), write=write)
+
+    def _labeller(self, student: Segmenter, ground: Ground) -> Labeller | None:
+        """Where labels are the decoder's alone, or stored ones, nobody asks for one."""
+        if self.target not in ("fused", "sgc") or self.targets:
+            return None
+        labeller = Labeller.like(student, width=self.width, seed=ground.seed)
+        return set_batch_norm(labeller, ground.params.batch_norm).to(memory_format=torch.channels_last)
+
+    def _maker(self, ground: Ground) -> SemiMaker:
+        beginning, params = ground.beginning, ground.params
+        store, records, step = beginning.store, beginning.records, beginning.step
+        chosen = read_labelled(list_path(self.labelled, beginning.manifest), store, beginning.manifest, step)
+        rows = chosen.others or chosen.rows
+        if self.target != "none" and not chosen.others:
+            raise ParameterError(
+                f"{self.labelled} names every image of {store.path}, so there is none left to learn from without a "
+                "label; shorten the list, or say --set target=none."
+            )
+        soft = None
+        if self.targets:
+            soft = SoftLabels(MaskStore.open(self.targets), beginning.protocol, step)
+            soft.require([store.image_ids[row] for row in rows])
+        wanted = Wanted(
+            labelled=self._labelled_batch(ground),
+            unlabelled=self.target != "none",
+            weak=soft is None,
+            strong=self.strong,
+        )
+        return SemiMaker(
+            LabelledImages(store, chosen.rows, records, beginning.protocol, step),
+            UnlabelledImages(store, rows, records, soft),
+            params,
+            wanted,
+            channels=len(beginning.protocol.seen(step)),
+            seed=ground.seed,
+            rank=ground.rank,
+            world=ground.world,
+            on_broken=ground.on_broken,
+        )
+
+    def _labelled_batch(self, ground: Ground) -> int:
+        """Labelled images of an optimiser step over all processes, two at least for each of its parts."""
+        count, parts = self.labelled_batch or ground.params.batch_size, ground.world * ground.params.accumulate
+        if count % parts or count < 2 * parts:
+            raise ParameterError(
+                f"labelled_batch is {count}, which {ground.world} processes and accumulate={ground.params.accumulate} "
+                "do not share evenly with two images each; make it a multiple of both."
+            )
+        return count
+
+
+class PseudosegObjective(nn.Module):
+    """Student and labeller on labelled images, and the student on strong views of the others.
+
+    Labelled images and strong views go through the backbone together. Weak views go through it without gradient and
+    in evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
+    """
+
+    def __init__(self, params: Pseudoseg, student: Segmenter, labeller: Labeller | None) -> None:
+        super().__init__()
+        self.student = student
+        self.labeller = labeller
+        self._params = params
+
+    def forward(self, batch: SemiBatch, moment: Moment) -> dict[str, Tensor]:
+        """The terms `sup`, then `cons` where unlabelled images are learnt from, `cls` and `sgc` of the labeller."""
+        consistent = self._params.target != "none" and moment.epoch >= self._params.supervised_epochs
+        targets, valid = self._targets(batch) if consistent else (None, None)
+        images = torch.cat([batch.images, batch.strong]) if consistent else batch.images
+        known, size = len(batch.images), batch.labels.shape[-2:]
+        previous, last = self.student.stages(_input(images))
+        logits = _at_size(self.student.logits(last), size)
+        labels = batch.labels.long()
+        terms = {"sup": pixel_ce(logits[:known], labels)}
+        if targets is not None and valid is not None:
+            terms["cons"] = self._params.unlabelled * soft_ce(logits[known:], targets, valid)
+        if self.labeller is not None:
+            terms.update(self._labeller_terms(self.labeller, previous[:known], last[:known], batch))
+        return terms
+
+    def _labeller_terms(
+        self, labeller: Labeller, previous: Tensor, last: Tensor, batch: SemiBatch
+    ) -> dict[str, Tensor]:
+        """The labeller on labelled images, whose classes are known."""
+        labels = batch.labels.long()
+        present = classes_in(labels, labeller.classes.out_features + 1)[:, 1:]
+        said = labeller(previous, last, present=present, inside=on_grid(batch.inside, last))
+        return {
+            "cls": self._params.classes * multi_label_bce(said.tags, present),
+            "sgc": self._params.attention * pixel_ce(_at_size(said.scores, labels.shape[-2:]), labels),
+        }
+
+    @torch.no_grad()
+    def _targets(self, batch: SemiBatch) -> tuple[Tensor, Tensor]:
+        """What strong views learn, [U, C, h, w], and where, bool [U, h, w]."""
+        size = batch.valid.shape[-2:]
+        if len(batch.targets):
+            targets = batch.targets.float()
+        else:
+            with _evaluating(self):
+                grid = soft_labels(self.student, self.labeller, _input(batch.weak), self._params.labels, batch.shown)
+            targets = _at_size(grid, size)
+        if self._params.target != "fixmatch":
+            return targets, batch.valid
+        surest, channel = targets.max(dim=1)
+        hard = nn.functional.one_hot(channel, targets.shape[1]).movedim(-1, 1).to(targets.dtype)
+        return hard, batch.valid & (surest >= self._params.threshold)
+
+
+def classes_in(labels: Tensor, channels: int) -> Tensor:
+    """Which channels a label map holds: long [B, h, w] with VOID to bool [B, C]."""
+    flat = labels.flatten(1)
+    counts = torch.zeros(len(flat), VOID + 1, dtype=torch.bool, device=flat.device)
+    return counts.scatter(1, flat, True)[:, :channels]
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and as it was afterwards."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)
+
+
+def _input(images: Tensor) -> Tensor:
+    """uint8 images as the networks take them."""
+    return normalise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
+
+
+def _at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps [B, C, h', w'] of the feature grid at [B, C, *size], bilinear, float32."""
+    grown: Tensor = nn.functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    return grown

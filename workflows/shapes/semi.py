@@ -1,0 +1,258 @@
+"""The table of few labels beside many images: PseudoSeg, its two halves alone, FixMatch's rule, and labels alone.
+
+    python workflows/shapes/semi.py rows          # what is still to be trained, one line each
+    python workflows/shapes/semi.py run           # train it; can be stopped, and goes on row by row
+    python workflows/shapes/semi.py table         # read the reports and print the table
+    python workflows/shapes/semi.py --tuning run --seeds 1    # the same on the pictures that settings are chosen on
+
+All rows of a seed learn from the same labelled pictures for the same number of optimiser steps, with as many labelled
+pictures in each; they differ in what the other pictures are good for.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PARTS = (16, 8)
+#: Every class is in so many of the labelled pictures at least; a class that is in one alone is never found again.
+LEAST = 2
+#: Chosen on the pictures of semi-tuning.yaml, for all rows alike (README.md).
+SETTINGS = ("--epochs", "12", "--batch-size", "8")
+#: How soft labels are made, while training and offline.
+LABELS = ("present=0.05", "share=0.7", "temperature=0.25")
+TRAINING = (*LABELS, "supervised_epochs=2")
+STORED = "stored"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: its title, and what is made of the pictures without labels."""
+
+    key: str
+    title: str
+    target: str
+
+
+ROWS = (
+    Row("none", "labelled pictures alone", "none"),
+    Row("fixmatch", "decoder's hard labels where it is surer than 0.95 (FixMatch)", "fixmatch"),
+    Row("decoder", "decoder's soft labels alone", "decoder"),
+    Row("sgc", "attention maps' soft labels alone", "sgc"),
+    Row("fused", "PseudoSeg: both, fused while training", "fused"),
+    Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table's data and results are."""
+
+    manifest: Path
+    results: Path
+
+    @property
+    def masks(self) -> Path:
+        """Pixel labels of step 0."""
+        return self.results / "step-0.zarr"
+
+    def labelled(self, part: int, seed: int) -> Path:
+        """The list of labelled pictures."""
+        return self.results / f"labelled-{part}-{seed}.txt"
+
+    def soft(self, part: int, seed: int) -> Path:
+        """The store of soft labels that the fused run of this part and seed made."""
+        return self.results / f"soft-{part}-{seed}.zarr"
+
+    def run(self, part: int, row: str, seed: int) -> Path:
+        """A run's folder."""
+        return self.results / f"{part}-{row}-{seed}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run: its folder, its words, and what has to be made before it."""
+
+    out: Path
+    words: tuple[str, ...]
+    before: tuple[tuple[object, ...], ...] = field(default=())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its report is there."""
+        return (self.out / "done.json").exists()
+
+
+def job(place: Place, part: int, row: Row, seed: int) -> Job:
+    """A row of a seed."""
+    given = ("--manifest", str(place.manifest), "--masks", str(place.masks), "--seed", str(seed), "--threads", "1")
+    out = place.run(part, row.key, seed)
+    words = ("--method", "pseudoseg", "--labelled", str(place.labelled(part, seed)), "--out", str(out), "--resume")
+    own = [word for setting in (f"target={row.target}", *TRAINING) for word in ("--set", setting)]
+    before: tuple[tuple[object, ...], ...] = ()
+    if row.key == STORED:
+        soft = place.soft(part, seed)
+        own += ["--targets", str(soft)]
+        before = (_make_soft(place, part, seed, soft),)
+    return Job(out, (*words, *given, *SETTINGS, *own), before)
+
+
+def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, ...]:
+    trained = place.run(part, "fused", seed)
+    words = ("--step", "0", "--source", "pseudoseg", "--checkpoint", trained, "--keep", "scores", "--out", soft)
+    own = [word for setting in LABELS for word in ("--set", setting)]
+    return ("wilss-masks", "generate", "--manifest", place.manifest, *words, *own)
+
+
+@click.group()
+@click.option("--tuning", is_flag=True, help="On the pictures that settings are chosen on.")
+@click.pass_context
+def main(context: click.Context, tuning: bool) -> None:
+    """Train and tabulate."""
+    name = "semi-tuning" if tuning else "semi"
+    manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
+    context.obj = Place(manifest, HERE / "results" / name)
+
+
+_seeds = click.option("--seeds", default=3, show_default=True, help="How many.")
+_only = click.option("--only", multiple=True, metavar="KEY", help="These rows alone.")
+_part = click.option("--part", type=int, multiple=True, default=PARTS, show_default=True, help="1/PART is labelled.")
+
+
+@main.command()
+@_seeds
+@_only
+@_part
+@click.pass_obj
+def rows(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) -> None:
+    """What is still to be trained."""
+    for one in _jobs(place, seeds, only, part):
+        if not one.is_done:
+            print("wilss-train", *one.words)
+
+
+@main.command()
+@_seeds
+@_only
+@_part
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+@click.pass_obj
+def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_once: int) -> None:
+    """Labels and lists, then all rows but those from stores, then those; each on one thread."""
+    place.results.mkdir(parents=True, exist_ok=True)
+    _command("wilss-masks", "generate", "--manifest", place.manifest, "--step", "0", "--out", place.masks)
+    for seed in range(seeds):
+        _write_lists(place, seed)
+    found = [one for one in _jobs(place, seeds, only, part) if not one.is_done]
+    for stage in ([one for one in found if not one.before], [one for one in found if one.before]):
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(_train, stage))
+
+
+@main.command()
+@_seeds
+@_part
+@click.pass_obj
+def table(place: Place, seeds: int, part: Sequence[int]) -> None:
+    """The table in Markdown, and table.json: mIoU of background and 15 classes, of the classes, of the soft labels."""
+    found = {f"1/{one}: {row.title}": _scores(place, one, row, seeds) for one in part for row in ROWS}
+    (place.results / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print("| labelled | | mIoU | without background | seconds |\n|---|---|---|---|---|")
+    for title, scores in found.items():
+        share, _, what = title.partition(": ")
+        cells = [_mean_and_spread(scores[name]) for name in ("mean_iou", "mean_iou_new")]
+        print(f"| {share} | {what} | {' | '.join(cells)} | {_range(scores['seconds'])} |")
+    for one in part:
+        print(f"\nSoft labels of the 1/{one} stores, mIoU: {_mean_and_spread(_soft_scores(place, one, seeds))}")
+
+
+def _jobs(place: Place, seeds: int, only: Sequence[str], parts: Sequence[int]) -> Iterator[Job]:
+    """Seed by seed, so that a whole row of tables is there early."""
+    for seed in range(seeds):
+        for part in parts:
+            yield from (job(place, part, row, seed) for row in ROWS if not only or row.key in only)
+
+
+def _write_lists(place: Place, seed: int) -> None:
+    """Labelled pictures of every part; a smaller part's are among a larger one's."""
+    from wilss.randomness import numpy_generator_for
+    from wilss.store import MaskStore
+
+    store = MaskStore.open(place.masks)
+    tags = store.vector("tags")
+    counts = {part: round(len(tags) / part) for part in PARTS}
+    for attempt in range(100_000):
+        order = numpy_generator_for(seed, "labelled", attempt).permutation(len(tags))
+        if (tags[order[: min(counts.values())]].sum(axis=0) >= LEAST).all():
+            break
+    else:
+        raise SystemExit(f"no {min(counts.values())} pictures show every class {LEAST} times.")
+    for part, count in counts.items():
+        names = sorted(store.image_ids[row] for row in order[:count])
+        place.labelled(part, seed).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _train(one: Job) -> None:
+    started = time.perf_counter()
+    try:
+        for words in one.before:
+            _command(*words)
+        _command("wilss-train", "-q", *one.words)
+    except subprocess.CalledProcessError:  # it has said why; the other rows go on
+        return
+    print(f"{one.out.name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _command(name: object, *words: object) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([Path(sys.executable).with_name(str(name)), *map(str, words)], cwd=ROOT, env=environment, check=True)
+
+
+def _scores(place: Place, part: int, row: Row, seeds: int) -> dict[str, list[float]]:
+    """mIoU with and without background of every seed, and how long training took."""
+    found: dict[str, list[float]] = {"mean_iou": [], "mean_iou_new": [], "seconds": []}
+    for seed in range(seeds):
+        path = place.run(part, row.key, seed) / "report.json"
+        if path.exists():
+            report = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("mean_iou", "mean_iou_new"):
+                found[name].append(report["scores"][name])
+            found["seconds"].append(report["training"]["seconds"])
+    return found
+
+
+def _soft_scores(place: Place, part: int, seeds: int) -> list[float]:
+    """mIoU of the stored soft labels' masks, on all training pictures."""
+    found = []
+    for store in (place.soft(part, seed) for seed in range(seeds)):
+        if store.exists():
+            out = store.with_suffix(".json")
+            _command("wilss-masks", "evaluate", store, "--manifest", place.manifest, "--json", out)
+            found.append(float(json.loads(out.read_text(encoding="utf-8"))["mean_iou"]))
+    return found
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    percent = [100 * value for value in values]
+    spread = f" ± {np.std(percent, ddof=1):.1f}" if len(percent) > 1 else ""
+    return f"{np.mean(percent):.1f}{spread}"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.0f} to {max(values):.0f}" if values else "-"
+
+
+if __name__ == "__main__":
+    main()
