@@ -52,6 +52,8 @@ FORBIDDEN = {
     "wilss_train.copy_paste": ["wilss_train.losses", "wilss_train.teacher", "wilss_train.batches", *ABOVE_BATCHES],
     "wilss_train.batches": ["wilss_train.losses", "wilss_train.teacher", *ABOVE_BATCHES],
     "wilss_train.methods": ["wilss_train.fit", "wilss_train.evaluate", *ON_TOP],
+    "wilss_train.episodes": ["wilss_train.fit", "wilss_train.training", "wilss_train.commands", "wilss_train.cli"],
+    "wilss_train.semi": ["wilss_train.methods", "wilss_train.fit", "wilss_train.training", *ON_TOP],
     "wilss_train.fit": ["wilss_train.methods.fmwiss", "wilss_train.commands", "wilss_train.cli"],
     "wilss_train.predict": ["wilss_train.evaluate", *LEARNING, *ON_TOP],
     "wilss_train.evaluate": [*LEARNING, *ON_TOP],

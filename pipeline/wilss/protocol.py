@@ -75,6 +75,11 @@ class StepProtocol:
         self._check_step(step)
         return tuple(identity for classes in self.steps[:step] for identity in classes)
 
+    def later(self, step: int) -> tuple[int, ...]:
+        """The ids that come after `step`, without background: held out from a network that has learnt `step`."""
+        self._check_step(step)
+        return tuple(identity for classes in self.steps[step + 1 :] for identity in classes)
+
     def seen(self, step: int) -> tuple[int, ...]:
         """The ids of all channels after `step`: background, then old, then new."""
         return (BACKGROUND, *self.old(step), *self.new(step))
@@ -114,6 +119,12 @@ def _sizes(*sizes: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(range(start, start + size)) for start, size in zip(starts, sizes, strict=True))
 
 
+def _fold(number: int) -> tuple[tuple[int, ...], ...]:
+    """PASCAL-5i (Shaban et al. 2017): five of twenty classes in the order of their ids, held out from the others."""
+    held_out = tuple(range(1 + 5 * number, 6 + 5 * number))
+    return tuple(identity for identity in range(1, 21) if identity not in held_out), held_out
+
+
 def _coco_voc() -> tuple[tuple[int, ...], ...]:
     voc = tuple(identity for name in VOC.class_names[1:] if (identity := COCO.find(name)) is not None)
     return tuple(identity for identity in COCO.class_ids if identity not in voc), voc
@@ -121,7 +132,8 @@ def _coco_voc() -> tuple[tuple[int, ...], ...]:
 
 #: The protocols of the field, as the new ids of every step. `coco-voc` is for COCO's 80 classes: the 60 that
 #: VOC lacks,
-#: then VOC's 20 in VOC's order. The others are for 20 classes, VOC's or the built-in ones.
+#: then VOC's 20 in VOC's order. The others are for 20 classes, VOC's or the built-in ones; `5i-0` to `5i-3` are the
+#: folds of few-shot segmentation.
 PRESETS: dict[str, tuple[tuple[int, ...], ...]] = {
     "19-1": _sizes(19, 1),
     "15-5": _sizes(15, 5),
@@ -130,6 +142,7 @@ PRESETS: dict[str, tuple[tuple[int, ...], ...]] = {
     "10-5": _sizes(10, 5, 5),
     "10-2": _sizes(10, 2, 2, 2, 2, 2),
     "coco-voc": _coco_voc(),
+    **{f"5i-{number}": _fold(number) for number in range(4)},
 }
 
 
@@ -150,5 +163,5 @@ def preset(name: str, taxonomy: Taxonomy, setting: Setting = "overlap") -> StepP
 def name_of_steps(steps: Iterable[Collection[int]]) -> str:
     """The field's name of these steps if they are a preset's, else their sizes: "12-4-4"."""
     given = tuple(tuple(classes) for classes in steps)
-    known = {preset_steps: name for name, preset_steps in PRESETS.items()}
+    known = {preset_steps: name for name, preset_steps in reversed(PRESETS.items())}  # 15-5 is 5i-3, too
     return known.get(given, "-".join(str(len(classes)) for classes in given))

@@ -7,6 +7,7 @@ torch is imported inside the functions that need it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from wilss.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["first_line", "listed", "misfits", "read_tensors", "told"]
+__all__ = ["digest_of_tensors", "first_line", "listed", "misfits", "read_tensors", "told"]
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -77,6 +78,18 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".pth": _read_pickle,
     ".bin": _read_pickle,
 }
+
+
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and bytes, in the order of the names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from .page import INK, PAPER, SOFT_INK, class_colour, cut_text, fitted, font
 
 __all__ = ["draw_supports_page"]
 
-_MARGIN, _GAP, _CAPTION, _NOTE, _HEADER = 28, 10, 150, 24, 54
+_MARGIN, _GAP, _CAPTION, _NOTE, _HEADER = 28, 10, 150, 24, 62
 _SUPERSAMPLING = 2
 _TINT, _GREY = 0.45, 0.75
 _BACKGROUND_LINE = (235, 235, 240)
@@ -34,8 +34,9 @@ def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Ima
     width = 2 * _MARGIN + _CAPTION + columns * (cell[1] + _GAP) - _GAP
     canvas = Image.new("RGB", (width, _MARGIN + _HEADER + len(rows) * (cell[0] + _NOTE + _GAP) + _MARGIN), PAPER)
     draw = ImageDraw.Draw(canvas)
-    title = f"{supports.title}: the class is coloured, its background grey, what is unknown as it is"
-    draw.text((_MARGIN, _MARGIN), cut_text(title, font(15), width - 2 * _MARGIN), font=font(15), fill=INK)
+    draw.text((_MARGIN, _MARGIN), cut_text(supports.title, font(15), width - 2 * _MARGIN), font=font(15), fill=INK)
+    legend = "coloured: the class, grey: its background, as it is: unknown"
+    draw.text((_MARGIN, _MARGIN + 22), cut_text(legend, font(13), width - 2 * _MARGIN), font=font(13), fill=SOFT_INK)
     for number, (name, row) in enumerate(rows):
         top = _MARGIN + _HEADER + number * (cell[0] + _NOTE + _GAP)
         draw.text(

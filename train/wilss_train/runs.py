@@ -14,6 +14,7 @@ from typing import Any
 
 from wilss.errors import CheckpointError
 from wilss.networks.checkpoint import MODEL_FILE
+from wilss.networks.labeller_file import LABELLER_FILE
 from wilss.store.files import PARTIAL_SUFFIX, write_atomically
 
 __all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
@@ -106,7 +107,8 @@ def _clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (STATES, MEMORY):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (_DONE, MODEL_FILE, "log.jsonl", "report.json", "report.html", RUN_FILE):  # the last one names the run
+    results = (MODEL_FILE, LABELLER_FILE, "log.jsonl", "report.json", "report.html")
+    for name in (_DONE, *results, RUN_FILE):  # the last one names the run
         (folder / name).unlink(missing_ok=True)
 
 

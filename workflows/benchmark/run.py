@@ -9,7 +9,8 @@ untrained weights), scripts (the way research scripts do it over the pipeline), 
 and forward passes), growth (time and memory against the number of images), read (one image's masks from store, PNG
 and npz), start (help and a warm second run); of learning: training (the trainer over a bare loop on batches in
 memory, loader waits, saved states), processes (two with gloo over one), evaluation (over bare forward passes),
-training-growth (peak memory against the number of images).
+training-growth (peak memory against the number of images), pseudoseg (the trainer over bare forward and backward
+passes), episodes (judging and training over bare loops on cached features).
 """
 
 import contextlib
@@ -28,7 +29,19 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parts import evaluation, forward, growth, host, processes, read, start, training, training_growth
+from parts import (
+    episodes,
+    evaluation,
+    forward,
+    growth,
+    host,
+    processes,
+    pseudoseg,
+    read,
+    start,
+    training,
+    training_growth,
+)
 
 PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
     "forward": forward.built_in,
@@ -42,6 +55,8 @@ PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
     "processes": processes.measure,
     "evaluation": evaluation.measure,
     "training-growth": training_growth.measure,
+    "pseudoseg": pseudoseg.measure,
+    "episodes": episodes.measure,
 }
 
 

@@ -144,10 +144,11 @@ def main() -> None:
 @click.option("--episodes", default=1000, show_default=True, help="Of a run.")
 @click.option("--runs", default=5, show_default=True, help="Of every embedding, kind and number of shots.")
 @click.option("--seeds", default=len(SEEDS), show_default=True, help="How many.")
-def run(episodes: int, runs: int, seeds: int) -> None:
+@click.option("--fold", "numbers", type=click.IntRange(0, 3), multiple=True, help="Only these.  [default: all]")
+def run(episodes: int, runs: int, seeds: int, numbers: tuple[int, ...]) -> None:
     """All folds of the first seed, then those of the next."""
     torch.set_num_threads(1)
-    folds = [Fold(number) for number in FOLDS]
+    folds = [Fold(number) for number in numbers or FOLDS]
     for seed in SEEDS[:seeds]:
         for fold in folds:
             for row in ROWS:

@@ -30,10 +30,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """A training run: its folder, its words, and the run that has to be there before it."""
+    """A training run: its folder, the words for wilss-train, and commands that have to be run before it."""
 
     out: Path
     words: tuple[str, ...]
+    before: tuple[tuple[object, ...], ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -66,16 +67,18 @@ def train_all(jobs: Iterable[Job], at_once: int) -> None:
 def _train(one: Job) -> None:
     started = time.perf_counter()
     try:
+        for words in one.before:
+            command(*words)
         command("wilss-train", "-q", *one.words)
     except subprocess.CalledProcessError:  # it has said why; the other rows go on
         return
     print(f"{one.out.name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def command(name: str, *words: object) -> None:
+def command(name: object, *words: object) -> None:
     """Run one of the package's commands on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([Path(sys.executable).with_name(name), *map(str, words)], cwd=ROOT, env=environment, check=True)
+    subprocess.run([Path(sys.executable).with_name(str(name)), *map(str, words)], cwd=ROOT, env=environment, check=True)
 
 
 def scores_of(folders: Sequence[Path]) -> dict[str, list[float | None]]:

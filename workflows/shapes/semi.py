@@ -11,21 +11,16 @@ pictures in each; they differ in what the other pictures are good for.
 
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
+from runs import HERE, ROOT, Job, command, mean_and_spread, range_of, train_all
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 PARTS = (16, 8)
-#: Every class is in so many of the labelled pictures at least; a class that is in one alone is never found again.
+#: Every class is in so many of the labelled pictures at least: of three classes in one picture each, no row of the
+#: tuning pictures ever found two.
 LEAST = 2
 #: Chosen on the pictures of semi-tuning.yaml, for all rows alike (README.md).
 SETTINGS = ("--epochs", "12", "--batch-size", "8")
@@ -77,20 +72,6 @@ class Place:
     def run(self, part: int, row: str, seed: int) -> Path:
         """A run's folder."""
         return self.results / f"{part}-{row}-{seed}"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training run: its folder, its words, and what has to be made before it."""
-
-    out: Path
-    words: tuple[str, ...]
-    before: tuple[tuple[object, ...], ...] = field(default=())
-
-    @property
-    def is_done(self) -> bool:
-        """Whether its report is there."""
-        return (self.out / "done.json").exists()
 
 
 def job(place: Place, part: int, row: Row, seed: int) -> Job:
@@ -150,13 +131,12 @@ def rows(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) -> 
 def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_once: int) -> None:
     """Labels and lists, then all rows but those from stores, then those; each on one thread."""
     place.results.mkdir(parents=True, exist_ok=True)
-    _command("wilss-masks", "generate", "--manifest", place.manifest, "--step", "0", "--out", place.masks)
+    command("wilss-masks", "generate", "--manifest", place.manifest, "--step", "0", "--out", place.masks)
     for seed in range(seeds):
         _write_lists(place, seed)
     found = [one for one in _jobs(place, seeds, only, part) if not one.is_done]
     for stage in ([one for one in found if not one.before], [one for one in found if one.before]):
-        with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(_train, stage))
+        train_all(stage, at_once)
 
 
 @main.command()
@@ -170,10 +150,10 @@ def table(place: Place, seeds: int, part: Sequence[int]) -> None:
     print("| labelled | | mIoU | without background | seconds |\n|---|---|---|---|---|")
     for title, scores in found.items():
         share, _, what = title.partition(": ")
-        cells = [_mean_and_spread(scores[name]) for name in ("mean_iou", "mean_iou_new")]
-        print(f"| {share} | {what} | {' | '.join(cells)} | {_range(scores['seconds'])} |")
+        cells = [mean_and_spread(scores[name]) for name in ("mean_iou", "mean_iou_new")]
+        print(f"| {share} | {what} | {' | '.join(cells)} | {range_of(scores['seconds'])} |")
     for one in part:
-        print(f"\nSoft labels of the 1/{one} stores, mIoU: {_mean_and_spread(_soft_scores(place, one, seeds))}")
+        print(f"\nSoft labels of the 1/{one} stores, mIoU: {mean_and_spread(_soft_scores(place, one, seeds))}")
 
 
 def _jobs(place: Place, seeds: int, only: Sequence[str], parts: Sequence[int]) -> Iterator[Job]:
@@ -202,22 +182,6 @@ def _write_lists(place: Place, seed: int) -> None:
         place.labelled(part, seed).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _train(one: Job) -> None:
-    started = time.perf_counter()
-    try:
-        for words in one.before:
-            _command(*words)
-        _command("wilss-train", "-q", *one.words)
-    except subprocess.CalledProcessError:  # it has said why; the other rows go on
-        return
-    print(f"{one.out.name}: {time.perf_counter() - started:.0f} s", flush=True)
-
-
-def _command(name: object, *words: object) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([Path(sys.executable).with_name(str(name)), *map(str, words)], cwd=ROOT, env=environment, check=True)
-
-
 def _scores(place: Place, part: int, row: Row, seeds: int) -> dict[str, list[float]]:
     """mIoU with and without background of every seed, and how long training took."""
     found: dict[str, list[float]] = {"mean_iou": [], "mean_iou_new": [], "seconds": []}
@@ -237,21 +201,9 @@ def _soft_scores(place: Place, part: int, seeds: int) -> list[float]:
     for store in (place.soft(part, seed) for seed in range(seeds)):
         if store.exists():
             out = store.with_suffix(".json")
-            _command("wilss-masks", "evaluate", store, "--manifest", place.manifest, "--json", out)
+            command("wilss-masks", "evaluate", store, "--manifest", place.manifest, "--json", out)
             found.append(float(json.loads(out.read_text(encoding="utf-8"))["mean_iou"]))
     return found
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    percent = [100 * value for value in values]
-    spread = f" ± {np.std(percent, ddof=1):.1f}" if len(percent) > 1 else ""
-    return f"{np.mean(percent):.1f}{spread}"
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.0f} to {max(values):.0f}" if values else "-"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from ..errors import CheckpointError, WilssError
 from ..protocol import StepProtocol
 from ..store.files import write_atomically
 from ..taxonomy import Taxonomy
+from ..tensor_files import digest_of_tensors
+from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
 from .embedding_spec import EmbeddingSpec
 from .spec import SegmenterSpec
 
@@ -38,13 +40,6 @@ __all__ = [
     "spec_of",
     "write_model",
 ]
-
-MODEL_FILE = "model.safetensors"
-FORMAT = "wilss-checkpoint"
-FORMAT_VERSION = 1
-_KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
-_LONGEST_HEADER = 100_000_000
-_PICKLES = (b"PK\x03\x04", b"\x80")
 
 Kind = Literal["segmenter", "embedding"]
 _SPECS: Mapping[Kind, type[SegmenterSpec] | type[EmbeddingSpec]] = {
@@ -119,9 +114,9 @@ def write_model(
         "kind": "embedding" if isinstance(spec, EmbeddingSpec) else "segmenter",
         "spec": spec.as_json(),
         "protocol": _protocol_as_json(protocol),
-        "weights_sha256": _digest_of(tensors),
+        "weights_sha256": digest_of_tensors(tensors),
     }
-    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
+    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}))
 
 
 def read_info(path: Path | str) -> CheckpointInfo:
@@ -131,7 +126,7 @@ def read_info(path: Path | str) -> CheckpointInfo:
     """
     file = Path(path)
     file = file / MODEL_FILE if file.is_dir() else file
-    said = _said(file)
+    said = read_header(file)
     try:
         return _info(file, said)
     except (KeyError, TypeError, ValueError, AttributeError, WilssError) as error:
@@ -176,7 +171,7 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
         weights = load_file(info.path)
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{info.path} cannot be read ({error}); copy it anew, or train again.") from error
-    if _digest_of(weights) != _said(info.path).get("weights_sha256"):
+    if digest_of_tensors(weights) != read_header(info.path).get("weights_sha256"):
         raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
     return weights
 
@@ -191,59 +186,6 @@ def _float32() -> Any:
     import torch
 
     return torch.float32
-
-
-def _digest_of(tensors: "Mapping[str, Tensor]") -> str:
-    """sha256 of names, types, shapes and bytes, in the order of the names."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _said(file: Path) -> dict[str, Any]:
-    """The json object of the header."""
-    header = _header(file)
-    try:
-        said = json.loads(header["__metadata__"][_KEY])
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.")
-    version = said.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{file} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; upgrade wilss to read it."
-        )
-    return said
-
-
-def _header(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            start, brace = stream.read(8), stream.read(1)
-            if start.startswith(_PICKLES) and brace != b"{":  # a header may be 128 bytes long, too
-                raise CheckpointError(
-                    f"{file} is a pickle, which may run code when it is loaded, and is refused; pass the "
-                    f"{MODEL_FILE} of a run."
-                )
-            length = int.from_bytes(start, "little")
-            if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
-                raise CheckpointError(f"{file} is no safetensors file; pass the {MODEL_FILE} of a run.")
-            header = json.loads(brace + stream.read(length - 1))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); mend that and run again.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged: its header cannot be read; copy it anew, or train again.") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{file} is damaged: its header is no table; copy it anew, or train again.")
-    return header
 
 
 def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:

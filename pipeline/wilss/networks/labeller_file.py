@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from wilss.errors import CheckpointError
 from wilss.store.files import write_atomically
+from wilss.tensor_files import digest_of_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from wilss.networks.attention_cam import Labeller
@@ -34,8 +33,8 @@ def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> 
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "width": labeller.queries.out_channels,
-        "weights_sha256": _digest_of(tensors),
-        "segmenter_sha256": _digest_of(segmenter.state_dict()),
+        "weights_sha256": digest_of_tensors(tensors),
+        "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
     }
     write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
 
@@ -58,9 +57,9 @@ def load_labeller(info: "CheckpointInfo", segmenter: "Segmenter", device: str = 
 
     path = _beside(info)
     tensors, said = _read(path)
-    if said.get("weights_sha256") != _digest_of(tensors):
+    if said.get("weights_sha256") != digest_of_tensors(tensors):
         raise CheckpointError(f"{path} is damaged: its weights do not match their digest; copy it anew.")
-    if said.get("segmenter_sha256") != _digest_of(segmenter.state_dict()):
+    if said.get("segmenter_sha256") != digest_of_tensors(segmenter.state_dict()):
         raise CheckpointError(f"{path} belongs to another network than {info.path}; keep the files of a run together.")
     try:
         labeller = Labeller.like(segmenter, width=int(said["width"]), seed=0)
@@ -100,15 +99,3 @@ def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
             f"{path} is no labeller of this version of wilss, which reads up to {FORMAT_VERSION}; upgrade it."
         )
     return tensors, said
-
-
-def _digest_of(tensors: "Mapping[str, Tensor]") -> str:
-    """sha256 of names, types, shapes and bytes, in the order of the names."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

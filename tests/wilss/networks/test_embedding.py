@@ -1,5 +1,6 @@
 """Embeddings: the paper's VGG-16 by its numbers, projections of frozen features, and their checkpoints."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.wilss.networks.test_checkpoint import FACTS, PROTOCOL, SPEC
+from tests.wilss.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, header, rewrite
 from wilss.errors import CheckpointError, ParameterError, WeightsError
 from wilss.manifest import EncoderSpec
 from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
@@ -89,7 +90,8 @@ def test_torchvisions_weights_fit_the_vgg(tmp_path: Path) -> None:
     net = build_embedding(VGG, seed=0)
     load_backbone(net, tmp_path / "vgg.safetensors")
     assert all(torch.equal(net.state_dict()[f"backbone.{name}"], value) for name, value in tensors.items())
-    save_file({f"features.{k}": v for k, v in vgg16_bn(weights=None).features.state_dict().items()}, tmp_path / "bn.safetensors")  # fmt: skip
+    normalised = vgg16_bn(weights=None).features.state_dict()
+    save_file({f"features.{name}": value for name, value in normalised.items()}, tmp_path / "bn.safetensors")
     with pytest.raises(WeightsError, match="does not fit the backbone"):
         load_backbone(net, tmp_path / "bn.safetensors")
 
@@ -188,3 +190,15 @@ def test_what_cannot_be_built_is_refused(values: dict[str, Any], sentence: str) 
 
 def test_a_spec_survives_json() -> None:
     assert EmbeddingSpec.from_json(projection().as_json()) == projection()
+
+
+def test_a_file_that_does_not_say_what_it_holds_is_a_segmenters(tmp_path: Path) -> None:
+    """Checkpoints of earlier versions."""
+    path = tmp_path / MODEL_FILE
+    write_model(path, build(SPEC, seed=0).state_dict(), spec=SPEC, protocol=PROTOCOL, facts=FACTS)
+    said, tail = header(path)
+    facts = json.loads(said["__metadata__"]["wilss"])
+    assert facts.pop("kind") == "segmenter"
+    rewrite(path, {**said, "__metadata__": {"wilss": json.dumps(facts)}}, tail)
+    assert read_info(path).kind == "segmenter"
+    assert load_segmenter(read_info(path)).spec == SPEC

@@ -24,7 +24,8 @@ from wilss_masks.generation import generate
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.beginning import Beginning, begin
 from wilss_train.methods.base import Moment
-from wilss_train.methods.pseudoseg import Pseudoseg, PseudosegObjective, classes_in
+from wilss_train.methods.consistency import PseudosegObjective, classes_in
+from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.params import IMAGENET_MEAN, IMAGENET_STD
 from wilss_train.report import LOG_FILE
 from wilss_train.report.log import course, read_log

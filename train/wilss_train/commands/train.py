@@ -157,7 +157,9 @@ def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any
     where = f"{manifest.path}: train"
     params, rest = from_manifest(manifest.train, step=step, where=where)
     sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
-    made = with_values(kind(), {**rest, **(sections.get(kind.name) or {})}, where=where)
+    run, own = divided(sections.get(kind.name) or {})
+    params = with_values(params, run, where=f"{where}.{kind.name}")
+    made = with_values(kind(), {**rest, **own}, where=where)
     for name in _FILES:
         if given[name] is not None:
             made = with_values(made, {name: given[name]}, where=f"--{name}")
@@ -249,4 +251,13 @@ def _tell(summary: "Summary") -> None:
     if found.page is not None:
         click.echo(f"Look at {found.page}")
     if info.step + 1 < info.protocol.num_steps:
-        click.echo(f"Next: wilss-masks generate --step {info.step + 1}")
+        click.echo(f"Next: {_next_command(summary.folder, info)}")
+
+
+def _next_command(folder: Path, info: Any) -> str:
+    """What one does with the result: a later step's masks, or, where few images were labelled, those of the others."""
+    if info.kind == "embedding":
+        return f"wilss-masks generate --step {info.step + 1} --source panet --set embedding={folder}"
+    if info.method == "pseudoseg":
+        return f"wilss-masks generate --step {info.step} --source pseudoseg --checkpoint {folder} --keep scores"
+    return f"wilss-masks generate --step {info.step + 1}"

@@ -128,7 +128,7 @@ class Segmenting:
         on_grid = self._params.alpha * score_map(self._bank.units(episode.query), unit(vectors))
         at_pixels = with_absent(to_pixels(on_grid, height, width), present)
         table = np.array([BACKGROUND, *episode.ways], np.uint8)
-        return table[label_map(at_pixels).cpu().numpy()]
+        return np.asarray(table[label_map(at_pixels).cpu().numpy()])
 
     def _prototypes(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """[N + 1, D], background first, and which of them have a pixel (Eqs. 1 and 2)."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +57,11 @@ class StoreImages:
         return label_map(masks.masks, ids, confidence, masks.void)
 
     @cached_property
-    def _confidence(self) -> NDArray[np.floating]:  # type: ignore[type-arg]
+    def _confidence(self) -> NDArray[np.floating[Any]]:
         return self._store.vector("confidence")
 
     @cached_property
-    def _sizes(self) -> tuple[NDArray[np.integer], NDArray[np.integer]]:  # type: ignore[type-arg]
+    def _sizes(self) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
         return self._store.vector("height"), self._store.vector("width")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wilss.equations.panet import prototypes, scores, with_absent
 from wilss.errors import StoreError
 from wilss.images import to_pixels
-from wilss.manifest import Manifest
+from wilss.manifest import EncoderSpec, Manifest
 from wilss.networks.checkpoint import MODEL_FILE, normalise, write_model
 from wilss.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
 from wilss.networks.embedding_spec import EmbeddingSpec
@@ -156,11 +156,12 @@ def _below(spec: EmbeddingSpec) -> EmbeddingSpec:
     return EmbeddingSpec(features=spec.features, size=spec.size, longest=spec.longest, encoder=spec.encoder)
 
 
-def _width_of(vit: Any) -> int:
+def _width_of(vit: EncoderSpec) -> int:
     """Values per patch of the frozen features."""
     from wilss.encoders.dino import open_vit
 
-    return int(open_vit(vit, "cpu").network.embed_dim)
+    network: Any = open_vit(vit, "cpu").network
+    return int(network.embed_dim)
 
 
 class PanetObjective(nn.Module):

@@ -69,7 +69,8 @@ _CHANGES = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 def _turned(image: Image.Image, turn: float) -> Image.Image:
     """The image with every hue turned by `turn` of the whole circle."""
     hue, saturation, value = image.convert("HSV").split()
-    table = [(one + round(turn * _HUES)) % _HUES for one in range(_HUES)]
+    by = round(turn * _HUES) % _HUES
+    table = [*range(by, _HUES), *range(by)]
     return Image.merge("HSV", (hue.point(table), saturation, value)).convert("RGB")
 
 

@@ -1,0 +1,113 @@
+"""PseudoSeg's networks and losses on one batch of labelled images and of others in two views.
+
+Y. Zou et al., "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", ICLR 2021 (arXiv:2010.09713).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from wilss.networks.attention_cam import Labeller, on_grid, soft_labels
+from wilss.networks.checkpoint import normalise
+from wilss.networks.segmenter import Segmenter
+from wilss.taxonomy import VOID
+
+from ..losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
+from ..params import IMAGENET_MEAN, IMAGENET_STD
+from ..semi import SemiBatch
+from .base import Moment
+
+if TYPE_CHECKING:
+    from .pseudoseg import Pseudoseg
+
+__all__ = ["PseudosegObjective", "classes_in"]
+
+
+class PseudosegObjective(nn.Module):
+    """Student and labeller on labelled images, and the student on strong views of the others.
+
+    Labelled images and strong views go through the backbone together. Weak views go through it without gradient and
+    in evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
+    """
+
+    def __init__(self, params: "Pseudoseg", student: Segmenter, labeller: Labeller | None) -> None:
+        super().__init__()
+        self.student = student
+        self.labeller = labeller
+        self._params = params
+
+    def forward(self, batch: SemiBatch, moment: Moment) -> dict[str, Tensor]:
+        """The terms `sup`, then `cons` where unlabelled images are learnt from, `cls` and `sgc` of the labeller."""
+        consistent = self._params.target != "none" and moment.epoch >= self._params.supervised_epochs
+        targets, valid = self._targets(batch) if consistent else (None, None)
+        images = torch.cat([batch.images, batch.strong]) if consistent else batch.images
+        known, size = len(batch.images), batch.labels.shape[-2:]
+        previous, last = self.student.stages(_input(images))
+        logits = _at_size(self.student.logits(last), size)
+        labels = batch.labels.long()
+        terms = {"sup": pixel_ce(logits[:known], labels)}
+        if targets is not None and valid is not None:
+            terms["cons"] = self._params.unlabelled * soft_ce(logits[known:], targets, valid)
+        if self.labeller is not None:
+            terms.update(self._labeller_terms(self.labeller, previous[:known], last[:known], batch))
+        return terms
+
+    def _labeller_terms(
+        self, labeller: Labeller, previous: Tensor, last: Tensor, batch: SemiBatch
+    ) -> dict[str, Tensor]:
+        """The labeller on labelled images, whose classes are known."""
+        labels = batch.labels.long()
+        present = classes_in(labels, labeller.classes.out_features + 1)[:, 1:]
+        said = labeller(previous, last, present=present, inside=on_grid(batch.inside, last))
+        return {
+            "cls": self._params.classes * multi_label_bce(said.tags, present),
+            "sgc": self._params.attention * pixel_ce(_at_size(said.scores, labels.shape[-2:]), labels),
+        }
+
+    @torch.no_grad()
+    def _targets(self, batch: SemiBatch) -> tuple[Tensor, Tensor]:
+        """What strong views learn, [U, C, h, w], and where, bool [U, h, w]."""
+        size = batch.valid.shape[-2:]
+        if len(batch.targets):
+            targets = batch.targets.float()
+        else:
+            with _evaluating(self):
+                grid = soft_labels(self.student, self.labeller, _input(batch.weak), self._params.labels, batch.shown)
+            targets = _at_size(grid, size)
+        if self._params.target != "fixmatch":
+            return targets, batch.valid
+        surest, channel = targets.max(dim=1)
+        hard = nn.functional.one_hot(channel, targets.shape[1]).movedim(-1, 1).to(targets.dtype)
+        return hard, batch.valid & (surest >= self._params.threshold)
+
+
+def classes_in(labels: Tensor, channels: int) -> Tensor:
+    """Which channels a label map holds: long [B, h, w] with VOID to bool [B, C]."""
+    flat = labels.flatten(1)
+    counts = torch.zeros(len(flat), VOID + 1, dtype=torch.bool, device=flat.device)
+    return counts.scatter(1, flat, True)[:, :channels]
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and as it was afterwards."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)
+
+
+def _input(images: Tensor) -> Tensor:
+    """uint8 images as the networks take them."""
+    return normalise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
+
+
+def _at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps [B, C, h', w'] of the feature grid at [B, C, *size], bilinear, float32."""
+    grown: Tensor = nn.functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    return grown
