@@ -1,9 +1,7 @@
 """SIGKILL in a run of panet: going on gives the bytes of a run that nobody disturbed. Its words, refused and shown."""
 
 import json
-import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss_train import cli as train_cli
 
-from .test_train_kills import PAUSE, is_finished, slowly, wait_for_state
+from .killing import is_finished, kill_at_random
 from .train_cli import course_of, data_set, forked, make_masks, walk, wilss_train, words
 
 #: The built-in encoder of the manifest is made small and random.
@@ -62,15 +60,8 @@ def resumed(root: Path, out: str) -> Result:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
-    draw = random.Random(f"panet kill {number}")
-    out, step = f"killed-{number}", draw.randrange(0, STEPS - 3)
-    process = forked(panet(root, out), says=root / f"{out}.txt", before=slowly)
-    wait_for_state(root / out, step, process.is_alive)
-    time.sleep(draw.uniform(0, 2 * PAUSE))
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
-    assert not is_finished(root / out)
+    out = f"killed-{number}"
+    kill_at_random(panet(root, out), root / out, f"panet kill {number}", before_step=STEPS - 3)
     assert resumed(root, out) == whole
 
 

@@ -1,8 +1,6 @@
 """SIGKILL in a run of pseudoseg: going on gives the bytes of a run that nobody disturbed, its labeller's too."""
 
-import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from tests.wilss import data_on_disk as disk
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss.networks.labeller_file import LABELLER_FILE
 
-from .test_train_kills import PAUSE, is_finished, slowly, wait_for_state
+from .killing import is_finished, kill_at_random
 from .train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
 
 EPOCHS = 4
@@ -54,14 +52,8 @@ def whole(root: Path) -> Result:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
-    draw = random.Random(f"semi kill {number}")
-    out, step = f"killed-{number}", draw.randrange(0, STEPS - 2)
-    process = forked(semi(root, out), says=root / f"{out}.txt", before=slowly)
-    wait_for_state(root / out, step, process.is_alive)
-    time.sleep(draw.uniform(0, 2 * PAUSE))
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    out = f"killed-{number}"
+    kill_at_random(semi(root, out), root / out, f"semi kill {number}", before_step=STEPS - 2)
     assert resumed(root, out) == whole
 
 

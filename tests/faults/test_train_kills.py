@@ -1,7 +1,6 @@
 """SIGKILL, SIGTERM and SIGINT in training: going on gives the bytes of a run that nobody disturbed."""
 
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -9,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wilss_train import fit
-
 from .cli import start
+from .killing import is_finished, kill_at_random, slowly, wait_for_state
 from .train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
-
-PAUSE = 0.02  # after every step, so that a kill meets a run at work also on a quick machine
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +43,6 @@ def renames(root: Path) -> int:
     return count[0]
 
 
-def slowly() -> None:
-    """Called in the process that trains: a pause after every step."""
-    take = fit._Run._take
-
-    def paused(*given: object) -> None:
-        take(*given)  # type: ignore[arg-type]
-        time.sleep(PAUSE)
-
-    fit._Run._take = paused  # type: ignore[method-assign, assignment]
-
-
-def wait_for_state(run: Path, step: int, alive: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while max(states(run), default=0) < step and alive() and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
-def is_finished(run: Path) -> bool:
-    return (run / "done.json").exists()
-
-
 def resumed(root: Path, out: str) -> Result:
     made = wilss_train(*words(root, out, "--resume"))
     assert made.code == 0, made.said
@@ -79,15 +54,8 @@ def resumed(root: Path, out: str) -> Result:
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
-    draw = random.Random(f"kill {number}")
-    out, step = f"killed-{number}", draw.randrange(0, STEPS - 3)
-    process = forked(words(root, out), says=root / f"{out}.txt", before=slowly)
-    wait_for_state(root / out, step, process.is_alive)
-    time.sleep(draw.uniform(0, 2 * PAUSE))
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
-    assert not is_finished(root / out)
+    out = f"killed-{number}"
+    kill_at_random(words(root, out), root / out, f"kill {number}", before_step=STEPS - 3)
     assert resumed(root, out) == whole
 
 

@@ -4,7 +4,6 @@ Every draw is named by seed, epoch and image, so a batch depends on its number a
 thread, no process, and not on whether the run was killed before it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -20,6 +19,7 @@ from wilss.protocol import StepProtocol
 from wilss.randomness import generator_for, numpy_generator_for, seed_for
 from wilss.taxonomy import VOID
 
+from .ahead import made_ahead
 from .augment import cut_image, cut_masks, draw_view, is_outside
 from .copy_paste import PasteParams, draw_instance, paste
 from .images import MaskedImage, MaskedImages
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchMaker", "Broken", "Order", "SegBatch", "Shown"]
 
-_AHEAD = 3  # batches that are being made while one is trained on
 _MOST_SUBSTITUTES = 1000
 
 
@@ -157,17 +156,7 @@ class BatchMaker:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-            waiting: deque[list[Future[SegBatch]]] = deque()
-            try:
-                for step in range(first, last):
-                    waiting.append(self._submit(pool, step))
-                    if len(waiting) > _AHEAD:
-                        yield self._collect(waiting.popleft())
-                while waiting:
-                    yield self._collect(waiting.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        yield from made_ahead(self._submit, self._collect, first, last, workers=workers)
 
     def sample(self, shown: Shown) -> SegBatch:
         """One image as a batch of one; a substitute where it cannot be read."""

@@ -19,12 +19,13 @@ _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 def identity_of(
     beginning: Beginning, method: Method, params: TrainParams, seed: int, machine: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that decides the outcome, to the bit on a CPU."""
+    """Everything that decides the outcome, to the bit on a CPU. Of files it is what they hold, not where they lie."""
     parent = beginning.parent
+    files = method.inputs(beginning.manifest)
     return {
         "method": method.name,
-        "method_params": dict(method.parameters()),
-        "method_inputs": dict(method.inputs(beginning.manifest)),
+        "method_params": {name: value for name, value in method.parameters().items() if name not in files},
+        "method_inputs": dict(files),
         "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
         "seed": seed,
         "step": beginning.step,

@@ -1,11 +1,33 @@
 """What several commands of this verb share; what both verbs share is in `wilss.console`."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["store_argument"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["require_png", "store_argument", "write_sheet"]
 
 store_argument: Callable[..., Any] = click.argument("store", type=click.Path(path_type=Path))
+
+
+def require_png(target: Path) -> Path:
+    """`target`, refused where it is not called a PNG."""
+    if target.suffix.lower() != ".png":
+        raise click.BadParameter(f"{target} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
+    return target
+
+
+def write_sheet(page: "Image.Image", target: Path) -> None:
+    """The page as a PNG, whole or not at all."""
+    from wilss.outputs import writing
+    from wilss.store.files import write_atomically
+
+    buffer = io.BytesIO()
+    page.save(buffer, format="PNG")
+    with writing(target):
+        write_atomically(target, buffer.getvalue())

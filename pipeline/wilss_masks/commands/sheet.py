@@ -8,10 +8,10 @@ import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
 
-from .common import store_argument
+from .common import require_png, store_argument, write_sheet
 
 if TYPE_CHECKING:
-    from ..sheet import Sheet
+    pass
 
 _WORDS = {
     "agreement": "worst agreement first",
@@ -67,15 +67,16 @@ def command(
     from wilss.manifest import load_manifest
     from wilss.store import MaskStore
 
+    from ..page import draw_page
     from ..sheet import choose, collect, order_for, rows_of
 
-    target = _target(store, out)
+    target = require_png(out or store.with_suffix(".png"))
     opened = MaskStore.open(store, allow_partial=allow_partial)
     order = order_for(opened, "spread" if spread else worst)
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]
     chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
     sheet = collect(opened, load_manifest(manifest_path), chosen)
-    _write(sheet, target, cell)
+    write_sheet(draw_page(sheet, cell), target)
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]
         click.echo(f"{target}: {len(sheet.rows)} rows, {how}")
@@ -83,24 +84,3 @@ def command(
         click.echo(f"Failed: {image}: {why}", err=True)
     if sheet.failed:
         sys.exit(FINISHED_WITH_FAILURES)
-
-
-def _target(store: Path, out: Path | None) -> Path:
-    target = out or store.with_suffix(".png")
-    if target.suffix.lower() != ".png":
-        raise click.BadParameter(f"{target} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
-    return target
-
-
-def _write(sheet: "Sheet", target: Path, cell: int) -> None:
-    import io
-
-    from wilss.outputs import writing
-    from wilss.store.files import write_atomically
-
-    from ..page import draw_page
-
-    buffer = io.BytesIO()
-    draw_page(sheet, cell).save(buffer, format="PNG")
-    with writing(target):
-        write_atomically(target, buffer.getvalue())

@@ -8,8 +8,10 @@ import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
 
+from .common import require_png, write_sheet
+
 if TYPE_CHECKING:
-    from wilss.supports import SupportSet
+    pass
 
 _SHEET = "supports.png"
 
@@ -84,12 +86,14 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
     from wilss.manifest import load_manifest
     from wilss.supports import problems_of, read_supports
 
+    from ..support_sheet import draw_supports_page
+
     target = _target(supports, manifest_path, out)
     found = read_supports(load_manifest(manifest_path), step, supports, every=False)
     problems = tuple(problems_of(found))
     usable = found.usable()
     if usable.supports:
-        _write(usable, target, cell)
+        write_sheet(draw_supports_page(usable, cell), target)
     for problem in problems:
         click.echo(f"Failed: {problem}", err=True)
     if not is_quiet():
@@ -103,20 +107,4 @@ def _target(supports: Path | None, manifest_path: Path, out: Path | None) -> Pat
     if out is None:
         beside = manifest_path.parent if supports is None else supports if supports.is_dir() else supports.parent
         return beside / _SHEET
-    if out.suffix.lower() != ".png":
-        raise click.BadParameter(f"{out} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
-    return out
-
-
-def _write(supports: "SupportSet", target: Path, cell: int) -> None:
-    import io
-
-    from wilss.console import writing
-    from wilss.store.files import write_atomically
-
-    from ..support_sheet import draw_supports_page
-
-    buffer = io.BytesIO()
-    draw_supports_page(supports, cell).save(buffer, format="PNG")
-    with writing(target):
-        write_atomically(target, buffer.getvalue())
+    return require_png(out)

@@ -4,7 +4,6 @@ Every draw is named by seed, epoch and the episode's place in it, so a batch dep
 no process, and not on whether the run was killed before it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from wilss.errors import ImageError, StoreError
 from wilss.randomness import seed_for
 from wilss.supports.simulate import Kind
 
+from ..ahead import made_ahead
 from ..batches import Broken, Order
 from .draw import Episode, Index, draw_episode, require_enough
 from .features import FeatureBank, Support, labels_for, support_map
 
 __all__ = ["EpisodeBatch", "EpisodeMaker", "EpisodeSample", "Shape"]
 
-_AHEAD = 3  # batches that are being made while one is trained on
 _MOST_ATTEMPTS = 1000
 
 
@@ -114,17 +113,7 @@ class EpisodeMaker:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[EpisodeBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-            waiting: deque[list[Future[EpisodeSample]]] = deque()
-            try:
-                for step in range(first, last):
-                    waiting.append([pool.submit(self.sample, *place) for place in self._places(step)])
-                    if len(waiting) > _AHEAD:
-                        yield self._collect(waiting.popleft())
-                while waiting:
-                    yield self._collect(waiting.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        yield from made_ahead(self._submit, self._collect, first, last, workers=workers)
 
     def sample(self, epoch: int, place: int) -> EpisodeSample:
         """Episode `place` of an epoch; another one where an image of it cannot be read."""
@@ -137,6 +126,9 @@ class EpisodeMaker:
                 return found
         one = next(iter(self._broken.values()))
         raise StoreError(f"{len(self._broken)} images cannot be read, so there is nothing to train on: {one.error}")
+
+    def _submit(self, pool: ThreadPoolExecutor, step: int) -> list["Future[EpisodeSample]"]:
+        return [pool.submit(self.sample, *place) for place in self._places(step)]
 
     def _places(self, step: int) -> list[tuple[int, int]]:
         """(epoch, place in it) of this process's episodes of an optimiser step."""

@@ -3,7 +3,6 @@
 Every draw is named by seed, visit (the epoch, and how often in it) and image, so a batch depends on its number alone.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from torch import Tensor
 from wilss.randomness import numpy_generator_for, seed_for
 from wilss.taxonomy import BACKGROUND, VOID
 
+from ..ahead import made_ahead
 from ..augment import View, cut_image, cut_masks, draw_view, is_outside
 from ..batches import Broken, Order, Shown
 from ..params import TrainParams
@@ -25,8 +25,6 @@ from .soft import warped
 from .views import StrongParams, strong_view
 
 __all__ = ["SemiBatch", "SemiMaker", "Wanted"]
-
-_AHEAD = 3  # steps whose images are being made while one is trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,23 +103,13 @@ class SemiMaker:
         self._labelled_order = Order(
             count=len(labelled.image_ids), batch=wanted.labelled, seed=seed_for(seed, "labelled")
         )
-        room = params.cache_mib * 2**19  # half of it each
-        self._labelled = Intact(labelled, room=room, seed=seed, on_broken=on_broken)
-        self._unlabelled = Intact(unlabelled, room=room, seed=seed, on_broken=on_broken)
+        room = params.cache_mib / 2  # for each of them
+        self._labelled = Intact(labelled, cache_mib=room, seed=seed, on_broken=on_broken)
+        self._unlabelled = Intact(unlabelled, cache_mib=room, seed=seed, on_broken=on_broken)
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SemiBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-            waiting: deque[list[list[Future[SemiBatch]]]] = deque()
-            try:
-                for step in range(first, last):
-                    waiting.append(self._submit(pool, step))
-                    if len(waiting) > _AHEAD:
-                        yield _collected(waiting.popleft())
-                while waiting:
-                    yield _collected(waiting.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        yield from made_ahead(self._submit, _collected, first, last, workers=workers)
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> list[list["Future[SemiBatch]"]]:
         """A step's images on their way, by the part of the step that they belong to; labelled ones first."""

@@ -1,6 +1,5 @@
 """The two kinds of images that PseudoSeg learns from: labelled ones with their labels, others without."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +14,7 @@ from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore
 
 from ..batches import Broken
+from ..keeping import Kept
 from .soft import SoftLabels
 
 if TYPE_CHECKING:
@@ -111,14 +111,13 @@ class UnlabelledImages:
 class Intact:
     """A pool whose images are kept once read, and in which another image stands in for one that cannot be.
 
-    room: bytes that kept images may take; those that come first stay. on_broken: told once of each broken image.
+    cache_mib: what kept images may take. on_broken: told once of each broken image.
     """
 
-    def __init__(self, pool: Pool, *, room: int, seed: int, on_broken: Callable[[Broken], None]) -> None:
-        self._pool, self._room, self._seed, self._on_broken = pool, room, seed, on_broken
-        self._kept: dict[int, Picture] = {}
+    def __init__(self, pool: Pool, *, cache_mib: float, seed: int, on_broken: Callable[[Broken], None]) -> None:
+        self._pool, self._seed, self._on_broken = pool, seed, on_broken
+        self._kept: Kept[int, Picture] = Kept(cache_mib)
         self._broken: dict[int, Broken] = {}
-        self._lock = threading.Lock()
 
     def take(self, position: int, *names: str | int) -> Picture:
         """The image at `position`, or the one that `names` draw in its place."""
@@ -134,24 +133,15 @@ class Intact:
 
     def _whole(self, position: int) -> Picture | None:
         """The image, None if it is broken."""
-        if position in self._kept:
-            return self._kept[position]
         if position in self._broken:
             return None
         try:
-            return self._keep(position, self._pool.read(position))
+            return self._kept.get(position, lambda: self._pool.read(position), lambda read: read.nbytes)
         except (ImageError, StoreError) as error:
             broken = Broken(self._pool.image_ids[position], str(error))
             if self._broken.setdefault(position, broken) is broken:  # one of two threads that met it
                 self._on_broken(broken)
             return None
-
-    def _keep(self, position: int, read: Picture) -> Picture:
-        with self._lock:
-            if read.nbytes <= self._room and position not in self._kept:
-                self._room -= read.nbytes
-                self._kept[position] = read
-        return read
 
 
 def _require_size(record: "ImageRecord", image: NDArray[np.uint8], size: tuple[int, ...], store: MaskStore) -> None:

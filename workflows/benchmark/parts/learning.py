@@ -5,13 +5,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import interleaved
 from torch import nn
 
 import wilss
@@ -170,3 +171,22 @@ def bare(run: Learning, batches: list[SegBatch]) -> float:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return time.perf_counter() - started
+
+
+def over_bare(run: Learning, repeats: int) -> tuple[dict[str, list[float]], list[Timing]]:
+    """Seconds of trainer and bare loop side by side, from the same weights, on the same batches in the same order."""
+    torch.set_num_threads(CORES)
+    batches = run.batches()
+    timings: list[Timing] = []
+
+    def trainer() -> float:
+        timings.append(trained(run))
+        return timings[-1].seconds
+
+    taken = interleaved({"trainer": trainer, "bare": lambda: bare(run, batches)}, repeats, clock=_own)
+    return taken, timings[-repeats:]
+
+
+def _own(action: Callable[[], object]) -> float:
+    """The clock of an action that has timed itself."""
+    return float(action())  # type: ignore[arg-type]

@@ -5,8 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from measure import figure, interleaved, ratios
+from measure import figure, ratios
 
 import wilss
 from wilss.store import MaskStore
@@ -15,8 +14,7 @@ from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.params import TrainParams, from_manifest
 
 from .common import row
-from .learning import CORES, MANIFEST, Learning, Timing, bare, folder_of, trained
-from .training import _own
+from .learning import MANIFEST, Learning, folder_of, over_bare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +49,7 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """
     run = SemiLearning(folder=folder_of(scratch), epochs=1 if quick else 2)
     repeats = 1 if quick else 5
-    torch.set_num_threads(CORES)
-    batches = run.batches()
-    timings: list[Timing] = []
-
-    def trainer() -> float:
-        timings.append(trained(run))
-        return timings[-1].seconds
-
-    taken = interleaved({"trainer": trainer, "bare": lambda: bare(run, batches)}, repeats, clock=_own)
-    timings = timings[-repeats:]
+    taken, timings = over_bare(run, repeats)
     images = timings[0].images
     waits = figure([100 * one.waited / one.seconds for one in timings])
     return [

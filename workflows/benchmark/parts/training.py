@@ -1,14 +1,12 @@
 """The trainer over a bare loop on batches in memory; what it waits for the loader, and what a saved state costs."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from measure import figure, interleaved, ratios
+from measure import figure, ratios
 
 from .common import row
-from .learning import CORES, Learning, Timing, bare, folder_of, trained
+from .learning import Learning, folder_of, over_bare
 
 SECONDS_BETWEEN_STATES = 600  # save_minutes is 10 where nobody says otherwise
 
@@ -17,16 +15,7 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """Both loops in one process with all cores, from the same weights, on the same batches in the same order."""
     run = Learning(folder=folder_of(scratch), epochs=1 if quick else 8)
     repeats = 1 if quick else 3
-    torch.set_num_threads(CORES)
-    batches = run.batches()
-    timings: list[Timing] = []
-
-    def trainer() -> float:
-        timings.append(trained(run))
-        return timings[-1].seconds
-
-    taken = interleaved({"trainer": trainer, "bare": lambda: bare(run, batches)}, repeats, clock=_own)
-    timings = timings[-repeats:]
+    taken, timings = over_bare(run, repeats)
     images = timings[0].images
     waits = figure([100 * one.waited / one.seconds for one in timings])
     stalls = figure([one.saved for one in timings])
@@ -40,8 +29,3 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
         row("saving a state, s", stalls),
         row("saving a state every ten minutes, % of the time", share, "at most 2"),
     ]  # fmt: skip
-
-
-def _own(action: Callable[[], object]) -> float:
-    """The clock of an action that has timed itself."""
-    return float(action())  # type: ignore[arg-type]

@@ -1,0 +1,48 @@
+"""Kills of training runs at random moments."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from wilss_train import fit
+
+from .train_cli import forked, states
+
+PAUSE = 0.02  # after every step, so that a kill meets a run at work also on a quick machine
+
+
+def kill_at_random(given: list[str], out: Path, name: str, *, before_step: int) -> None:
+    """Start `wilss-train` with these words and kill it at a moment that `name` draws; `out` is its folder."""
+    draw = random.Random(name)
+    step = draw.randrange(0, before_step)
+    says = out.with_suffix(".txt")
+    process = forked(given, says=says, before=slowly)
+    wait_for_state(out, step, process.is_alive)
+    time.sleep(draw.uniform(0, 2 * PAUSE))
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, says.read_text()
+    assert not is_finished(out)
+
+
+def slowly() -> None:
+    """Called in the process that trains: a pause after every step."""
+    take = fit._Run._take
+
+    def paused(*given: object) -> None:
+        take(*given)  # type: ignore[arg-type]
+        time.sleep(PAUSE)
+
+    fit._Run._take = paused  # type: ignore[method-assign, assignment]
+
+
+def wait_for_state(run: Path, step: int, alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while max(states(run), default=0) < step and alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def is_finished(run: Path) -> bool:
+    return (run / "done.json").exists()
