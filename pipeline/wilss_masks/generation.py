@@ -102,6 +102,7 @@ def _make(
     here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
     device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
     on_shard.start(count_made(store), plan.layout.num_images)
+    _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
     job = Job(
         store=store.path,
         layout=plan.layout,
@@ -112,6 +113,12 @@ def _make(
     )
     with connect(options.cluster, threads=options.threads) as connection:
         return run(store, plan, job, client=connection.client, window=connection.window, on_shard=on_shard)
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def _lanes(device: str, options: Options) -> int:

@@ -42,7 +42,7 @@ def accelerator_for(params: TrainParams, device: str) -> "Accelerator":
     return Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=device == "cpu",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=True)],
     )
 
 
@@ -76,7 +76,7 @@ def enough_memory() -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
-            "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (the same result from "
-            "half the memory), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; what is "
-            "saved stays, and --resume goes on where parameters are equal."
+            "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (half the memory and "
+            "nearly the same result), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; "
+            "what is saved stays, and --resume goes on where parameters are equal."
         ) from error

@@ -84,6 +84,8 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
         if accelerator.is_main_process:
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(beginning, method, params, options.seed, machine)
+            if options.overwrite:  # what would be refused is refused before anything is thrown away
+                method.course(_ground(beginning, params, options.seed, accelerator, {}))
             runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)

@@ -88,8 +88,8 @@ def _store(way: Way, seed: int) -> Path:
 def _make_store(way: Way, seed: int) -> None:
     if way.kind is not None:
         supports = STORES / f"supports-{way.kind}-{way.shots}-{seed}"
-        if not supports.exists():
-            drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports)
+        if not (supports / "supports.yaml").exists():
+            drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
         made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
         command("wilss-masks", "generate", "-q", "--step", "1", "--source", "panet", *made)

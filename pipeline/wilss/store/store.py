@@ -155,6 +155,8 @@ class MaskStore:
     def position(self, image: str | int) -> int:
         """Where `image` (an id, or already a position) stands on the image axis."""
         if isinstance(image, int):
+            if not 0 <= image < len(self.image_ids):
+                raise StoreError(f"{self.path} has no image at position {image}; it has {len(self.image_ids)}.")
             return image
         try:
             return self._positions[image]

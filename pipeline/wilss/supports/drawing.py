@@ -37,20 +37,18 @@ class Drawn:
     void: NDArray[np.bool_]
 
 
-def draw_supports(
-    manifest: Manifest, step: int, shots: int, *, split: str = "train", seed: int = 0, smallest: float = 0.01
-) -> list[Drawn]:
+def draw_supports(manifest: Manifest, step: int, shots: int, *, seed: int = 0, smallest: float = 0.01) -> list[Drawn]:
     """`shots` labelled images of every class of the step, drawn by name: the same on any machine.
 
     smallest: the least share of its image that the class must cover; nobody annotates a speck [D].
     Labels are read only until enough are found. Raises ManifestError for a class with too few images.
     """
     names = {identity: manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)}
-    records = manifest.images(step, split).records
+    records = manifest.images(step).records
     return [
         drawn
         for identity, name in names.items()
-        for drawn in _of_class(records, identity, name, shots, seed, smallest, f"{manifest.path}: {split}")
+        for drawn in _of_class(records, identity, name, shots, seed, smallest, str(manifest.path))
     ]
 
 
@@ -84,7 +82,7 @@ def _of_class(
             return found
     raise ManifestError(
         f"{where} has {len(found)} labelled image(s) in which {name!r} covers at least {100 * smallest:g} %, fewer "
-        f"than the {shots} shots; use fewer shots, a smaller --smallest or another --split."
+        f"than the {shots} shots; use fewer shots or a smaller --smallest."
     )
 
 

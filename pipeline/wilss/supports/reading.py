@@ -70,11 +70,12 @@ class SupportSet:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that the supports say: images, classes and maps, however they were written down."""
+        """sha256 of all that the supports say: images, classes, maps, and whether a map is somebody's whole mask."""
         digest = hashlib.sha256()
         for support in self.supports:
             spec, found = support.spec, support.map
             head = f"{spec.image_id}\n{self.classes[spec.class_id]}\n{found.shape[0]} {found.shape[1]}\n"
+            head += f"{spec.kind == 'mask'}\n"
             digest.update(head.encode("utf-8", "surrogateescape"))
             digest.update(found.tobytes())
         return digest.hexdigest()

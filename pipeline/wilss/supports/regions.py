@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["depth_inside", "middle_line", "regions", "steps_from"]
+__all__ = ["depth_inside", "middle_line", "numbered", "regions", "steps_from"]
 
 Mask = NDArray[np.bool_]
 Steps = NDArray[np.int32]
@@ -16,8 +16,13 @@ Steps = NDArray[np.int32]
 
 def regions(mask: Mask) -> list[Mask]:
     """The connected regions of `mask` [H, W], each as a mask of its own, in raster order of their first pixels."""
-    numbers, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    return [numbers == number for number in range(1, count + 1)]
+    numbers = numbered(mask)
+    return [numbers == number for number in range(1, int(numbers.max(initial=0)) + 1)]
+
+
+def numbered(mask: Mask) -> Steps:
+    """The connected regions of `mask` [H, W] by number from 1, in raster order of their first pixels; 0 elsewhere."""
+    return np.asarray(ndimage.label(mask, structure=np.ones((3, 3)))[0], np.int32)
 
 
 def depth_inside(mask: Mask) -> Steps:

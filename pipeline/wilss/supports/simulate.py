@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from wilss.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN, Box, SupportMap, line_width, map_of_boxes, map_of_mask
-from wilss.supports.regions import middle_line, regions
+from wilss.supports.regions import middle_line, numbered
 
 __all__ = ["Kind", "box_map", "boxes_of", "map_for", "mask_map", "scribble_map", "scribble_of"]
 
@@ -58,7 +59,9 @@ def scribble_map(mask: NDArray[np.bool_], void: NDArray[np.bool_], rng: np.rando
 
 def boxes_of(mask: NDArray[np.bool_]) -> tuple[Box, ...]:
     """The box around each connected part of `mask` [H, W]: labels of classes do not tell instances apart [D]."""
-    return tuple(_box(region) for region in regions(mask))
+    return tuple(
+        (columns.start, rows.start, columns.stop, rows.stop) for rows, columns in ndimage.find_objects(numbered(mask))
+    )
 
 
 def scribble_of(
@@ -77,11 +80,6 @@ def scribble_of(
     start = int(rng.integers(0, len(way) - length + 1))
     drawn[tuple(way[start : start + length].T)] = True
     return _thickened(drawn, line_width((mask.shape[0], mask.shape[1]))) & mask
-
-
-def _box(region: NDArray[np.bool_]) -> Box:
-    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _thickened(line: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
 
 from .common import require_png, write_sheet
-
-if TYPE_CHECKING:
-    pass
 
 _SHEET = "supports.png"
 
@@ -32,7 +29,6 @@ Examples:
               help="What a person would have drawn.")  # fmt: skip
 @click.option("--shots", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Images per class.")
 @manifest_option
-@click.option("--split", default="train", show_default=True, help="Where the images are taken from.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws.")
 @click.option("--smallest", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="The least share of its image that a class must cover.")  # fmt: skip
@@ -43,7 +39,6 @@ def draw(
     kind: Literal["mask", "box", "scribble"],
     shots: int,
     manifest_path: Path,
-    split: str,
     seed: int,
     smallest: float,
     out: Path,
@@ -59,7 +54,7 @@ def draw(
     from wilss.supports.reading import SUPPORTS_FILE
 
     refuse_existing(out / SUPPORTS_FILE, overwrite)
-    drawn = draw_supports(load_manifest(manifest_path), step, shots, split=split, seed=seed, smallest=smallest)
+    drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest)
     file = save_supports(drawn, kind, out, seed=seed, overwrite=overwrite)
     if not is_quiet():
         click.echo(f"{file}: {len(drawn)} supports, {shots} of each of {len(drawn) // shots} classes, by {kind}")

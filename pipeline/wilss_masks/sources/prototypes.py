@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.errors import ManifestError
 from wilss.supports import BACKGROUND, FOREGROUND, Support, SupportMap
 
 from .patch_features import PatchEncoder
@@ -22,8 +23,8 @@ def prototypes_of(
     """Prototypes [1 + C, D] of any length, the background's first (PANet Eqs. 1 and 2).
 
     A class's is the mean over its supports, the background's over the support images, of the features averaged inside
-    the annotation; what says nothing has no part in it. A prototype of which nothing is said is zero, and so is its
-    cosine with every feature.
+    the annotation; what says nothing has no part in it. An image's background counts once, whatever the number of its
+    supports [D]. Raises ManifestError where nothing says what background is.
     Images are encoded one at a time, since the shape of a batch shows in the last bits of a network's results.
     """
     import torch
@@ -38,6 +39,11 @@ def prototypes_of(
             regions = [(shot.spec.class_id, shot.map == FOREGROUND) for shot in shots]
             for identity, mask in [(0, background_of([shot.map for shot in shots])), *regions]:
                 pooled[identity].append(panet.masked_average(features, torch.from_numpy(mask).to(device)))
+        if not any(float(area) for _, area in pooled[0]):
+            raise ManifestError(
+                "no support says what background looks like; add a background line to a scribble, or a box that leaves "
+                "some of its image free."
+            )
         rows = [[torch.stack(part) for part in zip(*found, strict=True)] for found in pooled.values()]
         return torch.stack([panet.mean_of_filled(*row) for row in rows]).cpu().numpy()
 

@@ -102,6 +102,11 @@ class PseudosegSource:
             )
         info = read_info(Path(params.checkpoint).expanduser())
         spec_of(info, SegmenterSpec)
+        if info.method != cls.name:
+            raise CheckpointError(
+                f"{info.path} was trained by {info.method}, whose outputs are no softmax; pass a run of `wilss-train "
+                "--method pseudoseg`."
+            )
         _require_classes(info, manifest, step)
         digest = None if params.kind == "decoder" else labeller_digest(info)
         return cls(params=params, info=info, labeller_sha256=digest, category_ids=tuple(manifest.protocol.new(step)))

@@ -112,7 +112,7 @@ def test_unsure_pixels_are_void(root: Path, tmp_path: Path) -> None:
     assert all(made(root, tmp_path / "c.zarr", certain=1.0).read(name).void.all() for name in IMAGES)  # type: ignore[union-attr]
 
 
-def test_masks_do_not_depend_on_workers(root: Path, tmp_path: Path) -> None:
+def test_made_twice_the_store_is_the_same(root: Path, tmp_path: Path) -> None:
     options = Options(device="cpu", keep_scores=True, batch_size=2, shard_size=2)
     first, second = (made(root, tmp_path / f"{name}.zarr", options) for name in "ab")
     assert first.vector("shard_digest").tolist() == second.vector("shard_digest").tolist()

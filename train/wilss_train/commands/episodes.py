@@ -12,6 +12,7 @@ from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, tel
 if TYPE_CHECKING:
     from wilss.manifest import Manifest
     from wilss.networks.embedding import Embedding
+    from wilss.networks.embedding_spec import EmbeddingSpec
 
     from ..episodes.evaluate import EpisodeEvaluation
 
@@ -93,13 +94,22 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
 
     where = resolve_device(device)
     if checkpoint is None:
-        embedding = frozen_embedding(manifest.encoders.vit, where)
+        embedding = frozen_embedding(manifest.encoders.vit, where, spec=_frozen_spec(manifest))
         return embedding, 0, {"embedding": dict(embedding.identity)}
     info = read_info(checkpoint)
     embedding = load_embedding(info, manifest.encoders.vit, where)
     require_same_classes(info, manifest)
     said = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
     return embedding, info.step, {**said, "embedding": dict(embedding.identity)}
+
+
+def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
+    """The features as `wilss-masks generate --source panet` takes them."""
+    from wilss.networks.embedding_spec import EmbeddingSpec
+
+    names = {"features": "features", "vit_size": "size", "longest": "longest"}
+    said = manifest.masks.get("panet", {})
+    return EmbeddingSpec(**{names[name]: value for name, value in said.items() if name in names})
 
 
 def _judged(

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,7 @@ def _train(
 
 def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any]) -> "tuple[Method, TrainParams]":
     """The method and the run's parameters: published values, the manifest's over them, the command line's over both."""
+    from wilss.errors import ParameterError
     from wilss.params import parse_assignments, with_values
 
     from ..methods import METHODS
@@ -157,7 +158,10 @@ def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any
     where = f"{manifest.path}: train"
     params, rest = from_manifest(manifest.train, step=step, where=where)
     sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
-    run, own = divided(sections.get(kind.name) or {})
+    section = sections.get(kind.name) or {}
+    if not isinstance(section, Mapping):
+        raise ParameterError(f"{where}.{kind.name} must be a table of parameters.")
+    run, own = divided(section)
     params = with_values(params, run, where=f"{where}.{kind.name}")
     made = with_values(kind(), {**rest, **own}, where=where)
     for name in _FILES:
@@ -250,14 +254,25 @@ def _tell(summary: "Summary") -> None:
     click.echo("\n".join(found.table()))
     if found.page is not None:
         click.echo(f"Look at {found.page}")
-    if info.step + 1 < info.protocol.num_steps:
-        click.echo(f"Next: {_next_command(summary.folder, info)}")
+    if (following := _next_command(summary.folder, info)) is not None:
+        click.echo(f"Next: {following}")
 
 
-def _next_command(folder: Path, info: Any) -> str:
+def _next_command(folder: Path, info: Any) -> str | None:
     """What one does with the result: a later step's masks, or, where few images were labelled, those of the others."""
-    if info.kind == "embedding":
-        return f"wilss-masks generate --step {info.step + 1} --source panet --set embedding={folder}"
     if info.method == "pseudoseg":
-        return f"wilss-masks generate --step {info.step} --source pseudoseg --checkpoint {folder} --keep scores"
-    return f"wilss-masks generate --step {info.step + 1}"
+        return (
+            f"wilss-masks generate --step {info.step} --source pseudoseg --checkpoint {folder} "
+            f"{_labels_of(info.params)}--keep scores --out {folder}-soft.zarr"
+        )
+    if info.step + 1 == info.protocol.num_steps:
+        return None
+    more = f" --source panet --set embedding={folder}" if info.kind == "embedding" else ""
+    return f"wilss-masks generate --step {info.step + 1}{more}"
+
+
+def _labels_of(params: Mapping[str, Any]) -> str:
+    """Which soft labels a run can make: without attention maps of its own, the decoder's."""
+    own = params["target"] in ("fused", "sgc") and not params["targets"]
+    kind = params["target"] if own else "decoder"
+    return "" if kind == "fused" else f"--set kind={kind} "

@@ -4,12 +4,14 @@ Every draw is named by seed, epoch and the episode's place in it, so a batch dep
 no process, and not on whether the run was killed before it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.errors import ImageError, StoreError
@@ -143,35 +145,33 @@ class EpisodeMaker:
         return [EpisodeBatch(tuple(samples[start : start + size])) for start in range(0, len(samples), size)]
 
     def _made(self, episode: Episode, names: tuple[str | int, ...]) -> EpisodeSample | None:
-        """The episode's tensors; None where an image cannot be read."""
-        mirrored = {image: self._is_mirrored(image, names) for image in episode.image_ids}
+        """The episode's tensors, every image read once; None where one cannot be."""
+        given: dict[str, tuple[Tensor, NDArray[np.uint8]]] = {}
         for image in episode.image_ids:
+            mirrored = self._is_mirrored(image, names)
             try:
-                self._bank.given(image, mirrored=mirrored[image])
-                self._bank.label(image)
+                given[image] = self._bank.given(image, mirrored=mirrored), self._bank.label(image, mirrored=mirrored)
             except (ImageError, StoreError) as error:
                 self._note(Broken(image, str(error)))
                 return None
-        return self._sample(episode, mirrored)
+        return self._sample(episode, given)
 
-    def _sample(self, episode: Episode, mirrored: dict[str, bool]) -> EpisodeSample:
-        shown = [
-            (image, way) for way, shots in zip(episode.ways, episode.supports, strict=True) for image in shots
-        ]  # fmt: skip
-        labels = labels_for(self._bank.label(episode.query, mirrored=mirrored[episode.query]), episode.ways)
+    def _sample(self, episode: Episode, given: Mapping[str, tuple[Tensor, NDArray[np.uint8]]]) -> EpisodeSample:
+        shown = [(image, way) for way, shots in zip(episode.ways, episode.supports, strict=True) for image in shots]
+        query, labels = given[episode.query]
         return EpisodeSample(
-            supports=tuple(self._bank.given(image, mirrored=mirrored[image]) for image, _ in shown),
-            maps=tuple(self._map(episode, image, way, mirrored[image]) for image, way in shown),
+            supports=tuple(given[image][0] for image, _ in shown),
+            maps=tuple(self._map(episode, image, way, given[image][1]) for image, way in shown),
             ways=tuple(episode.ways.index(way) + 1 for _, way in shown),
-            query=self._bank.given(episode.query, mirrored=mirrored[episode.query]),
-            labels=torch.from_numpy(labels),
+            query=query,
+            labels=torch.from_numpy(labels_for(labels, episode.ways)),
             image_ids=episode.image_ids,
         )
 
-    def _map(self, episode: Episode, image: str, way: int, mirrored: bool) -> Tensor:
+    def _map(self, episode: Episode, image: str, way: int, label: NDArray[np.uint8]) -> Tensor:
         others = tuple(one for one in episode.ways if one != way)
         support = Support(image, way, self._shape.support, others)
-        return torch.from_numpy(support_map(self._bank.label(image, mirrored=mirrored), support, self._seed))
+        return torch.from_numpy(support_map(label, support, self._seed))
 
     def _is_mirrored(self, image: str, names: tuple[str | int, ...]) -> bool:
         return seed_for(self._seed, *names, "flip", image) / 2**63 < self._shape.flip

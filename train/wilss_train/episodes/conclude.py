@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.console import aligned, percent
-from wilss.errors import CheckpointError, ManifestError, ParameterError
+from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError
 from wilss.manifest import Manifest
 from wilss.networks.checkpoint import CheckpointInfo, read_info
 from wilss.networks.embedding import Embedding, load_embedding
@@ -44,12 +44,15 @@ def conclude(
         return _told(info, out)
     why_not = "no split was named" if split is None else ""
     if split is not None:
-        params = EpisodeParams(episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha)
+        params = EpisodeParams(
+            episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha,
+            support=method.support,
+        )  # fmt: skip
         try:
             found = judge(load_embedding(info, beginning.manifest.encoders.vit, device), info.step,
                           beginning.manifest, split, params)  # fmt: skip
             _write(out, info, found)
-        except (ManifestError, ParameterError) as error:  # a protocol that holds nothing out is none the worse
+        except (ImageError, ManifestError, ParameterError) as error:  # the training is none the worse
             why_not = str(error)
     runs.mark_complete(out)
     return _told(info, out, why_not)

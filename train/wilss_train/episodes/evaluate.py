@@ -1,7 +1,7 @@
 """How well an embedding does on episodes: foreground mIoU and binary IoU of several runs, with their spread.
 
 The protocol of PASCAL-5i as PANet has it (Sec. 4.1): 1,000 episodes five times over, classes that were never trained
-on. Images are judged at their own size, void is left out of support and query alike.
+on. Images are judged at their own size; void is left out, but where a box is drawn over it.
 """
 
 import time
@@ -17,6 +17,7 @@ from torch import Tensor
 from wilss.confusion import or_none
 from wilss.equations.kernels import score_map, unit
 from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of_filled, with_absent
+from wilss.errors import ImageError
 from wilss.images import to_pixels
 from wilss.networks.embedding import Embedding
 from wilss.params import refuse_unknown_choices, require
@@ -24,12 +25,14 @@ from wilss.supports.simulate import Kind
 from wilss.taxonomy import BACKGROUND
 
 from ..keeping import Kept
-from .draw import Episode, Index, episodes, require_enough
+from .draw import Episode, Index, draw_episode, require_enough
 from .features import EmbeddedBank, FeatureBank, Support, support_map
 from .images import LabelledSplit
 from .metrics import EpisodeCounts, Metric
 
 __all__ = ["EpisodeEvaluation", "EpisodeParams", "Segmenting", "evaluate_episodes"]
+
+_MOST_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,17 @@ class Segmenting:
         """The query's label, taxonomy ids [H, W]."""
         return self._bank.label(episode.query)
 
+    def broken_in(self, episode: Episode) -> dict[str, str]:
+        """The images of an episode that cannot be read, and why."""
+        found = {}
+        for image in episode.image_ids:
+            try:
+                self._bank.label(image)
+                self._bank.features(image)
+            except ImageError as error:
+                found[image] = str(error)
+        return found
+
     @torch.no_grad()
     def labels(self, episode: Episode) -> NDArray[np.uint8]:
         """What the query's label is said to be: ids of the ways, 0 elsewhere. uint8 [H, W]."""
@@ -183,28 +197,43 @@ def evaluate_episodes(
     """Judge an embedding on the episodes that `params.seed` names. names: the classes of the images' index by id.
 
     bank: frozen features of these images that another evaluation has made. mib: how much of images is kept.
-    Raises ParameterError where the images do not suffice for such episodes, ImageError for an image that cannot be
-    read.
+    An image that cannot be read is left out and named; another episode takes the place of those that it is in.
+    Raises ParameterError where the images do not suffice for such episodes, ImageError where hardly any can be read.
     """
     require_enough(images.index, ways=params.ways, shots=params.shots, names=names)
     started = time.perf_counter()
     bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
     segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), images.index, params)
+    broken: dict[str, str] = {}
     counts = []
     for run in range(params.runs):
         found = EpisodeCounts(params.metric)
-        drawn = episodes(
-            images.index, ways=params.ways, shots=params.shots, count=params.episodes, seed=params.seed, run=run
-        )
-        for number, episode in enumerate(drawn, start=run * params.episodes + 1):
-            found.add(segmenting.truth(episode), segmenting.labels(episode), episode.ways)
+        for number in range(params.episodes):
+            found.add(*_judged(segmenting, images.index, params, (run, number), broken))
             if progress is not None:
-                progress(number, params.runs * params.episodes)
+                progress(run * params.episodes + number + 1, params.runs * params.episodes)
         counts.append(found)
     return EpisodeEvaluation(
         params=params,
         names=names,
         counts=tuple(counts),
-        failed=images.failed,
+        failed={**images.failed, **broken},
         seconds=time.perf_counter() - started,
     )
+
+
+def _judged(
+    segmenting: Segmenting, index: Index, params: EpisodeParams, place: tuple[int, int], broken: dict[str, str]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
+    """Truth, labels and ways of the episode of this run and number; broken images are noted in `broken`."""
+    for attempt in range(_MOST_ATTEMPTS):
+        names = ("episode", *place, *((attempt,) if attempt else ()))
+        episode = draw_episode(index, ways=params.ways, shots=params.shots, seed=params.seed, names=names)
+        if broken.keys() & set(episode.image_ids):
+            continue
+        try:
+            return segmenting.truth(episode), segmenting.labels(episode), episode.ways
+        except ImageError:
+            broken.update(segmenting.broken_in(episode))
+    one = next(iter(broken.values()))
+    raise ImageError(f"{len(broken)} images cannot be read, so there is nothing to judge: {one}")

@@ -32,8 +32,8 @@ class FeatureBank:
 
     def __init__(self, embedding: Embedding, images: LabelledImages, *, mib: float) -> None:
         self.embedding, self.images = embedding, images
-        self._given: Kept[tuple[str, bool], Tensor] = Kept(mib)
-        self._labels: Kept[str, NDArray[np.uint8]] = Kept(mib / 4)
+        self._given: Kept[tuple[str, bool], Tensor] = Kept(0.8 * mib)
+        self._labels: Kept[str, NDArray[np.uint8]] = Kept(0.2 * mib)
 
     def given(self, image_id: str, *, mirrored: bool = False) -> Tensor:
         """Of the image or its mirror image: frozen features, float16 [D, h, w], or for `vgg16` uint8 [3, H, W].
@@ -52,7 +52,7 @@ class FeatureBank:
         image = self.embedding.resized(image.flip(-1) if mirrored else image).contiguous()
         if self.embedding.vit is None:
             return image
-        return self.embedding.given(image[None].to(self.embedding.device))[0].half()
+        return self.embedding.given(image[None].to(self.embedding.device))[0].half().cpu()
 
 
 class EmbeddedBank:
@@ -95,7 +95,8 @@ def support_map(label: NDArray[np.uint8], support: Support, seed: int) -> Suppor
     """The annotation as a map, uint8 [H, W]: 1 the class, 0 not, VOID unknown. label: taxonomy ids [H, W].
 
     It is drawn as if nobody knew of the other classes, but for their pixels, which are never background: PANet's
-    background is what belongs to no class of the episode. A scribble is the same whenever the image comes up.
+    background is what belongs to no class of the episode. A scribble is the same whenever the image comes up, but for a
+    mirror image.
     """
     rng = numpy_generator_for(seed, "support", support.kind, support.image_id, support.way)
     found = map_for(support.kind, label == support.way, label == VOID, rng)

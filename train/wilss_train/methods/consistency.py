@@ -76,6 +76,7 @@ class PseudosegObjective(nn.Module):
         else:
             with _evaluating(self):
                 grid = soft_labels(self.student, self.labeller, _input(batch.weak), self._params.labels, batch.shown)
+            torch.clear_autocast_cache()  # else the casts of this pass, which carry no gradient, serve the next one
             targets = _at_size(grid, size)
         if self._params.target != "fixmatch":
             return targets, batch.valid

@@ -77,6 +77,7 @@ class Panet:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.alpha > 0, "alpha", self.alpha, "above 0")
         require(self.par >= 0, "par", self.par, "0 or more")
+        require(not (self.on_vit and self.weights), "weights", self.weights, "left out for a projection")
         EmbeddingSpec(kind="vgg16" if self.embedding == "vgg16" else "frozen", size=self.size)
 
     @property

@@ -31,6 +31,7 @@ from ..semi import (
     digest_of,
     list_path,
     read_labelled,
+    require_soft_labels,
 )
 from .consistency import PseudosegObjective
 from .course import SegmenterMethod, networks_of, write_segmenter
@@ -105,9 +106,13 @@ class Pseudoseg(SegmenterMethod):
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def inputs(self, manifest: Manifest) -> Mapping[str, str]:
-        """Digests of the list and of the stored targets."""
-        targets = {"targets": MaskStore.open(self.targets).digest} if self.targets else {}
-        return {"labelled": digest_of(list_path(self.labelled, manifest)), **targets}
+        """Digests of the list and of the stored targets, which are compared with their own."""
+        found = {"labelled": digest_of(list_path(self.labelled, manifest))}
+        if self.targets:
+            store = MaskStore.open(self.targets)
+            require_soft_labels(store, manifest)
+            found["targets"] = store.digest
+        return found
 
     def course(self, ground: Ground) -> Course:
         """Student, labeller, batches of both kinds of images, and the two checkpoints."""

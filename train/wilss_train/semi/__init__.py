@@ -3,7 +3,7 @@
 from .batches import SemiBatch, SemiMaker, Wanted
 from .labelled import digest_of, list_path, read_labelled
 from .pools import LabelledImages, UnlabelledImages
-from .soft import SoftLabels
+from .soft import SoftLabels, require_soft_labels
 from .views import StrongParams
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "digest_of",
     "list_path",
     "read_labelled",
+    "require_soft_labels",
 ]

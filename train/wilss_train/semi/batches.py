@@ -76,7 +76,7 @@ class Wanted:
 
 
 class SemiMaker:
-    """Makes batches in threads, ahead of the training that takes them. An epoch visits the unlabelled images once.
+    """Makes batches in threads, ahead of the training that takes them; `order` is that of the unlabelled images.
 
     labelled, unlabelled: the two pools. channels: C. rank, world: this process's part of every batch. on_broken: told
     once of each image that cannot be read; another one, named by step and image, takes its place.

@@ -10,13 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.errors import StoreError
+from wilss.manifest import Manifest
 from wilss.protocol import StepProtocol
 from wilss.store import ImageMasks, MaskStore
 from wilss.taxonomy import BACKGROUND
 
 from ..augment import View
 
-__all__ = ["SoftLabels", "warped"]
+__all__ = ["SoftLabels", "require_soft_labels", "warped"]
+
+
+def require_soft_labels(store: MaskStore, manifest: Manifest) -> None:
+    """StoreError unless the store holds whole soft labels of PseudoSeg, of this manifest's images."""
+    if store.attributes.get("source") != "pseudoseg" or store.attributes.get("manifest_sha256") != manifest.digest:
+        raise StoreError(
+            f"{store.path} holds no soft labels of pseudoseg for the images of {manifest.path}; make them with "
+            "`wilss-masks generate --source pseudoseg --keep scores`."
+        )
+    for damage in store.verify():
+        raise StoreError(f"{store.path} is damaged: {damage.what}; make it again with `wilss-masks generate`.")
 
 
 class SoftLabels:
