@@ -92,7 +92,7 @@ def test_bad_lists_are_one_sentence(root: Path) -> None:
         (f"labelled={other}", 2, "holds no such image"),
         (f"labelled={root}", 2, "is not there; write it, one image id a line"),
         (f"targets={root / 'none.zarr'}", 1, "none.zarr does not exist"),
-        (f"targets={root / 'masks/step-0.zarr'}", 1, "keeps no soft labels"),
+        (f"targets={root / 'masks/step-0.zarr'}", 1, "holds no soft labels of pseudoseg"),
     ):
         made = wilss_train(*semi(root, "bad", "--set", word))
         assert made.code == code

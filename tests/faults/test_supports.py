@@ -181,7 +181,6 @@ def test_nothing_to_show(root: Path) -> None:
     [
         (("draw", "--step", 1, "--shots", 99, "--out", "OUT"), 2, "fewer than the 99 shots; use fewer shots"),
         (("draw", "--step", 7, "--out", "OUT"), 2, "step"),
-        (("draw", "--step", 1, "--split", "vall", "--out", "OUT"), 2, "no split 'vall'"),
         (("draw", "--step", 1, "--kind", "circle", "--out", "OUT"), 2, "'circle' is not one of"),
         (("draw", "--step", 1, "--shots", 1, "--out", "FILE"), 1, "cannot be written"),
         (("draw", "--step", 1, "--shots", 1, "--out", "HERE"), 1, "exists; give another path"),

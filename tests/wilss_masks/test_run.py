@@ -42,7 +42,7 @@ def test_an_image_too_large_for_the_device_is_named(tmp_path: Path) -> None:
     class Task:
         record = type("Record", (), {"path": tmp_path / "large.png"})
 
-    with pytest.raises(EncoderError, match=r"large.png alone; use a smaller input"):
+    with pytest.raises(EncoderError, match=r"large.png alone; make the source"):
         _propose(SmallDevice(room=0), [Task()], [None])  # type: ignore[arg-type, list-item]
 
 

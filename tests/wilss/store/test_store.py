@@ -273,3 +273,10 @@ def test_a_damaged_index_or_plane_is_never_a_mask(tmp_path: Path, end: int) -> N
     path.write_bytes(data[:10])
     with pytest.raises(StoreError, match=r"'mask' cannot be read"):
         store.read(0)
+
+
+@pytest.mark.parametrize("position", [-1, 5, 99])
+def test_a_position_that_there_is_not_is_refused(filled: MaskStore, position: int) -> None:
+    for reading in (filled.read, lambda place: filled.plane("score", place, 0)):
+        with pytest.raises(StoreError, match=f"no image at position {position}"):
+            reading(position)

@@ -90,7 +90,7 @@ def test_neither_order_nor_form_changes_the_digest_but_a_pixel_does(tmp_path: Pa
     digest = read(tmp_path, BOX, other).digest
     assert read(tmp_path, other, {**BOX, "class": 3}).digest == digest
     by_file = {"image": "c", "class": "horse", "kind": "mask", "file": png(tmp_path, whole)}
-    assert read(tmp_path, by_file, other).digest == digest
+    assert read(tmp_path, by_file, other).digest != digest, "an image keeps a mask that was drawn whole"
     assert read(tmp_path, {**BOX, "box": [2, 3, 9, 11]}, other).digest != digest
 
 
@@ -266,3 +266,14 @@ def pets_again(folder: Path) -> Manifest:
 def test_a_step_may_come_with_shots(tmp_path: Path) -> None:
     manifest = pets(tmp_path, steps=[{"classes": [1, 2]}, {"classes": [3], "supervision": "shots"}])
     assert [manifest.supervision(step) for step in (0, 1)] == ["pixel", "shots"]
+
+
+def test_a_drawn_mask_and_a_scribble_of_the_same_pixels_are_told_apart(tmp_path: Path) -> None:
+    """An image keeps its own mask where somebody drew all of it."""
+    (tmp_path / "sup").mkdir()
+    rows = [
+        {"image": "c", "class": "horse", "kind": kind, "file": png(tmp_path, half())} for kind in ("mask", "scribble")
+    ]
+    found = [read(tmp_path, row) for row in rows]
+    np.testing.assert_array_equal(found[0].supports[0].map, found[1].supports[0].map)
+    assert found[0].digest != found[1].digest

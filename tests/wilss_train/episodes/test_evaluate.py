@@ -8,8 +8,8 @@ import pytest
 
 from tests.references import panet as slow
 from tests.wilss_train.episodes.pictures import Pictures, frozen
-from wilss.errors import ParameterError
-from wilss_train.episodes.draw import Episode, episodes
+from wilss.errors import ImageError, ParameterError
+from wilss_train.episodes.draw import Episode, draw_episode, episodes
 from wilss_train.episodes.evaluate import EpisodeParams, Segmenting, evaluate_episodes
 from wilss_train.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
 from wilss_train.episodes.metrics import EpisodeCounts
@@ -98,3 +98,33 @@ def test_too_many_shots_are_refused_by_name() -> None:
 def test_wrong_parameters_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=next(iter(values))):
         EpisodeParams(**values)
+
+
+def test_an_image_that_cannot_be_read_costs_its_episodes_alone() -> None:
+    params, torn = EpisodeParams(episodes=12, runs=2, shots=2), sorted(Pictures().index[1])[0]
+    pictures = Pictures(broken=frozenset({torn}))
+    found = evaluate_episodes(frozen(), pictures, NAMES, params)  # type: ignore[arg-type]
+    assert dict(found.failed) == {torn: f"{torn} is damaged."}
+    again = segmenting(params)
+    for run, counts in enumerate(found.counts):
+        expected = EpisodeCounts()
+        for number in range(12):
+            episode = first_without(torn, run, number)
+            expected.add(again.truth(episode), again.labels(episode), episode.ways)
+        assert counts.iou() == expected.iou()
+
+
+def test_where_hardly_anything_can_be_read_that_is_said() -> None:
+    pictures = Pictures(broken=frozenset(f"im{i}" for i in range(11)))
+    with pytest.raises(ImageError, match=r"images cannot be read, so there is nothing to judge: im\d+ is damaged"):
+        evaluate_episodes(frozen(), pictures, NAMES, EpisodeParams(episodes=3, runs=1))  # type: ignore[arg-type]
+
+
+def first_without(image: str, run: int, number: int) -> Episode:
+    """The episode of this run and number, or the first one drawn in its place that does without an image."""
+    for attempt in range(50):
+        names = ("episode", run, number, *((attempt,) if attempt else ()))
+        episode = draw_episode(Pictures().index, ways=1, shots=2, seed=0, names=names)
+        if image not in episode.image_ids:
+            return episode
+    raise AssertionError

@@ -266,7 +266,7 @@ def test_stored_targets_are_learnt_from(root: Path, whole: Path, tmp_path: Path)
     assert not (tmp_path / "run" / LABELLER_FILE).exists()
     identity = json.loads((tmp_path / "run/run.json").read_text())
     assert identity["method_inputs"]["targets"] == MaskStore.open(store).digest
-    with pytest.raises(StoreError, match=r"keeps no soft labels"):
+    with pytest.raises(StoreError, match=r"holds no soft labels of pseudoseg"):
         run(root, tmp_path / "plain", made=method(root, targets=str(masks(root))))
 
 
