@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,3 +103,24 @@ def test_wrong_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert re.search(sentence, said), said
         assert len(re.findall("^Error: ", said, re.MULTILINE)) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"kind": "segmenter", "method": "fmwiss", "step": 0}, "generate --step 1"),
+        ({"kind": "segmenter", "method": "fmwiss", "step": 1}, None),
+        ({"kind": "embedding", "method": "panet", "step": 0}, "generate --step 1 --source panet --set embedding=run"),
+        ({"kind": "segmenter", "method": "pseudoseg", "step": 0, "target": "fused"},
+         "generate --step 0 --source pseudoseg --checkpoint run --keep scores --out run-soft.zarr"),
+        ({"kind": "segmenter", "method": "pseudoseg", "step": 1, "target": "none"},
+         "generate --step 1 --source pseudoseg --checkpoint run --set kind=decoder --keep scores --out run-soft.zarr"),
+    ],
+)  # fmt: skip
+def test_a_run_says_what_comes_next(facts: dict[str, Any], said: str | None) -> None:
+    from wilss_train.commands.train import _next_command
+
+    params = {"target": facts.pop("target", ""), "targets": ""}
+    info = SimpleNamespace(**facts, params=params, protocol=SimpleNamespace(num_steps=2))
+    found = _next_command(Path("run"), info)
+    assert found == (None if said is None else f"wilss-masks {said}")
