@@ -103,17 +103,23 @@ class EncodersModel(_Model):
 
 
 class EvaluationModel(_Model):
+    """A part of an evaluation: a split of a data set."""
+
     data: str | None = None
     split: str | None = None
 
 
 class LicenseModel(_Model):
+    """Under which terms something that is used may be used."""
+
     name: str
     path: str | None = None
     url: str | None = None
 
 
 class ManifestModel(DataModel):
+    """A whole manifest; what describes a data set at its top is that of the first one."""
+
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
     title: str = ""

@@ -1,10 +1,7 @@
 """`wilss-train`."""
 
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +15,16 @@ from wilss.console import (
     tell_failures,
 )
 
+from .running import INTERRUPTED, RunDisplay, stopping
+
 if TYPE_CHECKING:
     from wilss.manifest import Manifest
 
     from ..beginning import Beginning
-    from ..fit import Progress
     from ..methods import Method
     from ..params import TrainParams
     from ..training import Summary
 
-_INTERRUPTED = 130
 #: Parameters that have options of their own: those of the method, and those of every run.
 _FILES = ("labelled", "targets")
 _NAMED = ("epochs", "batch_size", "lr", "backbone", "crop", "precision")
@@ -39,6 +36,7 @@ Examples:
   wilss-train --masks masks/shapes-15-5/step-0.zarr
   wilss-train --masks masks/shapes-15-5/step-1.zarr
   wilss-train --masks step-1.zarr --method finetune --set warmup=100 --out runs/lower-bound
+  wilss-train --masks masks/shapes-15-5/step-0.zarr --method pseudoseg --labelled labelled.txt
   accelerate launch --num_processes 8 -m wilss_train --masks step-1.zarr --manifest voc.yaml"""
 )
 @click.option(
@@ -101,7 +99,7 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
         _show_parameters({**params.as_json(), **made.parameters()})
         return
     folder = out or default_out(manifest, beginning.step, method)
-    with _stopping() as asked_to_stop, _Display() as display:
+    with stopping() as asked_to_stop, RunDisplay() as display:
         summary = _train(beginning, made, params, folder, given, asked_to_stop, display)
     if summary is not None and summary.conclusion is not None:
         _tell(summary)
@@ -117,7 +115,7 @@ def _train(
     folder: Path,
     given: dict[str, Any],
     asked_to_stop: Callable[[], bool],
-    display: "_Display",
+    display: "RunDisplay",
 ) -> "Summary":
     from ..training import Options, Stopped, train
 
@@ -144,7 +142,7 @@ def _train(
             "--resume.",
             err=True,
         )
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any]) -> "tuple[Method, TrainParams]":
@@ -185,60 +183,6 @@ def _method_of(name: str) -> Any:
 
 def _show_parameters(values: dict[str, Any]) -> None:
     click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
-
-
-@contextmanager
-def _stopping() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM ask for a stop, which the loop grants after the step at work; a second one stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            os._exit(_INTERRUPTED)
-        asked.append(number)
-        click.echo("Stopping after this step; once more to stop at once (--resume then goes on from the last state).",
-                   err=True)  # fmt: skip
-
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-class _Display:
-    """A bar with losses and time left on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __enter__(self) -> "_Display":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def start(self, step: int, steps: int) -> None:
-        """Show that `step` of `steps` are taken."""
-        if not is_quiet():
-            from tqdm import tqdm
-
-            seconds = 0.5 if sys.stderr.isatty() else 30.0
-            self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=seconds, dynamic_ncols=True)
-
-    def __call__(self, progress: "Progress") -> None:
-        """Show where the run stands."""
-        if self._bar is not None:
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            self._bar.set_postfix_str(f"{losses}  {progress.images_per_second:.0f} img/s", refresh=False)
-            self._bar.update(progress.step - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def _tell(summary: "Summary") -> None:
