@@ -134,7 +134,7 @@ def test_a_segmenter_does_not_go_on_from_an_embedding(
 ) -> None:
     made = wilss_train(*words(segmenters, "on", "--from", root / "whole"))
     assert made.code == 1
-    assert "was trained by panet" in made.err
+    assert "holds an embedding (panet)" in made.err
     assert "Traceback" not in made.said
 
 

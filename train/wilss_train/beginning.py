@@ -125,6 +125,11 @@ def _parent_of(
 
 def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
     """What old classes are held by is a probability per class; other methods' networks say something else."""
+    if info.kind == "embedding":
+        raise CheckpointError(
+            f"{info.path} holds an embedding ({info.method}), and step {step} goes on from a segmenter; pass one with "
+            "--from, and use the embedding for masks (`--source panet --set embedding=...`)."
+        )
     if info.method not in _SAME_BASE:
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "

@@ -8,11 +8,14 @@ from wilss.errors import ParameterError
 from wilss.images import patch_grid_size
 from wilss.params import refuse_unknown_choices, require
 
-__all__ = ["VGG_STRIDE", "EmbeddingKind", "EmbeddingSpec"]
+__all__ = ["FROZEN_SIZE", "VGG_STRIDE", "EmbeddingKind", "EmbeddingSpec"]
 
 EmbeddingKind = Literal["frozen", "projection", "vgg16"]
 #: Image pixels per feature of PANet's VGG-16: three of its five pools halve the map.
 VGG_STRIDE = 8
+
+#: Shorter side of the input, in pixels, where frozen features label or judge images and nobody says otherwise.
+FROZEN_SIZE = 448
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from wilss.networks.embedding_spec import FROZEN_SIZE
 from wilss.params import refuse_unknown_choices, require
 
 __all__ = ["FmwissParams", "FusionParams", "PanetParams"]
@@ -95,7 +96,7 @@ class PanetParams:
     supports: str = ""
     embedding: str = ""
     features: Literal["tokens", "keys"] = "tokens"
-    vit_size: int = 448
+    vit_size: int = FROZEN_SIZE
     longest: int = 1024
     tags: bool = True
     keep_masks: bool = True

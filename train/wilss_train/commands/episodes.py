@@ -105,11 +105,12 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
 
 def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
     """The features as `wilss-masks generate --source panet` takes them."""
-    from wilss.networks.embedding_spec import EmbeddingSpec
+    from wilss.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
+    from wilss.params import with_values
 
     names = {"features": "features", "vit_size": "size", "longest": "longest"}
-    said = manifest.masks.get("panet", {})
-    return EmbeddingSpec(**{names[name]: value for name, value in said.items() if name in names})
+    said = {names[name]: value for name, value in manifest.masks.get("panet", {}).items() if name in names}
+    return with_values(EmbeddingSpec(size=FROZEN_SIZE), said, where=f"{manifest.path}: masks.panet")
 
 
 def _judged(
