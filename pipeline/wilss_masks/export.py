@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.errors import StoreError
 from wilss.outputs import refuse_existing, writing
 from wilss.shapes.voc import voc_palette
 from wilss.store import ImageMasks, MaskStore, Status, label_map
-from wilss.store.files import write_atomically
 
 __all__ = ["Exported", "export_coco", "export_voc", "problem_with_id"]
 
@@ -56,9 +56,9 @@ def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads:
         refuse_existing(path, overwrite)
     draw = _LabelPng(store)
     with writing(out):
-        _in_threads(lambda row: write_atomically(targets[row], draw(row)), rows, threads)
-        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)))
-        write_atomically(lists[1], _lines(store.image_ids[row] for row in rows))
+        _in_threads(lambda row: write_atomically(targets[row], draw(row), WritePoint.EXPORT), rows, threads)
+        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)), WritePoint.EXPORT)
+        write_atomically(lists[1], _lines(store.image_ids[row] for row in rows), WritePoint.EXPORT)
     return _exported(store, rows, refused, annotations=len(rows))
 
 
@@ -93,7 +93,7 @@ def export_coco(
                 for identity, name in zip(store.category_ids, store.category_names, strict=True)
             ],
         }
-        write_atomically(out, json.dumps(document, ensure_ascii=False).encode("utf-8"))
+        write_atomically(out, json.dumps(document, ensure_ascii=False).encode("utf-8"), WritePoint.EXPORT)
     return _exported(store, rows, refused, annotations=len(annotations))
 
 

@@ -7,7 +7,6 @@ drawn at the first store's threshold, which `fused_from` in the attributes tells
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from wilss.disk import WritePoint, built_beside, make_folder
 from wilss.errors import EncoderError, StoreError
 from wilss.outputs import refuse_existing, writing
 from wilss.params import with_values
@@ -49,16 +49,10 @@ def fuse(
     """
     params = new_params(store, values)
     _refuse_bad_target(store, out, overwrite)
-    building = out.with_name(f"{out.name}.fusing")
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with writer_lock(out):
-            shutil.rmtree(building, ignore_errors=True)
-            try:
-                _build(store, building, params, threads, progress)
-                _replace(building, out, overwrite)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
+        make_folder(out.parent, WritePoint.STORE_FUSE)
+        with writer_lock(out), built_beside(out, WritePoint.STORE_FUSE) as building:
+            _build(store, building, params, threads, progress)
     return MaskStore.open(out)
 
 
@@ -102,12 +96,6 @@ def _build(
             done += len(receipt.status)
             progress(done, total)
     made.seal()
-
-
-def _replace(building: Path, out: Path, overwrite: bool) -> None:
-    if overwrite and out.exists():
-        shutil.rmtree(out)
-    building.rename(out)
 
 
 class _ShardMaker:

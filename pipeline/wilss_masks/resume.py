@@ -1,6 +1,5 @@
 """Begin a store, or go on with one that an earlier run left: what may be kept, and what must be made anew."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wilss.disk import WritePoint, at, make_folder, remove_tree
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 
@@ -42,9 +42,9 @@ def require_writable(path: Path) -> None:
     for folder in (path.parent, path):
         try:
             if folder is not path:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder, WritePoint.STORE_PROBE)
             if folder.is_dir():
-                with tempfile.TemporaryFile(dir=folder):
+                with at(WritePoint.STORE_PROBE, folder), tempfile.TemporaryFile(dir=folder):
                     pass
         except OSError as error:
             raise StoreError(
@@ -55,10 +55,11 @@ def require_writable(path: Path) -> None:
 def _discard(path: Path) -> None:
     """Remove a store, and what a killed run left of one; the name goes first, so that no half store is ever seen."""
     aside = path.with_name(f"{path.name}.discarded")
-    shutil.rmtree(aside, ignore_errors=True)
-    if path.exists():
-        path.rename(aside)
-        shutil.rmtree(aside)
+    with at(WritePoint.STORE_DISCARD, path):
+        remove_tree(aside, WritePoint.STORE_DISCARD)
+        if path.exists():
+            path.rename(aside)
+            remove_tree(aside, WritePoint.STORE_DISCARD)
 
 
 def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
 from wilss_masks import generation, provenance, resume
 from wilss_masks.run import _on_workers
@@ -259,7 +260,7 @@ def test_a_kill_while_an_old_store_is_thrown_away_blocks_nothing(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(resume.shutil, "rmtree", killed)
+        patch.setattr(folders.shutil, "rmtree", killed)
         with pytest.raises(Killed):
             generate(root, "--overwrite", out="out/thrown.zarr")
     assert generate(root, "--keep", "scores", out="out/thrown.zarr").code == 0

@@ -129,7 +129,7 @@ def test_layout(folder: Path) -> None:
     assert {p.stem for p in (folder / "JPEGImages").iterdir()} == set(everything)
     assert {p.stem for p in (folder / "SegmentationClass").iterdir()} == set(everything)
     assert len(list((folder / "ImageSets/Main").iterdir())) == 20 * 2
-    assert not folder.with_name("data.partial").exists()
+    assert not folder.with_name("data.building").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -182,7 +182,7 @@ def test_an_interrupted_run_is_healed(folder: Path, tmp_path: Path, monkeypatch:
 def test_a_folder_of_another_seed_is_replaced(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_voc(root, splits={"train": 1}, seed=4)
-    (tmp_path / "data.partial").mkdir()
+    (tmp_path / "data.building").mkdir()
     write_voc(root, splits=SPLITS, seed=5)
     assert snapshot(root) == snapshot(folder)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["data"]

@@ -126,7 +126,7 @@ def test_a_stop_half_way_leaves_the_old_and_nothing_new(
 
 
 def test_a_killed_fuse_is_swept_by_the_next(tmp_path: Path, store: MaskStore) -> None:
-    left_over = tmp_path / "fused.zarr.fusing"
+    left_over = tmp_path / "fused.zarr.building"
     left_over.mkdir()
     (left_over / "junk").write_text("half a shard")
     assert not list(fuse(store, tmp_path / "fused.zarr", {}).verify())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wilss.disk import folders
 from wilss.errors import CheckpointError
 from wilss_train import states
 from wilss_train.states import TrainingState, latest_state, latest_step, save_state
@@ -89,7 +90,7 @@ def test_facts_of_another_step_are_damage(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_is_swept(tmp_path: Path) -> None:
     save_state(tmp_path, state(1))
-    shutil.copytree(tmp_path / "step-000000001", tmp_path / "step-000000002.0123.partial")
+    shutil.copytree(tmp_path / "step-000000001", tmp_path / "step-000000002.building")
     assert latest_step(tmp_path) == 1
     assert names(tmp_path) == ["step-000000001"]
 
@@ -100,7 +101,7 @@ def test_a_full_disk_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.M
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(states, "sync_file", full)
+    monkeypatch.setattr(folders, "sync_tree", full)
     with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\); mend that"):
         save_state(tmp_path, state(2))
     assert names(tmp_path) == ["step-000000001"]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.networks.checkpoint import CheckpointInfo
 from wilss.outputs import writing
 from wilss.shapes.voc import voc_palette
-from wilss.store.files import write_atomically
 
 from .image_lists import Target
 from .overlays import draw_overlay
@@ -107,12 +107,12 @@ def _write(one: Predicted, target: Target, names: Mapping[int, str] | None) -> N
     """names: of the ids, for the overlay; None for no overlay."""
     assert one.sample is not None and one.labels is not None  # noqa: PT018
     with writing(target.labels):
-        write_atomically(target.labels, palette_png(one.labels))
+        write_atomically(target.labels, palette_png(one.labels), WritePoint.RESULT)
     if names is None:
         return
     drawn = Image.fromarray(draw_overlay(one.sample.image, one.labels, names))
     with writing(target.overlay):
-        write_atomically(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
+        write_atomically(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY), WritePoint.RESULT)
 
 
 def _encoded(image: Image.Image, form: str, **options: int) -> bytes:

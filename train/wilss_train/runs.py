@@ -7,15 +7,14 @@ Everything that decides the outcome stands in run.json. A run that was stopped g
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wilss.disk import PARTIAL_SUFFIX, WritePoint, at, make_folder, remove_tree, unlink, write_atomically
 from wilss.errors import CheckpointError
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss.networks.labeller_file import LABELLER_FILE
-from wilss.store.files import PARTIAL_SUFFIX, write_atomically
 
 __all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
 
@@ -35,7 +34,8 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
     if found is None or overwrite or not _has_saved(folder):
         with writing_to(folder / RUN_FILE):
             _clear(folder)
-            write_atomically(folder / RUN_FILE, (json.dumps(identity, indent=2, sort_keys=True) + "\n").encode())
+            said = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+            write_atomically(folder / RUN_FILE, said.encode(), WritePoint.RUN_IDENTITY)
         return False
     differences = list(_differences(found, json.loads(json.dumps(identity))))
     if differences:
@@ -59,7 +59,7 @@ def is_complete(folder: Path) -> bool:
 def mark_complete(folder: Path) -> None:
     """Say so, last of all."""
     with writing_to(folder / _DONE):
-        write_atomically(folder / _DONE, b"{}\n")
+        write_atomically(folder / _DONE, b"{}\n", WritePoint.RUN_DONE)
 
 
 @contextlib.contextmanager
@@ -94,8 +94,9 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
 
 def _sweep(folder: Path) -> None:
     """Remove the unfinished files that a killed run left."""
-    for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
+    with writing_to(folder), at(WritePoint.RUN_CLEAR, folder):
+        for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
 
 def _has_saved(folder: Path) -> bool:
@@ -104,12 +105,12 @@ def _has_saved(folder: Path) -> bool:
 
 def _clear(folder: Path) -> None:
     """Remove what a run writes, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, WritePoint.RUN_FOLDER)
     for name in (STATES, MEMORY):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove_tree(folder / name, WritePoint.RUN_CLEAR)
     results = (MODEL_FILE, LABELLER_FILE, "log.jsonl", "report.json", "report.html")
     for name in (_DONE, *results, RUN_FILE):  # the last one names the run
-        (folder / name).unlink(missing_ok=True)
+        unlink(folder / name, WritePoint.RUN_CLEAR)
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:

@@ -10,8 +10,6 @@ A state is written under a temporary name, fsynced and renamed, so there is neve
 import hashlib
 import io
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wilss.disk import BUILDING_SUFFIX, WritePoint, built_beside, remove_tree
 from wilss.errors import CheckpointError
-from wilss.store.files import sync_file, sync_folder
 
 from .runs import writing_to
 
@@ -30,7 +28,6 @@ __all__ = ["TrainingState", "latest_state", "latest_step", "save_state"]
 
 _KEPT = 2
 _NETWORKS, _OPTIMISER, _FACTS = "networks.safetensors", "optimiser.pt", "state.json"
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +45,11 @@ def save_state(folder: Path, state: TrainingState) -> Path:
     Raises CheckpointError where it cannot be written; then the older ones are intact.
     """
     path = folder / _name_of(state.step)
-    building = folder / f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}"
-    try:
-        with writing_to(path):
-            building.mkdir(parents=True)
-            _write(building, state)
-            shutil.rmtree(path, ignore_errors=True)
-            building.rename(path)
-            sync_folder(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with writing_to(path), built_beside(path, WritePoint.STATE) as building:
+        building.mkdir()
+        _write(building, state)
     for old in _paths(folder)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_tree(old, WritePoint.STATE_PRUNE)
     return path
 
 
@@ -73,8 +63,6 @@ def _write(building: Path, state: TrainingState) -> None:
     (building / _OPTIMISER).write_bytes(optimiser.getbuffer())
     digests = {name: _digest(building / name) for name in (_NETWORKS, _OPTIMISER)}
     (building / _FACTS).write_text(json.dumps({"step": state.step, "sha256": digests}), encoding="utf-8")
-    for name in (_NETWORKS, _OPTIMISER, _FACTS):
-        sync_file(building / name)
 
 
 def latest_state(folder: Path) -> TrainingState | None:
@@ -82,8 +70,8 @@ def latest_state(folder: Path) -> TrainingState | None:
 
     Raises CheckpointError where there are states and none of them is whole.
     """
-    for left_over in folder.glob(f"*{_PARTIAL}"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    for left_over in folder.glob(f"*{BUILDING_SUFFIX}"):
+        remove_tree(left_over, WritePoint.STATE_PRUNE)
     paths = _paths(folder)
     problems = []
     for path in reversed(paths):
@@ -117,7 +105,7 @@ def _name_of(step: int) -> str:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
+    return sorted(path for path in folder.glob("step-*") if not path.suffix)
 
 
 def _digest(path: Path) -> str:

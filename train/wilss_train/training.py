@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wilss.disk import WritePoint, make_folder
 from wilss.errors import ManifestError
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss.networks.segmenter import set_batch_norm
@@ -186,6 +187,7 @@ def _require_split(beginning: Beginning, split: str | None) -> None:
 @contextlib.contextmanager
 def _alone(accelerator: "Accelerator", out: Path) -> Iterator[None]:
     """Only one run trains in a folder; the first process holds its lock."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with runs.writing_to(out):
+        make_folder(out.parent, WritePoint.RUN_FOLDER)
     with writer_lock(out) if accelerator.is_main_process else contextlib.nullcontext():
         yield

@@ -25,10 +25,10 @@ def write_json(value: Any, target: str) -> None:
     if target == "-":
         click.echo(text)
         return
-    from wilss.store.files import write_atomically
+    from wilss.disk import WritePoint, write_atomically
 
     with writing(Path(target)):
-        write_atomically(Path(target), f"{text}\n".encode())
+        write_atomically(Path(target), f"{text}\n".encode(), WritePoint.RESULT)
 
 
 def tell_failures(failed: Mapping[str, str], rest: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.encoders.clip import DenseClip
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
@@ -96,11 +96,4 @@ def _write(entry: Path, features: Tensor) -> None:
     """Digest and little-endian float32, written beside the entry and renamed; no error if it cannot be."""
     payload = features.numpy().astype("<f4").tobytes()
     with contextlib.suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(name, entry)
-        except OSError:
-            os.unlink(name)
+        write_atomically(entry, hashlib.sha256(payload).digest() + payload, WritePoint.TEXT_CACHE)

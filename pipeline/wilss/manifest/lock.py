@@ -1,8 +1,6 @@
 """data_manifest.lock.yaml: the sha256 of lists and weights, so that a later run notices what changed."""
 
 import dataclasses
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.errors import ManifestError
 from wilss.manifest.inputs import input_files, sha256_of_files
 from wilss.manifest.text import read_yaml
@@ -119,24 +118,10 @@ def write_lock(manifest: "Manifest", *, lists: Mapping[str, str], weights: Mappi
     model = _LockModel(lock_version=1, manifest=manifest.name, lists=dict(lists), weights=dict(weights))
     text = _HEAD + yaml.safe_dump(model.model_dump(), sort_keys=True, width=200)
     try:
-        _replace(path, text)
+        write_atomically(path, text.encode("utf-8"), WritePoint.MANIFEST_LOCK)
     except OSError as error:
         raise ManifestError(f"{path} cannot be written ({error.strerror}); check the folder's permissions.") from None
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".partial", delete=False
-    ) as file:
-        file.write(text)
-    try:
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
 
 
 def record_hub_digest(manifest: "Manifest", name: str, sha256: str) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ..disk import WritePoint, write_atomically
 from ..errors import CheckpointError, WilssError
 from ..protocol import StepProtocol
-from ..store.files import write_atomically
 from ..taxonomy import Taxonomy
 from ..tensor_files import digest_of_tensors
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
@@ -116,7 +116,7 @@ def write_model(
         "protocol": _protocol_as_json(protocol),
         "weights_sha256": digest_of_tensors(tensors),
     }
-    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}))
+    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}), WritePoint.CHECKPOINT)
 
 
 def read_info(path: Path | str) -> CheckpointInfo:

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.errors import CheckpointError
-from wilss.store.files import write_atomically
 from wilss.tensor_files import digest_of_tensors
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> 
         "weights_sha256": digest_of_tensors(tensors),
         "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
     }
-    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
+    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}), WritePoint.LABELLER)
 
 
 def labeller_digest(info: "CheckpointInfo") -> str:

@@ -1,8 +1,6 @@
 """The drawings as files in the layout of PASCAL VOC 2012, so that one reader serves both."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from wilss.disk import WritePoint, at, built_beside
 from wilss.errors import ManifestError
 from wilss.randomness import seed_for
 from wilss.shapes.drawing import Drawing, draw
@@ -32,23 +31,18 @@ def write_voc(root: Path, *, splits: Mapping[str, int], seed: int) -> None:
     folder at once wait for the first.
     """
     stamp = {"drawn_by": _AUTHOR, "edition": _EDITION, "seed": seed, "splits": dict(splits)}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.with_name(root.name + ".lock")):
-        if _stamp_of(root) == stamp:
-            return
-        _refuse_foreign(root)
-        partial, former = (root.with_name(root.name + suffix) for suffix in (".partial", ".former"))
-        for left_over in (partial, former):
-            shutil.rmtree(left_over, ignore_errors=True)
-        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "ImageSets/Main"):
-            (partial / folder).mkdir(parents=True)
-        for split, count in splits.items():
-            _write_split(partial, split, count, split_seed(seed, split))
-        (partial / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-        if root.exists():
-            os.replace(root, former)
-        os.replace(partial, root)
-        shutil.rmtree(former, ignore_errors=True)
+    with at(WritePoint.BUILT_IN_DATA, root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.with_name(root.name + ".lock")):
+            if _stamp_of(root) == stamp:
+                return
+            _refuse_foreign(root)
+            with built_beside(root, WritePoint.BUILT_IN_DATA) as building:
+                for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "ImageSets/Main"):
+                    (building / folder).mkdir(parents=True)
+                for split, count in splits.items():
+                    _write_split(building, split, count, split_seed(seed, split))
+                (building / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
 
 def split_seed(seed: int, split: str) -> int:

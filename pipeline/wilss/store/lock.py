@@ -1,17 +1,31 @@
-"""One writer per store: a lock file beside it, never inside, where zarr would take it for a foreign node."""
+"""One writer per store: a lock file beside it, never inside, where zarr would take it for a foreign node.
+
+    step-1.zarr.lock          held by flock for as long as somebody writes; always empty
+    step-1.zarr.owner.json    who that is, for those who are refused
+
+Whoever asks for the lock holds the second file, for a moment, too. So what it says is never that of an earlier holder,
+who may have been killed: the holder has written it before anybody else comes to read it.
+"""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
+from ..disk import WritePoint, at
 from ..errors import StoreError
 
 __all__ = ["writer_lock"]
+
+#: Others hold the second file for less than a millisecond, unless they are stopped just then.
+_PATIENCE_SECONDS = 0.5
+_HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -20,41 +34,109 @@ def writer_lock(store: Path) -> Iterator[None]:
 
     Raises StoreError, naming the holder's pid and host, when somebody else holds it.
     """
-    lock = filelock.FileLock(_beside(store, "lock"), timeout=0)
-    owner = _beside(store, "owner.json")
     try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise StoreError(
-            f"{store} is being written by {_describe(owner)}; wait until it ends, or give another --out."
-        ) from None
+        held = _acquire(store)
     except OSError as error:
         raise _unwritable(store, error) from error
     try:
-        try:
-            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(store, error) from error
         yield
     finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+        _release(store, held)
+
+
+def _acquire(store: Path) -> int:
+    """The descriptor that holds the lock. Raises StoreError where it is held, OSError where it cannot be had."""
+    with at(WritePoint.STORE_LOCK, store), _owner_file(store) as owner:
+        held = _opened(_beside(store, "lock"))
+        try:
+            if not _locked(held):
+                raise StoreError(
+                    f"{store} is being written by {_named(owner)}; wait until it ends, or give another --out."
+                )
+            if owner is None:
+                raise StoreError(f"{_beside(store, 'owner.json')} is held by a process that stands still; end that.")
+            _sign(owner)
+        except BaseException:
+            os.close(held)
+            raise
+        return held
+
+
+def _release(store: Path, held: int) -> None:
+    try:
+        with at(WritePoint.STORE_LOCK, store), contextlib.suppress(OSError), _owner_file(store) as owner:
+            if owner is not None:
+                _beside(store, "owner.json").unlink(missing_ok=True)
+            fcntl.flock(held, fcntl.LOCK_UN)
+    finally:
+        os.close(held)
+
+
+@contextlib.contextmanager
+def _owner_file(store: Path) -> Iterator[int | None]:
+    """The file that says who holds the lock, open and ours alone; None if somebody keeps it from us. Or OSError."""
+    path, deadline = _beside(store, "owner.json"), time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        file = _opened(path)
+        try:
+            while not (mine := _locked(file)) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            if not mine or _is_named(file, path):
+                yield file if mine else None
+                return
+        finally:
+            os.close(file)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD_ELSEWHERE:
+            return False
+        raise
+    return True
+
+
+def _is_named(file: int, path: Path) -> bool:
+    """Whether the open file still goes by this name; its last owner may have removed it meanwhile."""
+    try:
+        named, opened = path.stat(), os.fstat(file)
+    except FileNotFoundError:
+        return False
+    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _sign(owner: int) -> None:
+    said = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode("utf-8")
+    os.ftruncate(owner, 0)
+    os.pwrite(owner, said, 0)
+
+
+def _named(owner: int | None) -> str:
+    try:
+        who = json.loads(os.pread(owner, 4096, 0)) if owner is not None else {}
+        return f"process {who['pid']} on {who['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{store} cannot be written (its lock file: {error.strerror or error}); free some space or change the folder's "
-        "permissions, and run the same command again."
-    )
+    why = error.strerror or str(error)
+    if error.errno in _NO_LOCKS:
+        why, mend = f"its file system knows no locks: {why}", "give an --out on another file system"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        mend = "free some space, and run the same command again"
+    elif error.errno in (errno.EISDIR, errno.ELOOP, errno.ENOTDIR):
+        mend = "move away what is in the lock file's place, and run the same command again"
+    else:
+        mend = "change the permissions, and run the same command again"
+    return StoreError(f"{store} cannot be written (its lock file {error.filename or ''}: {why}); {mend}.")
 
 
 def _beside(store: Path, ending: str) -> Path:
     return store.with_name(f"{store.name}.{ending}")
-
-
-def _describe(owner: Path) -> str:
-    try:
-        who = json.loads(owner.read_text(encoding="utf-8"))
-        return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..disk import PARTIAL_SUFFIX, WritePoint, write_atomically
 from ..errors import StoreError
-from .files import PARTIAL_SUFFIX, write_atomically
 from .schema import StoreLayout
 from .shards import digest_on_disk, shard_path
 
@@ -36,7 +36,7 @@ def seal(path: Path, layout: StoreLayout) -> None:
     root["attributes"].pop(SEAL_KEY, None)
     digests = {"files": _files_digest(path, layout), "root": _root_digest(root)}
     root["attributes"][SEAL_KEY] = digests
-    write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"))
+    write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"), WritePoint.STORE_SEAL)
 
 
 def verify(path: Path, layout: StoreLayout, digests: list[str]) -> Iterator[Damage]:

@@ -17,7 +17,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from .files import sync_folder, write_atomically
+from ..disk import WritePoint, unlink, write_atomically
 from .schema import ZSTD_LEVEL, ArraySpec, Status, StoreLayout
 
 __all__ = ["ImageContent", "ShardReceipt", "digest_on_disk", "encode_shard", "shard_path", "write_shard"]
@@ -68,10 +68,9 @@ def write_shard(root: Path, layout: StoreLayout, shard: int, images: list[ImageC
         data = encode_shard(spec, layout.shard_size, [image.planes.get(spec.name, {}) for image in images])
         path = shard_path(root, spec, shard)
         if data:
-            write_atomically(path, data)
-        elif path.exists():
-            path.unlink()
-            sync_folder(path.parent)
+            write_atomically(path, data, WritePoint.STORE_SHARD)
+        else:
+            unlink(path, WritePoint.STORE_SHARD)
         _add_to_digest(digest, spec.name, data)
     return _receipt(shard, digest.hexdigest(), layout, images)
 

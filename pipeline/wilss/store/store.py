@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..disk import WritePoint, at, built_beside, sweep_partials, sync_file
 from ..errors import StoreError
-from .files import sweep_partials, sync_file
 from .planes import read_planes
 from .schema import (
     FORMAT,
@@ -68,14 +67,8 @@ class MaskStore:
 
         The store is built under a temporary name and renamed, so a half-made one is never seen.
         """
-        building = path.with_name(f"{path.name}.building")
-        _remove_tree(building)
-        try:
+        with built_beside(path, WritePoint.STORE_CREATE) as building:
             create_group(building, header)
-            building.rename(path)
-        except BaseException:
-            _remove_tree(building)
-            raise
         return cls.open(path, allow_partial=True)
 
     @classmethod
@@ -208,32 +201,35 @@ class MaskStore:
     def commit(self, receipt: ShardReceipt) -> None:
         """Say that a shard is on disk: vectors, then its digest, then its status, each fsynced."""
         rows = _rows(self.layout, receipt.shard)
-        for name in _VECTORS:
-            self._write_rows(name, rows, getattr(receipt, name))
-        if any(receipt.errors) or any(self._errors[rows]):
-            self._errors[rows] = receipt.errors
-            self._write_rows("error", rows, np.array(receipt.errors, dtype=object))
-        shard = slice(receipt.shard, receipt.shard + 1)
-        self._write_rows("shard_digest", shard, np.array([receipt.digest], dtype=object))
-        self._write_rows("status", rows, receipt.status)
+        with at(WritePoint.STORE_COMMIT, self.path):
+            for name in _VECTORS:
+                self._write_rows(name, rows, getattr(receipt, name))
+            if any(receipt.errors) or any(self._errors[rows]):
+                self._errors[rows] = receipt.errors
+                self._write_rows("error", rows, np.array(receipt.errors, dtype=object))
+            shard = slice(receipt.shard, receipt.shard + 1)
+            self._write_rows("shard_digest", shard, np.array([receipt.digest], dtype=object))
+            self._write_rows("status", rows, receipt.status)
 
     def reopen(self, shards: Sequence[int], header: StoreHeader) -> None:
         """Take back the commit of `shards`, so that they are made anew with the sizes in `header`."""
-        self._drop_seal()
-        for shard in shards:
-            rows = _rows(self.layout, shard)
-            self._write_rows("shard_digest", slice(shard, shard + 1), np.array([""], dtype=object))
-            self._write_rows("height", rows, header.heights[rows])
-            self._write_rows("width", rows, header.widths[rows])
-            self._write_rows("status", rows, header.status[rows])
+        with at(WritePoint.STORE_REOPEN, self.path):
+            self._drop_seal()
+            for shard in shards:
+                rows = _rows(self.layout, shard)
+                self._write_rows("shard_digest", slice(shard, shard + 1), np.array([""], dtype=object))
+                self._write_rows("height", rows, header.heights[rows])
+                self._write_rows("width", rows, header.widths[rows])
+                self._write_rows("status", rows, header.status[rows])
 
     def seal(self) -> None:
         """Close a store all of whose shards are committed; its attributes then hold a digest of everything."""
         pending = self.pending_shards()
         if pending:
             raise StoreError(f"{self.path} cannot be sealed: shards {list(pending)[:5]} are not committed.")
-        self._group = consolidate(self._group)
-        seal(self.path, self.layout)
+        with at(WritePoint.STORE_SEAL, self.path):
+            self._group = consolidate(self._group)
+            seal(self.path, self.layout)
         self._forget()
 
     def verify(self) -> Iterator[Damage]:
@@ -242,7 +238,7 @@ class MaskStore:
 
     def sweep(self) -> int:
         """Remove what a killed writer left unfinished; only while holding `writer_lock`."""
-        return sweep_partials(self.path)
+        return sweep_partials(self.path, WritePoint.STORE_SWEEP)
 
     @cached_property
     def _errors(self) -> NDArray[Any]:
@@ -362,7 +358,3 @@ def _mend_for(name: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _remove_tree(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Supports drawn from pixel labels, for research: a folder that `read_supports` takes."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from wilss.disk import WritePoint, write_atomically
 from wilss.errors import ImageError, ManifestError
 from wilss.layouts import ImageRecord, read_label_of
 from wilss.manifest import Manifest
@@ -60,9 +62,8 @@ def save_supports(drawn: Sequence[Drawn], kind: Kind, out: Path, *, seed: int = 
     file = out / SUPPORTS_FILE
     refuse_existing(file, overwrite)
     with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
         rows = [_saved(one, kind, out, seed) for one in drawn]
-        file.write_text(_HEAD + _as_yaml(rows), encoding="utf-8")
+        write_atomically(file, (_HEAD + _as_yaml(rows)).encode("utf-8"), WritePoint.SUPPORTS)
     return file
 
 
@@ -100,15 +101,17 @@ def _saved(drawn: Drawn, kind: Kind, out: Path, seed: int) -> dict[str, Any]:
         return {**row, "boxes": [list(box) for box in boxes_of(drawn.inside)]}
     rng = numpy_generator_for(seed, "scribble", drawn.image_id, drawn.class_name)
     name = f"{drawn.class_name}/{drawn.image_id}.png"
-    (out / name).parent.mkdir(parents=True, exist_ok=True)
-    _save_map(map_for(kind, drawn.inside, drawn.void, rng), out / name)
+    drawn_map = _map_png(map_for(kind, drawn.inside, drawn.void, rng))
+    write_atomically(out / name, drawn_map, WritePoint.SUPPORTS)
     return {**row, "file": name}
 
 
-def _save_map(found: NDArray[np.uint8], path: Path) -> None:
+def _map_png(found: NDArray[np.uint8]) -> bytes:
     picture = Image.fromarray(found, mode="P")
     picture.putpalette([part for value in range(256) for part in _COLOURS.get(value, (0, 0, 0))])
-    picture.save(path, format="PNG", optimize=True)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _as_yaml(rows: list[dict[str, Any]]) -> str:

@@ -24,10 +24,10 @@ def require_png(target: Path) -> Path:
 
 def write_sheet(page: "Image.Image", target: Path) -> None:
     """The page as a PNG, whole or not at all."""
+    from wilss.disk import WritePoint, write_atomically
     from wilss.outputs import writing
-    from wilss.store.files import write_atomically
 
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")
     with writing(target):
-        write_atomically(target, buffer.getvalue())
+        write_atomically(target, buffer.getvalue(), WritePoint.RESULT)

@@ -143,8 +143,8 @@ def _require_png(target: Path | None) -> None:
 
 
 def _draw(found: "Evaluation", target: Path) -> None:
+    from wilss.disk import WritePoint, write_atomically
     from wilss.outputs import writing
-    from wilss.store.files import write_atomically
 
     from ..confusion_picture import draw_confusion
 
@@ -152,7 +152,7 @@ def _draw(found: "Evaluation", target: Path) -> None:
     rules = [min(info.protocol.new_channels(step)) for step in range(info.step + 1)]
     picture = draw_confusion(found.scores, title=_subject(found), rules=rules)
     with writing(target):
-        write_atomically(target, picture)
+        write_atomically(target, picture, WritePoint.RESULT)
 
 
 def _subject(found: "Evaluation") -> str:

@@ -69,14 +69,14 @@ def _opened(path: Path) -> "MemoryBank":
 def _write(bank: "MemoryBank", target: Path, count: int, cell: int) -> None:
     import io
 
-    from wilss.store.files import write_atomically
+    from wilss.disk import WritePoint, write_atomically
 
     from ..memory.sheet import draw_sheet
 
     buffer = io.BytesIO()
     draw_sheet(bank, count=count, cell=cell).save(buffer, format="PNG")
     with writing(target):
-        write_atomically(target, buffer.getvalue())
+        write_atomically(target, buffer.getvalue(), WritePoint.RESULT)
 
 
 def _facts(bank: "MemoryBank") -> dict[str, Any]:

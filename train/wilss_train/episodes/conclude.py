@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.console import aligned, percent
+from wilss.disk import WritePoint, write_atomically
 from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError
 from wilss.manifest import Manifest
 from wilss.networks.checkpoint import CheckpointInfo, read_info
 from wilss.networks.embedding import Embedding, load_embedding
-from wilss.store.files import write_atomically
 
 from .. import runs
 from ..conclusion import Conclusion
@@ -103,7 +103,9 @@ def _write(out: Path, info: CheckpointInfo, found: EpisodeEvaluation) -> None:
     }
     report = {"checkpoint": info.digest, "method": info.method, "scores": found.as_json(), "training": training}
     with runs.writing_to(out / REPORT_FILE):
-        write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+        write_atomically(
+            out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(), WritePoint.REPORT
+        )
 
 
 def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeConclusion:

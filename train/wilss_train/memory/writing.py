@@ -6,8 +6,6 @@ each is a chunk of its own, 32 to a shard. The vectors along `instance` say the 
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,9 +16,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from wilss.disk import WritePoint, built_beside, write_atomically
 from wilss.errors import StoreError
 from wilss.outputs import writing
-from wilss.store.files import sync_folder, write_atomically
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
 from wilss.store.shards import encode_shard, shard_path
 from wilss.taxonomy import Taxonomy
@@ -48,18 +46,10 @@ def write_bank(
     where `path` is something other than a bank, or cannot be written.
     """
     _refuse_foreign(path)
-    building = path.with_name(f"{path.name}.building")
     named = {"name": taxonomy.name, "class_names": list(taxonomy.class_names)}
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(building, ignore_errors=True)
-            _write(building, {**attributes, "taxonomy": named}, infos, iter(instances))
-            digest = _seal(building)
-            _sync_tree(building)
-            _put_in_place(building, path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with writing(path), built_beside(path, WritePoint.MEMORY_BANK) as building:
+        _write(building, {**attributes, "taxonomy": named}, infos, iter(instances))
+        digest = _seal(building)
     return digest
 
 
@@ -92,7 +82,7 @@ def _write(
         some = list(islice(instances, _SHARD))
         for spec in specs:
             data = encode_shard(spec, _SHARD, [{0: getattr(instance, spec.name)} for instance in some])
-            write_atomically(shard_path(path, spec, shard), data)
+            write_atomically(shard_path(path, spec, shard), data, WritePoint.MEMORY_BANK)
     consolidate(group)
 
 
@@ -134,30 +124,8 @@ def _seal(path: Path) -> str:
     digest = digest_on_disk(path)
     root = json.loads((path / ROOT).read_text(encoding="utf-8"))
     root["attributes"][DIGEST_KEY] = digest
-    write_atomically(path / ROOT, json.dumps(root, indent=2).encode("utf-8"))
+    write_atomically(path / ROOT, json.dumps(root, indent=2).encode("utf-8"), WritePoint.MEMORY_BANK)
     return digest
-
-
-def _sync_tree(path: Path) -> None:
-    """fsync what zarr wrote without doing so."""
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        else:
-            sync_folder(file)
-    sync_folder(path)
-
-
-def _put_in_place(building: Path, path: Path) -> None:
-    """Rename; a bank that was there before goes once the new one has its name."""
-    former = path.with_name(f"{path.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if path.exists():
-        path.rename(former)
-    building.rename(path)
-    sync_folder(path.parent)
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from wilss.disk import WritePoint, append_file, at, write_atomically
 from wilss.errors import CheckpointError
-from wilss.store.files import write_atomically
 
 __all__ = ["LOG_FILE", "LogStep", "RunLog", "TrainingLog", "course", "plain", "read_log"]
 
@@ -76,7 +76,7 @@ class TrainingLog:
         self._failed = {entry.get("image") for entry in entries if entry["kind"] == "image"}
         timings = [entry.get("timing") or {} for entry in entries if entry["kind"] == "step"]
         self._seconds_before = float(timings[-1].get("seconds") or 0.0) if timings else 0.0
-        with _disk_errors(path):
+        with _disk_errors(path), at(WritePoint.RUN_LOG, path):
             self._file = path.open("ab", buffering=0)
 
     @classmethod
@@ -92,7 +92,7 @@ class TrainingLog:
             entries = [entry for entry in _entries(path, data) if _is_kept(entry, keep_steps_up_to)]
             kept = b"".join(_line(entry) for entry in entries)
             if kept != data or not path.exists():
-                write_atomically(path, kept)
+                write_atomically(path, kept, WritePoint.RUN_LOG)
         return cls(path, entries)
 
     def start(self, run: Mapping[str, Any]) -> None:
@@ -133,7 +133,7 @@ class TrainingLog:
 
     def sync(self) -> None:
         """Put all lines on disk: call this before saving a state, else a power cut may leave gaps before it."""
-        with _disk_errors(self.path):
+        with _disk_errors(self.path), at(WritePoint.RUN_LOG, self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -151,10 +151,8 @@ class TrainingLog:
         self.close()
 
     def _write(self, entry: Entry) -> None:
-        data = _line(entry)
         with _disk_errors(self.path):
-            while data:  # an unbuffered write may take a part only
-                data = data[self._file.write(data) :]
+            append_file(self._file, self.path, _line(entry), WritePoint.RUN_LOG)
 
 
 def read_log(path: Path) -> RunLog:

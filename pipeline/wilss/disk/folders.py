@@ -1,0 +1,69 @@
+"""Writing folders so that they are either whole or not there."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from .files import sync_folder
+from .points import WritePoint, at
+
+__all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "sync_tree"]
+
+BUILDING_SUFFIX = ".building"
+_FORMER_SUFFIX = ".former"
+
+
+@contextlib.contextmanager
+def built_beside(path: Path, point: WritePoint) -> Iterator[Path]:
+    """A name beside `path` to build a folder under; it becomes `path` at the end, by a rename, once it is on disk.
+
+    What had the name before goes then, or stays where the body raises. A kill between the two renames leaves the
+    former folder under another name; the next call brings it back first.
+    """
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    with at(point, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if former.exists() and not path.exists():
+            former.rename(path)
+        for left_over in (building, former):
+            _remove(left_over)
+        try:
+            yield building
+            sync_tree(building)
+            if path.exists():
+                path.rename(former)
+            building.rename(path)
+            sync_folder(path.parent)
+        finally:
+            for left_over in (building, *([former] if path.exists() else [])):
+                _remove(left_over)
+
+
+def make_folder(path: Path, point: WritePoint) -> None:
+    """Make `path` and the folders above it, if they are not there. Raises OSError."""
+    with at(point, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_tree(path: Path, point: WritePoint) -> None:
+    """Remove a folder; what cannot be removed stays, and is no error."""
+    with at(point, path):
+        _remove(path)
+
+
+def sync_tree(path: Path) -> None:
+    """fsync every file and folder of a tree, for what zarr wrote without doing so."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(folder))
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
