@@ -5,15 +5,23 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from wilss.disk import WritePoint, sweep_partials_of, write_atomically
 from wilss.errors import StoreError
 
-__all__ = ["refuse_existing", "writing"]
+__all__ = ["refuse_existing", "write_output", "writing"]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise StoreError when `path` is there and nobody said that it may be replaced."""
     if not overwrite and (path.exists() or path.is_symlink()):
         raise StoreError(f"{path} exists; give another path, or replace it with --overwrite.")
+
+
+def write_output(path: Path, data: bytes, point: WritePoint = WritePoint.RESULT) -> None:
+    """Write a file that a user named, whole or not at all; what a killed writer left of it goes. Raises StoreError."""
+    with writing(path):
+        sweep_partials_of(path, point)
+        write_atomically(path, data, point)
 
 
 @contextlib.contextmanager

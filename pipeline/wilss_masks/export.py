@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import WritePoint, sweep_partials, write_atomically
 from wilss.errors import StoreError
-from wilss.outputs import refuse_existing, writing
+from wilss.outputs import refuse_existing, write_output, writing
 from wilss.shapes.voc import voc_palette
 from wilss.store import ImageMasks, MaskStore, Status, label_map
 
@@ -56,6 +56,7 @@ def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads:
         refuse_existing(path, overwrite)
     draw = _LabelPng(store)
     with writing(out):
+        sweep_partials(out, WritePoint.EXPORT)
         _in_threads(lambda row: write_atomically(targets[row], draw(row), WritePoint.EXPORT), rows, threads)
         write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)), WritePoint.EXPORT)
         write_atomically(lists[1], _lines(store.image_ids[row] for row in rows), WritePoint.EXPORT)
@@ -81,19 +82,18 @@ def export_coco(
     rows, refused = _exportable(store)
     numbers = _image_numbers(store.image_ids)
     encode = _CocoImage(store, numbers)
-    with writing(out):
-        found = _in_threads(encode, rows, threads)
-        annotations = [annotation for image in found for annotation in image]
-        document = {
-            "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
-            "images": [encode.image(row, file_names or {}) for row in rows],
-            "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
-            "categories": [
-                {"id": identity, "name": name}
-                for identity, name in zip(store.category_ids, store.category_names, strict=True)
-            ],
-        }
-        write_atomically(out, json.dumps(document, ensure_ascii=False).encode("utf-8"), WritePoint.EXPORT)
+    found = _in_threads(encode, rows, threads)
+    annotations = [annotation for image in found for annotation in image]
+    document = {
+        "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
+        "images": [encode.image(row, file_names or {}) for row in rows],
+        "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
+        "categories": [
+            {"id": identity, "name": name}
+            for identity, name in zip(store.category_ids, store.category_names, strict=True)
+        ],
+    }
+    write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"), WritePoint.EXPORT)
     return _exported(store, rows, refused, annotations=len(annotations))
 
 

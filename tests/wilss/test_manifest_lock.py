@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.wilss import data_on_disk as disk
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, StoreError
 from wilss.manifest import (
     LockedWeights,
     Manifest,
@@ -119,7 +119,7 @@ def test_a_folder_that_may_not_be_written_is_no_reason_to_stop(tmp_path: Path, m
 
     monkeypatch.setattr("os.replace", refuse)
     assert not record_hub_digest(manifest, "clip", DIGEST)
-    with pytest.raises(ManifestError, match=r"lock\.yaml cannot be written \(Permission denied\)"):
+    with pytest.raises(StoreError, match=r"lock\.yaml cannot be written \(Permission denied\)"):
         write_lock(manifest, lists={}, weights={})
     monkeypatch.undo()
     assert not [path for path in tmp_path.iterdir() if "lock" in path.name]

@@ -1,5 +1,6 @@
 """The run's folder: begun, gone on with, refused."""
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_a_run_is_begun_gone_on_with_and_completed(tmp_path: Path) -> None:
 def test_a_run_that_has_saved_nothing_is_begun_anew(tmp_path: Path) -> None:
     prepare(tmp_path, IDENTITY, resume=False, overwrite=False)
     assert not prepare(tmp_path, {**IDENTITY, "seed": 1}, resume=False, overwrite=False)
-    (tmp_path / f"{RUN_FILE}.0123.partial").write_text("x")
+    (tmp_path / f"{RUN_FILE}.{uuid.uuid4().hex}.partial").write_text("x")
     assert not prepare(tmp_path, {**IDENTITY, "seed": 1}, resume=True, overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]
 

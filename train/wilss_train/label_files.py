@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from wilss.disk import WritePoint, write_atomically
 from wilss.networks.checkpoint import CheckpointInfo
-from wilss.outputs import writing
+from wilss.outputs import write_output
 from wilss.shapes.voc import voc_palette
 
 from .image_lists import Target
@@ -106,13 +105,11 @@ def palette_png(labels: NDArray[np.uint8]) -> bytes:
 def _write(one: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
     """names: of the ids, for the overlay; None for no overlay."""
     assert one.sample is not None and one.labels is not None  # noqa: PT018
-    with writing(target.labels):
-        write_atomically(target.labels, palette_png(one.labels), WritePoint.RESULT)
+    write_output(target.labels, palette_png(one.labels))
     if names is None:
         return
     drawn = Image.fromarray(draw_overlay(one.sample.image, one.labels, names))
-    with writing(target.overlay):
-        write_atomically(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY), WritePoint.RESULT)
+    write_output(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
 
 
 def _encoded(image: Image.Image, form: str, **options: int) -> bytes:

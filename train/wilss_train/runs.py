@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wilss.disk import PARTIAL_SUFFIX, WritePoint, at, make_folder, remove_tree, unlink, write_atomically
+from wilss.disk import WritePoint, make_folder, remove_tree, sweep_partials, unlink, write_atomically
 from wilss.errors import CheckpointError
 from wilss.networks.checkpoint import MODEL_FILE
 from wilss.networks.labeller_file import LABELLER_FILE
 
-__all__ = ["MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
+__all__ = ["CURVES", "MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
 
-MEMORY, RUN_FILE, STATES = "memory.zarr", "run.json", "state"
+CURVES, MEMORY, RUN_FILE, STATES = "tensorboard", "memory.zarr", "run.json", "state"
 _DONE = "done.json"
 _MOST_SHOWN = 4
 
@@ -29,7 +29,8 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
     Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was said, or where it was
     started with something else (naming the difference). One that has saved nothing yet is begun anew.
     """
-    _sweep(folder)
+    with writing_to(folder):
+        sweep_partials(folder, WritePoint.RUN_CLEAR)
     found = _identity_of(folder, readable=not overwrite)
     if found is None or overwrite or not _has_saved(folder):
         with writing_to(folder / RUN_FILE):
@@ -92,24 +93,17 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
     return found if isinstance(found, dict) else {}
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the unfinished files that a killed run left."""
-    with writing_to(folder), at(WritePoint.RUN_CLEAR, folder):
-        for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-            path.unlink(missing_ok=True)
-
-
 def _has_saved(folder: Path) -> bool:
     return (folder / MODEL_FILE).exists() or any((folder / STATES).glob("step-*"))
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run writes, and nothing else."""
+    """Remove what a run writes, and nothing else; its identity stays, else the rest would be nobody's after a kill."""
     make_folder(folder, WritePoint.RUN_FOLDER)
-    for name in (STATES, MEMORY):
+    for name in (STATES, MEMORY, CURVES):
         remove_tree(folder / name, WritePoint.RUN_CLEAR)
     results = (MODEL_FILE, LABELLER_FILE, "log.jsonl", "report.json", "report.html")
-    for name in (_DONE, *results, RUN_FILE):  # the last one names the run
+    for name in (_DONE, *results):
         unlink(folder / name, WritePoint.RUN_CLEAR)
 
 

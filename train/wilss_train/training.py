@@ -172,7 +172,7 @@ def _listeners(out: Path, options: Options) -> list[Callable[[Progress], None]]:
     """Whoever is told of the progress beside the log."""
     if not options.tensorboard:
         return [options.on_progress]
-    return [options.on_progress, Board(out / "tensorboard", first=latest_step(out / runs.STATES))]
+    return [options.on_progress, Board(out / runs.CURVES, first=latest_step(out / runs.STATES))]
 
 
 def _require_split(beginning: Beginning, split: str | None) -> None:

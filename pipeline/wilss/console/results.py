@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from wilss.outputs import writing
+from wilss.outputs import write_output
 
 __all__ = ["FINISHED_WITH_FAILURES", "tell_failures", "write_json"]
 
@@ -25,10 +25,7 @@ def write_json(value: Any, target: str) -> None:
     if target == "-":
         click.echo(text)
         return
-    from wilss.disk import WritePoint, write_atomically
-
-    with writing(Path(target)):
-        write_atomically(Path(target), f"{text}\n".encode(), WritePoint.RESULT)
+    write_output(Path(target), f"{text}\n".encode())
 
 
 def tell_failures(failed: Mapping[str, str], rest: str) -> None:

@@ -1,6 +1,15 @@
 """The one home of writing to disk: whole files and folders or none, and every write at a named point."""
 
-from .files import PARTIAL_SUFFIX, append_file, sweep_partials, sync_file, sync_folder, unlink, write_atomically
+from .files import (
+    PARTIAL_SUFFIX,
+    append_file,
+    sweep_partials,
+    sweep_partials_of,
+    sync_file,
+    sync_folder,
+    unlink,
+    write_atomically,
+)
 from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, sync_tree
 from .points import WritePoint, at, point_of
 
@@ -15,6 +24,7 @@ __all__ = [
     "point_of",
     "remove_tree",
     "sweep_partials",
+    "sweep_partials_of",
     "sync_file",
     "sync_folder",
     "sync_tree",

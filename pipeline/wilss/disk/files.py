@@ -1,7 +1,9 @@
 """Writing files so that they are either whole or not there, also after the power went."""
 
 import os
+import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +13,7 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "append_file",
     "sweep_partials",
+    "sweep_partials_of",
     "sync_file",
     "sync_folder",
     "unlink",
@@ -19,6 +22,8 @@ __all__ = [
 
 #: zarr's own LocalStore uses the same ending for its unfinished files, so one sweep finds both kinds.
 PARTIAL_SUFFIX = ".partial"
+#: A name as both of them make it; what a user calls `data.partial` is the user's.
+_UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\{PARTIAL_SUFFIX}$")
 
 
 def write_atomically(path: Path, data: bytes, point: WritePoint) -> None:
@@ -74,8 +79,18 @@ def sync_folder(folder: Path) -> None:
 
 def sweep_partials(root: Path, point: WritePoint) -> int:
     """Remove the unfinished files that a killed writer left below `root`; say how many there were."""
-    left_over = list(root.rglob(f"*{PARTIAL_SUFFIX}"))
-    with at(point, root):
+    return _remove_all(root, (path for path in root.rglob(f"*{PARTIAL_SUFFIX}")), point)
+
+
+def sweep_partials_of(path: Path, point: WritePoint) -> int:
+    """The same for one file, which nobody else may be writing. Raises OSError."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else iter(())
+    return _remove_all(path, (one for one in beside if one.name.startswith(f"{path.name}.")), point)
+
+
+def _remove_all(named: Path, candidates: Iterator[Path], point: WritePoint) -> int:
+    left_over = [path for path in candidates if _UNFINISHED.search(path.name)]
+    with at(point, named):
         for path in left_over:
             path.unlink(missing_ok=True)
     return len(left_over)

@@ -55,7 +55,7 @@ _AT_WORK: list[tuple[WritePoint, Path]] = []
 
 @contextlib.contextmanager
 def at(point: WritePoint, path: Path) -> Iterator[None]:
-    """Say that `path`, and what is below it or beside it under its name with an ending, is being written."""
+    """Say that `path`, with what is below it or below its name with an ending, is being written."""
     entry = (point, _absolute(path))
     with _GUARD:
         _AT_WORK.append(entry)
@@ -75,8 +75,12 @@ def point_of(path: Path | str) -> WritePoint | None:
 
 def _belongs(path: Path, named: Path) -> bool:
     """Also folders above, which are made, and fsynced, for what lies in them."""
-    beside = path.parent == named.parent and path.name.startswith(f"{named.name}.")
-    return beside or path == named or named in path.parents or path in named.parents
+    if named == path or path in named.parents:
+        return True
+    if named.parent not in path.parents:
+        return False
+    name = path.relative_to(named.parent).parts[0]
+    return name == named.name or name.startswith(f"{named.name}.")
 
 
 def _absolute(path: Path) -> Path:

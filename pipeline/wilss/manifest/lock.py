@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wilss.disk import WritePoint, write_atomically
-from wilss.errors import ManifestError
+from wilss.disk import WritePoint
+from wilss.errors import ManifestError, StoreError
 from wilss.manifest.inputs import input_files, sha256_of_files
 from wilss.manifest.text import read_yaml
+from wilss.outputs import write_output
 
 if TYPE_CHECKING:
     from wilss.manifest.encoders import EncoderSpec
@@ -113,14 +114,11 @@ def list_digests(manifest: "Manifest") -> dict[str, str]:
 
 
 def write_lock(manifest: "Manifest", *, lists: Mapping[str, str], weights: Mapping[str, LockedWeights]) -> Path:
-    """Write the lock beside the manifest, by rename. Raises ManifestError if the folder may not be written."""
+    """Write the lock beside the manifest, by rename. Raises StoreError if it cannot be written."""
     path = lock_path(manifest.path)
     model = _LockModel(lock_version=1, manifest=manifest.name, lists=dict(lists), weights=dict(weights))
     text = _HEAD + yaml.safe_dump(model.model_dump(), sort_keys=True, width=200)
-    try:
-        write_atomically(path, text.encode("utf-8"), WritePoint.MANIFEST_LOCK)
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be written ({error.strerror}); check the folder's permissions.") from None
+    write_output(path, text.encode("utf-8"), WritePoint.MANIFEST_LOCK)
     return path
 
 
@@ -140,7 +138,7 @@ def record_hub_digest(manifest: "Manifest", name: str, sha256: str) -> bool:
     weights = {**kept.weights, name: LockedWeights(encoder=spec.title, sha256=sha256)}
     try:
         write_lock(manifest, lists=kept.lists, weights=weights)
-    except ManifestError:
+    except StoreError:
         return False
     return True
 

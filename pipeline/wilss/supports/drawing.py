@@ -11,11 +11,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import WritePoint
 from wilss.errors import ImageError, ManifestError
 from wilss.layouts import ImageRecord, read_label_of
 from wilss.manifest import Manifest
-from wilss.outputs import refuse_existing, writing
+from wilss.outputs import refuse_existing, write_output
 from wilss.randomness import numpy_generator_for, seed_for
 from wilss.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.supports.reading import SUPPORTS_FILE
@@ -61,9 +61,8 @@ def save_supports(drawn: Sequence[Drawn], kind: Kind, out: Path, *, seed: int = 
     """
     file = out / SUPPORTS_FILE
     refuse_existing(file, overwrite)
-    with writing(out):
-        rows = [_saved(one, kind, out, seed) for one in drawn]
-        write_atomically(file, (_HEAD + _as_yaml(rows)).encode("utf-8"), WritePoint.SUPPORTS)
+    rows = [_saved(one, kind, out, seed) for one in drawn]
+    write_output(file, (_HEAD + _as_yaml(rows)).encode("utf-8"), WritePoint.SUPPORTS)
     return file
 
 
@@ -102,7 +101,7 @@ def _saved(drawn: Drawn, kind: Kind, out: Path, seed: int) -> dict[str, Any]:
     rng = numpy_generator_for(seed, "scribble", drawn.image_id, drawn.class_name)
     name = f"{drawn.class_name}/{drawn.image_id}.png"
     drawn_map = _map_png(map_for(kind, drawn.inside, drawn.void, rng))
-    write_atomically(out / name, drawn_map, WritePoint.SUPPORTS)
+    write_output(out / name, drawn_map, WritePoint.SUPPORTS)
     return {**row, "file": name}
 
 

@@ -24,10 +24,8 @@ def require_png(target: Path) -> Path:
 
 def write_sheet(page: "Image.Image", target: Path) -> None:
     """The page as a PNG, whole or not at all."""
-    from wilss.disk import WritePoint, write_atomically
-    from wilss.outputs import writing
+    from wilss.outputs import write_output
 
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")
-    with writing(target):
-        write_atomically(target, buffer.getvalue(), WritePoint.RESULT)
+    write_output(target, buffer.getvalue())

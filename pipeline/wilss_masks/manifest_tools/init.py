@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import WritePoint
 from wilss.errors import ManifestError
+from wilss.outputs import write_output
 from wilss.protocol import PRESETS
 from wilss.taxonomy import COCO, VOC, closest
 
@@ -89,13 +90,10 @@ def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = 
 
 
 def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
-    """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError."""
+    """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError, StoreError."""
     if not overwrite and (out.exists() or out.is_symlink()):
         raise ManifestError(f"{out} exists; pass --force to replace it, or --out for another place.")
-    try:
-        write_atomically(out, text.encode("utf-8"), WritePoint.MANIFEST)
-    except OSError as error:
-        raise ManifestError(f"{out} cannot be written ({error.strerror}); name another place with --out.") from None
+    write_output(out, text.encode("utf-8"), WritePoint.MANIFEST)
 
 
 def _steps(found: Survey, protocol: str | None) -> _Steps:

@@ -143,16 +143,14 @@ def _require_png(target: Path | None) -> None:
 
 
 def _draw(found: "Evaluation", target: Path) -> None:
-    from wilss.disk import WritePoint, write_atomically
-    from wilss.outputs import writing
+    from wilss.outputs import write_output
 
     from ..confusion_picture import draw_confusion
 
     info = found.info
     rules = [min(info.protocol.new_channels(step)) for step in range(info.step + 1)]
     picture = draw_confusion(found.scores, title=_subject(found), rules=rules)
-    with writing(target):
-        write_atomically(target, picture, WritePoint.RESULT)
+    write_output(target, picture)
 
 
 def _subject(found: "Evaluation") -> str:

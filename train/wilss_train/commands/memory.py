@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import aligned, is_quiet, writing
+from wilss.console import aligned, is_quiet
 
 if TYPE_CHECKING:
     from ..memory import InstanceInfo, MemoryBank
@@ -69,14 +69,13 @@ def _opened(path: Path) -> "MemoryBank":
 def _write(bank: "MemoryBank", target: Path, count: int, cell: int) -> None:
     import io
 
-    from wilss.disk import WritePoint, write_atomically
+    from wilss.outputs import write_output
 
     from ..memory.sheet import draw_sheet
 
     buffer = io.BytesIO()
     draw_sheet(bank, count=count, cell=cell).save(buffer, format="PNG")
-    with writing(target):
-        write_atomically(target, buffer.getvalue(), WritePoint.RESULT)
+    write_output(target, buffer.getvalue())
 
 
 def _facts(bank: "MemoryBank") -> dict[str, Any]:

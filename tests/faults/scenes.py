@@ -1,0 +1,229 @@
+"""Everything that wilss writes, as scenes: what is there before, the command, and all that must come of it.
+
+Every scene is played in a folder of its own, on data that are drawn once.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from wilss.console import running
+from wilss.networks.checkpoint import MODEL_FILE
+from wilss.networks.labeller_file import LABELLER_FILE
+from wilss.shapes.voc import write_voc
+from wilss.store import MaskStore
+
+from . import cli, train_cli
+from .cli import Outcome, content, generate, wilss_masks
+from .train_cli import course_of, wilss_train
+
+__all__ = ["SCENES", "Scene", "World", "draw_world"]
+
+BROKEN = "im2"
+FEW_STEPS = ("--epochs", 3, "--set", "warmup_epochs=1")
+
+
+@dataclass(frozen=True)
+class World:
+    """masks: a data set for masks, with finished stores in out/. training: one with masks/ and the run base/."""
+
+    masks: Path
+    training: Path
+
+
+def draw_world(root: Path) -> World:
+    """Draw both data sets, and make what scenes begin with."""
+    world = World(cli.data_set(root / "masks"), train_cli.data_set(root / "training"))
+    assert generate(world.masks, "--keep", "scores", out="out/whole.zarr").code == 0
+    assert generate(world.masks, "--set", "threshold=0.7", out="out/other.zarr").code == 0
+    assert generate(world.masks, "--keep", "scores", source="fmwiss", out="out/fmwiss.zarr").code == 0
+    for step in (0, 1):
+        train_cli.make_masks(world.training, step)
+    assert wilss_train(*train_cli.words(world.training, "base", *FEW_STEPS[:2], step=0)).code == 0
+    made = _train(world, world.training / "earlier", "--seed", 7)
+    assert made.code == 0, made.said
+    train_cli.disk.text(world.training / "labelled.txt", *train_cli.IMAGES[:3])
+    return world
+
+
+@dataclass(frozen=True)
+class Scene:
+    """begin: put what was there before into the folder. play: the command; again: whether it is gone on with.
+    result: all of the folder that must be the same, however it came about.
+    """
+
+    play: Callable[[World, Path, bool], Outcome]
+    result: Callable[[Path], Any]
+    begin: Callable[[World, Path], None] = lambda world, place: None
+
+
+def _generate(*words: object, source: str = "standin") -> Callable[[World, Path, bool], Outcome]:
+    def play(world: World, place: Path, again: bool) -> Outcome:
+        root = place if (place / "data_manifest.yaml").exists() else world.masks
+        with mock.patch.dict(os.environ, {"WILSS_CACHE": str(place / "cache")}):
+            return generate(root, *words, source=source, out=str(place / "s.zarr"))
+
+    return play
+
+
+def _store(place: Path) -> Any:
+    store = MaskStore.open(place / "s.zarr")
+    assert not list(store.verify())
+    return content(place / "s.zarr")
+
+
+def _other_store(world: World, place: Path) -> None:
+    shutil.copytree(world.masks / "out/other.zarr", place / "s.zarr")
+
+
+def _mended(world: World, place: Path) -> None:
+    """A store whose broken image was mended since."""
+    image = cli.data_set(place) / f"data/JPEGImages/{BROKEN}.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    generate(place, out=str(place / "s.zarr"))
+    image.write_bytes(whole)
+
+
+def _left_by_a_kill(world: World, place: Path) -> None:
+    shutil.copytree(world.masks / "out/whole.zarr", place / "s.zarr")
+    store = MaskStore.open(place / "s.zarr")
+    header = types.SimpleNamespace(
+        heights=store.vector("height"), widths=store.vector("width"), status=store.vector("status") * 0
+    )
+    store.reopen([2], header)  # type: ignore[arg-type]
+    (place / "s.zarr/mask/c/2/0/0/0.0123456789abcdef0123456789abcdef.partial").write_bytes(b"half a shard")
+
+
+def _command(*words: str) -> Callable[[World, Path, bool], Outcome]:
+    """{m}: the data set's folder, {p}: the scene's."""
+
+    def play(world: World, place: Path, again: bool) -> Outcome:
+        said = [word.format(m=world.masks, p=place) for word in words]
+        return wilss_masks(*said, *(["--overwrite"] if again and words[0] in ("fuse", "export", "supports") else []))
+
+    return play
+
+
+def _files(*names: str) -> Callable[[Path], Any]:
+    def result(place: Path) -> Any:
+        found = {str(f.relative_to(place)): f.read_bytes() for f in sorted(place.rglob("*")) if f.is_file()}
+        wanted = {name: data for name, data in found.items() if name.startswith(names) and not name.endswith(".lock")}
+        assert wanted
+        return {name: data.replace(str(place).encode(), b"PLACE") for name, data in wanted.items()}
+
+    return result
+
+
+def _with_manifest(world: World, place: Path) -> None:
+    shutil.copy(world.masks / "data_manifest.yaml", place)
+    shutil.copy(world.masks / "clip.json", place)
+    (place / "data").symlink_to(world.masks / "data")
+
+
+def _train(world: World, out: Path, *words: object) -> Outcome:
+    given = train_cli.words(world.training, str(out), *FEW_STEPS, *words)
+    given[given.index("--split") + 1] = "val"
+    return wilss_train(*given)
+
+
+def _training(*words: object) -> Callable[[World, Path, bool], Outcome]:
+    def play(world: World, place: Path, again: bool) -> Outcome:
+        with _curves():
+            return _train(world, place / "run", *words, *(["--resume"] if again and "--overwrite" not in words else []))
+
+    return play
+
+
+def _semi(world: World, place: Path, again: bool) -> Outcome:
+    own = ("--method", "pseudoseg", "--set", f"labelled={world.training / 'labelled.txt'}", "--set", "width=4")
+    given = train_cli.words(world.training, str(place / "run"), *own, "--epochs", 2, step=0)
+    return wilss_train(*given, *(["--resume"] if again else []))
+
+
+def _earlier_run(world: World, place: Path) -> None:
+    shutil.copytree(world.training / "earlier", place / "run")
+
+
+def _run(place: Path) -> Any:
+    scores = json.loads((place / "run/report.json").read_text())["scores"]
+    del scores["seconds"]
+    return train_cli.result(place / "run"), scores, (place / "run/done.json").exists()
+
+
+def _semi_run(place: Path) -> Any:
+    run = place / "run"
+    return (run / MODEL_FILE).read_bytes(), (run / LABELLER_FILE).read_bytes(), course_of(run)
+
+
+def _draw_shapes(world: World, place: Path, again: bool) -> Outcome:
+    """As a command does that meets a manifest of the built-in data."""
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            write_voc(place / "shapes", splits={"train": 2}, seed=3)
+        except OSError as error:
+            return Outcome(running._tell(error, verbose=False), "", err.getvalue())
+    return Outcome(0, "", err.getvalue())
+
+
+@contextlib.contextmanager
+def _curves() -> Iterator[None]:
+    """TensorBoard's package is an extra; a stand-in writes a file where it would."""
+
+    class Writer:
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._events, self._points = folder / "events", b""
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self._points += f"{name} {value} {step}\n".encode()
+
+        def flush(self) -> None:
+            with self._events.open("ab") as file:
+                file.write(self._points)
+            self._points = b""
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    with mock.patch.dict(sys.modules, {"torch.utils.tensorboard": module}):
+        yield
+
+
+SCENES: dict[str, Scene] = {
+    "generate": Scene(_generate("--keep", "scores"), _store),
+    "generate anew": Scene(_generate("--overwrite"), _store, _other_store),
+    "generate what failed": Scene(_generate("--retry-failed"), _store, _mended),
+    "generate after a kill": Scene(_generate("--keep", "scores"), _store, _left_by_a_kill),
+    "generate with encoders": Scene(_generate(source="fmwiss"), _store),
+    "fuse": Scene(_command("fuse", "{m}/out/fmwiss.zarr", "--out", "{p}/s.zarr", "--set", "threshold=0.6"), _store),
+    "export": Scene(_command("export", "voc", "{m}/out/whole.zarr", "{p}/png"), _files("png")),
+    "evaluate": Scene(
+        _command("evaluate", "{m}/out/whole.zarr", "--manifest", "{m}/data_manifest.yaml", "--json", "{p}/scores.json"),
+        _files("scores"),
+    ),
+    "manifest init": Scene(
+        _command("manifest", "init", "{m}/data", "--out", "{p}/new.yaml", "--force"), _files("new.yaml")
+    ),
+    "manifest lock": Scene(
+        _command("manifest", "lock", "--manifest", "{p}/data_manifest.yaml"),
+        _files("data_manifest.lock"),
+        _with_manifest,
+    ),
+    "supports draw": Scene(
+        _command("supports", "draw", "--manifest", "{m}/data_manifest.yaml", "--step", "0", "--shots", "1",
+                 "--out", "{p}/supports"), _files("supports")),  # fmt: skip
+    "shapes": Scene(_draw_shapes, _files("shapes")),
+    "train": Scene(_training("--tensorboard"), _run),
+    "train anew": Scene(_training("--overwrite"), _run, _earlier_run),
+    "train on few labels": Scene(_semi, _semi_run),
+}
