@@ -5,6 +5,8 @@ the batch: one worker, eight workers and a resumed run must compute the very sam
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,9 +24,11 @@ from .sources.base import Grids, MaskSource
 __all__ = ["ImageTask", "MaskPlan", "ShardTask", "make_plan"]
 
 _HEADER_THREADS = 8
+#: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
+_RECORDS_AT_ONCE = 256
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTask:
     """One image and what is asked of it.
 
@@ -108,7 +112,8 @@ def make_plan(
     Raises StoreError when no image can be opened at all.
     """
     images = _within_canvas(_measure(records, tuple(categories), source.uses_tags))
-    grids = tuple(source.grids(max(image.height, 1), max(image.width, 1)) for image in images)
+    grids_of = functools.cache(source.grids)  # images share sizes
+    grids = tuple(grids_of(max(image.height, 1), max(image.width, 1)) for image in images)
     usable = [i for i, image in enumerate(images) if image.problem is None]
     if not usable:
         why = f": {images[0].problem}" if images else "; the step has no images."
@@ -133,13 +138,21 @@ def make_plan(
 
 
 def _measure(records: Sequence[ImageRecord], category_ids: tuple[int, ...], by_tags: bool) -> list[ImageTask]:
+    """by_tags: ask for the classes that an image is tagged with; else for all of them."""
+
+    @functools.cache  # images share their tags
+    def categories(tags: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(p for p, identity in enumerate(category_ids) if not by_tags or identity in tags)
+
+    def measure(first: int) -> list[ImageTask]:
+        some = records[first : first + _RECORDS_AT_ONCE]
+        return [_measure_one(record, categories(tuple(record.tags))) for record in some]
+
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        return list(pool.map(lambda record: _measure_one(record, category_ids, by_tags), records, chunksize=64))
+        return list(itertools.chain.from_iterable(pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))))
 
 
-def _measure_one(record: ImageRecord, category_ids: tuple[int, ...], by_tags: bool) -> ImageTask:
-    """by_tags: ask for the classes that the image is tagged with; else for all of them."""
-    categories = tuple(p for p, identity in enumerate(category_ids) if not by_tags or identity in record.tags)
+def _measure_one(record: ImageRecord, categories: tuple[int, ...]) -> ImageTask:
     height = width = 0
     problem = record.problem
     if problem is None:

@@ -96,9 +96,13 @@ def holds_nothing(store: MaskStore) -> bool:
 
 
 def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
-    facts = [[record.image_id, list(record.tags)] if with_tags else [record.image_id] for record in records]
-    text = json.dumps(facts, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """sha256 of a JSON list, a list [id, tags] or [id] for each image, taken piece by piece: there may be millions."""
+    digest = hashlib.sha256(b"[")
+    for number, record in enumerate(records):
+        facts = [record.image_id, list(record.tags)] if with_tags else [record.image_id]
+        digest.update(f"{',' if number else ''}{json.dumps(facts, separators=(',', ':'))}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def _version(library: str) -> str | None:

@@ -1,12 +1,13 @@
 """What every encoder does with its input: check the sides, normalise, choose the precision."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from wilss.encoders.arithmetic import LinearByOneDnn, has_onednn_linear
 from wilss.errors import EncoderError
 
 __all__ = ["Precision", "check_images", "normalise", "precision_context", "precision_for"]
@@ -40,6 +41,12 @@ def precision_for(device: torch.device, precision: Precision | None) -> Precisio
     return precision or ("bf16" if device.type == "cuda" else "fp32")
 
 
-def precision_context(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    """Autocast to bf16, or none, whatever surrounds it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+@contextlib.contextmanager
+def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
+    by_onednn = device.type == "cpu" and precision == "fp32" and has_onednn_linear()
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+        LinearByOneDnn() if by_onednn else contextlib.nullcontext(),
+    ):
+        yield

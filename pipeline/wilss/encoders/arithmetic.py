@@ -1,0 +1,86 @@
+"""Matrix products of fp32 forward passes on a CPU, by the faster of the two libraries that torch carries.
+
+torch hands `linear` in fp32 to MKL, which on processors that are not Intel's runs at half of what oneDNN, the other
+one, does with the same numbers (`workflows/benchmark/README.md`, stages). Both compute in fp32; their last bits differ.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["LinearByOneDnn", "has_onednn_linear"]
+
+_ATTENTION = inspect.signature(F.multi_head_attention_forward)
+
+
+def has_onednn_linear() -> bool:
+    """Whether this torch has oneDNN's linear: the operator that its compiler uses, which is not promised to stay."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class LinearByOneDnn(TorchFunctionMode):
+    """Within it, `linear` of float32 tensors on the CPU is oneDNN's, where no gradient is taken; in this thread alone.
+
+    Also the two in `nn.MultiheadAttention`, which torch treats as one function, where it is plain self-attention.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What torch calls for every function."""
+        named = kwargs or {}
+        if not torch.is_grad_enabled():
+            if func is F.linear:
+                return _linear(*args, **named)
+            if func is F.multi_head_attention_forward:
+                given = _ATTENTION.bind(*args, **named)
+                given.apply_defaults()
+                if _is_plain_self_attention(given.arguments):
+                    return _self_attention(given.arguments), None
+        return func(*args, **named)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input [..., I], weight [O, I], bias [O] or None."""
+    tensors = (input, weight) if bias is None else (input, weight, bias)
+    fits = input.ndim >= 2 and weight.ndim == 2 and input.numel() > 0
+    if fits and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors):
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+        return made
+    return F.linear(input, weight, bias)
+
+
+def _is_plain_self_attention(given: Mapping[str, Any]) -> bool:
+    """Nothing but W_o softmax(q k / sqrt(d)) v with q, k, v of the same tokens."""
+    same = given["query"] is given["key"] and given["key"] is given["value"]
+    left_out = ("bias_k", "bias_v", "key_padding_mask", "attn_mask", "static_k", "static_v")
+    switched_off = ("add_zero_attn", "need_weights", "use_separate_proj_weight", "is_causal")
+    dropout = given["training"] and given["dropout_p"] > 0
+    return (
+        same
+        and given["query"].ndim == 3
+        and all(given[name] is None for name in left_out)
+        and not any(given[name] for name in switched_off)
+        and not dropout
+    )
+
+
+def _self_attention(given: Mapping[str, Any]) -> Tensor:
+    """query: [L, B, E], tokens first, as is the result."""
+    query, heads = given["query"], given["num_heads"]
+    length, batch, width = query.shape
+    projected = _linear(query, given["in_proj_weight"], given["in_proj_bias"])
+    by_head = projected.view(length, batch, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
+    attended = F.scaled_dot_product_attention(*by_head.unbind(0))
+    return _linear(
+        attended.permute(2, 0, 1, 3).reshape(length, batch, width), given["out_proj_weight"], given["out_proj_bias"]
+    )
