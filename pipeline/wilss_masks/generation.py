@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wilss.devices import resolve_device
+from wilss.disk import WritePoint, settle
 from wilss.manifest import ImageRecord, Manifest, Selection
 from wilss.store import MaskStore, ShardReceipt, writer_lock
 
@@ -17,7 +18,7 @@ from .cluster import connect
 from .devices import require_means
 from .options import Options
 from .plan import MaskPlan, make_plan
-from .provenance import attributes_of, compatible, keeping_what_is_kept
+from .provenance import attributes_of, compatible, is_of, keeping_what_is_kept
 from .resume import create_or_resume, is_finished, require_writable
 from .run import Job, run
 from .sources.base import MaskSource
@@ -61,7 +62,8 @@ def generate(
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made: list[int] = []
-    if not is_finished(compatible(path, attributes, options), options):
+    found = compatible(path, attributes, options)
+    if found is None or not is_of(found, attributes) or not is_finished(found, options):
         require_means(options)
         require_writable(path)
         with writer_lock(path):
@@ -69,6 +71,7 @@ def generate(
             plan = plan_for(manifest, step, source, records, options)
             store = create_or_resume(path, plan, attributes, options)
             lost = _make(store, plan, source, options, _Counting(progress, made))
+            settle(path, WritePoint.STORE_SWEEP)  # once more: an old store may not have let itself be removed
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     return summary_of(store, sum(made), seconds, selection.warnings, lost)
@@ -112,7 +115,15 @@ def _make(
         lanes=_lanes(device, options),
     )
     with connect(options.cluster, threads=options.threads) as connection:
-        return run(store, plan, job, client=connection.client, window=connection.window, on_shard=on_shard)
+        return run(
+            store,
+            plan,
+            job,
+            client=connection.client,
+            window=connection.window,
+            shard_seconds=options.patience,
+            on_shard=on_shard,
+        )
 
 
 def _use_threads(count: int) -> None:

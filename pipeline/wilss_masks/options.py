@@ -14,7 +14,10 @@ class Options:
     split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
     limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
     threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
-    overwrite: throw away what is there. retry_failed: try the failed images of a complete store again.
+    shard_seconds: how long a worker process may take for a shard before it is taken to hang; None for half an hour, or
+    a minute an image where that is more; 0 for any time.
+    overwrite: throw away what is there. update: where only the list of images is another one, keep the shards whose
+    images are the same. retry_failed: try the failed images of a complete store again.
     """
 
     split: str = "train"
@@ -25,5 +28,12 @@ class Options:
     threads: int = 1
     device: str = "auto"
     overwrite: bool = False
+    update: bool = False
     retry_failed: bool = False
+    shard_seconds: float | None = None
     cluster: ClusterOptions = ClusterOptions()
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a worker is taken to hang, 0 for none."""
+        return max(1800.0, 60.0 * self.shard_size) if self.shard_seconds is None else self.shard_seconds

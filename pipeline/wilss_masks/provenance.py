@@ -15,8 +15,9 @@ from wilss.store import MaskStore
 
 from .options import Options
 from .sources.base import MaskSource
+from .update import UPDATABLE
 
-__all__ = ["attributes_of", "compatible", "holds_nothing", "keeping_what_is_kept"]
+__all__ = ["attributes_of", "compatible", "holds_nothing", "is_of", "keeping_what_is_kept"]
 
 #: Libraries whose version can change a mask or its bytes.
 _LIBRARIES = (
@@ -73,13 +74,20 @@ def compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> M
     differences = _differences({**attributes, "fused_from": None}, store.attributes)
     if differences and holds_nothing(store):
         return None
-    if differences:
+    of_images_alone = all(line.split(":")[0] in UPDATABLE for line in differences)
+    if differences and not (options.update and of_images_alone):
+        also = "; --update keeps what is the same" if of_images_alone else ""
         raise StoreError(
             f"{path} was made with something else:\n"
             + "\n".join(f"  {line}" for line in differences)
-            + "\nGive another --out, or make it anew with --overwrite."
+            + f"\nGive another --out, or make it anew with --overwrite{also}."
         )
     return store
+
+
+def is_of(store: MaskStore, attributes: Mapping[str, Any]) -> bool:
+    """Whether a store that is `compatible` is of the very images that are asked for."""
+    return not _differences({**attributes, "fused_from": None}, store.attributes)
 
 
 def keeping_what_is_kept(path: Path, options: Options) -> Options:

@@ -1,5 +1,6 @@
 """Begin a store, or go on with one that an earlier run left: what may be kept, and what must be made anew."""
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,24 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from wilss.disk import WritePoint, at, make_folder, remove_tree
+from wilss.disk import WritePoint, at, make_folder, remove_tree, settle
 from wilss.errors import StoreError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore, Status, StoreHeader
 
+from .committing import disk_errors
 from .options import Options
 from .plan import MaskPlan
-from .provenance import holds_nothing
-from .run import disk_errors
+from .provenance import holds_nothing, is_of
+from .update import updated
 
 __all__ = ["create_or_resume", "is_finished", "require_writable"]
+
+log = logging.getLogger(__name__)
 
 
 def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
     """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be gone on with."""
     with disk_errors(path):
+        settle(path, WritePoint.STORE_SWEEP)
         if path.exists():
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not holds_nothing(store):
+                if not is_of(store, attributes):
+                    store = updated(store, plan, attributes)
                 return _resume(store, plan, attributes, options)
         _discard(path)
         return MaskStore.create(path, plan.header(attributes))
@@ -65,15 +72,38 @@ def _discard(path: Path) -> None:
 def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
     """Go on with a store; shards that are to be made whole anew take the images as they are now."""
     store.sweep()
-    size, pending = plan.layout.shard_size, set(store.pending_shards())
+    header = plan.header(attributes)
+    damaged = _damaged_shards(store, header)
+    size, pending = plan.layout.shard_size, {*store.pending_shards(), *damaged}
     failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
     anew = pending | {int(row) // size for row in failed}
     changed = _changed_images(store, plan)
     _require_same_images(store, plan, [row for row in changed if row // size not in anew])
-    reopened = {int(row) // size for row in failed} | {row // size for row in changed}
+    reopened = {int(row) // size for row in failed} | {row // size for row in changed} | damaged
     if reopened:
-        store.reopen(sorted(reopened), plan.header(attributes))
+        store.reopen(sorted(reopened), header)
     return store
+
+
+def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
+    """Shards that are not as they were written, to be made anew; anything else that is damaged is refused."""
+    shards = set()
+    for damage in store.verify():
+        if damage.shard is None:
+            raise StoreError(f"{store.path} is damaged: {damage.what}; make it anew with --overwrite.")
+        log.warning("%s: %s; it is made anew", store.path, damage.what)
+        shards.add(damage.shard)
+    same_images = (store.image_ids, store.category_ids, store.category_names) == (
+        header.image_ids,
+        header.category_ids,
+        header.category_names,
+    )
+    if store.layout == header.layout and not (same_images and np.array_equal(store.vector("tags"), header.tags)):
+        raise StoreError(
+            f"{store.path} is damaged: its images, classes or tags are not those that it was begun with; make it anew "
+            "with --overwrite."
+        )
+    return shards
 
 
 def _changed_images(store: MaskStore, plan: MaskPlan) -> list[int]:

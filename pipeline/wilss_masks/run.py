@@ -5,7 +5,6 @@ and vectors, after the shard is on disk. `run` is handed a source and knows none
 """
 
 import contextlib
-import errno
 import itertools
 import json
 import logging
@@ -14,19 +13,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.errors import EncoderError, ImageError, StoreError, WilssError
+from wilss.errors import EncoderError, ImageError
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
 
+from .committing import Committer, disk_errors
 from .plan import ImageTask, MaskPlan, ShardTask
 from .sources.base import MaskSource, Proposer
+from .workers import on_workers
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "disk_errors", "make_shard", "run"]
+__all__ = ["Job", "make_shard", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -58,24 +60,29 @@ def run(
     *,
     client: "Client | None" = None,
     window: int = 2,
+    shard_seconds: float = 0.0,
     on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
 ) -> tuple[str, ...]:
-    """Make every pending shard of `store`, commit each as it comes, and seal the store when all are there.
+    """Make every pending shard of `store`, commit them as they come, and seal the store when all are there.
 
-    client: a Dask client, or None to work in this process. window: tasks given to the client at a time.
+    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`.
     Returns a sentence for every shard that a worker could not make; the store is then not sealed.
-    Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk).
+    Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
+    scheduler or worker left).
     """
-    tasks = [plan.shard(shard) for shard in store.pending_shards()]
-    results = _here(job, tasks) if client is None else _on_workers(client, job, tasks, window)
+    tasks = (plan.shard(shard) for shard in store.pending_shards())
+    results: Iterator[ShardReceipt | str]
+    if client is None:
+        results = _here(job, tasks)
+    else:
+        results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
     failures = []
-    for result in results:
-        if isinstance(result, str):
-            failures.append(result)
-            continue
-        with disk_errors(store.path):
-            store.commit(result)
-        on_shard(result)
+    with Committer(store, on_shard) as committer:
+        for result in results:
+            if isinstance(result, str):
+                failures.append(result)
+            else:
+                committer.add(result)
     if not failures:
         with disk_errors(store.path):
             store.seal()
@@ -162,53 +169,6 @@ def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
         while running:
             yield _finished(job, *running.popleft())
             running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
-
-
-def _on_workers(client: "Client", job: Job, tasks: Iterable[ShardTask], window: int) -> Iterator[ShardReceipt | str]:
-    """Submit a window of shards at a time; a shard that kills its workers is given up, the rest goes on."""
-    from distributed import as_completed
-
-    waiting = iter(tasks)
-    running = {_submit(client, job, task): task for task in itertools.islice(waiting, window)}
-    completed: Any = as_completed(list(running), loop=client.loop)
-    for future in completed:
-        task = running.pop(future)
-        # Not its status: a worker that dies now takes a finished result along, which is then made once more.
-        error = future.exception()
-        yield future.result() if error is None else _why_not_made(task, error)
-        future.release()
-        for following in itertools.islice(waiting, 1):
-            fresh = _submit(client, job, following)
-            running[fresh] = following
-            completed.add(fresh)
-
-
-def _submit(client: "Client", job: Job, task: ShardTask) -> Any:
-    return client.submit(make_shard, job, task, pure=False, retries=1, key=f"shard-{task.shard}-{id(task)}")
-
-
-def _why_not_made(task: ShardTask, error: BaseException) -> str:
-    """A sentence about a lost shard; errors that every shard would meet are raised instead."""
-    if isinstance(error, WilssError):
-        raise error
-    ids = [image.record.image_id for image in task.images]
-    return (
-        f"shard {task.shard} ({ids[0]} to {ids[-1]}) could not be made: {type(error).__name__}: "
-        f"{str(error).splitlines()[0] if str(error) else 'no message'}"
-    )
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or forbidden disk into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}); {'free some space' if full else 'mend that'} and "
-            "run the same command again (without --overwrite), it goes on where it stopped."
-        ) from error
 
 
 _OPENED: dict[str, tuple[MaskSource, Proposer]] = {}

@@ -31,7 +31,7 @@ _NOBODYS = ("/dev/", "/proc/", "pipe:", "socket:", "anon_inode:")
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing done to the disk. what: open (to write), write, fsync, rename, mkdir, remove, change (a mode or size)."""
+    """One thing done to the disk. what: open (to write), write, fsync, rename, link, mkdir, remove, change."""
 
     point: WritePoint | None
     what: str
@@ -69,9 +69,9 @@ class Recording:
         """Paths that were opened to be written, or came to be by the rename of such a file or of a folder above it."""
         found: set[str] = set()
         for one in self.operations:
-            if one.what == "open":
+            if one.what in ("open", "link"):
                 found.add(one.path)
-            if one.source:
+            if one.what == "rename":
                 found |= {one.path + path[len(one.source) :] for path in found if _is_in(path, one.source)}
         return found
 
@@ -96,7 +96,7 @@ def watched(fault: Fault | None = None) -> Iterator[Recording]:
 
 
 _KINDS_OF = {
-    "replace": "rename", "rename": "rename", "link": "rename", "symlink": "rename", "mkdir": "mkdir",
+    "replace": "rename", "rename": "rename", "link": "link", "symlink": "link", "mkdir": "mkdir",
     "unlink": "remove", "remove": "remove", "rmdir": "remove", "fsync": "fsync", "open": "open", "write": "raw",
     "pwrite": "raw", "truncate": "change", "ftruncate": "change", "chmod": "change", "utime": "change",
 }  # fmt: skip
@@ -168,6 +168,13 @@ class _Disk:
 
         return call
 
+    def _link(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(source: Any, target: Any, **named: Any) -> Any:
+            self.meet("link", _path_of(target, named.get("dst_dir_fd")), _path_of(source, named.get("src_dir_fd")))
+            return real(source, target, **named)
+
+        return call
+
     def _plain(self, what: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *more: Any, **named: Any) -> Any:
             self.meet(what, _path_of(path, named.get("dir_fd")))
@@ -209,9 +216,7 @@ class _Disk:
     def _raw(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(descriptor: int, data: Any, *more: Any) -> int:
             path = _path_of(descriptor)
-            return self.write(
-                lambda part: int(real(descriptor, part, *more)), data, path, flush=lambda: None, raw=True
-            )
+            return self.write(lambda part: int(real(descriptor, part, *more)), data, path, flush=lambda: None, raw=True)
 
         return call
 

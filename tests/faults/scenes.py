@@ -85,6 +85,15 @@ def _other_store(world: World, place: Path) -> None:
     shutil.copytree(world.masks / "out/other.zarr", place / "s.zarr")
 
 
+def _shorter_store(world: World, place: Path) -> None:
+    """A store of six images, where there are seven by now."""
+    listed = cli.data_set(place) / "data/ImageSets/Segmentation/train.txt"
+    lines = listed.read_text().splitlines(keepends=True)
+    listed.write_text("".join(lines[:-1]))
+    generate(place, "--keep", "scores", out=str(place / "s.zarr"))
+    listed.write_text("".join(lines))
+
+
 def _mended(world: World, place: Path) -> None:
     """A store whose broken image was mended since."""
     image = cli.data_set(place) / f"data/JPEGImages/{BROKEN}.jpg"
@@ -204,6 +213,7 @@ SCENES: dict[str, Scene] = {
     "generate anew": Scene(_generate("--overwrite"), _store, _other_store),
     "generate what failed": Scene(_generate("--retry-failed"), _store, _mended),
     "generate after a kill": Scene(_generate("--keep", "scores"), _store, _left_by_a_kill),
+    "generate more": Scene(_generate("--keep", "scores", "--update"), _store, _shorter_store),
     "generate with encoders": Scene(_generate(source="fmwiss"), _store),
     "fuse": Scene(_command("fuse", "{m}/out/fmwiss.zarr", "--out", "{p}/s.zarr", "--set", "threshold=0.6"), _store),
     "export": Scene(_command("export", "voc", "{m}/out/whole.zarr", "{p}/png"), _files("png")),
@@ -220,8 +230,20 @@ SCENES: dict[str, Scene] = {
         _with_manifest,
     ),
     "supports draw": Scene(
-        _command("supports", "draw", "--manifest", "{m}/data_manifest.yaml", "--step", "0", "--shots", "1",
-                 "--out", "{p}/supports"), _files("supports")),  # fmt: skip
+        _command(
+            "supports",
+            "draw",
+            "--manifest",
+            "{m}/data_manifest.yaml",
+            "--step",
+            "0",
+            "--shots",
+            "1",
+            "--out",
+            "{p}/supports",
+        ),
+        _files("supports"),
+    ),
     "shapes": Scene(_draw_shapes, _files("shapes")),
     "train": Scene(_training("--tensorboard"), _run),
     "train anew": Scene(_training("--overwrite"), _run, _earlier_run),

@@ -10,7 +10,7 @@ from .files import (
     unlink,
     write_atomically,
 )
-from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, sync_tree
+from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle, sync_tree
 from .points import WritePoint, at, point_of
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "make_folder",
     "point_of",
     "remove_tree",
+    "settle",
     "sweep_partials",
     "sweep_partials_of",
     "sync_file",

@@ -9,7 +9,7 @@ from pathlib import Path
 from .files import sync_folder
 from .points import WritePoint, at
 
-__all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "sync_tree"]
+__all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "settle", "sync_tree"]
 
 BUILDING_SUFFIX = ".building"
 _FORMER_SUFFIX = ".former"
@@ -25,10 +25,7 @@ def built_beside(path: Path, point: WritePoint) -> Iterator[Path]:
     building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
     with at(point, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if former.exists() and not path.exists():
-            former.rename(path)
-        for left_over in (building, former):
-            _remove(left_over)
+        settle(path, point)
         try:
             yield building
             sync_tree(building)
@@ -39,6 +36,16 @@ def built_beside(path: Path, point: WritePoint) -> Iterator[Path]:
         finally:
             for left_over in (building, *([former] if path.exists() else [])):
                 _remove(left_over)
+
+
+def settle(path: Path, point: WritePoint) -> None:
+    """Undo what a killed `built_beside` left: bring the former folder back where none has the name, remove the rest."""
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    with at(point, path):
+        if former.exists() and not path.exists():
+            former.rename(path)
+        for left_over in (building, former):
+            _remove(left_over)
 
 
 def make_folder(path: Path, point: WritePoint) -> None:

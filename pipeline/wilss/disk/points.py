@@ -28,6 +28,7 @@ class WritePoint(StrEnum):
     STORE_SWEEP = "store.sweep"
     STORE_DISCARD = "store.discard"
     STORE_FUSE = "store.fuse"
+    STORE_UPDATE = "store.update"
     RUN_FOLDER = "run.folder"
     RUN_CLEAR = "run.clear"
     RUN_IDENTITY = "run.identity"

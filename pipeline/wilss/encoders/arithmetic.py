@@ -20,7 +20,8 @@ _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 def has_onednn_linear() -> bool:
     """Whether this torch has oneDNN's linear: the operator that its compiler uses, which is not promised to stay."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class LinearByOneDnn(TorchFunctionMode):
@@ -80,7 +81,8 @@ def _self_attention(given: Mapping[str, Any]) -> Tensor:
     length, batch, width = query.shape
     projected = _linear(query, given["in_proj_weight"], given["in_proj_bias"])
     by_head = projected.view(length, batch, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
-    attended = F.scaled_dot_product_attention(*by_head.unbind(0))
+    queries, keys, values = by_head.unbind(0)
+    attended = F.scaled_dot_product_attention(queries, keys, values)
     return _linear(
         attended.permute(2, 0, 1, 3).reshape(length, batch, width), given["out_proj_weight"], given["out_proj_bias"]
     )

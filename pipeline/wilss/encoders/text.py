@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import WritePoint, sweep_partials_of, write_atomically
 from wilss.encoders.clip import DenseClip
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
@@ -96,4 +96,5 @@ def _write(entry: Path, features: Tensor) -> None:
     """Digest and little-endian float32, written beside the entry and renamed; no error if it cannot be."""
     payload = features.numpy().astype("<f4").tobytes()
     with contextlib.suppress(OSError):
+        sweep_partials_of(entry, WritePoint.TEXT_CACHE)
         write_atomically(entry, hashlib.sha256(payload).digest() + payload, WritePoint.TEXT_CACHE)

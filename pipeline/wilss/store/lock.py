@@ -129,6 +129,8 @@ def _unwritable(store: Path, error: OSError) -> StoreError:
     why = error.strerror or str(error)
     if error.errno in _NO_LOCKS:
         why, mend = f"its file system knows no locks: {why}", "give an --out on another file system"
+    elif error.errno == errno.ENAMETOOLONG:
+        mend = "give an --out with a shorter name"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "free some space, and run the same command again"
     elif error.errno in (errno.EISDIR, errno.ELOOP, errno.ENOTDIR):

@@ -5,6 +5,7 @@ stops other threads of a trainer meanwhile. Here a plane is one read and one dec
 the tests hold both against each other.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
+from .bounds import content_size
 from .schema import ArraySpec
 from .shards import ABSENT, shard_path
 
@@ -59,9 +61,14 @@ def _index(file: int, slots: int) -> NDArray[np.uint64]:
 
 def _decoded(file: int, places: list[list[int]], spec: ArraySpec) -> Iterator[NDArray[Any] | None]:
     codec, dtype = Zstd(), np.dtype(spec.dtype).newbyteorder("<")
+    size, end = math.prod(spec.plane) * dtype.itemsize, os.fstat(file).st_size
     for offset, length in places:
         if length == ABSENT:
             yield None
             continue
-        data = codec.decode(os.pread(file, length, offset))
-        yield np.frombuffer(data, dtype).reshape(spec.plane)
+        if offset + length > end:
+            raise ValueError("a plane is said to lie beyond the end of its shard")
+        frame = os.pread(file, length, offset)
+        if (claimed := content_size(frame)) != size:  # before the codec takes as much memory as the frame asks for
+            raise ValueError(f"a plane would become {claimed} bytes instead of {size}")
+        yield np.frombuffer(codec.decode(frame), dtype).reshape(spec.plane)

@@ -21,10 +21,12 @@ from zarr.codecs import ZstdCodec
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
+    "VECTORS",
     "ArraySpec",
     "Status",
     "StoreHeader",
     "StoreLayout",
+    "VectorSpec",
     "consolidate",
     "create_group",
 ]
@@ -64,6 +66,40 @@ class ArraySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorSpec:
+    """One of the small arrays. dims: its first axis, alone or with the category axis. dtype: object for strings."""
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    fill: float | bool | int | str
+
+
+def _vectors() -> dict[str, VectorSpec]:
+    image, both, nan = ("image",), ("image", "category"), float("nan")
+    rows: tuple[tuple[str, tuple[str, ...], str, float | bool | int | str], ...] = (
+        ("image", image, "object", ""),
+        ("height", image, "int32", 0),
+        ("width", image, "int32", 0),
+        ("tags", both, "bool", False),
+        ("status", image, "int8", 0),
+        ("error", image, "object", ""),
+        ("confidence", both, "float32", nan),
+        ("agreement", both, "float32", nan),
+        ("area", both, "int32", 0),
+        ("fallback", both, "bool", False),
+        ("category", ("category",), "object", ""),
+        ("category_id", ("category",), "int32", 0),
+        ("shard_digest", ("shard",), "object", ""),
+    )
+    return {name: VectorSpec(name=name, dims=dims, dtype=dtype, fill=fill) for name, dims, dtype, fill in rows}
+
+
+#: The small arrays by name: unsharded, chunked along their first axis only.
+VECTORS = _vectors()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreLayout:
     """The sizes of a store, and nothing of its content: all that a writer of shards has to know.
 
@@ -85,6 +121,16 @@ class StoreLayout:
     def num_shards(self) -> int:
         """Shards along the image axis; the last one may be short."""
         return -(-self.num_images // self.shard_size)
+
+    def vector_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the small array `name`."""
+        lengths = {"image": self.num_images, "category": self.num_categories, "shard": self.num_shards}
+        return tuple(lengths[dim] for dim in VECTORS[name].dims)
+
+    def chunk_rows(self, name: str) -> int:
+        """Rows in one chunk of the small array `name`: those of a bounded number of shards."""
+        rows = SHARDS_PER_VECTOR_CHUNK * (1 if VECTORS[name].dims[0] == "shard" else self.shard_size)
+        return min(rows, max(self.vector_shape(name)[0], 1))
 
     def rows(self, shard: int) -> range:
         """Positions of the images in `shard`."""
@@ -169,43 +215,26 @@ def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None
 
 
 def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
-    layout = header.layout
-    shape = (layout.num_images, layout.num_categories)
-    rows = SHARDS_PER_VECTOR_CHUNK * layout.shard_size
-    image, both = ("image",), ("image", "category")
-    _vector(group, "image", np.array(header.image_ids, dtype=object), image, rows)
-    _vector(group, "height", header.heights, image, rows)
-    _vector(group, "width", header.widths, image, rows)
-    _vector(group, "tags", header.tags, both, rows)
-    _vector(group, "status", header.status, image, rows)
-    _vector(group, "error", np.array(header.errors, dtype=object), image, rows)
-    _vector(group, "confidence", np.full(shape, np.nan, np.float32), both, rows, fill=float("nan"))
-    _vector(group, "agreement", np.full(shape, np.nan, np.float32), both, rows, fill=float("nan"))
-    _vector(group, "area", np.zeros(shape, np.int32), both, rows)
-    _vector(group, "fallback", np.zeros(shape, np.bool_), both, rows)
-    _vector(group, "category", np.array(header.category_names, dtype=object), ("category",), rows)
-    _vector(group, "category_id", np.array(header.category_ids, np.int32), ("category",), rows)
-    digests = np.full(layout.num_shards, "", dtype=object)
-    _vector(group, "shard_digest", digests, ("shard",), SHARDS_PER_VECTOR_CHUNK)
-
-
-def _vector(
-    group: zarr.Group,
-    name: str,
-    values: NDArray[Any],
-    dims: tuple[str, ...],
-    rows: int,
-    fill: float | None = None,
-) -> None:
-    """A small unsharded array, chunked along its first axis only."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=str if values.dtype == object else values.dtype,
-        chunks=(min(rows, max(values.shape[0], 1)), *(max(n, 1) for n in values.shape[1:])),
-        compressors=ZstdCodec(level=ZSTD_LEVEL),
-        fill_value=fill if fill is not None else ("" if values.dtype == object else 0),
-        dimension_names=dims,
-    )
-    if values.size:
-        array[...] = values
+    known = {
+        "image": header.image_ids,
+        "height": header.heights,
+        "width": header.widths,
+        "tags": header.tags,
+        "status": header.status,
+        "error": header.errors,
+        "category": header.category_names,
+        "category_id": header.category_ids,
+    }
+    for spec in VECTORS.values():
+        shape = header.layout.vector_shape(spec.name)
+        array = group.create_array(
+            spec.name,
+            shape=shape,
+            dtype=str if spec.dtype == "object" else spec.dtype,
+            chunks=(header.layout.chunk_rows(spec.name), *shape[1:]),
+            compressors=ZstdCodec(level=ZSTD_LEVEL),
+            fill_value=spec.fill,
+            dimension_names=spec.dims,
+        )
+        if spec.name in known and all(shape):
+            array[...] = np.array(known[spec.name], dtype=spec.dtype)

@@ -2,21 +2,26 @@
 
 Three layers, so that each file is covered exactly once: a shard's files by its entry in `shard_digest`;
 all other files but the root's by `seal.files`; the root's own metadata by `seal.root`.
+
+Before there is a seal, an entry in `shard_digest` covers the shard's rows of the vectors, too, and the metadata of the
+arrays stands twice in the store. So a run that goes on with a store does not go on with damage.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..disk import PARTIAL_SUFFIX, WritePoint, write_atomically
 from ..errors import StoreError
-from .schema import StoreLayout
-from .shards import digest_on_disk, shard_path
+from .schema import VECTORS, StoreLayout
+from .shards import ShardReceipt, digest_on_disk, shard_path
 
-__all__ = ["SEAL_KEY", "Damage", "seal", "verify"]
+__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "verify"]
 
 SEAL_KEY = "seal"
 _ROOT = "zarr.json"
@@ -39,22 +44,47 @@ def seal(path: Path, layout: StoreLayout) -> None:
     write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"), WritePoint.STORE_SEAL)
 
 
-def verify(path: Path, layout: StoreLayout, digests: list[str]) -> Iterator[Damage]:
+def committed_digest(receipt: ShardReceipt) -> str:
+    """What `shard_digest` says of a shard: the digest of its files, and that of its rows of the vectors."""
+    digest = hashlib.sha256(json.dumps(receipt.errors).encode("utf-8"))
+    for name in ("status", "confidence", "agreement", "area", "fallback"):
+        values = np.asarray(getattr(receipt, name), np.dtype(VECTORS[name].dtype).newbyteorder("<"))
+        digest.update(np.where(values == values, values, values.dtype.type(VECTORS[name].fill)).tobytes())
+    return f"{receipt.digest.split()[0]} {digest.hexdigest()}"
+
+
+def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) -> Iterator[Damage]:
     """Compare every byte of a store with its digests and yield what differs, shard by shard.
 
-    digests: the store's `shard_digest`; a shard without one is not committed and is not damage.
+    receipts: what was committed of the shards, by the store's vectors.
     """
-    for shard, digest in enumerate(digests):
-        if digest and digest_on_disk(path, layout, shard) != digest:
-            yield Damage(what=f"shard {shard} does not match its digest", shard=shard)
     root = _read_root(path)
     found = root["attributes"].pop(SEAL_KEY, None)
+    for receipt in receipts:
+        shard, (files, *rows) = receipt.shard, receipt.digest.split() or [""]
+        if digest_on_disk(path, layout, shard) != files:
+            yield Damage(what=f"shard {shard} does not match its digest", shard=shard)
+        elif rows and committed_digest(receipt) != receipt.digest:
+            yield Damage(what=f"what is said of the images in shard {shard} does not match its digest", shard=shard)
     if found is None:
+        yield from _of_metadata(path, root)
         return
     if not isinstance(found, dict) or found.get("root") != _root_digest(root):
         yield Damage(what=f"{_ROOT} does not match the seal")
     elif found.get("files") != _files_digest(path, layout):
         yield Damage(what="the vectors or array metadata do not match the seal, or a file is foreign")
+
+
+def _of_metadata(path: Path, root: dict[str, Any]) -> Iterator[Damage]:
+    """Compare the metadata of every array with the copy in the root's."""
+    copies = (root.get("consolidated_metadata") or {}).get("metadata") or {}
+    for name, copy in copies.items():
+        try:
+            same = json.loads((path / name / _ROOT).read_text(encoding="utf-8")) == copy
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            yield Damage(what=f"{name}/{_ROOT} does not match {_ROOT}")
 
 
 def _read_root(path: Path) -> dict[str, Any]:

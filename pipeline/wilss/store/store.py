@@ -2,12 +2,14 @@
 
 import contextlib
 import hashlib
+import json
+import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..disk import WritePoint, at, built_beside, sweep_partials, sync_file
 from ..errors import StoreError
+from .bounds import require_names, require_planes, require_values, require_vector
 from .planes import read_planes
 from .schema import (
     FORMAT,
@@ -27,12 +30,17 @@ from .schema import (
     consolidate,
     create_group,
 )
-from .seal import SEAL_KEY, Damage, seal, verify
+from .seal import SEAL_KEY, Damage, committed_digest, seal, verify
 from .shards import ShardReceipt
+from .standing import Standing, Stood
+from .vectors import write_rows
 
 __all__ = ["ImageMasks", "MaskStore"]
 
 _VECTORS = ("confidence", "agreement", "area", "fallback")
+#: A shard is made anew once in a run.
+_MOST_READS = 5
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +105,11 @@ class MaskStore:
     def layout(self) -> StoreLayout:
         """The sizes of this store, read from its arrays."""
         with _reading(self.path, "mask"):
-            return self._read_layout()
+            layout = self._read_layout()
+            require_names(self.path, "image", self._array("image"), layout.num_images, layout.chunk_rows("image"))
+        for spec in layout.arrays:
+            require_planes(self.path, spec, layout.shard_size)
+        return layout
 
     def _read_layout(self) -> StoreLayout:
         mask = self._array("mask")
@@ -158,34 +170,96 @@ class MaskStore:
 
     def vector(self, name: str) -> NDArray[Any]:
         """One of the small per-image, per-category or per-shard arrays, whole."""
+        return self._rows_of(name, slice(None))
+
+    def _rows_of(self, name: str, rows: slice) -> NDArray[Any]:
+        layout = self.layout
         with _reading(self.path, name):
-            return np.asarray(self._array(name)[...])
+            array = self._array(name)
+            require_vector(self.path, name, array, layout.vector_shape(name))
+            values = np.asarray(array[rows])
+            require_values(name, values, layout)
+        return values
 
     def plane(self, name: str, image: str | int, category: int | None = None) -> NDArray[Any]:
         """One plane of a sharded array as stored: on the canvas, or on the largest patch grid.
 
         category: a position on the category axis; None for an array without one.
         """
-        spec = self._spec(name)
-        (plane,) = self._planes(name, self.position(image), [0 if category is None else category])
+        spec, row = self._spec(name), self.position(image)
+        positions = [0 if category is None else category]
+        (plane,) = self._steadily(row, lambda stood: self._planes(name, row, positions))
         return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
 
     def read(self, image: str | int, categories: Sequence[int] | None = None) -> ImageMasks:
         """Masks of one image, by default of the categories it is tagged with.
 
-        Raises StoreError when the image's masks are not there.
+        Somebody may be writing the store meanwhile: what is returned is all of one making of the image.
+        Raises StoreError when the image's masks are not there, or not there any more.
         """
         row = self.position(image)
-        self._require_done(row)
-        height, width = int(self._sizes[0][row]), int(self._sizes[1][row])
+        return self._steadily(row, lambda stood: self._masks(row, stood, categories))
+
+    def _masks(self, row: int, stood: Stood, categories: Sequence[int] | None) -> ImageMasks:
+        self._require_done(row, stood)
+        height, width = stood.height, stood.width
         tagged: list[int] = np.flatnonzero(self._tags[row]).tolist()
         wanted = tagged if categories is None else sorted(categories)
         masks = np.zeros((len(wanted), height, width), np.bool_)
         for slot, plane in enumerate(self._planes("mask", row, wanted)):
             if plane is not None:
                 masks[slot] = plane[:height, :width]
-        void = self.plane("void", row)[:height, :width].copy() if self.layout.has_void else None
-        return ImageMasks(image_id=self.image_ids[row], categories=tuple(wanted), masks=masks, void=void)
+        return ImageMasks(
+            image_id=self.image_ids[row],
+            categories=tuple(wanted),
+            masks=masks,
+            void=self._void(row, height, width) if self.layout.has_void else None,
+        )
+
+    def _void(self, row: int, height: int, width: int) -> NDArray[np.bool_]:
+        (plane,) = self._planes("void", row, [0])
+        return np.zeros((height, width), np.bool_) if plane is None else plane[:height, :width].copy()
+
+    def _steadily(self, row: int, read: Callable[[Stood], _T]) -> _T:
+        """What `read` gives of an image whose shard stays as it was while it reads; again where it did not."""
+        for _ in range(_MOST_READS):
+            stood, made, problem = self._standing.of(row), None, None
+            try:
+                made = read(stood)
+            except StoreError as error:
+                problem = error
+            if self._standing.has_moved(row):
+                self._standing.look_again(row)
+                self._require_same_store()
+                if self._standing.of(row) != stood:
+                    continue
+            if problem is not None:
+                raise problem
+            return cast(_T, made)
+        raise StoreError(f"{self.path} is being made anew; read it once `wilss-masks generate` has ended.")
+
+    def _require_same_store(self) -> None:
+        """Positions mean something else in another store that came into this one's place."""
+        try:
+            root = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+            shapes = [
+                json.loads((self.path / spec.name / "zarr.json").read_text())["shape"] for spec in self.layout.arrays
+            ]
+        except (OSError, ValueError, KeyError, TypeError):
+            root, shapes = None, []
+        if (
+            not isinstance(root, dict)
+            or _but_for_seal(root) != _but_for_seal(self.attributes)
+            or shapes != [list(spec.shape) for spec in self.layout.arrays]
+        ):
+            raise StoreError(f"{self.path} was removed or replaced while it was read; open it again.")
+
+    def standings(self) -> NDArray[np.int8]:
+        """The status of every image, read anew; one whose shard is not committed is never done."""
+        digests, status = self.vector("shard_digest"), self.vector("status")
+        committed = np.repeat(digests != "", self.layout.shard_size)[: len(status)]
+        made: NDArray[np.int8] = np.where(committed | (status != Status.DONE), status, Status.PENDING).astype(np.int8)
+        return made
 
     def pending_shards(self) -> tuple[int, ...]:
         """Shards that were not committed, ascending; images that will never be made do not keep one pending."""
@@ -198,29 +272,50 @@ class MaskStore:
             if not digests[shard] or (status[_rows(layout, shard)] == Status.PENDING).any()
         )
 
-    def commit(self, receipt: ShardReceipt) -> None:
-        """Say that a shard is on disk: vectors, then its digest, then its status, each fsynced."""
-        rows = _rows(self.layout, receipt.shard)
+    def commit(self, *receipts: ShardReceipt) -> None:
+        """Say that these shards are on disk: vectors, then digests, then status, each chunk of them written once."""
         with at(WritePoint.STORE_COMMIT, self.path):
             for name in _VECTORS:
-                self._write_rows(name, rows, getattr(receipt, name))
-            if any(receipt.errors) or any(self._errors[rows]):
-                self._errors[rows] = receipt.errors
-                self._write_rows("error", rows, np.array(receipt.errors, dtype=object))
-            shard = slice(receipt.shard, receipt.shard + 1)
-            self._write_rows("shard_digest", shard, np.array([receipt.digest], dtype=object))
-            self._write_rows("status", rows, receipt.status)
+                self._write(name, receipts, operator.attrgetter(name))
+            rows = [_rows(self.layout, receipt.shard) for receipt in receipts]
+            if any(any(receipt.errors) for receipt in receipts) or any(any(self._errors[one]) for one in rows):
+                self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
+                self.__dict__.pop("_errors", None)
+            digests = [
+                (slice(receipt.shard, receipt.shard + 1), np.array([committed_digest(receipt)], dtype=object))
+                for receipt in receipts
+            ]
+            write_rows(self.path, self.layout, "shard_digest", digests, WritePoint.STORE_COMMIT)
+            self._write("status", receipts, lambda receipt: receipt.status)
+
+    def _write(
+        self, name: str, receipts: Sequence[ShardReceipt], values: Callable[[ShardReceipt], NDArray[Any]]
+    ) -> None:
+        changes = [(_rows(self.layout, receipt.shard), values(receipt)) for receipt in receipts]
+        write_rows(self.path, self.layout, name, changes, WritePoint.STORE_COMMIT)
+
+    def receipt(self, shard: int) -> ShardReceipt:
+        """What was committed of a shard."""
+        rows = _rows(self.layout, shard)
+        return ShardReceipt(
+            shard=shard,
+            digest=str(self._rows_of("shard_digest", slice(shard, shard + 1))[0]),
+            status=self._rows_of("status", rows),
+            errors=tuple(str(error) for error in self._rows_of("error", rows)),
+            **{name: self._rows_of(name, rows) for name in _VECTORS},
+        )
 
     def reopen(self, shards: Sequence[int], header: StoreHeader) -> None:
         """Take back the commit of `shards`, so that they are made anew with the sizes in `header`."""
+        uncommitted = np.array([""], dtype=object)
+        rows = [_rows(self.layout, shard) for shard in shards]
         with at(WritePoint.STORE_REOPEN, self.path):
             self._drop_seal()
-            for shard in shards:
-                rows = _rows(self.layout, shard)
-                self._write_rows("shard_digest", slice(shard, shard + 1), np.array([""], dtype=object))
-                self._write_rows("height", rows, header.heights[rows])
-                self._write_rows("width", rows, header.widths[rows])
-                self._write_rows("status", rows, header.status[rows])
+            digests = [(slice(shard, shard + 1), uncommitted) for shard in shards]
+            write_rows(self.path, self.layout, "shard_digest", digests, WritePoint.STORE_REOPEN)
+            for name, values in (("height", header.heights), ("width", header.widths), ("status", header.status)):
+                changes = [(one, values[one]) for one in rows]
+                write_rows(self.path, self.layout, name, changes, WritePoint.STORE_REOPEN)
 
     def seal(self) -> None:
         """Close a store all of whose shards are committed; its attributes then hold a digest of everything."""
@@ -234,7 +329,23 @@ class MaskStore:
 
     def verify(self) -> Iterator[Damage]:
         """Compare every byte with the store's digests; yields what is damaged, nothing when all is whole."""
-        yield from verify(self.path, self.layout, [str(digest) for digest in self.vector("shard_digest")])
+        yield from verify(self.path, self.layout, self._committed())
+
+    def _committed(self) -> Iterator[ShardReceipt]:
+        """The receipts of all committed shards; the vectors are read a chunk at a time."""
+        layout, step = self.layout, SHARDS_PER_VECTOR_CHUNK
+        for first in range(0, layout.num_shards, step):
+            digests = self._rows_of("shard_digest", slice(first, first + step))
+            rows = slice(first * layout.shard_size, (first + step) * layout.shard_size)
+            vectors = (
+                {name: self._rows_of(name, rows) for name in ("status", "error", *_VECTORS)} if any(digests) else {}
+            )
+            for place, digest in enumerate(digests):
+                own = slice(place * layout.shard_size, (place + 1) * layout.shard_size)
+                if digest and Status.PENDING not in vectors["status"][own]:  # else a kill came before its status
+                    errors = tuple(str(error) for error in vectors["error"][own])
+                    said = {name: values[own] for name, values in vectors.items() if name != "error"}
+                    yield ShardReceipt(shard=first + place, digest=str(digest), errors=errors, **said)
 
     def sweep(self) -> int:
         """Remove what a killed writer left unfinished; only while holding `writer_lock`."""
@@ -249,12 +360,10 @@ class MaskStore:
         return self.vector("tags")
 
     @cached_property
-    def _sizes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        return self.vector("height"), self.vector("width")
-
-    @cached_property
-    def _status(self) -> NDArray[np.int8]:
-        return self.vector("status")
+    def _standing(self) -> Standing:
+        standing = Standing(self.path, self.layout, self._rows_of)
+        self._require_same_store()
+        return standing
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
@@ -283,20 +392,12 @@ class MaskStore:
         shape = self._array(name).shape
         return shape[2], shape[3]
 
-    def _write_rows(self, name: str, rows: slice, values: NDArray[Any]) -> None:
-        self._array(name)[rows] = values
-        unit = 1 if name == "shard_digest" else self.layout.shard_size
-        chunk = rows.start // (SHARDS_PER_VECTOR_CHUNK * unit)
-        written = self.path.joinpath(name, "c", str(chunk), *("0",) * (values.ndim - 1))
-        if written.exists():  # zarr stores no chunk that is all fill value
-            sync_file(written)
-
-    def _require_done(self, row: int) -> None:
-        status = Status(int(self._status[row]))
-        if status is Status.DONE:
-            return
-        why = self.vector("error")[row] if status is Status.FAILED else f"its status is {status.name.lower()}"
-        raise StoreError(f"{self.path} holds no masks of {self.image_ids[row]}: {why}")
+    def _require_done(self, row: int, stood: Stood) -> None:
+        if not stood.is_done:
+            pending = stood.status is Status.DONE  # its shard is about to be made anew
+            state = "pending" if pending else stood.status.name.lower()
+            why = self.vector("error")[row] if stood.status is Status.FAILED else f"its status is {state}"
+            raise StoreError(f"{self.path} holds no masks of {self.image_ids[row]}: {why}")
 
     def _check_format(self) -> None:
         if self.attributes.get("format") != FORMAT:
@@ -309,7 +410,7 @@ class MaskStore:
             )
 
     def _drop_seal(self) -> None:
-        attributes = {key: value for key, value in self.attributes.items() if key != SEAL_KEY}
+        attributes = _but_for_seal(self.attributes)
         if attributes != self.attributes:
             self._group.attrs.put(attributes)
             sync_file(self.path / "zarr.json")
@@ -317,7 +418,7 @@ class MaskStore:
 
     def _forget(self) -> None:
         """Drop what was read from disk, since the files have changed."""
-        for name in ("attributes", "_arrays", "_status", "_sizes", "_errors"):
+        for name in ("attributes", "_arrays", "_standing", "_errors"):
             self.__dict__.pop(name, None)
         self._group = _open_group(self.path)
 
@@ -343,6 +444,10 @@ def _reading(path: Path, name: str) -> Iterator[None]:
             f"{path}: the array {name!r} cannot be read ({_first_line(error)}); `wilss-masks verify` says what is "
             "damaged."
         ) from error
+
+
+def _but_for_seal(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if key != SEAL_KEY}
 
 
 def _rows(layout: StoreLayout, shard: int) -> slice:

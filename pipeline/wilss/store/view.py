@@ -1,5 +1,6 @@
 """The store as a person looks at it: an xarray dataset with a label map that is computed when asked for."""
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import StoreError
 from ..taxonomy import BACKGROUND, VOID
+from .schema import ArraySpec
 from .store import MaskStore
 
 __all__ = ["label_map", "open_masks"]
@@ -38,13 +41,48 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
 
     `ds.mask.sel(image="2007_000033", category="sofa").plot()` draws one mask, and
     `ds.label.sel(image="2007_000033").plot()` the resolved labels (taxonomy ids, 255 for void).
+    Of a store that is being written, `ds.status` says which images were there when it was opened; the others read as
+    background. Masks that are read while others replace them are whole ones, or there is a StoreError.
     Raises StoreError when there is no store, or it is not complete and `allow_partial` is False.
     """
     import xarray
 
     store = MaskStore.open(path, allow_partial=allow_partial)
-    dataset = xarray.open_zarr(path).set_coords(["height", "width", "status", "category_id"])
+    status = store.standings()  # before anything else is read: what is done now is on disk
+    try:
+        dataset = xarray.open_zarr(path).set_coords(["height", "width", "status", "category_id"])
+    except OSError as error:  # somebody has just thrown it away
+        raise StoreError(f"{path} was removed or replaced while it was opened; open it again.") from error
+    dataset = dataset.assign({spec.name: _lazy_planes(store, spec, dataset) for spec in store.layout.arrays})
+    dataset = dataset.assign_coords(status=dataset.status.copy(data=status))
     return dataset.assign(label=_lazy_labels(store, dataset))
+
+
+def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
+    """One of a store's sharded arrays, every plane of which the store itself reads when somebody asks for it."""
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    class Planes(BackendArray):
+        shape, dtype = spec.shape, np.dtype(spec.dtype)
+
+        def __getitem__(self, asked: Any) -> Any:
+            basic = indexing.IndexingSupport.BASIC
+            return indexing.explicit_indexing_adapter(asked, self.shape, basic, partial(_planes, store, spec))
+
+    lazy = dataset[spec.name].variable.copy(data=indexing.LazilyIndexedArray(Planes()))
+    return lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
+
+
+def _planes(store: MaskStore, spec: ArraySpec, asked: tuple[Any, ...]) -> NDArray[Any]:
+    """The part of an array that integers and slices name, one for every axis."""
+    lead = len(spec.shape) - len(spec.plane)
+    places = [np.arange(size)[one] for size, one in zip(spec.shape[:lead], asked[:lead], strict=True)]
+    wanted = itertools.product(*(np.atleast_1d(some).tolist() for some in places))
+    made = [store.plane(spec.name, *one)[asked[lead:]] for one in wanted]
+    empty = np.empty((0, *np.empty(spec.plane, np.bool_)[asked[lead:]].shape), np.dtype(spec.dtype))
+    planes = np.stack(made) if made else empty
+    return planes.reshape(*itertools.chain.from_iterable(some.shape for some in places), *planes.shape[1:])
 
 
 def _lazy_labels(store: MaskStore, dataset: Any) -> Any:

@@ -86,8 +86,17 @@ Examples:
     show_default=True,
     help="CPU threads of a forward pass; rounding may depend on it.",
 )
+@click.option(
+    "--shard-timeout",
+    "shard_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="A worker process that takes longer for a shard is taken to hang and started anew; 0 for never.  [default: a "
+    "minute an image, at least half an hour]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Throw an existing store away.")
+@click.option("--update", is_flag=True, help="Where images were added or taken away: make anew only their shards.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again.")
 @click.option(
     "--set",
@@ -165,7 +174,18 @@ def _options(given: dict[str, Any]) -> "Options":
     cluster = ClusterOptions(
         **{key: given[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
     )
-    same = ("split", "limit", "shard_size", "batch_size", "device", "threads", "overwrite", "retry_failed")
+    same = (
+        "split",
+        "limit",
+        "shard_size",
+        "batch_size",
+        "device",
+        "threads",
+        "overwrite",
+        "update",
+        "retry_failed",
+        "shard_seconds",
+    )
     return Options(**{key: given[key] for key in same}, keep_scores=given["keep"] == "scores", cluster=cluster)
 
 

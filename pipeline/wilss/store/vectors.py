@@ -1,0 +1,76 @@
+"""The small arrays along images and shards, read and written a chunk at a time: the counterpart of zarr's own writer.
+
+zarr hands every write to its event loop and back: 3 ms where the work is 0.1, six times for every shard that a
+coordinator commits. The bytes here are zarr's; the tests hold both against each other.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs.vlen import VLenUTF8
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from ..disk import WritePoint, unlink, write_atomically
+from .bounds import unpacked
+from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
+
+__all__ = ["Change", "write_rows"]
+
+#: Rows and what they become.
+Change = tuple[slice, NDArray[Any]]
+
+
+def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Change], point: WritePoint) -> None:
+    """Put `changes` into the vector `name` on disk, each chunk that they touch once, fsynced. Raises OSError."""
+    spec = VECTORS[name]
+    rows = layout.chunk_rows(name)
+    for chunk in sorted({chunk for where, _ in changes for chunk in _touched(where, rows)}):
+        values = _read(root, layout, spec, chunk)
+        for where, new in changes:
+            first, last = max(where.start, chunk * rows), min(where.stop, (chunk + 1) * rows)
+            if first < last:
+                values[first - chunk * rows : last - chunk * rows] = new[first - where.start : last - where.start]
+        _write(root, spec, chunk, values, point)
+
+
+def _touched(where: slice, rows: int) -> Iterable[int]:
+    return range(where.start // rows, -(-where.stop // rows))
+
+
+def _path(root: Path, spec: VectorSpec, chunk: int) -> Path:
+    return root.joinpath(spec.name, "c", str(chunk), *("0",) * (len(spec.dims) - 1))
+
+
+def _read(root: Path, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDArray[Any]:
+    """A chunk as it is on disk, padded to its full length. Raises ValueError where it is damaged."""
+    shape = (layout.chunk_rows(spec.name), *layout.vector_shape(spec.name)[1:])
+    try:
+        itemsize = None if spec.dtype == "object" else _on_disk(spec).itemsize
+        data = unpacked(_path(root, spec, chunk).read_bytes(), math.prod(shape), itemsize)
+    except FileNotFoundError:  # all fill
+        return np.full(shape, spec.fill, spec.dtype)
+    if spec.dtype == "object":
+        return np.asarray(VLenUTF8().decode(data), dtype=object).reshape(shape)
+    return np.frombuffer(data, _on_disk(spec)).reshape(shape).copy()
+
+
+def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any], point: WritePoint) -> None:
+    path = _path(root, spec, chunk)
+    if _is_fill(values, spec):  # as zarr does it
+        unlink(path, point)
+        return
+    data = VLenUTF8().encode(values) if spec.dtype == "object" else values.astype(_on_disk(spec)).tobytes()
+    write_atomically(path, Zstd(level=ZSTD_LEVEL).encode(data), point)
+
+
+def _is_fill(values: NDArray[Any], spec: VectorSpec) -> bool:
+    empty = np.isnan(values) if spec.fill != spec.fill else values == spec.fill
+    return bool(np.all(empty))
+
+
+def _on_disk(spec: VectorSpec) -> np.dtype[Any]:
+    return np.dtype(spec.dtype).newbyteorder("<")

@@ -1,0 +1,114 @@
+"""A store whose list of images has changed: the shards whose images are the same are carried over, the rest is made.
+
+The new store takes the old one's place by a rename, so a kill leaves one of the two. It holds what a store made from
+the start would hold, byte for byte.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.disk import WritePoint, at, built_beside
+from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store.planes import read_planes
+from wilss.store.schema import ArraySpec
+from wilss.store.shards import shard_path
+
+from .plan import MaskPlan
+
+__all__ = ["UPDATABLE", "carried_shards", "updated"]
+
+#: What a store says of its images alone, and not of how their masks were made.
+UPDATABLE = ("limit", "manifest_sha256", "records_sha256")
+
+
+def updated(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any]) -> MaskStore:
+    """The store of `plan` in the place of `store`, with every shard of the old one that holds the same images."""
+    carried = carried_shards(store, plan)
+    with built_beside(store.path, WritePoint.STORE_UPDATE) as building:
+        made = MaskStore.create(building, plan.header(attributes))
+        made.commit(*(_carry(store, made, old, new) for new, old in carried.items()))
+    return MaskStore.open(store.path, allow_partial=True)
+
+
+def carried_shards(store: MaskStore, plan: MaskPlan) -> dict[int, int]:
+    """Shards of the plan -> finished shards of the store with the same images, of the same sizes and tags, in order."""
+    if not _fits(store.layout, plan.layout):
+        return {}
+    there = {key: shard for shard, key in _finished(store)}
+    wanted = ((shard, _planned(plan, shard)) for shard in range(plan.layout.num_shards))
+    return {shard: there[key] for shard, key in wanted if key in there}
+
+
+def _fits(old: StoreLayout, new: StoreLayout) -> bool:
+    """Whether every plane of the old store is one of the new store's, maybe on a larger canvas."""
+    if (old.shard_size, old.num_categories) != (new.shard_size, new.num_categories):
+        return False
+    planes = [{spec.name: spec.plane for spec in layout.arrays} for layout in (old, new)]
+    if planes[0].keys() != planes[1].keys():
+        return False
+    return all(a <= b for name in planes[0] for a, b in zip(planes[0][name], planes[1][name], strict=True))
+
+
+def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
+    """Every shard of which nothing failed, with what its content depends on."""
+    heights, widths, tags = (store.vector(name) for name in ("height", "width", "tags"))
+    status, digests = store.standings(), store.vector("shard_digest")
+    for shard, digest in enumerate(digests):
+        rows = store.layout.rows(shard)
+        if digest and np.isin(status[rows.start : rows.stop], (Status.DONE, Status.UNTAGGED)).all():
+            sizes = ((int(heights[row]), int(widths[row])) for row in rows)
+            asked = (tuple(np.flatnonzero(tags[row]).tolist()) for row in rows)
+            names = (store.image_ids[row] for row in rows)
+            yield shard, tuple((name, *size, where) for name, size, where in zip(names, sizes, asked, strict=True))
+
+
+def _planned(plan: MaskPlan, shard: int) -> Hashable:
+    images = plan.shard(shard).images
+    return tuple((image.record.image_id, image.height, image.width, image.categories) for image in images)
+
+
+def _carry(old: MaskStore, new: MaskStore, source: int, target: int) -> ShardReceipt:
+    """Put a shard's files into the new store: the same files, or, on a larger canvas, the same planes."""
+    if [spec.plane for spec in old.layout.arrays] != [spec.plane for spec in new.layout.arrays]:
+        return write_shard(new.path, new.layout, target, [_content(old, row) for row in old.layout.rows(source)])
+    for spec in new.layout.arrays:
+        file = shard_path(old.path, spec, source)
+        if file.exists():
+            _link(file, shard_path(new.path, spec, target))
+    return dataclasses.replace(old.receipt(source), shard=target)
+
+
+def _link(file: Path, target: Path) -> None:
+    """A file of a store is replaced and never changed, so both stores may have the same; else it is copied."""
+    with at(WritePoint.STORE_UPDATE, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, target)
+        except OSError:
+            shutil.copyfile(file, target)
+
+
+def _content(store: MaskStore, row: int) -> ImageContent:
+    """An image as it was given to the writer of its shard."""
+    shard, place = divmod(row, store.layout.shard_size)
+    receipt, categories = store.receipt(shard), range(store.layout.num_categories)
+    return ImageContent(
+        status=Status(int(receipt.status[place])),
+        planes={spec.name: _planes(store, spec, row) for spec in store.layout.arrays},
+        confidence={category: float(receipt.confidence[place, category]) for category in categories},
+        agreement={category: float(receipt.agreement[place, category]) for category in categories},
+        area={category: int(receipt.area[place, category]) for category in categories},
+        fallback={category: bool(receipt.fallback[place, category]) for category in categories},
+    )
+
+
+def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
+    positions = list(range(spec.planes_per_image))
+    found = read_planes(store.path, spec, store.layout.shard_size, row, positions)
+    return {position: plane for position, plane in zip(positions, found, strict=True) if plane is not None}

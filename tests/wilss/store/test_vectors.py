@@ -1,0 +1,91 @@
+"""The hand-written writer of small arrays against zarr's own: the same bytes, read by zarr."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from wilss.disk import WritePoint
+from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
+from wilss.store.vectors import write_rows
+
+IMAGES, CATEGORIES, SHARD = 150, 3, 2
+LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD)
+POINT = WritePoint.STORE_COMMIT
+
+
+def empty(path: Path) -> zarr.Group:
+    return create_group(
+        path,
+        StoreHeader(
+            layout=LAYOUT,
+            image_ids=tuple(f"im{i}" for i in range(IMAGES)),
+            category_ids=(1, 2, 3),
+            category_names=("a", "b", "ü"),
+            heights=np.arange(IMAGES, dtype=np.int32),
+            widths=np.ones(IMAGES, np.int32),
+            tags=np.arange(IMAGES * CATEGORIES).reshape(IMAGES, CATEGORIES) % 2 == 0,
+            status=np.zeros(IMAGES, np.int8),
+            errors=("",) * IMAGES,
+            attributes={},
+        ),
+    )
+
+
+def values_of(name: str, count: int, draw: np.random.Generator) -> Any:
+    spec = VECTORS[name]
+    shape = (count, *LAYOUT.vector_shape(name)[1:])
+    if spec.dtype == "object":
+        return np.array([str(draw.choice(["", "é" * 70, "x"])) for _ in range(count)], dtype=object)
+    if spec.dtype == "float32":
+        return np.where(draw.random(shape) < 0.5, np.nan, draw.random(shape)).astype(np.float32)
+    return draw.integers(0, 2, shape).astype(spec.dtype)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+
+
+@pytest.mark.parametrize("name", [name for name in VECTORS if not name.startswith("category")])
+def test_the_bytes_are_those_of_zarr(tmp_path: Path, name: str) -> None:
+    draw = np.random.default_rng(5)
+    theirs, length = empty(tmp_path / "theirs"), LAYOUT.vector_shape(name)[0]
+    empty(tmp_path / "ours")
+    for number in range(12):
+        first = int(draw.integers(0, length))
+        where = slice(first, int(draw.integers(first + 1, length + 1)))
+        new = values_of(name, where.stop - where.start, draw)
+        if number % 4 == 3:  # all of it becomes fill again: then zarr keeps no chunk
+            where, new = slice(0, length), np.full(LAYOUT.vector_shape(name), VECTORS[name].fill, VECTORS[name].dtype)
+        theirs[name][where] = new  # type: ignore[index, operator]
+        write_rows(tmp_path / "ours", LAYOUT, name, [(where, new)], POINT)
+        assert files(tmp_path / "ours") == files(tmp_path / "theirs"), (number, where)
+
+
+def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wilss.store import vectors
+
+    group, written = empty(tmp_path), []
+    write = vectors.write_atomically
+
+    def counted(path: Path, data: bytes, point: WritePoint) -> None:
+        written.append(path.parent.name if path.name == "0" and path.parent.name.isdigit() else path.name)
+        write(path, data, point)
+
+    monkeypatch.setattr(vectors, "write_atomically", counted)
+    done = np.ones(SHARD, np.int8)
+    write_rows(tmp_path, LAYOUT, "status", [(slice(2 * i, 2 * i + 2), done) for i in (0, 3, 7, 40, 74)], POINT)
+    assert written == ["0", "1", "2"]
+    assert np.flatnonzero(group["status"][...]).tolist() == [0, 1, 6, 7, 14, 15, 80, 81, 148, 149]  # type: ignore[index]
+
+
+def test_a_damaged_chunk_is_an_error_and_stays(tmp_path: Path) -> None:
+    empty(tmp_path)
+    chunk = tmp_path / "height/c/0"
+    chunk.write_bytes(chunk.read_bytes()[:-5])
+    before = files(tmp_path)
+    with pytest.raises((ValueError, RuntimeError)):
+        write_rows(tmp_path, LAYOUT, "height", [(slice(0, 1), np.zeros(1, np.int32))], POINT)
+    assert files(tmp_path) == before
