@@ -34,8 +34,7 @@ def built_beside(path: Path, point: WritePoint) -> Iterator[Path]:
             building.rename(path)
             sync_folder(path.parent)
         finally:
-            for left_over in (building, *([former] if path.exists() else [])):
-                _remove(left_over)
+            settle(path, point)
 
 
 def settle(path: Path, point: WritePoint) -> None:

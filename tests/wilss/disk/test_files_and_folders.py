@@ -1,0 +1,129 @@
+"""Whole or not there: files, folders, and what a killed writer left."""
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wilss.disk import (
+    WritePoint,
+    append_file,
+    built_beside,
+    settle,
+    sweep_partials,
+    sweep_partials_of,
+    write_atomically,
+)
+
+POINT = WritePoint.RESULT
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a/b", b"old", POINT)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def stuck(path: Path, **_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(tmp_path / "a/b", b"new", POINT)
+        assert tree(tmp_path) == {"a/b": b"old"}
+        patch.setattr(Path, "unlink", stuck)
+        with pytest.raises(OSError, match="No space"):  # the first error is the one that is told
+            write_atomically(tmp_path / "a/b", b"new", POINT)
+    assert sweep_partials(tmp_path, POINT) == 1
+    assert tree(tmp_path) == {"a/b": b"old"}
+
+
+def test_only_our_own_left_overs_are_swept(tmp_path: Path) -> None:
+    mine = [partial(tmp_path / "a"), partial(tmp_path / "sub/b")]
+    theirs = [tmp_path / "data.partial", tmp_path / "a.0123.partial", tmp_path / "a"]
+    for path in (*mine, *theirs):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    assert sweep_partials_of(tmp_path / "a", POINT) == 1
+    assert not mine[0].exists()
+    assert sweep_partials(tmp_path, POINT) == 1
+    assert sorted(tree(tmp_path)) == sorted(path.name for path in theirs)
+    assert sweep_partials_of(tmp_path / "nowhere/a", POINT) == 0
+
+
+def test_an_append_goes_on_after_a_short_write(tmp_path: Path) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.written = b""
+
+        def write(self, data: bytes) -> int:
+            self.written += data[:3]
+            return min(3, len(data))
+
+    file: Any = Slow()
+    append_file(file, tmp_path / "log", b"eleven bytes", POINT)
+    assert file.written == b"eleven bytes"
+
+
+def build(path: Path, content: bytes) -> None:
+    with built_beside(path, POINT) as building:
+        building.mkdir()
+        (building / "file").write_bytes(content)
+
+
+def test_a_folder_takes_its_place_whole(tmp_path: Path) -> None:
+    build(tmp_path / "new/store", b"one")
+    build(tmp_path / "new/store", b"two")
+    assert tree(tmp_path) == {"new/store/file": b"two"}
+
+
+def test_a_folder_that_could_not_be_built_leaves_the_old_one(tmp_path: Path) -> None:
+    build(tmp_path / "store", b"one")
+    with pytest.raises(TypeError):
+        build(tmp_path / "store", None)  # type: ignore[arg-type]
+    assert tree(tmp_path) == {"store/file": b"one"}
+
+
+def test_a_folder_that_cannot_take_its_place_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path / "store", b"one")
+    rename, count = Path.rename, [0]
+
+    def second_fails(path: Path, target: Path) -> Path:
+        count[0] += 1
+        if count[0] == 2:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", second_fails)
+        with pytest.raises(OSError, match="Input/output"):
+            build(tmp_path / "store", b"two")
+    assert tree(tmp_path) == {"store/file": b"one"}
+
+
+@pytest.mark.parametrize("left", ["building", "former", "both"])
+def test_what_a_kill_left_is_settled(tmp_path: Path, left: str) -> None:
+    """Before the renames, between them, and after them."""
+    build(tmp_path / "store", b"one")
+    if left != "former":
+        (tmp_path / "store.building").mkdir()
+        (tmp_path / "store.building/file").write_bytes(b"half")
+    if left == "both":
+        (tmp_path / "store").rename(tmp_path / "store.former")
+    if left == "former":
+        (tmp_path / "store.former").mkdir()
+        (tmp_path / "store.former/file").write_bytes(b"zero")
+    settle(tmp_path / "store", POINT)
+    assert tree(tmp_path) == {"store/file": b"one"}
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
