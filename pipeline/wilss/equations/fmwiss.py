@@ -9,6 +9,7 @@ Shapes: `B` batch, `C` categories, `T` an image's tags, `G` background words, `K
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,6 +34,7 @@ __all__ = [
     "move_points",
     "score_map",
     "seed_attention",
+    "seed_draws",
     "seed_points",
     "unit",
 ]
@@ -107,14 +109,20 @@ def seed_points(foreground: Tensor, score: Tensor, count: int, generator: torch.
     foreground: bool [h, w]; score: [h, w]; count >= 1; generator: on the CPU.
     Returns points int64 [count, 2] on the CPU, each inside the foreground unless fell_back.
     """
+    return seed_draws(foreground, score, count, [generator])
+
+
+def seed_draws(foreground: Tensor, score: Tensor, count: int, generators: Sequence[torch.Generator]) -> Seeds:
+    """`seed_points` for each of `generators`, one draw after the other: points int64 [len(generators) * count, 2]."""
     if count < 1:
         raise ValueError(f"seed_points needs a count of at least 1, not {count}.")
     width = foreground.shape[-1]
     places = foreground.flatten().nonzero().flatten().cpu()
     if len(places) == 0:
         highest = int(score.flatten().cpu().numpy().argmax())
-        return Seeds(_points(torch.full((count,), highest), width), True)
-    return Seeds(_points(places[_draw(len(places), count, generator)], width), False)
+        return Seeds(_points(torch.full((len(generators) * count,), highest), width), True)
+    drawn = torch.cat([_draw(len(places), count, generator) for generator in generators])
+    return Seeds(_points(places[drawn], width), False)
 
 
 def _draw(size: int, count: int, generator: torch.Generator) -> Tensor:
@@ -243,7 +251,7 @@ def confidence(score: Tensor, mask: Tensor) -> Tensor:
     score: [..., H, W]; mask: bool, the same shape. Returns float32 [...]; 0 for an empty mask. Sums run in
     float64.
     """
-    inside = torch.where(mask, score, 0.0).double().sum(dim=(-2, -1))
+    inside = torch.where(mask, score, 0.0).sum(dim=(-2, -1), dtype=torch.float64)
     return (inside / area(mask).clamp_min(1)).float()
 
 

@@ -39,6 +39,10 @@ def attention_rows(queries: Tensor, keys: Tensor, valid: Tensor | None = None) -
     be attended to; without one the row is even over all of them.
     Returns [..., S, L], >= 0, each row sums to 1.
     """
+    if queries.ndim == 4 and keys.ndim == 3 and valid is None:  # several sets of rows share their keys: one product
+        sets, heads, seeds, width = queries.shape
+        rows = attention_rows(queries.transpose(0, 1).reshape(heads, sets * seeds, width), keys)
+        return rows.reshape(heads, sets, seeds, -1).transpose(0, 1)
     logits: Tensor = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
     if valid is not None:
         logits = logits.masked_fill(~valid[..., None, :], torch.finfo(logits.dtype).min)

@@ -225,23 +225,15 @@ class FmwissProposer:
 
     def _seeds(self, task: "ImageTask", position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
-        import torch
-
         from wilss.equations import fmwiss
         from wilss.randomness import generator_for
 
         name, score = self.source.classes[position][0], score.cpu()
         foreground = score >= self.params.threshold
-        draws = [
-            fmwiss.seed_points(
-                foreground,
-                score,
-                self.params.seeds,
-                generator_for(self.source.seed, task.record.image_id, name, draw),
-            )
-            for draw in range(self.params.draws)
+        generators = [
+            generator_for(self.source.seed, task.record.image_id, name, draw) for draw in range(self.params.draws)
         ]
-        return fmwiss.Seeds(torch.cat([draw.points for draw in draws]), draws[0].fell_back)
+        return fmwiss.seed_draws(foreground, score, self.params.seeds, generators)
 
     def _attention(self, points: "Tensor", grid: tuple[int, int], block: "LastBlock", row: int) -> "Tensor":
         """Seed attention [T, h, w] on the ViT's grid; a mean over all draws' seeds averages the draws.
