@@ -7,9 +7,12 @@ torch is imported inside the functions that need it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import pickle
+import struct
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ from wilss.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["digest_of_tensors", "first_line", "listed", "misfits", "read_tensors", "told"]
+__all__ = ["digest_of_tensors", "first_line", "listed", "loading_args", "misfits", "read_tensors", "told"]
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -36,6 +39,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
         content = reader(path)
     except OSError as error:
         raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
+    except MemoryError as error:
+        raise WeightsError(f"{path} asks for more memory than there is; fetch it again.") from error
     if not isinstance(content, dict) or not content:
         raise WeightsError(f"{path} holds no dict of tensors; save the network's state dict as .safetensors.")
     return content
@@ -54,6 +59,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> Any:
     import torch
 
+    _require_stored(path)
     try:
         # Namespace: DINO and iBOT keep their training arguments beside the weights; it is a plain container
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -64,12 +70,24 @@ def _read_pickle(path: Path) -> Any:
             f"{path} is no plain checkpoint: it is damaged, or holds objects that could run code, which "
             "are never loaded; save its state dict as .safetensors."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # an unpickler raises nearly anything on damaged bytes
         if isinstance(error, RuntimeError) and "TorchScript" in str(error):
             raise WeightsError(f"{path} is a TorchScript archive, which is a program; save its state dict.") from error
         raise WeightsError(
             f"{path} is no whole checkpoint ({first_line(error)}); it is truncated or damaged, fetch it."
         ) from error
+
+
+def _require_stored(path: Path) -> None:
+    """WeightsError for a zip with compressed parts: torch.save writes none, and a few bytes could become gigabytes."""
+    if not zipfile.is_zipfile(path):  # the form before torch 1.6
+        return
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size
+               for part in archive.infolist()):  # fmt: skip
+            raise WeightsError(f"{path} is compressed, which torch.save never does; save its state dict anew.")
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {
@@ -78,6 +96,14 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".pth": _read_pickle,
     ".bin": _read_pickle,
 }
+
+
+def loading_args(args: Mapping[str, Any]) -> list[str]:
+    """Those of the arguments for timm.create_model that would make it read a file, or fetch one.
+
+    Weights come through `read_tensors` alone, and a checkpoint or manifest of somebody else may say anything.
+    """
+    return sorted(name for name in args if name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir"))
 
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -11,6 +11,7 @@ import click
 from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError
 
 from .manners import add_manners, set_level
+from .streams import open_closed_streams, plain_streams
 
 __all__ = ["run"]
 
@@ -30,11 +31,17 @@ def run(
     Exit codes: 0 done, 1 error, 2 wrong words, manifest or parameters, 3 finished with failed images (the command's
     own), 130 Ctrl-C.
     """
+    open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop
+    with plain_streams():
+        _run(command, prog_name, package, env_prefix, arguments)
+
+
+def _run(command: click.Command, prog_name: str, package: str, env_prefix: str, arguments: list[str] | None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     state: dict[str, Any] = {"verbose": False, "quiet": False, "loggers": ("wilss", package)}
     set_level(state["loggers"], logging.INFO)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop
     add_manners(command)
     context = {**_SETTINGS, "auto_envvar_prefix": env_prefix, "obj": state}
     try:
@@ -64,6 +71,10 @@ def _tell(error: Exception, *, verbose: bool) -> int:
         where = f"{error.filename}: " if error.filename else ""
         what = f"{where}{error.strerror or error}"
         click.echo(f"Error: {what}; mend that (space, permissions or the path) and run the same again.", err=True)
+        return _ERROR
+    if isinstance(error, MemoryError):
+        what = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
+        click.echo(f"Error: there is too little memory{what}; free some, or ask for less at a time.", err=True)
         return _ERROR
     click.echo(
         f"Error: {type(error).__name__}: {error}\nThis should not happen; run again with -v for the traceback "

@@ -24,7 +24,7 @@ from wilss.encoders.positions import Resampling, resample_positions
 from wilss.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
-from wilss.tensor_files import read_tensors
+from wilss.tensor_files import listed, loading_args, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,6 +223,10 @@ def _build(spec: EncoderSpec) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     args = {key: value for key, value in dict(spec.args or {}).items() if key not in ("mean", "std")}
+    if names := loading_args(args):
+        raise EncoderError(f"args {listed(names)} of {spec.model} would load a file; name it as `file:`.")
+    if ":" in (spec.model or ""):  # hf-hub: and local-dir: read a config from wherever they say
+        raise EncoderError(f"{spec.model} is no model of timm's own; name one, and its weights as `file:`.")
     args |= {"num_classes": 0, "dynamic_img_size": True}
     try:
         if not spec.model:

@@ -11,8 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.encoders.hub import hub_file
-from wilss.encoders.weights import read_config
+from wilss.encoders.weights import config_file, read_config
 from wilss.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -43,11 +42,9 @@ def clip_config(spec: EncoderSpec) -> dict[str, Any]:
 
 
 def _clip_json(spec: EncoderSpec) -> dict[str, Any]:
-    if spec.config:
-        return read_config(spec.config)
+    if (own := config_file(spec)) is not None:
+        return read_config(own)
     name = spec.model or ""
-    if name.startswith("hf-hub:"):
-        return read_config(hub_file(name.removeprefix("hf-hub:"), ("open_clip_config.json",), spec.revision))
     folder = _open_clip_folder() / "model_configs"
     known = {path.stem: path for path in folder.glob("*.json")}
     if name not in known:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_digest",
+    "config_file",
     "digest_of",
     "identity_of",
     "load_strictly",
@@ -37,6 +38,7 @@ __all__ = [
 
 BUILTIN = Path(__file__).parent / "builtin"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB = "hf-hub:"  # before the name of a repository, as open_clip writes it
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -73,7 +75,7 @@ def read_config(name: str | Path) -> dict[str, Any]:
     path = resolve(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not a readable json config ({error}); write open_clip's form.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds no json object; write open_clip's form, {{embed_dim, vision_cfg, text_cfg}}.")
@@ -101,8 +103,8 @@ def weights_file(spec: EncoderSpec) -> Path:
 
 
 def _clip_hub_file(spec: EncoderSpec) -> Path:
-    if spec.model and spec.model.startswith("hf-hub:"):
-        return hub_file(spec.model.removeprefix("hf-hub:"), CLIP_FILES, spec.revision)
+    if spec.model and spec.model.startswith(_HUB):
+        return hub_file(spec.model.removeprefix(_HUB), CLIP_FILES, spec.revision)
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     known = list_pretrained_tags_by_model(spec.model or "")
@@ -161,8 +163,21 @@ def identity_of(spec: EncoderSpec) -> dict[str, Any]:
         "args": dict(spec.args or {}),
         "pos_interp": spec.pos_interp,
         "sha256": digest_of(spec),
-        "config": sha256_of(resolve(spec.config)) if spec.config else None,
+        "config": sha256_of(config) if (config := config_file(spec)) else None,
     }
+
+
+def config_file(spec: EncoderSpec) -> Path | None:
+    """The json config of a CLIP that has one of its own, here or beside its weights on a hub; else None.
+
+    Raises WeightsError where it is named and not there.
+    """
+    if spec.config:
+        return resolve(spec.config)
+    name = (spec.model or "") if spec.library == "open_clip" else ""
+    return (
+        hub_file(name.removeprefix(_HUB), ("open_clip_config.json",), spec.revision) if name.startswith(_HUB) else None
+    )
 
 
 def check_digest(path: Path, expected: str | None, said_by: str = "") -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wilss.errors import ParameterError
 from wilss.networks.spec import WIDE_RESNET38, SegmenterSpec
+from wilss.tensor_files import listed, loading_args
 
 __all__ = ["Backbone", "build_backbone"]
 
@@ -91,11 +92,13 @@ def _timm_network(spec: SegmenterSpec) -> Any:
 
     if not timm.is_model(spec.backbone):
         raise ParameterError(f"timm has no model {spec.backbone!r}{_closest(spec.backbone)}.")
+    if names := loading_args(spec.args):
+        raise ParameterError(f"the backbone's args {listed(names)} would load a file; name it as backbone_weights.")
     last: dict[str, Any] = {"pretrained": False, "features_only": True, "out_indices": (-2, -1)}
     how = _for_transformers() if _is_transformer(spec.backbone) else {"output_stride": spec.output_stride}
     try:
         return timm.create_model(spec.backbone, **last, **how, **spec.args)
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+    except Exception as error:  # timm raises nearly anything on arguments that it was not written for
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ParameterError(f"timm cannot build {spec.backbone} ({reason}); mend the backbone or its args.") from error
 

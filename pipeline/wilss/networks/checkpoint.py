@@ -9,7 +9,7 @@ torch.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -18,13 +18,14 @@ from ..disk import WritePoint, write_atomically
 from ..errors import CheckpointError, WilssError
 from ..protocol import StepProtocol
 from ..taxonomy import Taxonomy
-from ..tensor_files import digest_of_tensors
+from ..tensor_files import digest_of_tensors, first_line, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
 from .embedding_spec import EmbeddingSpec
 from .spec import SegmenterSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
     from .segmenter import Segmenter
 
@@ -37,6 +38,7 @@ __all__ = [
     "normalise",
     "read_info",
     "read_weights",
+    "require_fit",
     "spec_of",
     "write_model",
 ]
@@ -129,7 +131,7 @@ def read_info(path: Path | str) -> CheckpointInfo:
     said = read_header(file)
     try:
         return _info(file, said)
-    except (KeyError, TypeError, ValueError, AttributeError, WilssError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, WilssError) as error:
         raise CheckpointError(f"{file} is damaged: its header makes no sense ({error}); copy it anew.") from error
 
 
@@ -138,19 +140,36 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
 
     Raises CheckpointError for an embedding, and where weights do not fit.
     """
-    from .segmenter import build
+    from .segmenter import Segmenter, build
 
     spec = spec_of(info, SegmenterSpec)
     weights = read_weights(info)
+    require_fit(info, weights, lambda: Segmenter(spec))
     segmenter = build(spec, seed=0)
-    try:
-        segmenter.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{info.path} does not fit the network that it describes ({str(error).splitlines()[-1].strip()}); "
-            "it may come from another version of timm or wilss."
-        ) from error
+    segmenter.load_state_dict(weights)
     return segmenter.to(device).eval()
+
+
+def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:
+    """Raise CheckpointError unless the weights are those of the network that `make` builds from the header's words.
+
+    It is built on torch's meta device, where it takes no memory: a header may claim a network of any size.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            wanted = make().state_dict()
+    except Exception as error:  # whatever layers raise for sizes that make no sense
+        raise CheckpointError(
+            f"{info.path} describes a network that cannot be built ({first_line(error)}); copy it anew, or upgrade "
+            "timm and wilss."
+        ) from error
+    if faults := misfits(wanted, weights):
+        raise CheckpointError(
+            f"{info.path} does not fit the network that it describes: {told(faults)}; it may come from another "
+            "version of timm or wilss."
+        )
 
 
 def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
@@ -189,12 +208,14 @@ def _float32() -> Any:
 
 
 def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
+    protocol, step = _protocol_from_json(said["protocol"]), int(said["step"])
+    protocol.new(step)  # refuses a step that there is not
     return CheckpointInfo(
         path=file,
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),
         method=str(said["method"]),
-        step=int(said["step"]),
-        protocol=_protocol_from_json(said["protocol"]),
+        step=step,
+        protocol=protocol,
         spec=_SPECS[said.get("kind", "segmenter")].from_json(said["spec"]),
         mean=_triple(said["mean"]),
         std=_triple(said["std"]),

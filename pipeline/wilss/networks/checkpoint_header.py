@@ -1,6 +1,7 @@
 """The header of a checkpoint's file, read without torch and without a look at the weights."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def read_header(file: Path) -> dict[str, Any]:
     header = _json_of(file)
     try:
         said = json.loads(header["__metadata__"][KEY])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.")
@@ -35,6 +36,8 @@ def read_header(file: Path) -> dict[str, Any]:
 
 def _json_of(file: Path) -> dict[str, Any]:
     try:
+        if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):  # a pipe is waited on for ever
+            raise CheckpointError(f"{file} is no plain file; pass the {MODEL_FILE} of a run.")
         with file.open("rb") as stream:
             start, brace = stream.read(8), stream.read(1)
             if start.startswith(_PICKLES) and brace != b"{":  # a header may be 128 bytes long, too
@@ -50,7 +53,7 @@ def _json_of(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); mend that and run again.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged: its header cannot be read; copy it anew, or train again.") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{file} is damaged: its header is no table; copy it anew, or train again.")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wilss.errors import CheckpointError
 from wilss.images import resize_uint8
-from wilss.networks.checkpoint import CheckpointInfo, normalise, read_weights, spec_of
+from wilss.networks.checkpoint import CheckpointInfo, normalise, read_weights, require_fit, spec_of
 from wilss.networks.embedding_spec import VGG_STRIDE, EmbeddingKind, EmbeddingSpec
 from wilss.randomness import seed_for
 
@@ -207,15 +207,10 @@ def load_embedding(info: CheckpointInfo, vit: "EncoderSpec | None" = None, devic
     Raises CheckpointError for a segmenter's checkpoint, weights that do not fit, or another frozen network than the
     one that it was trained on.
     """
-    net = EmbeddingNet(spec_of(info, EmbeddingSpec))
-    weights = read_weights(info)
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{info.path} does not fit the embedding that it describes ({str(error).splitlines()[-1].strip()}); it "
-            "may come from another version of wilss."
-        ) from error
+    spec, weights = spec_of(info, EmbeddingSpec), read_weights(info)
+    require_fit(info, weights, lambda: EmbeddingNet(spec))
+    net = EmbeddingNet(spec)
+    net.load_state_dict(weights)
     try:
         opened = embedding_of(net, vit, device, checkpoint=info.digest)
     except CheckpointError as error:

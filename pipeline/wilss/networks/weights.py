@@ -79,7 +79,8 @@ def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], source
     """WeightsError unless every tensor wanted is given, no other is, and all have their shape and are finite."""
     needed = {name: tensor for name, tensor in wanted.items() if name in given or not name.endswith(_COUNTER)}
     faults = misfits(needed, given)
-    shared = sorted(set(wanted) & set(given))
+    # Of the right shape alone: a view of one number may claim to be any size.
+    shared = [name for name in sorted(set(wanted) & set(given)) if given[name].shape == wanted[name].shape]
     if broken := [name for name in shared if not bool(given[name].isfinite().all())]:
         faults["not finite"] = broken
     if faults:

@@ -18,7 +18,15 @@ from ..images import PIXEL_CAP
 from ..taxonomy import BACKGROUND, VOID
 from .schema import ArraySpec, Status, StoreLayout
 
-__all__ = ["content_size", "require_names", "require_planes", "require_values", "require_vector", "unpacked"]
+__all__ = [
+    "content_size",
+    "require_names",
+    "require_planes",
+    "require_shape",
+    "require_values",
+    "require_vector",
+    "unpacked",
+]
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _LONGEST_HEADER = 18
@@ -82,6 +90,12 @@ def require_names(path: Path, name: str, array: Any, count: int, rows: int) -> N
         raise StoreError(f"{path} says that it holds {count} things, which its array {name!r} does not name; {_MEND}")
 
 
+def require_shape(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raise StoreError unless the unsharded `array` has this shape."""
+    if tuple(array.shape) != shape:
+        raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_MEND}")
+
+
 def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
     """Raise StoreError unless the unsharded `array` has this shape and its chunks are what they can be.
 
@@ -90,10 +104,9 @@ def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) ->
     codecs = {str(codec.to_dict().get("name")) for codec in array.metadata.codecs}
     is_text = "vlen-utf8" in codecs
     itemsize = np.dtype(object).itemsize if is_text else array.dtype.itemsize
-    if tuple(array.shape) != shape or not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
-        raise StoreError(
-            f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}, {array.shape}); {_MEND}"
-        )
+    require_shape(path, name, array, shape)
+    if not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
+        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
     _require_chunks(path, name, math.prod(array.chunks), None if is_text else itemsize)
 
 

@@ -20,6 +20,7 @@ from ..disk import PARTIAL_SUFFIX, WritePoint, write_atomically
 from ..errors import StoreError
 from .schema import VECTORS, StoreLayout
 from .shards import ShardReceipt, digest_on_disk, shard_path
+from .vectors import is_as_written
 
 __all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "verify"]
 
@@ -68,6 +69,10 @@ def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) ->
             yield Damage(what=f"what is said of the images in shard {shard} does not match its digest", shard=shard)
     if found is None:
         yield from _of_metadata(path, root)
+        yield from _foreign_files(path, layout)
+        for name in VECTORS:
+            if not is_as_written(path, layout, name):
+                yield Damage(what=f"the vector {name} is not as it was written")
         return
     if not isinstance(found, dict) or found.get("root") != _root_digest(root):
         yield Damage(what=f"{_ROOT} does not match the seal")
@@ -85,6 +90,20 @@ def _of_metadata(path: Path, root: dict[str, Any]) -> Iterator[Damage]:
             same = False
         if not same:
             yield Damage(what=f"{name}/{_ROOT} does not match {_ROOT}")
+
+
+def _foreign_files(path: Path, layout: StoreLayout) -> Iterator[Damage]:
+    """Name what would be sealed in with the store and is none of its files."""
+    own = {path / _ROOT} | {
+        shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)
+    }
+    own |= {path / name / _ROOT for name in (*VECTORS, *(spec.name for spec in layout.arrays))}
+    for name, spec in VECTORS.items():
+        chunks = -(-layout.vector_shape(name)[0] // layout.chunk_rows(name))
+        own |= {path.joinpath(name, "c", str(chunk), *"0" * (len(spec.dims) - 1)) for chunk in range(chunks)}
+    for file in sorted(path.rglob("*")):
+        if file not in own and not file.is_dir() and not file.name.endswith(PARTIAL_SUFFIX):
+            yield Damage(what=f"the file {file.relative_to(path)} does not belong to it")
 
 
 def _read_root(path: Path) -> dict[str, Any]:

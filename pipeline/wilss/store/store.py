@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ..disk import WritePoint, at, built_beside, sweep_partials, sync_file
 from ..errors import StoreError
-from .bounds import require_names, require_planes, require_values, require_vector
+from .bounds import require_names, require_planes, require_shape, require_values, require_vector
 from .planes import read_planes
 from .schema import (
     FORMAT,
     FORMAT_VERSION,
     SHARDS_PER_VECTOR_CHUNK,
+    VECTORS,
     ArraySpec,
     Status,
     StoreHeader,
@@ -101,11 +102,24 @@ class MaskStore:
         """What the store was made with."""
         return dict(self._group.attrs)
 
+    @property
+    def step(self) -> int:
+        """The step whose classes the masks are of. Raises StoreError where the store does not say it."""
+        step = self.attributes.get("step")
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+            raise StoreError(
+                f"{self.path} does not say of which step its masks are (step is {step!r}); it is damaged, so fetch "
+                "another copy, or make it anew."
+            )
+        return step
+
     @cached_property
     def layout(self) -> StoreLayout:
         """The sizes of this store, read from its arrays."""
         with _reading(self.path, "mask"):
             layout = self._read_layout()
+            for name in VECTORS:
+                require_shape(self.path, name, self._array(name), layout.vector_shape(name))
             require_names(self.path, "image", self._array("image"), layout.num_images, layout.chunk_rows("image"))
         for spec in layout.arrays:
             require_planes(self.path, spec, layout.shard_size)
@@ -429,7 +443,10 @@ def _open_group(path: Path) -> zarr.Group:
     try:
         return zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
     except Exception as error:  # whatever zarr meets in metadata of any shape
-        raise StoreError(f"{path} is not a readable mask store ({_first_line(error)}).") from error
+        raise StoreError(
+            f"{path} is not a readable mask store ({_first_line(error)}); pass the step-N.zarr folder, or fetch "
+            "another copy."
+        ) from error
 
 
 @contextlib.contextmanager

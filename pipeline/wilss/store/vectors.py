@@ -18,7 +18,7 @@ from ..disk import WritePoint, unlink, write_atomically
 from .bounds import unpacked
 from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
 
-__all__ = ["Change", "write_rows"]
+__all__ = ["Change", "is_as_written", "write_rows"]
 
 #: Rows and what they become.
 Change = tuple[slice, NDArray[Any]]
@@ -35,6 +35,22 @@ def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Cha
             if first < last:
                 values[first - chunk * rows : last - chunk * rows] = new[first - where.start : last - where.start]
         _write(root, spec, chunk, values, point)
+
+
+def is_as_written(root: Path, layout: StoreLayout, name: str) -> bool:
+    """Whether the bytes of the vector `name` are those that `write_rows` would write: damage may leave values alone."""
+    spec, rows = VECTORS[name], layout.chunk_rows(name)
+    for chunk in range(-(-layout.vector_shape(name)[0] // rows)):
+        path = _path(root, spec, chunk)
+        try:
+            values = _read(root, layout, spec, chunk)
+            if spec.dtype == "bool":
+                values = values.view(np.uint8) != 0
+            if path.exists() and (_is_fill(values, spec) or _encoded(values, spec) != path.read_bytes()):
+                return False
+        except (ValueError, RuntimeError, OSError):  # numcodecs raises the middle one
+            return False
+    return True
 
 
 def _touched(where: slice, rows: int) -> Iterable[int]:
@@ -63,8 +79,12 @@ def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any], point
     if _is_fill(values, spec):  # as zarr does it
         unlink(path, point)
         return
+    write_atomically(path, _encoded(values, spec), point)
+
+
+def _encoded(values: NDArray[Any], spec: VectorSpec) -> bytes:
     data = VLenUTF8().encode(values) if spec.dtype == "object" else values.astype(_on_disk(spec)).tobytes()
-    write_atomically(path, Zstd(level=ZSTD_LEVEL).encode(data), point)
+    return bytes(Zstd(level=ZSTD_LEVEL).encode(data))
 
 
 def _is_fill(values: NDArray[Any], spec: VectorSpec) -> bool:

@@ -2,8 +2,10 @@ import hashlib
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 from tests.wilss.encoders import tiny
 from wilss.encoders import weights
 from wilss.encoders.clip import open_clip_encoder
-from wilss.encoders.hub import hub_file
+from wilss.encoders.hub import hub_file, why_offline
 from wilss.encoders.multiples import input_multiple
 from wilss.errors import EncoderError, WeightsError
 from wilss.manifest import EncoderSpec
@@ -275,15 +277,17 @@ def hub(tmp_path, monkeypatch):
     """An empty cache, and a hub that is counted but never reached."""
     calls = []
 
-    def download(repository, name, **_):
+    def download(repository, name, revision=None):
         calls.append((repository, name))
+        hub.revisions.append(revision)
         raise hub.answer
 
-    hub = type("Hub", (), {"calls": calls, "cache": tmp_path / "hub"})()
+    hub = type("Hub", (), {"calls": calls, "cache": tmp_path / "hub", "revisions": []})()
     hub.answer = LocalEntryNotFoundError("no connection")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub.cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("wilss.encoders.hub.why_offline", lambda endpoint: None)
     return hub
 
 
@@ -330,6 +334,14 @@ def test_a_revision_is_its_own_entry(hub):
     assert hub_file("a/b", ["w.safetensors"], "v2") == new
 
 
+def test_the_hub_is_asked_for_the_pinned_revision(hub):
+    put(hub, "timm/vit_small_patch16_224.dino", "model.safetensors")  # of another revision
+    pinned = EncoderSpec(library="timm", model="vit_small_patch16_224.dino", revision="0123abc")
+    with pytest.raises(WeightsError, match="could not be fetched"):
+        weights.weights_file(pinned)
+    assert hub.revisions == ["0123abc"]
+
+
 def test_offline_nothing_is_asked_for(hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for spec in (OPENAI, DINO):
@@ -342,6 +354,53 @@ def test_without_a_connection_the_hub_is_asked_once(hub):
     with pytest.raises(WeightsError, match="could not be fetched"):
         weights.weights_file(DINO)
     assert len(hub.calls) == 1
+
+
+def test_where_nobody_answers_the_hub_is_not_asked(hub, monkeypatch):
+    monkeypatch.setattr("wilss.encoders.hub.why_offline", lambda endpoint: f"{endpoint} does not answer")
+    with pytest.raises(WeightsError, match=r"offline \(https://huggingface.co does not answer\), and the weights of "):
+        weights.weights_file(DINO)
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize(
+    ("proxy", "called"),
+    [({}, ("huggingface.co", 443)), ({"HTTPS_PROXY": "http://gate:3128"}, ("gate", 3128)),
+     ({"ALL_PROXY": "gate:1080"}, ("gate", 1080)),
+     ({"HTTPS_PROXY": "http://gate:3128", "NO_PROXY": "huggingface.co"}, ("huggingface.co", 443))],
+)  # fmt: skip
+def test_one_call_goes_where_the_client_would(monkeypatch, proxy, called):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in proxy.items():
+        monkeypatch.setenv(name, value)
+    calls = []
+
+    def refused(address, timeout):
+        calls.append(address)
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.create_connection", refused)
+    assert why_offline("https://huggingface.co") == f"{called[0]}: Network is unreachable"
+    assert calls == [called]
+
+
+def test_an_open_port_is_an_answer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert why_offline(f"http://127.0.0.1:{server.getsockname()[1]}") is None
+
+
+def test_a_name_server_that_says_nothing_is_not_waited_for(monkeypatch):
+    never = threading.Event()
+
+    def silent(*_, **__):
+        never.wait()
+        raise OSError
+
+    monkeypatch.setattr("wilss.encoders.hub._SECONDS", 0.05)
+    monkeypatch.setattr("socket.create_connection", silent)
+    assert why_offline("https://huggingface.co") == "https://huggingface.co does not answer"
+    never.set()
 
 
 def test_a_repository_without_safetensors_is_asked_for_the_other_file(hub):
@@ -373,4 +432,5 @@ def test_a_hub_encoder_opens_from_the_cache_alone(hub, saved):
     put(hub, "some/clip", "open_clip_model.safetensors", path.read_bytes())
     encoder = open_clip_encoder(EncoderSpec(library="open_clip", model="hf-hub:some/clip"), "cpu")
     assert encoder.digest == sha256(path)
+    assert encoder.identity["config"] == sha256(path.parent / "clip.json")
     assert hub.calls == []

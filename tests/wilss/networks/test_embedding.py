@@ -168,7 +168,7 @@ def test_segmenters_and_embeddings_are_told_apart(tmp_path: Path) -> None:
 def test_weights_of_another_embedding_are_refused(tmp_path: Path) -> None:
     weights = build_embedding(projection(width=7), seed=0).state_dict()
     write_model(tmp_path / MODEL_FILE, weights, spec=projection(), protocol=PROTOCOL, facts=FACTS)
-    with pytest.raises(CheckpointError, match="does not fit the embedding that it describes"):
+    with pytest.raises(CheckpointError, match="does not fit the network that it describes"):
         load_embedding(read_info(tmp_path), VIT)
 
 

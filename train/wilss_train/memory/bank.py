@@ -12,11 +12,14 @@ import zarr
 from numpy.typing import NDArray
 
 from wilss.errors import StoreError
+from wilss.store.bounds import require_names, require_planes, require_vector
+from wilss.store.planes import read_planes
+from wilss.store.schema import ArraySpec
 from wilss.taxonomy import Taxonomy
 
 from ..keeping import Kept
 from .instances import Instance, InstanceInfo
-from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, digest_on_disk
+from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, digest_on_disk, specs_of
 
 __all__ = ["MemoryBank"]
 
@@ -52,7 +55,7 @@ class MemoryBank:
             raise StoreError(f"{self.path} is not there or no memory bank; `wilss-train` writes memory.zarr in a run.")
         try:
             return dict(json.loads(root.read_text(encoding="utf-8"))["attributes"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{root} cannot be read ({error}); copy the bank anew, or train again.") from error
 
     @property
@@ -89,9 +92,13 @@ class MemoryBank:
     def _read(self, index: int) -> Instance:
         info = self.infos[index]
         with _reading(self.path, f"instance {index}"):
-            image = self._arrays["image"][index, : info.height, : info.width]
-            mask = self._arrays["mask"][index, : info.height, : info.width]
-        return Instance(**vars(info), image=np.asarray(image, np.uint8), mask=np.asarray(mask, np.bool_))
+            planes = [self._plane(spec, index) for spec in self._specs]
+            image, mask = (plane[: info.height, : info.width].copy() for plane in planes)
+        return Instance(**vars(info), image=image, mask=mask)
+
+    def _plane(self, spec: ArraySpec, index: int) -> NDArray[Any]:
+        (plane,) = read_planes(self.path, spec, SHARD, index, [0])
+        return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
 
     def verify(self) -> None:
         """Raise StoreError unless every byte is as it was written."""
@@ -116,14 +123,24 @@ class MemoryBank:
         return {identity: tuple(infos) for identity, infos in found.items()}
 
     @cached_property
-    def _arrays(self) -> dict[str, Any]:
-        """zarr parses metadata on every access through the group; one handle per array is kept instead."""
-        group = zarr.open_group(self.path, mode="r", zarr_format=3)
-        return {name: group[name] for name in ("image", "mask")}
+    def _specs(self) -> tuple[ArraySpec, ...]:
+        """The two sharded arrays, as the vectors say that they are; those on disk must be so."""
+        group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
+        specs = specs_of(self.infos)
+        for spec in specs:
+            found = group[spec.name].shape, group[spec.name].shards[0]
+            if found != (spec.shape, SHARD):
+                raise ValueError(f"{spec.name} has shape and shard {found}, not {(spec.shape, SHARD)}")
+            require_planes(self.path, spec, SHARD, bytes_per_pixel=_BYTES_PER_PIXEL)
+        return specs
 
     def _read_infos(self) -> Iterator[InstanceInfo]:
-        group = zarr.open_group(self.path, mode="r", zarr_format=3)
-        columns = {name: _whole(group, name).tolist() for name in _VECTORS}
+        group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
+        count = group["area"].shape[0]
+        require_names(self.path, "image_id", group["image_id"], count, rows=count)
+        for name in _VECTORS:
+            require_vector(self.path, name, group[name], (count, 4) if name == "box" else (count,))
+        columns = {name: np.asarray(group[name][...]).tolist() for name in _VECTORS}
         for index, values in enumerate(zip(*columns.values(), strict=True)):
             fields = dict(zip(columns, values, strict=True))
             top, left, bottom, right = fields.pop("box")
@@ -141,13 +158,10 @@ class MemoryBank:
 
 
 _CACHE_MIB = 256
+#: Of the largest canvas: crops have three colours, and the highest may not be the widest.
+_BYTES_PER_PIXEL = 12
 _VECTORS = ("category_id", "image_id", "box", "area", "step", "weak", "confidence")
 _MEND = "its files were changed or are incomplete; copy the bank anew, or train its step again."
-
-
-def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
-    array: Any = group[name]
-    return np.asarray(array[...])
 
 
 def _bytes_of(instance: Instance) -> int:

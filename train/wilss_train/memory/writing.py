@@ -25,12 +25,13 @@ from wilss.taxonomy import Taxonomy
 
 from .instances import Instance, InstanceInfo
 
-__all__ = ["DIGEST_KEY", "FORMAT", "FORMAT_VERSION", "ROOT", "digest_on_disk", "write_bank"]
+__all__ = ["DIGEST_KEY", "FORMAT", "FORMAT_VERSION", "ROOT", "SHARD", "digest_on_disk", "specs_of", "write_bank"]
 
 FORMAT, FORMAT_VERSION = "wilss-memory", 1
 DIGEST_KEY = "digest"
 ROOT = "zarr.json"
-_SHARD = 32
+#: Instances of a shard file.
+SHARD = 32
 
 
 def write_bank(
@@ -71,22 +72,23 @@ def _write(
 ) -> None:
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **attributes}
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
-    specs = _specs(infos)
+    specs = specs_of(infos)
     for spec in specs:
         group.create_array(
-            spec.name, shape=spec.shape, dtype=spec.dtype, chunks=(1, *spec.plane), shards=(_SHARD, *spec.plane),
+            spec.name, shape=spec.shape, dtype=spec.dtype, chunks=(1, *spec.plane), shards=(SHARD, *spec.plane),
             compressors=ZstdCodec(level=ZSTD_LEVEL), fill_value=spec.fill, dimension_names=spec.dims,
         )  # fmt: skip
     _write_vectors(group, infos)
-    for shard in range(-(-len(infos) // _SHARD)):
-        some = list(islice(instances, _SHARD))
+    for shard in range(-(-len(infos) // SHARD)):
+        some = list(islice(instances, SHARD))
         for spec in specs:
-            data = encode_shard(spec, _SHARD, [{0: getattr(instance, spec.name)} for instance in some])
+            data = encode_shard(spec, SHARD, [{0: getattr(instance, spec.name)} for instance in some])
             write_atomically(shard_path(path, spec, shard), data, WritePoint.MEMORY_BANK)
     consolidate(group)
 
 
-def _specs(infos: Sequence[InstanceInfo]) -> tuple[ArraySpec, ArraySpec]:
+def specs_of(infos: Sequence[InstanceInfo]) -> tuple[ArraySpec, ArraySpec]:
+    """The two sharded arrays, images and masks, of a bank that holds `infos`."""
     height = max((info.height for info in infos), default=1)
     width = max((info.width for info in infos), default=1)
     return (
