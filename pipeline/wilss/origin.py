@@ -26,7 +26,7 @@ def records_of(store: MaskStore, manifest: "Manifest") -> "Mapping[str, ImageRec
             "from with --manifest, or make the masks anew."
         )
     images = manifest.images if attributes.get("uses_tags") is False else manifest.records
-    selection = images(int(attributes["step"]), str(attributes.get("split", "train")))
+    selection = images(store.step, str(attributes.get("split", "train")))
     records = {record.image_id: record for record in selection.records}
     missing = [name for name in store.image_ids if name not in records]
     if missing:

@@ -112,7 +112,7 @@ def _number(value: Any, kind: Any, name: str, where: str) -> Any:
         if isinstance(value, bool):
             raise TypeError
         return kind(value) if not (kind is int and isinstance(value, float)) else _whole(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         noun = "a whole number" if kind is int else "a number"
         raise ParameterError(f"{where}: {name} must be {noun}, not {value!r}.") from None
 

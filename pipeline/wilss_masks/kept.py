@@ -51,6 +51,8 @@ def fusion_of(store: MaskStore) -> FusionParams:
     Raises StoreError when the store keeps no maps to fuse.
     """
     parameters = store.attributes.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise StoreError(f"{store.path}: its attribute `parameters` is no table; fetch another copy, or make it anew.")
     if not keeps_maps(store):
         raise StoreError(_why_not_fused(store, "fusion" in parameters))
     names = {field.name for field in dataclasses.fields(FusionParams)}

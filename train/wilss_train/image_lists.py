@@ -87,13 +87,16 @@ def targets_of(images: Iterable[ImageRecord], out: Path) -> tuple[Target, ...]:
 def read_list(path: Path) -> list[Path]:
     """The paths in a text file, one per line, relative to the current folder; blank lines are left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ParameterError(
             f"the list {path} cannot be read ({error.strerror or error}); give the path of a text file."
         ) from error
     except UnicodeDecodeError as error:
         raise ParameterError(f"the list {path} is not UTF-8 text; write one path per line.") from error
+    if "\0" in text:
+        raise ParameterError(f"the list {path} is a binary file; write one path per line.")
+    lines = text.splitlines()
     named = [Path(line.strip()) for line in lines if line.strip()]
     if not named:
         raise ParameterError(f"the list {path} names no image; write one path per line.")

@@ -86,7 +86,7 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
                 f"{folder} is not empty and holds no run of wilss-train; give another --out."
             ) from None
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if not readable:
             return {}
         raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error

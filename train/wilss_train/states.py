@@ -77,7 +77,16 @@ def latest_state(folder: Path) -> TrainingState | None:
     for path in reversed(paths):
         try:
             return _load(path)
-        except (OSError, ValueError, LookupError, TypeError, RuntimeError, UnpicklingError, CheckpointError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RuntimeError,
+            UnpicklingError,
+            CheckpointError,
+            OverflowError,
+        ) as error:
             problems.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
     if problems:
         raise CheckpointError(f"no saved state is whole ({problems[0]}); start again with --overwrite.")

@@ -1,6 +1,7 @@
 """COCO instances: a json with images, categories and annotations, beside a folder of images."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
     """The json of a split: as it is said, or annotations/instances_<list>.json."""
     names = [split.annotations] if split.annotations else [f"annotations/instances_{split.list}.json"]
     for place in (base / name for name in names for base in (spec.base, spec.root)):
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise ManifestError(
         f"{spec.at('splits')}: {spec.root / names[0]} is not there; copy it there, or write "
@@ -112,6 +113,11 @@ def _load(path: Path) -> dict[str, Any]:
             raise ManifestError(f"{path} has no list {key!r}; name a COCO instances json.")
         if not all(isinstance(row.get(field), (int, str)) for row in rows for field in fields):
             raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; mend it.")
+    for number, row in enumerate(content["annotations"]):
+        if any(isinstance(row.get(name), (list, dict)) for name in ("image_id", "category_id")):
+            raise ManifestError(
+                f"{path}: its annotation {number} (counted from 0) has an id that is no number; mend it."
+            )
     return dict(content)
 
 
@@ -143,7 +149,7 @@ def _shapes(content: Mapping[str, Any], ids: Mapping[Any, int], path: Path) -> d
             identity = ids.get(annotation.get("category_id"))
             if identity is not None:
                 shapes.setdefault(annotation.get("image_id"), []).append(_shape(annotation, identity, number))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ManifestError(
                 f"{path}: its annotation {number} (counted from 0) is not as COCO writes them ({error}); mend it."
             ) from None
@@ -166,7 +172,7 @@ def _image_folder(spec: DataSpec, split: SplitSpec, path: Path) -> str:
         return str(split.images or spec.images).strip("/")
     stem = path.stem.removeprefix("instances_")
     names = [stem, f"images/{stem}", "images"]
-    return next((name for name in names if (spec.root / name).is_dir()), "")
+    return next((name for name in names if os.path.isdir(spec.root / name)), "")
 
 
 def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: _Json) -> Found:

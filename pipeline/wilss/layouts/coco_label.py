@@ -14,6 +14,8 @@ from wilss.taxonomy import BACKGROUND, VOID
 __all__ = ["CocoLabel", "CocoShape"]
 
 _FARTHEST = 1e6
+_LONGEST = 4 * _FARTHEST
+_MOST_BITS = 60
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,20 @@ def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]
         return None
     if not all(abs(float(place)) <= _FARTHEST for polygon in polygons for place in polygon):
         raise ValueError("it has a corner far outside of any image")
+    if sum(map(_length, polygons)) > _LONGEST:
+        raise ValueError("its outline is longer than that of anything in an image")
     try:
         from pycocotools import mask as rle
     except ImportError:
         raise ImageError("COCO labels need pycocotools; run `pip install 'wilss[coco]'`.") from None
     return _decoded(rle.merge(rle.frPyObjects(polygons, height, width))["counts"], height, width)
+
+
+def _length(polygon: list[float]) -> float:
+    """Pixels along a closed outline, roughly; drawing it takes about 80 bytes for each."""
+    corners = list(zip(polygon[::2], polygon[1::2], strict=False))
+    ends = [*corners[1:], corners[0]]
+    return sum(max(abs(x - u), abs(y - v)) for (x, y), (u, v) in zip(corners, ends, strict=True))
 
 
 def _decoded(counts: bytes | str | list[int], height: int, width: int) -> NDArray[np.bool_]:
@@ -104,6 +115,8 @@ def _expanded(text: bytes | str) -> list[int]:
         bits = code - 48
         value |= (bits & 0x1F) << shift
         shift += 5
+        if shift > _MOST_BITS:
+            raise ValueError("one of its run lengths has no end")
         if not bits & 0x20:
             signed = value - (1 << shift) if bits & 0x10 else value
             runs.append(signed + (runs[-2] if len(runs) > 2 else 0))

@@ -1,18 +1,21 @@
 """Names from lists, and what lies on disk under them: nothing that a list names may leave the root."""
 
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wilss.errors import ManifestError
 
-__all__ = ["IMAGE_SUFFIXES", "Folders", "fault_of_name", "printable", "read_lines", "without_suffix"]
+__all__ = ["IMAGE_SUFFIXES", "Folders", "fault_of_name", "printable", "read_bytes", "read_lines", "without_suffix"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_NAME, _SHOWN = 1024, 200
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
@@ -36,10 +39,13 @@ def read_lines(path: Path) -> list[str]:
     return [line for raw in re.split(r"\r\n|\r|\n", text) if (line := raw.strip())]
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file that the manifest names. Raises ManifestError with the reason and the mend."""
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The content of a file that the manifest names, or its first `most` bytes. Raises ManifestError with the mend."""
     try:
-        return path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would be waited on for ever
+            raise ManifestError(f"{path} is no plain file; put a file in its place, or correct its name.")
+        with path.open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         raise ManifestError(f"{path} is not there; copy it there, or correct its name in the manifest.") from None
     except OSError as error:
@@ -58,13 +64,16 @@ def fault_of_name(name: str) -> str | None:
         return "is an absolute path"
     if ".." in re.split(r"[\\/]", name):
         return "leads out of the data folder"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return "is longer than any path"
     if name in ("", ".") or name.endswith("/"):
         return "names no file"
     return None
 
 
 def printable(text: str) -> str:
-    """`text` with a mark in the place of what cannot be shown, so that it can stand in a store and a message."""
+    """`text` with a mark in the place of what cannot be shown, and not too long to stand in a store and a message."""
+    text = text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}..."
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
@@ -104,6 +113,8 @@ def _list(folder: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return {}
         raise ManifestError(
             f"{folder} cannot be listed ({error.strerror}); check the path, its links and its permissions."
         ) from None

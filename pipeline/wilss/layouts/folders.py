@@ -28,7 +28,7 @@ def read_voc(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
 def read_folder(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     """A split of a plain folder: a list, a folder with the split's name, or (for `all`) every image there is."""
     chosen = spec.split(split)
-    if (spec.root / chosen.list).is_dir() or chosen.list in ("", "*", "all"):
+    if os.path.isdir(spec.root / chosen.list) or chosen.list in ("", "*", "all"):
         listed = _whole_folder(spec, chosen.list if chosen.list not in ("*", "all") else "")
     else:
         listed = read_list(spec, chosen, image_folder(spec))
@@ -41,7 +41,7 @@ def image_folder(spec: DataSpec) -> str:
         return spec.images.strip("/").removeprefix("./").removesuffix("/.")
     if spec.layout == "voc":
         return VOC_IMAGES
-    return next((name for name in ("images", VOC_IMAGES) if (spec.root / name).is_dir()), "")
+    return next((name for name in ("images", VOC_IMAGES) if os.path.isdir(spec.root / name)), "")
 
 
 def label_folders(spec: DataSpec) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from wilss.taxonomy import closest
 __all__ = ["Found", "Listing", "make_listing"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """An image of a list, as far as the disk goes. problem: a sentence why it cannot be used, else None."""
 

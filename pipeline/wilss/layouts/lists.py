@@ -1,5 +1,7 @@
 """Which images a list names: a plain list of ids, the field's two-column lists, WILSON's index arrays."""
 
+import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp))\s+/?(\S+\.png)$", re.IGNORECAS
 _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One line of a list. image: path under the root, with or without its ending. label: likewise, if the
     list says it.
@@ -79,7 +81,7 @@ def find_list(spec: DataSpec, name: str) -> Path:
     else:
         places = [spec.root / home.format(name) for home in _HOMES]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):  # unlike pathlib it raises nothing for a name that is too long
             return place
     _require_root(spec)
     raise ManifestError(
@@ -119,6 +121,7 @@ def unique(entries: Sequence[Entry], path: Path) -> tuple[tuple[Entry, ...], tup
 def load_array(path: Path) -> NDArray[Any]:
     """An array from an npy file, never through pickle. Raises ManifestError."""
     try:
+        _require_whole(path)
         loaded = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ManifestError(f"{path} is not there; copy it there, or correct the manifest.") from None
@@ -129,11 +132,27 @@ def load_array(path: Path) -> NDArray[Any]:
             f"{path} holds pickled objects, which could run code and are never loaded; where you trust it, save it "
             "as plain numbers: d = np.load(f, allow_pickle=True); np.save(f, np.stack([d[i] for i in ids]))."
         ) from None
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error}); copy it anew, or check its permissions.") from None
+    except Exception as error:  # numpy's reader of headers raises nearly anything on damaged bytes
+        raise ManifestError(f"{path} is no whole npy file ({error}); copy it anew.") from None
     if not isinstance(loaded, np.ndarray):
         raise ManifestError(f"{path} is an archive of arrays, not one array; save it with np.save.")
     return loaded
+
+
+def _require_whole(path: Path) -> None:
+    """ValueError for an npy file whose header claims more than the file has, before memory is taken for it."""
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            return  # np.load says what it is instead
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        claimed, there = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - file.tell()
+    if claimed > there and not dtype.hasobject:
+        raise ValueError(f"its header promises {claimed} bytes, and {there} are there")
 
 
 def _indices(path: Path, count: int, into: Path) -> list[int]:

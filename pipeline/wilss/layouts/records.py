@@ -24,7 +24,7 @@ class Label(Protocol):
         """Taxonomy ids, uint8 [H, W], VOID where nobody labelled. Raises ImageError."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
     """One image of a data set.
 
@@ -74,7 +74,7 @@ class LabelTable:
         return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PngLabel:
     """A label map in a palette or grey PNG."""
 

@@ -55,7 +55,7 @@ def _file(spec: DataSpec) -> Path:
     if spec.tags.file is None:
         raise ManifestError(f"{spec.at('tags')}: tags from {spec.tags.kind} need a file; add `file: ...` to `tags`.")
     for place in (spec.base / spec.tags.file, spec.root / spec.tags.file):
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise ManifestError(
         f"{spec.at('tags.file')}: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy it there, or "
@@ -90,7 +90,7 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
     """Per class the file of this split, or trainval's, or train's and val's: VOC has no train_aug here."""
     folder = spec.root / "ImageSets/Main"
     stem = Path(spec.split(split).list).stem
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     chosen = {}
     for name in (spec.own.name_of(identity) for identity in spec.own.class_ids):
         options = [

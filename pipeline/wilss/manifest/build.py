@@ -13,7 +13,16 @@ from wilss.manifest.text import Key, Where, expand
 from wilss.protocol import StepProtocol, name_of_steps, preset
 from wilss.taxonomy import COCO, VOC, Taxonomy, closest
 
-__all__ = ["MAIN", "build_data", "build_encoders", "build_prompts", "build_protocol", "build_taxonomy", "class_id"]
+__all__ = [
+    "MAIN",
+    "build_background_prompts",
+    "build_data",
+    "build_encoders",
+    "build_prompts",
+    "build_protocol",
+    "build_taxonomy",
+    "class_id",
+]
 
 #: The name of the data set that is described at the top of a manifest.
 MAIN = "main"
@@ -50,6 +59,14 @@ def build_prompts(names: Mapping[int, NameModel], where: Where) -> tuple[dict[in
             raise where.error(("names", identity, "prompts"), "holds an empty prompt; remove it.")
         prompts[identity] = given
     return prompts, frozenset(identity for identity, model in names.items() if model.prompts)
+
+
+def build_background_prompts(model: ManifestModel, where: Where) -> tuple[str, ...] | None:
+    """The words for what is no class; None for the package's own."""
+    for place, word in enumerate(model.background_prompts or ()):
+        if not word.strip():
+            raise where.error(("background_prompts", place), "is an empty prompt; remove it.")
+    return None if model.background_prompts is None else tuple(model.background_prompts)
 
 
 def build_protocol(model: ManifestModel, taxonomy: Taxonomy, where: Where) -> StepProtocol:

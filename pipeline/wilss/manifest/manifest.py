@@ -191,7 +191,7 @@ def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
         protocol=protocol,
         prompts={identity: names for identity, names in prompts.items() if identity},
         written_prompts=written,
-        background_prompts=None if model.background_prompts is None else tuple(model.background_prompts),
+        background_prompts=build.build_background_prompts(model, where),
         encoders=build.build_encoders(model, where),
         masks=model.masks,
         train=model.train,

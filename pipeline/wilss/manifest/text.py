@@ -17,6 +17,9 @@ Key = tuple[str | int, ...]
 
 _LARGEST_FILE = 1 << 20
 _MOST_NODES = 200_000
+#: NUL and halves of characters, which escapes such as "\\0" can name.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_LONGEST_TEXT = 4096
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -48,7 +51,7 @@ def read_yaml(path: Path, writer: str = "manifest init") -> tuple[Any, Where]:
     Only plain data (no tags), one document, no key twice in a mapping, at most 1 MiB and 200,000 values with
     its aliases written out.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, _LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
         raise ManifestError(f"{path} is larger than 1 MiB; a manifest names lists, it does not hold them.")
     try:
@@ -97,6 +100,12 @@ class _Walk:
             raise self.where.error(key, "refers to itself; write it out.")
         if id(node) not in self._sizes:
             self.where.lines.setdefault(key, node.start_mark.line + 1)
+            if isinstance(node, yaml.ScalarNode) and _NO_TEXT.search(node.value):
+                raise self.where.error(key, "holds a character that no name or path can have; write it anew.")
+            if isinstance(node, yaml.ScalarNode) and len(node.value) > _LONGEST_TEXT:
+                raise self.where.error(
+                    key, f"has {len(node.value)} characters, more than any name or path; shorten it."
+                )
             self._open.add(id(node))
             self._sizes[id(node)] = 1 + sum(self._children(node, key))
             self._open.remove(id(node))

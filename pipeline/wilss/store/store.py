@@ -440,6 +440,9 @@ class MaskStore:
 def _open_group(path: Path) -> zarr.Group:
     if not path.exists():
         raise StoreError(f"{path} does not exist; make it with `wilss-masks generate`.")
+    root = path / "zarr.json"
+    if root.exists() and not root.is_file():  # a pipe would be waited on for ever
+        raise StoreError(f"{path} is not a readable mask store ({root.name} is no file); fetch another copy.")
     try:
         return zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
     except Exception as error:  # whatever zarr meets in metadata of any shape

@@ -83,6 +83,8 @@ def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any], point
 
 
 def _encoded(values: NDArray[Any], spec: VectorSpec) -> bytes:
+    if spec.dtype == "float32":  # of the many bit patterns that are no number, the fill's
+        values = np.where(np.isnan(values), spec.fill, values)
     data = VLenUTF8().encode(values) if spec.dtype == "object" else values.astype(_on_disk(spec)).tobytes()
     return bytes(Zstd(level=ZSTD_LEVEL).encode(data))
 

@@ -1,6 +1,7 @@
 """`read_supports`: the few annotated images of a step, from the manifest, a YAML file or a folder with one."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -189,8 +190,8 @@ def _rows(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str, 
 
 def _file(path: Path) -> Path:
     """The YAML file itself. Raises ManifestError where it is missing."""
-    file = path / SUPPORTS_FILE if path.is_dir() else path
-    if not file.exists():
+    file = path / SUPPORTS_FILE if os.path.isdir(path) else path
+    if not os.path.exists(file):
         what = f"{path} is a folder without {SUPPORTS_FILE}" if path.is_dir() else f"{path} is not there"
         raise ManifestError(f"{what}; correct the path, or draw supports there with `wilss-masks supports draw`.")
     return file

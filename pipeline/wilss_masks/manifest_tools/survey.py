@@ -158,7 +158,7 @@ def _category_names(path: Path) -> list[str]:
     try:
         categories = json.loads(path.read_bytes())["categories"]
         return [str(one["name"]) for one in sorted(categories, key=lambda one: int(one["id"]))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path} is no COCO instances json ({error}); copy it anew.") from None
 
 

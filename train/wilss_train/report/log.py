@@ -238,7 +238,7 @@ def _entries(path: Path, data: bytes) -> list[Entry]:
 def _entry(line: bytes) -> Entry | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
         return None
