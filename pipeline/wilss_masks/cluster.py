@@ -143,7 +143,7 @@ def _address_of(options: ClusterOptions) -> str:
         return options.scheduler or ""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise WilssError(
             f"{path} is not a scheduler file ({why}); start `dask scheduler --scheduler-file {path}`."
@@ -221,6 +221,11 @@ def _configure() -> None:
     settings: dict[str, Any] = {
         "distributed.scheduler.allowed-failures": 2,
         "distributed.comm.timeouts.connect": _CONNECT_SECONDS,
+        # What nobody looks at costs the coordinator more than the shards do: statistics of every process twice a second,
+        # a tick fifty times a second to see whether its loop is late, and a profile of what workers do.
+        "distributed.admin.system-monitor.interval": "30s",
+        "distributed.admin.tick.interval": "1s",
+        "distributed.worker.profile.enabled": False,
         # A worker sets up its logging before it hears of any configuration but its environment.
         "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
     }

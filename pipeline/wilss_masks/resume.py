@@ -90,7 +90,7 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
     shards = set()
     for damage in store.verify():
         if damage.shard is None:
-            raise StoreError(f"{store.path} is damaged: {damage.what}; make it anew with --overwrite.")
+            raise StoreError(f"{store.path} is damaged: {damage.what}; mend that, or make it anew with --overwrite.")
         log.warning("%s: %s; it is made anew", store.path, damage.what)
         shards.add(damage.shard)
     same_images = (store.image_ids, store.category_ids, store.category_names) == (

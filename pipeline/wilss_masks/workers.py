@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _TOPIC = "wilss-shard-begun"
 _LOOK_SECONDS = 1.0
+_PULSE_SECONDS = 5.0
 #: How long the scheduler may be silent, and the cluster be without workers (each starts in seconds).
 _PATIENCE_SECONDS = 45.0
 #: A shard that makes its worker hang may have met a bad moment; the second time it is the shard's own fault.
@@ -221,7 +222,7 @@ class _Pulse:
         self._stopped.set()
 
     def _ask(self) -> None:
-        while not self._stopped.wait(_LOOK_SECONDS):
+        while not self._stopped.wait(_PULSE_SECONDS):
             try:
                 workers = self._client.scheduler_info(n_workers=-1)["workers"]
             except Exception:  # it is gone, or the client is closing; whoever waits is told by the silence

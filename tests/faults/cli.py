@@ -48,7 +48,7 @@ FMWISS = {"clip_size": 32, "vit_size": 32, "affinity": "kk", "background": "marg
 
 @dataclass(frozen=True, kw_only=True)
 class CliStandIn(StandInSource):
-    """The stand-in as the command line makes a source; `delay` is no part of its identity, `threshold` is."""
+    """The stand-in as the command line makes a source; `threshold` alone is part of its identity."""
 
     name: ClassVar[str] = "standin"
     threshold: str = "0.5"
@@ -57,8 +57,11 @@ class CliStandIn(StandInSource):
     def from_manifest(
         cls, manifest: Manifest, step: int, values: Mapping[str, Any] = MappingProxyType({}), seed: int = 0
     ) -> Self:
-        given = {"delay": float(values.get("delay", 0)), "threshold": values.get("threshold", "0.5")}
-        return cls(**given)
+        return cls(
+            delay=float(values.get("delay", 0)),
+            threshold=values.get("threshold", "0.5"),
+            misfortune=values.get("misfortune", ""),
+        )
 
     def identity(self) -> Mapping[str, Any]:
         return {"parameters": {"threshold": self.threshold}, "models": {}}

@@ -24,13 +24,18 @@ from wilss_masks.generation import Options, Summary, generate
 from wilss_masks.plan import ImageTask
 from wilss_masks.sources.base import Grids
 
+from .misfortune import meet
+
 TAXONOMY = Taxonomy(name="standin", class_names=("background", "a", "b", "c"))
 SIZES = ((24, 32), (32, 24), (20, 20))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StandInSource:
-    """Masks that depend on the image's pixels, its id and the class alone; slow by `delay` seconds a batch."""
+    """Masks that depend on the image's pixels, its id and the class alone; slow by `delay` seconds a batch.
+
+    misfortune: what happens at which images, in the words of `misfortune.meet`.
+    """
 
     name: ClassVar[str] = "standin"
     has_void: ClassVar[bool] = False
@@ -38,6 +43,7 @@ class StandInSource:
     seeds_kept: ClassVar[int] = 2
 
     delay: float = 0.0
+    misfortune: str = ""
 
     def identity(self) -> Mapping[str, Any]:
         return {"parameters": {}, "models": {}}
@@ -52,6 +58,7 @@ class StandInSource:
         return self
 
     def load(self, task: ImageTask) -> Any:
+        meet(self.misfortune, task.record.image_id)
         return read_image(task.record.path)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:

@@ -17,7 +17,6 @@ import pytest
 from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
 from wilss_masks import generation, provenance, resume
-from wilss_masks.run import _on_workers
 
 from .cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from .full_disk import files_of_at_most
@@ -386,35 +385,6 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_nobody_behind(
     again = generate(root, "--keep", "scores", out=name)
     assert again.code == 0, again.said
     assert content(root / name) == unbroken
-
-
-def test_a_result_that_dies_with_its_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker may be killed between "finished" and the gathering: the future is pending again, no shard is lost."""
-    import distributed
-
-    class Remade:
-        status = "pending"
-
-        def exception(self) -> None:
-            return None
-
-        def result(self) -> str:
-            return "receipt"
-
-        def release(self) -> None:
-            pass
-
-    class Client:
-        loop = None
-
-        def submit(self, *_: Any, **__: Any) -> Remade:
-            return Remade()
-
-    class Task:
-        shard = 0
-
-    monkeypatch.setattr(distributed, "as_completed", lambda futures, loop: iter(futures))
-    assert list(_on_workers(Client(), None, [Task()], window=2)) == ["receipt"]  # type: ignore[arg-type, list-item]
 
 
 def test_the_images_of_the_store_are_those_of_the_list(root: Path) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from wilss.errors import CheckpointError, StoreError
 from wilss.manifest import Manifest
-from wilss.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info
+from wilss.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info, read_weights
 from wilss.origin import records_of
 from wilss.protocol import StepProtocol
 from wilss.store import MaskStore
 
 from .evaluate import require_same_classes
+from .memory import MemoryBank
 from .runs import MEMORY
 
 if TYPE_CHECKING:
@@ -51,19 +52,31 @@ class Beginning:
         """Whether the step's classes come without pixel labels of every image, so that its masks are not sure."""
         return self.manifest.supervision(self.step) != "pixel"
 
+    def verify(self) -> None:
+        """Hold every byte of store, parent and memory against their digests; takes as long as reading them once.
+
+        Raises StoreError or CheckpointError for the first that is damaged.
+        """
+        for damage in self.store.verify():
+            raise StoreError(
+                f"{self.store.path} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`."
+            )
+        if self.parent is not None:
+            read_weights(self.parent)
+        if self.memory is not None:
+            MemoryBank.open(self.memory).verify()
+
 
 def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> Beginning:
-    """Open and check everything; every byte of the store is compared with its digests.
+    """Open everything and check that it belongs together; `Beginning.verify` then looks at every byte.
 
-    parent: None for the step before in its default place. Raises StoreError for a store that is incomplete, damaged,
-    or of other data or classes; CheckpointError for a parent that is missing, damaged, of other classes or of a step
-    that the store's does not follow.
+    parent: None for the step before in its default place. Raises StoreError for a store that is incomplete or of other
+    data or classes; CheckpointError for a parent that is missing, damaged, of other classes or of a step that the
+    store's does not follow.
     """
     store = MaskStore.open(masks)
     step = _step_of(store, manifest)
     info = _parent_of(manifest, step, parent, store, method)
-    for damage in store.verify():
-        raise StoreError(f"{masks} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`.")
     memory = None if info is None else info.path.parent / MEMORY
     return Beginning(
         manifest=manifest,
@@ -90,7 +103,7 @@ def default_parent(manifest: Manifest, step: int, method: str) -> Path:
 def _step_of(store: MaskStore, manifest: Manifest) -> int:
     """The store's step, if its classes are the manifest's of that step."""
     told = store.attributes
-    step = int(told["step"])
+    step = store.step
     if step >= manifest.protocol.num_steps or sorted(store.category_ids) != sorted(manifest.protocol.new(step)):
         raise StoreError(
             f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), "

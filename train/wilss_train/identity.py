@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .beginning import Beginning
+from .memory import MemoryBank
 from .methods.base import Method
 from .params import TrainParams
 from .weights import digest_of_backbone
@@ -31,6 +32,7 @@ def identity_of(
         "step": beginning.step,
         "masks": beginning.store_digest,
         "parent": None if parent is None else parent.digest,
+        "memory": None if beginning.memory is None else MemoryBank.open(beginning.memory).digest,
         "weights": _digest_of_weights(beginning, params),
         "manifest": beginning.manifest.digest,
         "machine": machine,

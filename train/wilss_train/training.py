@@ -83,6 +83,7 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
     require_even_share(params, accelerator.num_processes)
     with _alone(accelerator, out):
         if accelerator.is_main_process:
+            beginning.verify()  # here, so that whoever finds the folder taken need not wait, and one process reads
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(beginning, method, params, options.seed, machine)
             if options.overwrite:  # what would be refused is refused before anything is thrown away

@@ -51,7 +51,7 @@ class MemoryBank:
     def attributes(self) -> dict[str, Any]:
         """What the bank was made with."""
         root = self.path / ROOT
-        if not root.exists():
+        if not root.is_file():
             raise StoreError(f"{self.path} is not there or no memory bank; `wilss-train` writes memory.zarr in a run.")
         try:
             return dict(json.loads(root.read_text(encoding="utf-8"))["attributes"])

@@ -1,0 +1,361 @@
+"""Workers that crash, hang or run out of memory, and schedulers that die: what is done is kept, and one goes on.
+
+A run ends with exit code 0 where another worker made what the first one could not, else with 1 and a sentence for
+every shard that is missing. The same command then gives the bytes of a run that nothing happened to.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from wilss.errors import EncoderError, WilssError
+from wilss.store import MaskStore
+from wilss_masks import workers
+from wilss_masks.workers import on_workers
+
+from .cli import ROOT, Outcome, command, content, data_set, generate, start
+
+#: Shards of three: im0 to im2, im3 to im5, im6. A worker process needs some seconds to start.
+TIMEOUT = 4
+SECOND_SHARD = "shard 1 (im3 to im5) could not be made: "
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_set(tmp_path_factory.mktemp("workers"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path) -> dict[str, bytes]:
+    assert generate(root, out="out/undisturbed.zarr").code == 0
+    return content(root / "out/undisturbed.zarr")
+
+
+def run(root: Path, name: str, misfortune: str, *more: object, seconds: float = 120) -> Outcome:
+    """`wilss-masks generate` as a process, which must leave no process behind."""
+    process = start(command(root, "--set", f"misfortune={misfortune}", *more, out=name))
+    family: dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        family |= {one.pid: one for one in psutil.Process(process.pid).children(recursive=True)}
+        time.sleep(0.1)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"no end after {seconds} s: {process.communicate()}")
+    out, err = process.communicate()
+    assert not psutil.wait_procs(list(family.values()), timeout=5)[1], "a process was left behind"
+    assert "Traceback" not in out + err, err
+    return Outcome(process.returncode, out, err)
+
+
+def goes_on(root: Path, name: str, undisturbed: dict[str, bytes]) -> None:
+    """The same command, when all is well again."""
+    again = generate(root, out=name)
+    assert again.code == 0, again.said
+    assert content(root / name) == undisturbed
+    assert not list((root / name).rglob("*.partial"))
+
+
+def test_what_happens_once_is_made_good(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    told = ",".join(
+        f"{what}:{image}:{tmp_path / what}"
+        for what, image in [("segfault", "im0"), ("hang", "im4"), ("memory", "im5"), ("limit", "im6")]
+    )
+    made = run(root, "out/once.zarr", told, "--workers", 2, "--shard-timeout", TIMEOUT)
+    assert made.code == 0, made.said
+    assert len(list(tmp_path.iterdir())) == 4, "not all of it happened"
+    assert content(root / "out/once.zarr") == undisturbed
+
+
+@pytest.mark.long
+def test_what_happens_always_costs_its_shards(root: Path, undisturbed: dict[str, bytes]) -> None:
+    made = run(root, "out/always.zarr", "segfault:im4,hang:im1", "--workers", 2, "--shard-timeout", TIMEOUT)
+    assert made.code == 1, made.said
+    assert SECOND_SHARD + "its worker processes died (no memory left, or a library crashed)" in made.err
+    assert f"shard 0 (im0 to im2) could not be made: no worker was through with it in {TIMEOUT} s" in made.err
+    assert MaskStore.open(root / "out/always.zarr", allow_partial=True).pending_shards() == (0, 1)
+    goes_on(root, "out/always.zarr", undisturbed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("segfault", "its worker processes died (no memory left, or a library crashed)"),
+        ("hang", f"no worker was through with it in {TIMEOUT} s (a larger --shard-timeout gives it more time)"),
+        ("memory", "MemoryError: cannot allocate"),
+        ("killed", "its worker processes died (no memory left, or a library crashed)"),
+        ("limit", "MemoryError: "),
+    ],
+)
+def test_what_happens_always_costs_one_shard(root: Path, undisturbed: dict[str, bytes], what: str, why: str) -> None:
+    name = f"out/{what}.zarr"
+    made = run(root, name, f"{what}:im4", "--workers", 2, "--shard-timeout", TIMEOUT)
+    assert made.code == 1, made.said
+    assert SECOND_SHARD + why in made.err
+    assert "Not complete: run the same command again to make what is missing." in made.out
+    assert MaskStore.open(root / name, allow_partial=True).pending_shards() == (1,)
+    goes_on(root, name, undisturbed)
+
+
+@contextmanager
+def cluster(tmp_path: Path, workers: int = 1, *words: str) -> Iterator[tuple[Path, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and its workers as processes on this machine: the file that names them, and the processes."""
+    file = tmp_path / "scheduler.json"
+    local = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    kinds = [["scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0"]]
+    kinds += [["worker", "--nthreads", "1", "--local-directory", str(tmp_path), *words]] * workers
+    processes = []
+    try:
+        for kind, *more in kinds:
+            program = [sys.executable, "-m", "distributed.cli.dask_" + kind]
+            processes.append(
+                subprocess.Popen(
+                    [*program, *local, *more],
+                    cwd=tmp_path,
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+            wait_for(file.exists)
+        yield file, processes
+    finally:
+        for process in processes:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def begun(store: Path) -> bool:
+    """Whether a shard is done, and not yet all of them."""
+    return store.exists() and len(MaskStore.open(store, allow_partial=True).pending_shards()) == 2
+
+
+def disturbed(root: Path, name: str, file: Path, disturb: Callable[[], None]) -> tuple[Outcome, float]:
+    """A run on a cluster, disturbed in its middle; and how long it went on after that."""
+    process = start(command(root, "--set", "delay=1", "--scheduler-file", file, out=name))
+    wait_for(lambda: begun(root / name) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    at = time.monotonic()
+    disturb()
+    try:
+        out, err = process.communicate(timeout=150)
+    finally:
+        process.kill()
+    assert "Traceback" not in out + err, err
+    return Outcome(process.returncode, out, err), time.monotonic() - at
+
+
+def test_a_scheduler_that_dies(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with cluster(tmp_path) as (file, processes):
+        made, seconds = disturbed(root, "out/scheduler.zarr", file, processes[0].kill)
+    assert made.code == 1
+    assert (
+        "does not answer any more; what is done is kept. Start it and its workers again, and run the same" in made.err
+    )
+    assert made.err.count("Error:") == 1
+    assert seconds < 60
+    assert MaskStore.open(root / "out/scheduler.zarr", allow_partial=True).pending_shards() == (1, 2)
+    goes_on(root, "out/scheduler.zarr", undisturbed)
+
+
+@pytest.mark.long
+def test_a_scheduler_that_stands_still(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with cluster(tmp_path) as (file, processes):
+        made, seconds = disturbed(root, "out/still.zarr", file, lambda: processes[0].send_signal(signal.SIGSTOP))
+        processes[0].send_signal(signal.SIGCONT)
+    assert made.code == 1
+    assert "does not answer any more; what is done is kept" in made.err
+    assert seconds < 90
+    goes_on(root, "out/still.zarr", undisturbed)
+
+
+@pytest.mark.long
+def test_workers_that_leave_and_do_not_come_back(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with cluster(tmp_path, 1, "--no-nanny") as (file, processes):
+        made, seconds = disturbed(root, "out/left.zarr", file, processes[1].kill)
+    assert made.code == 1
+    assert "no worker is left at tcp://127.0.0.1:" in made.err
+    assert "Start workers, and run the same command again" in made.err
+    assert seconds < 90
+    goes_on(root, "out/left.zarr", undisturbed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["nanny", "disconnect"])
+def test_a_worker_of_another_cluster_that_is_lost(
+    root: Path, undisturbed: dict[str, bytes], tmp_path: Path, what: str
+) -> None:
+    """The other worker makes what it was at."""
+    name = f"out/other-{what}.zarr"
+    with cluster(tmp_path, 2) as (file, _):
+        made = run(root, name, f"{what}:im4:{tmp_path / 'met'}", "--scheduler-file", file)
+    assert (tmp_path / "met").exists()
+    assert made.code == 0, made.said
+    assert content(root / name) == undisturbed
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_and_has_no_nanny(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with cluster(tmp_path, 1, "--no-nanny") as (file, _):
+        made = run(root, "out/bare.zarr", "hang:im4", "--scheduler-file", file, "--shard-timeout", TIMEOUT)
+    assert made.code == 1
+    assert "hangs with shard 1 (im3 to im5) and cannot be started anew" in made.err
+    assert "End that worker, and run the same command again" in made.err
+    goes_on(root, "out/bare.zarr", undisturbed)
+
+
+class Client:
+    """As much of a Dask client as a crew asks for; its scheduler answers as it is told."""
+
+    def __init__(self, future: Any = None, found: Any = None) -> None:
+        self.status, self.scheduler = "running", None
+        self.restarted: list[str] = []
+        self._future, self._found = future, {"workers": {"one": {}}} if found is None else found
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        return self._future
+
+    def subscribe_topic(self, topic: str, tell: Callable[[Any], None]) -> None:
+        self.tell = tell
+
+    def restart_workers(self, workers: list[str], **_: Any) -> None:
+        self.restarted += workers
+
+    def scheduler_info(self, n_workers: int) -> Any:
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+class Future:
+    """Ends as it is told, each time it is asked anew."""
+
+    def __init__(self, *endings: Any) -> None:
+        self._endings = list(endings)
+
+    def add_done_callback(self, call: Callable[[Any], None]) -> None:
+        if self._endings:
+            call(self)
+
+    def exception(self, timeout: float) -> Any:
+        ending = self._endings.pop(0)
+        if isinstance(ending, TimeoutError):
+            raise ending
+        return ending if isinstance(ending, BaseException) else self._endings.insert(0, ending)
+
+    def result(self, timeout: float) -> Any:
+        return self._endings.pop(0)
+
+    def done(self) -> bool:
+        return False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def release(self) -> None:
+        pass
+
+
+class Record:
+    image_id = "im0"
+
+
+class Image:
+    record = Record
+
+
+class Task:
+    shard, images = 0, (Image,)
+
+
+def on_one(client: Client) -> list[Any]:
+    return list(on_workers(client, lambda task: None, [Task()], window=2))  # type: ignore[arg-type, list-item]
+
+
+def test_a_result_that_dies_with_its_worker_is_waited_for() -> None:
+    """A worker may be killed between "finished" and the gathering: the future is pending again, no shard is lost."""
+    assert on_one(Client(Future(TimeoutError(), "receipt"))) == ["receipt"]
+
+
+def test_an_error_of_a_shard_is_a_sentence_and_one_of_all_is_raised() -> None:
+    lost = ["shard 0 (im0 to im0) could not be made: ValueError: strange"]
+    assert on_one(Client(Future(ValueError("strange\nmore")))) == lost
+    with pytest.raises(EncoderError, match="no memory"):
+        on_one(Client(Future(EncoderError("no memory"))))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (OSError("gone"), "the scheduler at its address does not answer any more; what is done is kept"),
+        ({"workers": {}}, "no worker is left at its address; what is done is kept. Start workers, and run the same"),
+    ],
+)
+def test_nobody_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch, found: Any, words: str) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "_PULSE_SECONDS", 0.05)
+    with pytest.raises(WilssError, match=words):
+        on_one(Client(Future(), found))
+
+
+class Hanging(Client):
+    """Its workers begin with every shard that they are given, and never end."""
+
+    told = -1
+
+    def scheduler_info(self, n_workers: int) -> Any:
+        if self.told < len(self.restarted):
+            self.told = len(self.restarted)
+            self._tell_begun()
+        return super().scheduler_info(n_workers)
+
+    def _tell_begun(self) -> None:
+        self.tell((0.0, {"key": f"shard-0-{id(TASK)}", "worker": f"worker {len(self.restarted)}"}))
+
+
+TASK = Task()
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.0])
+def test_a_shard_that_hangs_is_tried_twice_and_given_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.25)
+    monkeypatch.setattr(workers, "_PULSE_SECONDS", 0.05)
+    client, future = Hanging(Future()), Future()
+    client._future = future
+    made = on_workers(client, lambda task: None, [TASK], window=2, shard_seconds=seconds)  # type: ignore[arg-type, list-item]
+    if not seconds:  # for ever, until somebody stops it
+        stop = time.monotonic() + 1
+        monkeypatch.setattr(workers._Crew, "_require_cluster", lambda crew: time.monotonic() < stop or stopped())
+        with pytest.raises(KeyboardInterrupt):
+            list(made)
+        assert not client.restarted
+        return
+    (said,) = made
+    assert "could not be made: no worker was through with it in 0 s (a larger --shard-timeout" in str(said)
+    assert future.cancelled
+    assert len(client.restarted) == 2
+
+
+def stopped() -> None:
+    raise KeyboardInterrupt
