@@ -71,7 +71,7 @@ def run(
     scheduler or worker left).
     """
     tasks = (plan.shard(shard) for shard in store.pending_shards())
-    results: Iterator[ShardReceipt | str]
+    results: Iterator[ShardReceipt | str | None]
     if client is None:
         results = _here(job, tasks)
     else:
@@ -81,6 +81,8 @@ def run(
         for result in results:
             if isinstance(result, str):
                 failures.append(result)
+            elif result is None:
+                committer.flush()
             else:
                 committer.add(result)
     if not failures:

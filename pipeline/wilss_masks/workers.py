@@ -42,8 +42,10 @@ def on_workers(
     *,
     window: int,
     shard_seconds: float = 0.0,
-) -> Iterator[ShardReceipt | str]:
+) -> Iterator[ShardReceipt | str | None]:
     """`make(task)` on the client's workers: a receipt for each task, or a sentence why there is none.
+
+    None now and then, while nothing comes, for who has something to do meanwhile.
 
     window: tasks given to the client at a time. shard_seconds: how long a worker may take for a shard before it is
     taken to hang, and is started anew; 0 for any time.
@@ -77,7 +79,7 @@ class _Crew:
         self._pulse = _Pulse(client)
         client.subscribe_topic(_TOPIC, self._note_begun)
 
-    def make_all(self, waiting: Iterator[ShardTask], window: int) -> Iterator[ShardReceipt | str]:
+    def make_all(self, waiting: Iterator[ShardTask], window: int) -> Iterator[ShardReceipt | str | None]:
         """Keep `window` shards with the client until there are no more."""
         looked = time.monotonic()
         while True:
@@ -88,6 +90,7 @@ class _Crew:
             try:
                 yield from self._outcome(self._ended.get(timeout=_LOOK_SECONDS))
             except queue.Empty:
+                yield None
                 self._require_cluster()
             if time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()

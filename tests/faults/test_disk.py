@@ -16,7 +16,7 @@ import pytest
 
 from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
-from wilss_masks import generation, provenance, resume
+from wilss_masks import committing, generation, provenance, resume
 
 from .cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from .full_disk import files_of_at_most
@@ -60,6 +60,7 @@ def renames(root: Path) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", counted)
+        patch.setattr(committing, "_SECONDS", 0.0)
         assert generate(root, "--keep", "scores", out="out/counted.zarr").code == 0
     return count[0]
 
@@ -88,6 +89,7 @@ def test_a_disk_that_becomes_full_is_said_and_the_run_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
+        patch.setattr(committing, "_SECONDS", 0.0)  # else shards that come quickly are committed together
         made = generate(root, "--keep", "scores", out=f"out/{store.name}")
     assert made.code == 1, made.said
     assert f"Error: {store} cannot be written (No space left on device); free some space and run the same" in made.err
@@ -286,7 +288,7 @@ def test_a_store_made_otherwise_is_refused_with_the_difference(
     assert made.code == 1
     assert f"{root / 'out/unbroken.zarr'} was made with something else:" in made.err
     assert words in made.err
-    assert "Give another --out, or make it anew with --overwrite." in made.err
+    assert "Give another --out, or make it anew with --overwrite" in made.err
     assert content(root / "out/unbroken.zarr") == unbroken
 
 
