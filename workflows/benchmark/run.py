@@ -1,19 +1,15 @@
 """The speed table: what masks cost beside what they must cost, measured side by side in one run.
 
     python workflows/benchmark/run.py                 # everything, prints a table and writes benchmark.json
-    python workflows/benchmark/run.py --only read     # one part
-    python workflows/benchmark/run.py --quick         # small counts, to see that it runs
+    python workflows/benchmark/run.py --only read     # one part; the other parts' rows in benchmark.json stay
+    python workflows/benchmark/run.py --quick         # small counts, to see that it runs; writes nothing
+    python workflows/benchmark/run.py --readme        # after measuring, puts the tables into README.md beside it
 
-Parts: forward (end to end over the bare forward passes, built-in encoders), large (the same with ViT-B/16 at 224,
-untrained weights), scripts (the way research scripts do it over the pipeline), host (processor time beside decoding
-and forward passes), growth (time and memory against the number of images), read (one image's masks from store, PNG
-and npz), start (help and a warm second run); of learning: training (the trainer over a bare loop on batches in
-memory, loader waits, saved states), processes (two with gloo over one), evaluation (over bare forward passes),
-training-growth (peak memory against the number of images), pseudoseg (the trainer over bare forward and backward
-passes), episodes (judging and training over bare loops on cached features).
+What the parts are: README.md.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -29,54 +25,80 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parts import (
-    episodes,
-    evaluation,
-    forward,
-    growth,
-    host,
-    processes,
-    pseudoseg,
-    read,
-    start,
-    training,
-    training_growth,
-)
-
-PARTS: dict[str, Callable[[Path, bool], list[dict[str, Any]]]] = {
-    "forward": forward.built_in,
-    "large": forward.large,
-    "scripts": forward.scripts,
-    "host": host.measure,
-    "growth": growth.measure,
-    "read": read.measure,
-    "start": start.measure,
-    "training": training.measure,
-    "processes": processes.measure,
-    "evaluation": evaluation.measure,
-    "training-growth": training_growth.measure,
-    "pseudoseg": pseudoseg.measure,
-    "episodes": episodes.measure,
+#: Where each part's function lies; `plan` reads what the others found.
+PARTS = {
+    "forward": "parts.forward:built_in",
+    "large": "parts.forward:large",
+    "scripts": "parts.forward:scripts",
+    "host": "parts.host:measure",
+    "stages": "parts.stages:measure",
+    "growth": "parts.growth:measure",
+    "growth-records": "parts.growth_records:measure",
+    "update": "parts.updating:measure",
+    "scaling": "parts.scaling:measure",
+    "read": "parts.read:measure",
+    "start": "parts.start:measure",
+    "training": "parts.training:measure",
+    "training-stages": "parts.training_stages:measure",
+    "processes": "parts.processes:measure",
+    "evaluation": "parts.evaluation:measure",
+    "training-growth": "parts.training_growth:measure",
+    "pseudoseg": "parts.pseudoseg:measure",
+    "episodes": "parts.episodes:measure",
+    "gpu": "parts.gpu:measure",
+    "plan": "parts.past_one_machine:measure",
 }
+RESULTS = Path("workflows/benchmark/results/benchmark.json")
 
 
 @click.command()
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Parts to measure; all by default.")
 @click.option("--quick", is_flag=True, help="Small counts, to see that it runs; the figures mean little.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Keep drawn images and the like here, for next time.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("workflows/benchmark/results/benchmark.json"))
-def main(only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help=f"[default: {RESULTS}, nowhere with --quick]")
+@click.option("--device", default="cuda", show_default=True, help="Of the part `gpu`; cpu to try it.")
+@click.option("--readme", "into_readme", is_flag=True, help="Put the tables of benchmark.json into README.md.")
+def main(
+    only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path | None, device: str, into_readme: bool
+) -> None:
     """Measure, print the table, write it as json."""
-    rows: list[dict[str, Any]] = []
+    results = out or (None if quick else RESULTS)
+    more: dict[str, dict[str, Any]] = {"gpu": {"device": device}, "plan": {"results": out or RESULTS}}
     with _scratch(scratch) as folder:
         for name in only or PARTS:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
-            for row in PARTS[name](folder, quick):
-                rows.append({"part": name, **row})
-                print(_line(rows[-1]), flush=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), "quick": quick, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {out}", file=sys.stderr)
+            rows = [{"part": name, **row} for row in _part(name)(folder, quick, **more.get(name, {}))]
+            for row in rows:
+                print(_line(row), flush=True)
+            if results is not None:
+                _keep(results, name, rows, quick)
+    if into_readme:
+        from parts import readme
+
+        readme.write(Path(__file__).parent / "README.md", _kept(out or RESULTS))
+
+
+def _part(name: str) -> Callable[..., list[dict[str, Any]]]:
+    """Imported when it is wanted: a part that only reads masks should not wait for a trainer."""
+    module, function = PARTS[name].split(":")
+    found: Callable[..., list[dict[str, Any]]] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _keep(path: Path, part: str, rows: list[dict[str, Any]], quick: bool) -> None:
+    """Put a part's rows in the place of its former ones, so that a run that ends early has kept what it measured."""
+    before = _kept(path)["rows"] if path.exists() else []
+    order = list(PARTS)
+    kept = [row for row in before if row["part"] != part and row["part"] in order] + rows
+    kept.sort(key=lambda row: order.index(row["part"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), "quick": quick, "rows": kept}, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}", file=sys.stderr)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """What the parts share: a manifest over drawn images, a source with its networks open, rows for the table."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from measure import Figure
 
 import wilss
@@ -39,17 +41,14 @@ def manifest_over(folder: Path, count: int) -> Manifest:
         text = Path("data_manifest.yaml").read_text(encoding="utf-8")
         content = MANIFEST.format(
             count=count, path=folder / f"data-{count}", names=names, classes=classes,
-            encoders=_section(text, "encoders"), masks=_section(text, "masks"),
+            encoders=section(text, "encoders"), masks=section(text, "masks"),
         )  # fmt: skip
         path.write_text(content, encoding="utf-8")
     return wilss.load_manifest(path)
 
 
-def _section(text: str, key: str) -> str:
-    import json
-
-    import yaml
-
+def section(text: str, key: str) -> str:
+    """One section of a manifest, as text that can stand in another."""
     return json.dumps(yaml.safe_load(text)[key])
 
 
@@ -70,7 +69,7 @@ def large_source(manifest: Manifest) -> FmwissSource:
 
 def options(**changes: Any) -> Options:
     """As a user would run it."""
-    return replace(Options(), overwrite=True, **changes)
+    return replace(Options(), **{"overwrite": True, **changes})
 
 
 def plan_of(manifest: Manifest, source: FmwissSource, **changes: Any) -> MaskPlan:

@@ -18,7 +18,7 @@ from torch import nn
 import wilss
 from wilss_train.batches import SegBatch
 from wilss_train.beginning import Beginning, begin
-from wilss_train.fit import Loop, Progress, fit, gathered
+from wilss_train.fit import Loop, fit, gathered
 from wilss_train.ground import Course, Ground, Maker
 from wilss_train.methods import METHODS, Method
 from wilss_train.methods.base import Moment
@@ -56,6 +56,7 @@ class Learning:
 
     folder: Path
     epochs: int
+    device: str = "cpu"
 
     @cached_property
     def beginning(self) -> Beginning:
@@ -74,8 +75,8 @@ class Learning:
         return METHODS["fmwiss"](warmup_epochs=0)  # type: ignore[call-arg]
 
     def accelerator(self) -> Any:
-        """On the CPU, with the manifest's precision; the only process, or one of those that torchrun started."""
-        return accelerator_for(self.params, "cpu")
+        """With the manifest's precision; the only process, or one of those that torchrun started."""
+        return accelerator_for(self.params, self.device)
 
     def course(self, accelerator: Any) -> Course:
         """Networks and losses as they are before the first step; real images and masks, with nothing in the cache."""
@@ -100,12 +101,13 @@ class Learning:
 class Timing:
     """A run of the loop.
 
-    seconds: from the start of the loader to the end of the last step. waited: of them, for the loader. saved: for the
-    state that comes after. rate: images/s without the first ten steps.
+    seconds: from the start of the loader to the end of the last step; cpu: of the processor. waited: of them, for the
+    loader. saved: for the state that comes after. rate: images/s without the first ten steps.
     """
 
     images: int
     seconds: float
+    cpu: float
     waited: float
     saved: float
     rate: float
@@ -135,41 +137,45 @@ def trained(run: Learning) -> Timing:
     accelerator = run.accelerator()
     course = run.course(accelerator)
     maker = Watched(course.maker)
-    told: list[tuple[int, float]] = []
+    told: list[tuple[int, float, float]] = []
 
-    def note(progress: Progress) -> None:
-        told.append((progress.step, time.perf_counter()))
+    def note(step: int) -> None:
+        told.append((step, time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory(dir=run.folder) as states:
         loop = Loop(
             params=run.params,
             states=Path(states),
-            on_start=lambda step, steps: told.append((step, time.perf_counter())),
-            on_progress=note,
+            on_start=lambda step, steps: note(step),
+            on_progress=lambda progress: note(progress.step),
         )
         steps = fit(course.objective, maker, accelerator, loop)
         saved = time.perf_counter() - told[-1][1]
-    (_, started), (tenth, warm), (last, ended) = told[0], told[1], told[-1]
+    (_, started, before), (tenth, warm, _), (last, ended, after) = told[0], told[1], told[-1]
     batch = run.params.batch_size
     rate = batch * (last - tenth) / (ended - warm) if last > tenth else batch * steps / (ended - started)
-    return Timing(images=batch * steps, seconds=ended - started, waited=maker.waited, saved=saved, rate=rate)
+    return Timing(
+        images=batch * steps, seconds=ended - started, cpu=after - before, waited=maker.waited, saved=saved, rate=rate
+    )
 
 
 def bare(run: Learning, batches: list[SegBatch]) -> float:
     """Seconds of a loop as one writes it first: the same objective, optimiser and rates, batches in memory."""
-    params, objective = run.params, run.course(run.accelerator()).objective
+    params, objective = run.params, run.course(run.accelerator()).objective.to(run.device)
     optimiser = make_optimiser(objective, params)
     objective.train()
     started = time.perf_counter()
     for step, batch in enumerate(batches):
         set_learning_rates(optimiser, poly(step, len(batches), power=params.power, warmup=params.warmup))
-        with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "bf16"):
-            terms = objective(batch, Moment(step * params.epochs // len(batches), params.epochs))
+        with torch.autocast(run.device, torch.bfloat16, enabled=params.precision == "bf16"):
+            terms = objective(batch.to(run.device), Moment(step * params.epochs // len(batches), params.epochs))
         sum(terms.values()).backward()
         if params.clip:
             nn.utils.clip_grad_norm_(objective.parameters(), params.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+    if run.device == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 

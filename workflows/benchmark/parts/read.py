@@ -34,7 +34,7 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     taken = interleaved(actions, 2 if quick else 7)
     return [
         row(f"random read of one image's mask, {name}, ms", figure([1000 * t / count for t in taken[name]]),
-            "at most 1" if name == "store" else "", images=count)
+            "at most 0.5" if name == "store" else "", images=count)
         for name in readers
     ]  # fmt: skip
 

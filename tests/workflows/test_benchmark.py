@@ -1,0 +1,235 @@
+"""The benchmark's own arithmetic, and that a part of it runs."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+BENCHMARK = ROOT / "workflows/benchmark"
+
+
+@pytest.fixture(autouse=True)
+def _parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts are scripts, not an installed package."""
+    monkeypatch.syspath_prepend(str(BENCHMARK))
+
+
+def _rates(**changes: Any) -> Any:
+    from parts.limits import Rates
+
+    given = {"threads": 1, "gemm": {"fp32": 100e9, "bf16": 300e9}, "conv": {"fp32": 120e9, "bf16": 200e9},
+             "copy": 10e9, "triad": 8e9, "disk": 1e9, "sync": 0.002}  # fmt: skip
+    return Rates(**{**given, **changes})
+
+
+def test_a_limit_is_the_larger_of_arithmetic_and_bytes() -> None:
+    rates = _rates()
+    assert rates.limit(flops=120e9, precision="fp32") == pytest.approx(1.0)
+    assert rates.limit(flops=300e9, precision="bf16") == pytest.approx(1.0)
+    assert rates.limit(flops=12e9, nbytes=20e9, precision="fp32") == pytest.approx(2.0)
+    assert rates.limit(written=1e9, files=3, precision="fp32") == pytest.approx(1.006)
+
+
+def test_rates_are_measured(tmp_path: Path) -> None:
+    from parts.limits import rates
+
+    found = rates(1, tmp_path, tries=1, smaller=16)
+    assert min(*found.gemm.values(), *found.conv.values(), found.memory, found.disk, found.sync) > 0
+
+
+def test_products_are_counted() -> None:
+    from parts.flops import counter
+
+    x, weight = torch.rand(5, 7), torch.rand(7, 11)
+    with torch.inference_mode(), counter() as counted:
+        x @ weight
+        torch.ops.mkldnn._linear_pointwise(x, weight.T.contiguous(), None, "none", [], "")
+    assert counted.get_total_flops() == 2 * (2 * 5 * 7 * 11)
+
+
+@pytest.mark.parametrize("length", [3, 8])
+def test_fused_attention_is_counted(length: int) -> None:
+    from parts.flops import counter
+
+    queries, keys = torch.rand(2, 4, length, 16), torch.rand(2, 4, 6, 16)
+    with torch.inference_mode(), counter() as counted:
+        torch.nn.functional.scaled_dot_product_attention(queries, keys, keys)
+    assert counted.get_total_flops() == 2 * (2 * 2 * 4 * length * 6 * 16)
+
+
+def test_a_whole_attention_layer_is_counted() -> None:
+    from parts.flops import counter
+
+    layer = torch.nn.MultiheadAttention(32, 4, batch_first=True).eval().requires_grad_(requires_grad=False)
+    x = torch.rand(3, 5, 32)
+    with torch.inference_mode(), counter() as counted:
+        layer(x, x, x, need_weights=False)
+    assert counted.get_total_flops() == 3 * (4 * 2 * 5 * 32 * 32 + 2 * 2 * 5 * 5 * 32)
+
+
+class _Work:
+    """Two functions that take as long as they say, by a clock of their own."""
+
+    now = 0.0
+
+    def outer(self) -> None:
+        _Work.now += 2.0
+        self.inner()
+        _Work.now += 1.0
+
+    def inner(self) -> None:
+        _Work.now += 5.0
+
+
+def test_a_stage_is_charged_its_own_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from parts import stopwatch
+
+    clock = SimpleNamespace(perf_counter=lambda: _Work.now, process_time=lambda: _Work.now / 2)
+    monkeypatch.setattr(stopwatch, "time", clock)
+    before = vars(_Work)["outer"]
+    with stopwatch.Stopwatch().around([(_Work, "outer", "outer"), (_Work, "inner", "inner")]) as watch:
+        _Work().outer()
+    assert (watch.spent["outer"].wall, watch.spent["inner"].wall) == (3.0, 5.0)
+    assert (watch.spent["outer"].cpu, watch.spent["inner"].cpu) == (1.5, 2.5)
+    assert vars(_Work)["outer"] is before
+
+
+def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
+    from parts.stopwatch import Stopwatch
+
+    class Product:
+        def outer(self, x: Any) -> Any:
+            return (x @ x) @ self.inner(x)
+
+        def inner(self, x: Any) -> Any:
+            return x @ x
+
+    x = torch.rand(4, 4)
+    with Stopwatch(counting=True).around([(Product, "outer", "outer"), (Product, "inner", "inner")]) as watch:
+        Product().outer(x)
+    product = 2 * 4**3
+    assert (watch.spent["outer"].flops, watch.spent["inner"].flops) == (2 * product, product)
+    assert watch.spent["inner"].nbytes == 2 * 4 * 4 * 4
+
+
+def test_stages_and_what_they_leave_add_up() -> None:
+    from parts.stage_table import REST, stages_of
+    from parts.stopwatch import Spent
+
+    spent = [{"a": Spent(wall=1.0, cpu=0.5), "b": Spent(wall=2.0, cpu=2.0)}]
+    counted = {"a": Spent(flops=120e9), "b": Spent(nbytes=1e9)}
+    stages = stages_of(spent, counted, [(3.5, 2.75)], 10, _rates(), "fp32", 2, {"b": 1.0})
+    found = {stage.name: stage for stage in stages}
+    assert found["a"].limit == pytest.approx(100.0)
+    assert found["b"].limit == pytest.approx(1000 * (1 + 2 * 0.002) / 10)
+    assert (found[REST].wall.median, found[REST].cpu.median) == (pytest.approx(50.0), pytest.approx(25.0))
+    assert sum(stage.wall.median for stage in stages) == pytest.approx(350.0)
+
+
+def _stage_rows() -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from parts.stage_table import stages_of
+    from parts.stopwatch import Spent
+
+    spent = [{name: Spent(wall=wall, cpu=wall) for name, wall in (("a", 4.0), ("b", 0.1), ("c", 3.0), ("d", 2.0))}]
+    stages = stages_of(spent, {"a": Spent(flops=120e9)}, [(9.2, 9.2)], 1, _rates(), "fp32", 0, {})
+    rows = [{"part": "stages", "table": "T", "stage": stage.as_json()} for stage in stages]
+    return [*rows, {"part": "stages", "table": "T", "rates": asdict(_rates()), "precision": "fp32"}]
+
+
+def test_the_table_of_stages_marks_the_three_largest_gaps() -> None:
+    from parts.stage_table import markdown
+
+    lines = markdown(_stage_rows(), {"processor": "P"}).splitlines()
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| **")] == ["| **a**", "| **c**", "| **d**"]
+    assert "| **a** | 4e+03 | 4e+03 |  | 1.2e+02 | 1e+03 | 4.0 |" in lines
+    assert lines[0].startswith("**T.** P, one thread: 120 GFLOP/s (fp32), memory 10.0 GB/s")
+
+
+def test_tables_stand_between_their_markers(tmp_path: Path) -> None:
+    from parts.readme import write
+
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- stages -->\nformer\n<!-- /stages -->\nafter\n", encoding="utf-8")
+    write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
+    once = path.read_text(encoding="utf-8")
+    write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
+    assert path.read_text(encoding="utf-8") == once
+    assert once.startswith("before\n<!-- stages -->\n**T.**")
+    assert once.endswith("\n<!-- /stages -->\nafter\n")
+    assert "former" not in once
+    path.write_text("no markers", encoding="utf-8")
+    with pytest.raises(ValueError, match="markers <!-- stages -->"):
+        write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
+
+
+def _figures() -> Any:
+    from parts.past_one_machine import Measured
+
+    return Measured(gpu=100.0, gpu_measured=False, core=2.0, commit=0.01, listed=1e-4, memory=1000.0, stored=2000.0,
+                    inodes=5.0)  # fmt: skip
+
+
+def test_costs_follow_their_formulas() -> None:
+    from parts.past_one_machine import cost, walls
+
+    found = cost(1_280_000, _figures(), shard=128)
+    assert found.gpu_hours == pytest.approx(12800 / 3600)
+    assert found.core_hours == pytest.approx(640_000 / 3600)
+    assert (found.nbytes, found.inodes, found.memory) == (2.56e9, 50_000, 1.28e9)
+    assert found.list_hours == pytest.approx(128 / 3600)
+    assert found.commit_hours == pytest.approx(100 / 3600)
+    assert walls(_figures(), shard=128)["GPUs until commits fill the coordinator's core"] == pytest.approx(128.0)
+
+
+def test_a_plan_asks_for_the_part_that_it_lacks() -> None:
+    from parts.past_one_machine import figures_of
+
+    with pytest.raises(SystemExit, match="--only stages"):
+        figures_of([], 1.0, 1.0)
+
+
+def test_commits_that_come_together_count_as_one() -> None:
+    from parts.scaling import together
+
+    assert together([0.0, 1.0, 1.001, 1.002, 2.0, 2.5], gap=0.01) == [3, 4, 5]
+
+
+def test_slopes_and_exponents() -> None:
+    from parts.growth_records import exponent, slope
+
+    counts = (1000, 2000, 4000)
+    assert exponent(counts, [3.0 * count**1.5 for count in counts]) == pytest.approx(1.5)
+    assert slope(counts, [7.0 + 200 * count for count in counts]) == pytest.approx(200.0)
+
+
+def test_a_sleeping_device_takes_its_time() -> None:
+    from parts.standin import SleepingSource
+
+    device = SleepingSource(rate=100.0).open("cpu", 1)
+    started = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parts.standin._content", lambda task, pixels: None)
+        device.propose([None] * 10, [None] * 10)  # type: ignore[list-item]
+    assert time.perf_counter() - started >= 0.1
+
+
+def test_a_part_runs_and_keeps_the_rows_of_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "benchmark.json"
+    other = {"part": "start", "what": "something", "figure": "1"}
+    out.write_text(json.dumps({"rows": [other, {"part": "read", "what": "old", "figure": "1"}]}), encoding="utf-8")
+    command = [sys.executable, BENCHMARK / "run.py", "--only", "read", "--quick", "--out", out]
+    subprocess.run([*map(str, command)], cwd=ROOT, check=True, capture_output=True)
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert other in rows
+    assert [row["what"] for row in rows if row["part"] == "read"] == [
+        f"random read of one image's mask, {name}, ms" for name in ("store", "png", "npz")
+    ]

@@ -1,0 +1,88 @@
+"""Time and memory of everything but the networks, 1,000 to 16,000 images: lists, plan, decoding, store, commits.
+
+A process of its own for each count. It makes a small store first, so that imports and pools are there, and then asks
+the kernel to forget its peak (/proc/self/clear_refs): the start of a process would hide what grows after it.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import figure
+
+from .common import row
+from .standin import linked_manifest
+
+COUNTS = (1000, 2000, 4000, 8000, 16000)
+WARM = 64
+
+_CHILD = """
+import gc, json, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from parts.common import options
+from parts.standin import SleepingSource, linked_manifest
+from parts.stopwatch import Stopwatch
+from wilss_masks import generate, generation
+LISTS = [(generation, name, "lists") for name in ("selection_for", "plan_for", "attributes_of")]
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (found,) = (int(line.split()[1]) for line in lines if line.startswith(name))
+    return found * 1024
+def made(count):
+    store = Path({scratch!r}) / f"growth-records-{{count}}.zarr"
+    started = time.perf_counter(), time.process_time()
+    with Stopwatch().around(LISTS) as watch:
+        manifest = linked_manifest(Path({scratch!r}), count)
+        generate(manifest, step=0, source=SleepingSource(), out=store, options=options())
+    return time.perf_counter() - started[0], time.process_time() - started[1], watch.spent["lists"].cpu
+made({warm})
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+wall, cpu, lists = made({count})
+print(json.dumps([wall, cpu, lists, status("VmHWM") - before]))
+"""
+
+
+def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
+    """Exponents of wall and processor time, and the slope of the peak."""
+    counts, repeats = ((100, 200), 1) if quick else (COUNTS, 3)
+    found = {count: [_one(scratch, count) for _ in range(repeats)] for count in counts}
+    wall, cpu, lists, peaks = ([[runs[r][k] for runs in found.values()] for r in range(repeats)] for k in range(4))
+    title = f"without networks, {counts[0]} to {counts[-1]} images"
+    return [
+        row(f"{title}: exponent of the time", figure([exponent(counts, one) for one in wall]), "at most 1.03",
+            counts=counts, seconds=wall),
+        row(f"{title}: exponent of the processor time", figure([exponent(counts, one) for one in cpu]), "at most 1.03",
+            counts=counts, seconds=cpu),
+        row(f"{title}: peak memory, bytes for every further image", figure([slope(counts, one) for one in peaks]),
+            "at most 200", counts=counts, peak_mib=[[round(peak / 2**20, 1) for peak in one] for one in peaks]),
+        row(f"{title}: processor time of an image, ms", figure([1000 * one[-1] / counts[-1] for one in cpu])),
+        row(f"{title}: of it lists and plan, ms for every further image",
+            figure([1000 * slope(counts, one) for one in lists])),
+    ]  # fmt: skip
+
+
+def exponent(counts: tuple[int, ...], seconds: list[float]) -> float:
+    """k of seconds = a * counts ** k, by least squares of the logarithms."""
+    return float(np.polyfit(np.log(counts), np.log(seconds), 1)[0])
+
+
+def slope(counts: tuple[int, ...], values: list[float]) -> float:
+    """What every further image adds."""
+    return float(np.polyfit(counts, values, 1)[0])
+
+
+def _one(scratch: Path, count: int) -> tuple[float, float, float, float]:
+    """Wall and processor seconds, those of lists and plan, and bytes at the peak above what there was before."""
+    for images in (WARM, count):
+        linked_manifest(scratch, images)  # links outside of what is measured
+    here = str(Path(__file__).parent.parent)
+    code = _CHILD.format(here=here, scratch=str(scratch), count=count, warm=WARM)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wall, cpu, lists, peak = json.loads(done.stdout.splitlines()[-1])
+    return wall, cpu, lists, peak
