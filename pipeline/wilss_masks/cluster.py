@@ -221,8 +221,8 @@ def _configure() -> None:
     settings: dict[str, Any] = {
         "distributed.scheduler.allowed-failures": 2,
         "distributed.comm.timeouts.connect": _CONNECT_SECONDS,
-        # What nobody looks at costs the coordinator more than the shards do: statistics of every process twice a second,
-        # a tick fifty times a second to see whether its loop is late, and a profile of what workers do.
+        # What nobody looks at costs the coordinator more than the shards do: statistics of every process twice a
+        # second, a tick fifty times a second to see whether its loop is late, and a profile of what workers do.
         "distributed.admin.system-monitor.interval": "30s",
         "distributed.admin.tick.interval": "1s",
         "distributed.worker.profile.enabled": False,

@@ -173,15 +173,28 @@ def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
             running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
 
 
-_OPENED: dict[str, tuple[MaskSource, Proposer]] = {}
+@dataclass
+class _Opened:
+    """A source with its networks loaded. what: source, device and identity. asked: the object that was asked for last."""
+
+    what: tuple[MaskSource, str, str]
+    asked: MaskSource
+    proposer: Proposer
+
+
+_OPENED: list[_Opened] = []
 _OPENING = threading.Lock()
 
 
 def _opened(job: Job) -> Proposer:
     """The job's source with its networks loaded; kept for the process, the one cache there is."""
-    key = json.dumps([job.source.name, job.source.identity(), job.device], sort_keys=True, default=str)
     with _OPENING:
-        if key not in _OPENED or _OPENED[key][0] != job.source:
-            _OPENED.clear()
-            _OPENED[key] = job.source, job.source.open(job.device, job.threads)
-        return _OPENED[key][1]
+        if _OPENED and _OPENED[0].asked is job.source and _OPENED[0].what[1] == job.device:  # every batch asks
+            return _OPENED[0].proposer
+        identity = json.dumps([job.source.name, job.source.identity()], sort_keys=True, default=str)
+        what = job.source, job.device, identity
+        if not _OPENED or _OPENED[0].what != what:
+            _OPENED.clear()  # before the next one takes its memory
+            _OPENED.append(_Opened(what, job.source, job.source.open(job.device, job.threads)))
+        _OPENED[0].asked = job.source
+        return _OPENED[0].proposer

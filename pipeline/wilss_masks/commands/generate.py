@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536
+#: By default; what --devices and schedulers feed makes a hundred images a second and more.
+_SHARD, _SHARD_ON_GPUS = 32, 128
 _DEFAULT_SOURCES = {"pixel": "annotation", "tags": "fmwiss", "shots": "panet"}
 #: Options that stand for the source's parameters of the same names.
 _SHORT_FORMS = ("shots", "supports", "checkpoint")
@@ -74,9 +76,7 @@ Examples:
 @click.option(
     "--shard-size",
     type=click.IntRange(1, _LARGEST_SHARD),
-    default=32,
-    show_default=True,
-    help="Images per shard; larger on GPUs.",
+    help=f"Images per shard.  [default: {_SHARD}; {_SHARD_ON_GPUS} with --devices or a scheduler]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
 @click.option(
@@ -174,6 +174,7 @@ def _options(given: dict[str, Any]) -> "Options":
     cluster = ClusterOptions(
         **{key: given[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
     )
+    given = {**given, "shard_size": given["shard_size"] or (_SHARD_ON_GPUS if _is_fast(given) else _SHARD)}
     same = (
         "split",
         "limit",
@@ -189,6 +190,11 @@ def _options(given: dict[str, Any]) -> "Options":
     return Options(**{key: given[key] for key in same}, keep_scores=given["keep"] == "scores", cluster=cluster)
 
 
+def _is_fast(given: dict[str, Any]) -> bool:
+    """Whether shards may come so quickly that each should hold more, so that the coordinator keeps up."""
+    return bool(given["devices"] or given["scheduler"] or given["scheduler_file"])
+
+
 def _as_interrupt(signum: int, frame: object) -> None:
     """A scheduler's SIGTERM ends a run as Ctrl-C does."""
     raise KeyboardInterrupt
@@ -199,7 +205,7 @@ def _dry_run(manifest: Any, given: dict[str, Any], source: Any, options: "Option
 
     selection = selection_for(manifest, given["step"], source, options.split)
     plan = plan_for(manifest, given["step"], source, selection.records[: options.limit], options)
-    layout, problems = plan.layout, [image.problem for image in plan.images if image.problem]
+    layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]
     batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
