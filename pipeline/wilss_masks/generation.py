@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wilss.devices import resolve_device
 from wilss.disk import WritePoint, settle
+from wilss.errors import StoreError
 from wilss.manifest import ImageRecord, Manifest, Selection
 from wilss.store import MaskStore, ShardReceipt, writer_lock
 
@@ -72,6 +73,9 @@ def generate(
             store = create_or_resume(path, plan, attributes, options)
             lost = _make(store, plan, source, options, _Counting(progress, made))
             settle(path, WritePoint.STORE_SWEEP)  # once more: an old store may not have let itself be removed
+    else:
+        for damage in found.verify_but_shards():
+            raise StoreError(f"{path} is complete but damaged: {damage.what}; make it anew with --overwrite.")
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     return summary_of(store, sum(made), seconds, selection.warnings, lost)

@@ -175,7 +175,7 @@ def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
 
 @dataclass
 class _Opened:
-    """A source with its networks loaded. what: source, device and identity. asked: the object that was asked for last."""
+    """A source with its networks loaded. what: source, device, identity. asked: the object asked for last."""
 
     what: tuple[MaskSource, str, str]
     asked: MaskSource

@@ -237,6 +237,21 @@ def test_what_is_no_store_is_not_read(root: Path, put: Callable[[Path], None], w
     assert "Traceback" not in seen.said
 
 
+def test_a_finished_store_whose_small_parts_are_damaged_is_not_called_complete(root: Path) -> None:
+    """Shards are `verify`'s and the trainer's affair: hashing them would keep a second run waiting."""
+    store = root / "out/small.zarr"
+    shutil.copytree(root / "out/unbroken.zarr", store)
+    chunk = next((store / "category/c").rglob("0"))
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    again = generate(root, "--keep", "scores", out="out/small.zarr")
+    assert again.code == 1
+    assert f"Error: {store} is " in again.err
+    assert "damaged" in again.err
+    assert generate(root, "--keep", "scores", "--overwrite", out="out/small.zarr").code == 0
+
+
 def test_overwrite_makes_a_store_anew_also_through_a_link(root: Path, unbroken: dict[str, bytes]) -> None:
     assert generate(root, "--limit", 3, out="out/real.zarr").code == 0
     (root / "out/link.zarr").symlink_to(root / "out/real.zarr")

@@ -22,7 +22,7 @@ from .schema import VECTORS, StoreLayout
 from .shards import ShardReceipt, digest_on_disk, shard_path
 from .vectors import is_as_written
 
-__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "verify"]
+__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "verify", "verify_but_shards"]
 
 SEAL_KEY = "seal"
 _ROOT = "zarr.json"
@@ -59,14 +59,19 @@ def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) ->
 
     receipts: what was committed of the shards, by the store's vectors.
     """
-    root = _read_root(path)
-    found = root["attributes"].pop(SEAL_KEY, None)
     for receipt in receipts:
         shard, (files, *rows) = receipt.shard, receipt.digest.split() or [""]
         if digest_on_disk(path, layout, shard) != files:
             yield Damage(what=f"shard {shard} does not match its digest", shard=shard)
         elif rows and committed_digest(receipt) != receipt.digest:
             yield Damage(what=f"what is said of the images in shard {shard} does not match its digest", shard=shard)
+    yield from verify_but_shards(path, layout)
+
+
+def verify_but_shards(path: Path, layout: StoreLayout) -> Iterator[Damage]:
+    """The same for all that is small: metadata and vectors."""
+    root = _read_root(path)
+    found = root["attributes"].pop(SEAL_KEY, None)
     if found is None:
         yield from _of_metadata(path, root)
         yield from _foreign_files(path, layout)

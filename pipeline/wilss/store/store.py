@@ -14,7 +14,7 @@ from ..errors import StoreError
 from .opened import open_group
 from .reading import ImageMasks, StoreReader, but_for_seal, rows_of
 from .schema import SHARDS_PER_VECTOR_CHUNK, Status, StoreHeader, consolidate, create_group
-from .seal import Damage, committed_digest, seal, verify
+from .seal import Damage, committed_digest, seal, verify, verify_but_shards
 from .shards import ShardReceipt
 from .vectors import write_rows
 
@@ -116,6 +116,10 @@ class MaskStore(StoreReader):
     def verify(self) -> Iterator[Damage]:
         """Compare every byte with the store's digests; yields what is damaged, nothing when all is whole."""
         yield from verify(self.path, self.layout, self._committed())
+
+    def verify_but_shards(self) -> Iterator[Damage]:
+        """The same for metadata and vectors alone, which takes no time to speak of."""
+        yield from verify_but_shards(self.path, self.layout)
 
     def _committed(self) -> Iterator[ShardReceipt]:
         """The receipts of all committed shards; the vectors are read a chunk at a time."""
