@@ -27,8 +27,8 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 test: $(STAMP)  ## the tests, in under 8 minutes on two cores
 	@$(BIN)/python -m pytest -q
 
-test-long: $(STAMP) ## the random kills in their long form
-	@$(BIN)/python -m pytest -q -m long --timeout 7200
+test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (about two hours)
+	@$(BIN)/python -m pytest -q -m long --timeout 14400
 
 check: $(STAMP) ## lint, format, types, who may import whom
 	@$(BIN)/ruff check .

@@ -5,47 +5,27 @@ the batch: one worker, eight workers and a resumed run must compute the very sam
 """
 
 import dataclasses
-import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wilss.errors import ImageError, StoreError
 from wilss.images import PIXEL_CAP, read_size
-from wilss.manifest import ImageRecord
+from wilss.layouts import ImageRecord, Names, Records
 from wilss.store import Status, StoreHeader, StoreLayout
 
 from .sources.base import Grids, MaskSource
+from .tasks import ImageTask, ImageTasks
 
 __all__ = ["ImageTask", "MaskPlan", "ShardTask", "make_plan"]
 
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
 _RECORDS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageTask:
-    """One image and what is asked of it.
-
-    height, width: upright pixels, 0 where the image cannot be opened. categories: positions on the store's
-    category axis. problem: why it will not be tried, or None.
-    """
-
-    record: ImageRecord
-    height: int
-    width: int
-    categories: tuple[int, ...]
-    problem: str | None = None
-
-    @property
-    def status(self) -> Status:
-        """Its status before anything has run."""
-        return Status.PENDING if self.categories or self.problem else Status.UNTAGGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,38 +39,36 @@ class ShardTask:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPlan:
-    """What to write, in which shards, in which batches."""
+    """What to write, in which shards, in which batches. grids: by (height, width), which images share."""
 
     step: int
-    images: tuple[ImageTask, ...]
+    images: ImageTasks
     category_ids: tuple[int, ...]
     category_names: tuple[str, ...]
     layout: StoreLayout
     batch_size: int
-    grids: tuple[Grids, ...] = field(repr=False)
+    grids: Mapping[tuple[int, int], Grids] = field(repr=False)
 
     def shard(self, index: int) -> ShardTask:
         """The task of one shard; batches hold positions inside the shard."""
         rows = self.layout.rows(index)
         images = self.images[rows.start : rows.stop]
-        batches = _batches(images, self.grids[rows.start : rows.stop], self.batch_size)
+        batches = _batches(images, self.grids, self.batch_size)
         return ShardTask(shard=index, images=images, batches=batches)
 
     def header(self, attributes: Mapping[str, Any]) -> StoreHeader:
         """The store's header for this plan."""
-        tags = np.zeros((len(self.images), len(self.category_ids)), np.bool_)
-        for row, image in enumerate(self.images):
-            tags[row, list(image.categories)] = True
+        images = self.images
         return StoreHeader(
             layout=self.layout,
-            image_ids=tuple(image.record.image_id for image in self.images),
+            image_ids=Names(images.records.ids()),
             category_ids=self.category_ids,
             category_names=self.category_names,
-            heights=np.array([image.height for image in self.images], np.int32),
-            widths=np.array([image.width for image in self.images], np.int32),
-            tags=tags,
-            status=np.array([image.status for image in self.images], np.int8),
-            errors=("",) * len(self.images),
+            heights=images.sizes[:, 0],
+            widths=images.sizes[:, 1],
+            tags=images.tags,
+            status=images.status,
+            errors=("",) * len(images),
             attributes=attributes,
         )
 
@@ -111,24 +89,23 @@ def make_plan(
     attention and seeds are kept in the store.
     Raises StoreError when no image can be opened at all.
     """
-    images = _within_canvas(_measure(records, tuple(categories), source.uses_tags))
-    grids_of = functools.cache(source.grids)  # images share sizes
-    grids = tuple(grids_of(max(image.height, 1), max(image.width, 1)) for image in images)
-    usable = [i for i, image in enumerate(images) if image.problem is None]
-    if not usable:
+    images = _within_canvas(_measure(Records.of(records), tuple(categories), source.uses_tags))
+    sizes = _distinct(images.sizes[images.usable])
+    if not sizes:
         why = f": {images[0].problem}" if images else "; the step has no images."
         raise StoreError(f"none of the {len(images)} images of step {step} can be used{why}")
+    grids = {(height, width): source.grids(height, width) for height, width in sizes}
     layout = StoreLayout(
         num_images=len(images),
         num_categories=len(categories),
-        canvas=_largest([(images[i].height, images[i].width) for i in usable]),
+        canvas=_largest(sizes),
         shard_size=shard_size,
         has_void=source.has_void,
-        **(_soft_layers(source, [grids[i] for i in usable]) if keep_soft else {}),
+        **(_soft_layers(source, list(grids.values())) if keep_soft else {}),
     )
     return MaskPlan(
         step=step,
-        images=tuple(images),
+        images=images,
         category_ids=tuple(categories),
         category_names=tuple(categories.values()),
         layout=layout,
@@ -137,64 +114,80 @@ def make_plan(
     )
 
 
-def _measure(records: Sequence[ImageRecord], category_ids: tuple[int, ...], by_tags: bool) -> list[ImageTask]:
+def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> ImageTasks:
     """by_tags: ask for the classes that an image is tagged with; else for all of them."""
+    sizes = np.zeros((len(records), 2), np.int32)
+    tags, kinds = records.kinds_of_tags()
+    asked = [[not by_tags or identity in own for identity in category_ids] for own in tags]
 
-    @functools.cache  # images share their tags
-    def categories(tags: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(p for p, identity in enumerate(category_ids) if not by_tags or identity in tags)
-
-    def measure(first: int) -> list[ImageTask]:
-        some = records[first : first + _RECORDS_AT_ONCE]
-        return [_measure_one(record, categories(tuple(record.tags))) for record in some]
+    def measure(first: int) -> dict[int, str]:
+        problems = {}
+        for row, record in enumerate(records[first : first + _RECORDS_AT_ONCE], start=first):
+            size, problem = _measure_one(record)
+            sizes[row] = size
+            if problem is not None:
+                problems[row] = problem
+        return problems
 
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        return list(itertools.chain.from_iterable(pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))))
+        found = pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))
+        problems = {row: problem for some in found for row, problem in some.items()}
+    return ImageTasks(
+        records=records,
+        sizes=sizes,
+        kinds=kinds,
+        asked=np.array(asked, np.bool_).reshape(len(tags), len(category_ids)),
+        problems=problems,
+    )
 
 
-def _measure_one(record: ImageRecord, categories: tuple[int, ...]) -> ImageTask:
-    height = width = 0
-    problem = record.problem
-    if problem is None:
-        try:
-            height, width = read_size(record.path)
-        except ImageError as error:
-            problem = str(error)
-    return ImageTask(record=record, height=height, width=width, categories=categories, problem=problem)
+def _measure_one(record: ImageRecord) -> tuple[tuple[int, int], str | None]:
+    """Height and width, 0 where it cannot be used, and why."""
+    if record.problem is not None:
+        return (0, 0), record.problem
+    try:
+        return read_size(record.path), None
+    except ImageError as error:
+        return (0, 0), str(error)
 
 
-def _within_canvas(images: list[ImageTask]) -> list[ImageTask]:
+def _within_canvas(images: ImageTasks) -> ImageTasks:
     """Leave out images until the canvas, as high as the highest and as wide as the widest, holds PIXEL_CAP pixels.
 
     A very long image beside a very high one would make every mask of the store as large as both together.
     """
-    images = list(images)
+    sizes, problems = images.sizes.copy(), dict(images.problems)
     while True:
-        usable = [i for i, image in enumerate(images) if image.problem is None]
-        if not usable:
-            return images
-        high, wide = max(images[i].height for i in usable), max(images[i].width for i in usable)
+        high, wide = sizes.max(axis=0, initial=0).tolist()  # 0 x 0 where an image cannot be used
         if high * wide <= PIXEL_CAP:
-            return images
-        longest = max(usable, key=lambda i: (max(images[i].height, images[i].width), i))
-        images[longest] = _too_long(images[longest], (high, wide))
+            return dataclasses.replace(images, sizes=sizes, problems=problems)
+        sides = sizes.max(axis=1)
+        longest = int(np.flatnonzero(sides == sides.max())[-1])
+        problems[longest] = _too_long(images[longest], (high, wide))
+        sizes[longest] = 0
 
 
-def _too_long(image: ImageTask, canvas: tuple[int, int]) -> ImageTask:
-    problem = (
+def _too_long(image: ImageTask, canvas: tuple[int, int]) -> str:
+    return (
         f"{image.record.path} is {image.width} x {image.height} pixels, which with the other images asks for masks of "
         f"{canvas[1]} x {canvas[0]}, more than {PIXEL_CAP // 10**6} million pixels; scale it down, or take it off "
         "the list."
     )
-    return dataclasses.replace(image, height=0, width=0, problem=problem)
 
 
-def _batches(images: Sequence[ImageTask], grids: Sequence[Grids], batch_size: int) -> tuple[tuple[int, ...], ...]:
+def _distinct(sizes: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """The different rows of sizes [N, 2]."""
+    return [(height, width) for height, width in np.unique(sizes, axis=0).tolist()]
+
+
+def _batches(
+    images: Sequence[ImageTask], grids: Mapping[tuple[int, int], Grids], batch_size: int
+) -> tuple[tuple[int, ...], ...]:
     """Positions of the images to be made, grouped by input shape, at most `batch_size` together."""
     groups: dict[Grids, list[int]] = {}
-    for position, (image, grid) in enumerate(zip(images, grids, strict=True)):
+    for position, image in enumerate(images):
         if image.status is Status.PENDING and image.problem is None:
-            groups.setdefault(grid, []).append(position)
+            groups.setdefault(grids[image.height, image.width], []).append(position)
     return tuple(
         tuple(group[start : start + batch_size])
         for group in groups.values()

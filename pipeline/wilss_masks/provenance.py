@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wilss.errors import StoreError
-from wilss.manifest import ImageRecord, Manifest
+from wilss.layouts import ImageRecord, Records
+from wilss.manifest import Manifest
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
 
@@ -106,8 +107,8 @@ def holds_nothing(store: MaskStore) -> bool:
 def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
     """sha256 of a JSON list, a list [id, tags] or [id] for each image, taken piece by piece: there may be millions."""
     digest = hashlib.sha256(b"[")
-    for number, record in enumerate(records):
-        facts = [record.image_id, list(record.tags)] if with_tags else [record.image_id]
+    for number, (image_id, tags, _) in enumerate(Records.of(records).facts()):
+        facts = [image_id, list(tags)] if with_tags else [image_id]
         digest.update(f"{',' if number else ''}{json.dumps(facts, separators=(',', ':'))}".encode())
     digest.update(b"]")
     return digest.hexdigest()

@@ -94,7 +94,7 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
         log.warning("%s: %s; it is made anew", store.path, damage.what)
         shards.add(damage.shard)
     same_images = (store.image_ids, store.category_ids, store.category_names) == (
-        header.image_ids,
+        tuple(header.image_ids),
         header.category_ids,
         header.category_names,
     )
@@ -110,8 +110,8 @@ def _changed_images(store: MaskStore, plan: MaskPlan) -> list[int]:
     """Rows of the images that have another size than when the store was begun, or can be opened only now."""
     if store.layout.num_images != plan.layout.num_images:
         return []
-    sizes = np.array([(image.height, image.width) for image in plan.images], np.int32).T
-    differ = (sizes[0] != store.vector("height")) | (sizes[1] != store.vector("width"))
+    sizes = plan.images.sizes
+    differ = (sizes[:, 0] != store.vector("height")) | (sizes[:, 1] != store.vector("width"))
     return [int(row) for row in np.flatnonzero(differ)]
 
 

@@ -8,8 +8,10 @@ from wilss.layouts.coco import annotation_file, read_coco
 from wilss.layouts.coco_label import CocoLabel, CocoShape
 from wilss.layouts.folders import read_folder, read_voc
 from wilss.layouts.listing import Listing
+from wilss.layouts.names import Names
 from wilss.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
 from wilss.layouts.spec import DataSpec, SplitSpec, TagsSpec
+from wilss.layouts.table import Records
 from wilss.layouts.words import some
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "Label",
     "LabelTable",
     "Listing",
+    "Names",
     "PngLabel",
+    "Records",
     "Selection",
     "SplitSpec",
     "TagsSpec",

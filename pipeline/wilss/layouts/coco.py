@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 from wilss.errors import ManifestError
 from wilss.layouts.coco_label import CocoLabel, CocoShape
 from wilss.layouts.files import Folders, fault_of_name, without_suffix
-from wilss.layouts.listing import Found, Listing, make_listing
+from wilss.layouts.listing import Listing, make_listing
 from wilss.layouts.lists import Entry, read_list, unique
+from wilss.layouts.records import ImageRecord
 from wilss.layouts.spec import DataSpec, SplitSpec
+from wilss.layouts.table import Records
 from wilss.layouts.tags import TagTable
 
 __all__ = ["annotation_file", "read_coco", "tags_by_stem"]
@@ -39,7 +41,7 @@ def read_coco(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     source = _read_json(spec, annotation_file(spec, chosen))
     listed, exact, warnings = _entries(spec, chosen, source)
     folders, folder = Folders(), _image_folder(spec, chosen, source.path)
-    found = [_found(spec, folders, folder, entry, source) for entry in listed]
+    found = Records(_found(spec, folders, folder, entry, source) for entry in listed)
     own_tags = spec.tags.kind == "coco" and spec.tags.file is None
     return make_listing(
         spec,
@@ -95,8 +97,7 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
 
 
 def _twice(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    entries = [Entry(image_id=without_suffix(str(i["file_name"])), image="") for i in content["images"]]
-    return unique(entries, path)[1]
+    return unique((without_suffix(str(image["file_name"])) for image in content["images"]), path)[1]
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def _categories(spec: DataSpec, content: Mapping[str, Any], path: Path) -> tuple
     return known, foreign
 
 
-def _entries(spec: DataSpec, split: SplitSpec, source: _Json) -> tuple[tuple[Entry, ...], bool, tuple[str, ...]]:
+def _entries(spec: DataSpec, split: SplitSpec, source: _Json) -> tuple[Sequence[Entry], bool, tuple[str, ...]]:
     """The images of the list, if the split names one beside its annotations; else those of the json, by name."""
     if split.list.endswith((".txt", ".npy")):
         listed = read_list(spec, split, "")
@@ -175,18 +176,18 @@ def _image_folder(spec: DataSpec, split: SplitSpec, path: Path) -> str:
     return next((name for name in names if os.path.isdir(spec.root / name)), "")
 
 
-def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: _Json) -> Found:
+def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: _Json) -> ImageRecord:
     if entry.fault is not None:
         problem = f"{source.path} names {entry.image_id!r}, which {entry.fault}; name files inside {spec.root} only."
-        return Found(image_id=entry.image_id, path=spec.root, problem=problem)
+        return ImageRecord(image_id=entry.image_id, path=spec.root, problem=problem)
     known = source.images.get(entry.image_id)
     name = str(known["file_name"]) if known else entry.image
     path = folders.find(str(spec.root), f"{folder}/{name}" if folder else name)
     if path is None:
         path = spec.root / folder / name
         problem = f"{path} is named in {source.path}, but is not there; copy it there, or take it off the list."
-        return Found(image_id=entry.image_id, path=path, problem=problem)
-    return Found(image_id=entry.image_id, path=path, label=_label(entry.image_id, known, source))
+        return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
+    return ImageRecord(image_id=entry.image_id, path=path, label=_label(entry.image_id, known, source))
 
 
 def _label(image_id: str, known: Mapping[str, Any] | None, source: _Json) -> CocoLabel | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from wilss.errors import ManifestError
 from wilss.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
-from wilss.layouts.listing import Found, Listing, make_listing
+from wilss.layouts.listing import Listing, make_listing
 from wilss.layouts.lists import Entry, ImageList, read_list
-from wilss.layouts.records import PngLabel
+from wilss.layouts.records import ImageRecord, PngLabel
 from wilss.layouts.spec import DataSpec
+from wilss.layouts.table import Records
 
 __all__ = ["VOC_IMAGES", "image_folder", "label_folders", "read_folder", "read_voc"]
 
@@ -52,21 +53,26 @@ def label_folders(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _read(spec: DataSpec, split: str, listed: ImageList, lenient: bool) -> Listing:
-    folders = Folders()
-    found = [_found(spec, folders, entry, listed.path) for entry in listed.entries]
+    found = _all_found(spec, listed)
     return make_listing(spec, split, found, warnings=listed.warnings, exact=listed.exact, lenient=lenient)
 
 
-def _found(spec: DataSpec, folders: Folders, entry: Entry, source: Path) -> Found:
+def _all_found(spec: DataSpec, listed: ImageList) -> Records:
+    """What lies on disk of a list; the folders are forgotten again, since they hold every name once more."""
+    folders = Folders()
+    return Records(_found(spec, folders, entry, listed.path) for entry in listed.entries)
+
+
+def _found(spec: DataSpec, folders: Folders, entry: Entry, source: Path) -> ImageRecord:
     if entry.fault is not None:
         problem = f"{source} names {entry.image_id!r}, which {entry.fault}; name files inside {spec.root} only."
-        return Found(image_id=entry.image_id, path=spec.root, problem=problem)
+        return ImageRecord(image_id=entry.image_id, path=spec.root, problem=problem)
     path = folders.find(str(spec.root), entry.image)
     if path is None:
         path = spec.root / entry.image
         problem = f"{path} is named in {source}, but is not there; copy it there, or take it off the list."
-        return Found(image_id=entry.image_id, path=path, problem=problem)
-    return Found(image_id=entry.image_id, path=path, label=_label(spec, folders, entry))
+        return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
+    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, entry))
 
 
 def _label(spec: DataSpec, folders: Folders, entry: Entry) -> PngLabel | None:

@@ -1,34 +1,25 @@
-"""From names, tags and labels to records: every fault of a single image becomes a sentence in its record."""
+"""From images and their tags to records: every fault of a single image becomes a sentence in its record."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.errors import ManifestError
-from wilss.layouts.records import ImageRecord, Label
 from wilss.layouts.spec import DataSpec
+from wilss.layouts.table import Records, Tags
 from wilss.layouts.tags import TagTable, read_tags
 from wilss.layouts.words import some
 from wilss.taxonomy import closest
 
-__all__ = ["Found", "Listing", "make_listing"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """An image of a list, as far as the disk goes. problem: a sentence why it cannot be used, else None."""
-
-    image_id: str
-    path: Path
-    label: Label | None = None
-    problem: str | None = None
+__all__ = ["Listing", "make_listing"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """All images of a split. exact: the list already is a step's selection; it is not to be filtered again."""
 
-    records: tuple[ImageRecord, ...]
+    records: Records
     warnings: tuple[str, ...] = ()
     exact: bool = False
 
@@ -36,22 +27,22 @@ class Listing:
 def make_listing(
     spec: DataSpec,
     split: str,
-    found: Sequence[Found],
+    found: Records,
     *,
     warnings: Iterable[str] = (),
     exact: bool = False,
     lenient: bool = False,
     tags: TagTable | None = None,
 ) -> Listing:
-    """Join images with their tags.
+    """Join images, as far as the disk goes, with their tags.
 
     lenient: for evaluation, where labels count and tags do not: an image without tags, or tags that cannot
     be read, are no fault. tags: where the caller knows them already.
     """
     if tags is None:
         tags = _tags(spec, split, found, lenient)
-    records = tuple(_record(spec, image, tags, lenient) for image in found)
-    empty = [record.image_id for record in records if not record.tags and record.problem is None]
+    records = found.tagged(_facts(spec, found, tags, lenient))
+    empty = [image_id for image_id, ids, problem in records.facts() if not ids and problem is None]
     told = tuple(warnings)
     if empty and not lenient:
         who = f"no class and so no step for {some(empty)} of {split!r}"
@@ -59,37 +50,38 @@ def make_listing(
     return Listing(records=records, warnings=told, exact=exact)
 
 
-def _tags(spec: DataSpec, split: str, found: Sequence[Found], lenient: bool) -> TagTable:
-    labels = {image.image_id: image.label for image in found if image.problem is None}
+def _tags(spec: DataSpec, split: str, found: Records, lenient: bool) -> TagTable:
     if lenient and spec.tags.kind == "masks":
         return TagTable({})
     try:
-        return read_tags(spec, split, labels)
+        return read_tags(spec, split, found)
     except ManifestError:
         if lenient:
             return TagTable({})
         raise
 
 
-def _record(spec: DataSpec, image: Found, tags: TagTable, lenient: bool) -> ImageRecord:
-    names = tags.names.get(image.image_id)
-    ids, strange = spec.ids_of(names or ())
-    problem = image.problem
-    if problem is None and not lenient:
-        problem = tags.problems.get(image.image_id) or _tag_problem(spec, image, names, strange)
-    return ImageRecord(image_id=image.image_id, path=image.path, tags=ids, label=image.label, problem=problem)
+def _facts(spec: DataSpec, found: Records, tags: TagTable, lenient: bool) -> Iterator[tuple[Tags, str | None]]:
+    """Tags and problem of each image."""
+    ids_of = functools.cache(spec.ids_of)  # images share their tags
+    for place, (image_id, _, problem) in enumerate(found.facts()):
+        names = tags.names.get(image_id)
+        ids, strange = ids_of(names or ())
+        if problem is None and not lenient:
+            problem = tags.problems.get(image_id)
+            if problem is None and (names is None or strange):
+                problem = _tag_problem(spec, found[place].path, names, strange)
+        yield ids, problem
 
 
-def _tag_problem(spec: DataSpec, image: Found, names: tuple[str, ...] | None, strange: tuple[str, ...]) -> str | None:
+def _tag_problem(spec: DataSpec, path: Path, names: tuple[str, ...] | None, strange: tuple[str, ...]) -> str:
     if names is None:
         return (
-            f"{image.path} has no tags (from {spec.tags.kind}{f', {spec.tags.file}' if spec.tags.file else ''}); add "
+            f"{path} has no tags (from {spec.tags.kind}{f', {spec.tags.file}' if spec.tags.file else ''}); add "
             "them, or leave the image out of the list."
         )
-    if strange:
-        return (
-            f"{image.path} is tagged {strange[0]!r}, which is no class of "
-            f"{spec.taxonomy.name}{closest(strange[0], spec.taxonomy.class_names)}; correct the tag, or list it in "
-            "`tags.ignore`."
-        )
-    return None
+    return (
+        f"{path} is tagged {strange[0]!r}, which is no class of "
+        f"{spec.taxonomy.name}{closest(strange[0], spec.taxonomy.class_names)}; correct the tag, or list it in "
+        "`tags.ignore`."
+    )

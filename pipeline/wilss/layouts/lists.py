@@ -3,21 +3,22 @@
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.errors import ManifestError
-from wilss.layouts.files import fault_of_name, printable, read_lines, without_suffix
+from wilss.layouts.files import fault_of_name, lines_of, printable, without_suffix
+from wilss.layouts.names import Names, Register
 from wilss.layouts.spec import DataSpec, SplitSpec
 from wilss.layouts.words import some
 
-__all__ = ["Entry", "ImageList", "list_files", "load_array", "read_list", "unique"]
+__all__ = ["Entries", "Entry", "ImageList", "list_files", "load_array", "read_list", "unique"]
 
 _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp))\s+/?(\S+\.png)$", re.IGNORECASE)
 _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
@@ -37,6 +38,36 @@ class Entry:
     fault: str | None = None
 
 
+class Entries(Sequence[Entry]):
+    """Lines of a list, each taken apart when it is asked for.
+
+    images: the folder that plain ids lie in. rows: which of `lines`, in which order; all of them by default.
+    """
+
+    def __init__(self, lines: Sequence[str], images: str, rows: Sequence[int] | None = None) -> None:
+        self._lines, self._images = lines, images
+        self._rows = range(len(lines)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Entries": ...
+    def __getitem__(self, place: int | slice) -> "Entry | Entries":
+        if isinstance(place, slice):
+            return Entries(self._lines, self._images, self._rows[place])
+        return _entry(self._lines[self._rows[place]], self._images)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (_entry(self._lines[row], self._images) for row in self._rows)
+
+    def at(self, places: Sequence[int]) -> "Entries":
+        """The entries at these places."""
+        return Entries(self._lines, self._images, array("q", (self._rows[place] for place in places)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageList:
     """What a list names, in its order, each once. exact: it was an index array, which already is a step's
@@ -44,7 +75,7 @@ class ImageList:
     """
 
     path: Path
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     warnings: tuple[str, ...] = ()
     exact: bool = False
 
@@ -56,14 +87,15 @@ def read_list(spec: DataSpec, split: SplitSpec, images: str) -> ImageList:
     path = find_list(spec, split.list)
     if path.suffix == ".npy":
         into = find_list(spec, split.into)
-        whole = read_lines(into)
-        lines = [whole[index] for index in _indices(path, len(whole), into)]
+        whole = Names(lines_of(into))
+        entries = Entries(whole, images, _indices(path, len(whole), into))
     else:
-        lines = read_lines(path)
-    if not lines:
+        entries = Entries(Names(lines_of(path)), images)
+    if not entries:
         raise ManifestError(f"{path} names no image; write one per line, or drop the split from the manifest.")
-    entries, warnings = unique([_entry(line, images) for line in lines], path)
-    return ImageList(path=path, entries=entries, warnings=warnings, exact=path.suffix == ".npy")
+    first, warnings = unique((entry.image_id for entry in entries), path)
+    chosen = entries if len(first) == len(entries) else entries.at(first)
+    return ImageList(path=path, entries=chosen, warnings=warnings, exact=path.suffix == ".npy")
 
 
 def list_files(spec: DataSpec, split: SplitSpec) -> tuple[Path, ...]:
@@ -106,16 +138,19 @@ def _require_root(spec: DataSpec) -> None:
         )
 
 
-def unique(entries: Sequence[Entry], path: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """The first entry of every id, and a sentence about the others."""
-    first: dict[str, Entry] = {}
-    for entry in entries:
-        first.setdefault(entry.image_id, entry)
-    if len(first) == len(entries):
-        return tuple(entries), ()
-    counts = Counter(entry.image_id for entry in entries)
-    twice = [image_id for image_id, count in counts.items() if count > 1]
-    return tuple(first.values()), (f"{path} names {some(twice)} more than once; each is used once.",)
+def unique(image_ids: Iterable[str], path: Path) -> tuple[Sequence[int], tuple[str, ...]]:
+    """Where every id comes first, and a sentence about those that come again."""
+    known, first, again = Register(), array("q"), set[int]()
+    for place, image_id in enumerate(image_ids):
+        known_as = known.add(image_id)
+        if known_as == len(first):
+            first.append(place)
+        else:
+            again.add(known_as)
+    if not again:
+        return first, ()
+    twice = [known[place] for place in sorted(again)]
+    return first, (f"{path} names {some(twice)} more than once; each is used once.",)
 
 
 def load_array(path: Path) -> NDArray[Any]:
@@ -155,19 +190,19 @@ def _require_whole(path: Path) -> None:
         raise ValueError(f"its header promises {claimed} bytes, and {there} are there")
 
 
-def _indices(path: Path, count: int, into: Path) -> list[int]:
-    array = load_array(path)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+def _indices(path: Path, count: int, into: Path) -> Sequence[int]:
+    loaded = load_array(path)
+    if loaded.ndim != 1 or loaded.dtype.kind not in "iu":
         raise ManifestError(
-            f"{path} is {array.dtype} of shape {array.shape}, not a row of whole numbers; name an index array."
+            f"{path} is {loaded.dtype} of shape {loaded.shape}, not a row of whole numbers; name an index array."
         )
-    wrong = array[(array < 0) | (array >= count)]
+    wrong = loaded[(loaded < 0) | (loaded >= count)]
     if wrong.size:
         raise ManifestError(
             f"{path} has the index {wrong[0]}, but {into} has {count} lines; name the list that it was made for as "
             "`into`."
         )
-    return [int(index) for index in array]
+    return array("q", loaded.astype(np.int64).tobytes())
 
 
 def _entry(line: str, images: str) -> Entry:

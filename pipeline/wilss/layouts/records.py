@@ -3,7 +3,7 @@
 All of it is plain data that pickles, so that a worker can be sent a record and read its label by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -44,7 +44,7 @@ class ImageRecord:
 class Selection:
     """The images of a step or an evaluation, and whole sentences about what was left out or mended."""
 
-    records: tuple[ImageRecord, ...]
+    records: Sequence[ImageRecord]
     warnings: tuple[str, ...] = ()
 
 

@@ -8,7 +8,8 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from wilss.errors import ImageError, ManifestError
-from wilss.layouts.files import read_lines, without_suffix
+from wilss.layouts.files import lines_of, read_lines, without_suffix
 from wilss.layouts.lists import find_list, load_array, read_list
-from wilss.layouts.records import Label
+from wilss.layouts.names import Names, Register
+from wilss.layouts.records import ImageRecord
 from wilss.layouts.spec import DataSpec, SplitSpec
+from wilss.layouts.table import Shared
 from wilss.taxonomy import BACKGROUND, VOID
 
 __all__ = ["TagTable", "read_tags", "tag_files"]
@@ -27,6 +30,8 @@ __all__ = ["TagTable", "read_tags", "tag_files"]
 log = logging.getLogger("wilss")
 
 _LABEL_THREADS = 4
+#: Labels that a thread reads at a time: a future for each of a million would take a gigabyte.
+_LABELS_AT_ONCE = 32
 _HEADS = frozenset({"image", "image_id", "id", "file", "filename", "file_name", "name", "path"})
 _TAG_HEADS = frozenset({"tags", "tag", "labels", "label", "classes", "class"})
 
@@ -39,9 +44,38 @@ class TagTable:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_tags(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
-    """The tags of the images of a split. labels: their labels by image id, for tags that come from masks."""
-    return _READERS[spec.tags.kind](spec, split, labels)
+class _Tagged(Mapping[str, tuple[str, ...]]):
+    """Class names by image id, in about 50 bytes for an image: the names of an image are shared with its like."""
+
+    def __init__(self) -> None:
+        self._ids = Register()
+        self._names: Shared[tuple[str, ...]] = Shared()
+        self._last = -1
+
+    def add(self, image_id: str, names: tuple[str, ...] = ()) -> None:
+        """Say that there is this image, and that it holds `names` too; quick where ids come in the order of before."""
+        place = self._last = self._ids.add(image_id, self._last + 1)
+        if place == len(self._names):
+            self._names.append(names)
+        elif names:
+            self._names[place] += names
+
+    def __getitem__(self, image_id: str) -> tuple[str, ...]:
+        place = self._ids.find(image_id)
+        if place is None:
+            raise KeyError(image_id)
+        return self._names[place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def read_tags(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
+    """The tags of the images of a split. images: those in question, with their labels for tags that come from masks."""
+    return _READERS[spec.tags.kind](spec, split, images)
 
 
 def tag_files(spec: DataSpec, split: str) -> tuple[Path, ...]:
@@ -66,24 +100,22 @@ def _file(spec: DataSpec) -> Path:
 # -- VOC's ImageSets/Main -----------------------------------------------------------------------------------
 
 
-def _from_main(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_main(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """VOC's flags: 1 holds the class, -1 does not, 0 holds it but is difficult (a tag unless `difficult:
     false`).
     """
     meant = {"1", "+1", "0"} if spec.tags.difficult else {"1", "+1"}
-    found: dict[str, list[str]] = {}
+    found = _Tagged()
     for name, paths in _main_files(spec, split).items():
         for path in paths:
-            for line in read_lines(path):
+            for line in lines_of(path):
                 image_id, _, flag = line.rpartition(" ")
-                names = found.setdefault(image_id.rstrip(), [])
-                if flag in meant:
-                    names.append(name)
-                elif flag not in ("-1", "0", "1", "+1") or not image_id:
+                found.add(image_id.rstrip(), (name,) if flag in meant else ())
+                if flag not in meant and (flag not in ("-1", "0", "1", "+1") or not image_id):
                     raise ManifestError(
                         f"{path} has the line {line!r}; write an image id and 1, 0 or -1, with a space between."
                     )
-    return TagTable({image_id: tuple(names) for image_id, names in found.items()})
+    return TagTable(found)
 
 
 def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
@@ -109,33 +141,39 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
 # -- pixel labels -------------------------------------------------------------------------------------------
 
 
-def _from_masks(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_masks(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """The classes with at least one pixel; every label file is read once."""
-    present = {image_id: label for image_id, label in labels.items() if label is not None}
+    usable = (place for place, image in enumerate(images) if image.label is not None and image.problem is None)
+    present = array("q", usable)
     if len(present) > 200:
         log.info("reading the labels of %d images of %s for their tags", len(present), split)
+    found, problems = _Tagged(), {}
     with ThreadPoolExecutor(_LABEL_THREADS) as pool:
-        read = list(pool.map(lambda label: _classes_in(spec, label), present.values(), chunksize=32))
-    found = dict(zip(present, read, strict=True))
-    return TagTable(
-        {image_id: names for image_id, names in found.items() if not isinstance(names, str)},
-        {image_id: problem for image_id, problem in found.items() if isinstance(problem, str)},
-    )
+        some = (present[first : first + _LABELS_AT_ONCE] for first in range(0, len(present), _LABELS_AT_ONCE))
+        for part in pool.map(lambda places: [_classes_in(spec, images[place]) for place in places], some):
+            for image_id, names in part:
+                if isinstance(names, str):
+                    problems[image_id] = names
+                else:
+                    found.add(image_id, names)
+    return TagTable(found, problems)
 
 
-def _classes_in(spec: DataSpec, label: Label) -> tuple[str, ...] | str:
+def _classes_in(spec: DataSpec, image: ImageRecord) -> tuple[str, tuple[str, ...] | str]:
+    """Image id, and the names of the classes in its label, or a sentence why it cannot be read."""
+    assert image.label is not None
     try:
-        counts = np.bincount(label.read().ravel(), minlength=256)
+        counts = np.bincount(image.label.read().ravel(), minlength=256)
     except ImageError as error:
-        return str(error)
+        return image.image_id, str(error)
     ids = [int(identity) for identity in np.flatnonzero(counts) if identity not in (BACKGROUND, VOID)]
-    return tuple(spec.taxonomy.name_of(identity) for identity in ids)
+    return image.image_id, tuple(spec.taxonomy.name_of(identity) for identity in ids)
 
 
 # -- csv ----------------------------------------------------------------------------------------------------
 
 
-def _from_csv(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_csv(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """Rows of "image, tag;tag", or a header of class names above 1, 0 and -1 (or nothing)."""
     path = _file(spec)
     rows = _rows(path)
@@ -189,7 +227,7 @@ def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
 # -- npy ----------------------------------------------------------------------------------------------------
 
 
-def _from_npy(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_npy(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """One row per line of a list, one column per class, with or without one for background (WILSON's 1h
     labels).
     """
@@ -209,37 +247,41 @@ def _from_npy(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) ->
         )
     flags = array[:, array.shape[1] - classes :] > 0
     names = np.array(own.class_names[1:], dtype=object)
-    return TagTable({image_id: tuple(names[row]) for image_id, row in zip(ids, flags, strict=True)})
+    found = _Tagged()
+    for image_id, row in zip(ids, flags, strict=True):
+        found.add(image_id, tuple(names[row]))
+    return TagTable(found)
 
 
-def _row_ids(spec: DataSpec, split: str) -> list[str]:
+def _row_ids(spec: DataSpec, split: str) -> Names:
     chosen = spec.split(split)
     name = spec.tags.list or (chosen.into if chosen.list.endswith(".npy") else chosen.list)
-    lines = len(read_lines(find_list(spec, name)))
+    lines = sum(1 for _ in lines_of(find_list(spec, name)))
     listed = read_list(spec, SplitSpec(list=name), spec.images or "JPEGImages")
     if len(listed.entries) != lines:
         raise ManifestError(
             f"{listed.path} names images twice, so that rows cannot be told apart; make its lines unique."
         )
-    return [entry.image_id for entry in listed.entries]
+    return Names(entry.image_id for entry in listed.entries)
 
 
 # -- others -------------------------------------------------------------------------------------------------
 
 
-def _from_xml(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_xml(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     from wilss.layouts.xml import read_annotations
 
-    return TagTable(*read_annotations(spec.root / "Annotations", list(labels), difficult=spec.tags.difficult))
+    usable = (image.image_id for image in images if image.problem is None)
+    return TagTable(*read_annotations(spec.root / "Annotations", usable, difficult=spec.tags.difficult))
 
 
-def _from_coco(spec: DataSpec, split: str, labels: Mapping[str, Label | None]) -> TagTable:
+def _from_coco(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     from wilss.layouts.coco import tags_by_stem
 
     return TagTable(tags_by_stem(_file(spec)))
 
 
-_READERS: dict[str, Callable[[DataSpec, str, Mapping[str, Label | None]], TagTable]] = {
+_READERS: dict[str, Callable[[DataSpec, str, Sequence[ImageRecord]], TagTable]] = {
     "voc-main": _from_main,
     "voc-xml": _from_xml,
     "masks": _from_masks,

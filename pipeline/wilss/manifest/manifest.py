@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from wilss.errors import ManifestError
-from wilss.layouts import READERS, DataSpec, ImageRecord, Listing, Selection
+from wilss.layouts import READERS, DataSpec, ImageRecord, Listing, Records, Selection
 from wilss.manifest import build, drawn, lock
 from wilss.manifest.encoders import Encoders, EncoderSpec
 from wilss.manifest.inputs import content_digests
@@ -79,7 +79,7 @@ class Manifest:
         self.protocol.new(step)
         source = self.steps[step]
         listing = self.listing(source.data, source.split if split == "train" else split)
-        records = tuple(record for record in listing.records if listing.exact or self._admits(record, step))
+        records = listing.records if listing.exact else self._admitted(listing.records, step)
         return Selection(records=records, warnings=listing.warnings)
 
     def images(self, step: int, split: str = "train") -> Selection:
@@ -148,9 +148,12 @@ class Manifest:
         spec: EncoderSpec = getattr(self.encoders, name)
         return None if self.locked is None else self.locked.weights_of(name, spec.title)
 
-    def _admits(self, record: ImageRecord, step: int) -> bool:
-        unknown = record.problem is not None and not record.tags
-        return unknown or self.protocol.admits(record.tags, step)
+    def _admitted(self, records: Records, step: int) -> Records:
+        """What the protocol admits by its tags, and what has none because of its problem."""
+        return records.where(
+            (problem is not None and not tags) or self.protocol.admits(tags, step)
+            for _, tags, problem in records.facts()
+        )
 
     def _parts(self, split: str) -> tuple[tuple[str, str], ...]:
         if split in self.parts:
@@ -243,7 +246,7 @@ def _require_data(name: str, data: Mapping[str, DataSpec], where: Where, key: tu
         raise where.error(key, f"there is no data set {name!r}{closest(name, data)}.")
 
 
-def _renamed(records: tuple[ImageRecord, ...], taken: set[str], data: str) -> list[ImageRecord]:
+def _renamed(records: Iterable[ImageRecord], taken: set[str], data: str) -> list[ImageRecord]:
     """Records whose id another data set has already carry the name of theirs before it."""
     return [
         replace(record, image_id=f"{data}/{record.image_id}") if record.image_id in taken else record

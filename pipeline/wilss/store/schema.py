@@ -7,7 +7,7 @@ image is not tagged with cost nothing.
 
 import enum
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,7 +171,7 @@ class StoreHeader:
     """
 
     layout: StoreLayout
-    image_ids: tuple[str, ...]
+    image_ids: Sequence[str]
     category_ids: tuple[int, ...]
     category_names: tuple[str, ...]
     heights: NDArray[np.int32]
@@ -215,7 +215,7 @@ def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None
 
 
 def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
-    known = {
+    known: dict[str, Sequence[Any] | NDArray[Any]] = {
         "image": header.image_ids,
         "height": header.heights,
         "width": header.widths,
@@ -237,4 +237,6 @@ def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
             dimension_names=spec.dims,
         )
         if spec.name in known and all(shape):
-            array[...] = np.array(known[spec.name], dtype=spec.dtype)
+            values, step = known[spec.name], header.layout.chunk_rows(spec.name)
+            for first in range(0, shape[0], step):  # a million names at once would be a hundred megabytes
+                array[first : first + step] = np.array(values[first : first + step], dtype=spec.dtype)

@@ -1,6 +1,7 @@
 """`wilss-eval`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def _tell(found: "Evaluation", json: str | None, confusion: Path | None) -> None
 
 
 def _judged(
-    info: "CheckpointInfo", records: "tuple[ImageRecord, ...]", split: str, mode: "Mode", batch_size: int, device: str
+    info: "CheckpointInfo", records: "Sequence[ImageRecord]", split: str, mode: "Mode", batch_size: int, device: str
 ) -> "Evaluation":
     from wilss.devices import resolve_device
     from wilss.networks.checkpoint import load_segmenter

@@ -1,0 +1,101 @@
+"""Many names in little memory: a str of twelve letters takes 61 bytes and 8 for its place in a list; here it takes 20.
+
+A data set has a million names three times over (its list, its folder, its tags), and a run keeps them to its end.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+__all__ = ["Names", "Register"]
+
+_NOBODY = -1
+_FIRST_SLOTS = 8
+
+
+class Names(Sequence[str]):
+    """Strings in the order in which they came, each made again when it is asked for.
+
+    Memory: the bytes of the names as UTF-8, and 8 for each. Lone surrogates (file names that are not UTF-8) are kept.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._text = bytearray()
+        self._ends = array("q")
+        for name in names:
+            self.append(name)
+
+    def append(self, name: str) -> None:
+        """Add a name at the end."""
+        self._text += name.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._text))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return self._bytes(range(len(self))[place]).decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))
+
+    def _bytes(self, place: int) -> bytearray:
+        return self._text[self._ends[place - 1] if place else 0 : self._ends[place]]
+
+
+class Register(Names):
+    """Names that come once each, and the place of a name.
+
+    A table of hashes with open addressing and linear probing; `_slots` holds places, at most half of it is used.
+    Memory: 8 to 16 bytes for each name beside those of `Names`, where a dict takes about 100.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._slots = array("i", [_NOBODY]) * _FIRST_SLOTS
+        super().__init__(names)
+
+    def append(self, name: str) -> None:
+        """Add a name that is new. Raises ValueError for one that is there."""
+        if self.add(name) != len(self) - 1:
+            raise ValueError(f"{name!r} is there already")
+
+    def add(self, name: str, guess: int = 0) -> int:
+        """The place of a name, which comes to the end if it is new. guess: where it may be; a right one saves time."""
+        key = name.encode("utf-8", "surrogatepass")
+        if guess < len(self._ends) and self._bytes(guess) == key:
+            return guess
+        slot = self._slot(key)
+        if self._slots[slot] == _NOBODY:
+            self._slots[slot] = len(self)
+            super().append(name)
+            if 2 * len(self._ends) > len(self._slots):
+                self._grow()
+            return len(self._ends) - 1
+        return self._slots[slot]
+
+    def find(self, name: str) -> int | None:
+        """The place of a name, None if it is not there."""
+        place = self._slots[self._slot(name.encode("utf-8", "surrogatepass"))]
+        return None if place == _NOBODY else place
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
+
+    def _slot(self, key: bytes) -> int:
+        """Where the place of `key` stands, or would stand."""
+        slots, last = self._slots, len(self._slots) - 1  # their number is a power of two
+        slot = hash(key) & last
+        while (place := slots[slot]) != _NOBODY and self._bytes(place) != key:
+            slot = (slot + 1) & last
+        return slot
+
+    def _grow(self) -> None:
+        self._slots = array("i", [_NOBODY]) * (2 * len(self._slots))
+        for place in range(len(self)):
+            self._slots[self._slot(bytes(self._bytes(place)))] = place
