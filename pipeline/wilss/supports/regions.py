@@ -6,7 +6,6 @@ pixel, so that a step costs what the front costs and no position runs off the pi
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["depth_inside", "middle_line", "numbered", "regions", "steps_from"]
 
@@ -22,11 +21,15 @@ def regions(mask: Mask) -> list[Mask]:
 
 def numbered(mask: Mask) -> Steps:
     """The connected regions of `mask` [H, W] by number from 1, in raster order of their first pixels; 0 elsewhere."""
+    from scipy import ndimage  # here: a run that needs none should not wait for it
+
     return np.asarray(ndimage.label(mask, structure=np.ones((3, 3)))[0], np.int32)
 
 
 def depth_inside(mask: Mask) -> Steps:
     """How many steps a pixel of `mask` [H, W] is away from what is not in it; 0 outside. The picture's edge is."""
+    from scipy import ndimage
+
     framed = ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")
     return np.asarray(framed[1:-1, 1:-1], np.int32)
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from wilss.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN, Box, SupportMap, line_width, map_of_boxes, map_of_mask
 from wilss.supports.regions import middle_line, numbered
@@ -59,6 +58,8 @@ def scribble_map(mask: NDArray[np.bool_], void: NDArray[np.bool_], rng: np.rando
 
 def boxes_of(mask: NDArray[np.bool_]) -> tuple[Box, ...]:
     """The box around each connected part of `mask` [H, W]: labels of classes do not tell instances apart [D]."""
+    from scipy import ndimage
+
     return tuple(
         (columns.start, rows.start, columns.stop, rows.stop) for rows, columns in ndimage.find_objects(numbered(mask))
     )
