@@ -29,7 +29,7 @@ from .cli import Outcome, wilss_masks
 from .standin import draw_images, make
 from .train_cli import result, states, walk, wilss_train, words
 
-COUNT, COUNT_LONG = 50, 1000
+COUNT, COUNT_LONG = 30, 1000
 BEGUN = 20
 TRAINED, TRAINED_LONG = 6, 100
 

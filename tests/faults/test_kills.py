@@ -114,8 +114,8 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
     [
         ("coordinator", 5, 0),
         ("coordinator", 5, 1),
-        ("coordinator", 5, 2),
-        ("worker", 4, 3),
+        ("coordinator", 7, 2),
+        ("worker", 2, 3),
         ("tree", 3, 4),
         ("tree", 3, 5),
     ],

@@ -173,6 +173,7 @@ def assert_same_run(run: Path, plain: Path) -> None:
 # -- all together -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_masks_in_a_world_where_much_is_odd(masks: dict[str, bytes], tmp_path: Path) -> None:
     root = data_set(tmp_path / ODD)
     assert len(str(root / "data/JPEGImages/im0.jpg").encode()) > 250

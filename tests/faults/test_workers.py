@@ -65,6 +65,7 @@ def goes_on(root: Path, name: str, undisturbed: dict[str, bytes]) -> None:
     assert not list((root / name).rglob("*.partial"))
 
 
+@pytest.mark.long
 def test_what_happens_once_is_made_good(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     told = ",".join(
         f"{what}:{image}:{tmp_path / what}"
