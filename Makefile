@@ -24,7 +24,7 @@ setup: $(STAMP) ## make .venv with the tested versions
 demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, new classes, report
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
-test: $(STAMP)  ## the tests, in under 8 minutes on two cores
+test: $(STAMP)  ## the tests, about nine minutes on two cores
 	@$(BIN)/python -m pytest -q
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (about two hours)

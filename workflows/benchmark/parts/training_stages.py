@@ -81,7 +81,7 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
         return rows
     large = LargeLearning(folder=folder, epochs=1)
     with published_networks(), few_steps(1):
-        return rows + _of(large, limits, 3, "ResNet-101, crops of 512")
+        return rows + _of(large, limits, 1, "ResNet-101, crops of 512")  # minutes a round
 
 
 def _of(run: Learning, limits: Rates, repeats: int, name: str) -> list[dict[str, Any]]:
