@@ -27,7 +27,7 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 test: $(STAMP)  ## the tests, about nine minutes on two cores
 	@$(BIN)/python -m pytest -q
 
-test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (about two hours)
+test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400
 
 check: $(STAMP) ## lint, format, types, who may import whom

@@ -33,7 +33,7 @@ class MaskStore(StoreReader):
 
     @classmethod
     def create(cls, path: Path, header: StoreHeader) -> "MaskStore":
-        """Make an empty store; `path` must not exist. Its statuses come from the header.
+        """Make an empty store, in the place of whatever `path` names. Its statuses come from the header.
 
         The store is built under a temporary name and renamed, so a half-made one is never seen.
         """
@@ -66,7 +66,8 @@ class MaskStore(StoreReader):
             rows = [rows_of(self.layout, receipt.shard) for receipt in receipts]
             if any(any(receipt.errors) for receipt in receipts) or any(any(self._errors[one]) for one in rows):
                 self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
-                self.__dict__.pop("_errors", None)
+                for receipt, one in zip(receipts, rows, strict=True):  # reading it anew would take all
+                    self._errors[one] = receipt.errors
             digests = [
                 (slice(receipt.shard, receipt.shard + 1), np.array([committed_digest(receipt)], dtype=object))
                 for receipt in receipts
