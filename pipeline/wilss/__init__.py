@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .manifest import load_manifest
+    from .data.manifest import load_manifest
     from .store import open_masks
 
 __version__ = version("wilss")
@@ -22,7 +22,7 @@ __all__ = ["__version__", "load_manifest", "open_masks"]
 
 def __getattr__(name: str) -> Any:
     """Load a function when it is first asked for, so that importing wilss costs nothing."""
-    homes = {"load_manifest": "manifest", "open_masks": "store"}
+    homes = {"load_manifest": "data.manifest", "open_masks": "store"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{homes[name]}"), name)

@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cluster import ClusterOptions
-    from .generation import generate
-    from .options import Options
+    from .make.cluster import ClusterOptions
+    from .make.generate import generate
+    from .make.options import Options
+    from .make.summary import Summary
     from .sources import AnnotationSource, FmwissSource, PanetSource
-    from .summary import Summary
 
 _HOMES = {
     "AnnotationSource": "sources",
-    "ClusterOptions": "cluster",
+    "ClusterOptions": "make.cluster",
     "FmwissSource": "sources",
-    "Options": "options",
+    "Options": "make.options",
     "PanetSource": "sources",
-    "Summary": "summary",
-    "generate": "generation",
+    "Summary": "make.summary",
+    "generate": "make.generate",
 }
 __all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "PanetSource", "Summary", "generate"]
 

@@ -271,7 +271,7 @@ def bytes_without_end(path: Path) -> None:
 def read_backbone(path: Path) -> None:
     from torch import nn
 
-    from wilss.networks.weights import load_backbone
+    from wilss.models.networks.weights import load_backbone
 
     network = nn.Module()
     network.backbone = nn.Linear(2, 2)
@@ -284,14 +284,14 @@ def array(path: Path) -> None:
 
 
 def read_array(path: Path) -> None:
-    from wilss.layouts.lists import load_array
+    from wilss.data.layouts.lists import load_array
 
     load_array(path)
 
 
 def draw(segmentation: Any) -> Callable[[Path], None]:
     def read(path: Path) -> None:
-        from wilss.layouts.coco_label import CocoLabel, CocoShape
+        from wilss.data.layouts.coco_label import CocoLabel, CocoShape
 
         shape = CocoShape(identity=1, crowd=False, area=1.0, annotation=1, segmentation=json.dumps(segmentation))
         CocoLabel(path=path, image_id="a", height=10, width=10, shapes=(shape,)).read()
@@ -300,8 +300,8 @@ def draw(segmentation: Any) -> Callable[[Path], None]:
 
 
 def read_annotation(path: Path) -> None:
+    from wilss.data.layouts.xml import read_annotations
     from wilss.errors import ImageError
-    from wilss.layouts.xml import read_annotations
 
     _, problems = read_annotations(path.parent, [path.stem], difficult=True)
     if problems:
@@ -327,7 +327,7 @@ def merged_aliases(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> None:
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     load_manifest(path)
 
@@ -338,13 +338,13 @@ def nested_header(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> None:
-    from wilss.networks.checkpoint import read_info
+    from wilss.models.networks.checkpoint import read_info
 
     read_info(path)
 
 
 def read_encoder_config(path: Path) -> None:
-    from wilss.encoders.weights import read_config
+    from wilss.models.encoders.weights import read_config
 
     read_config(path)
 
@@ -379,7 +379,7 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], None], str]]
 
 
 def cases(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    from wilss.images import read_image, read_palette_label, read_size
+    from wilss.data.images import read_image, read_palette_label, read_size
 
     for kind, spoilers, read in (("store", STORES, read_store), ("bank", BANKS, read_bank)):
         for name, (spoil, _) in spoilers.items():
@@ -425,7 +425,12 @@ def tried(read: Callable[[], None]) -> dict[str, Any]:
 def main(folder: Path) -> None:
     import torch
 
-    for name in ("wilss.encoders.weights", "wilss.manifest", "wilss.networks.weights", "wilss_train.memory"):
+    for name in (
+        "wilss.models.encoders.weights",
+        "wilss.data.manifest",
+        "wilss.models.networks.weights",
+        "wilss_train.memory",
+    ):
         importlib.import_module(name)
     torch.set_num_threads(1)
     read_store(folder / "whole-store.zarr")  # all that is imported late is there, and the whole ones can be read

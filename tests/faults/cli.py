@@ -19,15 +19,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tests.wilss import data_on_disk as disk
-from wilss.manifest import Manifest
+from tests.faults.standin import StandInSource
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import Manifest
+from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore, Status
-from wilss.taxonomy import VOID
 from wilss_masks import sources
 from wilss_masks.cli import main
 from wilss_masks.sources.base import Grids
-
-from .standin import StandInSource
 
 ROOT = Path(__file__).parents[2]
 IMAGES = tuple(f"im{i}" for i in range(7))

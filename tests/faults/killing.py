@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wilss_train import fit
-
-from .train_cli import forked, states
+from tests.faults.train_cli import forked, states
+from wilss_train.run import fit
 
 PAUSE = 0.02  # after every step, so that a kill meets a run at work also on a quick machine
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.faults import cli, train_cli
+from tests.faults.cli import Outcome, content, generate, wilss_masks
+from tests.faults.train_cli import course_of, wilss_train
 from wilss.console import running
-from wilss.networks.checkpoint import MODEL_FILE
-from wilss.networks.labeller_file import LABELLER_FILE
-from wilss.shapes.voc import write_voc
+from wilss.data.shapes.voc import write_voc
+from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.labeller_file import LABELLER_FILE
 from wilss.store import MaskStore
-
-from . import cli, train_cli
-from .cli import Outcome, content, generate, wilss_masks
-from .train_cli import course_of, wilss_train
 
 __all__ = ["SCENES", "Scene", "World", "draw_world"]
 

@@ -13,18 +13,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
-from wilss.images.decoding import read_image
-from wilss.manifest import ImageRecord, Selection
-from wilss.protocol import StepProtocol
+from tests.faults.misfortune import meet
+from wilss.data.images.decoding import read_image
+from wilss.data.manifest import ImageRecord, Selection
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import Taxonomy
 from wilss.randomness import numpy_generator_for
 from wilss.store import ImageContent, Status
-from wilss.taxonomy import Taxonomy
-from wilss_masks.cluster import ClusterOptions
-from wilss_masks.generation import Options, Summary, generate
-from wilss_masks.plan import ImageTask
+from wilss_masks.make.cluster import ClusterOptions
+from wilss_masks.make.generate import Options, Summary, generate
+from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources.base import Grids
-
-from .misfortune import meet
 
 TAXONOMY = Taxonomy(name="standin", class_names=("background", "a", "b", "c"))
 SIZES = ((24, 32), (32, 24), (20, 20))

@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
-from wilss.store import MaskStore
-
-from .cli import (
+from tests.faults.cli import (
     BROKEN,
     ENCODERS,
     IMAGES,
@@ -30,6 +27,8 @@ from .cli import (
     masks,
     wilss_masks,
 )
+from tests.wilss.data import data_on_disk as disk
+from wilss.store import MaskStore
 
 Spoil = Callable[[Path], None]
 STEP_OF = {"standin": 1, "fmwiss": 1, "annotation": 0}
@@ -358,7 +357,7 @@ def test_a_file_that_may_not_be_read(
     root: Path, whole: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As root, permissions stop nobody: the error is made here."""
-    from wilss.images import decoding
+    from wilss.data.images import decoding
 
     stat = os.stat
 

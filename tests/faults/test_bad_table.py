@@ -26,13 +26,12 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
-from wilss.networks.checkpoint import MODEL_FILE
+from tests.faults.cli import ENCODERS, FMWISS, Outcome, listing, masks
+from tests.faults.train_cli import IMAGES, TRAIN, walk
+from tests.wilss.data import data_on_disk as disk
+from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss_masks.cli import main as masks_main
 from wilss_train import cli as train_cli
-
-from .cli import ENCODERS, FMWISS, Outcome, listing, masks
-from .train_cli import IMAGES, TRAIN, walk
 
 Spoil = Callable[[Path], object]
 BROKEN = "im02"
@@ -265,7 +264,7 @@ def rewritten(change: Callable[[dict[str, Any], dict[str, Any]], object], redige
         from safetensors import safe_open
         from safetensors.torch import save_file
 
-        from wilss.tensor_files import digest_of_tensors
+        from wilss.models.tensor_files import digest_of_tensors
 
         path = root / "base" / MODEL_FILE
         with safe_open(path, framework="pt") as opened:

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.wilss import data_on_disk as disk
-from wilss_masks import cluster
-
-from .cli import ROOT, command, content, data_set, generate, listing, masks, start, wilss_masks
+from tests.faults.cli import ROOT, command, content, data_set, generate, listing, masks, start, wilss_masks
+from tests.wilss.data import data_on_disk as disk
+from wilss_masks.make import cluster
 
 COMMANDS = ["generate", "info", "evaluate", "fuse", "sheet", "verify", "export voc", "export coco"]
 COMMANDS += ["manifest init", "manifest check", "manifest lock"]

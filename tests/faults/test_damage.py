@@ -15,19 +15,18 @@ import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
+from tests.faults.cli import Outcome, wilss_masks
+from tests.faults.standin import draw_images, make
+from tests.faults.train_cli import result, states, walk, wilss_train, words
 from wilss.disk import WritePoint
 from wilss.errors import CheckpointError, StoreError, WilssError
-from wilss.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.store import MaskStore
 from wilss.store.vectors import write_rows
-from wilss_train import fit
 from wilss_train.memory import MemoryBank
-from wilss_train.runs import MEMORY, STATES
-from wilss_train.states import latest_state
-
-from .cli import Outcome, wilss_masks
-from .standin import draw_images, make
-from .train_cli import result, states, walk, wilss_train, words
+from wilss_train.run import fit
+from wilss_train.run.states import latest_state
+from wilss_train.run_folder import MEMORY, STATES
 
 COUNT, COUNT_LONG = 30, 1000
 BEGUN = 20

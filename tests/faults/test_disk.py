@@ -14,12 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
+from tests.faults.full_disk import files_of_at_most
 from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
-from wilss_masks import committing, generation, provenance, resume
-
-from .cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
-from .full_disk import files_of_at_most
+from wilss_masks.make import commit as committing
+from wilss_masks.make import generate as generation
+from wilss_masks.make import provenance, resume
 
 
 @pytest.fixture(scope="module")

@@ -25,28 +25,27 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
+from tests.faults.cli import data_set, generate, wilss_masks
+from tests.faults.spoiling import JUNK, Draw, spoil_bytes, spoil_lines, spoil_tree
+from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.memory.drawn import TAXONOMY
+from wilss.data.images import read_image, read_palette_label, read_size
+from wilss.data.layouts.records import read_label_of
+from wilss.data.manifest import Manifest, load_manifest, write_lock
+from wilss.data.manifest.lock import LockedWeights, list_digests
+from wilss.data.protocol import StepProtocol
+from wilss.data.supports import problems_of, read_supports
 from wilss.errors import WilssError
-from wilss.images import read_image, read_palette_label, read_size
-from wilss.layouts.records import read_label_of
-from wilss.manifest import Manifest, load_manifest, write_lock
-from wilss.manifest.lock import LockedWeights, list_digests
-from wilss.networks.checkpoint import load_segmenter, read_info, read_weights, spec_of, write_model
-from wilss.networks.segmenter import build
-from wilss.networks.spec import SegmenterSpec
-from wilss.protocol import StepProtocol
+from wilss.models.networks.checkpoint import load_segmenter, read_info, read_weights, spec_of, write_model
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
+from wilss.models.tensor_files import read_tensors
 from wilss.store import MaskStore, Status
-from wilss.supports import problems_of, read_supports
-from wilss.tensor_files import read_tensors
 from wilss_masks.commands.info import _facts
-from wilss_masks.kept import KeptReader, fusion_of
+from wilss_masks.inspect.kept_scores import KeptReader, fusion_of
 from wilss_train.memory import Instance, InstanceInfo, MemoryBank
 from wilss_train.memory.writing import write_bank
-from wilss_train.states import TrainingState, latest_state, save_state
-
-from .cli import data_set, generate, wilss_masks
-from .spoiling import JUNK, Draw, spoil_bytes, spoil_lines, spoil_tree
+from wilss_train.run.states import TrainingState, latest_state, save_state
 
 _SECONDS = 1.5
 _MIB = 400

@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.standin import draw_images, make
 from wilss.store import MaskStore
-
-from .standin import draw_images, make
 
 IMAGES = 48
 DELAY = 0.03

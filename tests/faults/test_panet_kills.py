@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from wilss.networks.checkpoint import MODEL_FILE
+from tests.faults.killing import is_finished, kill_at_random
+from tests.faults.train_cli import course_of, data_set, forked, make_masks, walk, wilss_train, words
+from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss_train import cli as train_cli
-
-from .killing import is_finished, kill_at_random
-from .train_cli import course_of, data_set, forked, make_masks, walk, wilss_train, words
 
 #: The built-in encoder of the manifest is made small and random.
 ENCODERS: dict[str, Any] = {

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.breaking import KINDS, Fault, Kind, Recording, lies_on_disk, watched
+from tests.faults.cli import Outcome
+from tests.faults.scenes import SCENES, World, draw_world
 from wilss.disk import WritePoint
 from wilss.store import MaskStore
-
-from .breaking import KINDS, Fault, Kind, Recording, lies_on_disk, watched
-from .cli import Outcome
-from .scenes import SCENES, World, draw_world
 
 #: Without these files a run is none the worse; what goes wrong with them is not told.
 UNTOLD = {WritePoint.TEXT_CACHE, WritePoint.STATE_PRUNE, WritePoint.STORE_SWEEP}
@@ -149,7 +148,7 @@ def _faults(recording: Recording, point: WritePoint, kind: Kind) -> list[Fault]:
 
 def _killed(world: World, place: Path, name: str, fault: Fault) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wilss_train.training", "wilss_train.commands.train", "tests.faults.scenes"])
+    context.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes"])
     process = context.Process(target=_play_to_the_kill, args=(world, place, name, fault))
     process.start()
     process.join()

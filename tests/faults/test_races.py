@@ -17,15 +17,14 @@ from typing import Any
 
 import pytest
 
+from tests.faults.standin import draw_images, make
+from tests.faults.train_cli import Result, result, walk, wilss_train, words
 from wilss.errors import StoreError, WilssError
 from wilss.store import MaskStore, writer_lock
 
-from .standin import draw_images, make
-from .train_cli import Result, result, walk, wilss_train, words
-
 IMAGES = 8
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["wilss_train.training", "wilss_train.commands.train", "tests.faults.test_races"])
+CONTEXT.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.test_races"])
 REFUSED = re.compile(r"is being written by process (\d+) on (\S+); wait until it ends, or give another --out")
 #: What is promised, by the processor's time: the machine may have other things to do. By the clock where it has not.
 PROMISED_SECONDS = 1.0
@@ -77,7 +76,7 @@ def race(writers: int, write: Any, *given: Any) -> list[Ending]:
 
 
 def _take_part(start: Any, endings: Any, write: Any, given: tuple[Any, ...]) -> None:
-    from wilss_train import commands, methods, training  # noqa: F401  before the start, as for one that is running
+    from wilss_train.run import train as training  # noqa: F401  before the start, as for one that is running
 
     start.wait()
     asked, worked = time.monotonic(), time.process_time()

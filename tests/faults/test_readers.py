@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults.standin import SIZES, draw_images, make
 from wilss.errors import StoreError
 from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore, Status, open_masks, writer_lock
-
-from .standin import SIZES, draw_images, make
 
 IMAGES = 16
 READS = 1_000

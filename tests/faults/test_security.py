@@ -20,20 +20,19 @@ import pytest
 import torch
 import zarr
 
-from tests.wilss import data_on_disk as disk
+from tests.faults import bombs
+from tests.faults.cli import ROOT, command, data_set, generate, listing, start, wilss_masks
+from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.memory.test_bank import make_bank
-from wilss.encoders.dino import open_vit
+from wilss.data.manifest import EncoderSpec, load_manifest
+from wilss.data.supports import read_supports
 from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, WilssError
-from wilss.manifest import EncoderSpec, load_manifest
-from wilss.networks.backbones import build_backbone
-from wilss.networks.labeller_file import LABELLER_FILE, load_labeller
-from wilss.networks.spec import SegmenterSpec
+from wilss.models.encoders.dino import open_vit
+from wilss.models.networks.backbones import build_backbone
+from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.store import MaskStore
-from wilss.supports import read_supports
-from wilss_masks.cluster import ClusterOptions, require_safe_address, require_usable_address
-
-from . import bombs
-from .cli import ROOT, command, data_set, generate, listing, start, wilss_masks
+from wilss_masks.make.cluster import ClusterOptions, require_safe_address, require_usable_address
 
 TABLE = ROOT / "SECURITY.md"
 SOURCES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "train").rglob("*.py")])

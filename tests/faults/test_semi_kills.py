@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.wilss import data_on_disk as disk
-from wilss.networks.checkpoint import MODEL_FILE
-from wilss.networks.labeller_file import LABELLER_FILE
-
-from .killing import is_finished, kill_at_random
-from .train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
+from tests.faults.killing import is_finished, kill_at_random
+from tests.faults.train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
+from tests.wilss.data import data_on_disk as disk
+from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.labeller_file import LABELLER_FILE
 
 EPOCHS = 4
 #: Eleven unlabelled images make two optimiser steps of four an epoch.

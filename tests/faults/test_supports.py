@@ -8,10 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
+from tests.faults.cli import IMAGES, Outcome, content, data_set, failures, generate, masks, wilss_masks
+from tests.wilss.data import data_on_disk as disk
 from wilss.store import MaskStore
-
-from .cli import IMAGES, Outcome, content, data_set, failures, generate, masks, wilss_masks
 
 ROWS = [{"image": f"im{i}", "class": "horse", "box": [1, 1, 8, 8]} for i in range(3)]
 PANET = ("--set", "vit_size=32")

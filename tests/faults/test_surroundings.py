@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from . import train_cli
-from .cli import ROOT, content, data_set, generate, wilss_masks
+from tests.faults import train_cli
+from tests.faults.cli import ROOT, content, data_set, generate, wilss_masks
 
 ELSEWHERE = Path(__file__).parent / "elsewhere"
 #: Of images below it paths have more than 250 bytes.
@@ -285,7 +285,7 @@ def test_weights_of_a_hub_are_missed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: dict[str, Any]
 ) -> None:
     """One call, with a time limit, and one sentence; nothing tries again."""
-    from .cli import ENCODERS
+    from tests.faults.cli import ENCODERS
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -13,17 +13,16 @@ import pytest
 import torch
 import yaml
 
+from tests.faults.cli import Outcome, content
 from tests.faults.full_disk import files_of_at_most
-from tests.wilss import data_on_disk as disk
-from wilss.networks.checkpoint import MODEL_FILE
+from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, walk, wilss_train, words
+from tests.faults.train_cli import states as steps_saved
+from tests.wilss.data import data_on_disk as disk
+from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.store.seal import SEAL_KEY
-from wilss_train import fit, states
-from wilss_train.batches import BatchMaker, Shown
-from wilss_train.report import LOG_FILE, read_log
-
-from .cli import Outcome, content
-from .train_cli import IMAGES, STEPS, Result, make_masks, result, walk, wilss_train, words
-from .train_cli import states as steps_saved
+from wilss_train.data.batches import BatchMaker, Shown
+from wilss_train.results.report import LOG_FILE, read_log
+from wilss_train.run import fit, states
 
 Spoil = Callable[[Path], None]
 SHORT = ("--epochs", 3)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .cli import start
-from .killing import is_finished, kill_at_random, slowly, wait_for_state
-from .train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
+from tests.faults.cli import start
+from tests.faults.killing import is_finished, kill_at_random, slowly, wait_for_state
+from tests.faults.train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
 
 
 @pytest.fixture(scope="module")

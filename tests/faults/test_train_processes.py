@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from wilss.networks.checkpoint import MODEL_FILE
-from wilss.networks.segmenter import set_batch_norm
+from tests.faults.cli import Outcome, start
+from tests.faults.train_cli import STEPS, course_of, forked, states, walk, wilss_train, words
+from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.segmenter import set_batch_norm
 from wilss_train.methods import fmwiss
-
-from .cli import Outcome, start
-from .train_cli import STEPS, course_of, forked, states, walk, wilss_train, words
 
 FROZEN = ("--set", "batch_norm=frozen", "--lr", "1e-3")
 

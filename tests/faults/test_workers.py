@@ -17,12 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.faults.cli import ROOT, Outcome, command, content, data_set, generate, start
 from wilss.errors import EncoderError, WilssError
 from wilss.store import MaskStore
-from wilss_masks import workers
-from wilss_masks.workers import on_workers
-
-from .cli import ROOT, Outcome, command, content, data_set, generate, start
+from wilss_masks.make import workers
+from wilss_masks.make.workers import on_workers
 
 #: Shards of three: im0 to im2, im3 to im5, im6. A worker process needs some seconds to start.
 TIMEOUT = 4

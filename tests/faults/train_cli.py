@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
-from wilss.networks.checkpoint import MODEL_FILE
+from tests.faults.cli import ROOT, Outcome, wilss_masks
+from tests.wilss.data import data_on_disk as disk
+from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss_train import cli
 from wilss_train.memory import MemoryBank
-from wilss_train.report import LOG_FILE
-from wilss_train.report.log import course
-from wilss_train.runs import MEMORY, STATES
-
-from .cli import ROOT, Outcome, wilss_masks
+from wilss_train.results.report import LOG_FILE
+from wilss_train.results.report.log import course
+from wilss_train.run_folder import MEMORY, STATES
 
 IMAGES = tuple(f"im{i:02}" for i in range(14))
 VAL = ("val0", "val1")
@@ -116,7 +115,7 @@ def forked(
     number (from 1) gets its name. before: called first of all.
     """  # fmt: skip
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wilss_train.training", "wilss_train.commands.train", "tests.faults.train_cli"])
+    context.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.train_cli"])
     process = context.Process(target=_train, args=(list(given), says, die_at_rename, dict(env or {}), before))
     process.start()
     return process

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.wilss import data_on_disk as disk
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss.data.taxonomy import COCO, VOC
 from wilss.errors import ManifestError, WeightsError
-from wilss.manifest import load_manifest
-from wilss.taxonomy import COCO, VOC
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools import CheckReport, check_manifest, init_manifest, lock_manifest, save_manifest
 
@@ -230,7 +230,7 @@ def test_hub_weights_that_cannot_be_had_are_left_for_their_first_use(
     def refuse(spec: object) -> str:
         raise WeightsError("offline; pass `file:`.")
 
-    monkeypatch.setattr("wilss.encoders.weights.digest_of", refuse)
+    monkeypatch.setattr("wilss.models.encoders.weights.digest_of", refuse)
     report = lock_manifest(load_manifest(pets(tmp_path), check_lock=False))
     assert report.weights == {}
     assert [warning.split(" is not locked yet")[0] for warning in report.warnings] == ["encoders.clip", "encoders.vit"]

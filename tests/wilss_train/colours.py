@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from wilss.networks.checkpoint import CheckpointInfo
-from wilss.protocol import StepProtocol
-from wilss.taxonomy import VOID, Taxonomy
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import VOID, Taxonomy
+from wilss.models.networks.checkpoint import CheckpointInfo
 
 NAMES = ("background", "cat", "dog", "horse", "cow")
 TAXONOMY = Taxonomy(name="pets", class_names=NAMES)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.wilss import data_on_disk as disk
-from wilss.manifest import load_manifest
-from wilss.networks.checkpoint import MODEL_FILE, write_model
-from wilss.networks.segmenter import build
-from wilss.networks.spec import SegmenterSpec
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss.models.networks.checkpoint import MODEL_FILE, write_model
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss_train import cli
 
 SPEC = SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=4)

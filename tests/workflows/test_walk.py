@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wilss.networks.checkpoint import read_info
+from wilss.models.networks.checkpoint import read_info
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--epochs", "3", "--crop", "64", "--split", "none", "-q")

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wilss.encoders.dino import SeedViT, _tokens
-from wilss.encoders.pixels import normalise
+from wilss.data.images import to_pixels
 from wilss.equations import fmwiss
-from wilss.images import to_pixels
+from wilss.models.encoders.dino import SeedViT, _tokens
+from wilss.models.encoders.pixels import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

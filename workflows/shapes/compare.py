@@ -153,7 +153,7 @@ def _setting(section: str) -> int:
 
 
 def _manifest() -> dict:  # type: ignore[type-arg]
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     return dict(load_manifest(ROOT / "data_manifest.yaml").train)
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wilss.encoders.weights import sha256_of
+from wilss.data.images import read_image, to_pixels
 from wilss.equations import fmwiss
-from wilss.images import read_image, to_pixels
+from wilss.models.encoders.weights import sha256_of
 from wilss.randomness import generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks import FmwissSource
-from wilss_masks.plan import ImageTask
+from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import Grids
 from wilss_masks.sources.fmwiss import FmwissProposer
 

@@ -20,20 +20,20 @@ import click
 import numpy as np
 import torch
 
-from wilss.manifest import Manifest, load_manifest
-from wilss.networks.checkpoint import read_info
-from wilss.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding, load_embedding
-from wilss_masks.generation import Options as MaskOptions
-from wilss_masks.generation import generate
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.models.networks.checkpoint import read_info
+from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding, load_embedding
+from wilss_masks.make.generate import Options as MaskOptions
+from wilss_masks.make.generate import generate
 from wilss_masks.sources.annotation import AnnotationSource
-from wilss_train.beginning import begin
-from wilss_train.episodes.conclude import held_out
-from wilss_train.episodes.evaluate import EpisodeParams, evaluate_episodes
-from wilss_train.episodes.features import FeatureBank
-from wilss_train.episodes.images import labelled_split
+from wilss_train.data.episodes.features import FeatureBank
+from wilss_train.data.episodes.images import labelled_split
+from wilss_train.inputs import begin
 from wilss_train.methods.panet import Panet
 from wilss_train.params import TrainParams
-from wilss_train.training import Options, train
+from wilss_train.results.episodes.conclude import held_out
+from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
+from wilss_train.run.train import Options, train
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -18,17 +18,17 @@ from controls import ClassActivation, TrueSeeds, WholeImage
 from torch import Tensor
 
 import wilss
-from wilss.confusion import Scores, confusion
+from wilss.data.images import to_pixels
+from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.equations import fmwiss
-from wilss.images import to_pixels
-from wilss.manifest import EncoderSpec, Manifest
-from wilss.origin import records_of
+from wilss.metrics import Scores, confusion
 from wilss.params import parse_assignments
 from wilss.store import MaskStore, label_map
+from wilss.store.records import records_of
 from wilss_masks import FmwissSource, Options, generate
-from wilss_masks.evaluate import evaluate
-from wilss_masks.fuse import fuse
-from wilss_masks.kept import KeptMaps, KeptReader
+from wilss_masks.inspect.evaluate import evaluate
+from wilss_masks.inspect.fuse import fuse
+from wilss_masks.inspect.kept_scores import KeptMaps, KeptReader
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -98,7 +98,7 @@ def scores_of(folders: Sequence[Path]) -> dict[str, list[float | None]]:
 
 def _by_step(report: dict) -> tuple[float | None, float | None]:  # type: ignore[type-arg]
     """Mean IoU of the 15 base classes and of the 5 new ones, whichever step brought them."""
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     manifest = load_manifest(ROOT / "data_manifest.yaml")
     iou = report["scores"]["iou"]

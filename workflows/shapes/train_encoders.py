@@ -20,11 +20,11 @@ from recipe import data
 from recipe.training import Facts
 from safetensors.torch import save_file
 
-from wilss.shapes import Drawing, Style, draw
+from wilss.data.shapes import Drawing, Style, draw
 
 HERE = Path(__file__).resolve().parent
-PACKAGED = HERE.parents[1] / "pipeline/wilss/encoders/builtin"
-BACKBONE = HERE.parents[1] / "pipeline/wilss/encoders/builtin/backbone.safetensors"
+PACKAGED = HERE.parents[1] / "pipeline/wilss/models/encoders/builtin"
+BACKBONE = HERE.parents[1] / "pipeline/wilss/models/encoders/builtin/backbone.safetensors"
 
 
 def drawings(folder: Path, count: int) -> list[Drawing]:

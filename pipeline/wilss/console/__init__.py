@@ -3,9 +3,9 @@
 Importing this is quick: what is heavy comes with the commands, when they run.
 """
 
-from wilss.outputs import refuse_existing, writing
+from wilss.disk.outputs import refuse_existing, writing
 
-from .manners import add_manners, is_quiet, version_option
+from .common_options import add_manners, is_quiet, version_option
 from .options import batch_size_option, device_option, manifest_option
 from .progress import ProgressDisplay
 from .results import FINISHED_WITH_FAILURES, tell_failures, write_json

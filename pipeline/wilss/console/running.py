@@ -10,7 +10,7 @@ import click
 
 from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError
 
-from .manners import add_manners, set_level
+from .common_options import add_manners, set_level
 from .streams import open_closed_streams, plain_streams
 
 __all__ = ["run"]

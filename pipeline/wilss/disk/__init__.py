@@ -11,7 +11,7 @@ from .files import (
     write_atomically,
 )
 from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle, sync_tree
-from .points import WritePoint, at, point_of
+from .write_points import WritePoint, at, point_of
 
 __all__ = [
     "BUILDING_SUFFIX",

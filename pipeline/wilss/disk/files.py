@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .points import WritePoint, at
+from .write_points import WritePoint, at
 
 __all__ = [
     "PARTIAL_SUFFIX",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .files import sync_folder
-from .points import WritePoint, at
+from .write_points import WritePoint, at
 
 __all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "settle", "sync_tree"]
 

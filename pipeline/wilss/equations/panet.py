@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wilss.data.taxonomy import BACKGROUND
 from wilss.equations.kernels import exact, first_greatest, score_map, unit
-from wilss.taxonomy import BACKGROUND
 
 __all__ = [
     "FOREGROUND",
@@ -49,7 +49,7 @@ def pooling_weights(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     The paper upsamples the features to the mask's size and averages them inside it (Eq. 1). Since upsampling is
     linear, sum_{H W} mask * up(F) = sum_{h w} weights * F with weights = A_rows mask A_columns^T, exactly; and
     nothing of size [D, H, W] is ever made. Upsampling takes pixel centres (align_corners=False), as
-    `wilss.images.to_pixels` does.
+    `wilss.data.images.to_pixels` does.
 
     mask: [..., H, W], bool or float; grid: (h, w).
     Returns [..., h, w], the dtype of `mask` (float32 for bool); its sum is that of the mask.

@@ -16,10 +16,10 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import StoreError
-from .bounds import require_names, require_planes, require_shape, require_values, require_vector
 from .planes import read_planes
 from .schema import FORMAT, FORMAT_VERSION, VECTORS, ArraySpec, StoreLayout
 from .seal import SEAL_KEY
+from .size_limits import require_names, require_planes, require_shape, require_values, require_vector
 
 __all__ = ["OpenStore", "open_group"]
 

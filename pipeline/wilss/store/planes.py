@@ -16,9 +16,9 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from .bounds import content_size
 from .schema import ArraySpec
 from .shards import ABSENT, shard_path
+from .size_limits import content_size
 
 __all__ = ["read_planes"]
 

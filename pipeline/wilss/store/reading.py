@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import StoreError
 from .opened import OpenStore
+from .row_state import Standing, Stood
 from .schema import Status, StoreLayout
 from .seal import SEAL_KEY
-from .standing import Standing, Stood
 
 __all__ = ["ImageMasks", "StoreReader", "but_for_seal", "rows_of"]
 

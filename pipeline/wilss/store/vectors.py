@@ -15,8 +15,8 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from ..disk import WritePoint, unlink, write_atomically
-from .bounds import unpacked
 from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
+from .size_limits import unpacked
 
 __all__ = ["Change", "is_as_written", "write_rows"]
 

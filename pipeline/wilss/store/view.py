@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
-from ..taxonomy import BACKGROUND, VOID
 from .schema import ArraySpec
 from .store import MaskStore
 

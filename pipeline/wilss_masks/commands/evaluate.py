@@ -19,7 +19,7 @@ from wilss.console import (
 from .common import store_argument
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation
+    from ..inspect.evaluate import Evaluation
 
 
 @click.command(
@@ -49,10 +49,10 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
     Labels are restricted to the step's classes: other classes count as background, void is left out. Where
     masks overlap, the more confident class wins.
     """  # fmt: skip
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
     from wilss.store import MaskStore
 
-    from ..evaluate import evaluate
+    from ..inspect.evaluate import evaluate
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     found = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
@@ -67,7 +67,7 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
 
 def _report(found: "Evaluation") -> list[str]:
     """Heading, table per class, and the ablation's table where it was asked for."""
-    from ..evaluate import STORED
+    from ..inspect.evaluate import STORED
 
     lines = [*_heading(found), "", *_class_table(found.scores[STORED])]
     return lines if len(found.scores) == 1 else [*lines, "", *_ablation_table(found)]

@@ -11,7 +11,7 @@ from wilss.console import FINISHED_WITH_FAILURES, is_quiet
 from .common import store_argument
 
 if TYPE_CHECKING:
-    from ..export import Exported
+    from ..inspect.export import Exported
 
 _shared: tuple[Any, ...] = (
     click.option("--overwrite", is_flag=True, help="Replace files that are there."),
@@ -47,7 +47,7 @@ def voc(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
     """
     from wilss.store import MaskStore
 
-    from ..export import export_voc
+    from ..inspect.export import export_voc
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     _report(export_voc(opened, out, overwrite=overwrite), out, "label maps")
@@ -72,7 +72,7 @@ def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, al
     """  # fmt: skip
     from wilss.store import MaskStore
 
-    from ..export import export_coco
+    from ..inspect.export import export_coco
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     names = _file_names(opened, manifest_path) if manifest_path else None
@@ -80,8 +80,8 @@ def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, al
 
 
 def _file_names(store: Any, manifest_path: Path) -> dict[str, str]:
-    from wilss.manifest import load_manifest
-    from wilss.origin import records_of
+    from wilss.data.manifest import load_manifest
+    from wilss.store.records import records_of
 
     records = records_of(store, load_manifest(manifest_path))
     return {name: records[name].path.name for name in store.image_ids}

@@ -34,7 +34,7 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
     from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
-    from ..fuse import fuse, new_params
+    from ..inspect.fuse import fuse, new_params
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
     params, display = new_params(opened, values), ProgressDisplay()

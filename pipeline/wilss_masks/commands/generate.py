@@ -10,7 +10,7 @@ import click
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
 
 if TYPE_CHECKING:
-    from ..generation import Options, Summary
+    from ..make.generate import Options, Summary
 
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536
@@ -111,9 +111,9 @@ def command(**given: Any) -> None:
     A store that is complete is left alone. Images that cannot be used are named, marked as failed and left
     out; the rest is made.
     """  # fmt: skip
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
-    from ..generation import generate
+    from ..make.generate import generate
 
     manifest = load_manifest(given["manifest_path"])
     source = _source(manifest, given)
@@ -145,7 +145,7 @@ def command(**given: Any) -> None:
 
 def _remember_weights(manifest: Any, source: Any) -> None:
     """Write the digests of weights from a hub beside the manifest at their first use; later runs must match."""
-    from wilss.manifest import record_hub_digest
+    from wilss.data.manifest import record_hub_digest
 
     for name, model in source.identity()["models"].items():
         if hasattr(manifest.encoders, name):  # a network that was trained here comes from no hub
@@ -168,8 +168,8 @@ def _source(manifest: Any, given: dict[str, Any]) -> Any:
 
 
 def _options(given: dict[str, Any]) -> "Options":
-    from ..cluster import ClusterOptions
-    from ..generation import Options
+    from ..make.cluster import ClusterOptions
+    from ..make.generate import Options
 
     cluster = ClusterOptions(
         **{key: given[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
@@ -201,7 +201,7 @@ def _as_interrupt(signum: int, frame: object) -> None:
 
 
 def _dry_run(manifest: Any, given: dict[str, Any], source: Any, options: "Options") -> None:
-    from ..generation import default_store, plan_for, selection_for
+    from ..make.generate import default_store, plan_for, selection_for
 
     selection = selection_for(manifest, given["step"], source, options.split)
     plan = plan_for(manifest, given["step"], source, selection.records[: options.limit], options)

@@ -33,7 +33,7 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str, force: bool) -> None:
     """Write a first manifest for the data in the folder DATA."""
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     from ..manifest_tools import init_manifest, save_manifest
 
@@ -55,7 +55,7 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
 
     Exit code 3 when some images cannot be used, 2 when the manifest or a list is of no use.
     """
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     from ..manifest_tools import check_manifest
 
@@ -75,7 +75,7 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
 @click.option("--no-weights", is_flag=True, help="Lock the lists only.")
 def lock(manifest_path: Path, no_weights: bool) -> None:
     """Keep the sha256 of lists and weights beside the manifest; later runs refuse what changed."""
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     from ..manifest_tools import lock_manifest
 

@@ -64,11 +64,11 @@ def command(
     The maps are shown where the store kept them (`generate --keep scores`), the label where the manifest has
     one.
     """  # fmt: skip
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
     from wilss.store import MaskStore
 
-    from ..page import draw_page
-    from ..sheet import choose, collect, order_for, rows_of
+    from ..inspect.page import draw_page
+    from ..inspect.sheet import choose, collect, order_for, rows_of
 
     target = require_png(out or store.with_suffix(".png"))
     opened = MaskStore.open(store, allow_partial=allow_partial)

@@ -49,9 +49,9 @@ def draw(
     The same images are drawn for every kind.
     """
     from wilss.console import refuse_existing
-    from wilss.manifest import load_manifest
-    from wilss.supports.drawing import draw_supports, save_supports
-    from wilss.supports.reading import SUPPORTS_FILE
+    from wilss.data.manifest import load_manifest
+    from wilss.data.supports.drawing import draw_supports, save_supports
+    from wilss.data.supports.reading import SUPPORTS_FILE
 
     refuse_existing(out / SUPPORTS_FILE, overwrite)
     drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest)
@@ -78,10 +78,10 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
 
     SUPPORTS is a YAML file or a folder with supports.yaml. Exit code 3 when some cannot be used.
     """
-    from wilss.manifest import load_manifest
-    from wilss.supports import problems_of, read_supports
+    from wilss.data.manifest import load_manifest
+    from wilss.data.supports import problems_of, read_supports
 
-    from ..support_sheet import draw_supports_page
+    from ..inspect.support_sheet import draw_supports_page
 
     target = _target(supports, manifest_path, out)
     found = read_supports(load_manifest(manifest_path), step, supports, every=False)

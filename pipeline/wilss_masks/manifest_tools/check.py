@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
-from wilss.manifest import ImageRecord, Manifest
-from wilss.taxonomy import BACKGROUND, VOID
 
 __all__ = ["CheckReport", "Counts", "Finding", "check_manifest"]
 
@@ -137,7 +137,7 @@ def _look(
 
 
 def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
-    from wilss.images import read_size
+    from wilss.data.images import read_size
 
     if record.problem is not None:
         return _Seen(problem=record.problem)
@@ -155,7 +155,7 @@ def _no_label(record: ImageRecord) -> str:
 
 
 def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
-    from wilss.manifest import require_size
+    from wilss.data.manifest import require_size
 
     assert record.label is not None
     found = record.label.read()

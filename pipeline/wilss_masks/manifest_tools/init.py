@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from wilss.data.protocol import PRESETS
+from wilss.data.taxonomy import COCO, VOC, closest
 from wilss.disk import WritePoint
+from wilss.disk.outputs import write_output
 from wilss.errors import ManifestError
-from wilss.outputs import write_output
-from wilss.protocol import PRESETS
-from wilss.taxonomy import COCO, VOC, closest
 
-from ..prompts import prompt_names
+from ..sources.prompts import prompt_names
 from .survey import Survey, survey
 
 __all__ = ["init_manifest", "save_manifest"]

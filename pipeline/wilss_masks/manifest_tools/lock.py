@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wilss.data.manifest import EncoderSpec, LockedWeights, Manifest, list_digests, lock_path, write_lock
 from wilss.errors import WeightsError
-from wilss.manifest import EncoderSpec, LockedWeights, Manifest, list_digests, lock_path, write_lock
 
 __all__ = ["LockReport", "lock_manifest"]
 
@@ -52,6 +52,6 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True) -> LockReport:
 
 
 def _digest(spec: EncoderSpec) -> str:
-    from wilss.encoders.weights import digest_of
+    from wilss.models.encoders.weights import digest_of
 
     return digest_of(spec)

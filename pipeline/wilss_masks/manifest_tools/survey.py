@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wilss.data.layouts.files import IMAGE_SUFFIXES, read_lines, without_suffix
+from wilss.data.layouts.xml import read_annotations
+from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID
 from wilss.errors import ImageError, ManifestError
-from wilss.layouts.files import IMAGE_SUFFIXES, read_lines, without_suffix
-from wilss.layouts.xml import read_annotations
-from wilss.taxonomy import BACKGROUND, COCO, VOC, VOID
 
 __all__ = ["Survey", "survey"]
 
@@ -106,7 +106,7 @@ def _ordered(
 
 def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
     """Values by image id in an evenly spread sample of label files."""
-    from wilss.images import read_palette_label
+    from wilss.data.images import read_palette_label
 
     found = {}
     for path in labels[:: max(1, len(labels) // _LOOKED_AT)]:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.manifest import Manifest, require_size
+from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, ParameterError
-from wilss.manifest import Manifest, require_size
 from wilss.store import ImageContent, Status
-from wilss.taxonomy import VOID
 
 from .base import Grids
 
 if TYPE_CHECKING:
-    from ..plan import ImageTask
+    from ..make.plan import ImageTask
 
 __all__ = ["AnnotationSource"]
 

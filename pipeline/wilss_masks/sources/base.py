@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from wilss.store import ImageContent
 
 if TYPE_CHECKING:
-    from ..plan import ImageTask
+    from ..make.plan import ImageTask
 
 __all__ = ["Grids", "MaskSource", "Proposer"]
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.manifest import EncoderSpec, Manifest
+from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.params import with_values
 from wilss.store import ImageContent
 
-from ..prompts import background_words, prompt_names, templates
 from .base import Grids
 from .params import FmwissParams
+from .prompts import background_words, prompt_names, templates
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wilss.encoders.clip import DenseClip
-    from wilss.encoders.dino import LastBlock, SeedViT
     from wilss.equations.fmwiss import Seeds
+    from wilss.models.encoders.clip import DenseClip
+    from wilss.models.encoders.dino import LastBlock, SeedViT
 
-    from ..plan import ImageTask
+    from ..make.plan import ImageTask
 
 __all__ = ["FmwissProposer", "FmwissSource"]
 
@@ -85,7 +85,7 @@ class FmwissSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
-        from wilss.encoders.weights import identity_of
+        from wilss.models.encoders.weights import identity_of
 
         prompts = json.dumps([self.classes, self.background_words, self.params.templates])
         return {
@@ -118,7 +118,7 @@ class FmwissSource:
         """Encode the prompts, or find them in the cache; a source that is prepared already is returned as it is."""
         if self.text is not None:
             return self
-        from wilss.encoders.text import cached_text_features
+        from wilss.models.encoders.text import cached_text_features
 
         groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
@@ -126,7 +126,7 @@ class FmwissSource:
 
     def open_clip(self, device: str) -> "DenseClip":
         """CLIP alone, loaded on `device`."""
-        from wilss.encoders.clip import open_clip_encoder
+        from wilss.models.encoders.clip import open_clip_encoder
 
         return open_clip_encoder(self.clip, device, form=self.params.form, precision=self.params.forward_precision)
 
@@ -134,7 +134,7 @@ class FmwissSource:
         """Load both encoders on `device`."""
         import torch
 
-        from wilss.encoders.dino import open_vit
+        from wilss.models.encoders.dino import open_vit
 
         torch.set_num_threads(threads)
         vit = open_vit(self.vit, device, precision=self.params.forward_precision)
@@ -142,13 +142,13 @@ class FmwissSource:
         return FmwissProposer(source, self.open_clip(device), vit)
 
     def _input(self, height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
-        from wilss.images import patch_grid_size
+        from wilss.data.images import patch_grid_size
 
         return patch_grid_size(height, width, shorter=shorter or None, longest=self.params.longest, patch=patch)
 
     @cached_property
     def _patches(self) -> tuple[int, int]:
-        from wilss.encoders.multiples import input_multiple
+        from wilss.models.encoders.multiples import input_multiple
 
         return input_multiple(self.clip), input_multiple(self.vit)
 
@@ -173,7 +173,7 @@ class FmwissProposer:
         """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
         import torch
 
-        from wilss.images import read_image, resize_uint8
+        from wilss.data.images import read_image, resize_uint8
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
@@ -241,8 +241,8 @@ class FmwissProposer:
         points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
         """
 
-        from wilss.encoders.dino import seed_rows
         from wilss.equations import fmwiss
+        from wilss.models.encoders.dino import seed_rows
 
         affinity = self.params.affinity
         rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)

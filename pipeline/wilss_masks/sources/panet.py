@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.manifest import Manifest
+from wilss.data.manifest import Manifest
+from wilss.data.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
 from wilss.params import with_values
 from wilss.store import ImageContent, Status
-from wilss.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
 
 from .base import Grids
 from .params import PanetParams
@@ -28,7 +28,7 @@ from .prototypes import prototypes_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..plan import ImageTask
+    from ..make.plan import ImageTask
 
 __all__ = ["PanetProposer", "PanetSource"]
 
@@ -147,8 +147,8 @@ class PanetProposer:
         """
         import torch
 
+        from wilss.data.images import to_pixels
         from wilss.equations import fmwiss, panet
-        from wilss.images import to_pixels
 
         scores = scores[[0, *(1 + position for position in task.categories)]]
         pixels = to_pixels(scores, task.height, task.width)

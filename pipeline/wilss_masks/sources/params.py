@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wilss.networks.embedding_spec import FROZEN_SIZE
+from wilss.models.networks.embedding_spec import FROZEN_SIZE
 from wilss.params import refuse_unknown_choices, require
 
 __all__ = ["FmwissParams", "FusionParams", "PanetParams"]

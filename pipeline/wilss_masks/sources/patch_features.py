@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.manifest import EncoderSpec
-from wilss.networks.embedding_spec import EmbeddingSpec
+from wilss.data.manifest import EncoderSpec
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 
 from .params import PanetParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wilss.networks.embedding import Embedding
+    from wilss.models.networks.embedding import Embedding
 
 __all__ = ["PatchEncoder", "encoder_of"]
 
@@ -34,7 +34,7 @@ class PatchEncoder:
 
     def identity(self) -> Mapping[str, Any]:
         """The networks by name, with their digests."""
-        from wilss.encoders.weights import identity_of
+        from wilss.models.encoders.weights import identity_of
 
         vit = {"vit": identity_of(self.vit)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}
@@ -47,7 +47,7 @@ class PatchEncoder:
         """An image as the network's input, uint8 [3, H, W]. Raises ImageError."""
         import torch
 
-        from wilss.images import read_image, resize_uint8
+        from wilss.data.images import read_image, resize_uint8
 
         image = torch.from_numpy(read_image(path)).permute(2, 0, 1)
         return resize_uint8(image, self.spec.input_size(image.shape[1], image.shape[2], self._patch))
@@ -55,8 +55,8 @@ class PatchEncoder:
     def open(self, device: str) -> "Embedding":
         """The network, loaded on `device`. Raises CheckpointError where it is not what it was before."""
         from wilss.errors import CheckpointError
-        from wilss.networks.checkpoint import read_info
-        from wilss.networks.embedding import frozen_embedding, load_embedding
+        from wilss.models.networks.checkpoint import read_info
+        from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
         if self.checkpoint is None:
             return frozen_embedding(self.vit, device, spec=self.spec)
@@ -68,7 +68,7 @@ class PatchEncoder:
     @cached_property
     def _patch(self) -> int:
         """The patch of the ViT, without opening it."""
-        from wilss.encoders.multiples import input_multiple
+        from wilss.models.encoders.multiples import input_multiple
 
         return input_multiple(self.vit) if self.spec.is_on_frozen_features else 1
 
@@ -81,7 +81,7 @@ def encoder_of(vit: EncoderSpec, params: PanetParams) -> PatchEncoder:
     if not params.embedding:
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
         return PatchEncoder(vit=vit, spec=spec)
-    from wilss.networks.checkpoint import read_info, spec_of
+    from wilss.models.networks.checkpoint import read_info, spec_of
 
     info = read_info(params.embedding)
     spec = spec_of(info, EmbeddingSpec)

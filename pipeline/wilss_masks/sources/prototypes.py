@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.supports import BACKGROUND, FOREGROUND, Support, SupportMap
 from wilss.errors import ManifestError
-from wilss.supports import BACKGROUND, FOREGROUND, Support, SupportMap
 
 from .patch_features import PatchEncoder
 

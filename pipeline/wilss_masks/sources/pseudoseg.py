@@ -11,11 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from wilss.data.manifest import Manifest
 from wilss.errors import CheckpointError, ParameterError
-from wilss.manifest import Manifest
-from wilss.networks.checkpoint import CheckpointInfo, read_info, spec_of
-from wilss.networks.labeller_file import labeller_digest
-from wilss.networks.spec import SegmenterSpec
+from wilss.models.networks.checkpoint import CheckpointInfo, read_info, spec_of
+from wilss.models.networks.labeller_file import labeller_digest
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import refuse_unknown_choices, require, with_values
 from wilss.store import ImageContent, Status
 
@@ -24,7 +24,7 @@ from .base import Grids
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..plan import ImageTask
+    from ..make.plan import ImageTask
 
 __all__ = ["PseudosegParams", "PseudosegProposer", "PseudosegSource"]
 
@@ -126,7 +126,7 @@ class PseudosegSource:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Input size (H, W) for an image of this size: multiples of the stride, so that the grid covers it exactly."""
-        from wilss.images import patch_grid_size
+        from wilss.data.images import patch_grid_size
 
         return patch_grid_size(
             height, width, shorter=self.params.size or None, longest=self.params.longest, patch=self._stride
@@ -163,9 +163,9 @@ class PseudosegProposer:
     """`PseudosegSource` with its networks loaded on one device."""
 
     def __init__(self, source: PseudosegSource, device: str) -> None:
-        from wilss.networks.attention_cam import SoftLabelParams
-        from wilss.networks.checkpoint import load_segmenter
-        from wilss.networks.labeller_file import load_labeller
+        from wilss.models.networks.attention_cam import SoftLabelParams
+        from wilss.models.networks.checkpoint import load_segmenter
+        from wilss.models.networks.labeller_file import load_labeller
 
         params = source.params
         self.source, self.device = source, device
@@ -181,7 +181,7 @@ class PseudosegProposer:
         """The image as the network's input, uint8 [3, H, W]."""
         import torch
 
-        from wilss.images import read_image, resize_uint8
+        from wilss.data.images import read_image, resize_uint8
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         return resize_uint8(image, self.source.input_size(task.height, task.width))
@@ -190,8 +190,8 @@ class PseudosegProposer:
         """One forward pass for the batch, then each image by itself."""
         import torch
 
-        from wilss.networks.attention_cam import soft_labels
-        from wilss.networks.checkpoint import normalise
+        from wilss.models.networks.attention_cam import soft_labels
+        from wilss.models.networks.checkpoint import normalise
 
         info = self.source.info
         with torch.inference_mode():
@@ -202,9 +202,9 @@ class PseudosegProposer:
 
     def _one(self, task: "ImageTask", soft: "Tensor") -> ImageContent:
         """soft: float16 [C, h, w], all channels. The mask is the likeliest at the image's own size."""
+        from wilss.data.images import to_pixels
         from wilss.equations import fmwiss
         from wilss.equations.kernels import first_greatest
-        from wilss.images import to_pixels
 
         pixels = to_pixels(soft.float(), task.height, task.width)
         label, void = first_greatest(pixels), pixels.amax(dim=0) < self.source.params.certain

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wilss.data.images import to_pixels
 from wilss.equations import fmwiss
-from wilss.images import to_pixels
 from wilss.store import ImageContent, Status
 
 from .params import FusionParams

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.references import panet as slow
+from wilss.data.images import to_pixels
+from wilss.data.taxonomy import VOID
 from wilss.equations import panet
-from wilss.images import to_pixels
-from wilss.taxonomy import VOID
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 

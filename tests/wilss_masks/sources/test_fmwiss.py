@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from tests.references import fmwiss as slow
-from tests.wilss.encoders.tiny import clip_spec, vit_spec
+from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
+from wilss.data.images import to_pixels
+from wilss.data.manifest import ImageRecord
 from wilss.errors import EncoderError
-from wilss.images import to_pixels
-from wilss.manifest import ImageRecord
 from wilss.store import ImageContent, Status
-from wilss_masks.plan import ImageTask
+from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.params import FmwissParams
 

@@ -13,13 +13,13 @@ import yaml
 from PIL import Image
 
 from tests.references import panet as slow
-from tests.wilss import data_on_disk as disk
-from tests.wilss.encoders.tiny import vit_spec
+from tests.wilss.data import data_on_disk as disk
+from tests.wilss.models.encoders.tiny import vit_spec
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.errors import CheckpointError, EncoderError, ManifestError
-from wilss.manifest import Manifest, load_manifest
 from wilss.store import ImageContent, Status
-from wilss.supports import BACKGROUND, FOREGROUND, UNKNOWN
-from wilss_masks.plan import ImageTask
+from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import PanetSource
 from wilss_masks.sources.prototypes import background_of
 
@@ -199,8 +199,8 @@ def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest,
 
 def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:
     """An untrained projection's checkpoint."""
-    from wilss.networks.checkpoint import write_model
-    from wilss.networks.embedding import EmbeddingSpec, build_embedding, digest_of_encoder
+    from wilss.models.networks.checkpoint import write_model
+    from wilss.models.networks.embedding import EmbeddingSpec, build_embedding, digest_of_encoder
 
     vit = manifest.encoders.vit
     spec = EmbeddingSpec(kind="projection", size=0, width=5, in_width=32, encoder=digest_of_encoder(vit))

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.wilss import data_on_disk as disk
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.images import read_image, resize_uint8, to_pixels
+from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import CheckpointError, ParameterError
-from wilss.images import read_image, resize_uint8, to_pixels
-from wilss.manifest import Manifest, load_manifest
-from wilss.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
-from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
-from wilss.networks.labeller_file import LABELLER_FILE, load_labeller, write_labeller
-from wilss.networks.segmenter import SegmenterSpec, build
+from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
+from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller, write_labeller
+from wilss.models.networks.segmenter import SegmenterSpec, build
 from wilss.store import MaskStore
-from wilss_masks.generation import Options, generate
+from wilss_masks.make.generate import Options, generate
 from wilss_masks.sources.pseudoseg import PseudosegSource
 
 IMAGES = {f"im{i}": [1 + i % 2] for i in range(6)}

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.protocol import StepProtocol
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import Taxonomy
 from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
-from wilss.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy(name="pets", class_names=("background", "ant", "bee", "cat", "dög"))
 PROTOCOL = StepProtocol(name="2-2", taxonomy=TAXONOMY, steps=((1, 2), (4, 3)))

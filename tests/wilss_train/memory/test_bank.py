@@ -14,9 +14,9 @@ import torch
 import xarray
 
 from tests.wilss_train.memory.drawn import PROTOCOL, files_of, make_store, random_masks, write_images
+from wilss.data.taxonomy import VOID
 from wilss.errors import StoreError
-from wilss.taxonomy import VOID
-from wilss_train.copy_paste import PasteParams, draw_instance, paste
+from wilss_train.data.copy_paste import PasteParams, draw_instance, paste
 from wilss_train.memory import MemoryBank, fill, writing
 
 

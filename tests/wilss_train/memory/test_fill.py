@@ -19,9 +19,9 @@ from tests.wilss_train.memory.drawn import (
     random_masks,
     write_images,
 )
+from wilss.data.taxonomy import Taxonomy
 from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore
-from wilss.taxonomy import Taxonomy
 from wilss_train.memory import FillSummary, MemoryBank, cutting, fill
 
 MIN_AREA = 20

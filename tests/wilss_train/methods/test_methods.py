@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import ParameterError
-from wilss.networks.segmenter import build, grown, set_batch_norm
-from wilss.networks.spec import SegmenterSpec
+from wilss.models.networks.segmenter import build, grown, set_batch_norm
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import with_values
-from wilss.protocol import StepProtocol
-from wilss.taxonomy import VOID, Taxonomy
-from wilss_train.batches import SegBatch
+from wilss_train.data.batches import SegBatch
 from wilss_train.methods import METHODS, Setup
 from wilss_train.methods.base import Moment, label_targets
 from wilss_train.methods.fmwiss import Fmwiss

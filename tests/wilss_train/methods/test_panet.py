@@ -13,22 +13,28 @@ import torch.nn.functional as F
 
 from tests.faults.train_cli import data_set, make_masks
 from tests.references import panet as slow
-from tests.wilss_train.episodes.pictures import VIT, Pictures, frozen
+from tests.wilss_train.data.episodes.pictures import VIT, Pictures, frozen
+from wilss.data.manifest import Encoders, Manifest, load_manifest
+from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError, WeightsError
-from wilss.manifest import Encoders, Manifest, load_manifest
-from wilss.networks.checkpoint import MODEL_FILE, read_info
-from wilss.networks.embedding import EmbeddingNet, EmbeddingSpec, build_embedding, digest_of_encoder, load_embedding
-from wilss.taxonomy import VOID
-from wilss_train.beginning import Beginning, begin
-from wilss_train.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
-from wilss_train.episodes.features import FeatureBank
-from wilss_train.ground import Ground
+from wilss.models.networks.checkpoint import MODEL_FILE, read_info
+from wilss.models.networks.embedding import (
+    EmbeddingNet,
+    EmbeddingSpec,
+    build_embedding,
+    digest_of_encoder,
+    load_embedding,
+)
+from wilss_train.context import Ground
+from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from wilss_train.data.episodes.features import FeatureBank
+from wilss_train.inputs import Beginning, begin
 from wilss_train.methods.base import Moment
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
-from wilss_train.report import LOG_FILE, REPORT_FILE
-from wilss_train.report.log import course
-from wilss_train.training import Options, Stopped, Summary, train
+from wilss_train.results.report import LOG_FILE, REPORT_FILE
+from wilss_train.results.report.log import course
+from wilss_train.run.train import Options, Stopped, Summary, train
 
 FIRST = Moment(epoch=0, epochs=1)
 SPEC = EmbeddingSpec(kind="projection", size=0, width=6, depth=2, in_width=12, encoder=digest_of_encoder(VIT))
@@ -122,7 +128,7 @@ def test_the_vgg_learns_from_images() -> None:
 
 
 def replace_vit(net: EmbeddingNet) -> Any:
-    from wilss.networks.embedding import embedding_of
+    from wilss.models.networks.embedding import embedding_of
 
     return embedding_of(net, None)
 

@@ -10,27 +10,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.wilss_train.semi.world import IMAGES, PARAMS, beginning, make, masks
+from tests.wilss_train.data.semi.world import IMAGES, PARAMS, beginning, make, masks
+from wilss.data.manifest import load_manifest
+from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
-from wilss.manifest import load_manifest
-from wilss.networks.attention_cam import Labeller, soft_labels
-from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info
-from wilss.networks.labeller_file import LABELLER_FILE, load_labeller
-from wilss.networks.segmenter import SegmenterSpec, build
+from wilss.models.networks.attention_cam import Labeller, soft_labels
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info
+from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
+from wilss.models.networks.segmenter import SegmenterSpec, build
 from wilss.store import MaskStore
-from wilss.taxonomy import VOID
-from wilss_masks.generation import Options as MaskOptions
-from wilss_masks.generation import generate
+from wilss_masks.make.generate import Options as MaskOptions
+from wilss_masks.make.generate import generate
 from wilss_masks.sources.pseudoseg import PseudosegSource
-from wilss_train.beginning import Beginning, begin
+from wilss_train.data.semi import SemiBatch
+from wilss_train.inputs import Beginning, begin
 from wilss_train.methods.base import Moment
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.params import IMAGENET_MEAN, IMAGENET_STD
-from wilss_train.report import LOG_FILE
-from wilss_train.report.log import course, read_log
-from wilss_train.semi import SemiBatch
-from wilss_train.training import Options, Stopped, Summary, train
+from wilss_train.results.report import LOG_FILE
+from wilss_train.results.report.log import course, read_log
+from wilss_train.run.train import Options, Stopped, Summary, train
 
 QUIET = Options(threads=1, device="cpu", split=None, workers=2)
 NOW = Moment(epoch=3, epochs=10)

@@ -10,11 +10,11 @@ import click
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, tell_failures, write_json
 
 if TYPE_CHECKING:
-    from wilss.manifest import Manifest
-    from wilss.networks.embedding import Embedding
-    from wilss.networks.embedding_spec import EmbeddingSpec
+    from wilss.data.manifest import Manifest
+    from wilss.models.networks.embedding import Embedding
+    from wilss.models.networks.embedding_spec import EmbeddingSpec
 
-    from ..episodes.evaluate import EpisodeEvaluation
+    from ..results.episodes.evaluate import EpisodeEvaluation
 
 __all__ = ["episode_options", "judge_episodes", "wants_episodes"]
 
@@ -56,7 +56,7 @@ def wants_episodes(checkpoint: Path | None, given: Mapping[str, Any]) -> bool:
         return True
     if checkpoint is None:
         raise click.UsageError("Missing argument 'CHECKPOINT'; name a run's folder, or say --frozen.")
-    from wilss.networks.checkpoint import read_info
+    from wilss.models.networks.checkpoint import read_info
 
     return any(given[name] is not None for name in _NAMES) or read_info(checkpoint).kind == "embedding"
 
@@ -65,7 +65,7 @@ def judge_episodes(
     checkpoint: Path | None, manifest_path: Path, split: str, json: str | None, device: str, given: Mapping[str, Any]
 ) -> None:
     """Judge, tell, and leave with 3 where images could not be read."""
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
     for name, option in _SEGMENTERS_ONLY.items():
         if given[name] is not None:
@@ -86,11 +86,11 @@ def judge_episodes(
 
 def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tuple[Embedding, int, dict[str, Any]]":
     """The embedding, the step that it has learnt, and what tells it from others."""
-    from wilss.devices import resolve_device
-    from wilss.networks.checkpoint import read_info
-    from wilss.networks.embedding import frozen_embedding, load_embedding
+    from wilss.models.devices import resolve_device
+    from wilss.models.networks.checkpoint import read_info
+    from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
-    from ..evaluate import require_same_classes
+    from ..results.evaluate import require_same_classes
 
     where = resolve_device(device)
     if checkpoint is None:
@@ -105,7 +105,7 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
 
 def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
     """The features as `wilss-masks generate --source panet` takes them."""
-    from wilss.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
+    from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
     from wilss.params import with_values
 
     names = {"features": "features", "vit_size": "size", "longest": "longest"}
@@ -116,8 +116,8 @@ def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
 def _judged(
     embedding: "Embedding", step: int, manifest: "Manifest", split: str, given: Mapping[str, Any]
 ) -> "EpisodeEvaluation":
-    from ..episodes.conclude import judge
-    from ..episodes.evaluate import EpisodeParams
+    from ..results.episodes.conclude import judge
+    from ..results.episodes.evaluate import EpisodeParams
 
     params = EpisodeParams(**{name: given[name] for name in _NAMES if given[name] is not None})
     display = ProgressDisplay("episodes", "ep")
@@ -139,6 +139,6 @@ def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, found: 
 
 
 def _table(found: "EpisodeEvaluation") -> list[str]:
-    from ..episodes.conclude import table_of
+    from ..results.episodes.conclude import table_of
 
     return table_of(found.as_json())

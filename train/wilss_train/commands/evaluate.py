@@ -23,10 +23,10 @@ from wilss.console import (
 from .episodes import episode_options, judge_episodes, wants_episodes
 
 if TYPE_CHECKING:
-    from wilss.manifest import ImageRecord
-    from wilss.networks.checkpoint import CheckpointInfo
+    from wilss.data.manifest import ImageRecord
+    from wilss.models.networks.checkpoint import CheckpointInfo
 
-    from ..evaluate import Evaluation, Mode
+    from ..results.evaluate import Evaluation, Mode
 
 
 @click.command(
@@ -86,12 +86,12 @@ def _judge(
     device: str,
 ) -> None:
     """A segmenter on every labelled image of a split."""
-    from wilss.manifest import load_manifest
-    from wilss.networks.checkpoint import read_info
+    from wilss.data.manifest import load_manifest
+    from wilss.models.networks.checkpoint import read_info
 
     _require_png(confusion)
     info, manifest = read_info(checkpoint), load_manifest(manifest_path)
-    from ..evaluate import require_same_classes
+    from ..results.evaluate import require_same_classes
 
     require_same_classes(info, manifest)
     selection = manifest.evaluation(split)
@@ -116,10 +116,10 @@ def _tell(found: "Evaluation", json: str | None, confusion: Path | None) -> None
 def _judged(
     info: "CheckpointInfo", records: "Sequence[ImageRecord]", split: str, mode: "Mode", batch_size: int, device: str
 ) -> "Evaluation":
-    from wilss.devices import resolve_device
-    from wilss.networks.checkpoint import load_segmenter
+    from wilss.models.devices import resolve_device
+    from wilss.models.networks.checkpoint import load_segmenter
 
-    from ..evaluate import evaluate
+    from ..results.evaluate import evaluate
 
     where = resolve_device(device)
     display = ProgressDisplay()
@@ -144,9 +144,9 @@ def _require_png(target: Path | None) -> None:
 
 
 def _draw(found: "Evaluation", target: Path) -> None:
-    from wilss.outputs import write_output
+    from wilss.disk.outputs import write_output
 
-    from ..confusion_picture import draw_confusion
+    from ..results.confusion_picture import draw_confusion
 
     info = found.info
     rules = [min(info.protocol.new_channels(step)) for step in range(info.step + 1)]
@@ -155,7 +155,7 @@ def _draw(found: "Evaluation", target: Path) -> None:
 
 
 def _subject(found: "Evaluation") -> str:
-    from ..evaluate import MODES
+    from ..results.evaluate import MODES
 
     info, protocol = found.info, found.info.protocol
     return (

@@ -20,10 +20,10 @@ from wilss.console import (
 )
 
 if TYPE_CHECKING:
-    from wilss.networks.checkpoint import CheckpointInfo
+    from wilss.models.networks.checkpoint import CheckpointInfo
 
-    from ..image_lists import Found, Target
-    from ..label_files import Written
+    from ..data.image_lists import Found, Target
+    from ..results.label_files import Written
 
 _NAMES_SHOWN = 12
 
@@ -50,7 +50,7 @@ def command(**given: Any) -> None:
     ids, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept. Images that cannot be used are
     named and left out.
     """  # fmt: skip
-    from wilss.networks.checkpoint import read_info
+    from wilss.models.networks.checkpoint import read_info
 
     info, out = read_info(given["checkpoint"]), given["out"]
     found = _found(given["images"], given["list"], out)
@@ -64,7 +64,7 @@ def command(**given: Any) -> None:
 
 
 def _found(images: Sequence[Path], listed: Path | None, out: Path) -> "Found":
-    from ..image_lists import find_images, read_list
+    from ..data.image_lists import find_images, read_list
 
     named = [*images, *(read_list(listed) if listed is not None else [])]
     if not named:
@@ -74,7 +74,7 @@ def _found(images: Sequence[Path], listed: Path | None, out: Path) -> "Found":
 
 def _targets(found: "Found", out: Path, overlays: bool, overwrite: bool) -> "tuple[Target, ...]":
     """Refuses what is there already before anything is computed."""
-    from ..image_lists import targets_of
+    from ..data.image_lists import targets_of
 
     targets = targets_of(found.images, out)
     for target in targets:
@@ -84,10 +84,10 @@ def _targets(found: "Found", out: Path, overlays: bool, overwrite: bool) -> "tup
 
 
 def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", given: dict[str, Any]) -> "Written":
-    from wilss.devices import resolve_device
-    from wilss.networks.checkpoint import load_segmenter
+    from wilss.models.devices import resolve_device
+    from wilss.models.networks.checkpoint import load_segmenter
 
-    from ..label_files import write_label_files
+    from ..results.label_files import write_label_files
 
     device = resolve_device(given["device"])
     display = ProgressDisplay()

@@ -12,7 +12,7 @@ import click
 from wilss.console import is_quiet
 
 if TYPE_CHECKING:
-    from ..fit import Progress
+    from ..run.fit import Progress
 
 __all__ = ["INTERRUPTED", "RunDisplay", "stopping"]
 

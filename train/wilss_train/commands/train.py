@@ -18,12 +18,12 @@ from wilss.console import (
 from .running import INTERRUPTED, RunDisplay, stopping
 
 if TYPE_CHECKING:
-    from wilss.manifest import Manifest
+    from wilss.data.manifest import Manifest
 
-    from ..beginning import Beginning
+    from ..inputs import Beginning
     from ..methods import Method
     from ..params import TrainParams
-    from ..training import Summary
+    from ..run.train import Summary
 
 #: Parameters that have options of their own: those of the method, and those of every run.
 _FILES = ("labelled", "targets")
@@ -87,9 +87,9 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
     What is not said comes from the manifest's `train` section, else from the published values. The result is a
     folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
     """  # fmt: skip
-    from wilss.manifest import load_manifest
+    from wilss.data.manifest import load_manifest
 
-    from ..beginning import begin, default_out
+    from ..inputs import begin, default_out
 
     manifest = load_manifest(manifest_path)
     kind = _method_of(method)
@@ -117,7 +117,7 @@ def _train(
     asked_to_stop: Callable[[], bool],
     display: "RunDisplay",
 ) -> "Summary":
-    from ..training import Options, Stopped, train
+    from ..run.train import Options, Stopped, train
 
     options = Options(
         seed=given["seed"],
@@ -175,7 +175,7 @@ def _method_of(name: str) -> Any:
     from ..methods import METHODS
 
     if name not in METHODS:
-        from wilss.taxonomy import closest
+        from wilss.data.taxonomy import closest
 
         raise click.BadParameter(f"there is no method {name!r}{closest(name, METHODS)}.", param_hint="--method")
     return METHODS[name]

@@ -11,13 +11,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from wilss.data.taxonomy import Taxonomy
 from wilss.errors import StoreError
-from wilss.store.bounds import require_names, require_planes, require_vector
 from wilss.store.planes import read_planes
 from wilss.store.schema import ArraySpec
-from wilss.taxonomy import Taxonomy
+from wilss.store.size_limits import require_names, require_planes, require_vector
 
-from ..keeping import Kept
+from ..data.bounded_cache import Kept
 from .instances import Instance, InstanceInfo
 from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, digest_on_disk, specs_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
+from wilss.data.images import read_image
 from wilss.errors import ImageError
-from wilss.images import read_image
 
 from .instances import Instance
 from .regions import Queue, Region

@@ -11,9 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from wilss.data.protocol import StepProtocol
 from wilss.errors import StoreError
 from wilss.params import require
-from wilss.protocol import StepProtocol
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
 from wilss.store.seal import SEAL_KEY

@@ -16,12 +16,12 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from wilss.data.taxonomy import Taxonomy
 from wilss.disk import WritePoint, built_beside, write_atomically
+from wilss.disk.outputs import writing
 from wilss.errors import StoreError
-from wilss.outputs import writing
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
 from wilss.store.shards import encode_shard, shard_path
-from wilss.taxonomy import Taxonomy
 
 from .instances import Instance, InstanceInfo
 

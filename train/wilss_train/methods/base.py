@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wilss.networks.checkpoint import CheckpointInfo, normalise
-from wilss.networks.segmenter import Segmenter
-from wilss.protocol import StepProtocol
-from wilss.taxonomy import BACKGROUND
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import BACKGROUND
+from wilss.models.networks.checkpoint import CheckpointInfo, normalise
+from wilss.models.networks.segmenter import Segmenter
 
-from ..batches import SegBatch
-from ..ground import Course, Gather, Ground
-from ..losses.fmwiss import masked_bce
+from ..context import Course, Gather, Ground
+from ..data.batches import SegBatch
 from ..params import IMAGENET_MEAN, IMAGENET_STD
+from .losses.fmwiss import masked_bce
 
 if TYPE_CHECKING:
-    from wilss.manifest import Manifest
+    from wilss.data.manifest import Manifest
 
-    from ..beginning import Beginning
+    from ..inputs import Beginning
 
 __all__ = [
     "Conclusion",

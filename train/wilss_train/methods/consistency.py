@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from wilss.networks.attention_cam import Labeller, on_grid, soft_labels
-from wilss.networks.checkpoint import normalise
-from wilss.networks.segmenter import Segmenter
-from wilss.taxonomy import VOID
+from wilss.data.taxonomy import VOID
+from wilss.models.networks.attention_cam import Labeller, on_grid, soft_labels
+from wilss.models.networks.checkpoint import normalise
+from wilss.models.networks.segmenter import Segmenter
 
-from ..losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
+from ..data.semi import SemiBatch
 from ..params import IMAGENET_MEAN, IMAGENET_STD
-from ..semi import SemiBatch
 from .base import Moment
+from .losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
 
 if TYPE_CHECKING:
     from .pseudoseg import Pseudoseg

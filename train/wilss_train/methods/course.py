@@ -8,23 +8,23 @@ import torch
 from torch import nn
 
 from wilss.errors import StoreError
-from wilss.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
-from wilss.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
+from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
 
-from .. import runs
-from ..batches import BatchMaker
-from ..copy_paste import PasteParams
-from ..ground import Course, Ground
-from ..images import MaskedImages
+from .. import run_folder as runs
+from ..context import Course, Ground
+from ..data.batches import BatchMaker
+from ..data.copy_paste import PasteParams
+from ..data.masked_images import MaskedImages
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
-from ..weights import weights_path
+from .backbone_weights import weights_path
 from .base import Conclusion, Setup
 
 if TYPE_CHECKING:
-    from wilss.manifest import Manifest
+    from wilss.data.manifest import Manifest
 
-    from ..beginning import Beginning
+    from ..inputs import Beginning
 
 __all__ = ["MaskMethod", "SegmenterMethod", "course_of", "networks_of", "write_segmenter"]
 
@@ -51,7 +51,7 @@ class SegmenterMethod:
 
     def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> Conclusion:
         """IoU per class beside the model of the step before, and report.html."""
-        from ..conclusion import conclude
+        from ..results.conclusion import conclude
 
         return conclude(beginning, out, split=split, device=device)
 

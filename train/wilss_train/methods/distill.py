@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from wilss.networks.segmenter import Segmenter
+from wilss.models.networks.segmenter import Segmenter
 
-from ..batches import SegBatch
-from ..ground import Course, Ground
-from ..losses.fmwiss import masked_bce, old_targets
+from ..context import Course, Ground
+from ..data.batches import SegBatch
 from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
 from .course import SegmenterMethod, course_of
+from .losses.fmwiss import masked_bce, old_targets
 
 __all__ = ["Distill", "DistillObjective"]
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from ..ground import Course, Ground
+from ..context import Course, Ground
 from .base import LabelObjective, Setup
 from .course import SegmenterMethod, course_of
 

@@ -10,15 +10,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError
-from wilss.networks.segmenter import Segmenter
+from wilss.models.networks.segmenter import Segmenter
 from wilss.params import require
-from wilss.taxonomy import VOID
 
-from ..batches import SegBatch
-from ..copy_paste import PasteParams
-from ..ground import Course, Ground
-from ..losses.fmwiss import (
+from ..context import Course, Ground
+from ..data.batches import SegBatch
+from ..data.copy_paste import PasteParams
+from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
+from .course import SegmenterMethod, course_of
+from .distill import DistillObjective
+from .losses.fmwiss import (
     dense_contrastive,
     embedding_at,
     labels_of,
@@ -27,10 +30,7 @@ from ..losses.fmwiss import (
     sample_points,
     student_targets,
 )
-from ..teacher import Teacher
-from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
-from .course import SegmenterMethod, course_of
-from .distill import DistillObjective
+from .teacher import Teacher
 
 __all__ = ["Fmwiss", "FmwissObjective"]
 

@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from wilss.data.images import to_pixels
+from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.data.supports.simulate import Kind
+from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
 from wilss.errors import StoreError
-from wilss.images import to_pixels
-from wilss.manifest import EncoderSpec, Manifest
-from wilss.networks.checkpoint import MODEL_FILE, normalise, write_model
-from wilss.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
-from wilss.networks.embedding_spec import EmbeddingSpec
-from wilss.networks.weights import load_backbone
+from wilss.models.networks.checkpoint import MODEL_FILE, normalise, write_model
+from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
+from wilss.models.networks.embedding_spec import EmbeddingSpec
+from wilss.models.networks.weights import load_backbone
 from wilss.params import refuse_unknown_choices, require
-from wilss.supports.simulate import Kind
-from wilss.taxonomy import VOID
 
-from .. import runs
-from ..episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
-from ..episodes.features import FeatureBank
-from ..episodes.images import StoreImages, index_of_store
-from ..ground import Course, Ground
-from ..losses.panet import alignment_loss, query_ce
+from .. import run_folder as runs
+from ..context import Course, Ground
+from ..data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from ..data.episodes.features import FeatureBank
+from ..data.episodes.images import StoreImages, index_of_store
 from ..params import IMAGENET_MEAN, IMAGENET_STD
-from ..weights import weights_path
+from .backbone_weights import weights_path
 from .base import Moment
+from .losses.panet import alignment_loss, query_ce
 
 if TYPE_CHECKING:
-    from ..beginning import Beginning
-    from ..conclusion import Conclusion
+    from ..inputs import Beginning
+    from ..results.conclusion import Conclusion
 
 __all__ = ["Panet", "PanetObjective"]
 
@@ -91,7 +91,7 @@ class Panet:
 
     def inputs(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""
-        from wilss.encoders.weights import sha256_of
+        from wilss.models.encoders.weights import sha256_of
 
         if self.on_vit:
             return {"vit": digest_of_encoder(manifest.encoders.vit)}
@@ -131,7 +131,7 @@ class Panet:
 
     def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> "Conclusion":
         """Judge the embedding on a run of episodes with classes that it was not trained on."""
-        from ..episodes.conclude import conclude
+        from ..results.episodes.conclude import conclude
 
         return conclude(self, beginning, out, split=split, device=device)
 
@@ -159,7 +159,7 @@ def _below(spec: EmbeddingSpec) -> EmbeddingSpec:
 
 def _width_of(vit: EncoderSpec) -> int:
     """Values per patch of the frozen features."""
-    from wilss.encoders.dino import open_vit
+    from wilss.models.encoders.dino import open_vit
 
     network: Any = open_vit(vit, "cpu").network
     return int(network.embed_dim)

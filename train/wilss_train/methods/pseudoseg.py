@@ -10,18 +10,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from wilss.data.manifest import Manifest
 from wilss.errors import CheckpointError, ParameterError
-from wilss.manifest import Manifest
-from wilss.networks.attention_cam import Labeller, SoftLabelParams
-from wilss.networks.labeller_file import LABELLER_FILE, write_labeller
-from wilss.networks.norms import set_batch_norm
-from wilss.networks.segmenter import Segmenter
+from wilss.models.networks.attention_cam import Labeller, SoftLabelParams
+from wilss.models.networks.labeller_file import LABELLER_FILE, write_labeller
+from wilss.models.networks.norms import set_batch_norm
+from wilss.models.networks.segmenter import Segmenter
 from wilss.params import refuse_unknown_choices, require
 from wilss.store import MaskStore
 
-from .. import runs
-from ..ground import Course, Ground
-from ..semi import (
+from .. import run_folder as runs
+from ..context import Course, Ground
+from ..data.semi import (
     LabelledImages,
     SemiMaker,
     SoftLabels,

@@ -10,10 +10,10 @@ import yaml
 from measure import Figure
 
 import wilss
-from wilss.manifest import EncoderSpec, Manifest
+from wilss.data.manifest import EncoderSpec, Manifest
 from wilss_masks import FmwissSource, Options, generate
-from wilss_masks.generation import plan_for
-from wilss_masks.plan import MaskPlan
+from wilss_masks.make.generate import plan_for
+from wilss_masks.make.plan import MaskPlan
 
 MANIFEST = """\
 schema_version: 1

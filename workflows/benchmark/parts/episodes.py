@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 import wilss
 from wilss.equations.panet import masked_average
-from wilss.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding
-from wilss_train.episodes.batches import EpisodeMaker, Shape
-from wilss_train.episodes.draw import Episode, episodes
-from wilss_train.episodes.evaluate import EpisodeParams, evaluate_episodes
-from wilss_train.episodes.features import FeatureBank
-from wilss_train.episodes.images import LabelledSplit, labelled_split
-from wilss_train.fit import Loop, Progress, fit
+from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding
+from wilss_train.data.episodes.batches import EpisodeMaker, Shape
+from wilss_train.data.episodes.draw import Episode, episodes
+from wilss_train.data.episodes.features import FeatureBank
+from wilss_train.data.episodes.images import LabelledSplit, labelled_split
 from wilss_train.methods.base import Moment
 from wilss_train.methods.panet import Panet, PanetObjective
-from wilss_train.optimiser import make_optimiser, poly, set_learning_rates
 from wilss_train.params import TrainParams
-from wilss_train.processes import accelerator_for
+from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
+from wilss_train.run.fit import Loop, Progress, fit
+from wilss_train.run.optimiser import make_optimiser, poly, set_learning_rates
+from wilss_train.run.processes import accelerator_for
 
 from .common import row
 

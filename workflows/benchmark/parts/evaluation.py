@@ -7,9 +7,9 @@ import torch
 from measure import interleaved, ratios
 
 import wilss
-from wilss.networks.checkpoint import load_segmenter, normalise, read_info
-from wilss_train.evaluate import evaluate, read_labelled
-from wilss_train.predict import _batches
+from wilss.models.networks.checkpoint import load_segmenter, normalise, read_info
+from wilss_train.results.evaluate import evaluate, read_labelled
+from wilss_train.results.predict import _batches
 
 from .common import row
 from .learning import CORES, MANIFEST, folder_of

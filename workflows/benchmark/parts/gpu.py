@@ -15,7 +15,7 @@ import torch
 from measure import Figure, figure, interleaved, ratios
 from numpy.typing import NDArray
 
-from wilss.manifest import Manifest
+from wilss.data.manifest import Manifest
 from wilss.store import ImageContent
 from wilss_masks import FmwissSource, generate
 

@@ -16,15 +16,15 @@ from measure import interleaved
 from torch import nn
 
 import wilss
-from wilss_train.batches import SegBatch
-from wilss_train.beginning import Beginning, begin
-from wilss_train.fit import Loop, fit, gathered
-from wilss_train.ground import Course, Ground, Maker
+from wilss_train.context import Course, Ground, Maker
+from wilss_train.data.batches import SegBatch
+from wilss_train.inputs import Beginning, begin
 from wilss_train.methods import METHODS, Method
 from wilss_train.methods.base import Moment
-from wilss_train.optimiser import make_optimiser, poly, set_learning_rates
 from wilss_train.params import TrainParams, from_manifest
-from wilss_train.processes import accelerator_for
+from wilss_train.run.fit import Loop, fit, gathered
+from wilss_train.run.optimiser import make_optimiser, poly, set_learning_rates
+from wilss_train.run.processes import accelerator_for
 
 CORES = len(os.sched_getaffinity(0))
 MANIFEST = Path("data_manifest.yaml")
@@ -133,7 +133,7 @@ class Watched:
 
 
 def trained(run: Learning) -> Timing:
-    """`wilss_train.fit` with loader and store, from an empty cache."""
+    """`wilss_train.run.fit` with loader and store, from an empty cache."""
     accelerator = run.accelerator()
     course = run.course(accelerator)
     maker = Watched(course.maker)

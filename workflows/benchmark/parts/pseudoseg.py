@@ -9,7 +9,7 @@ from measure import figure, ratios
 
 import wilss
 from wilss.store import MaskStore
-from wilss_train.beginning import Beginning, begin
+from wilss_train.inputs import Beginning, begin
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.params import TrainParams, from_manifest
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from measure import Figure, figure
 
-from wilss_masks import generate, generation
-from wilss_masks.cluster import ClusterOptions
+from wilss_masks import generate
+from wilss_masks.make import generate as generation
+from wilss_masks.make.cluster import ClusterOptions
 
 from .common import options, row
 from .standin import SleepingSource, linked_manifest
@@ -25,7 +26,7 @@ from .standin import SleepingSource, linked_manifest
 WORKERS = (1, 2, 4, 8)
 #: Images/s of a device, images of a shard, images for every worker, rounds.
 CASES = ((100.0, 32, 768, 3), (100.0, 128, 1536, 1), (1000.0, 32, 1536, 1), (1000.0, 128, 2048, 1))
-LANES = 4  # as on a GPU: wilss_masks.generation
+LANES = 4  # as on a GPU: wilss_masks.make.generate
 APART = 0.01  # seconds between two commits; shards that are committed together come closer
 _TICK = os.sysconf("SC_CLK_TCK")
 

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from measure import Figure, cpu_seconds, figure, ratios, wall_seconds
 
-import wilss.encoders.clip
-import wilss.encoders.dino
-import wilss.images
+import wilss.data.images
+import wilss.models.encoders.clip
+import wilss.models.encoders.dino
 import wilss_masks.sources.refine as refining
-from wilss.encoders.clip import DenseClip
-from wilss.encoders.dino import SeedViT
 from wilss.equations import fmwiss
+from wilss.models.encoders.clip import DenseClip
+from wilss.models.encoders.dino import SeedViT
 from wilss.store import MaskStore, shards
-from wilss_masks import generation, run
+from wilss_masks.make import generate as generation
+from wilss_masks.make import run
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 from .common import built_in_source, end_to_end, large_source, manifest_over, row
@@ -31,11 +32,11 @@ from .stopwatch import Place, Stopwatch
 ONCE = "once a store: begin, seal, sum up"
 
 PLACES: tuple[Place, ...] = (
-    (wilss.images, "read_image", "decode"),
-    (wilss.images, "resize_uint8", "resize"),
+    (wilss.data.images, "read_image", "decode"),
+    (wilss.data.images, "resize_uint8", "resize"),
     (FmwissProposer, "_stack", "resize"),
-    (wilss.encoders.clip, "normalise", "normalise"),
-    (wilss.encoders.dino, "normalise", "normalise"),
+    (wilss.models.encoders.clip, "normalise", "normalise"),
+    (wilss.models.encoders.dino, "normalise", "normalise"),
     (DenseClip, "features", "CLIP"),
     (SeedViT, "last_block", "ViT"),
     (fmwiss, "score_map", "score"),

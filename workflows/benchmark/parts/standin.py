@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import wilss
-from wilss.images import read_image
-from wilss.manifest import Manifest
-from wilss.shapes.drawing import draw
+from wilss.data.images import read_image
+from wilss.data.manifest import Manifest
+from wilss.data.shapes.drawing import draw
 from wilss.store import ImageContent, Status
-from wilss_masks.plan import ImageTask
+from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources.base import Grids
 
 from .common import section

@@ -7,7 +7,7 @@ from typing import Any
 
 from measure import figure, interleaved
 
-from wilss.manifest import Manifest
+from wilss.data.manifest import Manifest
 from wilss_masks import FmwissSource, generate
 from wilss_masks.sources.base import Grids
 

@@ -22,10 +22,10 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import wilss
-from wilss_train.beginning import begin
+from wilss_train.inputs import begin
 from wilss_train.methods import METHODS
 from wilss_train.params import from_manifest
-from wilss_train.training import Options, train
+from wilss_train.run.train import Options, train
 manifest = wilss.load_manifest({manifest!r})
 params, _ = from_manifest(wilss.load_manifest("data_manifest.yaml").train, step=0, where="train")
 params = replace(params, epochs=1, crop=32, batch_size=10, cache_mib={cache}, precision="fp32", backbone_weights="")

@@ -1,7 +1,7 @@
 """Where training spends its time, stage by stage, beside what the machine could do: loader and losses in one thread.
 
-The real `wilss_train.fit` runs with timers around named functions; batches are made when they are asked for, not ahead,
-so that stages add up. Twice: the built-in network, and the published one (ResNet-101 at stride 16, crops of 512) with
+The real `wilss_train.run.fit` runs with timers around named functions; batches are made when they are asked for, not
+ahead, so that stages add up. Twice: the built-in network, and the published one (ResNet-101 at stride 16, crops of 512) with
 untrained weights on the built-in images made larger.
 """
 
@@ -17,17 +17,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 
-import wilss_train.batches as batches
-import wilss_train.images as images
+import wilss_train.data.batches as batches
+import wilss_train.data.masked_images as images
 import wilss_train.methods.course as courses
 import wilss_train.methods.fmwiss as fmwiss
-from wilss.networks.segmenter import Segmenter, build
+from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
-from wilss_train.ground import Ground
-from wilss_train.images import MaskedImages
+from wilss_train.context import Ground
+from wilss_train.data.masked_images import MaskedImages
 from wilss_train.methods.base import is_frozen
+from wilss_train.methods.teacher import Teacher
 from wilss_train.params import TrainParams
-from wilss_train.teacher import Teacher
 
 from .learning import Learning, Timing, folder_of, trained
 from .limits import Rates, rates

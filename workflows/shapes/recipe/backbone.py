@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recipe.data import as_batch, jittered, tagged, views
 from recipe.training import Facts, Run
-from wilss.shapes import CLASS_NAMES, Drawing
+from wilss.data.shapes import CLASS_NAMES, Drawing
 
 ARCHITECTURE = "resnet18"
 ARGS = {"channels": [32, 64, 128, 192]}

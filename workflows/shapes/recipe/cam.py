@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recipe.data import as_batch, jittered, tagged, views
 from recipe.training import Facts, Run
-from wilss.shapes import CLASS_NAMES, Drawing
+from wilss.data.shapes import CLASS_NAMES, Drawing
 
 SIDE = 96
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recipe.data import View, as_batch, jittered, recoloured, views
 from recipe.training import Facts, Run, optimisers
-from wilss.shapes import CLASS_NAMES, Drawing
+from wilss.data.shapes import CLASS_NAMES, Drawing
 
 #: Words for views that show no object; the manifest of the built-in data uses the same.
 BACKGROUND_WORDS = ("background", "pattern", "wallpaper", "clutter", "pebbles", "strokes")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from wilss.shapes import CLASS_NAMES, Drawing, Style, draw
+from wilss.data.shapes import CLASS_NAMES, Drawing, Style, draw
 
 #: Training pictures come from this seed and its successors; the data sets that are evaluated use other ones.
 TRAINING_SEED = 1000

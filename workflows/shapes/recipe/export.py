@@ -13,15 +13,15 @@ from torch import Tensor
 
 from recipe import clip, vit
 from recipe.data import HELD_OUT_SEED
-from wilss.shapes import Style, draw
+from wilss.data.shapes import Style, draw
 
 #: Both weights files together, in bytes.
 LIMIT = 12_000_000
 
 PAGE = """# The built-in encoders
 
-Two small networks for the built-in data (`wilss.shapes`), trained by `workflows/shapes/train_encoders.py` on drawings
-of seed 1000; no data set that is evaluated uses that seed. `encoders.json` holds the same facts for programs.
+Two small networks for the built-in data (`wilss.data.shapes`), trained by `workflows/shapes/train_encoders.py` on
+drawings of seed 1000; no data set that is evaluated uses that seed. `encoders.json` holds the same facts for programs.
 
 | | `clip.safetensors` | `vit.safetensors` |
 |---|---|---|

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from recipe.data import Crop, as_batch, jittered, random_crop
 from recipe.training import Facts, Run, optimisers
-from wilss.shapes import Drawing
+from wilss.data.shapes import Drawing
 
 ARCHITECTURE = "vit_tiny_patch16_224"
 ARGS: dict[str, Any] = {

@@ -1,0 +1,163 @@
+"""Images and label maps from disk: nothing is decoded before its header was found harmless.
+
+Pillow's plugins are called by name, by the first bytes of a file: only JPEG, PNG and WebP are ever tried, and
+Pillow's own decompression-bomb check, which works by warnings and a global limit, has no part in it. So
+threads may
+decode at once, and nothing here changes Pillow for the rest of the process.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
+from wilss.errors import ImageError
+
+__all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size"]
+
+#: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
+PIXEL_CAP = 64_000_000
+
+_LEFT_OUT = "copy it anew, or take it off the list"
+_BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
+_REASONS = {
+    errno.ENOENT: "is not there; copy it there, or take it off the list",
+    errno.ENOTDIR: "is not there; copy it there, or take it off the list",
+    errno.EACCES: "may not be read; change its permissions",
+    errno.EPERM: "may not be read; change its permissions",
+    errno.EISDIR: "is a folder, not an image; check the list",
+    errno.ELOOP: "is a link that leads back to itself; replace it by the file",
+    errno.ENAMETOOLONG: "has too long a name; check the list",
+}
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image, from its header alone. Raises ImageError."""
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if is_turned(orientation_of(image)) else (height, width)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The image upright (EXIF applied) and in RGB, uint8 [H, W, 3], a copy that may be written to.
+
+    CMYK, palette and grey become RGB; 16 bits are scaled to 8; what is transparent is shown on white.
+    Raises ImageError: one sentence with file and mend.
+    """
+    with _opened(path) as image:
+        turn = TRANSPOSES.get(orientation_of(image))
+        image.load()
+        colours = _in_colour(image)
+        return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
+
+
+def read_palette_label(path: Path) -> NDArray[np.uint8]:
+    """A label map, uint8 [H, W]: palette indices or grey values as they are. Raises ImageError.
+
+    16-bit files are fine while their values are below 256. A label's EXIF is not looked at: labels are drawn
+    on
+    the upright image.
+    """
+    with _opened(path) as image:
+        if not isinstance(image, PngImageFile):
+            raise ImageError(f"{path} is not a PNG, so its class ids are not exact; save labels as PNG.")
+        scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
+        image.load()
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise ImageError(f"{path} holds colours ({image.mode}), not class ids; save it as a palette or grey PNG.")
+        values = np.array(image)
+    if values.size and int(values.max()) > 255:
+        raise ImageError(f"{path} holds the label {values.max()}; ids are 0 to 254, and 255 for void.")
+    return values.astype(np.uint8) // np.uint8(scale)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile]:
+    """An image whose header was read and found harmless; every way in which it can fail becomes one sentence."""
+    try:
+        with _file(path) as file:
+            image = _identified(path, file)
+            _check_size(path, image)
+            yield image
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(f"{path} needs more memory than there is; scale it down.") from None
+    except OSError as error:
+        if error.errno in _REASONS:
+            raise ImageError(f"{path} {_REASONS[error.errno]}.") from None
+        raise ImageError(f"{path} is damaged ({_told(error)}); {_LEFT_OUT}.") from None
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise ImageError(f"{path} is damaged ({_told(error)}); {_LEFT_OUT}.") from None
+
+
+def _file(path: Path) -> IO[bytes]:
+    """The file, if it is one: a pipe would be waited on for ever."""
+    if not stat.S_ISREG(mode := os.stat(path).st_mode):
+        raise ImageError(
+            f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}, not an image; check the list."
+        )
+    return open(path, "rb")
+
+
+class _Jpeg(JpegImageFile):
+    """Does not look into EXIF for the resolution: nobody asks for it, and a damaged block makes Pillow warn."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
+def _identified(path: Path, file: IO[bytes]) -> ImageFile:
+    head = file.read(16)
+    file.seek(0)
+    if head.startswith(b"\xff\xd8\xff"):
+        return _Jpeg(file)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile(file)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return WebPImageFile(file)
+    what = "is not a JPEG, PNG or WebP image" if head else "is empty"
+    raise ImageError(f"{path} {what}; {_LEFT_OUT}.")
+
+
+def _check_size(path: Path, image: ImageFile) -> None:
+    width, height = image.size
+    if width * height > PIXEL_CAP:
+        raise ImageError(
+            f"{path} is {width} x {height} pixels, more than {PIXEL_CAP // 10**6} million; scale it down, or take it "
+            "off the list."
+        )
+    if width < 1 or height < 1:
+        raise ImageError(f"{path} has no pixels; {_LEFT_OUT}.")
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def _raw_mode(image: ImageFile) -> str:
+    args = image.tile[0][3] if image.tile else ""
+    return args if isinstance(args, str) else ""
+
+
+def _told(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,44 @@
+"""Readers of what lies on disk: VOC folders, COCO json, plain folders; one function each, by the layout's
+name.
+"""
+
+from typing import Protocol
+
+from wilss.data.layouts.coco import annotation_file, read_coco
+from wilss.data.layouts.coco_label import CocoLabel, CocoShape
+from wilss.data.layouts.folders import read_folder, read_voc
+from wilss.data.layouts.listing import Listing
+from wilss.data.layouts.names import Names
+from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
+from wilss.data.layouts.spec import DataSpec, SplitSpec, TagsSpec
+from wilss.data.layouts.table import Records
+from wilss.data.layouts.text import some
+
+__all__ = [
+    "READERS",
+    "CocoLabel",
+    "CocoShape",
+    "DataSpec",
+    "ImageRecord",
+    "Label",
+    "LabelTable",
+    "Listing",
+    "Names",
+    "PngLabel",
+    "Records",
+    "Selection",
+    "SplitSpec",
+    "TagsSpec",
+    "annotation_file",
+    "read_label_of",
+    "require_size",
+    "some",
+]
+
+
+class _Reader(Protocol):
+    def __call__(self, spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
+        """All images of a split, with a sentence for each that cannot be used."""
+
+
+READERS: dict[str, _Reader] = {"voc": read_voc, "coco": read_coco, "folder": read_folder}

@@ -1,0 +1,169 @@
+"""Names from lists, and what lies on disk under them: nothing that a list names may leave the root."""
+
+import errno
+import os
+import re
+import stat
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wilss.data.layouts.names import Register
+from wilss.errors import ManifestError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Folders",
+    "fault_of_name",
+    "lines_of",
+    "printable",
+    "read_bytes",
+    "read_lines",
+    "without_suffix",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE = re.compile(r"[^\r\n]+")
+_LONGEST_NAME, _SHOWN = 1024, 200
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that are not blank, without spaces around them.
+
+    UTF-8 with or without a mark, UTF-16 with one; any line ends. Raises ManifestError for other encodings.
+    """
+    return list(lines_of(path))
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """`read_lines` for lists of a million lines: one at a time. The file is read, and refused, at once."""
+    return (line for raw in _LINE.finditer(_text_of(path)) if (line := raw[0].strip()))
+
+
+def _text_of(path: Path) -> str:
+    content = read_bytes(path)
+    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path} is not UTF-8 text (byte {error.start} cannot be read); save it as UTF-8, e.g. with `iconv -f "
+            "latin1 -t utf-8`."
+        ) from None
+    if "\0" in text:
+        raise ManifestError(f"{path} is a binary file, not a list; name a text file with an image per line.")
+    return text
+
+
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The content of a file that the manifest names, or its first `most` bytes. Raises ManifestError with the mend."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would be waited on for ever
+            raise ManifestError(f"{path} is no plain file; put a file in its place, or correct its name.")
+        with path.open("rb") as file:
+            return file.read(most)
+    except FileNotFoundError:
+        raise ManifestError(f"{path} is not there; copy it there, or correct its name in the manifest.") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None
+
+
+def fault_of_name(name: str) -> str | None:
+    """Why a name from a list must not be joined to the root, or None: the name alone decides, links may be
+    followed.
+    """
+    if _SURROGATE.search(name):  # how Python shows the bytes of a file name that is not UTF-8
+        return "is not UTF-8"
+    if _CONTROL.search(name):
+        return "holds control characters"
+    if name.startswith(("/", "\\", "~")) or _DRIVE.match(name):
+        return "is an absolute path"
+    if ".." in name and ".." in re.split(r"[\\/]", name):
+        return "leads out of the data folder"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return "is longer than any path"
+    if name in ("", ".") or name.endswith("/"):
+        return "names no file"
+    return None
+
+
+def printable(text: str) -> str:
+    """`text` with a mark in the place of what cannot be shown, and not too long to stand in a store and a message."""
+    text = text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}..."
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def without_suffix(name: str) -> str:
+    """`name` without .jpg, .jpeg, .png or .webp; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+class _Folder:
+    """The files of a folder by their names, and by their names with an ending in lower case (a.JPG as a.jpg).
+
+    The file itself goes before those that differ in their ending, and of these the last in order.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names, self._lower, self._places = Register(), Register(), array("i")
+        for name in names:
+            place = self._names.add(name)
+            stem, suffix = os.path.splitext(name)
+            if suffix != suffix.lower():
+                self._add_lower(stem + suffix.lower(), place)
+
+    def _add_lower(self, lower: str, place: int) -> None:
+        at = self._lower.add(lower)
+        if at == len(self._places):
+            self._places.append(place)
+        elif self._names[place] > self._names[self._places[at]]:
+            self._places[at] = place
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def find(self, name: str) -> str | None:
+        if name in self._names:
+            return name
+        at = self._lower.find(name) if self._places else None
+        return None if at is None else self._names[self._places[at]]
+
+
+@dataclass
+class Folders:
+    """What lies in the folders of a data set; each is listed once, so that 10,000 images cost no stat at all."""
+
+    _listed: dict[str, _Folder] = field(default_factory=dict)
+
+    def find(self, folder: str, name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Path | None:
+        """The file `name` under `folder`, as it is written or with one of `suffixes`; None if there is none."""
+        parent, _, last = name.rpartition("/")
+        here = os.path.join(folder, parent) if parent else folder
+        if here not in self._listed:
+            self._listed[here] = _list(here)
+        files = self._listed[here]
+        for candidate in (last, *(f"{last}{suffix}" for suffix in suffixes)) if files else ():
+            if (found := files.find(candidate)) is not None:
+                return Path(here, found)
+        return None
+
+
+def _list(folder: str) -> _Folder:
+    try:
+        with os.scandir(folder) as entries:
+            return _Folder(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return _Folder(())
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _Folder(())
+        raise ManifestError(
+            f"{folder} cannot be listed ({error.strerror}); check the path, its links and its permissions."
+        ) from None

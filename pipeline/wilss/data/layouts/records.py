@@ -1,0 +1,108 @@
+"""What a reader of a data set hands out: image records, their labels, and the selection of a step.
+
+All of it is plain data that pickles, so that a worker can be sent a record and read its label by itself.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.taxonomy import VOID
+from wilss.errors import ImageError
+
+__all__ = ["ImageRecord", "Label", "LabelTable", "PngLabel", "Selection", "read_label_of", "require_size"]
+
+
+class Label(Protocol):
+    """Pixel labels that are read when they are wanted."""
+
+    def read(self) -> NDArray[np.uint8]:
+        """Taxonomy ids, uint8 [H, W], VOID where nobody labelled. Raises ImageError."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRecord:
+    """One image of a data set.
+
+    image_id: its name in lists and stores, unique in a selection. path: where it lies. tags: all taxonomy
+    ids that the image is known to hold, ascending, whatever the step. label: None where there are no pixel
+    labels. problem: a sentence why the image cannot be used, else None.
+    """
+
+    image_id: str
+    path: Path
+    tags: tuple[int, ...] = ()
+    label: Label | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The images of a step or an evaluation, and whole sentences about what was left out or mended."""
+
+    records: Sequence[ImageRecord]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """How the values of label files become taxonomy ids: `values[v]` is the id of value v, -1 if it has none."""
+
+    values: tuple[int, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, int]]) -> "LabelTable":
+        """The table with these (value, id) pairs; VOID stays VOID."""
+        values = [-1] * 256
+        for value, identity in (*pairs, (VOID, VOID)):
+            values[value] = identity
+        return cls(tuple(values))
+
+    def apply(self, labels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+        """Ids in the place of values; values without an id raise ImageError naming them."""
+        stray = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if self.values[v] < 0]
+        if stray:
+            listed = ", ".join(map(str, stray[:5])) + (", ..." if len(stray) > 5 else "")
+            raise ImageError(
+                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or label "
+                f"those pixels 0 (background) or {VOID} (void)."
+            )
+        return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PngLabel:
+    """A label map in a palette or grey PNG."""
+
+    path: Path
+    table: LabelTable
+
+    def read(self) -> NDArray[np.uint8]:
+        """Taxonomy ids, uint8 [H, W]. Raises ImageError for damaged files and values outside the taxonomy."""
+        from wilss.data.images import read_palette_label
+
+        return self.table.apply(read_palette_label(self.path), self.path)
+
+
+def read_label_of(record: ImageRecord) -> NDArray[np.uint8]:
+    """The label of `record`, uint8 [H, W]; raises ImageError if there is none or it does not fit its image."""
+    from wilss.data.images import read_size
+
+    if record.label is None:
+        raise ImageError(f"{record.path} has no pixel labels; add its label file, or leave it out of the list.")
+    labels = record.label.read()
+    require_size(record, labels.shape, read_size(record.path))
+    return labels
+
+
+def require_size(record: ImageRecord, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Raise ImageError unless a label's shape is its image's upright (height, width)."""
+    if found != size:
+        raise ImageError(
+            f"the labels of {record.image_id} are {found[1]} x {found[0]} pixels, the image {record.path} is "
+            f"{size[1]} x {size[0]}; they must be equal, so export one of them anew."
+        )

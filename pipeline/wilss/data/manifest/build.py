@@ -1,0 +1,232 @@
+"""From the manifest's text to taxonomy, protocol, data sets and encoders; every fault with its key path."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wilss.data.layouts import DataSpec, SplitSpec, TagsSpec
+from wilss.data.manifest.encoders import Encoders, EncoderSpec
+from wilss.data.manifest.schema import DataModel, EncoderModel, ManifestModel, NameModel
+from wilss.data.manifest.text import Key, Where, expand
+from wilss.data.protocol import StepProtocol, name_of_steps, preset
+from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest
+from wilss.errors import ManifestError, ProtocolError
+
+__all__ = [
+    "MAIN",
+    "build_background_prompts",
+    "build_data",
+    "build_encoders",
+    "build_prompts",
+    "build_protocol",
+    "build_taxonomy",
+    "class_id",
+]
+
+#: The name of the data set that is described at the top of a manifest.
+MAIN = "main"
+
+_SPLITS = {
+    "voc": {"train": "train", "val": "val"},
+    "coco": {"train": "train2017", "val": "val2017"},
+    "folder": {"train": "all"},
+}
+_TAGS = {"voc": "voc-main", "coco": "coco", "folder": "csv"}
+
+
+def build_taxonomy(names: Mapping[int, NameModel], name: str, where: Where, key: Key) -> Taxonomy:
+    """The classes of a manifest or a data set; their ids must run from 0 (background) without a gap."""
+    missing = next((i for i in range(len(names)) if i not in names), None)
+    if missing is not None:
+        raise where.error(key, f"has no id {missing}, but {len(names)} names; number them 0, 1, 2, ...")
+    class_names = tuple(names[i].name for i in range(len(names)))
+    known = next((t for t in (VOC, COCO) if t.class_names == class_names), None)
+    try:
+        return known or Taxonomy(name=name, class_names=class_names)
+    except ManifestError as error:
+        raise where.error(key, str(error)) from None
+
+
+def build_prompts(names: Mapping[int, NameModel], where: Where) -> tuple[dict[int, tuple[str, ...]], frozenset[int]]:
+    """Prompt names by id, the class's own name where there are none; and the ids whose prompts are written
+    down.
+    """
+    prompts = {}
+    for identity, model in sorted(names.items()):
+        given = tuple(model.prompts or (model.name,))
+        if not all(prompt.strip() for prompt in given):
+            raise where.error(("names", identity, "prompts"), "holds an empty prompt; remove it.")
+        prompts[identity] = given
+    return prompts, frozenset(identity for identity, model in names.items() if model.prompts)
+
+
+def build_background_prompts(model: ManifestModel, where: Where) -> tuple[str, ...] | None:
+    """The words for what is no class; None for the package's own."""
+    for place, word in enumerate(model.background_prompts or ()):
+        if not word.strip():
+            raise where.error(("background_prompts", place), "is an empty prompt; remove it.")
+    return None if model.background_prompts is None else tuple(model.background_prompts)
+
+
+def build_protocol(model: ManifestModel, taxonomy: Taxonomy, where: Where) -> StepProtocol:
+    """The steps, written out or by the name of a protocol of the field."""
+    written = [step.classes for step in model.steps or ()]
+    try:
+        if model.protocol is not None:
+            return _preset(model, taxonomy, written, where)
+        if model.steps is None:
+            raise where.error((), "has neither `steps` nor `protocol`; say which classes come at which step.")
+        steps = _steps(written, taxonomy, where)
+        return StepProtocol(name=name_of_steps(steps), taxonomy=taxonomy, steps=steps, setting=model.setting)
+    except ProtocolError as error:
+        raise where.error(("protocol" if model.protocol else "steps",), str(error)) from None
+
+
+def _preset(
+    model: ManifestModel, taxonomy: Taxonomy, written: Sequence[list[Any] | None], where: Where
+) -> StepProtocol:
+    protocol = preset(str(model.protocol), taxonomy, model.setting)
+    if any(classes is not None for classes in written):
+        raise where.error(("steps",), f"lists classes, and so does `protocol: {model.protocol}`; keep one of them.")
+    if written and len(written) != protocol.num_steps:
+        raise where.error(
+            ("steps",), f"has {len(written)} entries, but the protocol {protocol.name} {protocol.num_steps} steps."
+        )
+    return protocol
+
+
+def _steps(written: list[list[object] | None], taxonomy: Taxonomy, where: Where) -> tuple[tuple[int, ...], ...]:
+    came: dict[int, Key] = {}
+    steps = []
+    for step, classes in enumerate(written):
+        if not classes:
+            raise where.error(("steps", step), "has no `classes`; list some.")
+        ids = []
+        for place, item in enumerate(classes):
+            key: Key = ("steps", step, "classes", place)
+            identity = class_id(item, taxonomy, where, key)
+            if identity in came:
+                first = ".".join(map(str, came[identity]))
+                raise where.error(key, f"class {item!r} stands in {first} already; list it once.")
+            came[identity] = key
+            ids.append(identity)
+        steps.append(tuple(ids))
+    return tuple(steps)
+
+
+def class_id(item: object, taxonomy: Taxonomy, where: Where, key: Key) -> int:
+    """The id that an id or a name stands for. Raises ManifestError with line and key path."""
+    last = len(taxonomy.class_names) - 1
+    if isinstance(item, str):
+        identity = taxonomy.find(item)
+        if identity is None:
+            raise where.error(key, f"{item!r} is no class in `names`{closest(item, taxonomy.class_names)}.")
+    elif isinstance(item, int) and not isinstance(item, bool):
+        identity = item
+    else:
+        raise where.error(key, f"{item!r} is neither an id nor a name of a class; write e.g. 3.")
+    if not 1 <= identity <= last:
+        raise where.error(key, f"class {item!r} is not among the classes 1 to {last} of `names`; mend it.")
+    return identity
+
+
+def build_data(model: ManifestModel, taxonomy: Taxonomy, where: Where) -> dict[str, DataSpec]:
+    """All data sets by name: the one at the top (if it has a path), and those under `data`."""
+    specs = {}
+    if model.path is not None:
+        if MAIN in model.data:
+            raise where.error(("data", MAIN), f"{MAIN!r} is the data at the top; give this another name.")
+        specs[MAIN] = _data(MAIN, model, taxonomy, taxonomy, where, ())
+    for name, data in model.data.items():
+        key: Key = ("data", name)
+        own = build_taxonomy(data.names, name, where, (*key, "names")) if data.names else taxonomy
+        specs[name] = _data(name, data, taxonomy, own, where, key)
+    if not specs:
+        raise where.error((), "names no data; add `path: ...` (and `layout`), or data sets under `data`.")
+    return specs
+
+
+def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where: Where, key: Key) -> DataSpec:
+    base = where.path.parent
+    if model.path is None:
+        raise where.error((*key, "path"), "this key is missing; say where the data lies.")
+    if model.generate is not None and model.layout != "voc":
+        raise where.error((*key, "layout"), "must be voc where `generate` draws the data.")
+    drawn = model.generate.model_dump(exclude={"what"}) if model.generate is not None else None
+    splits = model.splits or {}
+    return DataSpec(
+        name=name,
+        root=_path(base, expand(model.path, where, (*key, "path"))),
+        base=base,
+        file=where.path,
+        key=".".join(map(str, key)),
+        layout=model.layout,
+        taxonomy=taxonomy,
+        own=own,
+        splits={k: SplitSpec(**_expanded(v.model_dump(), where, (*key, "splits", k))) for k, v in splits.items()}
+        or {split: SplitSpec(list=files) for split, files in _SPLITS[model.layout].items()},
+        tags=_tags(model, where, key),
+        labels=_expanded_text(model.labels, where, (*key, "labels")),
+        images=_expanded_text(model.images, where, (*key, "images")),
+        generate=drawn,
+    )
+
+
+def _tags(model: DataModel, where: Where, key: Key) -> TagsSpec:
+    if model.tags is None:
+        kind = _TAGS[model.layout]
+        return TagsSpec(kind=kind, file="tags.csv" if kind == "csv" else None)  # type: ignore[arg-type]
+    given = model.tags
+    if given.kind == "coco" and given.file is None and model.layout != "coco":
+        raise where.error((*key, "tags"), "tags from coco need `file: ...` unless the layout is coco.")
+    file = "tags.csv" if given.kind == "csv" and given.file is None else given.file
+    return TagsSpec(
+        kind=given.kind,
+        file=_expanded_text(file, where, (*key, "tags", "file")),
+        list=given.list,
+        difficult=given.difficult,
+        ignore=frozenset(given.ignore),
+    )
+
+
+def build_encoders(model: ManifestModel, where: Where) -> Encoders:
+    """Both encoders, their files absolute."""
+    clip = _encoder(model.encoders.clip, where, ("encoders", "clip"))
+    vit = _encoder(model.encoders.vit, where, ("encoders", "vit"))
+    for name, spec, library in (("clip", clip, "open_clip"), ("vit", vit, "timm")):
+        if spec.library != library:
+            raise where.error(("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {library}.")
+    return Encoders(clip=clip, vit=vit)
+
+
+def _encoder(model: EncoderModel, where: Where, key: Key) -> EncoderSpec:
+    if model.model is None and (model.library == "timm" or model.config is None):
+        raise where.error(key, "names no network; add `model: ...`.")
+    if model.file is not None and model.pretrained is not None:
+        raise where.error(key, "names weights twice, by `pretrained` and by `file`; keep one.")
+    fields = model.model_dump()
+    for name in ("config", "file"):
+        if fields[name] is not None:
+            fields[name] = _weights_path(fields[name], where, (*key, name))
+    fields["sha256"] = model.sha256.lower() if model.sha256 else None
+    return EncoderSpec(**fields, sha256_from=str(where.path) if model.sha256 else "")
+
+
+def _weights_path(text: str, where: Where, key: Key) -> str:
+    text = expand(text, where, key)
+    return text if text.startswith("builtin:") else str(_path(where.path.parent, text))
+
+
+def _path(base: Path, text: str) -> Path:
+    """Absolute, but with links left as they are: a linked data folder is as good as another."""
+    return Path(os.path.normpath(base / text))
+
+
+def _expanded(fields: dict[str, str | None], where: Where, key: Key) -> dict[str, str]:
+    expanded = {name: _expanded_text(value, where, (*key, name)) for name, value in fields.items()}
+    return {name: value for name, value in expanded.items() if value is not None}
+
+
+def _expanded_text(text: str | None, where: Where, key: Key) -> str | None:
+    return None if text is None else expand(text, where, key)

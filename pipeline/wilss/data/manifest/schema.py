@@ -1,0 +1,251 @@
+"""The shape of data_manifest.yaml. Unknown keys are refused; short forms are written out first."""
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from wilss.data.manifest.text import Key, Where
+from wilss.data.taxonomy import COCO, VOC, closest
+from wilss.errors import ManifestError
+
+__all__ = [
+    "DataModel", "EncoderModel", "EncodersModel", "EvaluationModel", "GenerateModel", "ManifestModel", "NameModel",
+    "SplitModel", "StepModel", "TagsModel", "parse", "refusal",
+]  # fmt: skip
+
+_MOST_ERRORS = 3
+_TAXONOMIES = {"voc": VOC, "coco": COCO}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+
+class NameModel(_Model):
+    """A class: its name, and what the text encoder is asked for it."""
+
+    name: str
+    prompts: list[str] | None = Field(default=None, min_length=1)
+
+
+class SplitModel(_Model):
+    """A split by its list file, and the list that an index array points into."""
+
+    list: str = ""
+    into: str = "train_aug"
+    images: str | None = None
+    annotations: str | None = None
+
+
+class TagsModel(_Model):
+    """Where image tags come from."""
+
+    kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"] = Field(alias="from")
+    file: str | None = None
+    list: str | None = None
+    difficult: bool = True
+    ignore: tuple[str, ...] = ()
+
+
+class GenerateModel(_Model):
+    """How much built-in data is drawn, and its seed."""
+
+    what: Literal["shapes"] = Field(alias="with")
+    train: int = Field(ge=1, le=10_000_000)
+    val: int = Field(default=0, ge=0, le=10_000_000)
+    test: int = Field(default=0, ge=0, le=10_000_000)
+    tune: int = Field(default=0, ge=0, le=10_000_000)
+    seed: int = Field(default=0, ge=0, le=2**62)
+
+
+class DataModel(_Model):
+    """A data set: where it lies and how it is read."""
+
+    path: str | None = None
+    layout: Literal["voc", "coco", "folder"] = "voc"
+    generate: GenerateModel | None = None
+    names: dict[int, NameModel] | None = None
+    splits: dict[str, SplitModel] | None = Field(default=None, min_length=1)
+    tags: TagsModel | None = None
+    labels: str | None = None
+    images: str | None = None
+
+
+class StepModel(_Model):
+    """A step: its classes, their supervision and their data."""
+
+    classes: list[Any] | None = None
+    supervision: Literal["pixel", "tags", "shots"] | None = None
+    data: str | None = None
+    split: str | None = None
+
+
+class EncoderModel(_Model):
+    """One network, as `wilss.data.manifest.EncoderSpec` describes it."""
+
+    library: Literal["open_clip", "timm"]
+    model: str | None = None
+    pretrained: str | None = None
+    revision: str | None = None
+    config: str | None = None
+    file: str | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
+    args: dict[str, Any] = Field(default_factory=dict)
+    pos_interp: Literal["dino", "size", "timm"] | None = None
+
+
+class EncodersModel(_Model):
+    """The two networks."""
+
+    clip: EncoderModel = EncoderModel(library="open_clip", model="ViT-B-16-quickgelu", pretrained="openai")
+    vit: EncoderModel = EncoderModel(library="timm", model="vit_small_patch16_224.dino")
+
+
+class EvaluationModel(_Model):
+    """A part of an evaluation: a split of a data set."""
+
+    data: str | None = None
+    split: str | None = None
+
+
+class LicenseModel(_Model):
+    """Under which terms something that is used may be used."""
+
+    name: str
+    path: str | None = None
+    url: str | None = None
+
+
+class ManifestModel(DataModel):
+    """A whole manifest; what describes a data set at its top is that of the first one."""
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
+    title: str = ""
+    licenses: list[LicenseModel] = Field(default_factory=list)
+    names: dict[int, NameModel]
+    data: dict[str, DataModel] = Field(default_factory=dict)
+    protocol: str | None = None
+    steps: list[StepModel] | None = Field(default=None, min_length=1)
+    setting: Literal["overlap", "disjoint"] = "overlap"
+    encoders: EncodersModel = EncodersModel()
+    masks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    background_prompts: list[str] | None = None
+    evaluation: dict[str, list[EvaluationModel]] = Field(default_factory=dict)
+    supports: Any = None
+
+
+def parse(content: Any, where: Where) -> ManifestModel:
+    """The manifest in its full form. Raises ManifestError naming file, line, key path and mend of the first
+    faults.
+    """
+    if not isinstance(content, dict):
+        raise where.error((), "is no mapping of keys; `wilss-masks manifest init` writes one.")
+    try:
+        return ManifestModel.model_validate(_written_out(content, where))
+    except ValidationError as error:
+        raise refusal(error, where) from None
+
+
+def refusal(
+    error: ValidationError, where: Where, key: Key = (), model: type[BaseModel] = ManifestModel
+) -> ManifestError:
+    """The first faults of a text as sentences. key: where it stands in its file; model: what it was read as."""
+    found = error.errors(include_url=False)
+    told = [f"{where.at((*key, *_key(one)))}: {_sentence(one, model)}" for one in found[:_MOST_ERRORS]]
+    if len(found) > _MOST_ERRORS:
+        told.append(f"... and {len(found) - _MOST_ERRORS} more.")
+    return ManifestError("\n".join(told))
+
+
+def _written_out(content: dict[str, Any], where: Where) -> dict[str, Any]:
+    """Short forms in full: `names: voc`, `names: [background, cat]`, `splits: {train: train}`, `tags: masks`."""
+    full = _data_written_out(content, where, ())
+    data = full.get("data")
+    if isinstance(data, dict):
+        full["data"] = {
+            name: _data_written_out(one, where, ("data", name)) if isinstance(one, dict) else one
+            for name, one in data.items()
+        }
+    evaluation = full.get("evaluation")
+    if isinstance(evaluation, dict):
+        full["evaluation"] = {split: _listed(parts) for split, parts in evaluation.items()}
+    return full
+
+
+def _data_written_out(content: dict[str, Any], where: Where, key: Key) -> dict[str, Any]:
+    full = dict(content)
+    if "names" in full:
+        full["names"] = _names(full["names"], where, (*key, "names"))
+    if isinstance(splits := full.get("splits"), dict):
+        full["splits"] = {k: {"list": v} if isinstance(v, str) else v for k, v in splits.items()}
+    if isinstance(tags := full.get("tags"), str):
+        full["tags"] = {"from": tags}
+    return full
+
+
+def _names(names: Any, where: Where, key: Key) -> Any:
+    if isinstance(names, str):
+        if names not in _TAXONOMIES:
+            raise where.error(
+                key, f"{names!r} is no known set of names{closest(names, _TAXONOMIES)}; or write them out."
+            )
+        names = list(_TAXONOMIES[names].class_names)
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if isinstance(names, dict):
+        return {k: {"name": v} if isinstance(v, str) else v for k, v in names.items()}
+    return names
+
+
+def _listed(parts: Any) -> Any:
+    if isinstance(parts, list):
+        return [{"data": part} if isinstance(part, str) else part for part in parts]
+    return parts
+
+
+# -- pydantic's findings as sentences -----------------------------------------------------------------------
+
+
+def _key(error: ErrorDetails) -> Key:
+    return tuple(part for part in error["loc"] if part != "[key]")
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        loc = error["loc"]
+        return f"{loc[-1]!r} is not a key here{closest(str(loc[-1]), _keys_at(loc[:-1], model))}."
+    if kind == "missing":
+        return "this key is missing; add it."
+    if kind == "literal_error":
+        return f"is {given!r}; it must be {error['ctx']['expected']}."
+    if kind == "string_pattern_mismatch":
+        return f"is {given!r}; {_PATTERNS.get(str(error['loc'][-1]), error['msg'])}."
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return f"YAML reads this as {given!r}; put it in quotes."
+    shown = repr(given) if len(repr(given)) <= 40 else f"{repr(given)[:37]}..."
+    return f"is {shown}; {error['msg'][:1].lower()}{error['msg'][1:]}."
+
+
+_PATTERNS = {
+    "name": "a manifest's name is made of a-z, 0-9, `.`, `_` and `-`",
+    "sha256": "a sha256 is 64 hexadecimal digits",
+}
+
+
+def _keys_at(loc: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that the model at `loc` of `model` knows."""
+    for part in loc:
+        known = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if known is not None:
+            model = next(iter(_models_in(known.annotation)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

@@ -1,0 +1,1 @@
+"""Frozen foundation models, networks whose weights come from a checkpoint, and reading weights safely."""

@@ -1,0 +1,217 @@
+"""CLIP through open_clip: dense image features, and text features in the same space.
+
+Images come as uint8 and are normalised here with the model's own mean and deviation; features go out as
+float32 of unit length. An opened encoder holds nothing but its weights: equal batches give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from wilss.equations.fmwiss import unit
+from wilss.errors import EncoderError
+from wilss.models.encoders.multiples import clip_config, input_multiple
+from wilss.models.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
+from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_path
+from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
+from wilss.models.tensor_files import read_tensors
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import EncoderSpec
+
+__all__ = ["DenseClip", "input_multiple", "open_clip_encoder"]
+
+TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenseClip:
+    """An opened CLIP.
+
+    patch: input sides must be multiples of it.  mean, std: of the three channels, pixels in [0, 1].
+    digest: sha256 of the weights.  identity: all that decides what it computes, plain json.
+    logit_scale: the learned factor of cosines, 100 for published models.
+    """
+
+    patch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+    identity: Mapping[str, Any]
+    logit_scale: float
+    form: Form
+    precision: Precision
+    device: torch.device
+    network: nn.Module = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False)
+    path: DensePath = field(repr=False)
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Dense image features F (FMWISS Sec. 3.2).
+
+        images: uint8 [B, 3, H, W] on the encoder's device, H and W multiples of `patch`.
+        Returns float32 [B, D, h, w], unit length along D. Raises EncoderError for other input.
+        """
+        check_images(images, self.patch)
+        with precision_context(self.device, self.precision):
+            dense = self.path(normalise(images, self.mean, self.std))
+        return unit(dense.float(), dim=1)
+
+    @torch.inference_mode()
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """Text features of single prompts: float32 [K, D], unit length. Overlong prompts are cut."""
+        batches = [list(prompts[i : i + TEXT_BATCH]) for i in range(0, len(prompts), TEXT_BATCH)]
+        if not batches:
+            raise EncoderError("there are no prompts to encode; give every class at least one name.")
+        return torch.cat([self._text_batch(batch) for batch in batches])
+
+    def _text_batch(self, prompts: list[str]) -> Tensor:
+        tokens = self.tokenizer(prompts).to(self.device)
+        with precision_context(self.device, self.precision):
+            features = self.network.encode_text(tokens)  # type: ignore[operator]
+        return unit(features.float())
+
+
+def open_clip_encoder(
+    spec: EncoderSpec,
+    device: torch.device | str,
+    *,
+    form: Form = "maskclip",
+    precision: Precision | None = None,
+) -> DenseClip:
+    """Opens the CLIP of `spec` on `device`, in eval mode.
+
+    form: `maskclip` or `value`, see `towers.dense_path`.  precision: fp32, bf16, or None for bf16 on CUDA
+    alone.
+    Raises EncoderError for a model without a dense path or of another activation than its weights were
+    trained with, WeightsError for weights that are missing, wrong, damaged or not finite.
+    """
+    config = clip_config(spec)
+    check_tower(config["model_cfg"], _called(spec))
+    _check_activation(spec, config["model_cfg"])
+    digest, identity = digest_of(spec), identity_of(spec)  # before anything is built or read
+    preprocess = _preprocess(spec, config)
+    network = _network(spec, config["model_cfg"])
+    target = torch.device(device)
+    return DenseClip(
+        patch=input_multiple(spec),
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        digest=digest,
+        identity=identity,
+        logit_scale=float(network.logit_scale.detach().exp()),  # type: ignore[operator]
+        form=form,
+        precision=precision_for(target, precision),
+        device=target,
+        network=network.to(target),
+        tokenizer=_tokenizer(spec, config["model_cfg"]),
+        path=dense_path(network.visual, form),  # type: ignore[arg-type]
+    )
+
+
+def _called(spec: EncoderSpec) -> str:
+    return str(spec.config or spec.model)
+
+
+def _preprocess(spec: EncoderSpec, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation: OpenAI's, unless the tag of the weights or the json config has its own."""
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    found = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
+    for source in (_tag(spec), config.get("preprocess_cfg") or {}):
+        found |= {key: source[key] for key in found if source.get(key) is not None}
+    return found
+
+
+def _tag(spec: EncoderSpec) -> dict[str, Any]:
+    """open_clip's entry for these pretrained weights; empty for own models and files without `pretrained`."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    entry: dict[str, Any] = get_pretrained_cfg(spec.model or "", spec.pretrained or "")
+    return entry
+
+
+def _network(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
+    seed = random_seed(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        network = _build(spec, config)
+    if seed is None:
+        path = weights_file(spec)
+        load_strictly(network, _clip_tensors(read_tensors(path), network), path)
+    return network.eval().requires_grad_(False)
+
+
+def _check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
+    """open_clip only warns where the activation is not the one that the weights were trained with."""
+    trained_with = _tag(spec).get("quick_gelu", False)
+    if not _tag(spec) or trained_with == config.get("quick_gelu", False):
+        return
+    mend = f"{spec.model}-quickgelu" if trained_with else str(spec.model).removesuffix("-quickgelu")
+    raise EncoderError(
+        f"the weights {spec.pretrained!r} were trained with {'QuickGELU' if trained_with else 'GELU'}, and "
+        f"{spec.model} computes the other; use model: {mend}."
+    )
+
+
+def _build(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    own = deepcopy(dict(config))
+    kind = CustomTextCLIP if own.pop("custom_text", False) else CLIP
+    try:
+        network: nn.Module = kind(**own)
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+        raise EncoderError(f"open_clip cannot build {_called(spec)} ({error}); mend its config.") from error
+    _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
+    return network
+
+
+def _assert_activation(network: nn.Module, quick: bool, spec: EncoderSpec) -> None:
+    from open_clip.transformer import QuickGELU
+
+    has_quick = any(isinstance(part, QuickGELU) for part in network.modules())
+    if has_quick != quick:
+        raise EncoderError(f"open_clip built {_called(spec)} {'with' if has_quick else 'without'} QuickGELU.")
+
+
+def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    """A checkpoint in the names of `network`: open_clip's and OpenAI's older forms brought to today's."""
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    tensors = dict(content.get("state_dict", content))
+    tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    for leftover in ("input_resolution", "context_length", "vocab_size", "attn_mask"):
+        tensors.pop(leftover, None)
+    if "positional_embedding" in tensors and not hasattr(network, "positional_embedding"):
+        tensors = convert_to_custom_text_state_dict(tensors)
+    for name in ("logit_scale", "logit_bias"):
+        wanted = getattr(network, name, None)
+        if name in tensors and wanted is not None and tensors[name].numel() == wanted.numel():
+            tensors[name] = tensors[name].reshape(wanted.shape)
+    return tensors
+
+
+def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
+    """open_clip's tokenizer for this text tower; it refuses what the tower has no row for."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    text = config["text_cfg"]
+    length, rows = text.get("context_length", 77), text.get("vocab_size", 49408)
+    tokenizer = SimpleTokenizer(context_length=length, **(text.get("tokenizer_kwargs") or {}))
+
+    def tokens(prompts: list[str]) -> Tensor:
+        found: Tensor = tokenizer(prompts)
+        if int(found.max()) >= rows:
+            raise EncoderError(f"{_called(spec)} has {rows} tokens and open_clip's tokenizer more; mend vocab_size.")
+        return found
+
+    return tokens

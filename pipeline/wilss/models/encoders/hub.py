@@ -1,0 +1,105 @@
+"""Files of a model hub: from the cache if they are there, else fetched; nothing waits for a network that is not there.
+
+Before anything is fetched the hub is called once, for a few seconds at most: its own client tries again and again, with
+pauses that grow, and a node of a cluster without a way out would hang in it for minutes.
+"""
+
+import socket
+import threading
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from wilss.errors import WeightsError
+from wilss.models.tensor_files import first_line
+
+__all__ = ["hub_file"]
+
+_SECONDS = 3.0
+_PORTS = {"http": 80, "https": 443}
+_MEND = "pass `file:` with a local copy, or fetch them once where there is a connection and share the cache (HF_HOME)."
+
+
+def hub_file(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
+    """The first of `names` in a Hugging Face repository: from the cache if it is there, else fetched.
+
+    Under HF_HUB_OFFLINE, and where the hub does not answer one call, nothing is fetched. Raises WeightsError with the
+    way out.
+    """
+    from huggingface_hub import constants
+
+    for name in names:
+        if cached := _cached(repository, name, revision):
+            return cached
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(f"offline, and the weights of {repository} are not in the cache; {_MEND}")
+    if (reason := why_offline(constants.ENDPOINT)) is not None:
+        raise WeightsError(f"offline ({reason}), and the weights of {repository} are not in the cache; {_MEND}")
+    return _fetched(repository, names, revision)
+
+
+def why_offline(endpoint: str) -> str | None:
+    """Why `endpoint` (a URL), or the proxy on the way to it, cannot be called; None where somebody answers.
+
+    A single call that ends after a few seconds, also where a name server or a firewall says nothing at all.
+    """
+    scheme, host, port = _first_stop(endpoint)
+    if not host:
+        return f"{endpoint!r} is no address; correct HF_ENDPOINT or the proxy"
+    answer: list[str | None] = []
+    caller = threading.Thread(target=lambda: answer.append(_call(host, port)), daemon=True)
+    caller.start()
+    caller.join(_SECONDS)
+    return answer[0] if answer else f"{scheme}://{host} does not answer"
+
+
+def _first_stop(endpoint: str) -> tuple[str, str, int]:
+    """Scheme, host and port of the proxy that the environment names for `endpoint`, or of itself."""
+    parts = urlsplit(endpoint)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        port = parts.port
+    except ValueError:
+        return parts.scheme, "", 0
+    return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme, 443)
+
+
+def _call(host: str, port: int) -> str | None:
+    try:
+        socket.create_connection((host, port), timeout=_SECONDS).close()
+    except OSError as error:
+        return f"{host}: {error.strerror or first_line(error)}"
+    return None
+
+
+def _cached(repository: str, name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _fetched(repository: str, names: Sequence[str], revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    reason: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except LocalEntryNotFoundError as error:  # no connection; it is an EntryNotFoundError too
+            reason = error
+            break
+        except EntryNotFoundError as error:
+            reason = error
+        except Exception as error:  # the client raises its own, the transport's and OSError
+            reason = error
+            break
+    raise WeightsError(
+        f"the weights of {repository} could not be fetched ({first_line(reason)}); "
+        "check the name and the connection, or pass `file:` with a local copy."
+    ) from reason

@@ -1,0 +1,100 @@
+"""Text features of classes, cached on disk: at 477 GFLOP a class they are worth keeping.
+
+A class's features come from its own prompts in batches of their own, so they are the same whichever other
+classes were asked for and whichever were in the cache already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wilss.disk import WritePoint, sweep_partials_of, write_atomically
+from wilss.equations.fmwiss import ensemble
+from wilss.errors import EncoderError
+from wilss.models.encoders.clip import DenseClip
+
+__all__ = ["cache_folder", "cached_text_features", "text_features"]
+
+FORM = 1  # raise it when the same key would mean other features
+
+
+def text_features(clip: DenseClip, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """The text feature T of one class: every name in every template, as one ensemble (FMWISS Sec. 3.2).
+
+    names: the class's prompt names (synonyms), at least one.  templates: with `{}` where the name goes.
+    Returns float32 [D], unit length, on the CPU.
+    """
+    wrong = [template for template in templates if "{}" not in template]
+    if wrong or not templates or not names:
+        raise EncoderError(f"prompts need names and templates with {{}} in them, not {wrong or 'none at all'}.")
+    prompts = [template.replace("{}", name) for name in names for template in templates]
+    return ensemble(clip.text(prompts)).cpu()
+
+
+def cached_text_features(
+    clip: DenseClip, classes: Sequence[Sequence[str]], templates: Sequence[str], *, folder: Path | None = None
+) -> Tensor:
+    """Text features of several classes, each read from the cache or made and kept there.
+
+    classes: the prompt names of each class.  folder: the cache, by default `cache_folder()`; where nothing
+    can be written there is silently no cache, and a broken entry is ignored and written anew.
+    Returns float32 [C, D] on the CPU, unit length along D.
+    """
+    place = folder or cache_folder()
+    return torch.stack([_one(clip, tuple(names), tuple(templates), place) for names in classes])
+
+
+def cache_folder() -> Path | None:
+    """Where text features are kept: `WILSS_CACHE`, else the user's cache folder; None without a home."""
+    if named := os.environ.get("WILSS_CACHE"):
+        return Path(named).expanduser() / "text"
+    with contextlib.suppress(RuntimeError):
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "wilss" / "text"
+    return None
+
+
+def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], folder: Path | None) -> Tensor:
+    entry = folder / f"{_key(clip, names, templates)}.f32" if folder else None
+    found = _read(entry) if entry else None
+    if found is not None:
+        return found
+    made = text_features(clip, names, templates)
+    if entry:
+        _write(entry, made)
+    return made
+
+
+def _key(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...]) -> str:
+    """All that decides the features, and the library and device whose rounding they carry."""
+    parts = [FORM, dict(clip.identity), names, templates, clip.precision, clip.device.type, torch.__version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _read(entry: Path) -> Tensor | None:
+    """The features of an entry, or None if there is none or its digest does not fit."""
+    try:
+        content = entry.read_bytes()
+    except OSError:
+        return None
+    digest, payload = content[:32], content[32:]
+    if not payload or len(payload) % 4 or hashlib.sha256(payload).digest() != digest:
+        return None
+    return torch.from_numpy(np.frombuffer(payload, dtype="<f4").astype(np.float32))
+
+
+def _write(entry: Path, features: Tensor) -> None:
+    """Digest and little-endian float32, written beside the entry and renamed; no error if it cannot be."""
+    payload = features.numpy().astype("<f4").tobytes()
+    with contextlib.suppress(OSError):
+        sweep_partials_of(entry, WritePoint.TEXT_CACHE)
+        write_atomically(entry, hashlib.sha256(payload).digest() + payload, WritePoint.TEXT_CACHE)

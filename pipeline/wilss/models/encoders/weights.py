@@ -1,0 +1,232 @@
+"""Where an encoder's weights lie, whether they are the right ones, and how they get into a network.
+
+Nothing here waits for a network unless a hub file is missing from the cache and `HF_HUB_OFFLINE` is not set.
+torch is imported inside the functions that need it: digests do without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.errors import EncoderError, WeightsError
+from wilss.models.encoders.hub import hub_file
+from wilss.models.tensor_files import listed, misfits, told
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from wilss.data.manifest import EncoderSpec
+
+__all__ = [
+    "check_digest",
+    "config_file",
+    "digest_of",
+    "identity_of",
+    "load_strictly",
+    "random_seed",
+    "read_config",
+    "resolve",
+    "sha256_of",
+    "weights_file",
+]
+
+BUILTIN = Path(__file__).parent / "builtin"
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB = "hf-hub:"  # before the name of a repository, as open_clip writes it
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+# -- which file ---------------------------------------------------------------------------------------------
+
+
+def resolve(name: str | Path) -> Path:
+    """The file that a manifest names: "builtin:NAME" is one that ships with the package, all else a path.
+
+    Raises WeightsError if it is missing or no file, or if a built-in name tries to leave its folder.
+    """
+    text = str(name)
+    if not text.startswith("builtin:"):
+        return _existing(Path(text).expanduser())
+    plain = text.removeprefix("builtin:")
+    if plain != Path(plain).name or plain in ("", ".", ".."):
+        raise WeightsError(f"{text} is not a built-in file; name one of {listed(_builtins())}.")
+    return _existing(BUILTIN / plain, f"; the built-in files are {listed(_builtins())}")
+
+
+def _builtins() -> list[str]:
+    return sorted(p.name for p in BUILTIN.glob("*") if p.suffix in (".json", ".safetensors"))
+
+
+def _existing(path: Path, hint: str = "; check `file:` and `config:` of the encoder in the manifest") -> Path:
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            return path
+    raise WeightsError(f"{path} {'is not a file' if path.is_dir() else 'does not exist or may not be read'}{hint}.")
+
+
+def read_config(name: str | Path) -> dict[str, Any]:
+    """An encoder's json config. Raises WeightsError if the file is missing or no json object."""
+    path = resolve(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not a readable json config ({error}); write open_clip's form.") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds no json object; write open_clip's form, {{embed_dim, vision_cfg, text_cfg}}.")
+    return content
+
+
+def random_seed(spec: EncoderSpec) -> int | None:
+    """The seed of `pretrained: random` or `random:SEED` (an untrained control); None for real weights."""
+    word, _, seed = (spec.pretrained or "").partition(":")
+    if word != "random" or spec.file:
+        return None
+    if seed and not seed.isdecimal():
+        raise EncoderError(f"pretrained {spec.pretrained!r} has no whole number as its seed; write e.g. random:0.")
+    return int(seed or 0)
+
+
+def weights_file(spec: EncoderSpec) -> Path:
+    """The weights of `spec` on this disk: its local file, or the hub's from the cache (fetched if it may be).
+
+    Raises WeightsError if there is none, or EncoderError if the spec names no weights at all.
+    """
+    if spec.file:
+        return resolve(spec.file)
+    return _clip_hub_file(spec) if spec.library == "open_clip" else _timm_hub_file(spec)
+
+
+def _clip_hub_file(spec: EncoderSpec) -> Path:
+    if spec.model and spec.model.startswith(_HUB):
+        return hub_file(spec.model.removeprefix(_HUB), CLIP_FILES, spec.revision)
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    known = list_pretrained_tags_by_model(spec.model or "")
+    entry = get_pretrained_cfg(spec.model or "", spec.pretrained or "")
+    if not entry.get("hf_hub"):
+        raise EncoderError(
+            f"open_clip has no weights {spec.pretrained!r} for {spec.model!r}; use one of {listed(known)}, "
+            "a local `file:`, or `pretrained: random` for an untrained control."
+        )
+    repository, _, name = entry["hf_hub"].rpartition("/")
+    return hub_file(repository, (name,) if name else CLIP_FILES, spec.revision)
+
+
+def _timm_hub_file(spec: EncoderSpec) -> Path:
+    from timm.models import get_pretrained_cfg
+
+    entry = get_pretrained_cfg(spec.model, allow_unregistered=True) if spec.model else None
+    if entry is None or not entry.hf_hub_id:
+        raise EncoderError(
+            f"timm has no hub weights for {spec.model!r}; use a tagged one (vit_small_patch16_224.dino), "
+            "a local `file:`, or `pretrained: random` for an untrained control."
+        )
+    names = (entry.hf_hub_filename,) if entry.hf_hub_filename else TIMM_FILES
+    return hub_file(entry.hf_hub_id, names, spec.revision)
+
+
+# -- which bytes --------------------------------------------------------------------------------------------
+
+
+def digest_of(spec: EncoderSpec) -> str:
+    """sha256 of the weights file of `spec`, checked against `spec.sha256` if that is given.
+
+    A hub file's digest is that of the cached file, to be recorded at first use. Untrained weights have no
+    file; theirs is the sha256 of what they are made from. Raises WeightsError naming both digests where
+    they differ.
+    """
+    seed = random_seed(spec)
+    if seed is None:
+        return check_digest(weights_file(spec), spec.sha256, spec.sha256_from)
+    config = sha256_of(resolve(spec.config)) if spec.config else None
+    made_from = [spec.library, spec.model, config, dict(spec.args or {}), seed, _torch_version()]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def identity_of(spec: EncoderSpec) -> dict[str, Any]:
+    """Everything that decides what the encoder computes, as plain json: for provenance and as a cache's key.
+
+    Keys: library, model, pretrained, revision, args, pos_interp, sha256 (weights), config (sha256 of the json, or
+    None).
+    """
+    return {
+        "library": spec.library,
+        "model": spec.model,
+        "pretrained": spec.pretrained,
+        "revision": spec.revision,
+        "args": dict(spec.args or {}),
+        "pos_interp": spec.pos_interp,
+        "sha256": digest_of(spec),
+        "config": sha256_of(config) if (config := config_file(spec)) else None,
+    }
+
+
+def config_file(spec: EncoderSpec) -> Path | None:
+    """The json config of a CLIP that has one of its own, here or beside its weights on a hub; else None.
+
+    Raises WeightsError where it is named and not there.
+    """
+    if spec.config:
+        return resolve(spec.config)
+    name = (spec.model or "") if spec.library == "open_clip" else ""
+    return (
+        hub_file(name.removeprefix(_HUB), ("open_clip_config.json",), spec.revision) if name.startswith(_HUB) else None
+    )
+
+
+def check_digest(path: Path, expected: str | None, said_by: str = "") -> str:
+    """The file's sha256; WeightsError naming both if it is not `expected`, which the file `said_by` says."""
+    found = sha256_of(path)
+    if expected and found != expected.lower():
+        raise WeightsError(
+            f"{path} has sha256 {found}, but {said_by or 'the manifest'} says {expected.lower()}; "
+            "fetch the right file, or correct that entry if the change is meant."
+        )
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, computed once per process for each path, size and modification time."""
+    try:
+        state = path.stat()
+        return _sha256(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _torch_version() -> str:
+    from importlib.metadata import version
+
+    return version("torch")
+
+
+# -- into the network ---------------------------------------------------------------------------------------
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Any], source: str | Path) -> None:
+    """Copies `tensors` into `network`: every one, each of the right shape, all finite.
+
+    Raises WeightsError naming the first few tensors that are missing, unexpected, misshapen or not finite.
+    """
+    if faults := misfits(network.state_dict(), tensors):
+        raise WeightsError(f"{source} does not fit the network: {told(faults)}; name the model that it belongs to.")
+    _check_finite(tensors, source)
+    network.load_state_dict(dict(tensors), strict=True)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{source} has NaN or infinite values in {name}; fetch the file again or retrain.")

@@ -1,0 +1,60 @@
+"""The header of a checkpoint's file, read without torch and without a look at the weights."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from ...errors import CheckpointError
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "KEY", "MODEL_FILE", "read_header"]
+
+MODEL_FILE = "model.safetensors"
+FORMAT = "wilss-checkpoint"
+FORMAT_VERSION = 1
+KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
+_LONGEST_HEADER = 100_000_000
+_PICKLES = (b"PK\x03\x04", b"\x80")
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """What the checkpoint says of itself. Raises CheckpointError for what is no checkpoint, or a newer one."""
+    header = _json_of(file)
+    try:
+        said = json.loads(header["__metadata__"][KEY])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.") from None
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.")
+    version = said.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; upgrade wilss to read it."
+        )
+    return said
+
+
+def _json_of(file: Path) -> dict[str, Any]:
+    try:
+        if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):  # a pipe is waited on for ever
+            raise CheckpointError(f"{file} is no plain file; pass the {MODEL_FILE} of a run.")
+        with file.open("rb") as stream:
+            start, brace = stream.read(8), stream.read(1)
+            if start.startswith(_PICKLES) and brace != b"{":  # a header may be 128 bytes long, too
+                raise CheckpointError(
+                    f"{file} is a pickle, which may run code when it is loaded, and is refused; pass the "
+                    f"{MODEL_FILE} of a run."
+                )
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
+                raise CheckpointError(f"{file} is no safetensors file; pass the {MODEL_FILE} of a run.")
+            header = json.loads(brace + stream.read(length - 1))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); mend that and run again.") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged: its header cannot be read; copy it anew, or train again.") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} is damaged: its header is no table; copy it anew, or train again.")
+    return header

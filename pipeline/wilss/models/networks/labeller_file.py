@@ -1,0 +1,101 @@
+"""A trained labeller as a file beside its segmenter's checkpoint, bound to it by the digest of its weights."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.disk import WritePoint, write_atomically
+from wilss.errors import CheckpointError
+from wilss.models.tensor_files import digest_of_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wilss.models.networks.attention_cam import Labeller
+    from wilss.models.networks.checkpoint import CheckpointInfo
+    from wilss.models.networks.segmenter import Segmenter
+
+__all__ = ["LABELLER_FILE", "labeller_digest", "load_labeller", "write_labeller"]
+
+LABELLER_FILE = "labeller.safetensors"
+FORMAT = "wilss-labeller"
+FORMAT_VERSION = 1
+_KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
+
+
+def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> None:
+    """Write the labeller's weights, and whose labeller it is; equal content gives equal bytes."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in labeller.state_dict().items()}
+    said = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "width": labeller.queries.out_channels,
+        "weights_sha256": digest_of_tensors(tensors),
+        "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
+    }
+    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}), WritePoint.LABELLER)
+
+
+def labeller_digest(info: "CheckpointInfo") -> str:
+    """sha256 of the file beside a checkpoint. Raises CheckpointError where there is none."""
+    path = _beside(info)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
+
+
+def load_labeller(info: "CheckpointInfo", segmenter: "Segmenter", device: str = "cpu") -> "Labeller":
+    """The labeller of a checkpoint whose `segmenter` was loaded, in evaluation mode.
+
+    Raises CheckpointError where there is none, and for one that is damaged or belongs to another segmenter.
+    """
+    from wilss.models.networks.attention_cam import Labeller
+
+    path = _beside(info)
+    tensors, said = _read(path)
+    if said.get("weights_sha256") != digest_of_tensors(tensors):
+        raise CheckpointError(f"{path} is damaged: its weights do not match their digest; copy it anew.")
+    if said.get("segmenter_sha256") != digest_of_tensors(segmenter.state_dict()):
+        raise CheckpointError(f"{path} belongs to another network than {info.path}; keep the files of a run together.")
+    try:
+        labeller = Labeller.like(segmenter, width=int(said["width"]), seed=0)
+        labeller.load_state_dict(tensors)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not fit its network ({str(error).splitlines()[-1].strip()}); it may come from another "
+            "version of timm or wilss."
+        ) from error
+    return labeller.to(device).eval()
+
+
+def _beside(info: "CheckpointInfo") -> Path:
+    """The labeller's file. Raises CheckpointError where there is none."""
+    path = info.path.parent / LABELLER_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is not there; `wilss-train --method pseudoseg` writes it beside the checkpoint where target is "
+            "fused or sgc and labels are made while training. Keep the files of a run together."
+        )
+    return path
+
+
+def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    """Weights and what the header says."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except Exception as error:  # safetensors raises its own kind for damage of any sort
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew, or train again.") from error
+    version = said.get("format_version") if isinstance(said, dict) else None
+    if not isinstance(version, int) or said.get("format") != FORMAT or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} is no labeller of this version of wilss, which reads up to {FORMAT_VERSION}; upgrade it."
+        )
+    return tensors, said

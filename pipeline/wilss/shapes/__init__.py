@@ -1,7 +1,0 @@
-"""The built-in data set: friendly things on cluttered grounds, drawn in code. Needs numpy and Pillow only."""
-
-from wilss.shapes.drawing import Drawing, Style, draw
-from wilss.shapes.outlines import CLASS_NAMES
-from wilss.shapes.voc import write_voc
-
-__all__ = ["CLASS_NAMES", "Drawing", "Style", "draw", "write_voc"]

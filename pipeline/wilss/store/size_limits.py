@@ -1,0 +1,143 @@
+"""How much memory a store may ask for: what it says of its own sizes is believed within bounds only.
+
+A few bytes on disk can claim to be gigabytes: a zstd frame says how large it will become, and metadata says how large
+an array is. Both are looked at before memory is taken. A store of our own always passes.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from ..data.images import PIXEL_CAP
+from ..data.taxonomy import BACKGROUND, VOID
+from ..errors import StoreError
+from .schema import ArraySpec, Status, StoreLayout
+
+__all__ = [
+    "content_size",
+    "require_names",
+    "require_planes",
+    "require_shape",
+    "require_values",
+    "require_vector",
+    "unpacked",
+]
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+_LONGEST_HEADER = 18
+_CODECS = frozenset({"bytes", "vlen-utf8", "zstd"})
+_LARGEST_SHARD = 1 << 20
+_LARGEST_ITEM = 8
+#: Of a chunk of names or sentences: so much for each, and all of them together.
+_LONGEST_TEXT = 1 << 14
+_LARGEST_TEXTS = 1 << 30
+#: Bytes before the texts of a chunk (zarr's vlen-utf8): how many there are.
+_COUNT = 4
+_MEND = "it is damaged, or was made to do harm; fetch another copy, or make it anew."
+
+
+def content_size(frame: bytes) -> int:
+    """What a zstd frame becomes, in bytes, by its header (RFC 8878, 3.1.1.1). Raises ValueError where it does not say.
+
+    Every frame of ours says it; one that does not could grow without end.
+    """
+    if len(frame) < 6 or frame[:4] != _MAGIC:
+        raise ValueError("what is stored is no zstd frame")
+    flags = frame[4]
+    is_single = bool(flags & 0x20)
+    begin = 5 + (not is_single) + (0, 1, 2, 4)[flags & 3]
+    width = (int(is_single), 2, 4, 8)[flags >> 6]
+    field = frame[begin : begin + width]
+    if not width or len(field) < width:
+        raise ValueError("a zstd frame does not say how large its content is")
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
+
+
+def unpacked(frame: bytes, values: int, itemsize: int | None) -> bytes:
+    """What a zstd frame of so many values holds; ValueError where it would be more. itemsize: None for texts."""
+    most = min(values * _LONGEST_TEXT, _LARGEST_TEXTS) if itemsize is None else values * itemsize
+    if (claimed := content_size(frame)) > most:
+        raise ValueError(f"{'its texts' if itemsize is None else 'a chunk'} would become {claimed} bytes")
+    return bytes(Zstd().decode(frame))
+
+
+def require_planes(path: Path, spec: ArraySpec, shard_size: int, *, bytes_per_pixel: int = 1) -> None:
+    """Raise StoreError unless the planes of a sharded array, and the index of a shard of them, are of bearable size.
+
+    bytes_per_pixel: of the largest canvas that is allowed.
+    """
+    size = math.prod(spec.plane) * np.dtype(spec.dtype).itemsize
+    if size > bytes_per_pixel * PIXEL_CAP or spec.planes_per_image > VOID or shard_size > _LARGEST_SHARD:
+        raise StoreError(
+            f"{path}: the array {spec.name!r} says that it has {spec.planes_per_image} planes of {spec.plane} an image "
+            f"and {shard_size} images a shard, more than there can be; {_MEND}"
+        )
+
+
+def require_names(path: Path, name: str, array: Any, count: int, rows: int) -> None:
+    """Raise StoreError unless as many things are named on disk as the sizes say that there are.
+
+    path: the group's folder. array: zarr's array of names, in the folder `name` below; it has `rows` of them in a
+    chunk. A name is never empty, so each chunk has its file, and what `require_vector` says of that holds.
+    """
+    last = (count - 1) // max(rows, 1)
+    if array.chunks != (max(rows, 1),) or (count and not (path / name / "c" / str(last)).is_file()):
+        raise StoreError(f"{path} says that it holds {count} things, which its array {name!r} does not name; {_MEND}")
+
+
+def require_shape(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raise StoreError unless the unsharded `array` has this shape."""
+    if tuple(array.shape) != shape:
+        raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_MEND}")
+
+
+def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raise StoreError unless the unsharded `array` has this shape and its chunks are what they can be.
+
+    path: the store's folder. array: zarr's, in the folder `name` below.
+    """
+    codecs = {str(codec.to_dict().get("name")) for codec in array.metadata.codecs}
+    is_text = "vlen-utf8" in codecs
+    itemsize = np.dtype(object).itemsize if is_text else array.dtype.itemsize
+    require_shape(path, name, array, shape)
+    if not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
+        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
+    _require_chunks(path, name, math.prod(array.chunks), None if is_text else itemsize)
+
+
+def require_values(name: str, values: NDArray[Any], layout: StoreLayout) -> None:
+    """ValueError where a small array holds what nothing can be: a status, a side or a class that there is not."""
+    least, most = {
+        "status": (min(Status), max(Status)),
+        "height": (0, layout.canvas[0]),
+        "width": (0, layout.canvas[1]),
+        "category_id": (BACKGROUND + 1, VOID - 1),
+    }.get(name, (0, 0))
+    if most and values.size and not least <= values.min() <= values.max() <= most:
+        raise ValueError(f"it has values from {values.min()} to {values.max()}, and {least} to {most} there can be")
+
+
+def _require_chunks(path: Path, name: str, values: int, itemsize: int | None) -> None:
+    """Raise StoreError unless every chunk becomes as many values as it must. itemsize: None for texts."""
+    for folder, _, files in os.walk(path / name):
+        for file in files:
+            if file == "zarr.json" or file.endswith(".partial"):
+                continue
+            found = _values_in(Path(folder, file), values, itemsize)
+            if found != values:
+                raise StoreError(f"{path}: a chunk of {name!r} has {found} values and not {values}; {_MEND}")
+
+
+def _values_in(chunk: Path, values: int, itemsize: int | None) -> int:
+    """How many values a chunk becomes, as far as its first bytes tell. Raises ValueError where it tells nothing."""
+    with chunk.open("rb") as file:
+        frame = file.read(_LONGEST_HEADER if itemsize is not None else -1)
+    if itemsize is None:
+        return int.from_bytes(unpacked(frame, values, None)[:_COUNT], "little")
+    claimed = content_size(frame)
+    return claimed // itemsize if claimed % itemsize == 0 else -1

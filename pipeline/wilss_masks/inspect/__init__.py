@@ -1,0 +1,1 @@
+"""Looking into a finished store: evaluation, contact sheets, fusing kept scores again, exports."""

@@ -1,0 +1,195 @@
+"""A store's masks against pixel labels of the same images: how good is the supervision that we made?
+
+The masks of an image become one label map, overlaps resolved by confidence (`wilss.store.label_map`). The
+labels are restricted to the step's classes: pixels of any other class are background for this step, as they
+are for whoever trains on the store. VOID in the labels is left out of every count. Void that the store itself
+knows is no excuse: there is no mask there, so it counts as background.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.errors import ImageError, ManifestError, WilssError
+from wilss.metrics import Scores, confusion
+from wilss.store import MaskStore, Status, label_map
+from wilss.store.records import records_of
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import ImageRecord, Manifest
+
+    from ..sources.params import FusionParams
+    from .kept_scores import KeptReader
+
+__all__ = ["ABLATION", "STORED", "Evaluation", "evaluate"]
+
+STORED = "stored"
+#: What `--ablation` recomputes from the kept maps, in the order of the table.
+ABLATION = ("init", "seeds", "intersection", "union")
+_BLOCK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of the stored masks and, if asked for, of the ablation's; and which images they rest on.
+
+    scores: "stored", then the names in ABLATION. failed: image id -> why its labels could not be used.
+    left_out: why -> how many images of the store were not counted.
+    """
+
+    store: MaskStore
+    scores: Mapping[str, Scores]
+    counted: int
+    failed: Mapping[str, str]
+    left_out: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON values; ratios in [0, 1], null where there is none."""
+        attributes, stored = self.store.attributes, self.scores[STORED]
+        told = ("manifest", "protocol", "setting", "step", "split", "source", "parameters", "manifest_sha256")
+        ablation = {name: scores.as_json() for name, scores in self.scores.items() if name != STORED}
+        return {
+            **{key: attributes.get(key) for key in told},
+            "images": {
+                "in_store": self.store.layout.num_images,
+                "counted": self.counted,
+                "failed": dict(self.failed),
+                "left_out": dict(self.left_out),
+            },
+            **stored.as_json(),
+            "confusion": stored.matrix_as_json(),
+            **({"ablation": ablation} if ablation else {}),
+        }
+
+
+def evaluate(
+    store: MaskStore, manifest: "Manifest", *, ablation: bool = False, threads: int | None = None
+) -> Evaluation:
+    """Compare the masks of every finished image with its pixel labels; images are streamed, never all held.
+
+    ablation: also judge M_init, M_seeds, their intersection and union, from the kept maps with the store's
+    thresholds.
+    Raises StoreError when store and manifest do not belong together or the maps were not kept; ManifestError
+    when no image has pixel labels.
+    """
+    judge = _Judge(store, records_of(store, manifest), ablation)
+    rows, left_out = _countable(store, judge.records)
+    if not rows:
+        raise ManifestError(
+            f"{manifest.path} has no pixel labels of the images in {store.path}, so there is nothing to "
+            "compare with; add the label files that its layout looks for."
+        )
+    blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+    total = _Tally()
+    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
+        for part in pool.map(judge.block, blocks):
+            total.add(part)
+    names = ("background", *store.category_names)
+    return Evaluation(
+        store=store,
+        scores={name: Scores(names=names, matrix=total.matrices.get(name, judge.nothing)) for name in judge.names},
+        counted=len(rows) - len(total.failed),
+        failed=total.failed,
+        left_out=left_out,
+    )
+
+
+@dataclass
+class _Tally:
+    """Sums over some images."""
+
+    matrices: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "_Tally") -> None:
+        self.failed.update(other.failed)
+        self.count(other.matrices)
+
+    def count(self, matrices: Mapping[str, NDArray[np.int64]]) -> None:
+        for name, matrix in matrices.items():
+            self.matrices[name] = self.matrices[name] + matrix if name in self.matrices else matrix
+
+
+class _Judge:
+    """Reads masks and labels of single images and compares them; used by several threads."""
+
+    def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]", ablation: bool) -> None:
+        self.store, self.records = store, records
+        self.names = (STORED, *(ABLATION if ablation else ()))
+        self.nothing = np.zeros((len(store.category_ids) + 1,) * 2, np.int64)
+        self._ids = np.array(store.category_ids)
+        self._confidence = store.vector("confidence")
+        self._kept = _kept_of(store) if ablation else None
+
+    def block(self, rows: Sequence[int]) -> _Tally:
+        tally = _Tally()
+        for row in rows:
+            try:
+                tally.count(self._one(row))
+            except WilssError as error:
+                tally.failed[self.store.image_ids[row]] = str(error)
+        return tally
+
+    def _one(self, row: int) -> dict[str, NDArray[np.int64]]:
+        found = {STORED: self._stored(row)}
+        truth = self._truth(row, found[STORED].shape)
+        if self._kept is not None:
+            found.update(_ablated(*self._kept, row, self._ids))
+        return {name: confusion(truth, labels, self.store.category_ids) for name, labels in found.items()}
+
+    def _stored(self, row: int) -> NDArray[np.uint8]:
+        masks = self.store.read(row)
+        wanted = list(masks.categories)
+        return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted])
+
+    def _truth(self, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        record = self.records[self.store.image_ids[row]]
+        assert record.label is not None
+        labels = record.label.read()
+        if labels.shape != shape:
+            raise ImageError(
+                f"the labels of {record.image_id} are {labels.shape[1]} x {labels.shape[0]} pixels, its "
+                f"masks {shape[1]} x {shape[0]}; mend the label file."
+            )
+        return labels
+
+
+def _countable(store: MaskStore, records: "Mapping[str, ImageRecord]") -> tuple[list[int], dict[str, int]]:
+    """Rows whose masks and labels are both there; and how many are not, by reason."""
+    status = store.vector("status")
+    reasons = {
+        "failed when the masks were made": status == Status.FAILED,
+        "without a tag of this step": status == Status.UNTAGGED,
+        "not made yet": status == Status.PENDING,
+    }
+    unlabelled = np.array([records[name].label is None for name in store.image_ids], np.bool_)
+    reasons["without pixel labels"] = unlabelled & (status == Status.DONE)
+    rows = np.flatnonzero((status == Status.DONE) & ~unlabelled).tolist()
+    return rows, {why: int(which.sum()) for why, which in reasons.items() if which.any()}
+
+
+def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams]":
+    from .kept_scores import KeptReader, fusion_of
+
+    return KeptReader(store), fusion_of(store)
+
+
+def _ablated(
+    reader: "KeptReader", params: "FusionParams", row: int, ids: NDArray[np.int64]
+) -> dict[str, NDArray[np.uint8]]:
+    """Label maps of the ablation, each resolved by the confidence of its own masks."""
+    from wilss.equations import fmwiss
+
+    maps = reader.read(row)
+    refined = maps.refine(params)
+    labels = {}
+    for name in ABLATION:
+        masks = fmwiss.fuse(refined.init, refined.seeds, name)  # type: ignore[arg-type]
+        confidence = fmwiss.confidence(refined.score, masks)
+        labels[name] = label_map(masks.numpy(), ids[list(maps.categories)], confidence.numpy())
+    return labels

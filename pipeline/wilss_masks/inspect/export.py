@@ -1,0 +1,230 @@
+"""Stores in the forms that other tools read: VOC palette PNGs with their lists, and COCO json with RLE masks.
+
+Image ids come from a store that somebody else may have made, so none is joined to a path before it was looked
+at. An image whose id is refused is left out and named; the others are written.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wilss.data.shapes.voc import voc_palette
+from wilss.disk import WritePoint, sweep_partials, write_atomically
+from wilss.disk.outputs import refuse_existing, write_output, writing
+from wilss.errors import StoreError
+from wilss.store import ImageMasks, MaskStore, Status, label_map
+
+__all__ = ["Exported", "export_coco", "export_voc", "problem_with_id"]
+
+#: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written. refused: image id -> why it was left out. without_masks: images that had none."""
+
+    images: int
+    annotations: int
+    refused: Mapping[str, str]
+    without_masks: int
+
+
+def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads: int | None = None) -> Exported:
+    """Write label maps in the VOC layout into the folder `out`, the list last.
+
+    SegmentationClass/<id>.png: palette PNG in the image's true size, taxonomy ids, 255 void, overlaps
+    resolved by confidence. ImageSets/Segmentation/<split>.txt: the ids. classes.txt: all class names, one
+    per line, from id 0.
+    Raises StoreError when a file is there already and `overwrite` is False; nothing is then written.
+    """
+    rows, refused = _exportable(store)
+    targets = {row: out / "SegmentationClass" / f"{store.image_ids[row]}.png" for row in rows}
+    split = _safe_split(store)
+    lists = (out / "classes.txt", out / "ImageSets" / "Segmentation" / f"{split}.txt")
+    for path in (*lists, *targets.values()):
+        _refuse_outside(path, out)
+        refuse_existing(path, overwrite)
+    draw = _LabelPng(store)
+    with writing(out):
+        sweep_partials(out, WritePoint.EXPORT)
+        _in_threads(lambda row: write_atomically(targets[row], draw(row), WritePoint.EXPORT), rows, threads)
+        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)), WritePoint.EXPORT)
+        write_atomically(lists[1], _lines(store.image_ids[row] for row in rows), WritePoint.EXPORT)
+    return _exported(store, rows, refused, annotations=len(rows))
+
+
+def export_coco(
+    store: MaskStore,
+    out: Path,
+    *,
+    file_names: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> Exported:
+    """Write the file `out`: COCO json, one RLE annotation per image and category whose mask is not empty.
+
+    file_names: image id -> file name, where they are known; else `<id>.jpg`. Image ids are the store's own
+    when all of them are numbers, as COCO's are, else positions from 1. Masks may overlap, as in the store.
+    Raises StoreError when pycocotools is missing, or `out` is there and `overwrite` is False.
+    """
+    _require_pycocotools()
+    refuse_existing(out, overwrite)
+    rows, refused = _exportable(store)
+    numbers = _image_numbers(store.image_ids)
+    encode = _CocoImage(store, numbers)
+    found = _in_threads(encode, rows, threads)
+    annotations = [annotation for image in found for annotation in image]
+    document = {
+        "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
+        "images": [encode.image(row, file_names or {}) for row in rows],
+        "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
+        "categories": [
+            {"id": identity, "name": name}
+            for identity, name in zip(store.category_ids, store.category_names, strict=True)
+        ],
+    }
+    write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"), WritePoint.EXPORT)
+    return _exported(store, rows, refused, annotations=len(annotations))
+
+
+def problem_with_id(image_id: str) -> str | None:
+    """Why an image id cannot be part of a path below a folder; None when it can.
+
+    Ids may name folders, as in "cats/001"; they may not leave the folder that they are joined to.
+    """
+    parts = image_id.split("/")
+    if image_id.startswith("/") or "\\" in image_id or (len(image_id) > 1 and image_id[1] == ":"):
+        return "is not a plain relative name"
+    if any(part in ("", ".", "..") for part in parts):
+        return "has an empty part or a dot as a part, which leads elsewhere"
+    if not image_id.isprintable():
+        return "has characters that cannot be printed"
+    if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts):
+        return f"is longer than {_LONGEST_NAME} bytes"
+    return None
+
+
+class _LabelPng:
+    """The label map of one image as the bytes of a palette PNG."""
+
+    def __init__(self, store: MaskStore) -> None:
+        self._store, self._palette = store, voc_palette()
+        self._ids, self._confidence = np.array(store.category_ids), store.vector("confidence")
+
+    def __call__(self, row: int) -> bytes:
+        image = Image.fromarray(self._labels(self._store.read(row), row), mode="P")
+        image.putpalette(self._palette)
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def _labels(self, masks: ImageMasks, row: int) -> NDArray[np.uint8]:
+        wanted = list(masks.categories)
+        return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted], masks.void)
+
+
+class _CocoImage:
+    """The annotations of one image, without their ids."""
+
+    def __init__(self, store: MaskStore, numbers: Sequence[int]) -> None:
+        self._store, self._numbers = store, numbers
+        self._height, self._width = store.vector("height").tolist(), store.vector("width").tolist()
+
+    def __call__(self, row: int) -> list[dict[str, Any]]:
+        masks = self._store.read(row)
+        return [
+            self._annotation(row, category, mask)
+            for category, mask in zip(masks.categories, masks.masks, strict=True)
+            if mask.any()
+        ]
+
+    def image(self, row: int, file_names: Mapping[str, str]) -> dict[str, Any]:
+        name = self._store.image_ids[row]
+        return {
+            "id": self._numbers[row],
+            "file_name": file_names.get(name, f"{name}.jpg"),
+            "height": self._height[row],
+            "width": self._width[row],
+        }
+
+    def _annotation(self, row: int, category: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        from pycocotools import mask as rle
+
+        encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+        return {
+            "image_id": self._numbers[row],
+            "category_id": self._store.category_ids[category],
+            "segmentation": {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")},
+            "area": int(mask.sum()),
+            "bbox": [float(side) for side in rle.toBbox(encoded)],
+            "iscrowd": 0,
+        }
+
+
+def _exportable(store: MaskStore) -> tuple[list[int], dict[str, str]]:
+    """Rows with masks and an id that can be trusted; and the ids with masks that cannot, with the reason."""
+    rows, refused = [], {}
+    for row in np.flatnonzero(store.vector("status") == Status.DONE).tolist():
+        problem = problem_with_id(store.image_ids[row])
+        if problem is None:
+            rows.append(row)
+        else:
+            refused[store.image_ids[row]] = f"the id {problem}; rename the image and make its masks anew."
+    return rows, refused
+
+
+def _exported(store: MaskStore, rows: Sequence[int], refused: Mapping[str, str], *, annotations: int) -> Exported:
+    return Exported(
+        images=len(rows),
+        annotations=annotations,
+        refused=refused,
+        without_masks=store.layout.num_images - len(rows) - len(refused),
+    )
+
+
+def _refuse_outside(path: Path, folder: Path) -> None:
+    """A link inside the folder could still lead out of it."""
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"{path} leads out of {folder} through a link; export into an empty folder.")
+
+
+def _safe_split(store: MaskStore) -> str:
+    split = str(store.attributes.get("split", "train"))
+    problem = "names a folder" if "/" in split else problem_with_id(split)
+    if problem:
+        raise StoreError(f"the split {split!r} of {store.path} {problem}; give it a plain name in the manifest.")
+    return split
+
+
+def _lines(words: Iterable[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode("utf-8")
+
+
+def _image_numbers(ids: Sequence[str]) -> list[int]:
+    if all(name.isascii() and name.isdecimal() for name in ids) and len({int(name) for name in ids}) == len(ids):
+        return [int(name) for name in ids]
+    return list(range(1, len(ids) + 1))
+
+
+def _in_threads(function: Callable[[int], Any], rows: Sequence[int], threads: int | None) -> list[Any]:
+    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
+        return list(pool.map(function, rows))
+
+
+def _require_pycocotools() -> None:
+    try:
+        import pycocotools.mask  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            "export coco needs pycocotools, which is not there; install it: pip install 'wilss[coco]'."
+        ) from None

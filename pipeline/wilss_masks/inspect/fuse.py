@@ -1,0 +1,174 @@
+"""`fuse`: a new store from the kept maps of another one, with other fusion, K or thresholds. No forward pass.
+
+Images, statuses, seeds and fallbacks are carried over; masks and their diagnostics are made by the same
+`refine` with which `generate` ends, so equal parameters give equal bytes. The seeds stay those that were
+drawn at the first store's threshold, which `fused_from` in the attributes tells.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.disk import WritePoint, built_beside, make_folder
+from wilss.disk.outputs import refuse_existing, writing
+from wilss.errors import EncoderError, StoreError
+from wilss.params import with_values
+from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreHeader, write_shard, writer_lock
+
+from ..sources.params import FmwissParams, FusionParams
+from ..sources.refine import as_content
+from .kept_scores import KeptReader, fusion_of
+
+__all__ = ["fuse", "new_params"]
+
+#: Attributes that belong to one store and not to what it was made with.
+_OWN = ("format", "format_version", "seal")
+
+
+def fuse(
+    store: MaskStore,
+    out: Path,
+    values: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> MaskStore:
+    """Make the store `out` from the maps that `store` keeps.
+
+    values: fusion parameters that shall differ, see `FusionParams`. The new store is built beside `out` and
+    renamed when it is whole, so a half-made one is never taken for it.
+    Raises StoreError when no maps were kept, or `out` exists and is not to be overwritten; EncoderError for a
+    parameter that needs a forward pass or is wrong.
+    """
+    params = new_params(store, values)
+    _refuse_bad_target(store, out, overwrite)
+    with writing(out):
+        make_folder(out.parent, WritePoint.STORE_FUSE)
+        with writer_lock(out), built_beside(out, WritePoint.STORE_FUSE) as building:
+            _build(store, building, params, threads, progress)
+    return MaskStore.open(out)
+
+
+def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
+    """The store's fusion parameters with `values` put in; refuses what only a forward pass can change."""
+    params = fusion_of(store)
+    cheap = [field.name for field in dataclasses.fields(FusionParams)]
+    for name in values:
+        if name not in cheap and name in {field.name for field in dataclasses.fields(FmwissParams)}:
+            raise EncoderError(
+                f"--set {name} needs a forward pass, which fuse does not make; use `wilss-masks generate "
+                f"--set {name}={values[name]}`. fuse can change {', '.join(cheap)}."
+            )
+    return with_values(params, values, where="--set")
+
+
+def _refuse_bad_target(store: MaskStore, out: Path, overwrite: bool) -> None:
+    """`out` is new, or another mask store that may be thrown away; never a folder of something else."""
+    refuse_existing(out, overwrite)
+    if not out.exists():
+        return
+    if out.resolve() == store.path.resolve():
+        raise StoreError(f"{out} is the store to be fused; give another --out.")
+    MaskStore.open(out, allow_partial=True)
+
+
+def _build(
+    store: MaskStore,
+    path: Path,
+    params: FusionParams,
+    threads: int | None,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write every shard of the new store to `path`, commit them in order and seal it."""
+    made = MaskStore.create(path, _header(store, params))
+    maker = _ShardMaker(store, path, params)
+    done, total = 0, store.layout.num_images
+    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
+        for receipt in pool.map(maker.make, range(store.layout.num_shards)):
+            made.commit(receipt)
+            done += len(receipt.status)
+            progress(done, total)
+    made.seal()
+
+
+class _ShardMaker:
+    """Fuses one shard at a time; used by several threads."""
+
+    def __init__(self, store: MaskStore, path: Path, params: FusionParams) -> None:
+        self._store, self._path, self._params = store, path, params
+        self._reader = KeptReader(store)
+        self._status, self._errors = store.vector("status"), store.vector("error")
+        self._fallback = store.vector("fallback")
+
+    def make(self, shard: int) -> ShardReceipt:
+        layout = self._store.layout
+        return write_shard(self._path, layout, shard, [self._content(row) for row in layout.rows(shard)])
+
+    def _content(self, row: int) -> ImageContent:
+        status = Status(int(self._status[row]))
+        if status is not Status.DONE:
+            return ImageContent(status=status, error=str(self._errors[row]))
+        maps = self._reader.read(row)
+        content = as_content(
+            maps.refine(self._params),
+            maps.categories,
+            score=maps.score,
+            attention=maps.attention,
+            seeds=maps.seeds,
+            fallback=[bool(self._fallback[row, category]) for category in maps.categories],
+        )
+        if not self._store.layout.has_void:
+            return content
+        void = {0: self._store.plane("void", row)}
+        return dataclasses.replace(content, planes={**content.planes, "void": void})
+
+
+def _header(store: MaskStore, params: FusionParams) -> StoreHeader:
+    status = store.vector("status")
+    return StoreHeader(
+        layout=store.layout,
+        image_ids=store.image_ids,
+        category_ids=store.category_ids,
+        category_names=store.category_names,
+        heights=store.vector("height"),
+        widths=store.vector("width"),
+        tags=store.vector("tags"),
+        status=np.where(status == Status.UNTAGGED, status, np.int8(Status.PENDING)),
+        errors=("",) * store.layout.num_images,
+        attributes=_attributes(store, params),
+    )
+
+
+def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
+    """The first store's attributes, with what is true of the new masks: their parameters and our versions.
+
+    `fused_from` tells what the maps and seeds were made with, and names the first store by its seal. A fused
+    store that is fused again passes it on, since the maps are the first store's still; so the way there makes
+    no difference.
+    """
+    told = {key: value for key, value in store.attributes.items() if key not in _OWN}
+    origin = {
+        "parameters": told.get("parameters", {}),
+        "versions": told.get("versions", {}),
+        "seal": store.attributes.get("seal"),
+    }
+    return {
+        **told,
+        "parameters": {**told.get("parameters", {}), **dataclasses.asdict(params)},
+        "versions": {name: _version(name) for name in told.get("versions", {})},
+        "fused_from": told.get("fused_from", origin),
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,120 @@
+"""Soft layers that a store was told to keep, as the last part of the method takes them: no network needed."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wilss.errors import StoreError
+from wilss.params import with_values
+from wilss.store import MaskStore
+
+from ..sources.params import FusionParams
+from ..sources.refine import Refined, refine
+
+__all__ = ["KeptMaps", "KeptReader", "extent", "fusion_of", "keeps_maps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptMaps:
+    """The soft layers of one image, cut to its own patch grids.
+
+    categories: positions on the store's axis, T of them. score: float16 [T, h, w]; attention: float16
+    [T, ha, wa]; seeds: int16 [T, S, 2] (row, column) on the grid of `score`. height, width: of the image.
+    """
+
+    categories: tuple[int, ...]
+    score: Tensor
+    attention: Tensor
+    seeds: Tensor
+    height: int
+    width: int
+
+    def refine(self, params: FusionParams) -> Refined:
+        """The masks that these maps give."""
+        return refine(self.score, self.attention, self.height, self.width, params)
+
+
+def keeps_maps(store: MaskStore) -> bool:
+    """Whether the store keeps score and attention maps."""
+    return store.layout.score_grid is not None and store.layout.attention_grid is not None
+
+
+def fusion_of(store: MaskStore) -> FusionParams:
+    """The fusion parameters with which the store's masks were made.
+
+    Raises StoreError when the store keeps no maps to fuse.
+    """
+    parameters = store.attributes.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise StoreError(f"{store.path}: its attribute `parameters` is no table; fetch another copy, or make it anew.")
+    if not keeps_maps(store):
+        raise StoreError(_why_not_fused(store, "fusion" in parameters))
+    names = {field.name for field in dataclasses.fields(FusionParams)}
+    stored = {name: value for name, value in parameters.items() if name in names}
+    return with_values(FusionParams(), stored, where=f"{store.path}: parameters")
+
+
+def _why_not_fused(store: MaskStore, fuses: bool) -> str:
+    if fuses:
+        return f"{store.path} keeps no score and attention maps; make it with `wilss-masks generate --keep scores`."
+    return (
+        f"{store.path} was made by {store.attributes.get('source')}, whose masks are not fused from a score and an "
+        "attention map; give a store made by fmwiss with --keep scores."
+    )
+
+
+class KeptReader:
+    """Reads the soft layers of a store image by image; safe to use from several threads."""
+
+    def __init__(self, store: MaskStore) -> None:
+        self.store = store
+
+    def read(self, row: int) -> KeptMaps:
+        """The soft layers of the image at `row`, for every category it is tagged with (at least one)."""
+        tags, heights, widths = self._vectors
+        categories = tuple(int(c) for c in np.flatnonzero(tags[row]))
+        return KeptMaps(
+            categories=categories,
+            score=torch.from_numpy(self._maps("score", row, categories)),
+            attention=torch.from_numpy(self._maps("attention", row, categories)),
+            seeds=torch.from_numpy(self._seeds(row, categories)),
+            height=int(heights[row]),
+            width=int(widths[row]),
+        )
+
+    def score(self, row: int, category: int) -> NDArray[np.float16]:
+        """The score map [h, w] of one category, also where the store keeps no attention."""
+        found: NDArray[np.float16] = self._maps("score", row, (category,))[0]
+        return found
+
+    @cached_property
+    def _vectors(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:
+        return self.store.vector("tags"), self.store.vector("height"), self.store.vector("width")
+
+    def _maps(self, name: str, row: int, categories: tuple[int, ...]) -> NDArray[np.float16]:
+        maps = np.stack([self.store.plane(name, row, category) for category in categories])
+        h, w = extent(maps)
+        if not h or np.isnan(maps[:, :h, :w]).any():
+            raise StoreError(
+                f"{self.store.path} has no whole {name} map of {self.store.image_ids[row]}; `wilss-masks "
+                "verify` finds what is damaged."
+            )
+        return np.ascontiguousarray(maps[:, :h, :w])
+
+    def _seeds(self, row: int, categories: tuple[int, ...]) -> NDArray[np.int16]:
+        if not self.store.layout.num_seeds:
+            return np.zeros((len(categories), 0, 2), np.int16)
+        return np.stack([self.store.plane("seeds", row, category) for category in categories])
+
+
+def extent(maps: NDArray[np.floating[Any]]) -> tuple[int, int]:
+    """(h, w) of the patch grid of maps [T, yp, xp], which lie top-left and are NaN beyond their grid."""
+    there = ~np.isnan(maps).all(axis=0)
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if rows.size else (0, 0)

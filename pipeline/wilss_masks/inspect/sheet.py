@@ -1,0 +1,240 @@
+"""What a contact sheet shows: which rows, and all that is known of each. `page` draws it.
+
+A row is one class on one image: the image, CLIP score and M_init, seed attention, seeds and M_seeds, the
+mask, and the pixel label where there is one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.taxonomy import VOID
+from wilss.errors import ImageError, StoreError, WilssError
+from wilss.store import MaskStore, Status
+from wilss.store.records import records_of
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import ImageRecord, Manifest
+
+    from ..sources.params import FusionParams
+    from .kept_scores import KeptReader
+
+__all__ = ["Order", "Row", "Sheet", "Soft", "Truth", "choose", "collect", "order_for", "rows_of"]
+
+Order = Literal["agreement", "confidence", "spread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soft:
+    """Kept maps of one class: score [h, w], attention [ha, wa], seeds [S, 2] on the grid of `score`.
+
+    attention, seeds: None where a source has none. score_cut, attention_cut: where the maps were binarised; where a
+    score is a probability its half is shown.
+    """
+
+    score: NDArray[np.float16]
+    attention: NDArray[np.float16] | None = None
+    seeds: NDArray[np.int16] | None = None
+    score_cut: float = 0.5
+    attention_cut: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """The pixel label of one class: where it is, and where nobody knows (void); bool [H, W] each."""
+
+    inside: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+
+    def iou(self, mask: NDArray[np.bool_]) -> float:
+        """IoU of a mask with the class, void left out; 1 where both are empty."""
+        mask = mask & ~self.unknown
+        union = (mask | self.inside).sum()
+        return float((mask & self.inside).sum() / union) if union else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is known of one class on one image; arrays are [H, W], the image uint8 [H, W, 3].
+
+    category: its position on the store's axis. agreement: NaN where the source has none.
+    """
+
+    image_id: str
+    category: int
+    name: str
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    soft: Soft | None
+    truth: Truth | None
+    confidence: float
+    agreement: float
+    fell_back: bool
+
+    @property
+    def share(self) -> float:
+        """The part of the image that the mask covers."""
+        return float(self.mask.mean())
+
+    @property
+    def iou(self) -> float:
+        """IoU of the mask with the pixel label; NaN without one."""
+        return float("nan") if self.truth is None else self.truth.iou(self.mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Rows to be drawn, and why others could not be: image id -> sentence."""
+
+    title: str
+    rows: tuple[Row, ...]
+    failed: Mapping[str, str]
+
+
+def order_for(store: MaskStore, wanted: Order) -> Order:
+    """`wanted`, or "spread" where the store's source gives no such diagnostic (pixel labels have no agreement)."""
+    return wanted if wanted == "spread" or np.isfinite(store.vector(wanted)).any() else "spread"
+
+
+def choose(store: MaskStore, order: Order, count: int) -> list[tuple[int, int]]:
+    """(image, category) positions to show: the worst first by a diagnostic, or evenly spread over the store.
+
+    Among equals the store's own order decides; see `order_for`. Raises StoreError for a store without masks.
+    """
+    done = store.vector("status") == Status.DONE
+    pairs = np.argwhere(_shown(store) & done[:, None])
+    if not len(pairs):
+        raise StoreError(f"{store.path} has no finished image with a mask, so there is nothing to show.")
+    order = order_for(store, order)
+    if order == "spread":
+        return _pairs(pairs[np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)])
+    values = np.nan_to_num(store.vector(order)[tuple(pairs.T)].astype(np.float64), nan=np.inf)
+    return _pairs(pairs[np.argsort(values, kind="stable")[:count]])
+
+
+def rows_of(store: MaskStore, image_ids: Sequence[str]) -> list[tuple[int, int]]:
+    """(image, category) positions of every class of the named images, in their order.
+
+    Raises StoreError for an image that the store does not hold or has no masks of.
+    """
+    shown = _shown(store)
+    rows = [(store.position(name), store.read(name).categories) for name in image_ids]
+    return [(row, category) for row, categories in rows for category in categories if shown[row, category]]
+
+
+def _shown(store: MaskStore) -> NDArray[np.bool_]:
+    """Which classes of which images are worth a row, bool [N, C]: where no tags were asked, those with a mask."""
+    asked: NDArray[np.bool_] = store.vector("tags")
+    return asked & (store.vector("area") > 0) if store.attributes.get("uses_tags") is False else asked
+
+
+def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, int]]) -> Sheet:
+    """Read all that is needed to draw the chosen (image, category) positions.
+
+    Images that cannot be read any more are left out and named. Raises StoreError when store and manifest do
+    not belong together, or no row is left.
+    """
+    if not chosen:
+        raise StoreError(f"{store.path} has no mask on the chosen images, so there is nothing to show; choose others.")
+    reader = _RowReader(store, records_of(store, manifest))
+    rows, failed = [], {}
+    for image, category in chosen:
+        try:
+            rows.append(reader.read(image, category))
+        except WilssError as error:
+            failed[store.image_ids[image]] = str(error)
+    if not rows:
+        raise StoreError(f"none of the chosen images of {store.path} can be shown: {next(iter(failed.values()))}")
+    return Sheet(title=_title(store), rows=tuple(rows), failed=failed)
+
+
+class _RowReader:
+    """Gathers image, mask, maps and label of one row."""
+
+    def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]") -> None:
+        self._store, self._records = store, records
+        self._vectors = {name: store.vector(name) for name in ("confidence", "agreement", "fallback")}
+        self._kept, self._scores = _kept_of(store), _scores_of(store)
+
+    def read(self, row: int, category: int) -> Row:
+        store, record = self._store, self._records[self._store.image_ids[row]]
+        mask = store.read(row, [category]).masks[0]
+        return Row(
+            image_id=record.image_id,
+            category=category,
+            name=store.category_names[category],
+            image=_image(record, mask.shape),
+            mask=mask,
+            soft=self._soft(row, category),
+            truth=_truth(record, store.category_ids[category], mask.shape),
+            confidence=float(self._vectors["confidence"][row, category]),
+            agreement=float(self._vectors["agreement"][row, category]),
+            fell_back=bool(self._vectors["fallback"][row, category]),
+        )
+
+    def _soft(self, row: int, category: int) -> Soft | None:
+        from wilss.equations import fmwiss
+
+        if self._kept is None:
+            return Soft(score=self._scores.score(row, category)) if self._scores is not None else None
+        reader, params = self._kept
+        maps = reader.read(row)
+        slot = maps.categories.index(category)
+        cut = fmwiss.keep_top(maps.attention[slot].float(), params.keep_amount, params.keep)
+        return Soft(
+            score=maps.score[slot].numpy(),
+            attention=maps.attention[slot].numpy(),
+            seeds=maps.seeds[slot].numpy(),
+            score_cut=params.threshold,
+            attention_cut=float(cut),
+        )
+
+
+def _image(record: "ImageRecord", shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    from wilss.data.images import read_image
+
+    image = read_image(record.path)
+    _require_shape(f"{record.path}", image.shape[:2], shape)
+    return image
+
+
+def _truth(record: "ImageRecord", identity: int, shape: tuple[int, ...]) -> Truth | None:
+    if record.label is None:
+        return None
+    labels = record.label.read()
+    _require_shape(f"the label of {record.image_id}", labels.shape, shape)
+    return Truth(inside=labels == identity, unknown=labels == VOID)
+
+
+def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams] | None":
+    from .kept_scores import KeptReader, fusion_of, keeps_maps
+
+    return (KeptReader(store), fusion_of(store)) if keeps_maps(store) else None
+
+
+def _scores_of(store: MaskStore) -> "KeptReader | None":
+    from .kept_scores import KeptReader
+
+    return KeptReader(store) if store.layout.score_grid is not None else None
+
+
+def _require_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if tuple(found) != tuple(wanted):
+        raise ImageError(
+            f"{what} is {found[1]} x {found[0]} pixels, the masks made of it {wanted[1]} x {wanted[0]}; "
+            "it has changed since, so make the masks anew."
+        )
+
+
+def _pairs(positions: NDArray[np.intp]) -> list[tuple[int, int]]:
+    return [(int(image), int(category)) for image, category in positions]
+
+
+def _title(store: MaskStore) -> str:
+    told = store.attributes
+    fusion = told.get("parameters", {}).get("fusion")
+    made = f"{told.get('source')}, {fusion}" if fusion else str(told.get("source"))
+    return f"{told.get('manifest')}  ·  step {told.get('step')}, {told.get('split')}  ·  {made}"

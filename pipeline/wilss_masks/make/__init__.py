@@ -1,0 +1,1 @@
+"""Making a mask store: plan, workers, commits, resuming and updating."""

@@ -1,0 +1,161 @@
+"""`generate`: the first verb as a function call. Images and tags in, a complete mask store out.
+
+Everything that can be refused is refused before the first forward pass.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wilss.data.manifest import ImageRecord, Manifest, Selection
+from wilss.disk import WritePoint, settle
+from wilss.errors import StoreError
+from wilss.models.devices import resolve_device
+from wilss.store import MaskStore, ShardReceipt, writer_lock
+
+from ..sources.base import MaskSource
+from .cluster import connect
+from .devices import require_means
+from .options import Options
+from .plan import MaskPlan, make_plan
+from .provenance import attributes_of, compatible, is_of, keeping_what_is_kept
+from .resume import create_or_resume, is_finished, require_writable
+from .run import Job, run
+from .summary import Summary, count_made, summary_of
+
+__all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for", "selection_for"]
+
+#: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
+_LANES_ON_A_GPU = 4
+
+#: Called with (images done so far, images in the store), first before any is made.
+Progress = Callable[[int, int], None]
+
+
+def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
+    """Where a step's masks go when nobody says: `masks/<manifest name>/step-<t>.zarr`."""
+    ending = "" if split == "train" else f"-{re.sub(r'[^A-Za-z0-9._-]', '_', split)}"
+    return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
+
+
+def generate(
+    manifest: Manifest,
+    *,
+    step: int,
+    source: MaskSource,
+    out: Path | str | None = None,
+    options: Options = Options(),
+    progress: Progress = lambda done, total: None,
+) -> Summary:
+    """Make the masks of one step, or go on where an earlier call stopped; a complete store is left alone.
+
+    Raises StoreError when `out` was made with anything else (naming the difference), is being written by
+    somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
+    """
+    started = time.perf_counter()
+    path = Path(out) if out is not None else default_store(manifest, step, options.split)
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    options = keeping_what_is_kept(path, options)
+    selection = selection_for(manifest, step, source, options.split)
+    records = selection.records[: options.limit]
+    attributes = attributes_of(manifest, step, source, records, options)
+    lost: tuple[str, ...] = ()
+    made: list[int] = []
+    found = compatible(path, attributes, options)
+    if found is None or not is_of(found, attributes) or not is_finished(found, options):
+        require_means(options)
+        require_writable(path)
+        with writer_lock(path):
+            compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
+            plan = plan_for(manifest, step, source, records, options)
+            store = create_or_resume(path, plan, attributes, options)
+            lost = _make(store, plan, source, options, _Counting(progress, made))
+            settle(path, WritePoint.STORE_SWEEP)  # once more: an old store may not have let itself be removed
+    else:
+        for damage in found.verify_but_shards():
+            raise StoreError(f"{path} is complete but damaged: {damage.what}; make it anew with --overwrite.")
+    seconds = time.perf_counter() - started
+    store = MaskStore.open(path, allow_partial=True)
+    return summary_of(store, sum(made), seconds, selection.warnings, lost)
+
+
+def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
+    """The images that a source is asked about: those that the step's tags admit, or all of the split."""
+    return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
+
+
+def plan_for(
+    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
+) -> MaskPlan:
+    """The plan of a step: reads the images' headers, and nothing else of them."""
+    taxonomy = manifest.taxonomy
+    return make_plan(
+        step=step,
+        records=records,
+        categories={identity: taxonomy.name_of(identity) for identity in manifest.protocol.new(step)},
+        source=source,
+        shard_size=options.shard_size,
+        batch_size=options.batch_size,
+        keep_soft=options.keep_scores,
+    )
+
+
+def _make(
+    store: MaskStore, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
+) -> tuple[str, ...]:
+    """Make what is pending; returns what was lost."""
+    here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
+    device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
+    on_shard.start(count_made(store), plan.layout.num_images)
+    _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
+    job = Job(
+        store=store.path,
+        layout=plan.layout,
+        source=source.prepare(here),
+        device=device,
+        threads=options.threads,
+        lanes=_lanes(device, options),
+    )
+    with connect(options.cluster, threads=options.threads) as connection:
+        return run(
+            store,
+            plan,
+            job,
+            client=connection.client,
+            window=connection.window,
+            shard_seconds=options.patience,
+            on_shard=on_shard,
+        )
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _lanes(device: str, options: Options) -> int:
+    """Batches at a time in one process: all cores here, one in each of several workers, a few on a GPU."""
+    if device != "cpu":
+        return _LANES_ON_A_GPU
+    if options.cluster.is_elsewhere or options.cluster.workers > 1:
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // options.threads)
+
+
+class _Counting:
+    """Adds up receipts for the progress bar and the summary."""
+
+    def __init__(self, progress: Progress, made: list[int]) -> None:
+        self._progress, self._made = progress, made
+        self._before = self._total = 0
+
+    def start(self, before: int, total: int) -> None:
+        self._before, self._total = before, total
+        self._progress(before, total)
+
+    def __call__(self, receipt: ShardReceipt) -> None:
+        self._made.append(len(receipt.status))
+        self._progress(self._before + sum(self._made), self._total)

@@ -1,0 +1,208 @@
+"""`MaskPlan`: which images go into which shard and batch. Pure data; nothing here opens a network.
+
+Batches are fixed by the plan alone, because a network's results change in their last bits with the shape of
+the batch: one worker, eight workers and a resumed run must compute the very same batches.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.images import PIXEL_CAP, read_size
+from wilss.data.layouts import ImageRecord, Names, Records
+from wilss.errors import ImageError, StoreError
+from wilss.store import Status, StoreHeader, StoreLayout
+
+from ..sources.base import Grids, MaskSource
+from ..sources.tasks import ImageTask, ImageTasks
+
+__all__ = ["ImageTask", "MaskPlan", "ShardTask", "make_plan"]
+
+_HEADER_THREADS = 8
+#: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
+_RECORDS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """All that a worker needs to make one shard: its images, and the batches in which to make them."""
+
+    shard: int
+    images: tuple[ImageTask, ...]
+    batches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskPlan:
+    """What to write, in which shards, in which batches. grids: by (height, width), which images share."""
+
+    step: int
+    images: ImageTasks
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    layout: StoreLayout
+    batch_size: int
+    grids: Mapping[tuple[int, int], Grids] = field(repr=False)
+
+    def shard(self, index: int) -> ShardTask:
+        """The task of one shard; batches hold positions inside the shard."""
+        rows = self.layout.rows(index)
+        images = self.images[rows.start : rows.stop]
+        batches = _batches(images, self.grids, self.batch_size)
+        return ShardTask(shard=index, images=images, batches=batches)
+
+    def header(self, attributes: Mapping[str, Any]) -> StoreHeader:
+        """The store's header for this plan."""
+        images = self.images
+        return StoreHeader(
+            layout=self.layout,
+            image_ids=Names(images.records.ids()),
+            category_ids=self.category_ids,
+            category_names=self.category_names,
+            heights=images.sizes[:, 0],
+            widths=images.sizes[:, 1],
+            tags=images.tags,
+            status=images.status,
+            errors=("",) * len(images),
+            attributes=attributes,
+        )
+
+
+def make_plan(
+    *,
+    step: int,
+    records: Sequence[ImageRecord],
+    categories: Mapping[int, str],
+    source: MaskSource,
+    shard_size: int,
+    batch_size: int,
+    keep_soft: bool,
+) -> MaskPlan:
+    """Measure the images (headers only) and cut them into shards and batches.
+
+    categories: taxonomy id -> name of the step's classes, in channel order. keep_soft: whether score map,
+    attention and seeds are kept in the store.
+    Raises StoreError when no image can be opened at all.
+    """
+    images = _within_canvas(_measure(Records.of(records), tuple(categories), source.uses_tags))
+    sizes = _distinct(images.sizes[images.usable])
+    if not sizes:
+        why = f": {images[0].problem}" if images else "; the step has no images."
+        raise StoreError(f"none of the {len(images)} images of step {step} can be used{why}")
+    grids = {(height, width): source.grids(height, width) for height, width in sizes}
+    layout = StoreLayout(
+        num_images=len(images),
+        num_categories=len(categories),
+        canvas=_largest(sizes),
+        shard_size=shard_size,
+        has_void=source.has_void,
+        **(_soft_layers(source, list(grids.values())) if keep_soft else {}),
+    )
+    return MaskPlan(
+        step=step,
+        images=images,
+        category_ids=tuple(categories),
+        category_names=tuple(categories.values()),
+        layout=layout,
+        batch_size=batch_size,
+        grids=grids,
+    )
+
+
+def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> ImageTasks:
+    """by_tags: ask for the classes that an image is tagged with; else for all of them."""
+    sizes = np.zeros((len(records), 2), np.int32)
+    tags, kinds = records.kinds_of_tags()
+    asked = [[not by_tags or identity in own for identity in category_ids] for own in tags]
+
+    def measure(first: int) -> dict[int, str]:
+        problems = {}
+        for row, record in enumerate(records[first : first + _RECORDS_AT_ONCE], start=first):
+            size, problem = _measure_one(record)
+            sizes[row] = size
+            if problem is not None:
+                problems[row] = problem
+        return problems
+
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        found = pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))
+        problems = {row: problem for some in found for row, problem in some.items()}
+    return ImageTasks(
+        records=records,
+        sizes=sizes,
+        kinds=kinds,
+        asked=np.array(asked, np.bool_).reshape(len(tags), len(category_ids)),
+        problems=problems,
+    )
+
+
+def _measure_one(record: ImageRecord) -> tuple[tuple[int, int], str | None]:
+    """Height and width, 0 where it cannot be used, and why."""
+    if record.problem is not None:
+        return (0, 0), record.problem
+    try:
+        return read_size(record.path), None
+    except ImageError as error:
+        return (0, 0), str(error)
+
+
+def _within_canvas(images: ImageTasks) -> ImageTasks:
+    """Leave out images until the canvas, as high as the highest and as wide as the widest, holds PIXEL_CAP pixels.
+
+    A very long image beside a very high one would make every mask of the store as large as both together.
+    """
+    sizes, problems = images.sizes.copy(), dict(images.problems)
+    while True:
+        high, wide = sizes.max(axis=0, initial=0).tolist()  # 0 x 0 where an image cannot be used
+        if high * wide <= PIXEL_CAP:
+            return dataclasses.replace(images, sizes=sizes, problems=problems)
+        sides = sizes.max(axis=1)
+        longest = int(np.flatnonzero(sides == sides.max())[-1])
+        problems[longest] = _too_long(images[longest], (high, wide))
+        sizes[longest] = 0
+
+
+def _too_long(image: ImageTask, canvas: tuple[int, int]) -> str:
+    return (
+        f"{image.record.path} is {image.width} x {image.height} pixels, which with the other images asks for masks of "
+        f"{canvas[1]} x {canvas[0]}, more than {PIXEL_CAP // 10**6} million pixels; scale it down, or take it off "
+        "the list."
+    )
+
+
+def _distinct(sizes: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """The different rows of sizes [N, 2]."""
+    return [(height, width) for height, width in np.unique(sizes, axis=0).tolist()]
+
+
+def _batches(
+    images: Sequence[ImageTask], grids: Mapping[tuple[int, int], Grids], batch_size: int
+) -> tuple[tuple[int, ...], ...]:
+    """Positions of the images to be made, grouped by input shape, at most `batch_size` together."""
+    groups: dict[Grids, list[int]] = {}
+    for position, image in enumerate(images):
+        if image.status is Status.PENDING and image.problem is None:
+            groups.setdefault(grids[image.height, image.width], []).append(position)
+    return tuple(
+        tuple(group[start : start + batch_size])
+        for group in groups.values()
+        for start in range(0, len(group), batch_size)
+    )
+
+
+def _soft_layers(source: MaskSource, grids: Sequence[Grids]) -> dict[str, Any]:
+    layers: dict[str, Any] = {"num_seeds": source.seeds_kept}
+    for name in ("score", "attention"):
+        shapes = [getattr(grid, name) for grid in grids]
+        if None not in shapes:
+            layers[f"{name}_grid"] = _largest(shapes)
+    return layers
+
+
+def _largest(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return max(h for h, _ in shapes), max(w for _, w in shapes)

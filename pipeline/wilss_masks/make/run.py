@@ -1,0 +1,200 @@
+"""`run(plan, ...)`: make the shards that are not done yet, here or on Dask workers, and commit them.
+
+One shard is one task with one writer. Workers write the shard's files; only this coordinator writes status
+and vectors, after the shard is on disk. `run` is handed a source and knows none by name.
+"""
+
+import contextlib
+import itertools
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.errors import EncoderError, ImageError
+from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
+
+from ..sources.base import MaskSource, Proposer
+from .commit import Committer, disk_errors
+from .plan import ImageTask, MaskPlan, ShardTask
+from .workers import on_workers
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Job", "make_shard", "run"]
+
+log = logging.getLogger(__name__)
+
+#: Shards that are begun before the first of them is written; what they made waits in memory.
+_SHARDS_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all shards of a run share, and a worker is sent with every shard.
+
+    threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
+    lanes: batches that are made at the same time in one process. On a CPU they share out the cores, since torch
+        lets go of the interpreter while it computes; on a GPU one decodes while another computes.
+    """
+
+    store: Path
+    layout: StoreLayout
+    source: MaskSource
+    device: str
+    threads: int
+    lanes: int = 1
+
+
+def run(
+    store: MaskStore,
+    plan: MaskPlan,
+    job: Job,
+    *,
+    client: "Client | None" = None,
+    window: int = 2,
+    shard_seconds: float = 0.0,
+    on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
+) -> tuple[str, ...]:
+    """Make every pending shard of `store`, commit them as they come, and seal the store when all are there.
+
+    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`.
+    Returns a sentence for every shard that a worker could not make; the store is then not sealed.
+    Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
+    scheduler or worker left).
+    """
+    tasks = (plan.shard(shard) for shard in store.pending_shards())
+    results: Iterator[ShardReceipt | str | None]
+    if client is None:
+        results = _here(job, tasks)
+    else:
+        results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
+    failures = []
+    with Committer(store, on_shard) as committer:
+        for result in results:
+            if isinstance(result, str):
+                failures.append(result)
+            elif result is None:
+                committer.flush()
+            else:
+                committer.add(result)
+    if not failures:
+        with disk_errors(store.path):
+            store.seal()
+    return tuple(failures)
+
+
+def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
+    """Make and write one shard. Bad images are marked as failed and do not stop the others."""
+    with _lanes(job) as pool:
+        return _finished(job, task, _started(pool, job, task))
+
+
+def _started(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int, ImageContent]]]:
+    """The batches of a shard, on their way."""
+    return [pool.submit(_make_batch, job, task, batch) for batch in task.batches]
+
+
+def _finished(job: Job, task: ShardTask, batches: list[Future[dict[int, ImageContent]]]) -> ShardReceipt:
+    """Wait for a shard's batches and write it."""
+    contents = {i: _before_running(image) for i, image in enumerate(task.images)}
+    for made in batches:
+        contents.update(made.result())
+    with disk_errors(job.store):
+        return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
+
+
+def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, ImageContent]:
+    """Decode the images at positions `batch` of a shard, and propose their masks together."""
+    proposer, loaded, contents = _opened(job), {}, {}
+    for i in batch:
+        try:
+            loaded[i] = proposer.load(task.images[i])
+        except ImageError as error:
+            contents[i] = ImageContent(status=Status.FAILED, error=str(error))
+    made = _propose(proposer, [task.images[i] for i in loaded], list(loaded.values()))
+    return contents | dict(zip(loaded, made, strict=True))
+
+
+def _before_running(image: ImageTask) -> ImageContent:
+    if image.problem is not None:
+        return ImageContent(status=Status.FAILED, error=image.problem)
+    return ImageContent(status=image.status)
+
+
+def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
+    """Propose masks for a batch; when the device is out of memory, for its halves."""
+    if not tasks:
+        return []
+    try:
+        return proposer.propose(tasks, loaded)
+    except Exception as error:
+        # Named, not imported: a source without networks should not wait for torch.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        if len(tasks) == 1:
+            raise EncoderError(
+                f"the device has too little memory for {tasks[0].record.path} alone; make the source's "
+                "inputs smaller with --set (vit_size=336 and clip_size=336, or longest=512), or use --device cpu."
+            ) from None
+        log.warning("out of memory with %d images at once; trying %d", len(tasks), len(tasks) // 2)
+    half = len(tasks) // 2
+    return [
+        *_propose(proposer, tasks[:half], loaded[:half]),
+        *_propose(proposer, tasks[half:], loaded[half:]),
+    ]
+
+
+@contextlib.contextmanager
+def _lanes(job: Job) -> Iterator[Executor]:
+    """Threads in which batches are made at the same time; after an error or Ctrl-C they end with their batch."""
+    with ThreadPoolExecutor(job.lanes) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
+    """Shards in this process, the next ones begun before the last is written, so that no lane waits."""
+    _opened(job)
+    with _lanes(job) as pool:
+        waiting = iter(tasks)
+        running = deque((task, _started(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
+        while running:
+            yield _finished(job, *running.popleft())
+            running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
+
+
+@dataclass
+class _Opened:
+    """A source with its networks loaded. what: source, device, identity. asked: the object asked for last."""
+
+    what: tuple[MaskSource, str, str]
+    asked: MaskSource
+    proposer: Proposer
+
+
+_OPENED: list[_Opened] = []
+_OPENING = threading.Lock()
+
+
+def _opened(job: Job) -> Proposer:
+    """The job's source with its networks loaded; kept for the process, the one cache there is."""
+    with _OPENING:
+        if _OPENED and _OPENED[0].asked is job.source and _OPENED[0].what[1] == job.device:  # every batch asks
+            return _OPENED[0].proposer
+        identity = json.dumps([job.source.name, job.source.identity()], sort_keys=True, default=str)
+        what = job.source, job.device, identity
+        if not _OPENED or _OPENED[0].what != what:
+            _OPENED.clear()  # before the next one takes its memory
+            _OPENED.append(_Opened(what, job.source, job.source.open(job.device, job.threads)))
+        _OPENED[0].asked = job.source
+        return _OPENED[0].proposer

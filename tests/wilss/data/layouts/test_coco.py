@@ -1,0 +1,234 @@
+"""COCO instances: categories by name, labels drawn from polygons and run lengths, COCO-to-VOC."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import ImageRecord, Manifest, load_manifest, read_label_of
+from wilss.data.taxonomy import COCO, VOC, VOID
+from wilss.errors import ImageError, ManifestError
+
+NAMES = ("dog", "zebra", "cat")  # ids 10, 20, 30
+ANNOTATIONS: dict[str, list[dict[str, Any]]] = {
+    "000001.jpg": [disk.box(1, 2, 6, 5, 10), disk.box(3, 3, 2, 2, 30)],
+    "000002.jpg": [disk.box(0, 0, 4, 4, 20)],
+    "000003.jpg": [],
+}
+
+
+def load(folder: Path, annotations: Any = None, **changes: Any) -> Manifest:
+    disk.coco(folder / "data", "train2017", ANNOTATIONS if annotations is None else annotations, NAMES)
+    more = {"splits": None, "steps": [{"classes": [1, 2]}, {"classes": [3]}], **changes}
+    return load_manifest(disk.manifest(folder, layout="coco", **more))
+
+
+def records(manifest: Manifest) -> dict[str, ImageRecord]:
+    return {record.image_id: record for record in manifest.listing("main", "train").records}
+
+
+def drawn(manifest: Manifest, image_id: str = "000001") -> Any:
+    return read_label_of(pickle.loads(pickle.dumps(records(manifest)[image_id])))
+
+
+def test_categories_are_matched_by_name_and_strangers_are_background(tmp_path: Path) -> None:
+    manifest = load(tmp_path)
+    found = records(manifest)
+    assert {name: record.tags for name, record in found.items()} == {"000001": (1, 2), "000002": (), "000003": ()}
+    assert found["000001"].path == tmp_path / "data/train2017/000001.jpg"
+    assert np.unique(drawn(manifest, "000002")).tolist() == [0]
+    warnings = manifest.records(0).warnings
+    assert any("1 of its categories (zebra) are no classes of pets and count as background" in w for w in warnings)
+    assert any("no class and so no step for 2 images (000002, 000003) of 'train'" in w for w in warnings)
+
+
+def test_labels_are_drawn_small_over_large_whatever_their_order(tmp_path: Path) -> None:
+    expected = np.zeros(disk.SIZE, np.uint8)
+    expected[2:7, 1:7] = 2
+    expected[3:5, 3:5] = 1
+    for number, order in enumerate(([0, 1], [1, 0])):
+        boxes = [ANNOTATIONS["000001.jpg"][i] for i in order]
+        manifest = load(tmp_path / str(number), {"000001.jpg": boxes})
+        np.testing.assert_array_equal(drawn(manifest), expected)
+
+
+def test_equal_areas_are_drawn_by_their_ids(tmp_path: Path) -> None:
+    boxes = [disk.box(0, 0, 4, 4, 10), disk.box(2, 0, 4, 4, 30)]
+    assert drawn(load(tmp_path, {"000001.jpg": boxes}))[0, :6].tolist() == [2, 2, 1, 1, 1, 1]
+
+
+def test_crowds_are_void_below_every_instance_and_count_as_tags(tmp_path: Path) -> None:
+    height, width = disk.SIZE
+    counts = [0, height * width]  # all of the image, column by column
+    crowd = {
+        "category_id": 10, "iscrowd": 1, "area": 1.0, "segmentation": {"size": [height, width], "counts": counts},
+    }  # fmt: skip
+    manifest = load(tmp_path, {"000001.jpg": [disk.box(0, 0, 2, 2, 30), crowd]})
+    labels = drawn(manifest)
+    assert labels[:2, :2].tolist() == [[1, 1], [1, 1]]
+    assert (labels == VOID).sum() == height * width - 4
+    assert records(manifest)["000001"].tags == (1, 2)
+
+
+def test_compressed_run_lengths_are_drawn(tmp_path: Path) -> None:
+    from pycocotools import mask
+
+    wanted = np.zeros(disk.SIZE, np.uint8)
+    wanted[4:9, 2:3] = 1
+    encoded = mask.encode(np.asfortranarray(wanted))
+    segmentation = {"size": list(disk.SIZE), "counts": encoded["counts"].decode()}
+    annotation = {"category_id": 30, "area": 5, "segmentation": segmentation}
+    np.testing.assert_array_equal(drawn(load(tmp_path, {"000001.jpg": [annotation]})), wanted)
+
+
+def test_polygons_of_several_parts_are_one_instance(tmp_path: Path) -> None:
+    both = [*disk.box(0, 0, 2, 2, 10)["segmentation"], *disk.box(8, 0, 2, 2, 10)["segmentation"]]
+    labels = drawn(load(tmp_path, {"000001.jpg": [{"category_id": 10, "area": 8, "segmentation": both}]}))
+    assert np.flatnonzero(labels[0]).tolist() == [0, 1, 8, 9]
+
+
+@pytest.mark.parametrize("segmentation", [[], [[1, 1, 2, 2]], None])
+def test_a_segmentation_of_nothing_draws_nothing(tmp_path: Path, segmentation: Any) -> None:
+    annotation = {"category_id": 10, "area": 0, "segmentation": segmentation}
+    assert not drawn(load(tmp_path, {"000001.jpg": [annotation]})).any()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [3, 3], "counts": [0, 9]},
+        {"counts": [1]},
+        [["a"] * 6],
+        [7],
+        {"size": list(disk.SIZE), "counts": None},
+        5,
+    ],
+)
+def test_a_segmentation_that_cannot_be_drawn_names_its_annotation(tmp_path: Path, segmentation: Any) -> None:
+    manifest = load(tmp_path, {"000001.jpg": [{"category_id": 10, "area": 1, "segmentation": segmentation}]})
+    with pytest.raises(ImageError, match=r"json: annotation 1 of 000001 has a segmentation that cannot be drawn"):
+        drawn(manifest)
+
+
+def test_without_pycocotools_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = load(tmp_path)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(ImageError, match=r"need pycocotools; run `pip install 'wilss\[coco\]'`"):
+        drawn(manifest)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "no whole json"),
+        ("{", "no whole json"),
+        ("[" * 100_000, "no whole json"),
+        ("[]", "no list 'images'"),
+        ('{"images": [], "categories": []}', "no list 'annotations'"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "'images' without id or file_name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "gnu"}]}', "none of its categories"),
+        (
+            '{"images": [], "annotations": [{"category_id": []}], "categories": [{"id": 1, "name": "cat"}]}',
+            "annotation 0",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": [], "name": "cat"}]}',
+            "'categories' without id or name",
+        ),
+    ],
+)
+def test_a_json_that_is_no_coco_is_one_sentence(tmp_path: Path, content: str, told: str) -> None:
+    manifest = load(tmp_path)
+    disk.text(tmp_path / "data/annotations/instances_train2017.json", content)
+    with pytest.raises(ManifestError, match=told):
+        manifest.records(0)
+
+
+def test_faults_of_single_images(tmp_path: Path) -> None:
+    manifest = load(tmp_path)
+    path = tmp_path / "data/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    (tmp_path / "data/train2017/000001.jpg").unlink()
+    for number, name in enumerate(("../../x.jpg", "/etc/passwd", "000002.jpg")):
+        content["images"].append({"id": 900 + number, "file_name": name, "height": 1, "width": 1})
+    path.write_text(json.dumps(content))
+    found = records(manifest)
+    assert "is not there" in str(found["000001"].problem)
+    assert "leads out of the data folder" in str(found["../../x"].problem)
+    assert "is an absolute path" in str(found["/etc/passwd"].problem)
+    assert found["000002"].problem is None
+    assert any("names 1 image (000002) more than once" in told for told in manifest.listing("main", "train").warnings)
+
+
+def test_a_size_that_differs_from_the_image_is_a_sentence(tmp_path: Path) -> None:
+    manifest = load(tmp_path)
+    disk.image(tmp_path / "data/train2017/000001.jpg", size=(9, 9))
+    with pytest.raises(ImageError, match="labels of 000001 are 16 x 12 pixels, the image .* is 9 x 9"):
+        drawn(manifest)
+
+
+def test_a_size_that_no_image_has_is_refused_before_it_is_drawn(tmp_path: Path) -> None:
+    manifest = load(tmp_path)
+    path = tmp_path / "data/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": 10**6, "width": 10**6}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ImageError, match="says that 000001 is 1000000 x 1000000 pixels; correct it"):
+        drawn(manifest)
+
+
+def test_images_may_be_chosen_by_a_list_beside_the_json(tmp_path: Path) -> None:
+    disk.text(tmp_path / "data/split/train.txt", "000002", "000001", "000009")
+    split = {"list": "split/train.txt", "annotations": "annotations/instances_train2017.json", "images": "train2017"}
+    manifest = load(tmp_path, splits={"train": split})
+    found = records(manifest)
+    assert list(found) == ["000002", "000001", "000009"]
+    assert "is not there" in str(found["000009"].problem)
+
+
+def test_a_missing_json_says_how_to_name_it(tmp_path: Path) -> None:
+    manifest = load(tmp_path, splits={"train": "train2014"})
+    with pytest.raises(ManifestError, match=r"instances_train2014\.json is not there; copy it there, or write `splits"):
+        manifest.records(0)
+
+
+def test_coco_to_voc(tmp_path: Path) -> None:
+    """Step 0: COCO images of the 60 classes only; step 1: VOC's, its ids and names matched by name."""
+    categories = list(COCO.class_names[1:])
+    coco = {name: 10 * (categories.index(name) + 1) for name in categories}
+    images = {
+        "000001.jpg": [disk.box(0, 0, 3, 3, coco["zebra"])],
+        "000002.jpg": [disk.box(0, 0, 3, 3, coco["zebra"]), disk.box(5, 5, 3, 3, coco["person"])],
+        "000003.jpg": [disk.box(0, 0, 3, 3, coco["tv"])],
+    }
+    disk.coco(tmp_path / "coco", "train2017", images, categories)
+    disk.coco(tmp_path / "coco", "val2017", {"000004.jpg": []}, categories)
+    sofa, aeroplane = VOC.id_of("sofa"), VOC.id_of("aeroplane")
+    disk.voc(
+        tmp_path / "VOC2012",
+        {"v1": (sofa,), "v2": (aeroplane,)},
+        split="train_aug",
+        main="trainval",
+        classes=VOC.class_names,
+    )
+    disk.text(tmp_path / "VOC2012/ImageSets/Segmentation/val.txt", "v2")
+    shipped = Path(__file__).parents[2] / "workflows/coco-voc/data_manifest.yaml"
+    text = (
+        shipped.read_text()
+        .replace("${COCO_ROOT:-./data/coco}", "coco")
+        .replace("${VOC_ROOT:-./data/VOC2012}", "VOC2012")
+    )
+    manifest = load_manifest(disk.text(tmp_path / "data_manifest.yaml", text))
+    assert [record.image_id for record in manifest.records(0).records] == ["000001"]
+    step = manifest.records(1).records
+    assert [(r.image_id, [manifest.taxonomy.name_of(i) for i in r.tags]) for r in step] == [
+        ("v1", ["couch"]),
+        ("v2", ["airplane"]),
+    ]
+    assert read_label_of(step[0])[0, 0] == COCO.id_of("couch")
+    assert [record.image_id for record in manifest.evaluation().records] == ["000004", "v2"]

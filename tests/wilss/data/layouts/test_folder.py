@@ -1,0 +1,89 @@
+"""A plain folder of images with a csv of tags."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import Manifest, load_manifest, read_label_of
+from wilss.errors import ManifestError
+
+
+def load(folder: Path, **changes: Any) -> Manifest:
+    return load_manifest(disk.manifest(folder, layout="folder", **{"splits": None, **changes}))
+
+
+def photos(data: Path, inside: str = "") -> None:
+    for name in ("a.jpg", "sub/b.png", "c.webp"):
+        disk.image(data / inside / name)
+    disk.text(data / "tags.csv", "a,cat", "sub/b,dog;horse", "c,horse")
+
+
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_every_image_below_the_folder_is_a_split(tmp_path: Path, inside: str) -> None:
+    photos(tmp_path / "data", inside)
+    disk.label(tmp_path / "data/labels/a.png", (1,))
+    disk.text(tmp_path / "data/notes.txt", "not an image")
+    disk.image(tmp_path / "data/.hidden.jpg")
+    records = load(tmp_path).listing("main", "train").records
+    assert [(r.image_id, r.tags, r.problem) for r in sorted(records, key=lambda r: r.image_id)] == [
+        ("a", (1,), None),
+        ("c", (3,), None),
+        ("sub/b", (2, 3), None),
+    ]
+    (a,) = [record for record in records if record.image_id == "a"]
+    assert read_label_of(a)[0, 0] == 1
+
+
+def test_splits_by_folder_and_by_list(tmp_path: Path) -> None:
+    disk.image(tmp_path / "data/train/a.jpg")
+    disk.image(tmp_path / "data/val/c.jpg")
+    disk.text(tmp_path / "data/few.txt", "train/a.jpg")
+    disk.text(tmp_path / "tags.csv", "a,cat", "c,horse", "train/a,cat")
+    manifest = load(tmp_path, splits={"train": "train", "val": "val", "few": "few"})
+    assert [r.image_id for r in manifest.records(0).records] == ["a"]
+    assert [r.image_id for r in manifest.evaluation().records] == ["c"]
+    assert [r.image_id for r in manifest.records(0, "few").records] == ["train/a"]
+
+
+def test_two_images_of_one_name_keep_their_endings(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "a,cat")
+    found = load(tmp_path).listing("main", "train").records
+    assert [record.image_id for record in found] == ["a.jpg", "a.png"]
+
+
+def test_a_link_that_leads_back_into_the_folder_is_not_followed(tmp_path: Path) -> None:
+    photos(tmp_path / "data")
+    (tmp_path / "data/sub/loop").symlink_to(tmp_path / "data")
+    assert len(load(tmp_path).listing("main", "train").records) == 3
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_without_images_is_one_sentence(tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "data").mkdir()
+    with pytest.raises(ManifestError, match=r"yaml, path: .*(holds no image; correct|cannot be listed)"):
+        load(tmp_path).records(0)
+
+
+def test_images_and_labels_may_have_folders_of_any_name(tmp_path: Path) -> None:
+    disk.image(tmp_path / "data/pics/a.jpg")
+    disk.label(tmp_path / "data/truth/a.png", (2,))
+    disk.text(tmp_path / "data/tags.csv", "a.jpg,dog")
+    (record,) = load(tmp_path, images="pics/", labels="truth").records(0).records
+    assert read_label_of(record)[0, 0] == 2
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
+    photos(tmp_path / "data")
+    os.rename(tmp_path / "data/c.webp", os.fsencode(tmp_path / "data") + b"/c\xe9.webp")
+    records = load(tmp_path).records(0).records
+    problems = {record.image_id: record.problem for record in records}
+    assert problems["a"] is None
+    (told,) = (problem for problem in problems.values() if problem is not None)
+    assert "is not UTF-8" in told
+    assert all(name.encode("utf-8") for name in (*problems, told))

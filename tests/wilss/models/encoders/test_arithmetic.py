@@ -1,0 +1,109 @@
+"""oneDNN's linear in the place of MKL's: the same function, to the rounding of float32."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wilss.models.encoders import arithmetic, pixels
+from wilss.models.encoders.arithmetic import LinearByOneDnn, has_onednn_linear
+
+pytestmark = pytest.mark.skipif(not has_onednn_linear(), reason="this torch has no oneDNN")
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of what oneDNN's linear was given."""
+    found: list[tuple[int, ...]] = []
+    real = torch.ops.mkldnn._linear_pointwise
+
+    class Counting:
+        @staticmethod
+        def _linear_pointwise(values: Tensor, *more: Any) -> Any:
+            found.append(tuple(values.shape))
+            return real(values, *more)
+
+    class Ops:
+        mkldnn = Counting
+
+    monkeypatch.setattr(arithmetic.torch, "ops", Ops)
+    return found
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (7, 5), (2, 3, 5), (2, 3, 4, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_is_the_same_function(counted: list[tuple[int, ...]], shape: tuple[int, ...], bias: bool) -> None:
+    layer = nn.Linear(5, 11, bias=bias)
+    values = torch.randn(shape)
+    with torch.inference_mode():
+        expected = F.linear(values.double(), layer.weight.double(), layer.bias.double() if bias else None)
+        with LinearByOneDnn():
+            close(layer(values), expected.float())
+            close(F.linear(input=values, weight=layer.weight, bias=layer.bias), expected.float())
+    assert counted == [shape, shape]
+
+
+def test_self_attention_is_the_same_function(counted: list[tuple[int, ...]]) -> None:
+    attention = nn.MultiheadAttention(12, 3, batch_first=True).eval()
+    values = torch.randn(2, 7, 12)
+    with torch.inference_mode():
+        expected, _ = attention(values, values, values, need_weights=False)
+        with LinearByOneDnn():
+            made, weights = attention(values, values, values, need_weights=False)
+    close(made, expected)
+    assert weights is None
+    assert counted == [(7, 2, 12), (7, 2, 12)]
+
+
+ELSEWISE: dict[str, Callable[[nn.MultiheadAttention, Tensor], Any]] = {
+    "a mask": lambda attend, x: attend(x, x, x, need_weights=False, attn_mask=torch.eye(7).bool())[0],
+    "weights asked for": lambda attend, x: attend(x, x, x)[1],
+    "other keys": lambda attend, x: attend(x, x[:, :4], x[:, :4], need_weights=False)[0],
+    "padding": lambda attend, x: attend(x, x, x, need_weights=False, key_padding_mask=torch.arange(7)[None] > 4)[0],
+}
+
+
+@pytest.mark.parametrize("name", ELSEWISE)
+def test_other_attention_is_torchs_own(counted: list[tuple[int, ...]], name: str) -> None:
+    attention = nn.MultiheadAttention(12, 3, batch_first=True).eval()
+    values = torch.randn(1, 7, 12)
+    with torch.inference_mode():
+        expected = ELSEWISE[name](attention, values)
+        with LinearByOneDnn():
+            assert torch.equal(ELSEWISE[name](attention, values), expected)
+    assert not counted
+
+
+def test_what_it_cannot_take_is_torchs_own(counted: list[tuple[int, ...]]) -> None:
+    weight = torch.randn(3, 5)
+    with LinearByOneDnn():
+        assert F.linear(torch.randn(2, 5, requires_grad=True), weight).requires_grad
+        with torch.inference_mode():
+            assert F.linear(torch.randn(2, 5).double(), weight.double()).dtype == torch.float64
+            assert F.linear(torch.randn(2, 5).bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
+            assert F.linear(torch.randn(5), weight).shape == (3,)
+            assert F.linear(torch.randn(0, 5), weight).shape == (0, 3)
+    assert not counted
+
+
+def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]]) -> None:
+    layer, values = nn.Linear(5, 3), torch.randn(2, 5)
+    with torch.inference_mode(), pixels.precision_context(torch.device("cpu"), "fp32"):
+        layer(values)
+        assert len(counted) == 1
+        other = threading.Thread(target=lambda: torch.no_grad()(layer)(values))
+        other.start()
+        other.join()
+    with torch.inference_mode():
+        layer(values)
+        with pixels.precision_context(torch.device("cpu"), "bf16"):
+            layer(values)
+    assert len(counted) == 1

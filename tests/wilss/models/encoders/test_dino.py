@@ -1,0 +1,230 @@
+"""The seeds' rows against timm's full attention map, with random weights."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm.utils import AttentionExtract
+
+from tests.wilss.models.encoders import tiny
+from wilss.data.manifest import EncoderSpec
+from wilss.equations.fmwiss import seed_attention
+from wilss.errors import EncoderError, WeightsError
+from wilss.models.encoders.dino import open_vit, seed_rows, teacher_tensors
+
+TIGHT = {"rtol": 0, "atol": 1e-5}
+VARIANTS = {
+    "plain": {},
+    "no qkv bias": {"qkv_bias": False},
+    "qk norm": {"qk_norm": True},
+    "layer scale": {"init_values": 0.1},
+    "registers as in DINOv2": {"reg_tokens": 4, "no_embed_class": True, "init_values": 1.0},
+    "registers in the table": {"reg_tokens": 2},
+    "no class token": {"class_token": False, "global_pool": "avg"},
+    "no position table": {"pos_embed": "none"},
+    "norm before": {"pre_norm": True},
+}
+SIZES = [(32, 32), (24, 48), (16, 64), (48, 40)]
+
+
+def opened(pos_interp="timm", **args):
+    encoder = open_vit(tiny.vit_spec(pos_interp, **args), "cpu")
+    tiny.shake(encoder.network)
+    return encoder
+
+
+def full_attention(encoder, images):
+    """timm's own attention of the last block [B, n, L, L], which it forms only without the fused kernel."""
+    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (encoder.mean, encoder.std))
+    encoder.network.blocks[-1].attn.fused_attn = False
+    extract = AttentionExtract(encoder.network, names=["blocks.2.attn.attn_drop"], method="hook")
+    (attention,) = extract((images.float() / 255 - mean) / std).values()
+    return attention
+
+
+@pytest.mark.parametrize("args", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("size", SIZES)
+@torch.inference_mode()
+def test_seed_rows_equal_timms_full_attention_map(args, size):
+    encoder = opened(**args)
+    images = tiny.images(2, *size)
+    whole = full_attention(encoder, images)
+    block = encoder.last_block(images)
+    assert block.grid == (size[0] // 8, size[1] // 8)
+    assert block.queries.shape == block.keys.shape == (2, 4, block.prefix + block.grid[0] * block.grid[1], 8)
+    points = torch.tensor([[0, 0], [1, 2], [block.grid[0] - 1, block.grid[1] - 1]])
+    tokens = [block.prefix + row * block.grid[1] + column for row, column in points.tolist()]
+    for image in range(2):
+        rows = seed_rows(block, image, points, "qk")
+        found = seed_attention(rows, block.keys[image], prefix=block.prefix, affinity="qk")
+        expected = whole[image][:, tokens, block.prefix :].mean(dim=(0, 1))
+        torch.testing.assert_close(found, expected, **TIGHT)
+
+
+@torch.inference_mode()
+def test_all_rows_together_are_the_full_map():
+    encoder = opened()
+    images = tiny.images(1, 24, 32)
+    block = encoder.last_block(images)
+    found = (block.queries @ block.keys.mT * block.queries.shape[-1] ** -0.5).softmax(-1)
+    torch.testing.assert_close(found, full_attention(encoder, images), **TIGHT)
+
+
+@torch.inference_mode()
+def test_seed_rows_of_several_classes_are_gathered_at_once():
+    block = opened().last_block(tiny.images(2, 24, 40))
+    points = torch.stack([torch.randint(0, 3, (3, 9)), torch.randint(0, 5, (3, 9))], dim=-1)
+    rows = seed_rows(block, 1, points, "qk")
+    assert rows.shape == (3, 4, 9, 8)
+    for one, alone in zip(rows, points, strict=True):
+        assert torch.equal(one, seed_rows(block, 1, alone, "qk"))
+    keys = seed_rows(block, 1, points, "kk")
+    assert torch.equal(keys[2, :, 4], block.keys[1, :, 1 + points[2, 4, 0] * 5 + points[2, 4, 1]])
+
+
+@torch.inference_mode()
+def test_ways_of_resampling_change_the_attention_at_other_sizes_only():
+    encoders = [opened(how) for how in ("dino", "size", "timm")]
+    at_home = [encoder.last_block(tiny.images(1, 32, 32)).keys for encoder in encoders]
+    away = [encoder.last_block(tiny.images(1, 48, 32)).keys for encoder in encoders]
+    assert torch.equal(at_home[0], at_home[1])
+    assert torch.equal(at_home[1], at_home[2])
+    assert (away[0] - away[1]).abs().max() > 1e-3
+    assert (away[1] - away[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        (None, None, "dino"),
+        ("vit_small_patch16_224.dino", None, "dino"),
+        ("vit_small_patch14_reg4_dinov2.lvd142m", None, "timm"),
+        ("vit_small_patch16_224.dino", "size", "size"),
+    ],
+)
+def test_the_default_resampling_is_that_of_the_published_code(model, given, expected):
+    small = {"embed_dim": 16, "depth": 1, "num_heads": 2} | ({} if model else tiny.DINO)
+    spec = EncoderSpec(library="timm", model=model, args=small, pretrained="random", pos_interp=given)
+    assert open_vit(spec, "cpu").pos_interp == expected
+
+
+def test_an_unknown_resampling_is_refused():
+    with pytest.raises(EncoderError, match="dino, size or timm"):
+        open_vit(tiny.vit_spec("linear"), "cpu")
+
+
+def test_equal_batches_give_equal_bytes_in_float32():
+    encoder = opened()
+    images = tiny.images(3, 32, 40)
+    first, second = encoder.last_block(images), encoder.last_block(images)
+    assert first.queries.dtype == first.keys.dtype == torch.float32
+    assert torch.equal(first.queries, second.queries)
+    assert torch.equal(first.keys, second.keys)
+    half = open_vit(tiny.vit_spec(), "cpu", precision="bf16").last_block(images)
+    assert half.keys.dtype == torch.float32
+
+
+def test_sides_must_be_multiples_of_the_patch():
+    with pytest.raises(EncoderError, match="36 x 32 pixels do not fit patches of 8"):
+        opened().last_block(tiny.images(1, 36, 32))
+
+
+@pytest.mark.parametrize(
+    ("model", "args"),
+    [
+        ("vit_small_patch16_dinov3", {}),
+        ("eva02_tiny_patch14_224", {}),
+        ("resnet18", {}),
+        ("vit_tiny_r_s16_p8_224", {}),
+        ("deit_tiny_distilled_patch16_224", {}),
+    ],
+)
+def test_other_networks_are_refused(model, args):
+    with pytest.raises(EncoderError, match="plain vision transformer|mend its model or args"):
+        open_vit(EncoderSpec(library="timm", model=model, args=args, pretrained="random"), "cpu")
+
+
+def test_unknown_models_and_args_are_refused():
+    with pytest.raises(EncoderError, match="timm cannot build"):
+        open_vit(EncoderSpec(library="timm", model="vit_of_no_kind", pretrained="random"), "cpu")
+    with pytest.raises(EncoderError, match="mend its model or args"):
+        open_vit(tiny.vit_spec(embed_dimension=3), "cpu")
+    with pytest.raises(EncoderError, match="square"):
+        open_vit(tiny.vit_spec(patch_size=(8, 16)), "cpu")
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------
+
+
+def published(kind, state):
+    """The forms in which DINO's and iBOT's weights are found, around the same backbone."""
+    head = {"mlp.0.weight": torch.zeros(2, 2), "last_layer.weight_g": torch.zeros(2)}
+    wrapped = {f"backbone.{k}": v for k, v in state.items()} | {f"head.{k}": v for k, v in head.items()}
+    other = {k: torch.zeros_like(v) for k, v in wrapped.items()}
+    mask = {"masked_embed": torch.zeros(1, 32)}
+    return {
+        "plain": state,
+        "ibot teacher": {"state_dict": state | mask | {"head.last_layer.weight": torch.zeros(2)}},
+        "full": {
+            "student": {f"module.{k}": v for k, v in other.items()},
+            "teacher": wrapped | mask,
+            "epoch": 3,
+            "args": Namespace(arch="vit_small", patch_size=8),
+        },
+        "flat": {f"student.{k}": v for k, v in other.items()} | {f"teacher.{k}": v for k, v in wrapped.items()},
+        "student only": {"student": {f"module.{k}": v for k, v in wrapped.items()}},
+        "compiled": {f"_orig_mod.{k}": v for k, v in state.items()},
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["plain", "ibot teacher", "full", "flat", "student only", "compiled"])
+def test_published_checkpoints_load_strictly_from_local_files(tmp_path, kind):
+    source = opened()
+    path = tmp_path / "checkpoint.pth"
+    torch.save(published(kind, source.network.state_dict()), path)
+    loaded = open_vit(EncoderSpec(library="timm", args=tiny.DINO, file=str(path), pos_interp="timm"), "cpu")
+    images = tiny.images(1, 32, 32)
+    assert torch.equal(loaded.last_block(images).keys, source.last_block(images).keys)
+    assert loaded.mean == (0.485, 0.456, 0.406)
+
+
+def test_half_precision_safetensors_load_into_float32(tmp_path):
+    source = opened()
+    path = tmp_path / "vit.safetensors"
+    save_file({k: v.half() for k, v in source.network.state_dict().items()}, path)
+    loaded = open_vit(EncoderSpec(library="timm", args=tiny.DINO, file=str(path)), "cpu")
+    assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_of_another_network_is_refused_naming_tensors(tmp_path):
+    state = opened().network.state_dict()
+    del state["blocks.2.attn.qkv.weight"]
+    state["extra.weight"] = torch.zeros(1)
+    state["pos_embed"] = torch.zeros(1, 26, 32)
+    save_file(state, tmp_path / "vit.safetensors")
+    spec = EncoderSpec(library="timm", args=tiny.DINO, file=str(tmp_path / "vit.safetensors"))
+    with pytest.raises(WeightsError) as caught:
+        open_vit(spec, "cpu")
+    for part in (
+        "1 missing (blocks.2.attn.qkv.weight)",
+        "1 unexpected (extra.weight)",
+        "pos_embed is [1, 26, 32]",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_local_file_of_a_model_without_tag_is_normalised_as_dino(tmp_path):
+    """timm's default tag of this model was trained with mean 0.5, which says nothing about the file."""
+    args = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    random = open_vit(EncoderSpec(library="timm", model="vit_small_patch16_224", args=args, pretrained="random"), "cpu")
+    save_file(random.network.state_dict(), tmp_path / "vit.safetensors")
+    spec = {"library": "timm", "model": "vit_small_patch16_224", "file": str(tmp_path / "vit.safetensors")}
+    assert open_vit(EncoderSpec(**spec, args=args), "cpu").mean == (0.485, 0.456, 0.406)
+    own = EncoderSpec(**spec, args=args | {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]})
+    assert open_vit(own, "cpu").mean == (0.1, 0.2, 0.3)
+
+
+def test_teacher_tensors_prefers_the_teacher():
+    one, two = torch.zeros(1), torch.ones(1)
+    assert teacher_tensors({"student": {"a": one}, "teacher": {"backbone.a": two}}) == {"a": two}

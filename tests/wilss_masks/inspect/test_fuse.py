@@ -1,0 +1,154 @@
+"""`fuse`: the very bytes that `generate` would have written, and nothing that looks like more than it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.wilss_masks.stores import files_of, make_annotation_store, make_store
+from wilss.errors import EncoderError, StoreError
+from wilss.store import MaskStore, write_shard
+from wilss_masks.commands.fuse import command
+from wilss_masks.inspect.fuse import fuse
+from wilss_masks.sources.params import FmwissParams
+
+OTHER: dict[str, Any] = {"fusion": "intersection", "keep": "std", "keep_amount": 0.5, "threshold": 0.6}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MaskStore:
+    return make_store(tmp_path_factory.mktemp("s") / "step-1.zarr")
+
+
+def without_root(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if name != "zarr.json"}
+
+
+@pytest.mark.parametrize("values", [{}, OTHER, {"fusion": "seeds", "keep": "locations"}, {"fusion": "init"}])
+def test_every_byte_but_the_attributes_is_what_generate_writes(
+    tmp_path: Path, store: MaskStore, values: dict[str, Any]
+) -> None:
+    fused = fuse(store, tmp_path / "fused.zarr", values)
+    generated = make_store(tmp_path / "generated.zarr", params=FmwissParams(**values))
+    assert without_root(files_of(fused.path)) == without_root(files_of(generated.path))
+    assert fused.is_complete
+    assert not list(fused.verify())
+
+
+def test_attributes_tell_what_was_done(tmp_path: Path, store: MaskStore) -> None:
+    fused = fuse(store, tmp_path / "fused.zarr", OTHER)
+    told = fused.attributes
+    assert told["parameters"] == {**store.attributes["parameters"], **OTHER}
+    assert told["fused_from"]["parameters"] == store.attributes["parameters"]
+    assert told["fused_from"]["seal"] == store.attributes["seal"]
+    assert told["fused_from"]["versions"] == store.attributes["versions"]
+    assert told["versions"]["torch"] != store.attributes["versions"]["torch"]
+    assert told["records_sha256"] == store.attributes["records_sha256"]
+    assert str(tmp_path) not in json.dumps(told)
+
+
+def test_the_way_makes_no_difference(tmp_path: Path, store: MaskStore) -> None:
+    direct = fuse(store, tmp_path / "direct.zarr", OTHER)
+    detour = fuse(
+        fuse(store, tmp_path / "between.zarr", {"fusion": "seeds", "keep": "locations"}),
+        tmp_path / "d.zarr",
+        OTHER,
+    )
+    assert files_of(direct.path) == files_of(detour.path)
+
+
+def test_threads_make_no_difference(tmp_path: Path, store: MaskStore) -> None:
+    one, many = (fuse(store, tmp_path / f"{n}.zarr", OTHER, threads=n) for n in (1, 7))
+    assert files_of(one.path) == files_of(many.path)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"draws": "4"}, "needs a forward pass.*generate --set draws=4"),
+        ({"form": "value"}, "needs a forward pass"),
+        ({"treshold": "0.4"}, "did you mean threshold"),
+        ({"threshold": "4"}, "threshold is 4.0; it must be between 0 and 1"),
+        ({"fusion": "xor"}, "choose one of union"),
+    ],
+)
+def test_what_it_cannot_change_is_refused(
+    tmp_path: Path, store: MaskStore, values: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(EncoderError, match=sentence):
+        fuse(store, tmp_path / "fused.zarr", values)
+    assert not any(tmp_path.iterdir())
+
+
+def test_stores_without_maps_are_refused(tmp_path: Path) -> None:
+    for made in (make_store(tmp_path / "a.zarr", keep=False), make_annotation_store(tmp_path / "b.zarr")):
+        with pytest.raises(StoreError, match="--keep scores"):
+            fuse(made, tmp_path / "fused.zarr", {})
+
+
+def test_nothing_is_replaced_unasked_and_only_stores_at_all(tmp_path: Path, store: MaskStore) -> None:
+    out = tmp_path / "fused.zarr"
+    first = files_of(fuse(store, out, {}).path)
+    with pytest.raises(StoreError, match="--overwrite"):
+        fuse(store, out, OTHER)
+    assert files_of(out) == first
+    assert files_of(fuse(store, out, OTHER, overwrite=True).path) != first
+    with pytest.raises(StoreError, match="is the store to be fused"):
+        fuse(store, store.path, OTHER, overwrite=True)
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter.tex").write_text("...")
+    with pytest.raises(StoreError, match="not a readable mask store"):
+        fuse(store, precious, OTHER, overwrite=True)
+    assert (precious / "chapter.tex").exists()
+
+
+def test_a_stop_half_way_leaves_the_old_and_nothing_new(
+    tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "fused.zarr"
+    first = files_of(fuse(store, out, {}).path)
+
+    def stopped(root: Path, layout: Any, shard: int, images: Any) -> Any:
+        if shard == 1:
+            raise KeyboardInterrupt
+        return write_shard(root, layout, shard, images)
+
+    monkeypatch.setattr("wilss_masks.inspect.fuse.write_shard", stopped)
+    for path in (out, tmp_path / "new.zarr"):
+        with pytest.raises(KeyboardInterrupt):
+            fuse(store, path, OTHER, overwrite=True)
+    assert files_of(out) == first
+    assert {entry.name for entry in tmp_path.iterdir() if entry.is_dir()} == {"fused.zarr"}
+
+
+def test_a_killed_fuse_is_swept_by_the_next(tmp_path: Path, store: MaskStore) -> None:
+    left_over = tmp_path / "fused.zarr.building"
+    left_over.mkdir()
+    (left_over / "junk").write_text("half a shard")
+    assert not list(fuse(store, tmp_path / "fused.zarr", {}).verify())
+    assert not left_over.exists()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wilss_masks.inspect.fuse.write_shard", full)
+    with pytest.raises(StoreError, match=r"No space left on device.*free some space"):
+        fuse(store, tmp_path / "fused.zarr", {})
+
+
+def test_the_command(tmp_path: Path, store: MaskStore) -> None:
+    out = tmp_path / "new" / "fused.zarr"
+    arguments = [str(store.path), "--out", str(out), "--set", "fusion=intersection", "--set", "threshold=0.6"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "6 images fused by intersection (keep 0.7 by mass, threshold 0.6)" in result.stdout
+    area, before = (s.vector("area") for s in (MaskStore.open(out), store))
+    assert (area <= before).all()
+    assert (area < before).any()
+    np.testing.assert_array_equal(MaskStore.open(out).vector("fallback"), store.vector("fallback"))

@@ -1,0 +1,132 @@
+"""Making shards: bad images stay alone, memory that runs out halves the batch, a disk that is full is said."""
+
+import errno
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.standin import StandInSource, draw_images, make
+from wilss.disk import WritePoint
+from wilss.errors import EncoderError, StoreError
+from wilss.store import MaskStore, shards
+from wilss_masks.make.cluster import require_safe_address
+from wilss_masks.make.run import _propose
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as torch's is."""
+
+
+@dataclass
+class SmallDevice:
+    """Proposes for at most `room` images at once; remembers how many it was given."""
+
+    room: int
+    asked: list[int] = field(default_factory=list)
+
+    def propose(self, tasks: Any, loaded: Any) -> list[Any]:
+        self.asked.append(len(tasks))
+        if len(tasks) > self.room:
+            raise OutOfMemoryError
+        return [f"mask of {task}" for task in tasks]
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_order() -> None:
+    device = SmallDevice(room=2)
+    assert _propose(device, list(range(7)), list(range(7))) == [f"mask of {i}" for i in range(7)]  # type: ignore[arg-type]
+    assert device.asked == [7, 3, 1, 2, 4, 2, 2]
+
+
+def test_an_image_too_large_for_the_device_is_named(tmp_path: Path) -> None:
+    class Task:
+        record = type("Record", (), {"path": tmp_path / "large.png"})
+
+    with pytest.raises(EncoderError, match=r"large.png alone; make the source"):
+        _propose(SmallDevice(room=0), [Task()], [None])  # type: ignore[arg-type, list-item]
+
+
+def test_other_errors_of_a_source_are_not_swallowed() -> None:
+    class Broken:
+        def propose(self, tasks: Any, loaded: Any) -> Any:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _propose(Broken(), [1], [1])  # type: ignore[arg-type, list-item]
+
+
+def test_one_broken_image_fails_alone(tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", 9)
+    whole = make(tmp_path / "images", tmp_path / "whole.zarr")
+    assert (whole.done, whole.failed) == (9, {})
+    (tmp_path / "images/image_0004.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    summary = make(tmp_path / "images", tmp_path / "broken.zarr")
+    assert summary.done == 8
+    assert list(summary.failed) == ["image_0004"]
+    first, second = (MaskStore.open(tmp_path / name) for name in ("whole.zarr", "broken.zarr"))
+    for image in first.image_ids:
+        if image != "image_0004":
+            assert (first.read(image).masks == second.read(image).masks).all()
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_images(tmp_path / "images", 12)
+    make(tmp_path / "images", tmp_path / "whole.zarr")
+    write, left = shards.write_atomically, [2]
+
+    def full_after_two(path: Path, data: bytes, point: WritePoint) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data, point)
+
+    monkeypatch.setattr(shards, "write_atomically", full_after_two)
+    with pytest.raises(StoreError, match=r"No space left on device\); free some space and run the same command"):
+        make(tmp_path / "images", tmp_path / "full.zarr")
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="is not complete"):
+        MaskStore.open(tmp_path / "full.zarr")
+    assert make(tmp_path / "images", tmp_path / "full.zarr").done == 12
+    for file in sorted((tmp_path / "whole.zarr").rglob("*")):
+        if file.is_file():
+            assert (
+                file.read_bytes() == (tmp_path / "full.zarr" / file.relative_to(tmp_path / "whole.zarr")).read_bytes()
+            )
+
+
+def test_a_second_run_opens_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_images(tmp_path / "images", 5)
+    first = make(tmp_path / "images", tmp_path / "s.zarr")
+    assert first.made_now == 5
+
+    def never(*_: Any) -> None:
+        raise AssertionError("a complete store needs no network")
+
+    monkeypatch.setattr(StandInSource, "prepare", never)
+    monkeypatch.setattr(StandInSource, "open", never)
+    assert make(tmp_path / "images", tmp_path / "s.zarr").made_now == 0
+
+
+def test_a_store_made_otherwise_is_refused_with_the_difference(tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", 5)
+    make(tmp_path / "images", tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match=r"threads: 2 asked for, 1 in the store"):
+        make(tmp_path / "images", tmp_path / "s.zarr", threads=2)
+    draw_images(tmp_path / "images", 6)
+    with pytest.raises(StoreError, match="records_sha256"):
+        make(tmp_path / "images", tmp_path / "s.zarr")
+    assert make(tmp_path / "images", tmp_path / "s.zarr", overwrite=True).done == 6
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "localhost:8786", "tls://10.0.0.7:8786", "tcp://[::1]:1"])
+def test_safe_addresses_pass(address: str) -> None:
+    require_safe_address(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://10.0.0.7:8786", "node7:8786", "ws://192.168.0.1:1", "0.0.0.0:1"])
+def test_addresses_elsewhere_need_tls(address: str) -> None:
+    from wilss.errors import WilssError
+
+    with pytest.raises(WilssError, match="neither on this machine nor tls://"):
+        require_safe_address(address)

@@ -1,0 +1,94 @@
+"""The list of labelled images: ids or paths in a text file, or an index array; what is of no use is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.wilss.data import data_on_disk as disk
+from tests.wilss_train.data.semi.world import IMAGES, KNOWN, beginning, make
+from wilss.data.manifest import load_manifest
+from wilss.errors import ParameterError
+from wilss_masks.make.generate import Options as MaskOptions
+from wilss_masks.make.generate import generate
+from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train.data.semi.labelled import Labelled, digest_of, list_path, read_labelled
+from wilss_train.inputs import begin
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("pets"))
+
+
+def read(root: Path, path: Path) -> Labelled:
+    start = beginning(root)
+    return read_labelled(path, start.store, start.manifest, 0)
+
+
+def test_ids_paths_and_positions_are_the_same_images(root: Path, tmp_path: Path) -> None:
+    plain = read(root, root / "labelled.txt")
+    assert plain == Labelled(rows=(1, 4, 5), others=(0, 2, 3, 6, 7, 8))
+    lines = [f"/JPEGImages/{name}.jpg /SegmentationClass/{name}.png" for name in KNOWN]
+    assert read(root, disk.text(tmp_path / "pairs.txt", *lines)) == plain
+    assert read(root, disk.text(tmp_path / "mixed.lst", "im5", "im1.jpg", "", "im4", "im4")) == plain
+    np.save(tmp_path / "rows.npy", np.array([5, 1, 4]))
+    assert read(root, tmp_path / "rows.npy") == plain
+
+
+def test_all_images_leave_no_others(root: Path, tmp_path: Path) -> None:
+    assert read(root, disk.text(tmp_path / "all.txt", *IMAGES)).others == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("im1", "im77"), r"names 1 image \(im77\), and .*step-0\.zarr holds no such image; take it off the list"),
+        ((), r"names no image; write one image id a line"),
+    ],
+)
+def test_a_list_of_no_use_is_refused(root: Path, tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        read(root, disk.text(tmp_path / "list.txt", *lines))
+
+
+def test_an_array_of_no_use_is_refused(root: Path, tmp_path: Path) -> None:
+    for array, said in ((np.array([0, 9]), r"has the index 9, but .*train\.txt has 9 lines"),
+                        (np.array([0.5]), r"is float64 of shape \(1,\), not a row of whole numbers"),
+                        (np.array([], np.int64), r"names no image")):  # fmt: skip
+        np.save(tmp_path / "rows.npy", array)
+        with pytest.raises(ParameterError, match=said):
+            read(root, tmp_path / "rows.npy")
+    (tmp_path / "rows.npy").write_bytes(b"nothing")
+    with pytest.raises(ParameterError, match=r"the list of labelled images is of no use: .*holds pickled objects"):
+        read(root, tmp_path / "rows.npy")
+
+
+def test_a_binary_file_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"im1\0im2")
+    with pytest.raises(ParameterError, match=r"is a binary file, not a list"):
+        read(root, tmp_path / "list.txt")
+
+
+def test_an_image_without_its_label_cannot_be_labelled(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    (root / "data/SegmentationClass/im4.png").unlink()
+    manifest, store = load_manifest(root / "data_manifest.yaml"), tmp_path / "again.zarr"
+    source = AnnotationSource.from_manifest(manifest, 0)
+    generate(manifest, step=0, source=source, out=store, options=MaskOptions(device="cpu"))
+    start = begin(manifest, store, None, "pseudoseg")
+    with pytest.raises(ParameterError, match=r"names 1 image \(im4\), of which .*again\.zarr holds no masks"):
+        read_labelled(root / "labelled.txt", start.store, manifest, 0)
+    chosen = read_labelled(disk.text(tmp_path / "two.txt", "im1", "im5"), start.store, manifest, 0)
+    assert 4 in chosen.others, "without a label it is still an image"
+
+
+def test_a_file_that_is_not_there_is_refused(root: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(root / "data_manifest.yaml")
+    with pytest.raises(ParameterError, match=r"nobody has said which are labelled; name a text file .*--labelled LIST"):
+        list_path("", manifest)
+    with pytest.raises(ParameterError, match=r"missing\.txt is not there"):
+        list_path(str(tmp_path / "missing.txt"), manifest)
+    path = disk.text(tmp_path / "list.txt", "a")
+    assert digest_of(list_path(str(path), manifest)) == digest_of(path)
+    assert list_path("labelled.txt", manifest) == root / "labelled.txt"

@@ -1,0 +1,198 @@
+"""`wilss-predict`: which images, which files, and that nothing is lost or written over."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.wilss_train.colours import NAMES, ColourNet, blocks, info, picture, save
+from wilss.data.taxonomy import VOID
+from wilss.errors import ParameterError, StoreError
+from wilss_train.commands.predict import command
+from wilss_train.data.image_lists import find_images, read_list, targets_of
+from wilss_train.results.overlays import class_colours, draw_overlay
+
+SHOWN = {"a.png": [0, 1], "b.PNG": [0, 2], "deep/a.png": [4, 0], "deep/c.webp": [1, 2]}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, ids in SHOWN.items():
+        save(tmp_path / "photos" / name, picture(blocks(ids)))
+    (tmp_path / "photos/notes.txt").touch()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Any:
+    told = info()
+    monkeypatch.setattr("wilss.models.networks.checkpoint.read_info", lambda path: told)
+    monkeypatch.setattr("wilss.models.networks.checkpoint.load_segmenter", lambda told, device: ColourNet(told.seen, 1))
+
+    def run(*words: object) -> Any:
+        given = ["runs/step-1", "--device", "cpu", *map(str, words)]
+        return CliRunner().invoke(command, given, catch_exceptions=False)
+
+    return run
+
+
+def names(*inputs: Path) -> list[str]:
+    return [record.image_id for record in find_images(inputs, Path("/nowhere/out")).images]
+
+
+def written(out: Path) -> list[str]:
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+
+
+# -- which images -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_keeps_its_sub_folders(photos: Path) -> None:
+    assert names(photos) == list(SHOWN)
+    assert find_images([photos], Path("out")).others == 1
+
+
+def test_files_are_called_as_they_are_and_folders_keep_them_apart(photos: Path, tmp_path: Path) -> None:
+    assert names(photos / "a.png", photos / "b.PNG") == ["a.png", "b.PNG"]
+    assert names(photos / "notes.txt") == ["notes.txt"], "whoever names a file means it"
+    assert names(photos / "a.png", photos / "deep/a.png") == ["a.png", "deep/a.png"]
+    assert names(photos / "deep", photos / "a.png", photos / "a.png", photos) == [
+        "deep/a.png", "deep/c.webp", "a.png", "b.PNG",
+    ]  # fmt: skip
+    save(tmp_path / "more/a.png", picture(blocks([0])))
+    assert names(photos, tmp_path / "more")[-2:] == ["photos/deep/c.webp", "more/a.png"]
+
+
+def test_links_to_folders_are_followed_once(photos: Path) -> None:
+    (photos / "deep/up").symlink_to(photos)
+    (photos / "linked").symlink_to(photos / "deep")
+    assert len(names(photos)) == 4
+
+
+def test_empty_folders_and_the_folder_of_the_label_maps_are_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ParameterError, match=r"empty holds no images \(\.jpg .*; name another folder, or files"):
+        find_images([photos, tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(ParameterError, match="--out is the folder of the images"):
+        find_images([photos], photos / "deep/..")
+    save(photos / "labels/a.png", picture(blocks([0])))
+    found = find_images([photos], photos / "labels")
+    assert (len(found.images), found.others) == (4, 2)
+
+
+def test_no_target_is_taken_twice_or_an_image(photos: Path) -> None:
+    save(photos / "a.jpg", picture(blocks([0])))
+    with pytest.raises(ParameterError, match=r"a\.jpg and .*a\.png would both become .*out/a\.png; rename one"):
+        targets_of(find_images([photos], photos / "out").images, photos / "out")
+    with pytest.raises(ParameterError, match=r"photos/a\.png is one of the images and would be written over"):
+        targets_of(find_images([photos / "a.png"], photos).images, photos)
+
+
+@given(st.lists(st.sampled_from("abc/."), min_size=1, max_size=8).map("".join))
+def test_targets_stay_below_out(name: str) -> None:
+    place = Path("/no/such/place/of/images") / name.strip("/")
+    for target in targets_of(find_images([place, place.parent / "x/y.jpg"], Path("/out")).images, Path("/out")):
+        assert os.path.normpath(target.labels).startswith("/out/")
+
+
+def test_lists(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a.png\n\n  deep/\u00fc.png \n", encoding="utf-8")
+    assert read_list(path) == [Path("a.png"), Path("deep/\u00fc.png")]
+    path.write_text("\n")
+    with pytest.raises(ParameterError, match=r"list\.txt names no image; write one path per line"):
+        read_list(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ParameterError, match="is not UTF-8 text"):
+        read_list(path)
+    with pytest.raises(ParameterError, match=r"cannot be read \(No such file or directory\); give the path"):
+        read_list(tmp_path / "none.txt")
+
+
+# -- what is written ----------------------------------------------------------------------------------------
+
+
+def test_label_maps_and_overlays(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    result = invoke(photos, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert written(tmp_path / "out") == [
+        "a.overlay.jpg", "a.png", "b.overlay.jpg", "b.png", "deep/a.overlay.jpg", "deep/a.png", "deep/c.overlay.jpg",
+        "deep/c.png",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "out/deep/a.png") as drawn:
+        assert drawn.mode == "P"
+        np.testing.assert_array_equal(np.array(drawn), blocks([4, 0]))
+        assert drawn.getpalette()[3:6] == [128, 0, 0]  # type: ignore[index]
+    with Image.open(tmp_path / "out/deep/a.overlay.jpg") as overlay:
+        assert (overlay.format, overlay.size) == ("JPEG", (32, 24))
+    assert "label maps and overlays of 4 images, 0 failed" in result.stdout
+    assert "1 other files in the folders were left out" in result.stdout
+    table = {row.split()[0]: row.split()[1:] for row in result.stdout.splitlines()[4:]}
+    assert table["cow"] == ["1", "12.5"]
+    assert table["background"] == ["3", "37.5"]
+
+
+def test_absent_classes_are_told(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays")
+    assert written(tmp_path / "out") == ["a.png"]
+    assert result.stdout.splitlines()[-1] == "not found: dog, cow"
+
+
+def test_what_is_there_is_not_replaced_unasked(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    out = tmp_path / "out"
+    save(out / "deep/a.png", blocks([0]))
+    before = (out / "deep/a.png").read_bytes()
+    with pytest.raises(StoreError, match=r"deep/a\.png exists; give another path, or replace it with --overwrite"):
+        invoke(photos, "--out", out)
+    assert written(out) == ["deep/a.png"], "nothing was written"
+    assert (out / "deep/a.png").read_bytes() == before
+    assert invoke(photos, "--out", out, "--overwrite").exit_code == 0
+    assert (out / "deep/a.png").read_bytes() != before
+
+
+def test_broken_images_are_named_and_end_in_3(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    (photos / "b.PNG").write_bytes(b"\xff\xd8\xff rubbish")
+    (tmp_path / "list.txt").write_text(f"{photos}/none.jpg\n{photos}/notes.txt\n")
+    result = invoke(photos, "--list", tmp_path / "list.txt", "--out", tmp_path / "out", "--no-overlays")
+    assert result.exit_code == 3
+    failed = [line.split(":")[1].strip() for line in result.stderr.splitlines() if line.startswith("Failed")]
+    assert sorted(failed) == ["b.PNG", "none.jpg", "notes.txt"]
+    assert written(tmp_path / "out") == ["a.png", "deep/a.png", "deep/c.png"]
+    assert "3 images, 3 failed" in result.stdout
+
+
+def test_a_place_that_cannot_be_written(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/inner/.* cannot be written"):
+        invoke(photos, "--out", tmp_path / "file/inner")
+
+
+def test_something_must_be_named(tmp_path: Path, invoke: Any) -> None:
+    result = invoke("--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "name images or folders, or a --list of them" in result.stderr
+
+
+# -- overlays -----------------------------------------------------------------------------------------------
+
+
+def test_an_overlay_leaves_background_and_void_alone() -> None:
+    labels = np.zeros((200, 200), np.uint8)
+    labels[120:160, 50:150] = 4
+    labels[170:, :] = VOID
+    image = np.full((200, 200, 3), 80, np.uint8)
+    drawn = draw_overlay(image, labels, dict(enumerate(NAMES)))
+    assert drawn.shape == image.shape
+    assert (drawn[100, 150] == 80).all()
+    assert (drawn[190, 100] == 80).all()
+    np.testing.assert_array_equal(drawn[140, 100], class_colours()[4] / 2 + 40)
+    assert (drawn[:20, :60] != 80).any(), "the key"
+    assert (image == 80).all()
+    np.testing.assert_array_equal(draw_overlay(image, labels * 0, {}), image)
+    assert draw_overlay(image[:3, :2], np.full((3, 2), 1, np.uint8), {1: "cat"}).shape == (3, 2, 3)

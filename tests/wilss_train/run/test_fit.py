@@ -1,0 +1,208 @@
+"""The loop on a linear student: rates, parts of a batch, reports, states, and what stops it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from wilss.errors import TrainingError
+from wilss_train.data.batches import Order, SegBatch
+from wilss_train.methods.base import Moment, frozen
+from wilss_train.params import TrainParams
+from wilss_train.run.fit import Loop, Progress, Stopped, fit, gathered
+from wilss_train.run.optimiser import poly
+from wilss_train.run.states import latest_step
+
+COUNT, BATCH = 12, 4
+PARAMS = TrainParams(epochs=8, batch_size=BATCH, lr=0.05, head_lr=2.0, crop=4, save_minutes=60)
+
+
+class Student(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1)
+
+
+class Objective(nn.Module):
+    """Squares of an image's outputs against the share of its mask; every term is a mean over images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = Student()
+        self.elder = frozen(nn.Linear(2, 2))
+        self.moments: list[Moment] = []
+        self.broken_at = -1
+
+    def forward(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
+        self.moments.append(moment)
+        out = self.student.head(self.student.backbone(batch.images.float() / 255).relu()).mean(dim=(1, 2, 3))
+        wanted = batch.pseudo.float().mean(dim=(1, 2, 3))
+        bad = float("nan") if len(self.moments) - 1 == self.broken_at else 1.0
+        terms = {"seg": (out - wanted).square().mean() * bad}
+        return {**terms, "late": 0.1 * out.square().mean()} if moment.epoch else terms
+
+
+class Maker:
+    """Stands in for `BatchMaker`: images are noise by position."""
+
+    def __init__(self, accumulate: int = 1) -> None:
+        self.order = Order(count=COUNT, batch=BATCH, seed=0)
+        self.accumulate = accumulate
+
+    def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
+        for step in range(first, last):
+            samples = [self.sample(one.position) for one in self.order.shown(step)]
+            size = BATCH // self.accumulate
+            yield [SegBatch.of(samples[start : start + size]) for start in range(0, BATCH, size)]
+
+    def sample(self, position: int) -> SegBatch:
+        generator = torch.Generator().manual_seed(position)
+        images = torch.randint(0, 256, (1, 3, 4, 4), generator=generator, dtype=torch.uint8)
+        empty = torch.zeros(1, 4, 4, dtype=torch.bool)
+        pseudo = torch.rand(1, 1, 4, 4, generator=generator) > 0.5
+        return SegBatch(
+            images=images, pseudo=pseudo, pasted=empty, void=empty, image_ids=(f"im{position}",), seeds=(0,)
+        )
+
+
+@pytest.fixture(scope="module")
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True, mixed_precision="no")
+
+
+def trained(
+    accelerator: Accelerator, states: Path, params: TrainParams = PARAMS, **more: Any
+) -> tuple[Objective, list[Progress], int]:
+    objective, told = Objective(), list[Progress]()
+    objective.broken_at = more.pop("broken_at", -1)
+    loop = Loop(params=params, states=states, on_progress=told.append, **more)
+    steps = fit(objective, Maker(params.accumulate), accelerator, loop)  # type: ignore[arg-type]
+    return objective, told, steps
+
+
+def weights(objective: Objective) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in objective.student.parameters()])
+
+
+def stop_after(count: int) -> Any:
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= count
+
+
+def test_it_takes_every_step_and_tells_every_tenth(accelerator: Accelerator, tmp_path: Path) -> None:
+    objective, told, steps = trained(accelerator, tmp_path)
+    assert steps == 24
+    assert [progress.step for progress in told] == [10, 20, 24]
+    assert {progress.steps for progress in told} == {24}
+    assert [moment.epoch for moment in objective.moments] == [step // 3 for step in range(24)]
+    last = poly(23, 24)
+    assert told[-1].lr == pytest.approx({"backbone": 0.05 * last, "head": 0.1 * last})
+    for progress in told:
+        terms = {name: value for name, value in progress.losses.items() if name != "total"}
+        assert progress.losses["total"] == pytest.approx(sum(terms.values()))
+    assert told[-1].losses["seg"] < told[0].losses["seg"]
+    assert latest_step(tmp_path) == 24
+
+
+def test_reports_are_means_of_what_was_lost(accelerator: Accelerator, tmp_path: Path) -> None:
+    """By a loop of its own; a term that comes later counts 0 before."""
+    _, told, _ = trained(accelerator, tmp_path)
+    objective, sums = Objective(), {"seg": 0.0, "late": 0.0}
+    optimiser = torch.optim.SGD(
+        [{"params": part.parameters(), "lr": 0.0} for part in (objective.student.backbone, objective.student.head)],
+        momentum=0.9, weight_decay=1e-4,
+    )  # fmt: skip
+    for step, (batch,) in enumerate(Maker().stream(0, 10)):
+        terms = objective(batch, Moment(step // 3, 8))
+        for group, peak in zip(optimiser.param_groups, (0.05, 0.1), strict=True):
+            group["lr"] = peak * (1 - step / 24) ** 0.9
+        optimiser.zero_grad()
+        sum(terms.values(), torch.zeros(())).backward()
+        optimiser.step()
+        for name, term in terms.items():
+            sums[name] += term.item() / 10
+    for name, mean in sums.items():
+        assert told[0].losses[name] == pytest.approx(mean, rel=1e-5)
+
+
+def test_two_half_batches_are_a_whole_one(accelerator: Accelerator, tmp_path: Path) -> None:
+    whole, told, _ = trained(accelerator, tmp_path / "a")
+    halves, told_halves, _ = trained(accelerator, tmp_path / "b", with_changes(accumulate=2))
+    torch.testing.assert_close(weights(whole), weights(halves), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(weights(whole), weights(Objective()))
+    for first, second in zip(told, told_halves, strict=True):
+        assert first.losses == pytest.approx(second.losses, rel=1e-5)
+
+
+def with_changes(**changes: Any) -> TrainParams:
+    return TrainParams(**{**PARAMS.as_json(), "scale": PARAMS.scale, "rates": (), **changes})
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("after", [1, 10, 13, 23])
+def test_stopped_and_gone_on_with_is_uninterrupted(
+    accelerator: Accelerator, tmp_path: Path, after: int, kind: str
+) -> None:
+    params = with_changes(optimiser=kind)
+    whole, told, _ = trained(accelerator, tmp_path / "a", params)
+    before: list[Progress] = []
+    loop = Loop(params=params, states=tmp_path / "b", on_progress=before.append, asked_to_stop=stop_after(after))
+    with pytest.raises(Stopped, match=f"stopped at step {after} of 24"):
+        fit(Objective(), Maker(), accelerator, loop)  # type: ignore[arg-type]
+    assert latest_step(tmp_path / "b") == after
+    begun: list[tuple[int, int]] = []
+    again, rest, steps = trained(accelerator, tmp_path / "b", params, on_start=lambda *at: begun.append(at))
+    assert steps == 24
+    assert begun == [(after, 24)]
+    assert torch.equal(weights(whole), weights(again))
+    course = [(one.step, one.losses, one.lr) for one in told]
+    assert course == [(one.step, one.losses, one.lr) for one in (*before, *rest)]
+
+
+def test_a_finished_run_takes_no_step_more(accelerator: Accelerator, tmp_path: Path) -> None:
+    whole, _, _ = trained(accelerator, tmp_path)
+    again, told, steps = trained(accelerator, tmp_path)
+    assert (steps, told, again.moments) == (24, [], [])
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_states_are_saved_at_the_steps_that_were_asked_for(accelerator: Accelerator, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        trained(accelerator, tmp_path, with_changes(save_steps=4), broken_at=14)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000008", "step-000000012"]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_state(accelerator: Accelerator, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 6 of 24, with the images im\d+, im\d+, im"):
+        trained(accelerator, tmp_path, with_changes(save_steps=5), broken_at=6)
+    assert latest_step(tmp_path) == 5
+    whole, _, _ = trained(accelerator, tmp_path / "whole")
+    again, _, _ = trained(accelerator, tmp_path)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_clipping_bounds_a_step(accelerator: Accelerator, tmp_path: Path) -> None:
+    params = with_changes(clip=1e-3, epochs=1, momentum=0.0, weight_decay=0.0, head_lr=1.0, power=0.0)
+    objective, _, steps = trained(accelerator, tmp_path, params)
+    assert steps == 3
+    moved = (weights(objective) - weights(Objective())).norm()
+    assert 0 < moved <= 3 * 1e-3 * 0.05 * 1.01
+
+
+def test_what_is_frozen_is_in_no_state(accelerator: Accelerator, tmp_path: Path) -> None:
+    from wilss_train.run.states import latest_state
+
+    trained(accelerator, tmp_path, with_changes(epochs=1))
+    state = latest_state(tmp_path)
+    assert state is not None
+    assert all(name.startswith("student.") for name in state.networks)
+
+
+def test_one_process_gathers_its_own_rows(accelerator: Accelerator) -> None:
+    rows = torch.rand(3, 2)
+    assert gathered(accelerator)(rows) is rows

@@ -1,0 +1,216 @@
+"""One step after another on a data set of seven images: stopped and gone on with, the result is the same to the bit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss.data.taxonomy import VOID
+from wilss.errors import CheckpointError, ParameterError, StoreError
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info
+from wilss_masks.make.generate import Options as MaskOptions
+from wilss_masks.make.generate import generate
+from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train.inputs import Beginning, begin
+from wilss_train.memory import MemoryBank
+from wilss_train.methods import METHODS
+from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.params import TrainParams
+from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
+from wilss_train.results.report.log import course, read_log
+from wilss_train.run.train import Options, Progress, Stopped, Summary, train
+from wilss_train.run_folder import MEMORY
+
+IMAGES = tuple(f"im{i}" for i in range(7))
+PARAMS = TrainParams(
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2, 3), crop=32, batch_size=2,
+    epochs=4, lr=0.01, batch_norm="train", min_area=4, per_class=5, colour=0.1, loss_stride=2,
+)  # fmt: skip
+QUIET = Options(threads=1, device="cpu", split=None, workers=2)
+METHOD = Fmwiss(warmup_epochs=1, paste_probability=0.8, points=3)
+STEPS = 12
+
+
+@dataclass(frozen=True)
+class World:
+    """A data set with masks of both of its steps, and a run of the first."""
+
+    root: Path
+
+    def begin(self, step: int, parent: Path | None = None) -> Beginning:
+        parent = self.root / "base" if step and parent is None else parent
+        return begin(load_manifest(self.root / "data_manifest.yaml"), self.masks(step), parent, "fmwiss")
+
+    def masks(self, step: int) -> Path:
+        return self.root / f"masks/step-{step}.zarr"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("pets")
+    disk.voc(root / "data", {name: [1 + i % 2, 3] for i, name in enumerate(IMAGES)})
+    for number, name in enumerate(IMAGES):
+        size = ((24, 32), (32, 24), (28, 28))[number % 3]
+        disk.image(root / f"data/JPEGImages/{name}.jpg", size, seed=number)
+        wide = [value for value in (1 + number % 2, 3) for _ in range(7)]
+        disk.label(root / f"data/SegmentationClass/{name}.png", [*wide, VOID], size)
+    disk.text(root / "data/ImageSets/Segmentation/val.txt", *IMAGES[:3])
+    manifest = load_manifest(disk.manifest(root, splits={"train": "train", "val": "val"}))
+    world = World(root)
+    for step in (0, 1):
+        source = AnnotationSource.from_manifest(manifest, step)
+        generate(manifest, step=step, source=source, out=world.masks(step), options=MaskOptions(device="cpu"))
+    run(world, root / "base", step=0, epochs=1)
+    return world
+
+
+@pytest.fixture(scope="module")
+def whole(world: World) -> Path:
+    """Step 1 without an interruption."""
+    run(world, world.root / "whole")
+    return world.root / "whole"
+
+
+def run(
+    world: World, out: Path, *, step: int = 1, options: Options = QUIET, method: Any = METHOD, **changes: Any
+) -> Summary:
+    return train(world.begin(step), method, replace(PARAMS, **changes), out, options)
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= count
+
+
+def test_a_run_is_reproducible_and_says_what_it_is(world: World, whole: Path, tmp_path: Path) -> None:
+    run(world, tmp_path / "again", options=replace(QUIET, workers=1))
+    assert (whole / MODEL_FILE).read_bytes() == (tmp_path / "again" / MODEL_FILE).read_bytes()
+    assert course(whole / LOG_FILE) == course(tmp_path / "again" / LOG_FILE)
+    info, base = read_info(whole), read_info(world.root / "base")
+    beginning = world.begin(1)
+    assert (info.method, info.step, info.iterations, info.seed) == ("fmwiss", 1, STEPS, 0)
+    assert info.parent_digest == base.digest
+    assert info.store_digest == beginning.store_digest
+    assert base.parent_digest is None
+    assert info.params["crop"] == 32
+    assert info.params["warmup_epochs"] == 1
+    assert info.channel_names == ("background", "cat", "dog", "horse")
+    assert load_segmenter(info)(torch.zeros(1, 3, 24, 24)).shape[1] == 4
+    assert MemoryBank.open(world.root / "base" / MEMORY).category_ids == (1, 2)
+    assert set(MemoryBank.open(whole / MEMORY).category_ids) == {1, 2, 3}
+    log = read_log(whole / LOG_FILE)
+    assert log.ended
+    assert [line.step for line in log.steps] == [10, 12]
+    assert set(log.steps[-1].losses) == {"new", "old", "dcl", "seg", "total"}
+
+
+def test_another_seed_is_another_network(world: World, whole: Path, tmp_path: Path) -> None:
+    run(world, tmp_path / "run", options=replace(QUIET, seed=1))
+    assert (whole / MODEL_FILE).read_bytes() != (tmp_path / "run" / MODEL_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("after", [2, 11])
+def test_stopped_and_gone_on_with_is_uninterrupted(world: World, whole: Path, tmp_path: Path, after: int) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Stopped, match=f"stopped at step {after} of {STEPS}"):
+        run(world, out, options=replace(QUIET, asked_to_stop=stop_after(after)))
+    assert not (out / MODEL_FILE).exists()
+    with pytest.raises(CheckpointError, match=r"is not finished; go on with it by --resume"):
+        run(world, out)
+    run(world, out, options=replace(QUIET, resume=True, workers=3))
+    assert (whole / MODEL_FILE).read_bytes() == (out / MODEL_FILE).read_bytes()
+    assert course(whole / LOG_FILE) == course(out / LOG_FILE)
+    assert MemoryBank.open(whole / MEMORY).digest == MemoryBank.open(out / MEMORY).digest
+
+
+def test_killed_between_two_states_is_uninterrupted(world: World, whole: Path, tmp_path: Path) -> None:
+    """What was logged after the last state is taken back, and said again."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: Progress) -> None:
+        raise Killed
+
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        run(world, out, options=replace(QUIET, on_progress=kill), save_steps=7)
+    assert [entry.get("step") for entry in course(out / LOG_FILE)] == [0, 10]
+    run(world, out, options=replace(QUIET, resume=True))  # when to save is no part of what is learnt
+    assert (whole / MODEL_FILE).read_bytes() == (out / MODEL_FILE).read_bytes()
+    assert course(whole / LOG_FILE) == course(out / LOG_FILE)
+
+
+@pytest.mark.parametrize("name", ["finetune", "distill"])
+def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str) -> None:
+    summary = run(world, tmp_path / "run", method=METHODS[name](), epochs=1)
+    assert summary.conclusion is not None
+    assert (summary.conclusion.info.method, summary.conclusion.info.iterations) == (name, 3)
+    assert (summary.conclusion.scores, summary.conclusion.why_not) == (None, "no split was named")
+
+
+def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -> None:
+    out, judged = tmp_path / "run", replace(QUIET, split="val")
+    first = run(world, out, options=judged, epochs=2)
+    assert not first.was_complete
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    second = run(world, out, options=judged, epochs=2)
+    assert second.was_complete
+    assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert first.conclusion is not None
+    assert second.conclusion is not None
+    assert first.conclusion.scores == second.conclusion.scores
+    report = json.loads((out / REPORT_FILE).read_text())
+    assert report["scores"] == first.conclusion.scores
+    assert report["old_model"] is not None
+    assert (out / PAGE_FILE).exists()
+
+
+def test_a_broken_image_is_logged_once_and_trained_around(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beginning = world.begin(1)
+    bad = tmp_path / "im4.jpg"
+    bad.write_bytes(b"no picture")
+    records = {**beginning.records, "im4": replace(beginning.records["im4"], path=bad)}
+    summary = train(replace(beginning, records=records), METHOD, replace(PARAMS, min_area=4), tmp_path / "run", QUIET)
+    log = read_log(tmp_path / "run" / LOG_FILE)
+    assert list(summary.failed) == list(log.failed) == ["im4"]
+    assert "im4.jpg" in log.failed["im4"]
+    assert sum(entry["kind"] == "image" for entry in course(tmp_path / "run" / LOG_FILE)) == 1
+    assert log.ended
+
+
+def test_other_parameters_are_refused_and_named(world: World, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"started otherwise: params\.lr was 0\.01 and is now 0\.02\. Give"):
+        run(world, whole, options=replace(QUIET, resume=True), lr=0.02)
+    with pytest.raises(CheckpointError, match=r"method_params\.alpha was 0\.5 and is now 0\.25"):
+        run(world, whole, method=replace(METHOD, alpha=0.25))
+    with pytest.raises(CheckpointError, match=r"threads was 1 and is now 2"):
+        run(world, whole, options=replace(QUIET, threads=2))
+    torch.set_num_threads(1)
+
+
+def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"every process needs two images at a time"):
+        run(world, tmp_path / "run", batch_size=1)
+    with pytest.raises(ParameterError, match=r"every process needs two images at a time"):
+        run(world, tmp_path / "run", accumulate=2)
+    with pytest.raises(ParameterError, match=r"warmup_epochs is \d+ and the run has 1 epochs"):
+        run(world, tmp_path / "run", epochs=1)
+
+
+def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"step-0\.zarr holds step 0, which goes on from no checkpoint"):
+        world.begin(0, parent=world.root / "base")
+    with pytest.raises(CheckpointError, match=r"is not there"):
+        world.begin(1, parent=tmp_path)
+    beginning = world.begin(1)
+    with pytest.raises(StoreError, match=r"memory\.zarr is not there, and fmwiss pastes old instances"):
+        train(replace(beginning, memory=None), METHOD, PARAMS, tmp_path / "run", QUIET)

@@ -1,0 +1,137 @@
+"""One random view of an image: which part, how large, mirrored or not, in which light. Image and masks alike.
+
+A view is drawn first, as plain numbers, and applied afterwards, so that image, masks and void are cut by the same
+numbers. Pixel centres; the image is resized with antialiasing, masks take the nearest pixel.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..params import IMAGENET_MEAN
+
+__all__ = ["View", "cut_image", "cut_masks", "draw_view", "is_outside"]
+
+#: What stands beyond the image's edge: the input's mean, which is 0 after normalisation.
+_OUTSIDE = tuple(round(255 * value) for value in IMAGENET_MEAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """left, top: the window's corner in image pixels, which may lie outside. factor: view pixels per image pixel.
+
+    size: side of the square view. gain, offset: of every colour channel, `gain * value + offset` on [0, 255].
+    """
+
+    left: float
+    top: float
+    factor: float
+    size: int
+    mirrored: bool = False
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def draw_view(
+    height: int,
+    width: int,
+    *,
+    crop: int,
+    scale: tuple[float, ...],
+    flip: float,
+    colour: float,
+    rng: np.random.Generator,
+) -> View:
+    """A random view of an image of this size.
+
+    The image is resized by a factor drawn log-uniformly from `scale`, then a `crop` x `crop` window is placed inside
+    it at random; where it is smaller than the window, the window is placed around it at random.
+    """
+    factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
+    window = crop / factor
+    left, top = (rng.uniform(min(0.0, side - window), max(0.0, side - window)) for side in (width, height))
+    mirrored = bool(rng.random() < flip)
+    gain, offset = _draw_light(colour, rng)
+    return View(left=left, top=top, factor=factor, size=crop, mirrored=mirrored, gain=gain, offset=offset)
+
+
+def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    """The view of an image uint8 [H, W, 3], uint8 [size, size, 3]; the input's mean beyond its edge."""
+    height, width = image.shape[:2]
+    rows, columns = _inside(view.top, height, view), _inside(view.left, width, view)
+    made = _empty(view.size).copy()
+    if rows[1] > rows[0] and columns[1] > columns[0]:
+        box = (*_source(view.left, columns, view)[:1], *_source(view.top, rows, view)[:1],
+               *_source(view.left, columns, view)[1:], *_source(view.top, rows, view)[1:])  # fmt: skip
+        size = (columns[1] - columns[0], rows[1] - rows[0])
+        part = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=_clipped(box, width, height))
+        made[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(_lit(part, view))
+    return made[:, ::-1] if view.mirrored else made
+
+
+@lru_cache(maxsize=4)
+def _empty(size: int) -> NDArray[np.uint8]:
+    """A view of nothing, uint8 [size, size, 3]; to be copied."""
+    return np.full((size, size, 3), _OUTSIDE, np.uint8)
+
+
+def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
+    """The view of masks [T, H, W], bool [T, size, size]; False beyond the image's edge."""
+    rows, columns = _nearest(view.top, view), _nearest(view.left, view)
+    height, width = masks.shape[1:]
+    row_inside, column_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    taken = masks.take(rows, axis=1, mode="clip").take(columns, axis=2, mode="clip")
+    taken &= row_inside[:, None] & column_inside
+    return taken[..., ::-1] if view.mirrored else taken
+
+
+def is_outside(height: int, width: int, view: View) -> NDArray[np.bool_]:
+    """Where the view shows nothing of an image of this size, bool [size, size]."""
+    rows, columns = _nearest(view.top, view), _nearest(view.left, view)
+    outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))
+    return np.ascontiguousarray(outside[:, ::-1] if view.mirrored else outside)
+
+
+def _draw_light(
+    strength: float, rng: np.random.Generator
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Random contrast about the middle grey, brightness, and half as much of a colour cast."""
+    contrast, brightness, *cast = (1 + strength * rng.uniform(-1.0, 1.0, 5)).tolist()
+    red, green, blue = (contrast * brightness * (1 + (one - 1) / 2) for one in cast)
+    shift = 127.5 * (1 - contrast) * brightness
+    return (red, green, blue), (shift, shift, shift)
+
+
+def _lit(image: Image.Image, view: View) -> Image.Image:
+    if view.gain == (1.0, 1.0, 1.0) and view.offset == (0.0, 0.0, 0.0):
+        return image
+    values = np.arange(256, dtype=np.float64)
+    tables = [np.rint(gain * values + offset) for gain, offset in zip(view.gain, view.offset, strict=True)]
+    return image.point(np.clip(np.concatenate(tables), 0, 255).astype(np.uint8).tolist())
+
+
+def _nearest(corner: float, view: View) -> NDArray[np.int64]:
+    """The image's row (or column) that every row of the view shows; may lie outside."""
+    shown: NDArray[np.int64] = np.floor(corner + (np.arange(view.size) + 0.5) / view.factor).astype(np.int64)
+    return shown
+
+
+def _inside(corner: float, side: int, view: View) -> tuple[int, int]:
+    """The rows (or columns) of the view that lie wholly on the image: first, and one past the last."""
+    first = max(0, math.ceil(-corner * view.factor - 1e-9))
+    last = min(view.size, math.floor((side - corner) * view.factor + 1e-9))
+    return first, max(first, last)
+
+
+def _source(corner: float, rows: tuple[int, int], view: View) -> tuple[float, float]:
+    return corner + rows[0] / view.factor, corner + rows[1] / view.factor
+
+
+def _clipped(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
+    """Rounding must not lead Pillow over the edge."""
+    left, top, right, bottom = box
+    return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))

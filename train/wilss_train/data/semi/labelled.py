@@ -1,0 +1,107 @@
+"""Which images of a mask store may be learnt from as labelled ones: a text file of ids, or an index array.
+
+The masks of all other images stay unread, whatever the store holds.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from wilss.data.layouts import some
+from wilss.data.layouts.files import read_lines, without_suffix
+from wilss.data.layouts.folders import image_folder
+from wilss.data.layouts.lists import find_list, load_array
+from wilss.data.manifest import Manifest
+from wilss.errors import ManifestError, ParameterError
+from wilss.store import MaskStore, Status
+
+__all__ = ["Labelled", "digest_of", "list_path", "read_labelled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """rows: positions of the labelled images on the store's image axis, ascending; others: those of all the rest."""
+
+    rows: tuple[int, ...]
+    others: tuple[int, ...]
+
+
+def list_path(word: str, manifest: Manifest) -> Path:
+    """The file that `word` means: a path from the current folder, else one from the manifest's.
+
+    Raises ParameterError where nothing is said or there is no such file.
+    """
+    if not word:
+        raise ParameterError(
+            "pseudoseg learns from few labelled images beside many unlabelled ones, and nobody has said which are "
+            "labelled; name a text file with one image id a line: --labelled LIST."
+        )
+    places = (Path(word).expanduser(), manifest.path.parent / word)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ParameterError(f"the list of labelled images {word} is not there; write it, one image id a line.")
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a list's bytes."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from None
+
+
+def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -> Labelled:
+    """The images of a store that the list at `path` names, and all the others.
+
+    A line is an image's id, or its path as VOC's lists have it; an npy file holds positions in the list of the
+    step's split. Raises ParameterError for a list that is none, and for images of which the store holds no masks.
+    """
+    try:
+        names = _from_array(path, manifest, step) if path.suffix == ".npy" else read_lines(path)
+    except ManifestError as error:
+        raise ParameterError(f"the list of labelled images is of no use: {error}") from None
+    if not names:
+        raise ParameterError(f"{path} names no image; write one image id a line.")
+    rows = _rows_of(names, path, store, image_folder(manifest.data[manifest.steps[step].data]))
+    taken = set(rows)
+    others = tuple(row for row in range(len(store.image_ids)) if row not in taken)
+    return Labelled(rows=rows, others=others)
+
+
+def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> tuple[int, ...]:
+    """Positions of the named images. ParameterError for those that the store does not hold, or has no masks of."""
+    positions = {image: row for row, image in enumerate(store.image_ids)}
+    ids = [name if name in positions else _id_in(name, folder) for name in names]
+    if missing := [image for image in ids if image not in positions]:
+        raise ParameterError(
+            f"{path} names {some(missing)}, and {store.path} holds no such image; take it off the list, or make masks "
+            "with a manifest that has it."
+        )
+    rows = sorted({positions[image] for image in ids})
+    status = store.vector("status")
+    if unmade := [store.image_ids[row] for row in rows if status[row] != Status.DONE]:
+        raise ParameterError(
+            f"{path} names {some(unmade)}, of which {store.path} holds no masks (`wilss-masks info` says why); take it "
+            "off the list, or mend its labels and make the masks anew."
+        )
+    return tuple(rows)
+
+
+def _id_in(line: str, folder: str) -> str:
+    """The id in a line like `/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png`."""
+    return without_suffix(line.split()[0].removeprefix("/").removeprefix(f"{folder}/"))
+
+
+def _from_array(path: Path, manifest: Manifest, step: int) -> list[str]:
+    """The lines at the positions in an npy file, of the list that the step's split is taken from."""
+    source = manifest.steps[step]
+    spec = manifest.data[source.data]
+    split = spec.split(source.split)
+    whole = find_list(spec, split.into if split.list.endswith(".npy") else split.list)
+    lines, positions = read_lines(whole), load_array(path)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise ManifestError(f"{path} is {positions.dtype} of shape {positions.shape}, not a row of whole numbers.")
+    if wrong := [int(one) for one in positions if not 0 <= one < len(lines)]:
+        raise ManifestError(f"{path} has the index {wrong[0]}, but {whole} has {len(lines)} lines.")
+    return [lines[int(one)] for one in positions]

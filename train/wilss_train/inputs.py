@@ -1,0 +1,156 @@
+"""What a run starts from, all of it checked before the first step: mask store, manifest, parent checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wilss.data.manifest import Manifest
+from wilss.data.protocol import StepProtocol
+from wilss.errors import CheckpointError, StoreError
+from wilss.models.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info, read_weights
+from wilss.store import MaskStore
+from wilss.store.records import records_of
+
+from .memory import MemoryBank
+from .results.evaluate import require_same_classes
+from .run_folder import MEMORY
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import ImageRecord
+
+__all__ = ["Beginning", "begin", "default_out", "default_parent"]
+
+RUNS = Path("runs")
+_FIRST_METHOD = "fmwiss"
+#: Their step 0 is one and the same: masks are labels.
+_SAME_BASE = (_FIRST_METHOD, "finetune", "distill")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """A store of masks with the images it is of, and the checkpoint of the step before (None at step 0).
+
+    store_digest: the store's seal. memory: the parent's memory bank, None where there is none.
+    """
+
+    manifest: Manifest
+    store: MaskStore
+    records: "Mapping[str, ImageRecord]"
+    step: int
+    parent: CheckpointInfo | None
+    store_digest: str
+    memory: Path | None
+
+    @property
+    def protocol(self) -> StepProtocol:
+        """The manifest's, which is the store's and the parent's too."""
+        return self.manifest.protocol
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the step's classes come without pixel labels of every image, so that its masks are not sure."""
+        return self.manifest.supervision(self.step) != "pixel"
+
+    def verify(self) -> None:
+        """Hold every byte of store, parent and memory against their digests; takes as long as reading them once.
+
+        Raises StoreError or CheckpointError for the first that is damaged.
+        """
+        for damage in self.store.verify():
+            raise StoreError(
+                f"{self.store.path} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`."
+            )
+        if self.parent is not None:
+            read_weights(self.parent)
+        if self.memory is not None:
+            MemoryBank.open(self.memory).verify()
+
+
+def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> Beginning:
+    """Open everything and check that it belongs together; `Beginning.verify` then looks at every byte.
+
+    parent: None for the step before in its default place. Raises StoreError for a store that is incomplete or of other
+    data or classes; CheckpointError for a parent that is missing, damaged, of other classes or of a step that the
+    store's does not follow.
+    """
+    store = MaskStore.open(masks)
+    step = _step_of(store, manifest)
+    info = _parent_of(manifest, step, parent, store, method)
+    memory = None if info is None else info.path.parent / MEMORY
+    return Beginning(
+        manifest=manifest,
+        store=store,
+        records=records_of(store, manifest),
+        step=step,
+        parent=info,
+        store_digest=store.digest,
+        memory=memory if memory is not None and memory.exists() else None,
+    )
+
+
+def default_out(manifest: Manifest, step: int, method: str) -> Path:
+    """`runs/<manifest name>/step-<t>`, and the method behind it where its result is not that of the first one."""
+    ending = "" if method == _FIRST_METHOD or (step == 0 and method in _SAME_BASE) else f"-{method}"
+    return RUNS / manifest.name / f"step-{step}{ending}"
+
+
+def default_parent(manifest: Manifest, step: int, method: str) -> Path:
+    """Where the checkpoint of the step before lies if it was trained by the same method and nobody said where."""
+    return default_out(manifest, step - 1, method)
+
+
+def _step_of(store: MaskStore, manifest: Manifest) -> int:
+    """The store's step, if its classes are the manifest's of that step."""
+    told = store.attributes
+    step = store.step
+    if step >= manifest.protocol.num_steps or sorted(store.category_ids) != sorted(manifest.protocol.new(step)):
+        raise StoreError(
+            f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), "
+            f"which {manifest.path} does not have; pass the manifest that it was made with, or make the masks anew."
+        )
+    return step
+
+
+def _parent_of(
+    manifest: Manifest, step: int, given: Path | None, store: MaskStore, method: str
+) -> CheckpointInfo | None:
+    if step == 0:
+        if given is not None:
+            raise CheckpointError(f"{store.path} holds step 0, which goes on from no checkpoint; leave --from out.")
+        return None
+    path = given if given is not None else default_parent(manifest, step, method)
+    if given is None and not (path / MODEL_FILE).exists():
+        raise CheckpointError(
+            f"step {step} goes on from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make "
+            f"it with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
+        )
+    info = read_info(path)
+    require_same_classes(info, manifest)
+    _require_sigmoids(info, step)
+    if info.step != step - 1:
+        raise CheckpointError(
+            f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the "
+            f"checkpoint of step {step - 1} with --from, or the masks of step {info.step + 1}."
+        )
+    return info
+
+
+def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
+    """What old classes are held by is a probability per class; other methods' networks say something else."""
+    if info.kind == "embedding":
+        raise CheckpointError(
+            f"{info.path} holds an embedding ({info.method}), and step {step} goes on from a segmenter; pass one with "
+            "--from, and use the embedding for masks (`--source panet --set embedding=...`)."
+        )
+    if info.method not in _SAME_BASE:
+        raise CheckpointError(
+            f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
+            f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "
+            f"{info.method}`), train that step from the store, and go on from there."
+        )
+
+
+def _masks_of(store: MaskStore, step: int) -> Path:
+    """The store of another step, beside this one."""
+    return store.path.with_name(f"step-{step}.zarr")

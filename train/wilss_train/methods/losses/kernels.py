@@ -1,0 +1,35 @@
+"""The loss that several methods share: cross-entropy of softmax outputs at the pixels that are labelled.
+
+Computed in float32 at least, whatever autocast says. Shapes: `B` batch, `C` channels, `H W` pixels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wilss.data.taxonomy import VOID
+from wilss.equations.kernels import exact
+
+__all__ = ["mean_inside", "pixel_ce"]
+
+
+def pixel_ce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with pixel labels, averaged over the labelled pixels of an image, then over all images.
+
+    An image without a labelled pixel counts as 0, and does count: the mean over a batch is thus the mean over
+    its equal parts, on one process or several [D].
+
+    logits: [B, C, H, W]; labels: [B, H, W], any integers, channels or VOID. Returns a scalar >= 0.
+    """
+    known = labels != VOID
+    per_pixel = F.cross_entropy(exact(logits), labels.long(), ignore_index=VOID, reduction="none")
+    return mean_inside(per_pixel, known)
+
+
+def mean_inside(per_pixel: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid pixels of an image, 0 where there is none, then over all images.
+
+    per_pixel: [B, H, W]; valid: bool [B, H, W]. Returns a scalar; what is not valid has no gradient.
+    """
+    per_image = torch.where(valid, per_pixel, 0.0).sum(dim=(-2, -1)) / valid.sum(dim=(-2, -1)).clamp_min(1)
+    return per_image.sum() / max(len(per_image), 1)

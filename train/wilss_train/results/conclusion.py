@@ -1,0 +1,133 @@
+"""The end of a run: the checkpoint judged beside the one that it came from, and the report that shows both."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wilss.console import aligned, percent
+from wilss.data.layouts import read_label_of
+from wilss.data.manifest import ImageRecord
+from wilss.errors import CheckpointError, ImageError, ManifestError
+from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
+from wilss.models.networks.segmenter import Segmenter
+
+from .. import run_folder as runs
+from ..inputs import Beginning
+from .evaluate import evaluate, read_labelled
+from .predict import Predicted, predictions
+from .report import LOG_FILE, PAGE_FILE, REPORT_FILE, Picture, choose_images, write_report
+
+__all__ = ["Conclusion", "conclude"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What a run ended with. scores: the evaluation as in report.json, None where nothing was judged, and why not."""
+
+    info: CheckpointInfo
+    scores: dict[str, Any] | None
+    old_scores: dict[str, Any] | None
+    page: Path | None
+    why_not: str = ""
+
+    def table(self) -> list[str]:
+        """Old, new and all mIoU, beside the model of the step before where there is one."""
+        if self.scores is None:
+            return []
+        rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
+        table = [("mIoU %", "now"), *((title, percent(self.scores[key])) for title, key in rows)]
+        if self.old_scores is not None:
+            before = ("step before", "-", "-", percent(self.old_scores["mean_iou"]))
+            return aligned([(*row, more) for row, more in zip(table, before, strict=True)], {1})
+        return aligned(table, {1})
+
+
+def conclude(beginning: Beginning, out: Path, *, split: str | None, device: str) -> Conclusion:
+    """Judge the run's checkpoint and write its report, unless that is done already."""
+    info = read_info(out)
+    if runs.is_complete(out):
+        return _told(info, out)
+    why_not = "no split was named" if split is None else ""
+    if split is not None:
+        try:
+            _report(beginning, info, out, split, device)
+        except ManifestError as error:  # a data set without pixel labels is none the worse for training
+            why_not = str(error)
+    runs.mark_complete(out)
+    return _told(info, out, why_not)
+
+
+def _report(beginning: Beginning, info: CheckpointInfo, out: Path, split: str, device: str) -> None:
+    records = beginning.manifest.evaluation(split).records
+    student = load_segmenter(info, device)
+    found = evaluate(student, info, records, split=split, device=device)
+    parent, old, before = beginning.parent, None, None
+    if parent is not None:
+        old = load_segmenter(parent, device)
+        before = evaluate(old, parent, records, split=split, device=device)
+    networks = [(info, student)] if parent is None or old is None else [(info, student), (parent, old)]
+    write_report(
+        out,
+        evaluation=found,
+        old_evaluation=before,
+        pictures=_pictures(networks, _chosen(records, info), device),
+        log=out / LOG_FILE,
+        run={"title": f"{beginning.manifest.title}, step {info.step}: {info.method}", "images": len(beginning.records)},
+    )
+
+
+def _chosen(records: Sequence[ImageRecord], info: CheckpointInfo) -> list[ImageRecord]:
+    """Twelve images that show the step's classes."""
+    by_id = {record.image_id: record for record in records if record.label is not None and record.problem is None}
+    classes = {image: _classes_in(record) for image, record in by_id.items()}
+    chosen = choose_images(classes, new=info.protocol.new(info.step), old=info.protocol.old(info.step), seed=info.seed)
+    return [by_id[image] for image in chosen]
+
+
+def _classes_in(record: ImageRecord) -> set[int]:
+    """The classes of an image by its tags, or by its label where it has none."""
+    if record.tags:
+        return set(record.tags)
+    try:
+        return {int(one) for one in set(read_label_of(record).ravel().tolist())}
+    except ImageError:
+        return set()
+
+
+def _pictures(
+    networks: Sequence[tuple[CheckpointInfo, Segmenter]], records: Sequence[ImageRecord], device: str
+) -> list[Picture]:
+    """Each image with its labels and what the new (and the old) network makes of it."""
+    said = [
+        {one.record.image_id: one for one in predictions(network, info, records, device=device, read=read_labelled)}
+        for info, network in networks
+    ]
+    pictures = []
+    for record in records:
+        found = [one[record.image_id] for one in said]
+        if all(one.error is None for one in found):
+            pictures.append(_picture(*found))
+    return pictures
+
+
+def _picture(new: Predicted, old: Predicted | None = None) -> Picture:
+    if new.sample is None or new.labels is None:
+        raise CheckpointError(f"{new.record.path} could not be labelled.")
+    return Picture(
+        image_id=new.record.image_id,
+        image=new.sample.image,
+        truth=new.sample.truth,
+        predicted=new.labels,
+        old=None if old is None else old.labels,
+    )
+
+
+def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> Conclusion:
+    """What the report on disk says."""
+    path = out / REPORT_FILE
+    if not path.exists():
+        return Conclusion(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
+    report = json.loads(path.read_text(encoding="utf-8"))
+    return Conclusion(info=info, scores=report["scores"], old_scores=report["old_model"], page=out / PAGE_FILE)

@@ -1,0 +1,1 @@
+"""Judging an embedding on few-shot episodes."""

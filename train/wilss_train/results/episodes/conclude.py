@@ -1,0 +1,120 @@
+"""The end of a run of `panet`: its embedding judged on classes that it has not seen, and a report of that."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.console import aligned, percent
+from wilss.data.manifest import Manifest
+from wilss.disk import WritePoint, write_atomically
+from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError
+from wilss.models.networks.checkpoint import CheckpointInfo, read_info
+from wilss.models.networks.embedding import Embedding, load_embedding
+
+from ... import run_folder as runs
+from ...data.episodes.images import labelled_split
+from ..conclusion import Conclusion
+from ..report import LOG_FILE, REPORT_FILE, read_log
+from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...inputs import Beginning
+    from ...methods.panet import Panet
+
+__all__ = ["EpisodeConclusion", "conclude", "held_out", "judge", "table_of"]
+
+
+class EpisodeConclusion(Conclusion):
+    """What a run ended with: the figures of its episodes, and no page."""
+
+    def table(self) -> list[str]:
+        """A row per class, then the means."""
+        return [] if self.scores is None else table_of(self.scores)
+
+
+def conclude(
+    method: "Panet", beginning: "Beginning", out: Path, *, split: str | None, device: str
+) -> EpisodeConclusion:
+    """Judge the run's embedding on `method.judged` episodes and write report.json, unless that is done already."""
+    info = read_info(out)
+    if runs.is_complete(out):
+        return _told(info, out)
+    why_not = "no split was named" if split is None else ""
+    if split is not None:
+        params = EpisodeParams(
+            episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha,
+            support=method.support,
+        )  # fmt: skip
+        try:
+            found = judge(load_embedding(info, beginning.manifest.encoders.vit, device), info.step,
+                          beginning.manifest, split, params)  # fmt: skip
+            _write(out, info, found)
+        except (ImageError, ManifestError, ParameterError) as error:  # the training is none the worse
+            why_not = str(error)
+    runs.mark_complete(out)
+    return _told(info, out, why_not)
+
+
+def held_out(manifest: Manifest, step: int) -> dict[int, str]:
+    """The classes that come after `step`, by id. Raises ManifestError where there is none."""
+    protocol = manifest.protocol
+    classes = {identity: manifest.taxonomy.name_of(identity) for identity in protocol.later(step)}
+    if not classes:
+        raise ManifestError(
+            f"{manifest.path} holds no class back after step {step}, and episodes are of classes that were not "
+            "trained on; use a protocol with a later step, such as 5i-0."
+        )
+    return classes
+
+
+def judge(
+    embedding: Embedding,
+    step: int,
+    manifest: Manifest,
+    split: str,
+    params: EpisodeParams,
+    *,
+    progress: "Callable[[int, int], None] | None" = None,
+) -> EpisodeEvaluation:
+    """An embedding on a split's images of the classes after `step`."""
+    names = held_out(manifest, step)
+    images = labelled_split(manifest.evaluation(split).records, names, split)
+    return evaluate_episodes(embedding, images, names, params, progress=progress)
+
+
+def table_of(scores: Mapping[str, Any]) -> list[str]:
+    """A row per class, then the means over the runs with their spread."""
+    rows = [(name, percent(value), "") for name, value in scores["iou"].items()]
+    for title, key in (("foreground mIoU", "mean_iou"), ("binary IoU", "binary_iou")):
+        spread = scores[key]["spread"]
+        rows.append((title, percent(scores[key]["mean"]), "" if spread is None else f"± {percent(spread)}"))
+    return aligned([("%", "IoU", "spread" if len(scores["mean_iou"]["runs"]) > 1 else ""), *rows], {1, len(rows) - 1})
+
+
+def _write(out: Path, info: CheckpointInfo, found: EpisodeEvaluation) -> None:
+    log = read_log(out / LOG_FILE)
+    training = {
+        "steps": info.iterations,
+        "losses": dict(log.steps[-1].losses) if log.steps else {},
+        "failed": dict(log.failed),
+    }
+    report = {"checkpoint": info.digest, "method": info.method, "scores": found.as_json(), "training": training}
+    with runs.writing_to(out / REPORT_FILE):
+        write_atomically(
+            out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(), WritePoint.REPORT
+        )
+
+
+def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeConclusion:
+    """What the report on disk says."""
+    path = out / REPORT_FILE
+    if not path.exists():
+        return EpisodeConclusion(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
+    return EpisodeConclusion(info=info, scores=scores, old_scores=None, page=None)

@@ -1,0 +1,239 @@
+"""How well an embedding does on episodes: foreground mIoU and binary IoU of several runs, with their spread.
+
+The protocol of PASCAL-5i as PANet has it (Sec. 4.1): 1,000 episodes five times over, classes that were never trained
+on. Images are judged at their own size; void is left out, but where a box is drawn over it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wilss.data.images import to_pixels
+from wilss.data.supports.simulate import Kind
+from wilss.data.taxonomy import BACKGROUND
+from wilss.equations.kernels import score_map, unit
+from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of_filled, with_absent
+from wilss.errors import ImageError
+from wilss.metrics import or_none
+from wilss.models.networks.embedding import Embedding
+from wilss.params import refuse_unknown_choices, require
+
+from ...data.bounded_cache import Kept
+from ...data.episodes.draw import Episode, Index, draw_episode, require_enough
+from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
+from ...data.episodes.images import LabelledSplit
+from .metrics import EpisodeCounts, Metric
+
+__all__ = ["EpisodeEvaluation", "EpisodeParams", "Segmenting", "evaluate_episodes"]
+
+_MOST_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeParams:
+    """How an embedding is judged. Defaults are the published protocol's.
+
+    episodes, runs: per run, and how many runs. ways, shots: of an episode. support: how supports are annotated.
+    metric: see `Metric`. alpha: what the cosine is multiplied with (Eq. 3). seed: names the episodes and the scribbles.
+    """
+
+    episodes: int = 1000
+    runs: int = 5
+    ways: int = 1
+    shots: int = 1
+    support: Kind = "mask"
+    metric: Metric = "wilss"
+    alpha: float = 20.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        for name in ("episodes", "runs", "ways", "shots"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.alpha > 0, "alpha", self.alpha, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeEvaluation:
+    """The figures of all runs. counts: per run. names: class names by id. failed: image -> why it was left out."""
+
+    params: EpisodeParams
+    names: Mapping[int, str]
+    counts: tuple[EpisodeCounts, ...]
+    failed: Mapping[str, str]
+    seconds: float
+
+    @property
+    def mean_ious(self) -> list[float]:
+        """Foreground mIoU of every run."""
+        return [run.mean_iou() for run in self.counts]
+
+    @property
+    def binary_ious(self) -> list[float]:
+        """Binary IoU of every run."""
+        return [run.binary_iou() for run in self.counts]
+
+    def class_iou(self) -> dict[str, float]:
+        """Mean over the runs of the IoU of every class, by its name; a class without one is left out."""
+        found: dict[str, list[float]] = {}
+        for run in self.counts:
+            for identity, value in run.iou().items():
+                if not np.isnan(value):
+                    found.setdefault(self.names[identity], []).append(value)
+        return {name: float(np.mean(found[name])) for name in self.names.values() if name in found}
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON values; ratios in [0, 1]."""
+        return {
+            "episodes": asdict(self.params),
+            "classes": list(self.names.values()),
+            "mean_iou": _summary(self.mean_ious),
+            "binary_iou": _summary(self.binary_ious),
+            "iou": self.class_iou(),
+            "images": {"failed": dict(self.failed)},
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    """Mean, spread (standard deviation over the runs) and all values."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": or_none(float(np.mean(values))), "spread": spread, "runs": [or_none(value) for value in values]}
+
+
+class Segmenting:
+    """Labels queries by prototypes of their supports; what an image gives is computed once, however often it comes up.
+
+    mib: how much of what supports give is kept.
+    """
+
+    def __init__(self, bank: EmbeddedBank, index: Index, params: EpisodeParams, *, mib: float = 256) -> None:
+        self._params, self._bank = params, bank
+        self._holding = {identity: frozenset(images) for identity, images in index.items()}
+        self._kept: Kept[Support, _Pooled] = Kept(mib)
+
+    def truth(self, episode: Episode) -> NDArray[np.uint8]:
+        """The query's label, taxonomy ids [H, W]."""
+        return self._bank.label(episode.query)
+
+    def broken_in(self, episode: Episode) -> dict[str, str]:
+        """The images of an episode that cannot be read, and why."""
+        found = {}
+        for image in episode.image_ids:
+            try:
+                self._bank.label(image)
+                self._bank.features(image)
+            except ImageError as error:
+                found[image] = str(error)
+        return found
+
+    @torch.no_grad()
+    def labels(self, episode: Episode) -> NDArray[np.uint8]:
+        """What the query's label is said to be: ids of the ways, 0 elsewhere. uint8 [H, W]."""
+        vectors, present = self._prototypes(episode)
+        height, width = self.truth(episode).shape
+        on_grid = self._params.alpha * score_map(self._bank.units(episode.query), unit(vectors))
+        at_pixels = with_absent(to_pixels(on_grid, height, width), present)
+        table = np.array([BACKGROUND, *episode.ways], np.uint8)
+        return np.asarray(table[label_map(at_pixels).cpu().numpy()])
+
+    def _prototypes(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """[N + 1, D], background first, and which of them have a pixel (Eqs. 1 and 2)."""
+        pooled = [
+            [self._pooled(image, way, episode.ways) for image in shots]
+            for way, shots in zip(episode.ways, episode.supports, strict=True)
+        ]
+        groups = [[(one.outside, one.outside_area) for shots in pooled for one in shots]]
+        groups += [[(one.inside, one.inside_area) for one in shots] for shots in pooled]
+        vectors, areas = zip(*(map(torch.stack, zip(*group, strict=True)) for group in groups), strict=True)
+        means = [mean_of_filled(vector, area) for vector, area in zip(vectors, areas, strict=True)]
+        return torch.stack(means), torch.stack([(area > 0).any() for area in areas])
+
+    def _pooled(self, image: str, way: int, ways: tuple[int, ...]) -> "_Pooled":
+        others = tuple(sorted(one for one in ways if one != way and image in self._holding[one]))
+        support = Support(image, way, self._params.support, others)
+        return self._kept.get(support, lambda: self._pool(support), _Pooled.bytes_of)
+
+    def _pool(self, support: Support) -> "_Pooled":
+        known = torch.from_numpy(support_map(self._bank.label(support.image_id), support, self._params.seed))
+        features = self._bank.features(support.image_id)
+        known = known.to(features.device)
+        inside, inside_area = masked_average(features, known == FOREGROUND)
+        outside, outside_area = masked_average(features, known == BACKGROUND)
+        return _Pooled(inside, inside_area, outside, outside_area)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """What one support says of its class and of the background: vectors [D] and areas []."""
+
+    inside: Tensor
+    inside_area: Tensor
+    outside: Tensor
+    outside_area: Tensor
+
+    def bytes_of(self) -> int:
+        """Of both vectors."""
+        return 2 * self.inside.numel() * self.inside.element_size()
+
+
+def evaluate_episodes(
+    embedding: Embedding,
+    images: LabelledSplit,
+    names: Mapping[int, str],
+    params: EpisodeParams,
+    *,
+    bank: FeatureBank | None = None,
+    mib: float = 2048,
+    progress: Callable[[int, int], None] | None = None,
+) -> EpisodeEvaluation:
+    """Judge an embedding on the episodes that `params.seed` names. names: the classes of the images' index by id.
+
+    bank: frozen features of these images that another evaluation has made. mib: how much of images is kept.
+    An image that cannot be read is left out and named; another episode takes the place of those that it is in.
+    Raises ParameterError where the images do not suffice for such episodes, ImageError where hardly any can be read.
+    """
+    require_enough(images.index, ways=params.ways, shots=params.shots, names=names)
+    started = time.perf_counter()
+    bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
+    segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), images.index, params)
+    broken: dict[str, str] = {}
+    counts = []
+    for run in range(params.runs):
+        found = EpisodeCounts(params.metric)
+        for number in range(params.episodes):
+            found.add(*_judged(segmenting, images.index, params, (run, number), broken))
+            if progress is not None:
+                progress(run * params.episodes + number + 1, params.runs * params.episodes)
+        counts.append(found)
+    return EpisodeEvaluation(
+        params=params,
+        names=names,
+        counts=tuple(counts),
+        failed={**images.failed, **broken},
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _judged(
+    segmenting: Segmenting, index: Index, params: EpisodeParams, place: tuple[int, int], broken: dict[str, str]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
+    """Truth, labels and ways of the episode of this run and number; broken images are noted in `broken`."""
+    for attempt in range(_MOST_ATTEMPTS):
+        names = ("episode", *place, *((attempt,) if attempt else ()))
+        episode = draw_episode(index, ways=params.ways, shots=params.shots, seed=params.seed, names=names)
+        if broken.keys() & set(episode.image_ids):
+            continue
+        try:
+            return segmenting.truth(episode), segmenting.labels(episode), episode.ways
+        except ImageError:
+            broken.update(segmenting.broken_in(episode))
+    one = next(iter(broken.values()))
+    raise ImageError(f"{len(broken)} images cannot be read, so there is nothing to judge: {one}")

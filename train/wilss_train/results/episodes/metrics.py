@@ -1,0 +1,68 @@
+"""What few-shot segmentation is judged by: IoU of classes and of foreground, over all episodes of a run.
+
+Pixels are summed up over the episodes, and ratios are taken once at the end; VOID is in no count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.metrics import confusion
+
+__all__ = ["EpisodeCounts", "Metric"]
+
+#: `wilss` counts a class's false positives in every episode that asks for it; `panet`, the paper's public code, only
+#: where the query holds it. With one way both are the same.
+Metric = Literal["wilss", "panet"]
+
+
+@dataclass
+class EpisodeCounts:
+    """Pixels of a run so far. by_class: id -> (true positives, false positives, false negatives).
+
+    binary: pixels of background (0) and of any way (1), truth by row and prediction by column.
+    """
+
+    metric: Metric = "wilss"
+    by_class: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    binary: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
+
+    def add(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], ways: Sequence[int]) -> None:
+        """One query: taxonomy ids [H, W] of both; what is no way of the episode is background in the truth."""
+        pixels = confusion(truth, predicted, ways)
+        for place, identity in enumerate(ways, start=1):
+            found = _counts(pixels, place)
+            if self.metric == "panet" and not pixels[place].any():
+                continue
+            self.by_class[identity] = self.by_class.get(identity, np.zeros(3, np.int64)) + found
+        self.binary += np.array(
+            [[pixels[0, 0], pixels[0, 1:].sum()], [pixels[1:, 0].sum(), pixels[1:, 1:].sum()]], np.int64
+        )
+
+    def iou(self) -> dict[int, float]:
+        """IoU of every class that came up, NaN where it was neither there nor predicted."""
+        return {
+            identity: float(found[0] / found.sum()) if found.any() else float("nan")
+            for identity, found in sorted(self.by_class.items())
+        }
+
+    def mean_iou(self) -> float:
+        """Foreground mIoU: mean over the classes; NaN where there is none."""
+        known = [value for value in self.iou().values() if not np.isnan(value)]
+        return float(np.mean(known)) if known else float("nan")
+
+    def binary_iou(self) -> float:
+        """Mean of the IoU of foreground, all classes as one, and of background."""
+        hits = np.diagonal(self.binary)
+        union = self.binary.sum(axis=0) + self.binary.sum(axis=1) - hits
+        known = hits[union > 0] / union[union > 0]
+        return float(known.mean()) if known.size else float("nan")
+
+
+def _counts(pixels: NDArray[np.int64], place: int) -> NDArray[np.int64]:
+    """True positives, false positives and false negatives of one class of a confusion matrix."""
+    hits = pixels[place, place]
+    return np.array([hits, pixels[:, place].sum() - hits, pixels[place].sum() - hits], np.int64)

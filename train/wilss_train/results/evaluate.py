@@ -1,0 +1,212 @@
+"""How well a segmenter does on pixel labels: old classes, new classes, all.
+
+Classes that the checkpoint has not seen yet count as background, VOID is left out of every count, and images
+are judged whole unless the field's resized and cropped protocol is asked for.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from wilss.data.images import read_image
+from wilss.data.manifest import ImageRecord, Manifest, require_size
+from wilss.errors import CheckpointError, ImageError, ManifestError
+from wilss.metrics import Scores, confusion
+from wilss.models.networks.checkpoint import CheckpointInfo
+
+from .predict import Sample, predictions
+
+__all__ = ["MODES", "Evaluation", "Mode", "evaluate", "read_labelled", "require_same_classes", "wilson_view"]
+
+Mode = Literal["full", "wilson"]
+#: How images are judged: whole and at their own size, or as WILSON does (Cermelli et al. 2022, public code).
+MODES: dict[Mode, str] = {"full": "whole images", "wilson": "shorter side 512, centre crop 512"}
+_WILSON_SIDE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of a checkpoint on a split. failed: image id -> why it could not be judged; it is left out.
+
+    scores: background, then the classes seen, in the order of the channels. Means are over the classes that
+    are in the truth or predicted, and None where there are none: at step 0 no class is old.
+    """
+
+    info: CheckpointInfo
+    split: str
+    mode: Mode
+    scores: Scores
+    counted: int
+    failed: Mapping[str, str]
+    seconds: float
+
+    def mean_iou(self, ids: Collection[int]) -> float | None:
+        """Mean IoU over the classes `ids`, taxonomy ids."""
+        by_id = zip(self.info.seen, self.scores.iou.tolist(), strict=True)
+        known = [value for identity, value in by_id if identity in ids and not np.isnan(value)]
+        return float(np.mean(known)) if known else None
+
+    @property
+    def old_iou(self) -> float | None:
+        """Mean IoU of the classes that came before the checkpoint's step, without background."""
+        return self.mean_iou(self.info.protocol.old(self.info.step))
+
+    @property
+    def new_iou(self) -> float | None:
+        """Mean IoU of the classes of the checkpoint's step."""
+        return self.mean_iou(self.info.protocol.new(self.info.step))
+
+    @property
+    def all_iou(self) -> float | None:
+        """Mean IoU of background and all classes seen ("All" in published tables)."""
+        return self.mean_iou(self.info.seen)
+
+    @property
+    def classes_iou(self) -> float | None:
+        """Mean IoU of all classes seen, without background."""
+        return self.mean_iou(_classes_of(self.info))
+
+    @property
+    def harmonic(self) -> float | None:
+        """The harmonic mean of `old_iou` and `new_iou`: high only where both are."""
+        old, new = self.old_iou, self.new_iou
+        if old is None or new is None:
+            return None
+        return 2 * old * new / (old + new) if old + new else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON values; ratios in [0, 1], null where there is none."""
+        protocol = self.info.protocol
+        return {
+            "checkpoint": {"sha256": self.info.digest, "method": self.info.method},
+            "protocol": protocol.name,
+            "setting": protocol.setting,
+            "step": self.info.step,
+            "split": self.split,
+            "mode": self.mode,
+            "images": {"counted": self.counted, "failed": dict(self.failed)},
+            "seconds": round(self.seconds, 3),
+            "mean_iou_old": self.old_iou,
+            "mean_iou_new": self.new_iou,
+            "harmonic_mean": self.harmonic,
+            **self.scores.as_json(),
+            "confusion": self.scores.matrix_as_json(),
+        }
+
+
+def evaluate(
+    segmenter: nn.Module,
+    info: CheckpointInfo,
+    records: Sequence[ImageRecord],
+    *,
+    split: str = "val",
+    mode: Mode = "full",
+    batch_size: int = 8,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Judge a segmenter on the pixel labels of `records`; images are streamed, never all held.
+
+    Images and labels are decoded, and label maps compared, while the device works on other images.
+    Raises ManifestError when no record has pixel labels, CheckpointError when the network's values are of no use.
+    """
+    _require_labels(records, split)
+    start, classes = time.monotonic(), _classes_of(info)
+    names = info.channel_names
+    matrix, failed = np.zeros((len(names),) * 2, np.int64), dict[str, str]()
+    read = partial(read_labelled, mode=mode)
+    found = predictions(segmenter, info, records, batch_size=batch_size, device=device, threads=threads, read=read)
+    for number, one in enumerate(found, start=1):
+        if one.sample is None or one.sample.truth is None or one.labels is None:
+            failed[one.record.image_id] = str(one.error)
+        else:
+            matrix += confusion(one.sample.truth, one.labels, classes)
+        if progress is not None:
+            progress(number, len(records))
+    return Evaluation(
+        info=info,
+        split=split,
+        mode=mode,
+        scores=Scores(names=names, matrix=matrix),
+        counted=len(records) - len(failed),
+        failed=failed,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _require_labels(records: Sequence[ImageRecord], split: str) -> None:
+    if not any(record.label is not None for record in records):
+        raise ManifestError(
+            f"none of the {len(records)} images of the split {split!r} has pixel labels, so there is nothing to "
+            "compare with; choose another split, or add the label files that the layout looks for."
+        )
+
+
+def read_labelled(record: ImageRecord, *, mode: Mode = "full") -> Sample:
+    """An image with its pixel labels, as `mode` judges it. Raises ImageError if there are none or they do not fit."""
+    if record.label is None:
+        raise ImageError(f"{record.path} has no pixel labels; add its label file, or leave it out of the list.")
+    image, truth = read_image(record.path), record.label.read()
+    require_size(record, truth.shape, image.shape[:2])
+    if mode == "wilson":
+        image, truth = wilson_view(image, truth)
+    return Sample(record=record, image=image, truth=truth)
+
+
+def wilson_view(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image [H, W, 3] and labels [H, W] as WILSON judges them: [512, 512, 3] and [512, 512].
+
+    The shorter side becomes 512, the longer one follows rounded down; the image bilinearly with antialiasing, the
+    labels by the nearest pixel; then the centre is cut out.
+    """
+    height, width = truth.shape
+    short = min(height, width)
+    size = tuple(_WILSON_SIDE * side // short for side in (width, height))
+    left, top = (round((side - _WILSON_SIDE) / 2) for side in size)
+    box = (left, top, left + _WILSON_SIDE, top + _WILSON_SIDE)
+    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).crop(box)
+    labels = Image.fromarray(truth).resize(size, Image.Resampling.NEAREST).crop(box)
+    return np.array(resized), np.array(labels)
+
+
+def require_same_classes(info: CheckpointInfo, manifest: Manifest) -> None:
+    """Raise CheckpointError, naming the difference, unless checkpoint and manifest have the same classes and steps."""
+    ours, theirs = info.protocol.taxonomy.class_names, manifest.taxonomy.class_names
+    difference = None
+    if ours != theirs:
+        difference = _difference_of_names(ours, theirs)
+    elif info.protocol.steps != manifest.protocol.steps:
+        difference = _difference_of_steps(info, manifest)
+    if difference is not None:
+        raise CheckpointError(
+            f"{info.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained with."
+        )
+
+
+def _classes_of(info: CheckpointInfo) -> tuple[int, ...]:
+    """The classes of the channels, in their order, without background."""
+    return (*info.protocol.old(info.step), *info.protocol.new(info.step))
+
+
+def _difference_of_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    for identity, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        if our != their:
+            return f"class {identity} is {our!r} to the checkpoint and {their!r} to the manifest"
+    return f"the checkpoint knows {len(ours)} names with background, the manifest {len(theirs)}"
+
+
+def _difference_of_steps(info: CheckpointInfo, manifest: Manifest) -> str:
+    ours, theirs = info.protocol, manifest.protocol
+    for step in range(min(ours.num_steps, theirs.num_steps)):
+        if ours.new(step) != theirs.new(step):
+            said = [", ".join(one.taxonomy.name_of(i) for i in one.new(step)) for one in (ours, theirs)]
+            return f"step {step} brings {said[0]} to the checkpoint and {said[1]} to the manifest"
+    return f"the checkpoint's protocol {ours.name} has {ours.num_steps} steps, the manifest's {theirs.num_steps}"

@@ -1,0 +1,70 @@
+"""Label maps drawn for people: class colours over the image, outlined, with the names of the classes."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from wilss.data.shapes.voc import voc_palette
+from wilss.data.taxonomy import BACKGROUND, VOID
+
+__all__ = ["class_colours", "draw_overlay"]
+
+_COLOUR_SHARE = 0.5
+_INK, _PAPER = (20, 20, 24), (255, 255, 255)
+
+
+@lru_cache(maxsize=1)
+def class_colours() -> NDArray[np.uint8]:
+    """VOC's colour of every id, uint8 [256, 3]."""
+    return np.array(voc_palette(), np.uint8).reshape(256, 3)
+
+
+def draw_overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
+    """`labels` uint8 [H, W] over `image` uint8 [H, W, 3], in the image's own size.
+
+    Background stays as it is. names: what the key in the upper left corner calls the ids that are there.
+    """
+    drawn = image.copy()
+    shown = (labels != BACKGROUND) & (labels != VOID)
+    mixed = _COLOUR_SHARE * class_colours()[labels[shown]] + (1 - _COLOUR_SHARE) * image[shown]
+    drawn[shown] = mixed.round().astype(np.uint8)
+    drawn[_borders(labels)] = _PAPER
+    found = [identity for identity in np.unique(labels[shown]).tolist() if identity in names]
+    return _with_key(drawn, {identity: names[identity] for identity in found})
+
+
+def _borders(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour is of another class."""
+    border = np.zeros(labels.shape, np.bool_)
+    border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    border[:-1] |= labels[:-1] != labels[1:]
+    return border
+
+
+def _with_key(drawn: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
+    """Swatch and name per class; those that do not fit below one another are left out."""
+    picture = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(picture)
+    size = max(9, min(drawn.shape[:2]) // 24)
+    for row, (identity, name) in enumerate(names.items()):
+        top, high = 4 + row * (size + 6), size + 4
+        if top + high > drawn.shape[0]:
+            break
+        red, green, blue = class_colours()[identity].tolist()
+        wide = high + round(_font(size).getlength(name)) + 4
+        pen.rectangle((4, top, 4 + wide, top + high), fill=_PAPER)
+        pen.rectangle((6, top + 2, 2 + high, top + high - 2), fill=(red, green, blue))
+        pen.text((6 + high, top + high / 2), name, font=_font(size), fill=_INK, anchor="lm")
+    return np.array(picture)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

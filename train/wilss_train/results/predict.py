@@ -1,0 +1,218 @@
+"""Label maps of images by a trained segmenter, streamed: images are decoded ahead of the forward passes.
+
+Images go through whole and at their own size; those of equal size share a batch. Which images share one
+follows from their order alone, not from how fast they were decoded, so that two runs give the same label maps.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wilss.data.images import read_image, to_pixels
+from wilss.data.manifest import ImageRecord
+from wilss.errors import CheckpointError, ImageError, WilssError
+from wilss.models.networks.checkpoint import CheckpointInfo, normalise
+
+__all__ = ["Predicted", "Sample", "predictions", "read_sample"]
+
+_MOST_THREADS = 8
+#: A batch holds as many images as it would of this size; larger ones share it with fewer.
+_PIXELS_PER_IMAGE = 1 << 20
+#: Images that wait for others of their size: this many batches, then the oldest goes alone.
+_BATCHES_HELD = 4
+#: Logits at the image's size are made for as many channels at once as fit into this many values (256 MB).
+_VALUES_AT_ONCE = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """An image as the network is given it, uint8 [H, W, 3], and its labels uint8 [H, W] where they are wanted."""
+
+    record: ImageRecord
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What the network makes of an image: `labels` uint8 [H, W], taxonomy ids; or `error`, why there are none."""
+
+    record: ImageRecord
+    sample: Sample | None = None
+    labels: NDArray[np.uint8] | None = None
+    error: str | None = None
+
+
+def read_sample(record: ImageRecord) -> Sample:
+    """The image alone, upright and at its own size. Raises ImageError."""
+    return Sample(record=record, image=read_image(record.path))
+
+
+def predictions(
+    segmenter: nn.Module,
+    info: CheckpointInfo,
+    records: Iterable[ImageRecord],
+    *,
+    batch_size: int = 8,
+    device: str = "cpu",
+    threads: int | None = None,
+    read: Callable[[ImageRecord], Sample] = read_sample,
+) -> Iterator[Predicted]:
+    """Every record once, in the order of the batches: its label map, or why it has none.
+
+    segmenter: on `device`, images [B, 3, H, W] to logits [B, C, h, w], channels as `info` has them; it is in
+    evaluation mode while this runs. Logits go to the image's size by bilinear interpolation, then the channel
+    of the largest becomes its taxonomy id. threads: that decode; read: what they do.
+    Raises CheckpointError when the network's values are not finite.
+    """
+    was_training = segmenter.training
+    forward = _Forward(segmenter.eval(), info, device)
+    before: list[_Running | Predicted] = []
+    try:
+        with closing(_decoded(records, read, threads, window=2 * batch_size)) as found:
+            for batch in _batches(found, batch_size):
+                now: list[_Running | Predicted] = []
+                now += [batch] if isinstance(batch, Predicted) else forward.start(batch)
+                yield from _finished(before)  # while the device works on the next batch
+                before = now
+            yield from _finished(before)
+    finally:
+        segmenter.train(was_training)
+
+
+def _decoded(
+    records: Iterable[ImageRecord], read: Callable[[ImageRecord], Sample], threads: int | None, window: int
+) -> Generator[Sample | Predicted, None, None]:
+    """Samples in the order of the records, at least `window` of them decoded ahead."""
+    count = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    waiting: deque[Future[Sample | Predicted]] = deque()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
+    try:
+        for record in records:
+            waiting.append(pool.submit(_read, record, read))
+            if len(waiting) > max(window, 2 * count):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(record: ImageRecord, read: Callable[[ImageRecord], Sample]) -> Sample | Predicted:
+    try:
+        if record.problem is not None:
+            raise ImageError(record.problem)
+        return read(record)
+    except WilssError as error:
+        return Predicted(record=record, error=str(error))
+
+
+def _batches(found: Iterable[Sample | Predicted], batch_size: int) -> Iterator[list[Sample] | Predicted]:
+    """Samples of equal size together; what failed passes through."""
+    groups: dict[tuple[int, ...], list[Sample]] = {}
+    held, bound = 0, _BATCHES_HELD * batch_size * _PIXELS_PER_IMAGE
+    for sample in found:
+        if isinstance(sample, Predicted):
+            yield sample
+            continue
+        height, width = shape = sample.image.shape[:2]
+        group = groups.setdefault(shape, [])
+        group.append(sample)
+        held += height * width
+        if len(group) >= min(batch_size, batch_size * _PIXELS_PER_IMAGE // (height * width)):
+            held -= height * width * len(group)
+            yield groups.pop(shape)
+        while held > bound:
+            height, width = oldest = next(iter(groups))
+            held -= height * width * len(groups[oldest])
+            yield groups.pop(oldest)
+    yield from groups.values()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """A batch that the device may still be working on. labels: on their way to the host, once `done` has come."""
+
+    samples: Sequence[Sample]
+    labels: Tensor
+    finite: Tensor
+    done: "torch.cuda.Event | None"
+    path: object
+
+
+def _finished(running: Iterable[_Running | Predicted]) -> Iterator[Predicted]:
+    for one in running:
+        if isinstance(one, Predicted):
+            yield one
+            continue
+        if one.done is not None:
+            one.done.synchronize()
+        if not bool(one.finite):
+            raise CheckpointError(
+                f"{one.path} gives values that are not finite on {one.samples[0].record.path}; it did not learn "
+                "anything that can be used, so train again with a smaller learning rate."
+            )
+        for sample, labels in zip(one.samples, one.labels.numpy(), strict=True):
+            yield Predicted(record=sample.record, sample=sample, labels=labels)
+
+
+class _Forward:
+    """Forward passes of one network on one device, from samples to taxonomy ids."""
+
+    def __init__(self, segmenter: nn.Module, info: CheckpointInfo, device: str) -> None:
+        self._segmenter, self._info, self._device = segmenter, info, torch.device(device)
+        self._ids = torch.tensor(info.seen, dtype=torch.uint8, device=self._device)
+
+    def start(self, batch: Sequence[Sample]) -> list[_Running | Predicted]:
+        """Set the device to work; where its memory does not hold the batch, on one image after the other."""
+        try:
+            return [self._run(batch)]
+        except torch.OutOfMemoryError:
+            pass  # the tensors of the failed pass are let go of with the exception
+        if len(batch) > 1:
+            return [one for sample in batch for one in self.start([sample])]
+        height, width = batch[0].image.shape[:2]
+        problem = f"{batch[0].record.path} is {width} x {height} pixels, too large for the memory of {self._device}"
+        return [Predicted(record=batch[0].record, error=f"{problem}; scale it down, or use --device cpu.")]
+
+    @torch.inference_mode()
+    def _run(self, batch: Sequence[Sample]) -> _Running:
+        stacked = torch.from_numpy(np.stack([sample.image for sample in batch]))
+        cuda = self._device.type == "cuda"
+        images = (stacked.pin_memory() if cuda else stacked).to(self._device, non_blocking=True)
+        logits = self._segmenter(normalise(images.permute(0, 3, 1, 2), self._info.mean, self._info.std).contiguous())
+        height, width = stacked.shape[1:3]
+        labels = torch.stack([self._labels(one, height, width) for one in logits])
+        return self._on_its_way(batch, labels, logits.isfinite().all())
+
+    def _labels(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Logits [C, h, w] to taxonomy ids uint8 [height, width]; a few channels at once where they are many."""
+        at_once = max(1, _VALUES_AT_ONCE // (height * width))
+        best, channels = to_pixels(logits[:at_once].float(), height, width).max(dim=0)
+        labels = self._ids[channels]
+        for first in range(at_once, len(logits), at_once):
+            values, channels = to_pixels(logits[first : first + at_once].float(), height, width).max(dim=0)
+            labels = torch.where(values > best, self._ids[first + channels], labels)
+            best = torch.maximum(values, best)
+        return labels
+
+    def _on_its_way(self, batch: Sequence[Sample], labels: Tensor, finite: Tensor) -> _Running:
+        """Let the copies to the host queue up behind the forward pass, before the next one does."""
+        done = None
+        if self._device.type == "cuda":
+            labels, finite = (_to_host(tensor) for tensor in (labels, finite))
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(torch.cuda.current_stream(self._device))
+        return _Running(samples=batch, labels=labels, finite=finite, done=done, path=self._info.path)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

@@ -1,0 +1,157 @@
+"""The figures that a report speaks of, read from one evaluation or two: pure, and of no particular form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.taxonomy import BACKGROUND
+from wilss.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ..evaluate import Evaluation
+
+__all__ = [
+    "ClassFigures",
+    "Confused",
+    "Headline",
+    "class_figures",
+    "headlines",
+    "most_confused",
+    "require_comparable",
+    "row_shares",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFigures:
+    """One class. Ratios in [0, 1], None where there is none; before: the IoU that the old model had.
+
+    step: at which it was learnt; None for background, which every step has.
+    """
+
+    name: str
+    identity: int
+    step: int | None
+    is_new: bool
+    iou: float | None
+    before: float | None
+    precision: float | None
+    recall: float | None
+
+    @property
+    def change(self) -> float | None:
+        """What the IoU gained on the old model; None for a class that one of the two does not have."""
+        return _change(self.iou, self.before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A number to begin with. change: against the old model, where the two can be compared."""
+
+    label: str
+    value: float | None
+    note: str
+    change: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confused:
+    """A share of the pixels of `true` was labelled `predicted`."""
+
+    true: str
+    predicted: str
+    share: float
+
+
+def require_comparable(evaluation: "Evaluation", old: "Evaluation | None") -> None:
+    """Raise CheckpointError unless both models were judged on the same images in the same way."""
+    if old is None or (old.split, old.mode) == (evaluation.split, evaluation.mode):
+        return
+    raise CheckpointError(
+        f"{evaluation.info.path} was judged on {evaluation.split} ({evaluation.mode}) and the old model "
+        f"{old.info.path} on {old.split} ({old.mode}); judge both on the same split and in the same way."
+    )
+
+
+def class_figures(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[ClassFigures, ...]:
+    """All classes in the order of the channels, background first."""
+    info, scores = evaluation.info, evaluation.scores
+    step_of = {identity: step for step in range(info.step + 1) for identity in info.protocol.new(step)}
+    before = {} if old is None else dict(zip(old.info.seen, old.scores.iou.tolist(), strict=True))
+    columns = zip(info.seen, scores.names, scores.iou, scores.precision, scores.recall, strict=True)
+    return tuple(
+        ClassFigures(
+            name=name,
+            identity=identity,
+            step=step_of.get(identity),
+            is_new=identity in info.protocol.new(info.step),
+            iou=_known(iou),
+            before=_known(before.get(identity, float("nan"))),
+            precision=_known(precision),
+            recall=_known(recall),
+        )
+        for identity, name, iou, precision, recall in columns
+    )
+
+
+def headlines(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[Headline, ...]:
+    """The means of a report. Old classes are compared on the same classes: what they lost was forgotten."""
+    info, scores = evaluation.info, evaluation.scores
+    old_ids, new_ids = info.protocol.old(info.step), info.protocol.new(info.step)
+    everything = Headline(
+        label="All classes", value=_known(scores.mean_iou), note=f"{len(info.seen)} classes with background"
+    )
+    plain = Headline(
+        label="Without background", value=_known(scores.mean_iou_classes), note=_count(len(old_ids) + len(new_ids))
+    )
+    if not old_ids:
+        background = evaluation.mean_iou((BACKGROUND,))
+        return everything, plain, Headline(label="Background", value=background, note="one class")
+    change = None if old is None else _change(evaluation.old_iou, old.mean_iou(old_ids))
+    return (
+        everything,
+        Headline(label="Old classes", value=evaluation.old_iou, note=_count(len(old_ids)), change=change),
+        Headline(label="New classes", value=evaluation.new_iou, note=_count(len(new_ids))),
+        Headline(label="Harmonic mean", value=evaluation.harmonic, note="of old and new classes"),
+        plain,
+    )
+
+
+def row_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A confusion matrix as shares of each true class's pixels; rows without pixels are 0."""
+    shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def most_confused(
+    names: Sequence[str], matrix: NDArray[np.int64], count: int, *, least: float = 0.01
+) -> tuple[Confused, ...]:
+    """The largest confusions of one class with another, as shares of the true class, from `least` on.
+
+    Background is left out on both sides: what is taken for it was missed, which recall says already.
+    """
+    shares = row_shares(matrix)
+    np.fill_diagonal(shares, 0)
+    shares[0], shares[:, 0] = 0, 0
+    order = np.argsort(-shares, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(place), len(names)) for place in order]
+    return tuple(
+        Confused(true=names[row], predicted=names[column], share=float(shares[row, column]))
+        for row, column in pairs
+        if shares[row, column] >= least
+    )
+
+
+def _count(classes: int) -> str:
+    return "one class" if classes == 1 else f"{classes} classes"
+
+
+def _change(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""One training run: the loop, its processes, saved states and log."""

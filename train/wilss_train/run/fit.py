@@ -1,0 +1,264 @@
+"""The loop: batches in, optimiser steps, states on disk. It is handed an objective and knows no method by name."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from wilss.errors import TrainingError
+from wilss.randomness import seed_for
+
+from ..context import Batch, Maker
+from ..methods.base import Moment, is_frozen
+from ..params import TrainParams
+from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
+from .states import TrainingState, latest_state, save_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Loop", "Progress", "Stopped", "fit", "gathered"]
+
+_LOG_EVERY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the loop says every few steps: mean loss terms since it last did, rates, and where it stands."""
+
+    step: int
+    steps: int
+    epoch: int
+    losses: Mapping[str, float]
+    lr: Mapping[str, float]
+    images_per_second: float
+    seconds: float
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked for the run to stop, and its state is saved."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"stopped at step {step} of {steps}")
+        self.step, self.steps = step, steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """What the loop is run with.
+
+    states: the folder of the run's states. workers: loader threads. asked_to_stop: looked at after every step.
+    on_start: told where the run begins, and of how many steps. on_progress: told every tenth step.
+    """
+
+    params: TrainParams
+    states: Path
+    workers: int = 1
+    asked_to_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_start: Callable[[int, int], None] = lambda step, steps: None
+
+
+def fit(objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> int:
+    """Train `objective` to the end, from the newest state if there is one; returns the optimiser steps taken in all.
+
+    Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss is not finite (the last state
+    stays as it is), CheckpointError when no saved state is whole.
+    """
+    run = _Run(objective, maker, accelerator, loop)
+    run.restore()
+    run.train()
+    return run.step
+
+
+@dataclass
+class _Sums:
+    """Loss terms summed up since the last report, in float64 and on the device, so that nothing waits for them."""
+
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        for name, value in terms.items():
+            value = value.detach().double()
+            self.terms[name] = self.terms[name] + value if name in self.terms else value
+        self.count += 1
+
+    def means(self, mean_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """By term, and their total; a term that was not there in all steps counts 0 in the others."""
+        names = sorted(self.terms)
+        if not names:
+            return {}
+        stacked = mean_over_processes(torch.stack([self.terms[name] for name in names]) / self.count)
+        values = dict(zip(names, stacked.tolist(), strict=True))
+        return {**values, "total": float(stacked.sum())}
+
+
+class _Run:
+    """A run at work; `step` optimiser steps are done."""
+
+    def __init__(self, objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> None:
+        self._maker, self._accelerator, self._loop = maker, accelerator, loop
+        self._params = loop.params
+        optimiser = make_optimiser(objective, self._params)
+        self._objective = objective
+        self._wrapped, self._optimiser = accelerator.prepare(objective, optimiser)
+        self.steps = self._params.epochs * maker.order.steps_per_epoch
+        self.step = 0
+        self._sums = _Sums()
+        self._reported = 0.0
+
+    def restore(self) -> None:
+        """Go on from the newest state, if there is one."""
+        state = latest_state(self._loop.states)
+        if state is None:
+            return
+        self._objective.load_state_dict(dict(state.networks), strict=False)
+        self._optimiser.load_state_dict(state.optimiser["optimiser"])
+        device = self._accelerator.device
+        mine = self._accelerator.process_index
+        sums = {name: values.reshape(-1)[mine].to(device) for name, values in state.optimiser["sums"].items()}
+        self._sums = _Sums(sums, state.optimiser["count"])
+        self.step = state.step
+
+    def train(self) -> None:
+        """Take the steps that are left."""
+        started = last_save = time.perf_counter()
+        first = self.step
+        self._objective.train()
+        self._loop.on_start(first, self.steps)
+        for parts in self._maker.stream(first, self.steps, workers=self._loop.workers):
+            epoch = self.step // self._maker.order.steps_per_epoch
+            self._take(parts, Moment(epoch, self._params.epochs))
+            self.step += 1
+            if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+                self._report(epoch, started)
+            stop, due = self._agreed(self._loop.asked_to_stop(), self._is_due(last_save))
+            if stop or due:
+                self.save()
+                last_save = time.perf_counter()
+            if stop:
+                raise Stopped(self.step, self.steps)
+        if self.step > first or not self.step:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state; in the first process alone, the others wait. Weights that are not finite are not written."""
+        self._refuse_broken_weights()
+        sums = {name: self._accelerator.gather(value[None]).cpu() for name, value in sorted(self._sums.terms.items())}
+        if self._accelerator.is_main_process:
+            networks = dict(self._kept())
+            optimiser = {"optimiser": self._optimiser.state_dict(), "sums": sums, "count": self._sums.count}
+            save_state(self._loop.states, TrainingState(step=self.step, networks=networks, optimiser=optimiser))
+        self._accelerator.wait_for_everyone()
+
+    def _take(self, parts: Sequence[Batch], moment: Moment) -> None:
+        """One optimiser step over the batches in `parts`, whose gradients are averaged."""
+        set_learning_rates(
+            self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
+        )
+        # what a network draws by itself, dropout, is named too
+        torch.manual_seed(seed_for(self._maker.order.seed, "step", self.step, self._accelerator.process_index))
+        summed: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            with self._syncing(last=number == len(parts) - 1):
+                terms = self._wrapped(part.to(self._accelerator.device), moment)
+                total = torch.stack(list(terms.values())).sum() / len(parts)
+                self._refuse_not_finite(total, part)
+                self._accelerator.backward(total)
+            for name, value in terms.items():
+                summed[name] = summed.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
+        if self._params.clip:
+            self._accelerator.clip_grad_norm_(self._wrapped.parameters(), self._params.clip)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._sums.add(summed)
+
+    def _refuse_not_finite(self, total: Tensor, part: Batch) -> None:
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is {total.item()} at step {self.step} of {self.steps}, with the images "
+                f"{', '.join(part.image_ids)}; the last saved state is kept. Look at these images' masks, or start "
+                "again with a lower --lr or --set clip=1, and --overwrite."
+            )
+
+    def _refuse_broken_weights(self) -> None:
+        """A gradient may be no number where the loss is one; the next loss would tell, but a state comes before it."""
+        for name, value in self._kept():
+            if not bool(torch.isfinite(value).all()):
+                raise TrainingError(
+                    f"the weights {name} are not finite after step {self.step} of {self.steps}; the last saved state "
+                    "is kept. Start again with a lower --lr or --set clip=1, and --overwrite."
+                )
+
+    def _kept(self) -> Iterator[tuple[str, Tensor]]:
+        """What a state holds: all but frozen networks, which come from where they came from."""
+        frozen = tuple(f"{name}." for name, module in self._objective.named_modules() if is_frozen(module))
+        yield from (
+            (name, value) for name, value in self._objective.state_dict().items() if not name.startswith(frozen)
+        )
+
+    @contextlib.contextmanager
+    def _syncing(self, *, last: bool) -> Iterator[None]:
+        """Gradients are brought together over processes once a step, at its last part."""
+        with contextlib.nullcontext() if last else self._accelerator.no_sync(self._wrapped):
+            yield
+
+    def _report(self, epoch: int, started: float) -> None:
+        losses = self._sums.means(lambda value: self._accelerator.reduce(value, "mean"))
+        done, self._sums = self._sums.count, _Sums()
+        seconds = time.perf_counter() - started
+        since, self._reported = seconds - self._reported, seconds
+        self._loop.on_progress(
+            Progress(
+                step=self.step,
+                steps=self.steps,
+                epoch=epoch,
+                losses=losses,
+                lr=learning_rates(self._optimiser),
+                images_per_second=done * self._params.batch_size / max(since, 1e-9),
+                seconds=seconds,
+            )
+        )
+
+    def _is_due(self, last_save: float) -> bool:
+        every = self._params.save_steps
+        if every and self.step % every == 0 and self.step < self.steps:
+            return True
+        return time.perf_counter() - last_save >= 60 * self._params.save_minutes
+
+    def _agreed(self, *mine: bool) -> list[bool]:
+        """Each of these, True in all processes where it is in any: they all stop and save at the same step."""
+        if self._accelerator.num_processes == 1:
+            return list(mine)
+        flags = torch.tensor([float(one) for one in mine], device=self._accelerator.device)
+        return [one > 0 for one in self._accelerator.reduce(flags, "sum").tolist()]
+
+
+def gathered(accelerator: "Accelerator") -> Callable[[Tensor], Tensor]:
+    """Rows of all processes one below the other, with gradients; every process has as many columns, not rows."""
+    if accelerator.num_processes == 1:
+        return lambda rows: rows
+    return _gather_rows
+
+
+def _gather_rows(rows: Tensor) -> Tensor:
+    import torch.distributed as distributed
+    import torch.distributed.nn.functional as with_gradient
+
+    world = distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    most = max(int(count) for count in counts)
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+    if rows.requires_grad:
+        parts: Any = with_gradient.all_gather(padded)  # type: ignore[no-untyped-call]
+    else:
+        parts = [torch.empty_like(padded) for _ in range(world)]
+        distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

@@ -1,0 +1,82 @@
+"""The processes of a run: their device and precision, their cores, and their even shares of a batch."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wilss.errors import ParameterError, TrainingError
+from wilss.models.devices import resolve_device
+
+from ..params import TrainParams
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["accelerator_for", "enough_memory", "own_cores", "require_even_share", "require_pairs"]
+
+_TOO_FEW = (
+    "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
+    "lower accumulate or the number of processes."
+)
+
+
+def own_cores() -> int:
+    """This process's share of the cores: a launcher says how many processes it has started on this machine."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // beside)
+
+
+def accelerator_for(params: TrainParams, device: str) -> "Accelerator":
+    """accelerate's view of device, precision and processes; `auto` precision is bf16 on CUDA and fp32 elsewhere."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    device = resolve_device(device)
+    AcceleratorState._reset_state()  # another run of this process may have asked for another precision
+    precision = params.precision if params.precision != "auto" else ("fp32" if device == "cpu" else "bf16")
+    return Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        cpu=device == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=True)],
+    )
+
+
+def require_even_share(params: TrainParams, processes: int) -> None:
+    """Refuse a batch that processes and accumulated parts do not share evenly."""
+    if params.batch_size % (processes * params.accumulate):
+        raise ParameterError(
+            f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
+            "share evenly; make it a multiple of both."
+        )
+    if params.batch_norm != "frozen" and _share(params, processes) < 2:
+        raise ParameterError(_TOO_FEW)
+
+
+def _share(params: TrainParams, processes: int) -> int:
+    """Images that one process sees at a time."""
+    return params.batch_size // (processes * params.accumulate)
+
+
+def require_pairs(objective: nn.Module, params: TrainParams, processes: int) -> None:
+    """A method's own networks, the teacher, may hold batch norm that learns where the student's is frozen."""
+    learning = any(isinstance(one, _BatchNorm) and one.training for one in objective.train().modules())
+    if learning and _share(params, processes) < 2:
+        raise ParameterError(_TOO_FEW)
+
+
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """A GPU whose memory does not suffice is told in one sentence."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(
+            "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (half the memory and "
+            "nearly the same result), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; "
+            "what is saved stays, and --resume goes on where parameters are equal."
+        ) from error

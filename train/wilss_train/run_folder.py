@@ -1,0 +1,121 @@
+"""A run's folder: what was asked for, what came of it, and whether a second call may go on there.
+
+    runs/<manifest>/step-<t>/  run.json  log.jsonl  state/  memory.zarr  model.safetensors  report.json  report.html
+
+Everything that decides the outcome stands in run.json. A run that was stopped goes on only where all of it is equal.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wilss.disk import WritePoint, make_folder, remove_tree, sweep_partials, unlink, write_atomically
+from wilss.errors import CheckpointError
+from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.labeller_file import LABELLER_FILE
+
+__all__ = ["CURVES", "MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
+
+CURVES, MEMORY, RUN_FILE, STATES = "tensorboard", "memory.zarr", "run.json", "state"
+_DONE = "done.json"
+_MOST_SHOWN = 4
+
+
+def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """Make `folder` ready for a run; True where there is one to go on with (or one that is complete).
+
+    Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was said, or where it was
+    started with something else (naming the difference). One that has saved nothing yet is begun anew.
+    """
+    with writing_to(folder):
+        sweep_partials(folder, WritePoint.RUN_CLEAR)
+    found = _identity_of(folder, readable=not overwrite)
+    if found is None or overwrite or not _has_saved(folder):
+        with writing_to(folder / RUN_FILE):
+            _clear(folder)
+            said = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+            write_atomically(folder / RUN_FILE, said.encode(), WritePoint.RUN_IDENTITY)
+        return False
+    differences = list(_differences(found, json.loads(json.dumps(identity))))
+    if differences:
+        shown = "; ".join(differences[:_MOST_SHOWN]) + ("; ..." if len(differences) > _MOST_SHOWN else "")
+        raise CheckpointError(
+            f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with "
+            "--overwrite."
+        )
+    if not resume and not is_complete(folder):
+        raise CheckpointError(
+            f"{folder} holds a run that is not finished; go on with it by --resume, or start again with --overwrite."
+        )
+    return True
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run came to its end, report included."""
+    return (folder / _DONE).exists()
+
+
+def mark_complete(folder: Path) -> None:
+    """Say so, last of all."""
+    with writing_to(folder / _DONE):
+        write_atomically(folder / _DONE, b"{}\n", WritePoint.RUN_DONE)
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or forbidden disk into a CheckpointError that names `path` and says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror or error}); mend that (space or permissions) and run the same "
+            "command with --resume: what was saved before is kept."
+        ) from error
+
+
+def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | None:
+    """What the run in `folder` was started with; None where there is none. readable: refuse what cannot be read."""
+    path = folder / RUN_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(
+                f"{folder} is not empty and holds no run of wilss-train; give another --out."
+            ) from None
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        if not readable:
+            return {}
+        raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _has_saved(folder: Path) -> bool:
+    return (folder / MODEL_FILE).exists() or any((folder / STATES).glob("step-*"))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, and nothing else; its identity stays, else the rest would be nobody's after a kill."""
+    make_folder(folder, WritePoint.RUN_FOLDER)
+    for name in (STATES, MEMORY, CURVES):
+        remove_tree(folder / name, WritePoint.RUN_CLEAR)
+    results = (MODEL_FILE, LABELLER_FILE, "log.jsonl", "report.json", "report.html")
+    for name in (_DONE, *results):
+        unlink(folder / name, WritePoint.RUN_CLEAR)
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """What differs between two json values, a phrase each."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif found != wanted:
+        yield f"{name} was {_short(found)} and is now {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
