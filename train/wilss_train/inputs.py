@@ -1,6 +1,6 @@
 """What a run starts from, all of it checked before the first step: mask store, manifest, parent checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,12 @@ from wilss.store import MaskStore
 from wilss.store.records import records_of
 
 from .memory import MemoryBank
-from .results.evaluate import require_same_classes
 from .run_folder import MEMORY
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
 
-__all__ = ["Beginning", "begin", "default_out", "default_parent"]
+__all__ = ["Beginning", "begin", "default_out", "default_parent", "require_same_classes"]
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
@@ -100,6 +99,20 @@ def default_parent(manifest: Manifest, step: int, method: str) -> Path:
     return default_out(manifest, step - 1, method)
 
 
+def require_same_classes(info: CheckpointInfo, manifest: Manifest) -> None:
+    """Raise CheckpointError, naming the difference, unless checkpoint and manifest have the same classes and steps."""
+    ours, theirs = info.protocol.taxonomy.class_names, manifest.taxonomy.class_names
+    difference = None
+    if ours != theirs:
+        difference = _difference_of_names(ours, theirs)
+    elif info.protocol.steps != manifest.protocol.steps:
+        difference = _difference_of_steps(info, manifest)
+    if difference is not None:
+        raise CheckpointError(
+            f"{info.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained with."
+        )
+
+
 def _step_of(store: MaskStore, manifest: Manifest) -> int:
     """The store's step, if its classes are the manifest's of that step."""
     told = store.attributes
@@ -154,3 +167,19 @@ def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
 def _masks_of(store: MaskStore, step: int) -> Path:
     """The store of another step, beside this one."""
     return store.path.with_name(f"step-{step}.zarr")
+
+
+def _difference_of_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    for identity, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        if our != their:
+            return f"class {identity} is {our!r} to the checkpoint and {their!r} to the manifest"
+    return f"the checkpoint knows {len(ours)} names with background, the manifest {len(theirs)}"
+
+
+def _difference_of_steps(info: CheckpointInfo, manifest: Manifest) -> str:
+    ours, theirs = info.protocol, manifest.protocol
+    for step in range(min(ours.num_steps, theirs.num_steps)):
+        if ours.new(step) != theirs.new(step):
+            said = [", ".join(one.taxonomy.name_of(i) for i in one.new(step)) for one in (ours, theirs)]
+            return f"step {step} brings {said[0]} to the checkpoint and {said[1]} to the manifest"
+    return f"the checkpoint's protocol {ours.name} has {ours.num_steps} steps, the manifest's {theirs.num_steps}"

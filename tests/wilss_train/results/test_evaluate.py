@@ -19,8 +19,9 @@ from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import CheckpointError, ImageError, ManifestError
 from wilss.metrics import Scores
 from wilss_train.commands.evaluate import command
+from wilss_train.inputs import require_same_classes
 from wilss_train.results.confusion_picture import draw_confusion, shares
-from wilss_train.results.evaluate import Evaluation, evaluate, read_labelled, require_same_classes, wilson_view
+from wilss_train.results.evaluate import Evaluation, evaluate, read_labelled, wilson_view
 
 IDS = [[0, 1, 2], [4, 0], [3, 1], [0, 2, VOID, 4], [0], [3, 0]]
 

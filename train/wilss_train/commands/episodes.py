@@ -90,7 +90,7 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
     from wilss.models.networks.checkpoint import read_info
     from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
-    from ..results.evaluate import require_same_classes
+    from ..inputs import require_same_classes
 
     where = resolve_device(device)
     if checkpoint is None:

@@ -91,7 +91,7 @@ def _judge(
 
     _require_png(confusion)
     info, manifest = read_info(checkpoint), load_manifest(manifest_path)
-    from ..results.evaluate import require_same_classes
+    from ..inputs import require_same_classes
 
     require_same_classes(info, manifest)
     selection = manifest.evaluation(split)

@@ -16,14 +16,14 @@ from PIL import Image
 from torch import nn
 
 from wilss.data.images import read_image
-from wilss.data.manifest import ImageRecord, Manifest, require_size
-from wilss.errors import CheckpointError, ImageError, ManifestError
+from wilss.data.manifest import ImageRecord, require_size
+from wilss.errors import ImageError, ManifestError
 from wilss.metrics import Scores, confusion
 from wilss.models.networks.checkpoint import CheckpointInfo
 
 from .predict import Sample, predictions
 
-__all__ = ["MODES", "Evaluation", "Mode", "evaluate", "read_labelled", "require_same_classes", "wilson_view"]
+__all__ = ["MODES", "Evaluation", "Mode", "evaluate", "read_labelled", "wilson_view"]
 
 Mode = Literal["full", "wilson"]
 #: How images are judged: whole and at their own size, or as WILSON does (Cermelli et al. 2022, public code).
@@ -177,36 +177,6 @@ def wilson_view(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> tuple[NDA
     return np.array(resized), np.array(labels)
 
 
-def require_same_classes(info: CheckpointInfo, manifest: Manifest) -> None:
-    """Raise CheckpointError, naming the difference, unless checkpoint and manifest have the same classes and steps."""
-    ours, theirs = info.protocol.taxonomy.class_names, manifest.taxonomy.class_names
-    difference = None
-    if ours != theirs:
-        difference = _difference_of_names(ours, theirs)
-    elif info.protocol.steps != manifest.protocol.steps:
-        difference = _difference_of_steps(info, manifest)
-    if difference is not None:
-        raise CheckpointError(
-            f"{info.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained with."
-        )
-
-
 def _classes_of(info: CheckpointInfo) -> tuple[int, ...]:
     """The classes of the channels, in their order, without background."""
     return (*info.protocol.old(info.step), *info.protocol.new(info.step))
-
-
-def _difference_of_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    for identity, (our, their) in enumerate(zip(ours, theirs, strict=False)):
-        if our != their:
-            return f"class {identity} is {our!r} to the checkpoint and {their!r} to the manifest"
-    return f"the checkpoint knows {len(ours)} names with background, the manifest {len(theirs)}"
-
-
-def _difference_of_steps(info: CheckpointInfo, manifest: Manifest) -> str:
-    ours, theirs = info.protocol, manifest.protocol
-    for step in range(min(ours.num_steps, theirs.num_steps)):
-        if ours.new(step) != theirs.new(step):
-            said = [", ".join(one.taxonomy.name_of(i) for i in one.new(step)) for one in (ours, theirs)]
-            return f"step {step} brings {said[0]} to the checkpoint and {said[1]} to the manifest"
-    return f"the checkpoint's protocol {ours.name} has {ours.num_steps} steps, the manifest's {theirs.num_steps}"

@@ -1,8 +1,8 @@
 """Where training spends its time, stage by stage, beside what the machine could do: loader and losses in one thread.
 
 The real `wilss_train.run.fit` runs with timers around named functions; batches are made when they are asked for, not
-ahead, so that stages add up. Twice: the built-in network, and the published one (ResNet-101 at stride 16, crops of 512) with
-untrained weights on the built-in images made larger.
+ahead, so that stages add up. Twice: the built-in network, and the published one (ResNet-101 at stride 16, crops of
+512) with untrained weights on the built-in images made larger.
 """
 
 import contextlib
