@@ -1,6 +1,7 @@
-"""A disk that breaks at a point of one's choice, under everything that Python writes.
+"""A disk that breaks where a test wants it to, under everything that Python writes.
 
-`watched()` records every operation with the write point that it belongs to; with a `Fault` it breaks one of them.
+`watched()` records every operation with the kind of write that it belongs to, which its path tells; with a `Fault` it
+breaks one of them.
 What is written by C code alone would go unseen: the tests compare what lies on disk afterwards with what was recorded.
 """
 
@@ -10,18 +11,53 @@ import errno
 import functools
 import io
 import os
+import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from wilss.disk import WritePoint, point_of
+import wilss.disk
 
-__all__ = ["KINDS", "Fault", "Kind", "Operation", "Recording", "lies_on_disk", "watched"]
+__all__ = ["KINDS_OF_WRITE", "WAYS", "Fault", "Operation", "Recording", "Way", "lies_on_disk", "watched"]
 
-Kind = Literal["kill", "EIO", "ENOSPC", "EACCES", "short"]
-KINDS: tuple[Kind, ...] = ("kill", "EIO", "ENOSPC", "EACCES", "short")
+Way = Literal["kill", "EIO", "ENOSPC", "EACCES", "short"]
+WAYS: tuple[Way, ...] = ("kill", "EIO", "ENOSPC", "EACCES", "short")
+
+#: Kind of write -> the operations of it, each with its path in a scene's folder; the first that fits counts.
+KINDS_OF_WRITE = {
+    "lock": r"\w+ (s\.zarr|run|shapes)\.(lock|owner\.json)",
+    "folder of results": r"\w+ (\.|run)",
+    "store.probe": r"open (\.|s\.zarr)",
+    "store.building": r"\w+ s\.zarr\.building.*",
+    "store.replace": r"(rename s\.zarr|\w+ s\.zarr\.former.*)",
+    "store.shard": r"(?!remove .*\.partial)\w+ s\.zarr/(mask|void|score|attention|seeds)/.*",
+    "store.vectors": r"(?!remove .*\.partial)\w+ s\.zarr/(?!zarr\.json).*",
+    "store.seal": r"(?!remove .*\.partial)\w+ s\.zarr(/zarr\.json.*)?",
+    "sweep": r"remove .*\.partial",
+    "run.clear": r"remove run/(?!state|.*\.building).*",
+    "run.identity": r"\w+ run/run\.json.*",
+    "run.log": r"\w+ run/log\.jsonl.*",
+    "run.curves": r"\w+ run/tensorboard.*",
+    "run.done": r"\w+ run/done\.json.*",
+    "state.prune": r"remove run/state.*",
+    "state": r"\w+ run/state.*",
+    "checkpoint": r"\w+ run/model\.safetensors.*",
+    "labeller": r"\w+ run/labeller\.safetensors.*",
+    "memory": r"\w+ run/memory\.zarr.*",
+    "report": r"\w+ run/report\..*",
+    "result": r"\w+ scores\.json.*",
+    "export": r"\w+ png.*",
+    "manifest": r"\w+ new\.yaml.*",
+    "manifest.lock": r"\w+ data_manifest\.lock.*",
+    "supports": r"\w+ supports.*",
+    "built-in data": r"\w+ shapes(\.building.*|\.former.*)?",
+    "text cache": r"\w+ cache.*",
+}
+#: TensorBoard writes by itself.
+WRITTEN_BY_LIBRARIES = ("run.curves",)
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NEEDS_SPACE = ("open", "write", "mkdir", "rename")
@@ -31,25 +67,30 @@ _NOBODYS = ("/dev/", "/proc/", "pipe:", "socket:", "anon_inode:")
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing done to the disk. what: open (to write), write, fsync, rename, link, mkdir, remove, change."""
+    """One thing done to the disk. what: open (to write), write, fsync, rename, link, mkdir, remove, change.
 
-    point: WritePoint | None
+    kind: of write, see `KINDS_OF_WRITE`; None where it is none of them. is_ours: it went by `wilss.disk`.
+    """
+
+    kind: str | None
     what: str
     path: str = field(compare=False)
     source: str = field(default="", compare=False)  # of a rename
+    is_ours: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Break the operation `what` at `point` when it comes for the `number`th time (from 0).
+    """Break the operation `what` of a kind of write when it comes for the `number`th time (from 0).
 
-    kill: SIGKILL, a write being half done. short: half of a write is on disk; the other half meets a full disk, or,
-    in an unbuffered file, is left to the caller. ENOSPC: the disk stays full. EIO, EACCES: this operation alone.
+    way: "kill" is SIGKILL, a write being half done. "short": half of a write is on disk; the other half meets a full
+    disk, or, in an unbuffered file, is left to the caller. "ENOSPC": the disk stays full. "EIO", "EACCES": this
+    operation alone.
     """
 
-    point: WritePoint
+    kind: str
     what: str
-    kind: Kind
+    way: Way
     number: int = 0
 
 
@@ -62,8 +103,13 @@ class Recording:
 
     @property
     def strays(self) -> list[Operation]:
-        """Changes at no point. An fsync changes nothing."""
-        return [one for one in self.operations if one.point is None and one.what != "fsync"]
+        """Changes of no kind that is known, or that went past `wilss.disk`. An fsync changes nothing."""
+        return [
+            operation
+            for operation in self.operations
+            if operation.what != "fsync"
+            and (operation.kind is None or not (operation.is_ours or operation.kind in WRITTEN_BY_LIBRARIES))
+        ]
 
     def written(self) -> set[str]:
         """Paths that were opened to be written, or came to be by the rename of such a file or of a folder above it."""
@@ -77,9 +123,9 @@ class Recording:
 
 
 @contextlib.contextmanager
-def watched(fault: Fault | None = None) -> Iterator[Recording]:
-    """Put this disk under the process."""
-    disk = _Disk(fault)
+def watched(root: Path, fault: Fault | None = None) -> Iterator[Recording]:
+    """Put this disk under the process. root: the folder that all is to be written in."""
+    disk = _Disk(str(root), fault)
     names = ("replace", "rename", "mkdir", "unlink", "remove", "rmdir", "fsync", "open", "write", "pwrite", "link",
              "symlink", "truncate", "ftruncate", "chmod", "utime")  # fmt: skip
     before = {name: getattr(os, name) for name in names}
@@ -105,34 +151,40 @@ _KINDS_OF = {
 class _Disk:
     """Every operation comes by `meet`, which records it and breaks it if it is the one."""
 
-    def __init__(self, fault: Fault | None) -> None:
-        self.recording = Recording()
+    def __init__(self, root: str, fault: Fault | None) -> None:
+        self._root, self.recording = root, Recording()
         self._fault, self._left, self._full = fault, 0 if fault is None else fault.number, False
 
-    def meet(self, what: str, path: str, source: str = "") -> Kind | None:
+    def meet(self, what: str, path: str, source: str = "") -> Way | None:
         """Record an operation. Raises OSError, or kills, where it is to break; a half write is the caller's to make."""
         if path.startswith(_NOBODYS) or "__pycache__" in path:
             return None
-        found = Operation(point_of(path), what, path, source)
+        found = Operation(self._kind_of(what, path), what, path, source, _is_ours(path))
         self.recording.operations.append(found)
-        if self._full and what in _NEEDS_SPACE and found.point is not None:
+        if self._full and what in _NEEDS_SPACE and found.kind is not None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         if not self._is_due(found):
             return None
         assert self._fault is not None
         self.recording.broke = True
-        kind = self._fault.kind
-        if what == "write" and kind in ("kill", "short"):
-            return kind
-        if kind == "kill":
+        way = self._fault.way
+        if what == "write" and way in ("kill", "short"):
+            return way
+        if way == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        self._full = kind in ("ENOSPC", "short")
-        number = errno.ENOSPC if kind == "short" else getattr(errno, kind)
+        self._full = way in ("ENOSPC", "short")
+        number = errno.ENOSPC if way == "short" else getattr(errno, way)
         raise OSError(number, os.strerror(number), path)
+
+    def _kind_of(self, what: str, path: str) -> str | None:
+        if not _is_in(path, self._root):
+            return None
+        operation = f"{what} {os.path.relpath(path, self._root)}"
+        return next((kind for kind, pattern in KINDS_OF_WRITE.items() if re.fullmatch(pattern, operation)), None)
 
     def _is_due(self, found: Operation) -> bool:
         fault = self._fault
-        if fault is None or self.recording.broke or (found.point, found.what) != (fault.point, fault.what):
+        if fault is None or self.recording.broke or (found.kind, found.what) != (fault.kind, fault.what):
             return False
         self._left -= 1
         return self._left < 0
@@ -257,6 +309,17 @@ def _path_of(file: Any, folder: int | None = None) -> str:
     if folder is not None and not os.path.isabs(name):
         return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
     return os.path.abspath(name)
+
+
+_DISK = os.path.dirname(wilss.disk.__file__)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether an operation comes from `wilss.disk`, or is a library's in a folder that `built_beside` gave."""
+    frame: Any = sys._getframe()
+    while frame is not None and os.path.dirname(frame.f_code.co_filename) != _DISK:
+        frame = frame.f_back
+    return frame is not None or f"{wilss.disk.BUILDING_SUFFIX}/" in f"{path}/"
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -18,7 +18,6 @@ from numcodecs.zstd import Zstd
 from tests.faults.cli import Outcome, wilss_masks
 from tests.faults.standin import draw_images, make
 from tests.faults.train_cli import result, states, walk, wilss_train, words
-from wilss.disk import WritePoint
 from wilss.errors import CheckpointError, StoreError, WilssError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.store import MaskStore
@@ -398,7 +397,7 @@ def test_what_an_unfinished_store_says_of_its_images_is_made_anew_where_it_is_fa
     row = committed if name == "shard_digest" else opened.layout.rows(committed).start
     values = opened.vector(name)[row : row + 1].copy()
     values[...] = value
-    write_rows(store, opened.layout, name, [(slice(row, row + 1), values)], WritePoint.STORE_COMMIT)
+    write_rows(store, opened.layout, name, [(slice(row, row + 1), values)])
     assert (
         f"damaged: {'' if name == 'shard_digest' else 'what is said of the images in '}shard {committed} does not"
         in (wilss_masks("verify", store).out)
@@ -417,7 +416,7 @@ def test_an_unfinished_store_that_names_other_images_or_classes_is_refused(
     store = copied(begun, tmp_path / "s.zarr")
     opened = MaskStore.open(store, allow_partial=True)
     changed = np.array(values, dtype=opened.vector(name).dtype)
-    write_rows(store, opened.layout, name, [(slice(0, 1), changed)], WritePoint.STORE_COMMIT)
+    write_rows(store, opened.layout, name, [(slice(0, 1), changed)])
     with pytest.raises(StoreError, match="its images, classes or tags are not those that it was begun with"):
         make(whole.parent / "images", store)
 

@@ -235,7 +235,7 @@ def test_a_disk_that_takes_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def failing(*given: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("wilss.store.lock.os.pwrite" if number == "ENOSPC" else "fcntl.flock", failing)
+    monkeypatch.setattr("wilss.disk.lock.os.pwrite" if number == "ENOSPC" else "fcntl.flock", failing)
     with pytest.raises(StoreError) as refused, writer_lock(tmp_path / "s.zarr"):
         pass
     assert sentence in str(refused.value)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wilss.disk import WritePoint, make_folder, remove_tree, sweep_partials, unlink, write_atomically
+from wilss.disk import make_folder, remove_tree, sweep_partials, unlink, write_atomically
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
@@ -30,13 +30,13 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
     started with something else (naming the difference). One that has saved nothing yet is begun anew.
     """
     with writing_to(folder):
-        sweep_partials(folder, WritePoint.RUN_CLEAR)
+        sweep_partials(folder)
     found = _identity_of(folder, readable=not overwrite)
     if found is None or overwrite or not _has_saved(folder):
         with writing_to(folder / RUN_FILE):
             _clear(folder)
             said = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-            write_atomically(folder / RUN_FILE, said.encode(), WritePoint.RUN_IDENTITY)
+            write_atomically(folder / RUN_FILE, said.encode())
         return False
     differences = list(_differences(found, json.loads(json.dumps(identity))))
     if differences:
@@ -60,7 +60,7 @@ def is_complete(folder: Path) -> bool:
 def mark_complete(folder: Path) -> None:
     """Say so, last of all."""
     with writing_to(folder / _DONE):
-        write_atomically(folder / _DONE, b"{}\n", WritePoint.RUN_DONE)
+        write_atomically(folder / _DONE, b"{}\n")
 
 
 @contextlib.contextmanager
@@ -99,12 +99,12 @@ def _has_saved(folder: Path) -> bool:
 
 def _clear(folder: Path) -> None:
     """Remove what a run writes, and nothing else; its identity stays, else the rest would be nobody's after a kill."""
-    make_folder(folder, WritePoint.RUN_FOLDER)
+    make_folder(folder)
     for name in (STATES, MEMORY, CURVES):
-        remove_tree(folder / name, WritePoint.RUN_CLEAR)
+        remove_tree(folder / name)
     results = (MODEL_FILE, LABELLER_FILE, "log.jsonl", "report.json", "report.html")
     for name in (_DONE, *results):
-        unlink(folder / name, WritePoint.RUN_CLEAR)
+        unlink(folder / name)
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:

@@ -1,8 +1,13 @@
-"""The one home of writing to disk: whole files and folders or none, and every write at a named point."""
+"""The one home of writing to disk: whole files and folders or none.
+
+Every write of ours goes through here, but for what libraries write into a folder that `built_beside` gives. The tests
+of faults break each kind of write in every way, and fail where a write went past this package.
+"""
 
 from .files import (
     PARTIAL_SUFFIX,
-    append_file,
+    AppendedFile,
+    require_writable,
     sweep_partials,
     sweep_partials_of,
     sync_file,
@@ -11,18 +16,16 @@ from .files import (
     write_atomically,
 )
 from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle, sync_tree
-from .write_points import WritePoint, at, point_of
+from .lock import waiting_lock, writer_lock
 
 __all__ = [
     "BUILDING_SUFFIX",
     "PARTIAL_SUFFIX",
-    "WritePoint",
-    "append_file",
-    "at",
+    "AppendedFile",
     "built_beside",
     "make_folder",
-    "point_of",
     "remove_tree",
+    "require_writable",
     "settle",
     "sweep_partials",
     "sweep_partials_of",
@@ -30,5 +33,7 @@ __all__ = [
     "sync_folder",
     "sync_tree",
     "unlink",
+    "waiting_lock",
     "write_atomically",
+    "writer_lock",
 ]

@@ -1,17 +1,16 @@
-"""Writing files so that they are either whole or not there, also after the power went."""
+"""Writing files so that they are either whole or not there, also after a power cut."""
 
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-from .write_points import WritePoint, at
 
 __all__ = [
     "PARTIAL_SUFFIX",
-    "append_file",
+    "AppendedFile",
+    "require_writable",
     "sweep_partials",
     "sweep_partials_of",
     "sync_file",
@@ -26,36 +25,53 @@ PARTIAL_SUFFIX = ".partial"
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\{PARTIAL_SUFFIX}$")
 
 
-def write_atomically(path: Path, data: bytes, point: WritePoint) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder. Raises OSError."""
-    with at(point, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            _forget(temporary)
-            raise
-        sync_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        _forget(temporary)
+        raise
+    sync_folder(path.parent)
 
 
-def append_file(file: BinaryIO, path: Path, data: bytes, point: WritePoint) -> None:
-    """Append `data` to the unbuffered `file` that is open at `path`, all of it. Raises OSError."""
-    with at(point, path):
+class AppendedFile:
+    """A file that is only ever appended to; made if it is not there. All methods raise OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, data: bytes) -> None:
+        """Append all of `data`, at once."""
         while data:  # an unbuffered write may take a part only
-            data = data[file.write(data) :]
+            data = data[self._file.write(data) :]
+
+    def sync(self) -> None:
+        """Put on disk what was appended."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended after."""
+        self._file.close()
 
 
-def unlink(path: Path, point: WritePoint) -> None:
+def require_writable(folder: Path) -> None:
+    """Raise OSError unless files can be made in `folder`; none is left there."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def unlink(path: Path) -> None:
     """Remove a file, if it is there, and let that outlive a power cut. Raises OSError."""
-    with at(point, path):
-        if path.exists():
-            path.unlink(missing_ok=True)
-            sync_folder(path.parent)
+    if path.exists():
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:
@@ -77,22 +93,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partials(root: Path, point: WritePoint) -> int:
+def sweep_partials(root: Path) -> int:
     """Remove the unfinished files that a killed writer left below `root`; say how many there were."""
-    return _remove_all(root, (path for path in root.rglob(f"*{PARTIAL_SUFFIX}")), point)
+    return _remove_all(root.rglob(f"*{PARTIAL_SUFFIX}"))
 
 
-def sweep_partials_of(path: Path, point: WritePoint) -> int:
+def sweep_partials_of(path: Path) -> int:
     """The same for one file, which nobody else may be writing. Raises OSError."""
     beside = path.parent.iterdir() if path.parent.is_dir() else iter(())
-    return _remove_all(path, (one for one in beside if one.name.startswith(f"{path.name}.")), point)
+    return _remove_all(sibling for sibling in beside if sibling.name.startswith(f"{path.name}."))
 
 
-def _remove_all(named: Path, candidates: Iterator[Path], point: WritePoint) -> int:
+def _remove_all(candidates: Iterator[Path]) -> int:
     left_over = [path for path in candidates if _UNFINISHED.search(path.name)]
-    with at(point, named):
-        for path in left_over:
-            path.unlink(missing_ok=True)
+    for path in left_over:
+        path.unlink(missing_ok=True)
     return len(left_over)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .files import sync_folder
-from .write_points import WritePoint, at
 
 __all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "settle", "sync_tree"]
 
@@ -16,47 +15,43 @@ _FORMER_SUFFIX = ".former"
 
 
 @contextlib.contextmanager
-def built_beside(path: Path, point: WritePoint) -> Iterator[Path]:
+def built_beside(path: Path) -> Iterator[Path]:
     """A name beside `path` to build a folder under; it becomes `path` at the end, by a rename, once it is on disk.
 
     What had the name before goes then, or stays where the body raises. A kill between the two renames leaves the
     former folder under another name; the next call brings it back first.
     """
     building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
-    with at(point, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        settle(path, point)
-        try:
-            yield building
-            sync_tree(building)
-            if path.exists():
-                path.rename(former)
-            building.rename(path)
-            sync_folder(path.parent)
-        finally:
-            settle(path, point)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settle(path)
+    try:
+        yield building
+        sync_tree(building)
+        if path.exists():
+            path.rename(former)
+        building.rename(path)
+        sync_folder(path.parent)
+    finally:
+        settle(path)
 
 
-def settle(path: Path, point: WritePoint) -> None:
+def settle(path: Path) -> None:
     """Undo what a killed `built_beside` left: bring the former folder back where none has the name, remove the rest."""
     building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
-    with at(point, path):
-        if former.exists() and not path.exists():
-            former.rename(path)
-        for left_over in (building, former):
-            _remove(left_over)
+    if former.exists() and not path.exists():
+        former.rename(path)
+    for left_over in (building, former):
+        remove_tree(left_over)
 
 
-def make_folder(path: Path, point: WritePoint) -> None:
+def make_folder(path: Path) -> None:
     """Make `path` and the folders above it, if they are not there. Raises OSError."""
-    with at(point, path):
-        path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
 
 
-def remove_tree(path: Path, point: WritePoint) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a folder; what cannot be removed stays, and is no error."""
-    with at(point, path):
-        _remove(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_tree(path: Path) -> None:
@@ -69,7 +64,3 @@ def sync_tree(path: Path) -> None:
             finally:
                 os.close(descriptor)
         sync_folder(Path(folder))
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)

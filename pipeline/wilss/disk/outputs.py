@@ -5,7 +5,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from wilss.disk import WritePoint, sweep_partials_of, write_atomically
+from wilss.disk import sweep_partials_of, write_atomically
 from wilss.errors import StoreError
 
 __all__ = ["refuse_existing", "write_output", "writing"]
@@ -17,11 +17,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise StoreError(f"{path} exists; give another path, or replace it with --overwrite.")
 
 
-def write_output(path: Path, data: bytes, point: WritePoint = WritePoint.RESULT) -> None:
+def write_output(path: Path, data: bytes) -> None:
     """Write a file that a user named, whole or not at all; what a killed writer left of it goes. Raises StoreError."""
     with writing(path):
-        sweep_partials_of(path, point)
-        write_atomically(path, data, point)
+        sweep_partials_of(path)
+        write_atomically(path, data)
 
 
 @contextlib.contextmanager

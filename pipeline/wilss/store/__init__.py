@@ -1,6 +1,7 @@
 """The mask store: the noun between the two verbs. See `schema` for what it holds."""
 
-from .lock import writer_lock
+from wilss.disk import writer_lock
+
 from .schema import Status, StoreHeader, StoreLayout
 from .seal import Damage
 from .shards import ImageContent, ShardReceipt, write_shard

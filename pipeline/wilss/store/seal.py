@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import PARTIAL_SUFFIX, WritePoint, write_atomically
+from ..disk import PARTIAL_SUFFIX, write_atomically
 from ..errors import StoreError
 from .schema import VECTORS, StoreLayout
 from .shards import ShardReceipt, digest_on_disk, shard_path
 from .vectors import is_as_written
 
-__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "verify", "verify_but_shards"]
+__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "unseal", "verify", "verify_but_shards"]
 
 SEAL_KEY = "seal"
 _ROOT = "zarr.json"
@@ -38,11 +38,25 @@ class Damage:
 
 def seal(path: Path, layout: StoreLayout) -> None:
     """Write the digest of everything into the root's attributes."""
-    root = json.loads((path / _ROOT).read_text(encoding="utf-8"))
-    root["attributes"].pop(SEAL_KEY, None)
+    root = _unsealed_root(path)
     digests = {"files": _files_digest(path, layout), "root": _root_digest(root)}
     root["attributes"][SEAL_KEY] = digests
-    write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"), WritePoint.STORE_SEAL)
+    _write_root(path, root)
+
+
+def unseal(path: Path) -> None:
+    """Take the seal out of the root's attributes: the store is about to change."""
+    _write_root(path, _unsealed_root(path))
+
+
+def _unsealed_root(path: Path) -> dict[str, Any]:
+    root = json.loads((path / _ROOT).read_text(encoding="utf-8"))
+    root["attributes"].pop(SEAL_KEY, None)
+    return dict(root)
+
+
+def _write_root(path: Path, root: dict[str, Any]) -> None:
+    write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"))
 
 
 def committed_digest(receipt: ShardReceipt) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from ..disk import WritePoint, unlink, write_atomically
+from ..disk import unlink, write_atomically
 from .schema import ZSTD_LEVEL, ArraySpec, Status, StoreLayout
 
 __all__ = ["ImageContent", "ShardReceipt", "digest_on_disk", "encode_shard", "shard_path", "write_shard"]
@@ -68,9 +68,9 @@ def write_shard(root: Path, layout: StoreLayout, shard: int, images: list[ImageC
         data = encode_shard(spec, layout.shard_size, [image.planes.get(spec.name, {}) for image in images])
         path = shard_path(root, spec, shard)
         if data:
-            write_atomically(path, data, WritePoint.STORE_SHARD)
+            write_atomically(path, data)
         else:
-            unlink(path, WritePoint.STORE_SHARD)
+            unlink(path)
         _add_to_digest(digest, spec.name, data)
     return _receipt(shard, digest.hexdigest(), layout, images)
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..disk import WritePoint, at, built_beside, sweep_partials, sync_file
+from ..disk import built_beside, sweep_partials
 from ..errors import StoreError
 from .opened import open_group
-from .reading import ImageMasks, StoreReader, but_for_seal, rows_of
-from .schema import SHARDS_PER_VECTOR_CHUNK, Status, StoreHeader, consolidate, create_group
-from .seal import Damage, committed_digest, seal, verify, verify_but_shards
+from .reading import ImageMasks, StoreReader, rows_of
+from .schema import SHARDS_PER_VECTOR_CHUNK, Status, StoreHeader, create_group
+from .seal import Damage, committed_digest, seal, unseal, verify, verify_but_shards
 from .shards import ShardReceipt
 from .vectors import write_rows
 
@@ -37,7 +37,7 @@ class MaskStore(StoreReader):
 
         The store is built under a temporary name and renamed, so a half-made one is never seen.
         """
-        with built_beside(path, WritePoint.STORE_CREATE) as building:
+        with built_beside(path) as building:
             create_group(building, header)
         return cls.open(path, allow_partial=True)
 
@@ -60,26 +60,25 @@ class MaskStore(StoreReader):
 
     def commit(self, *receipts: ShardReceipt) -> None:
         """Say that these shards are on disk: vectors, then digests, then status, each chunk of them written once."""
-        with at(WritePoint.STORE_COMMIT, self.path):
-            for name in _VECTORS:
-                self._write(name, receipts, operator.attrgetter(name))
-            rows = [rows_of(self.layout, receipt.shard) for receipt in receipts]
-            if any(any(receipt.errors) for receipt in receipts) or any(any(self._errors[one]) for one in rows):
-                self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
-                for receipt, one in zip(receipts, rows, strict=True):  # reading it anew would take all
-                    self._errors[one] = receipt.errors
-            digests = [
-                (slice(receipt.shard, receipt.shard + 1), np.array([committed_digest(receipt)], dtype=object))
-                for receipt in receipts
-            ]
-            write_rows(self.path, self.layout, "shard_digest", digests, WritePoint.STORE_COMMIT)
-            self._write("status", receipts, lambda receipt: receipt.status)
+        for name in _VECTORS:
+            self._write(name, receipts, operator.attrgetter(name))
+        rows = [rows_of(self.layout, receipt.shard) for receipt in receipts]
+        if any(any(receipt.errors) for receipt in receipts) or any(any(self._errors[one]) for one in rows):
+            self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
+            for receipt, one in zip(receipts, rows, strict=True):  # reading it anew would take all
+                self._errors[one] = receipt.errors
+        digests = [
+            (slice(receipt.shard, receipt.shard + 1), np.array([committed_digest(receipt)], dtype=object))
+            for receipt in receipts
+        ]
+        write_rows(self.path, self.layout, "shard_digest", digests)
+        self._write("status", receipts, lambda receipt: receipt.status)
 
     def _write(
         self, name: str, receipts: Sequence[ShardReceipt], values: Callable[[ShardReceipt], NDArray[Any]]
     ) -> None:
         changes = [(rows_of(self.layout, receipt.shard), values(receipt)) for receipt in receipts]
-        write_rows(self.path, self.layout, name, changes, WritePoint.STORE_COMMIT)
+        write_rows(self.path, self.layout, name, changes)
 
     def receipt(self, shard: int) -> ShardReceipt:
         """What was committed of a shard."""
@@ -96,22 +95,19 @@ class MaskStore(StoreReader):
         """Take back the commit of `shards`, so that they are made anew with the sizes in `header`."""
         uncommitted = np.array([""], dtype=object)
         rows = [rows_of(self.layout, shard) for shard in shards]
-        with at(WritePoint.STORE_REOPEN, self.path):
-            self._drop_seal()
-            digests = [(slice(shard, shard + 1), uncommitted) for shard in shards]
-            write_rows(self.path, self.layout, "shard_digest", digests, WritePoint.STORE_REOPEN)
-            for name, values in (("height", header.heights), ("width", header.widths), ("status", header.status)):
-                changes = [(one, values[one]) for one in rows]
-                write_rows(self.path, self.layout, name, changes, WritePoint.STORE_REOPEN)
+        self._drop_seal()
+        digests = [(slice(shard, shard + 1), uncommitted) for shard in shards]
+        write_rows(self.path, self.layout, "shard_digest", digests)
+        for name, values in (("height", header.heights), ("width", header.widths), ("status", header.status)):
+            changes = [(one, values[one]) for one in rows]
+            write_rows(self.path, self.layout, name, changes)
 
     def seal(self) -> None:
         """Close a store all of whose shards are committed; its attributes then hold a digest of everything."""
         pending = self.pending_shards()
         if pending:
             raise StoreError(f"{self.path} cannot be sealed: shards {list(pending)[:5]} are not committed.")
-        with at(WritePoint.STORE_SEAL, self.path):
-            self._group = consolidate(self._group)
-            seal(self.path, self.layout)
+        seal(self.path, self.layout)
         self._forget()
 
     def verify(self) -> Iterator[Damage]:
@@ -140,17 +136,15 @@ class MaskStore(StoreReader):
 
     def sweep(self) -> int:
         """Remove what a killed writer left unfinished; only while holding `writer_lock`."""
-        return sweep_partials(self.path, WritePoint.STORE_SWEEP)
+        return sweep_partials(self.path)
 
     @cached_property
     def _errors(self) -> NDArray[Any]:
         return self.vector("error").astype(object)
 
     def _drop_seal(self) -> None:
-        attributes = but_for_seal(self.attributes)
-        if attributes != self.attributes:
-            self._group.attrs.put(attributes)
-            sync_file(self.path / "zarr.json")
+        if self.is_complete:
+            unseal(self.path)
             self._forget()
 
     def _forget(self) -> None:

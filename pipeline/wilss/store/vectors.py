@@ -14,7 +14,7 @@ from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from ..disk import WritePoint, unlink, write_atomically
+from ..disk import unlink, write_atomically
 from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
 from .size_limits import unpacked
 
@@ -24,7 +24,7 @@ __all__ = ["Change", "is_as_written", "write_rows"]
 Change = tuple[slice, NDArray[Any]]
 
 
-def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Change], point: WritePoint) -> None:
+def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Change]) -> None:
     """Put `changes` into the vector `name` on disk, each chunk that they touch once, fsynced. Raises OSError."""
     spec = VECTORS[name]
     rows = layout.chunk_rows(name)
@@ -34,7 +34,7 @@ def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Cha
             first, last = max(where.start, chunk * rows), min(where.stop, (chunk + 1) * rows)
             if first < last:
                 values[first - chunk * rows : last - chunk * rows] = new[first - where.start : last - where.start]
-        _write(root, spec, chunk, values, point)
+        _write(root, spec, chunk, values)
 
 
 def is_as_written(root: Path, layout: StoreLayout, name: str) -> bool:
@@ -74,12 +74,12 @@ def _read(root: Path, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDAr
     return np.frombuffer(data, _on_disk(spec)).reshape(shape).copy()
 
 
-def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any], point: WritePoint) -> None:
+def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any]) -> None:
     path = _path(root, spec, chunk)
     if _is_fill(values, spec):  # as zarr does it
-        unlink(path, point)
+        unlink(path)
         return
-    write_atomically(path, _encoded(values, spec), point)
+    write_atomically(path, _encoded(values, spec))
 
 
 def _encoded(values: NDArray[Any], spec: VectorSpec) -> bytes:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.data.shapes.voc import voc_palette
-from wilss.disk import WritePoint, sweep_partials, write_atomically
+from wilss.disk import sweep_partials, write_atomically
 from wilss.disk.outputs import refuse_existing, write_output, writing
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore, Status, label_map
@@ -56,10 +56,10 @@ def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads:
         refuse_existing(path, overwrite)
     draw = _LabelPng(store)
     with writing(out):
-        sweep_partials(out, WritePoint.EXPORT)
-        _in_threads(lambda row: write_atomically(targets[row], draw(row), WritePoint.EXPORT), rows, threads)
-        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)), WritePoint.EXPORT)
-        write_atomically(lists[1], _lines(store.image_ids[row] for row in rows), WritePoint.EXPORT)
+        sweep_partials(out)
+        _in_threads(lambda row: write_atomically(targets[row], draw(row)), rows, threads)
+        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)))
+        write_atomically(lists[1], _lines(store.image_ids[row] for row in rows))
     return _exported(store, rows, refused, annotations=len(rows))
 
 
@@ -93,7 +93,7 @@ def export_coco(
             for identity, name in zip(store.category_ids, store.category_names, strict=True)
         ],
     }
-    write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"), WritePoint.EXPORT)
+    write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"))
     return _exported(store, rows, refused, annotations=len(annotations))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wilss.disk import WritePoint, built_beside, make_folder
+from wilss.disk import built_beside, make_folder
 from wilss.disk.outputs import refuse_existing, writing
 from wilss.errors import EncoderError, StoreError
 from wilss.params import with_values
@@ -50,8 +50,8 @@ def fuse(
     params = new_params(store, values)
     _refuse_bad_target(store, out, overwrite)
     with writing(out):
-        make_folder(out.parent, WritePoint.STORE_FUSE)
-        with writer_lock(out), built_beside(out, WritePoint.STORE_FUSE) as building:
+        make_folder(out.parent)
+        with writer_lock(out), built_beside(out) as building:
             _build(store, building, params, threads, progress)
     return MaskStore.open(out)
 

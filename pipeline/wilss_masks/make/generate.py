@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wilss.data.manifest import ImageRecord, Manifest, Selection
-from wilss.disk import WritePoint, settle
+from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
 from wilss.store import MaskStore, ShardReceipt, writer_lock
@@ -72,7 +72,7 @@ def generate(
             plan = plan_for(manifest, step, source, records, options)
             store = create_or_resume(path, plan, attributes, options)
             lost = _make(store, plan, source, options, _Counting(progress, made))
-            settle(path, WritePoint.STORE_SWEEP)  # once more: an old store may not have let itself be removed
+            settle(path)  # once more: an old store may not have let itself be removed
     else:
         for damage in found.verify_but_shards():
             raise StoreError(f"{path} is complete but damaged: {damage.what}; make it anew with --overwrite.")

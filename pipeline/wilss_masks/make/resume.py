@@ -1,14 +1,13 @@
 """Begin a store, or go on with one that an earlier run left: what may be kept, and what must be made anew."""
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wilss.disk import WritePoint, at, make_folder, remove_tree, settle
+from wilss import disk
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status, StoreHeader
 
@@ -26,14 +25,13 @@ log = logging.getLogger(__name__)
 def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
     """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be gone on with."""
     with disk_errors(path):
-        settle(path, WritePoint.STORE_SWEEP)
+        disk.settle(path)
         if path.exists():
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not holds_nothing(store):
                 if not is_of(store, attributes):
                     store = updated(store, plan, attributes)
                 return _resume(store, plan, attributes, options)
-        _discard(path)
         return MaskStore.create(path, plan.header(attributes))
 
 
@@ -49,24 +47,13 @@ def require_writable(path: Path) -> None:
     for folder in (path.parent, path):
         try:
             if folder is not path:
-                make_folder(folder, WritePoint.STORE_PROBE)
+                disk.make_folder(folder)
             if folder.is_dir():
-                with at(WritePoint.STORE_PROBE, folder), tempfile.TemporaryFile(dir=folder):
-                    pass
+                disk.require_writable(folder)
         except OSError as error:
             raise StoreError(
                 f"{folder} cannot be written ({error.strerror}); give another --out, or change its permissions."
             ) from error
-
-
-def _discard(path: Path) -> None:
-    """Remove a store, and what a killed run left of one; the name goes first, so that no half store is ever seen."""
-    aside = path.with_name(f"{path.name}.discarded")
-    with at(WritePoint.STORE_DISCARD, path):
-        remove_tree(aside, WritePoint.STORE_DISCARD)
-        if path.exists():
-            path.rename(aside)
-            remove_tree(aside, WritePoint.STORE_DISCARD)
 
 
 def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:

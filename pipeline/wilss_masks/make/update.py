@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wilss.disk import WritePoint, at, built_beside
+from wilss.disk import built_beside
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
 from wilss.store.planes import read_planes
 from wilss.store.schema import ArraySpec
@@ -30,7 +30,7 @@ UPDATABLE = ("limit", "manifest_sha256", "records_sha256")
 def updated(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any]) -> MaskStore:
     """The store of `plan` in the place of `store`, with every shard of the old one that holds the same images."""
     carried = carried_shards(store, plan)
-    with built_beside(store.path, WritePoint.STORE_UPDATE) as building:
+    with built_beside(store.path) as building:
         made = MaskStore.create(building, plan.header(attributes))
         made.commit(*(_carry(store, made, old, new) for new, old in carried.items()))
     return MaskStore.open(store.path, allow_partial=True)
@@ -86,12 +86,11 @@ def _carry(old: MaskStore, new: MaskStore, source: int, target: int) -> ShardRec
 
 def _link(file: Path, target: Path) -> None:
     """A file of a store is replaced and never changed, so both stores may have the same; else it is copied."""
-    with at(WritePoint.STORE_UPDATE, target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file, target)
-        except OSError:
-            shutil.copyfile(file, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def _content(store: MaskStore, row: int) -> ImageContent:

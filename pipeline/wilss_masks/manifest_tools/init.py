@@ -8,7 +8,6 @@ from pathlib import Path
 
 from wilss.data.protocol import PRESETS
 from wilss.data.taxonomy import COCO, VOC, closest
-from wilss.disk import WritePoint
 from wilss.disk.outputs import write_output
 from wilss.errors import ManifestError
 
@@ -93,7 +92,7 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
     """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError, StoreError."""
     if not overwrite and (out.exists() or out.is_symlink()):
         raise ManifestError(f"{out} exists; pass --force to replace it, or --out for another place.")
-    write_output(out, text.encode("utf-8"), WritePoint.MANIFEST)
+    write_output(out, text.encode("utf-8"))
 
 
 def _steps(found: Survey, protocol: str | None) -> _Steps:

@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 
 from wilss.disk import (
-    WritePoint,
-    append_file,
+    AppendedFile,
     built_beside,
     settle,
     sweep_partials,
     sweep_partials_of,
     write_atomically,
 )
-
-POINT = WritePoint.RESULT
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -29,7 +26,7 @@ def partial(path: Path) -> Path:
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "a/b", b"old", POINT)
+    write_atomically(tmp_path / "a/b", b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -40,12 +37,12 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            write_atomically(tmp_path / "a/b", b"new", POINT)
+            write_atomically(tmp_path / "a/b", b"new")
         assert tree(tmp_path) == {"a/b": b"old"}
         patch.setattr(Path, "unlink", stuck)
         with pytest.raises(OSError, match="No space"):  # the first error is the one that is told
-            write_atomically(tmp_path / "a/b", b"new", POINT)
-    assert sweep_partials(tmp_path, POINT) == 1
+            write_atomically(tmp_path / "a/b", b"new")
+    assert sweep_partials(tmp_path) == 1
     assert tree(tmp_path) == {"a/b": b"old"}
 
 
@@ -55,14 +52,14 @@ def test_only_our_own_left_overs_are_swept(tmp_path: Path) -> None:
     for path in (*mine, *theirs):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    assert sweep_partials_of(tmp_path / "a", POINT) == 1
+    assert sweep_partials_of(tmp_path / "a") == 1
     assert not mine[0].exists()
-    assert sweep_partials(tmp_path, POINT) == 1
+    assert sweep_partials(tmp_path) == 1
     assert sorted(tree(tmp_path)) == sorted(path.name for path in theirs)
-    assert sweep_partials_of(tmp_path / "nowhere/a", POINT) == 0
+    assert sweep_partials_of(tmp_path / "nowhere/a") == 0
 
 
-def test_an_append_goes_on_after_a_short_write(tmp_path: Path) -> None:
+def test_an_append_goes_on_after_a_short_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def __init__(self) -> None:
             self.written = b""
@@ -71,13 +68,14 @@ def test_an_append_goes_on_after_a_short_write(tmp_path: Path) -> None:
             self.written += data[:3]
             return min(3, len(data))
 
-    file: Any = Slow()
-    append_file(file, tmp_path / "log", b"eleven bytes", POINT)
-    assert file.written == b"eleven bytes"
+    slow = Slow()
+    monkeypatch.setattr(Path, "open", lambda *_, **__: slow)
+    AppendedFile(tmp_path / "log").append(b"eleven bytes")
+    assert slow.written == b"eleven bytes"
 
 
 def build(path: Path, content: bytes) -> None:
-    with built_beside(path, POINT) as building:
+    with built_beside(path) as building:
         building.mkdir()
         (building / "file").write_bytes(content)
 
@@ -124,6 +122,6 @@ def test_what_a_kill_left_is_settled(tmp_path: Path, left: str) -> None:
     if left == "former":
         (tmp_path / "store.former").mkdir()
         (tmp_path / "store.former/file").write_bytes(b"zero")
-    settle(tmp_path / "store", POINT)
+    settle(tmp_path / "store")
     assert tree(tmp_path) == {"store/file": b"one"}
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

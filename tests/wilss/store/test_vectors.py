@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import zarr
 
-from wilss.disk import WritePoint
 from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
 from wilss.store.vectors import write_rows
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
 LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD)
-POINT = WritePoint.STORE_COMMIT
 
 
 def empty(path: Path) -> zarr.Group:
@@ -60,7 +58,7 @@ def test_the_bytes_are_those_of_zarr(tmp_path: Path, name: str) -> None:
         if number % 4 == 3:  # all of it becomes fill again: then zarr keeps no chunk
             where, new = slice(0, length), np.full(LAYOUT.vector_shape(name), VECTORS[name].fill, VECTORS[name].dtype)
         theirs[name][where] = new  # type: ignore[index, operator]
-        write_rows(tmp_path / "ours", LAYOUT, name, [(where, new)], POINT)
+        write_rows(tmp_path / "ours", LAYOUT, name, [(where, new)])
         assert files(tmp_path / "ours") == files(tmp_path / "theirs"), (number, where)
 
 
@@ -70,13 +68,13 @@ def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: p
     group, written = empty(tmp_path), []
     write = vectors.write_atomically
 
-    def counted(path: Path, data: bytes, point: WritePoint) -> None:
+    def counted(path: Path, data: bytes) -> None:
         written.append(path.parent.name if path.name == "0" and path.parent.name.isdigit() else path.name)
-        write(path, data, point)
+        write(path, data)
 
     monkeypatch.setattr(vectors, "write_atomically", counted)
     done = np.ones(SHARD, np.int8)
-    write_rows(tmp_path, LAYOUT, "status", [(slice(2 * i, 2 * i + 2), done) for i in (0, 3, 7, 40, 74)], POINT)
+    write_rows(tmp_path, LAYOUT, "status", [(slice(2 * i, 2 * i + 2), done) for i in (0, 3, 7, 40, 74)])
     assert written == ["0", "1", "2"]
     assert np.flatnonzero(group["status"][...]).tolist() == [0, 1, 6, 7, 14, 15, 80, 81, 148, 149]  # type: ignore[index]
 
@@ -87,5 +85,5 @@ def test_a_damaged_chunk_is_an_error_and_stays(tmp_path: Path) -> None:
     chunk.write_bytes(chunk.read_bytes()[:-5])
     before = files(tmp_path)
     with pytest.raises((ValueError, RuntimeError)):
-        write_rows(tmp_path, LAYOUT, "height", [(slice(0, 1), np.zeros(1, np.int32))], POINT)
+        write_rows(tmp_path, LAYOUT, "height", [(slice(0, 1), np.zeros(1, np.int32))])
     assert files(tmp_path) == before

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.faults.standin import StandInSource, draw_images, make
-from wilss.disk import WritePoint
 from wilss.errors import EncoderError, StoreError
 from wilss.store import MaskStore, shards
 from wilss_masks.make.cluster import require_safe_address
@@ -75,11 +74,11 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, monkeypat
     make(tmp_path / "images", tmp_path / "whole.zarr")
     write, left = shards.write_atomically, [2]
 
-    def full_after_two(path: Path, data: bytes, point: WritePoint) -> None:
+    def full_after_two(path: Path, data: bytes) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data, point)
+        write(path, data)
 
     monkeypatch.setattr(shards, "write_atomically", full_after_two)
     with pytest.raises(StoreError, match=r"No space left on device\); free some space and run the same command"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from wilss.data.taxonomy import Taxonomy
-from wilss.disk import WritePoint, built_beside, write_atomically
+from wilss.disk import built_beside, write_atomically
 from wilss.disk.outputs import writing
 from wilss.errors import StoreError
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
@@ -48,7 +48,7 @@ def write_bank(
     """
     _refuse_foreign(path)
     named = {"name": taxonomy.name, "class_names": list(taxonomy.class_names)}
-    with writing(path), built_beside(path, WritePoint.MEMORY_BANK) as building:
+    with writing(path), built_beside(path) as building:
         _write(building, {**attributes, "taxonomy": named}, infos, iter(instances))
         digest = _seal(building)
     return digest
@@ -83,7 +83,7 @@ def _write(
         some = list(islice(instances, SHARD))
         for spec in specs:
             data = encode_shard(spec, SHARD, [{0: getattr(instance, spec.name)} for instance in some])
-            write_atomically(shard_path(path, spec, shard), data, WritePoint.MEMORY_BANK)
+            write_atomically(shard_path(path, spec, shard), data)
     consolidate(group)
 
 
@@ -126,7 +126,7 @@ def _seal(path: Path) -> str:
     digest = digest_on_disk(path)
     root = json.loads((path / ROOT).read_text(encoding="utf-8"))
     root["attributes"][DIGEST_KEY] = digest
-    write_atomically(path / ROOT, json.dumps(root, indent=2).encode("utf-8"), WritePoint.MEMORY_BANK)
+    write_atomically(path / ROOT, json.dumps(root, indent=2).encode("utf-8"))
     return digest
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wilss.disk import BUILDING_SUFFIX, WritePoint, built_beside, remove_tree
+from wilss.disk import BUILDING_SUFFIX, built_beside, remove_tree
 from wilss.errors import CheckpointError
 
 from ..run_folder import writing_to
@@ -45,11 +45,11 @@ def save_state(folder: Path, state: TrainingState) -> Path:
     Raises CheckpointError where it cannot be written; then the older ones are intact.
     """
     path = folder / _name_of(state.step)
-    with writing_to(path), built_beside(path, WritePoint.STATE) as building:
+    with writing_to(path), built_beside(path) as building:
         building.mkdir()
         _write(building, state)
     for old in _paths(folder)[:-_KEPT]:
-        remove_tree(old, WritePoint.STATE_PRUNE)
+        remove_tree(old)
     return path
 
 
@@ -71,7 +71,7 @@ def latest_state(folder: Path) -> TrainingState | None:
     Raises CheckpointError where there are states and none of them is whole.
     """
     for left_over in folder.glob(f"*{BUILDING_SUFFIX}"):
-        remove_tree(left_over, WritePoint.STATE_PRUNE)
+        remove_tree(left_over)
     paths = _paths(folder)
     problems = []
     for path in reversed(paths):

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from wilss.disk import WritePoint, at
 from wilss.errors import ParameterError
 
 from .fit import Progress
@@ -22,15 +21,12 @@ class Board:
                 "--tensorboard needs the package tensorboard; install it with `pip install wilss[tensorboard]`, or "
                 "read the same figures in log.jsonl."
             ) from None
-        self._folder = folder
-        with at(WritePoint.RUN_CURVES, folder):
-            self._writer: Any = SummaryWriter(folder, purge_step=first)
+        self._writer: Any = SummaryWriter(folder, purge_step=first)
 
     def __call__(self, progress: Progress) -> None:
         """One point of every curve."""
-        with at(WritePoint.RUN_CURVES, self._folder):
-            for kind, values in (("loss", progress.losses), ("lr", progress.lr)):
-                for name, value in values.items():
-                    self._writer.add_scalar(f"{kind}/{name}", value, progress.step)
-            self._writer.add_scalar("images_per_second", progress.images_per_second, progress.step)
-            self._writer.flush()
+        for kind, values in (("loss", progress.losses), ("lr", progress.lr)):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, progress.step)
+        self._writer.add_scalar("images_per_second", progress.images_per_second, progress.step)
+        self._writer.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wilss.disk import WritePoint, make_folder
+from wilss.disk import make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.segmenter import set_batch_norm
@@ -189,6 +189,6 @@ def _require_split(beginning: Beginning, split: str | None) -> None:
 def _alone(accelerator: "Accelerator", out: Path) -> Iterator[None]:
     """Only one run trains in a folder; the first process holds its lock."""
     with runs.writing_to(out):
-        make_folder(out.parent, WritePoint.RUN_FOLDER)
+        make_folder(out.parent)
     with writer_lock(out) if accelerator.is_main_process else contextlib.nullcontext():
         yield

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wilss.data.manifest.inputs import input_files, sha256_of_files
 from wilss.data.manifest.text import read_yaml
-from wilss.disk import WritePoint
 from wilss.disk.outputs import write_output
 from wilss.errors import ManifestError, StoreError
 
@@ -118,7 +117,7 @@ def write_lock(manifest: "Manifest", *, lists: Mapping[str, str], weights: Mappi
     path = lock_path(manifest.path)
     model = _LockModel(lock_version=1, manifest=manifest.name, lists=dict(lists), weights=dict(weights))
     text = _HEAD + yaml.safe_dump(model.model_dump(), sort_keys=True, width=200)
-    write_output(path, text.encode("utf-8"), WritePoint.MANIFEST_LOCK)
+    write_output(path, text.encode("utf-8"))
     return path
 
 

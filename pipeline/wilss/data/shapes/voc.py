@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
 from wilss.data.shapes.drawing import Drawing, draw
 from wilss.data.shapes.outlines import CLASS_NAMES
-from wilss.disk import WritePoint, at, built_beside
+from wilss.disk import built_beside, waiting_lock
 from wilss.errors import ManifestError
 from wilss.randomness import seed_for
 
@@ -31,18 +30,16 @@ def write_voc(root: Path, *, splits: Mapping[str, int], seed: int) -> None:
     folder at once wait for the first.
     """
     stamp = {"drawn_by": _AUTHOR, "edition": _EDITION, "seed": seed, "splits": dict(splits)}
-    with at(WritePoint.BUILT_IN_DATA, root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(root.name + ".lock")):
-            if _stamp_of(root) == stamp:
-                return
-            _refuse_foreign(root)
-            with built_beside(root, WritePoint.BUILT_IN_DATA) as building:
-                for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "ImageSets/Main"):
-                    (building / folder).mkdir(parents=True)
-                for split, count in splits.items():
-                    _write_split(building, split, count, split_seed(seed, split))
-                (building / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    with waiting_lock(root.with_name(root.name + ".lock")):
+        if _stamp_of(root) == stamp:
+            return
+        _refuse_foreign(root)
+        with built_beside(root) as building:
+            for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "ImageSets/Main"):
+                (building / folder).mkdir(parents=True)
+            for split, count in splits.items():
+                _write_split(building, split, count, split_seed(seed, split))
+            (building / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
 
 def split_seed(seed: int, split: str) -> int:

@@ -17,7 +17,6 @@ from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.data.supports.reading import SUPPORTS_FILE
 from wilss.data.supports.simulate import Kind, boxes_of, map_for
 from wilss.data.taxonomy import VOID
-from wilss.disk import WritePoint
 from wilss.disk.outputs import refuse_existing, write_output
 from wilss.errors import ImageError, ManifestError
 from wilss.randomness import numpy_generator_for, seed_for
@@ -62,7 +61,7 @@ def save_supports(drawn: Sequence[Drawn], kind: Kind, out: Path, *, seed: int = 
     file = out / SUPPORTS_FILE
     refuse_existing(file, overwrite)
     rows = [_saved(one, kind, out, seed) for one in drawn]
-    write_output(file, (_HEAD + _as_yaml(rows)).encode("utf-8"), WritePoint.SUPPORTS)
+    write_output(file, (_HEAD + _as_yaml(rows)).encode("utf-8"))
     return file
 
 
@@ -101,7 +100,7 @@ def _saved(drawn: Drawn, kind: Kind, out: Path, seed: int) -> dict[str, Any]:
     rng = numpy_generator_for(seed, "scribble", drawn.image_id, drawn.class_name)
     name = f"{drawn.class_name}/{drawn.image_id}.png"
     drawn_map = _map_png(map_for(kind, drawn.inside, drawn.void, rng))
-    write_output(out / name, drawn_map, WritePoint.SUPPORTS)
+    write_output(out / name, drawn_map)
     return {**row, "file": name}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wilss.disk import WritePoint, sweep_partials_of, write_atomically
+from wilss.disk import sweep_partials_of, write_atomically
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import DenseClip
@@ -96,5 +96,5 @@ def _write(entry: Path, features: Tensor) -> None:
     """Digest and little-endian float32, written beside the entry and renamed; no error if it cannot be."""
     payload = features.numpy().astype("<f4").tobytes()
     with contextlib.suppress(OSError):
-        sweep_partials_of(entry, WritePoint.TEXT_CACHE)
-        write_atomically(entry, hashlib.sha256(payload).digest() + payload, WritePoint.TEXT_CACHE)
+        sweep_partials_of(entry)
+        write_atomically(entry, hashlib.sha256(payload).digest() + payload)

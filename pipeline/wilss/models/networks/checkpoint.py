@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
-from ...disk import WritePoint, write_atomically
+from ...disk import write_atomically
 from ...errors import CheckpointError, WilssError
 from ..tensor_files import digest_of_tensors, first_line, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
@@ -118,7 +118,7 @@ def write_model(
         "protocol": _protocol_as_json(protocol),
         "weights_sha256": digest_of_tensors(tensors),
     }
-    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}), WritePoint.CHECKPOINT)
+    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}))
 
 
 def read_info(path: Path | str) -> CheckpointInfo:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import write_atomically
 from wilss.errors import CheckpointError
 from wilss.models.tensor_files import digest_of_tensors
 
@@ -36,7 +36,7 @@ def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> 
         "weights_sha256": digest_of_tensors(tensors),
         "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
     }
-    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}), WritePoint.LABELLER)
+    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
 
 
 def labeller_digest(info: "CheckpointInfo") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wilss.console import aligned, percent
 from wilss.data.manifest import Manifest
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import write_atomically
 from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info
 from wilss.models.networks.embedding import Embedding, load_embedding
@@ -103,9 +103,7 @@ def _write(out: Path, info: CheckpointInfo, found: EpisodeEvaluation) -> None:
     }
     report = {"checkpoint": info.digest, "method": info.method, "scores": found.as_json(), "training": training}
     with runs.writing_to(out / REPORT_FILE):
-        write_atomically(
-            out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(), WritePoint.REPORT
-        )
+        write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeConclusion:

@@ -13,14 +13,13 @@ and went on writes, "timing" aside, the very lines of one that was not (`course`
 import contextlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from wilss.disk import WritePoint, append_file, at, write_atomically
+from wilss.disk import AppendedFile, write_atomically
 from wilss.errors import CheckpointError
 
 __all__ = ["LOG_FILE", "LogStep", "RunLog", "TrainingLog", "course", "plain", "read_log"]
@@ -76,8 +75,8 @@ class TrainingLog:
         self._failed = {entry.get("image") for entry in entries if entry["kind"] == "image"}
         timings = [entry.get("timing") or {} for entry in entries if entry["kind"] == "step"]
         self._seconds_before = float(timings[-1].get("seconds") or 0.0) if timings else 0.0
-        with _disk_errors(path), at(WritePoint.RUN_LOG, path):
-            self._file = path.open("ab", buffering=0)
+        with _disk_errors(path):
+            self._file = AppendedFile(path)
 
     @classmethod
     def open(cls, path: Path, *, keep_steps_up_to: int = 0) -> Self:
@@ -92,7 +91,7 @@ class TrainingLog:
             entries = [entry for entry in _entries(path, data) if _is_kept(entry, keep_steps_up_to)]
             kept = b"".join(_line(entry) for entry in entries)
             if kept != data or not path.exists():
-                write_atomically(path, kept, WritePoint.RUN_LOG)
+                write_atomically(path, kept)
         return cls(path, entries)
 
     def start(self, run: Mapping[str, Any]) -> None:
@@ -133,8 +132,8 @@ class TrainingLog:
 
     def sync(self) -> None:
         """Put all lines on disk: call this before saving a state, else a power cut may leave gaps before it."""
-        with _disk_errors(self.path), at(WritePoint.RUN_LOG, self.path):
-            os.fsync(self._file.fileno())
+        with _disk_errors(self.path):
+            self._file.sync()
 
     def close(self) -> None:
         """Let go of the file; nothing can be written after."""
@@ -152,7 +151,7 @@ class TrainingLog:
 
     def _write(self, entry: Entry) -> None:
         with _disk_errors(self.path):
-            append_file(self._file, self.path, _line(entry), WritePoint.RUN_LOG)
+            self._file.append(_line(entry))
 
 
 def read_log(path: Path) -> RunLog:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.disk import WritePoint, write_atomically
+from wilss.disk import write_atomically
 
 from .document import digests_of, document_of
 from .figures import class_figures, headlines, most_confused, require_comparable
@@ -46,8 +46,8 @@ def write_report(
     document = document_of(evaluation, old_evaluation, course, run or {})
     page = render(document, evaluation, old_evaluation, course, pictures)
     json_path, html_path = folder / REPORT_FILE, folder / PAGE_FILE
-    write_atomically(json_path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode(), WritePoint.REPORT)
-    write_atomically(html_path, page.encode("utf-8", "replace"), WritePoint.REPORT)
+    write_atomically(json_path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(html_path, page.encode("utf-8", "replace"))
     return json_path, html_path
 
 

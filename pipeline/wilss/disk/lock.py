@@ -17,10 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..disk import WritePoint, at
-from ..errors import StoreError
+from wilss.errors import StoreError
 
-__all__ = ["writer_lock"]
+__all__ = ["waiting_lock", "writer_lock"]
 
 #: Others hold the second file for less than a millisecond, unless they are stopped just then.
 _PATIENCE_SECONDS = 0.5
@@ -44,9 +43,19 @@ def writer_lock(store: Path) -> Iterator[None]:
         _release(store, held)
 
 
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, once nobody else does; its folder is made. Raises OSError."""
+    from filelock import FileLock  # takes longer to import than most commands wait for
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
 def _acquire(store: Path) -> int:
     """The descriptor that holds the lock. Raises StoreError where it is held, OSError where it cannot be had."""
-    with at(WritePoint.STORE_LOCK, store), _owner_file(store) as owner:
+    with _owner_file(store) as owner:
         held = _opened(_beside(store, "lock"))
         try:
             if not _locked(held):
@@ -64,7 +73,7 @@ def _acquire(store: Path) -> int:
 
 def _release(store: Path, held: int) -> None:
     try:
-        with at(WritePoint.STORE_LOCK, store), contextlib.suppress(OSError), _owner_file(store) as owner:
+        with contextlib.suppress(OSError), _owner_file(store) as owner:
             if owner is not None:
                 _beside(store, "owner.json").unlink(missing_ok=True)
             fcntl.flock(held, fcntl.LOCK_UN)
