@@ -25,7 +25,7 @@ from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss_train import cli
 from wilss_train.memory import MemoryBank
 from wilss_train.results.report import LOG_FILE
-from wilss_train.results.report.log import course
+from wilss_train.results.report.log import untimed_lines
 from wilss_train.run_folder import MEMORY, STATES
 
 IMAGES = tuple(f"im{i:02}" for i in range(14))
@@ -139,7 +139,7 @@ def result(run: Path) -> Result:
 
 def course_of(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's log, without their times."""
-    return course(run / LOG_FILE)
+    return untimed_lines(run / LOG_FILE)
 
 
 def states(run: Path) -> list[int]:

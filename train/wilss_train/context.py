@@ -1,18 +1,18 @@
-"""What a run stands on, and what a method makes of it: networks with losses, batches, and results to write."""
+"""What a run runs with, and what a method makes of that: networks with losses, batches, and results to write."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from .data.batches import Broken, Order
-from .inputs import Beginning
+from .inputs import RunInputs
 from .params import TrainParams
 
-__all__ = ["Batch", "Course", "Gather", "Ground", "Maker"]
+__all__ = ["Batch", "BatchSource", "EpochState", "Experiment", "Gather", "RunContext"]
 
 #: Brings the rows of a tensor from all processes together, in the order of their ranks, with gradients.
 Gather = Callable[[Tensor], Tensor]
@@ -23,14 +23,14 @@ def _same(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What a method is given for one run.
+class RunContext:
+    """What a run runs with.
 
     rank, world: which of how many processes this is. device: that it trains on. gather: brings rows from all
-    processes together. on_broken: told of every image that cannot be read.
+    processes together. on_broken: called with every image that cannot be read.
     """
 
-    beginning: Beginning
+    inputs: RunInputs
     params: TrainParams
     seed: int
     rank: int = 0
@@ -38,6 +38,13 @@ class Ground:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     gather: Gather = _same
     on_broken: Callable[[Broken], None] = lambda broken: None
+
+
+class EpochState(NamedTuple):
+    """Where training is: the epoch, and how many there are."""
+
+    epoch: int
+    epochs: int
 
 
 class Batch(Protocol):
@@ -51,7 +58,7 @@ class Batch(Protocol):
         """The same on `device`."""
 
 
-class Maker(Protocol):
+class BatchSource(Protocol):
     """Makes the batches of a run; which ones depends on the number of the optimiser step alone."""
 
     @property
@@ -63,13 +70,17 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
-    """One run of a method, made ready.
+class Experiment:
+    """One run of a method, ready to be trained.
 
-    objective: called with a batch and the moment, gives the loss terms, each already weighted. write: puts the
-    results of so many optimiser steps into the run's folder, model.safetensors last, with these facts in its header.
+    objective: networks with their losses; called with a batch and an `EpochState`, gives the loss terms by name, each
+        already weighted, so that their sum is what is optimised. Its `student` is what is trained and kept, and the
+        student's `backbone`, if it has one, learns at the lower rate.
+    batches: of this process.
+    write: puts the results of so many optimiser steps into the run's folder, model.safetensors last, with these facts
+        in its header.
     """
 
     objective: nn.Module
-    maker: Maker
+    batches: BatchSource
     write: Callable[[Path, int, Mapping[str, Any]], None]

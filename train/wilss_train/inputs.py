@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from wilss.data.manifest import Manifest
 from wilss.data.protocol import StepProtocol
-from wilss.errors import CheckpointError, StoreError
+from wilss.errors import CheckpointError, StoreError, WeightsError
+from wilss.models.encoders.weights import resolve, sha256_of
 from wilss.models.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info, read_weights
 from wilss.store import MaskStore
 from wilss.store.records import records_of
@@ -18,7 +19,15 @@ from .run_folder import MEMORY
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
 
-__all__ = ["Beginning", "begin", "default_out", "default_parent", "require_same_classes"]
+__all__ = [
+    "RunInputs",
+    "default_out",
+    "default_parent",
+    "digest_of_backbone",
+    "open_inputs",
+    "require_same_classes",
+    "weights_path",
+]
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
@@ -27,7 +36,7 @@ _SAME_BASE = (_FIRST_METHOD, "finetune", "distill")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
+class RunInputs:
     """A store of masks with the images it is of, and the checkpoint of the step before (None at step 0).
 
     store_digest: the store's seal. memory: the parent's memory bank, None where there is none.
@@ -66,8 +75,8 @@ class Beginning:
             MemoryBank.open(self.memory).verify()
 
 
-def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> Beginning:
-    """Open everything and check that it belongs together; `Beginning.verify` then looks at every byte.
+def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> RunInputs:
+    """Open everything and check that it belongs together; `RunInputs.verify` then looks at every byte.
 
     parent: None for the step before in its default place. Raises StoreError for a store that is incomplete or of other
     data or classes; CheckpointError for a parent that is missing, damaged, of other classes or of a step that the
@@ -77,7 +86,7 @@ def begin(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> 
     step = _step_of(store, manifest)
     info = _parent_of(manifest, step, parent, store, method)
     memory = None if info is None else info.path.parent / MEMORY
-    return Beginning(
+    return RunInputs(
         manifest=manifest,
         store=store,
         records=records_of(store, manifest),
@@ -111,6 +120,22 @@ def require_same_classes(info: CheckpointInfo, manifest: Manifest) -> None:
         raise CheckpointError(
             f"{info.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained with."
         )
+
+
+def weights_path(word: str, manifest: Manifest) -> Path:
+    """A file in the package for `builtin:`, else a path relative to the manifest."""
+    return resolve(word) if word.startswith("builtin:") else manifest.path.parent / Path(word).expanduser()
+
+
+def digest_of_backbone(word: str, manifest: Manifest) -> str:
+    """sha256 of the file that `weights_path` names. Raises WeightsError where it cannot be read."""
+    try:
+        return sha256_of(weights_path(word, manifest))
+    except WeightsError as error:
+        raise WeightsError(
+            f"{str(error).split(';', maxsplit=1)[0]}; say where the backbone's weights are with --set "
+            "backbone_weights=FILE, or start without any by --set backbone_weights=."
+        ) from None
 
 
 def _step_of(store: MaskStore, manifest: Manifest) -> int:

@@ -7,9 +7,8 @@ from typing import Any, Literal
 from wilss.errors import ParameterError
 from wilss.params import refuse_unknown_choices, require, with_values
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TrainParams", "from_manifest"]
+__all__ = ["TrainParams", "as_json", "divided", "from_manifest"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BASE, _WEAK = "base", "weak"
 
 
@@ -99,7 +98,7 @@ class TrainParams:
 
     def as_json(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return as_json(self)
 
 
 #: Step 0 is trained longer and harder: 30 epochs at 0.01 (WILSON).
@@ -120,6 +119,11 @@ def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tupl
     known, rest = divided(flat)
     params = TrainParams() if step else with_values(TrainParams(), _BASE_DEFAULTS, where=where)
     return with_values(params, known, where=where), rest
+
+
+def as_json(params: Any) -> dict[str, Any]:
+    """The fields of a frozen dataclass of parameters by name, as JSON values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(params).items()}
 
 
 def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from wilss.data.images import to_pixels
 from wilss.equations import fmwiss
 from wilss.models.encoders.dino import SeedViT, _tokens
-from wilss.models.encoders.pixels import normalise
+from wilss.models.normalisation import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

@@ -28,12 +28,12 @@ from wilss_masks.make.generate import generate
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.data.episodes.images import labelled_split
-from wilss_train.inputs import begin
+from wilss_train.inputs import open_inputs
 from wilss_train.methods.panet import Panet
 from wilss_train.params import TrainParams
-from wilss_train.results.episodes.conclude import held_out
 from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
-from wilss_train.run.train import Options, train
+from wilss_train.results.episodes.judge import held_out
+from wilss_train.run.train import Options, run_training
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -128,9 +128,9 @@ class Fold:
         out = self.folder / f"{row.key}-{seed}"
         if not (out / "done.json").exists():
             started = time.perf_counter()
-            beginning = begin(self.manifest, self.masks, None, "panet")
+            inputs = open_inputs(self.manifest, self.masks, None, "panet")
             options = Options(seed=seed, threads=1, device="cpu", split=None, resume=True)
-            train(beginning, replace(METHOD, par=row.par), PARAMS, out, options)
+            run_training(inputs, replace(METHOD, par=row.par), PARAMS, out, options)
             print(f"{out.relative_to(RESULTS)}: trained in {time.perf_counter() - started:.0f} s", flush=True)
         return out
 

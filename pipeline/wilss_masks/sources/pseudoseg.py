@@ -191,7 +191,7 @@ class PseudosegProposer:
         import torch
 
         from wilss.models.networks.attention_cam import soft_labels
-        from wilss.models.networks.checkpoint import normalise
+        from wilss.models.normalisation import normalise
 
         info = self.source.info
         with torch.inference_mode():

@@ -12,9 +12,10 @@ from wilss.data.images import read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller, write_labeller
 from wilss.models.networks.segmenter import SegmenterSpec, build
+from wilss.models.normalisation import normalise
 from wilss.store import MaskStore
 from wilss_masks.make.generate import Options, generate
 from wilss_masks.sources.pseudoseg import PseudosegSource

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from wilss.models.normalisation import IMAGENET_MEAN
 from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside
-from wilss_train.params import IMAGENET_MEAN
 
 MEAN = tuple(round(255 * value) for value in IMAGENET_MEAN)
 

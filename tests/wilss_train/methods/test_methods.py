@@ -1,7 +1,8 @@
 """What every method of the table keeps to: its terms, and what its losses train."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -10,20 +11,23 @@ from torch import Tensor, nn
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import ParameterError
-from wilss.models.networks.segmenter import build, grown, set_batch_norm
+from wilss.models.networks.segmenter import Segmenter, build, grown, set_batch_norm
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import with_values
+from wilss_train.context import EpochState, RunContext
 from wilss_train.data.batches import SegBatch
-from wilss_train.methods import METHODS, Setup
-from wilss_train.methods.base import Moment, label_targets
+from wilss_train.inputs import RunInputs
+from wilss_train.methods import METHODS
+from wilss_train.methods.finetune import label_targets
 from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.params import TrainParams
 
 NAMES = ("background", "cat", "dog", "horse", "cow", "ant")
 TAXONOMY = Taxonomy(name="pets", class_names=NAMES)
 #: A step of two classes, one of two more, and one of a single class.
 PROTOCOL = StepProtocol(name="2-2-1", taxonomy=TAXONOMY, steps=((2, 1), (4, 5), (3,)))
 SIDE = 32
-LAST, FIRST = Moment(epoch=9, epochs=10), Moment(epoch=0, epochs=10)
+LAST, FIRST = EpochState(epoch=9, epochs=10), EpochState(epoch=0, epochs=10)
 TERMS = {
     "fmwiss": {"new", "old", "dcl", "seg"},
     "distill": {"new", "old"},
@@ -35,20 +39,21 @@ def spec(channels: int) -> SegmenterSpec:
     return SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=channels)
 
 
+class Setup(NamedTuple):
+    """What an objective is built from."""
+
+    student: Segmenter
+    old: Segmenter | None
+    context: RunContext
+
+
 def setup(step: int) -> Setup:
     """Networks whose statistics stay, so that a forward pass changes nothing."""
     seen = len(PROTOCOL.seen(step))
     old = build(spec(len(PROTOCOL.seen(step - 1))), seed=0) if step else None
     student = build(spec(seen), seed=1) if old is None else grown(old, seen, rows="random", seed=1)
-    return Setup(
-        epochs=40,
-        protocol=PROTOCOL,
-        step=step,
-        student=set_batch_norm(student, "frozen"),
-        old=old,
-        seed=2,
-        gather=lambda rows: rows,
-    )
+    inputs = cast(RunInputs, SimpleNamespace(protocol=PROTOCOL, step=step))
+    return Setup(set_batch_norm(student, "frozen"), old, RunContext(inputs=inputs, params=TrainParams(), seed=2))
 
 
 def batch(step: int, *, pasted: bool = False, seed: int = 0) -> SegBatch:
@@ -86,7 +91,7 @@ def having(names: set[str], *starts: str) -> bool:
 @pytest.mark.parametrize("name", TERMS)
 def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step: int) -> None:
     made = setup(step)
-    objective = started(METHODS[name]().objective(made))
+    objective = started(METHODS[name]().objective(*made))
     before = None if made.old is None else {k: v.clone() for k, v in made.old.state_dict().items()}
     terms = objective(batch(step, pasted=True), LAST)
     assert terms.keys() == TERMS[name]
@@ -106,7 +111,7 @@ def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_step_0_has_the_labels_alone(name: str) -> None:
-    objective = started(METHODS[name]().objective(setup(0)))
+    objective = started(METHODS[name]().objective(*setup(0)))
     terms = objective(batch(0), FIRST)
     assert terms.keys() == {"seg"}
     assert having(graded(objective, terms), "student.")
@@ -115,7 +120,7 @@ def test_step_0_has_the_labels_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_equal_setups_give_equal_losses(name: str) -> None:
-    found = [started(METHODS[name]().objective(setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
+    found = [started(METHODS[name]().objective(*setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
     assert all(torch.equal(found[0][term], found[1][term]) for term in found[0])
 
 
@@ -124,7 +129,7 @@ def test_void_pixels_teach_nothing(name: str) -> None:
     """Masks, pasted labels under void: the losses do not see them."""
     shown, hidden = batch(1), batch(1)
     hidden.pseudo[:, :, -3:] = True
-    objective = started(METHODS[name]().objective(setup(1)))
+    objective = started(METHODS[name]().objective(*setup(1)))
     first, second = objective(shown, LAST), objective(hidden, LAST)
     assert all(torch.equal(first[term], second[term]) for term in first)
 
@@ -134,7 +139,7 @@ def test_a_batch_without_any_mask_has_finite_gradients(name: str) -> None:
     empty = batch(1)
     empty.pseudo.zero_()
     empty.void.fill_(True)
-    objective = started(METHODS[name]().objective(setup(1)))
+    objective = started(METHODS[name]().objective(*setup(1)))
     terms = objective(empty, LAST)
     assert all(term.item() == 0.0 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -145,17 +150,17 @@ def test_a_batch_without_any_mask_has_finite_gradients(name: str) -> None:
 def test_the_warm_up_trains_the_teacher_alone() -> None:
     made = setup(1)
     method = Fmwiss(warmup_epochs=2)
-    objective = started(method.objective(made))
+    objective = started(method.objective(*made))
     before = {key: value.clone() for key, value in made.student.state_dict().items()}
     optimiser = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
     for epoch in (0, 1):
-        terms = objective(batch(1, pasted=True, seed=epoch), Moment(epoch=epoch, epochs=5))
+        terms = objective(batch(1, pasted=True, seed=epoch), EpochState(epoch=epoch, epochs=5))
         assert terms.keys() == {"new", "old", "dcl"}
         assert having(graded(objective, terms), "teacher.")
         assert all(p.grad is None for p in made.student.parameters())
         optimiser.step()
     assert all(torch.equal(value, before[key]) for key, value in made.student.state_dict().items())
-    terms = objective(batch(1), Moment(epoch=2, epochs=5))
+    terms = objective(batch(1), EpochState(epoch=2, epochs=5))
     assert terms.keys() == {"new", "old", "dcl", "seg"}
     assert having(graded(objective, terms), "teacher.", "student.")
 
@@ -163,29 +168,29 @@ def test_the_warm_up_trains_the_teacher_alone() -> None:
 @pytest.mark.parametrize("pasted", [False, True])
 def test_without_its_teacher_fmwiss_is_distill(pasted: bool) -> None:
     given = batch(1, pasted=pasted)
-    first = started(Fmwiss(teacher=False).objective(setup(1)))(given, FIRST)
-    second = started(METHODS["distill"]().objective(setup(1)))(given, FIRST)
+    first = started(Fmwiss(teacher=False).objective(*setup(1)))(given, FIRST)
+    second = started(METHODS["distill"]().objective(*setup(1)))(given, FIRST)
     assert first.keys() == second.keys() == {"new", "old"}
     assert all(torch.equal(first[term], second[term]) for term in first)
 
 
 def test_without_the_contrastive_loss_there_is_no_term_of_it() -> None:
-    terms = started(Fmwiss(contrastive=0.0).objective(setup(1)))(batch(1), LAST)
+    terms = started(Fmwiss(contrastive=0.0).objective(*setup(1)))(batch(1), LAST)
     assert terms.keys() == {"new", "old", "seg"}
     weights = (0.1, 0.4)
-    one, four = (started(Fmwiss(contrastive=w).objective(setup(1)))(batch(1), LAST)["dcl"] for w in weights)
+    one, four = (started(Fmwiss(contrastive=w).objective(*setup(1)))(batch(1), LAST)["dcl"] for w in weights)
     torch.testing.assert_close(4 * one, four)
 
 
 def test_the_teacher_can_be_kept_from_the_backbone() -> None:
-    objective = started(Fmwiss(teacher_gradient=False).objective(setup(1)))
+    objective = started(Fmwiss(teacher_gradient=False).objective(*setup(1)))
     terms = objective(batch(1), LAST)
     assert having(graded(objective, {name: term for name, term in terms.items() if name != "seg"}), "teacher.")
 
 
 def test_the_student_is_not_asked_to_please_the_teacher() -> None:
     """L_seg has no gradient for the teacher, which makes its targets."""
-    objective = started(Fmwiss().objective(setup(1)))
+    objective = started(Fmwiss().objective(*setup(1)))
     assert having(graded(objective, {"seg": objective(batch(1), LAST)["seg"]}), "student.")
 
 

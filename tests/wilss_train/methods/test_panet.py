@@ -25,18 +25,17 @@ from wilss.models.networks.embedding import (
     digest_of_encoder,
     load_embedding,
 )
-from wilss_train.context import Ground
+from wilss_train.context import EpochState, RunContext
 from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
 from wilss_train.data.episodes.features import FeatureBank
-from wilss_train.inputs import Beginning, begin
-from wilss_train.methods.base import Moment
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, REPORT_FILE
-from wilss_train.results.report.log import course
-from wilss_train.run.train import Options, Stopped, Summary, train
+from wilss_train.results.report.log import untimed_lines
+from wilss_train.run.train import Options, Stopped, Summary, run_training
 
-FIRST = Moment(epoch=0, epochs=1)
+FIRST = EpochState(epoch=0, epochs=1)
 SPEC = EmbeddingSpec(kind="projection", size=0, width=6, depth=2, in_width=12, encoder=digest_of_encoder(VIT))
 
 
@@ -182,12 +181,12 @@ def manifest_of(root: Path) -> Manifest:
     return replace(manifest, encoders=Encoders(clip=manifest.encoders.clip, vit=VIT))
 
 
-def beginning(root: Path) -> Beginning:
-    return begin(manifest_of(root), root / "masks/step-0.zarr", None, "panet")
+def inputs(root: Path) -> RunInputs:
+    return open_inputs(manifest_of(root), root / "masks/step-0.zarr", None, "panet")
 
 
 def run(root: Path, out: Path, method: Panet = METHOD, options: Options = QUIET, **changes: Any) -> Summary:
-    return train(beginning(root), method, replace(PARAMS, **changes), out, options)
+    return run_training(inputs(root), method, replace(PARAMS, **changes), out, options)
 
 
 @pytest.fixture(scope="module")
@@ -199,11 +198,11 @@ def whole(root: Path) -> Path:
 def test_a_run_is_reproducible_and_says_what_it_is(root: Path, whole: Path, tmp_path: Path) -> None:
     run(root, tmp_path / "again", options=replace(QUIET, workers=1))
     assert (whole / MODEL_FILE).read_bytes() == (tmp_path / "again" / MODEL_FILE).read_bytes()
-    assert course(whole / LOG_FILE) == course(tmp_path / "again" / LOG_FILE)
+    assert untimed_lines(whole / LOG_FILE) == untimed_lines(tmp_path / "again" / LOG_FILE)
     info = read_info(whole)
     assert (info.kind, info.method, info.step, info.iterations) == ("embedding", "panet", 0, 12)
     assert info.params["width"] == 6
-    assert info.store_digest == beginning(root).store_digest
+    assert info.store_digest == inputs(root).store_digest
     untrained = METHOD.network(manifest_of(root), seed=0)
     loaded = load_embedding(info, VIT)
     assert not torch.equal(loaded.net.get_parameter("head.0.weight"), untrained.get_parameter("head.0.weight"))
@@ -226,37 +225,37 @@ def stop_after(count: int) -> Callable[[], bool]:
 
 def test_it_is_judged_on_classes_that_it_has_not_seen(root: Path, tmp_path: Path) -> None:
     summary = run(root, tmp_path / "run", options=replace(QUIET, split="val"))
-    assert summary.conclusion is not None
-    assert summary.conclusion.scores is not None
-    assert list(summary.conclusion.scores["iou"]) == ["horse"]
-    assert any("foreground mIoU" in line for line in summary.conclusion.table())
+    assert summary.results is not None
+    assert summary.results.scores is not None
+    assert list(summary.results.scores["iou"]) == ["horse"]
+    assert any("foreground mIoU" in line for line in summary.results.table())
     report = json.loads((tmp_path / "run" / REPORT_FILE).read_text())
-    assert report["scores"] == summary.conclusion.scores
+    assert report["scores"] == summary.results.scores
     again = run(root, tmp_path / "run", options=replace(QUIET, split="val"))
     assert again.was_complete
-    assert again.conclusion == summary.conclusion
+    assert again.results == summary.results
 
 
 def test_too_few_images_to_judge_on_are_no_fault_of_the_training(root: Path, tmp_path: Path) -> None:
     summary = run(root, tmp_path / "run", replace(METHOD, shots=5), options=replace(QUIET, split="val"))
-    assert summary.conclusion is not None
-    assert summary.conclusion.scores is None
-    assert "horse is in 2 images, and 5 shots and a query need 6" in summary.conclusion.why_not
+    assert summary.results is not None
+    assert summary.results.scores is None
+    assert "horse is in 2 images, and 5 shots and a query need 6" in summary.results.why_not
     assert (tmp_path / "run" / MODEL_FILE).exists()
 
 
 def test_what_decides_the_outcome_is_told(root: Path) -> None:
     manifest = manifest_of(root)
-    assert METHOD.inputs(manifest) == {"vit": digest_of_encoder(VIT)}
-    assert Panet(embedding="vgg16", size=24).inputs(manifest) == {}
+    assert METHOD.input_digests(manifest) == {"vit": digest_of_encoder(VIT)}
+    assert Panet(embedding="vgg16", size=24).input_digests(manifest) == {}
     with pytest.raises(WeightsError, match="vgg.pth"):
-        Panet(embedding="vgg16", size=24, weights="vgg.pth").inputs(manifest)
+        Panet(embedding="vgg16", size=24, weights="vgg.pth").input_digests(manifest)
 
 
 def test_a_later_step_is_refused(root: Path) -> None:
-    given = replace(beginning(root), step=1)
+    given = replace(inputs(root), step=1)
     with pytest.raises(StoreError, match="holds step 1, and panet learns to compare from the classes of step 0"):
-        METHOD.course(Ground(beginning=given, params=PARAMS, seed=0))
+        METHOD.experiment(RunContext(inputs=given, params=PARAMS, seed=0))
 
 
 def test_the_vgg_trains_on_a_store(root: Path, tmp_path: Path) -> None:

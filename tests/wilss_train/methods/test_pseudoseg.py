@@ -10,30 +10,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.wilss_train.data.semi.world import IMAGES, PARAMS, beginning, make, masks
+from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make, masks
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
 from wilss.models.networks.attention_cam import Labeller, soft_labels
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
 from wilss.models.networks.segmenter import SegmenterSpec, build
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.store import MaskStore
 from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.sources.pseudoseg import PseudosegSource
+from wilss_train.context import EpochState
 from wilss_train.data.semi import SemiBatch
-from wilss_train.inputs import Beginning, begin
-from wilss_train.methods.base import Moment
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
-from wilss_train.params import IMAGENET_MEAN, IMAGENET_STD
 from wilss_train.results.report import LOG_FILE
-from wilss_train.results.report.log import course, read_log
-from wilss_train.run.train import Options, Stopped, Summary, train
+from wilss_train.results.report.log import read_log, untimed_lines
+from wilss_train.run.train import Options, Stopped, Summary, run_training
 
 QUIET = Options(threads=1, device="cpu", split=None, workers=2)
-NOW = Moment(epoch=3, epochs=10)
+NOW = EpochState(epoch=3, epochs=10)
 TERMS = {
     "fused": {"sup", "cons", "cls", "sgc"},
     "sgc": {"sup", "cons", "cls", "sgc"},
@@ -88,8 +88,8 @@ def test_weights_scale_their_terms() -> None:
 
 def test_the_first_epochs_may_learn_from_labelled_images_alone() -> None:
     quiet = objective(supervised_epochs=2)
-    assert set(quiet(batch(), Moment(epoch=1, epochs=9))) == {"sup", "cls", "sgc"}
-    assert set(quiet(batch(), Moment(epoch=2, epochs=9))) == TERMS["fused"]
+    assert set(quiet(batch(), EpochState(epoch=1, epochs=9))) == {"sup", "cls", "sgc"}
+    assert set(quiet(batch(), EpochState(epoch=2, epochs=9))) == TERMS["fused"]
 
 
 def test_queries_keys_and_mapping_learn_from_the_sgc_loss_alone_and_nothing_else_does() -> None:
@@ -198,7 +198,7 @@ def method(root: Path, **more: Any) -> Pseudoseg:
 
 
 def run(root: Path, out: Path, *, options: Options = QUIET, made: Pseudoseg | None = None, **changes: Any) -> Summary:
-    return train(beginning(root), made or method(root), replace(PARAMS, **changes), out, options)
+    return run_training(inputs(root), made or method(root), replace(PARAMS, **changes), out, options)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def whole(root: Path) -> Path:
 
 
 def contents(out: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
-    return (out / MODEL_FILE).read_bytes(), (out / LABELLER_FILE).read_bytes(), course(out / LOG_FILE)
+    return (out / MODEL_FILE).read_bytes(), (out / LABELLER_FILE).read_bytes(), untimed_lines(out / LOG_FILE)
 
 
 def stop_after(count: int) -> Callable[[], bool]:
@@ -279,10 +279,10 @@ def soft_store_of(root: Path, run: Path, out: Path) -> None:
 def test_a_step_that_must_not_forget_is_refused(root: Path, whole: Path, tmp_path: Path) -> None:
     manifest = load_manifest(root / "data_manifest.yaml")
     with pytest.raises(CheckpointError, match=r"was trained by pseudoseg, .* let it label step 0"):
-        begin(manifest, masks(root, 1), whole, "finetune")
-    later: Beginning = replace(begin(manifest, masks(root, 0), None, "pseudoseg"), step=1)
+        open_inputs(manifest, masks(root, 1), whole, "finetune")
+    later: RunInputs = replace(open_inputs(manifest, masks(root, 0), None, "pseudoseg"), step=1)
     with pytest.raises(CheckpointError, match=r"pseudoseg trains step 0, and .* holds masks of step 1"):
-        train(later, method(root), PARAMS, tmp_path / "run", QUIET)
+        run_training(later, method(root), PARAMS, tmp_path / "run", QUIET)
 
 
 def test_runs_that_make_no_sense_are_refused(root: Path, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from wilss.errors import TrainingError
+from wilss_train.context import EpochState
 from wilss_train.data.batches import Order, SegBatch
-from wilss_train.methods.base import Moment, frozen
+from wilss_train.methods.base import frozen
 from wilss_train.params import TrainParams
-from wilss_train.run.fit import Loop, Progress, Stopped, fit, gathered
+from wilss_train.run.fit import Loop, Progress, Stopped, fit
 from wilss_train.run.optimiser import poly
+from wilss_train.run.processes import gathered
 from wilss_train.run.states import latest_step
 
 COUNT, BATCH = 12, 4
@@ -35,16 +37,16 @@ class Objective(nn.Module):
         super().__init__()
         self.student = Student()
         self.elder = frozen(nn.Linear(2, 2))
-        self.moments: list[Moment] = []
+        self.states: list[EpochState] = []
         self.broken_at = -1
 
-    def forward(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
-        self.moments.append(moment)
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
+        self.states.append(state)
         out = self.student.head(self.student.backbone(batch.images.float() / 255).relu()).mean(dim=(1, 2, 3))
         wanted = batch.pseudo.float().mean(dim=(1, 2, 3))
-        bad = float("nan") if len(self.moments) - 1 == self.broken_at else 1.0
+        bad = float("nan") if len(self.states) - 1 == self.broken_at else 1.0
         terms = {"seg": (out - wanted).square().mean() * bad}
-        return {**terms, "late": 0.1 * out.square().mean()} if moment.epoch else terms
+        return {**terms, "late": 0.1 * out.square().mean()} if state.epoch else terms
 
 
 class Maker:
@@ -99,7 +101,7 @@ def test_it_takes_every_step_and_tells_every_tenth(accelerator: Accelerator, tmp
     assert steps == 24
     assert [progress.step for progress in told] == [10, 20, 24]
     assert {progress.steps for progress in told} == {24}
-    assert [moment.epoch for moment in objective.moments] == [step // 3 for step in range(24)]
+    assert [state.epoch for state in objective.states] == [step // 3 for step in range(24)]
     last = poly(23, 24)
     assert told[-1].lr == pytest.approx({"backbone": 0.05 * last, "head": 0.1 * last})
     for progress in told:
@@ -118,7 +120,7 @@ def test_reports_are_means_of_what_was_lost(accelerator: Accelerator, tmp_path: 
         momentum=0.9, weight_decay=1e-4,
     )  # fmt: skip
     for step, (batch,) in enumerate(Maker().stream(0, 10)):
-        terms = objective(batch, Moment(step // 3, 8))
+        terms = objective(batch, EpochState(step // 3, 8))
         for group, peak in zip(optimiser.param_groups, (0.05, 0.1), strict=True):
             group["lr"] = peak * (1 - step / 24) ** 0.9
         optimiser.zero_grad()
@@ -167,7 +169,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(
 def test_a_finished_run_takes_no_step_more(accelerator: Accelerator, tmp_path: Path) -> None:
     whole, _, _ = trained(accelerator, tmp_path)
     again, told, steps = trained(accelerator, tmp_path)
-    assert (steps, told, again.moments) == (24, [], [])
+    assert (steps, told, again.states) == (24, [], [])
     assert torch.equal(weights(whole), weights(again))
 
 

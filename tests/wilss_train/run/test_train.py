@@ -17,14 +17,14 @@ from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_in
 from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.sources.annotation import AnnotationSource
-from wilss_train.inputs import Beginning, begin
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
-from wilss_train.results.report.log import course, read_log
-from wilss_train.run.train import Options, Progress, Stopped, Summary, train
+from wilss_train.results.report.log import read_log, untimed_lines
+from wilss_train.run.train import Options, Progress, Stopped, Summary, run_training
 from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))
@@ -43,9 +43,9 @@ class World:
 
     root: Path
 
-    def begin(self, step: int, parent: Path | None = None) -> Beginning:
+    def inputs(self, step: int, parent: Path | None = None) -> RunInputs:
         parent = self.root / "base" if step and parent is None else parent
-        return begin(load_manifest(self.root / "data_manifest.yaml"), self.masks(step), parent, "fmwiss")
+        return open_inputs(load_manifest(self.root / "data_manifest.yaml"), self.masks(step), parent, "fmwiss")
 
     def masks(self, step: int) -> Path:
         return self.root / f"masks/step-{step}.zarr"
@@ -80,7 +80,7 @@ def whole(world: World) -> Path:
 def run(
     world: World, out: Path, *, step: int = 1, options: Options = QUIET, method: Any = METHOD, **changes: Any
 ) -> Summary:
-    return train(world.begin(step), method, replace(PARAMS, **changes), out, options)
+    return run_training(world.inputs(step), method, replace(PARAMS, **changes), out, options)
 
 
 def stop_after(count: int) -> Callable[[], bool]:
@@ -91,12 +91,12 @@ def stop_after(count: int) -> Callable[[], bool]:
 def test_a_run_is_reproducible_and_says_what_it_is(world: World, whole: Path, tmp_path: Path) -> None:
     run(world, tmp_path / "again", options=replace(QUIET, workers=1))
     assert (whole / MODEL_FILE).read_bytes() == (tmp_path / "again" / MODEL_FILE).read_bytes()
-    assert course(whole / LOG_FILE) == course(tmp_path / "again" / LOG_FILE)
+    assert untimed_lines(whole / LOG_FILE) == untimed_lines(tmp_path / "again" / LOG_FILE)
     info, base = read_info(whole), read_info(world.root / "base")
-    beginning = world.begin(1)
+    inputs = world.inputs(1)
     assert (info.method, info.step, info.iterations, info.seed) == ("fmwiss", 1, STEPS, 0)
     assert info.parent_digest == base.digest
-    assert info.store_digest == beginning.store_digest
+    assert info.store_digest == inputs.store_digest
     assert base.parent_digest is None
     assert info.params["crop"] == 32
     assert info.params["warmup_epochs"] == 1
@@ -125,7 +125,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(world: World, whole: Path, tm
         run(world, out)
     run(world, out, options=replace(QUIET, resume=True, workers=3))
     assert (whole / MODEL_FILE).read_bytes() == (out / MODEL_FILE).read_bytes()
-    assert course(whole / LOG_FILE) == course(out / LOG_FILE)
+    assert untimed_lines(whole / LOG_FILE) == untimed_lines(out / LOG_FILE)
     assert MemoryBank.open(whole / MEMORY).digest == MemoryBank.open(out / MEMORY).digest
 
 
@@ -141,18 +141,18 @@ def test_killed_between_two_states_is_uninterrupted(world: World, whole: Path, t
     out = tmp_path / "run"
     with pytest.raises(Killed):
         run(world, out, options=replace(QUIET, on_progress=kill), save_steps=7)
-    assert [entry.get("step") for entry in course(out / LOG_FILE)] == [0, 10]
+    assert [entry.get("step") for entry in untimed_lines(out / LOG_FILE)] == [0, 10]
     run(world, out, options=replace(QUIET, resume=True))  # when to save is no part of what is learnt
     assert (whole / MODEL_FILE).read_bytes() == (out / MODEL_FILE).read_bytes()
-    assert course(whole / LOG_FILE) == course(out / LOG_FILE)
+    assert untimed_lines(whole / LOG_FILE) == untimed_lines(out / LOG_FILE)
 
 
 @pytest.mark.parametrize("name", ["finetune", "distill"])
 def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str) -> None:
     summary = run(world, tmp_path / "run", method=METHODS[name](), epochs=1)
-    assert summary.conclusion is not None
-    assert (summary.conclusion.info.method, summary.conclusion.info.iterations) == (name, 3)
-    assert (summary.conclusion.scores, summary.conclusion.why_not) == (None, "no split was named")
+    assert summary.results is not None
+    assert (summary.results.info.method, summary.results.info.iterations) == (name, 3)
+    assert (summary.results.scores, summary.results.why_not) == (None, "no split was named")
 
 
 def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -> None:
@@ -163,11 +163,11 @@ def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -
     second = run(world, out, options=judged, epochs=2)
     assert second.was_complete
     assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert first.conclusion is not None
-    assert second.conclusion is not None
-    assert first.conclusion.scores == second.conclusion.scores
+    assert first.results is not None
+    assert second.results is not None
+    assert first.results.scores == second.results.scores
     report = json.loads((out / REPORT_FILE).read_text())
-    assert report["scores"] == first.conclusion.scores
+    assert report["scores"] == first.results.scores
     assert report["old_model"] is not None
     assert (out / PAGE_FILE).exists()
 
@@ -175,15 +175,17 @@ def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -
 def test_a_broken_image_is_logged_once_and_trained_around(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beginning = world.begin(1)
+    inputs = world.inputs(1)
     bad = tmp_path / "im4.jpg"
     bad.write_bytes(b"no picture")
-    records = {**beginning.records, "im4": replace(beginning.records["im4"], path=bad)}
-    summary = train(replace(beginning, records=records), METHOD, replace(PARAMS, min_area=4), tmp_path / "run", QUIET)
+    records = {**inputs.records, "im4": replace(inputs.records["im4"], path=bad)}
+    summary = run_training(
+        replace(inputs, records=records), METHOD, replace(PARAMS, min_area=4), tmp_path / "run", QUIET
+    )
     log = read_log(tmp_path / "run" / LOG_FILE)
     assert list(summary.failed) == list(log.failed) == ["im4"]
     assert "im4.jpg" in log.failed["im4"]
-    assert sum(entry["kind"] == "image" for entry in course(tmp_path / "run" / LOG_FILE)) == 1
+    assert sum(entry["kind"] == "image" for entry in untimed_lines(tmp_path / "run" / LOG_FILE)) == 1
     assert log.ended
 
 
@@ -208,9 +210,9 @@ def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: 
 
 def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"step-0\.zarr holds step 0, which goes on from no checkpoint"):
-        world.begin(0, parent=world.root / "base")
+        world.inputs(0, parent=world.root / "base")
     with pytest.raises(CheckpointError, match=r"is not there"):
-        world.begin(1, parent=tmp_path)
-    beginning = world.begin(1)
+        world.inputs(1, parent=tmp_path)
+    inputs = world.inputs(1)
     with pytest.raises(StoreError, match=r"memory\.zarr is not there, and fmwiss pastes old instances"):
-        train(replace(beginning, memory=None), METHOD, PARAMS, tmp_path / "run", QUIET)
+        run_training(replace(inputs, memory=None), METHOD, PARAMS, tmp_path / "run", QUIET)

@@ -116,13 +116,13 @@ def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
 def _judged(
     embedding: "Embedding", step: int, manifest: "Manifest", split: str, given: Mapping[str, Any]
 ) -> "EpisodeEvaluation":
-    from ..results.episodes.conclude import judge
     from ..results.episodes.evaluate import EpisodeParams
+    from ..results.episodes.judge import judge_embedding
 
     params = EpisodeParams(**{name: given[name] for name in _NAMES if given[name] is not None})
     display = ProgressDisplay("episodes", "ep")
     try:
-        return judge(embedding, step, manifest, split, params, progress=display)
+        return judge_embedding(embedding, step, manifest, split, params, progress=display)
     finally:
         display.close()
 
@@ -139,6 +139,6 @@ def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, found: 
 
 
 def _table(found: "EpisodeEvaluation") -> list[str]:
-    from ..results.episodes.conclude import table_of
+    from ..results.episodes.judge import table_of
 
     return table_of(found.as_json())

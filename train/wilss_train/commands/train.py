@@ -18,11 +18,10 @@ from wilss.console import (
 from .running import INTERRUPTED, RunDisplay, stopping
 
 if TYPE_CHECKING:
-    from wilss.data.manifest import Manifest
-
-    from ..inputs import Beginning
+    from ..inputs import RunInputs
     from ..methods import Method
     from ..params import TrainParams
+    from ..results.judge import RunResults
     from ..run.train import Summary
 
 #: Parameters that have options of their own: those of the method, and those of every run.
@@ -87,29 +86,40 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
     What is not said comes from the manifest's `train` section, else from the published values. The result is a
     folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
     """  # fmt: skip
-    from wilss.data.manifest import load_manifest
-
-    from ..inputs import begin, default_out
-
-    manifest = load_manifest(manifest_path)
-    kind = _method_of(method)
-    beginning = begin(manifest, masks, parent, method)
-    made, params = _parameters(manifest, beginning.step, kind, given)
+    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, given)
     if given["parameters"]:
-        _show_parameters({**params.as_json(), **made.parameters()})
+        _show_parameters({**params.as_json(), **kind.parameters()})
         return
-    folder = out or default_out(manifest, beginning.step, method)
     with stopping() as asked_to_stop, RunDisplay() as display:
-        summary = _train(beginning, made, params, folder, given, asked_to_stop, display)
-    if summary is not None and summary.conclusion is not None:
-        _tell(summary)
+        summary = _train(inputs, kind, params, folder, given, asked_to_stop, display)
+    if summary.results is not None:
+        _show(summary, summary.results)
         tell_failures(summary.failed, "log.jsonl names them all.")
         if summary.failed:
             sys.exit(FINISHED_WITH_FAILURES)
 
 
+def _opened(
+    masks: Path, parent: Path | None, method: str, out: Path | None, manifest: Path, given: dict[str, Any]
+) -> "tuple[RunInputs, Method, TrainParams, Path]":
+    """What the words ask for; those of the command line stand over the manifest's."""
+    from wilss.errors import ParameterError
+    from wilss.params import parse_assignments
+
+    from ..run.settings import open_run, require_method
+
+    try:
+        require_method(method)
+    except ParameterError as error:
+        raise click.BadParameter(str(error), param_hint="--method") from None
+    layers = [(f"--{name}", {name: given[name]}) for name in _FILES if given[name] is not None]
+    named = {name: given[name] for name in _NAMED if given[name] is not None}
+    layers.append(("--set", {**parse_assignments(given["assignments"]), **named}))
+    return open_run(masks, manifest=manifest, method=method, out=out, parent=parent, layers=layers)
+
+
 def _train(
-    beginning: "Beginning",
+    inputs: "RunInputs",
     method: "Method",
     params: "TrainParams",
     folder: Path,
@@ -117,7 +127,7 @@ def _train(
     asked_to_stop: Callable[[], bool],
     display: "RunDisplay",
 ) -> "Summary":
-    from ..run.train import Options, Stopped, train
+    from ..run.train import Options, Stopped, run_training
 
     options = Options(
         seed=given["seed"],
@@ -134,7 +144,7 @@ def _train(
         on_progress=display,
     )
     try:
-        return train(beginning, method, params, folder, options)
+        return run_training(inputs, method, params, folder, options)
     except Stopped as stopped:
         display.close()
         click.echo(
@@ -145,59 +155,22 @@ def _train(
         sys.exit(INTERRUPTED)
 
 
-def _parameters(manifest: "Manifest", step: int, kind: Any, given: dict[str, Any]) -> "tuple[Method, TrainParams]":
-    """The method and the run's parameters: published values, the manifest's over them, the command line's over both."""
-    from wilss.errors import ParameterError
-    from wilss.params import parse_assignments, with_values
-
-    from ..methods import METHODS
-    from ..params import divided, from_manifest
-
-    where = f"{manifest.path}: train"
-    params, rest = from_manifest(manifest.train, step=step, where=where)
-    sections = {name: rest.pop(name) for name in list(rest) if name in METHODS}
-    section = sections.get(kind.name) or {}
-    if not isinstance(section, Mapping):
-        raise ParameterError(f"{where}.{kind.name} must be a table of parameters.")
-    run, own = divided(section)
-    params = with_values(params, run, where=f"{where}.{kind.name}")
-    made = with_values(kind(), {**rest, **own}, where=where)
-    for name in _FILES:
-        if given[name] is not None:
-            made = with_values(made, {name: given[name]}, where=f"--{name}")
-    run, own = divided(parse_assignments(given["assignments"]))
-    run.update({name: given[name] for name in _NAMED if given[name] is not None})
-    return with_values(made, own, where="--set"), with_values(params, run, where="--set")
-
-
-def _method_of(name: str) -> Any:
-    """The class of the method that is called so."""
-    from ..methods import METHODS
-
-    if name not in METHODS:
-        from wilss.data.taxonomy import closest
-
-        raise click.BadParameter(f"there is no method {name!r}{closest(name, METHODS)}.", param_hint="--method")
-    return METHODS[name]
-
-
 def _show_parameters(values: dict[str, Any]) -> None:
     click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
 
 
-def _tell(summary: "Summary") -> None:
-    found = summary.conclusion
-    if is_quiet() or found is None:
+def _show(summary: "Summary", results: "RunResults") -> None:
+    if is_quiet():
         return
-    info = found.info
+    info = results.info
     done = "was finished already" if summary.was_complete else f"{info.iterations} steps in {summary.seconds:.0f} s"
     click.echo(f"{summary.folder}: {info.method}, step {info.step} of {info.manifest_name}, {done}")
-    if found.scores is None:
-        click.echo(f"Not judged: {found.why_not or 'no split was named'}")
+    if results.scores is None:
+        click.echo(f"Not judged: {results.why_not or 'no split was named'}")
         return
-    click.echo("\n".join(found.table()))
-    if found.page is not None:
-        click.echo(f"Look at {found.page}")
+    click.echo("\n".join(results.table()))
+    if results.page is not None:
+        click.echo(f"Look at {results.page}")
     if (following := _next_command(summary.folder, info)) is not None:
         click.echo(f"Next: {following}")
 

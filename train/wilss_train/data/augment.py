@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..params import IMAGENET_MEAN
+from wilss.models.normalisation import IMAGENET_MEAN
 
 __all__ = ["View", "cut_image", "cut_masks", "draw_view", "is_outside"]
 

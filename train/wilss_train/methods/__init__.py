@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from .base import Method, Objective, Setup
+from .base import Method
 from .distill import Distill
 from .finetune import Finetune
 from .fmwiss import Fmwiss
 from .panet import Panet
 from .pseudoseg import Pseudoseg
 
-__all__ = ["METHODS", "Method", "Objective", "Setup"]
+__all__ = ["METHODS", "Method"]
 
 METHODS: Mapping[str, type[Method]] = {
     "fmwiss": Fmwiss,

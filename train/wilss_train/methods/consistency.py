@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from wilss.data.taxonomy import VOID
 from wilss.models.networks.attention_cam import Labeller, on_grid, soft_labels
-from wilss.models.networks.checkpoint import normalise
 from wilss.models.networks.segmenter import Segmenter
 
+from ..context import EpochState
 from ..data.semi import SemiBatch
-from ..params import IMAGENET_MEAN, IMAGENET_STD
-from .base import Moment
+from .base import as_input, at_size
 from .losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ class PseudosegObjective(nn.Module):
         self.labeller = labeller
         self._params = params
 
-    def forward(self, batch: SemiBatch, moment: Moment) -> dict[str, Tensor]:
+    def forward(self, batch: SemiBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `sup`, then `cons` where unlabelled images are learnt from, `cls` and `sgc` of the labeller."""
-        consistent = self._params.target != "none" and moment.epoch >= self._params.supervised_epochs
+        consistent = self._params.target != "none" and state.epoch >= self._params.supervised_epochs
         targets, valid = self._targets(batch) if consistent else (None, None)
         images = torch.cat([batch.images, batch.strong]) if consistent else batch.images
         known, size = len(batch.images), batch.labels.shape[-2:]
-        previous, last = self.student.stages(_input(images))
-        logits = _at_size(self.student.logits(last), size)
+        previous, last = self.student.stages(as_input(images))
+        logits = at_size(self.student.logits(last), size)
         labels = batch.labels.long()
         terms = {"sup": pixel_ce(logits[:known], labels)}
         if targets is not None and valid is not None:
@@ -64,7 +63,7 @@ class PseudosegObjective(nn.Module):
         said = labeller(previous, last, present=present, inside=on_grid(batch.inside, last))
         return {
             "cls": self._params.classes * multi_label_bce(said.tags, present),
-            "sgc": self._params.attention * pixel_ce(_at_size(said.scores, labels.shape[-2:]), labels),
+            "sgc": self._params.attention * pixel_ce(at_size(said.scores, labels.shape[-2:]), labels),
         }
 
     @torch.no_grad()
@@ -75,9 +74,9 @@ class PseudosegObjective(nn.Module):
             targets = batch.targets.float()
         else:
             with _evaluating(self):
-                grid = soft_labels(self.student, self.labeller, _input(batch.weak), self._params.labels, batch.shown)
+                grid = soft_labels(self.student, self.labeller, as_input(batch.weak), self._params.labels, batch.shown)
             torch.clear_autocast_cache()  # else the casts of this pass, which carry no gradient, serve the next one
-            targets = _at_size(grid, size)
+            targets = at_size(grid, size)
         if self._params.target != "fixmatch":
             return targets, batch.valid
         surest, channel = targets.max(dim=1)
@@ -101,14 +100,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was)
-
-
-def _input(images: Tensor) -> Tensor:
-    """uint8 images as the networks take them."""
-    return normalise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
-
-
-def _at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps [B, C, h', w'] of the feature grid at [B, C, *size], bilinear, float32."""
-    grown: Tensor = nn.functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
-    return grown

@@ -3,8 +3,7 @@
 FMWISS (Yu et al., CVPR 2023), Secs. 3.3 to 3.5.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,12 +14,12 @@ from wilss.errors import ParameterError
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import require
 
-from ..context import Course, Ground
+from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..data.copy_paste import PasteParams
-from .base import LabelObjective, Moment, Setup, at_size_of, frozen, input_of, without_gradient
-from .course import SegmenterMethod, course_of
+from .base import as_input, at_size, frozen, without_gradient
 from .distill import DistillObjective
+from .finetune import LabelObjective
 from .losses.fmwiss import (
     dense_contrastive,
     embedding_at,
@@ -30,13 +29,14 @@ from .losses.fmwiss import (
     sample_points,
     student_targets,
 )
+from .segmenter import MaskMethod
 from .teacher import Teacher
 
 __all__ = ["Fmwiss", "FmwissObjective"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fmwiss(SegmenterMethod):
+class Fmwiss(MaskMethod):
     """Parameters of FMWISS Secs. 3.3 to 3.5.
 
     alpha: weight of the teacher's hard labels in the targets of new classes. beta: weight of the old model in the
@@ -78,24 +78,18 @@ class Fmwiss(SegmenterMethod):
         """How instances are pasted; None where they are not."""
         return self._paste_params() if self.paste_probability else None
 
-    def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    def course(self, ground: Ground) -> Course:
-        """Student, batches and results."""
-        return course_of(self, ground)
-
-    def objective(self, setup: Setup) -> nn.Module:
+    def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""
-        if setup.old is None:
-            return LabelObjective(setup)
-        if self.teacher and self.warmup_epochs >= setup.epochs:
+        if old is None:
+            return LabelObjective(student, context)
+        if not self.teacher:
+            return DistillObjective(student, old, context)
+        if self.warmup_epochs >= context.params.epochs:
             raise ParameterError(
-                f"warmup_epochs is {self.warmup_epochs} and the run has {setup.epochs} epochs, so the student would "
-                "never be trained; raise --epochs, or lower it with --set warmup_epochs=0."
+                f"warmup_epochs is {self.warmup_epochs} and the run has {context.params.epochs} epochs, so the student "
+                "would never be trained; raise --epochs, or lower it with --set warmup_epochs=0."
             )
-        return FmwissObjective(self, setup, setup.old) if self.teacher else DistillObjective(setup, setup.old)
+        return FmwissObjective(self, student, old, context)
 
     def _paste_params(self) -> PasteParams:
         require(len(self.paste_scale) == 2, "paste_scale", self.paste_scale, "two numbers above 0, the smaller first")
@@ -110,32 +104,32 @@ class Fmwiss(SegmenterMethod):
 class FmwissObjective(nn.Module):
     """Student, plug-in teacher and frozen old model on one batch."""
 
-    def __init__(self, params: Fmwiss, setup: Setup, old: Segmenter) -> None:
+    def __init__(self, params: Fmwiss, student: Segmenter, old: Segmenter, context: RunContext) -> None:
         super().__init__()
-        self.student = setup.student
-        self.teacher = Teacher.like(setup.student, seed=setup.seed)
+        self.student = student
+        self.teacher = Teacher.like(student, seed=context.seed)
         self.old = frozen(old)
-        self._params, self._gather = params, setup.gather
-        self._new = list(setup.protocol.new_channels(setup.step))
-        self._old = list(setup.protocol.old_channels(setup.step))
+        self._params, self._gather = params, context.gather
+        protocol, step = context.inputs.protocol, context.inputs.step
+        self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
 
-    def forward(self, batch: SegBatch, moment: Moment) -> dict[str, Tensor]:
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
-        alone = moment.epoch < self._params.warmup_epochs
-        images = input_of(batch)
-        old = without_gradient(self.old, batch, images)
+        alone = state.epoch < self._params.warmup_epochs
+        images, size = as_input(batch.images), batch.void.shape[-2:]
+        old = without_gradient(self.old, images, size)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
             features = self.student.features(images)
         seen = features if self._params.teacher_gradient else features.detach()
         on_grid, embedding = self.teacher(seen)
-        logits = at_size_of(batch, on_grid)
+        logits = at_size(on_grid, size)
         terms = self._teacher_terms(batch, logits, embedding, old)
         if not alone:
             targets = student_targets(
                 logits.detach().sigmoid(), old, new_channels=self._new, old_channels=self._old,
                 alpha=self._params.alpha, beta=self._params.beta,
             )  # fmt: skip
-            terms["seg"] = masked_bce(at_size_of(batch, self.student.logits(features)), targets, ~batch.void)
+            terms["seg"] = masked_bce(at_size(self.student.logits(features), size), targets, ~batch.void)
         return terms
 
     def _teacher_terms(self, batch: SegBatch, logits: Tensor, embedding: Tensor, old: Tensor) -> dict[str, Tensor]:

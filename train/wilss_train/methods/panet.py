@@ -4,7 +4,7 @@ K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alig
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,25 +17,24 @@ from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
 from wilss.errors import StoreError
-from wilss.models.networks.checkpoint import MODEL_FILE, normalise, write_model
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.params import refuse_unknown_choices, require
 
-from .. import run_folder as runs
-from ..context import Course, Ground
+from ..context import EpochState, Experiment, RunContext
 from ..data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
 from ..data.episodes.features import FeatureBank
 from ..data.episodes.images import StoreImages, index_of_store
-from ..params import IMAGENET_MEAN, IMAGENET_STD
-from .backbone_weights import weights_path
-from .base import Moment
+from ..inputs import weights_path
+from ..params import as_json
 from .losses.panet import alignment_loss, query_ce
+from .segmenter import write_network
 
 if TYPE_CHECKING:
-    from ..inputs import Beginning
-    from ..results.conclusion import Conclusion
+    from ..inputs import RunInputs
+    from ..results.judge import RunResults
 
 __all__ = ["Panet", "PanetObjective"]
 
@@ -87,9 +86,9 @@ class Panet:
 
     def parameters(self) -> Mapping[str, object]:
         """Every parameter by its name."""
-        return asdict(self)
+        return as_json(self)
 
-    def inputs(self, manifest: Manifest) -> Mapping[str, str]:
+    def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""
         from wilss.models.encoders.weights import sha256_of
 
@@ -97,23 +96,22 @@ class Panet:
             return {"vit": digest_of_encoder(manifest.encoders.vit)}
         return {"weights": sha256_of(weights_path(self.weights, manifest))} if self.weights else {}
 
-    def course(self, ground: Ground) -> Course:
+    def experiment(self, context: RunContext) -> Experiment:
         """Embedding, episodes and results of one run, on the store's classes."""
-        beginning = ground.beginning
-        if beginning.step:
+        inputs = context.inputs
+        if inputs.step:
             raise StoreError(
-                f"{beginning.store.path} holds step {beginning.step}, and panet learns to compare from the classes of "
+                f"{inputs.store.path} holds step {inputs.step}, and panet learns to compare from the classes of "
                 "step 0; give it the store of step 0, and make later masks with `wilss-masks generate --source panet`."
             )
-        net = self.network(ground.beginning.manifest, seed=ground.seed)
-        vit = beginning.manifest.encoders.vit
-        frozen = embedding_of(EmbeddingNet(_below(net.spec)) if self.on_vit else net, vit, str(ground.device))
+        net = self.network(context.inputs.manifest, seed=context.seed)
+        vit = inputs.manifest.encoders.vit
+        frozen = embedding_of(EmbeddingNet(_below(net.spec)) if self.on_vit else net, vit, str(context.device))
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
-            with runs.writing_to(out / MODEL_FILE):
-                write_model(out / MODEL_FILE, net.state_dict(), spec=net.spec, protocol=beginning.protocol, facts=facts)
+            write_network(context, out, net, facts)
 
-        return Course(objective=PanetObjective(self, net), maker=self._maker(ground, frozen), write=write)
+        return Experiment(objective=PanetObjective(self, net), batches=self._batches(context, frozen), write=write)
 
     def network(self, manifest: Manifest, *, seed: int) -> EmbeddingNet:
         """The embedding as it is before training. Raises WeightsError for weights that do not fit."""
@@ -129,26 +127,26 @@ class Panet:
         )  # fmt: skip
         return build_embedding(spec, seed=seed)
 
-    def conclude(self, beginning: "Beginning", out: Path, *, split: str | None, device: str) -> "Conclusion":
+    def judge(self, inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> "RunResults":
         """Judge the embedding on a run of episodes with classes that it was not trained on."""
-        from ..results.episodes.conclude import conclude
+        from ..results.episodes.judge import judge_run
 
-        return conclude(self, beginning, out, split=split, device=device)
+        return judge_run(self, inputs, out, split=split, device=device)
 
-    def _maker(self, ground: Ground, frozen: Embedding) -> EpisodeMaker:
-        beginning, params = ground.beginning, ground.params
-        images = StoreImages(beginning.store, beginning.records)
+    def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeMaker:
+        inputs, params = context.inputs, context.params
+        images = StoreImages(inputs.store, inputs.records)
         return EpisodeMaker(
             FeatureBank(frozen, images, mib=params.cache_mib),
-            index_of_store(beginning.store, beginning.protocol, beginning.step),
+            index_of_store(inputs.store, inputs.protocol, inputs.step),
             Shape(ways=self.ways, shots=self.shots, support=self.support, flip=params.flip),
             count=self.episodes,
             batch_size=params.batch_size,
             accumulate=params.accumulate,
-            seed=ground.seed,
-            rank=ground.rank,
-            world=ground.world,
-            on_broken=ground.on_broken,
+            seed=context.seed,
+            rank=context.rank,
+            world=context.world,
+            on_broken=context.on_broken,
         )
 
 
@@ -173,7 +171,7 @@ class PanetObjective(nn.Module):
         self.student = net
         self._params = params
 
-    def forward(self, batch: EpisodeBatch, moment: Moment) -> dict[str, Tensor]:
+    def forward(self, batch: EpisodeBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `seg` and, unless `par` is 0, `par`: means over the episodes."""
         embedded = self._embedded([one for sample in batch.samples for one in (*sample.supports, sample.query)])
         terms: dict[str, list[Tensor]] = {"seg": [], "par": []} if self._params.par else {"seg": []}

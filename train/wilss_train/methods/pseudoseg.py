@@ -4,7 +4,7 @@ Y. Zou et al., "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", I
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +20,7 @@ from wilss.params import refuse_unknown_choices, require
 from wilss.store import MaskStore
 
 from .. import run_folder as runs
-from ..context import Course, Ground
+from ..context import Experiment, RunContext
 from ..data.semi import (
     LabelledImages,
     SemiMaker,
@@ -34,7 +34,7 @@ from ..data.semi import (
     require_soft_labels,
 )
 from .consistency import PseudosegObjective
-from .course import SegmenterMethod, networks_of, write_segmenter
+from .segmenter import SegmenterMethod, networks_of, write_network
 
 __all__ = ["Pseudoseg"]
 
@@ -101,11 +101,7 @@ class Pseudoseg(SegmenterMethod):
         sharp = 1.0 if self.target == "fixmatch" else self.temperature
         return SoftLabelParams(kind=kind, share=self.share, temperature=sharp, norm=self.norm, present=self.present)
 
-    def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    def inputs(self, manifest: Manifest) -> Mapping[str, str]:
+    def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the list and of the stored targets, which are compared with their own."""
         found = {"labelled": digest_of(list_path(self.labelled, manifest))}
         if self.targets:
@@ -114,37 +110,37 @@ class Pseudoseg(SegmenterMethod):
             found["targets"] = store.digest
         return found
 
-    def course(self, ground: Ground) -> Course:
+    def experiment(self, context: RunContext) -> Experiment:
         """Student, labeller, batches of both kinds of images, and the two checkpoints."""
-        beginning = ground.beginning
-        if beginning.step:
+        inputs = context.inputs
+        if inputs.step:
             raise CheckpointError(
-                f"pseudoseg trains step 0, and {beginning.store.path} holds masks of step {beginning.step}, which must "
+                f"pseudoseg trains step 0, and {inputs.store.path} holds masks of step {inputs.step}, which must "
                 "not forget; take --method fmwiss for it."
             )
-        student, _ = networks_of(ground)
-        labeller = self._labeller(student, ground)
+        student, _ = networks_of(context)
+        labeller = self._labeller(student, context)
         objective = PseudosegObjective(self, student, labeller)
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             if labeller is not None:
                 with runs.writing_to(out / LABELLER_FILE):
                     write_labeller(out / LABELLER_FILE, labeller, student)
-            write_segmenter(ground, out, student, facts)
+            write_network(context, out, student, facts)
 
-        return Course(objective=objective, maker=self._maker(ground), write=write)
+        return Experiment(objective=objective, batches=self._batches(context), write=write)
 
-    def _labeller(self, student: Segmenter, ground: Ground) -> Labeller | None:
+    def _labeller(self, student: Segmenter, context: RunContext) -> Labeller | None:
         """Where labels are the decoder's alone, or stored ones, nobody asks for one."""
         if self.target not in ("fused", "sgc") or self.targets:
             return None
-        labeller = Labeller.like(student, width=self.width, seed=ground.seed)
-        return set_batch_norm(labeller, ground.params.batch_norm).to(memory_format=torch.channels_last)
+        labeller = Labeller.like(student, width=self.width, seed=context.seed)
+        return set_batch_norm(labeller, context.params.batch_norm).to(memory_format=torch.channels_last)
 
-    def _maker(self, ground: Ground) -> SemiMaker:
-        beginning, params = ground.beginning, ground.params
-        store, records, step = beginning.store, beginning.records, beginning.step
-        chosen = read_labelled(list_path(self.labelled, beginning.manifest), store, beginning.manifest, step)
+    def _batches(self, context: RunContext) -> SemiMaker:
+        inputs, params = context.inputs, context.params
+        store, records, step = inputs.store, inputs.records, inputs.step
+        chosen = read_labelled(list_path(self.labelled, inputs.manifest), store, inputs.manifest, step)
         rows = chosen.others or chosen.rows
         if self.target != "none" and not chosen.others:
             raise ParameterError(
@@ -153,32 +149,33 @@ class Pseudoseg(SegmenterMethod):
             )
         soft = None
         if self.targets:
-            soft = SoftLabels(MaskStore.open(self.targets), beginning.protocol, step)
+            soft = SoftLabels(MaskStore.open(self.targets), inputs.protocol, step)
             soft.require([store.image_ids[row] for row in rows])
         wanted = Wanted(
-            labelled=self._labelled_batch(ground),
+            labelled=self._labelled_batch(context),
             unlabelled=self.target != "none",
             weak=soft is None,
             strong=self.strong,
         )
         return SemiMaker(
-            LabelledImages(store, chosen.rows, records, beginning.protocol, step),
+            LabelledImages(store, chosen.rows, records, inputs.protocol, step),
             UnlabelledImages(store, rows, records, soft),
             params,
             wanted,
-            channels=len(beginning.protocol.seen(step)),
-            seed=ground.seed,
-            rank=ground.rank,
-            world=ground.world,
-            on_broken=ground.on_broken,
+            channels=len(inputs.protocol.seen(step)),
+            seed=context.seed,
+            rank=context.rank,
+            world=context.world,
+            on_broken=context.on_broken,
         )
 
-    def _labelled_batch(self, ground: Ground) -> int:
+    def _labelled_batch(self, context: RunContext) -> int:
         """Labelled images of an optimiser step over all processes, two at least for each of its parts."""
-        count, parts = self.labelled_batch or ground.params.batch_size, ground.world * ground.params.accumulate
+        count, parts = self.labelled_batch or context.params.batch_size, context.world * context.params.accumulate
         if count % parts or count < 2 * parts:
             raise ParameterError(
-                f"labelled_batch is {count}, which {ground.world} processes and accumulate={ground.params.accumulate} "
-                "do not share evenly with two images each; make it a multiple of both."
+                f"labelled_batch is {count}, which {context.world} processes and "
+                f"accumulate={context.params.accumulate} do not share evenly with two images each; "
+                "make it a multiple of both."
             )
         return count

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from wilss.data.images import read_image, to_pixels
 from wilss.data.manifest import ImageRecord
 from wilss.errors import CheckpointError, ImageError, WilssError
-from wilss.models.networks.checkpoint import CheckpointInfo, normalise
+from wilss.models.networks.checkpoint import CheckpointInfo
+from wilss.models.normalisation import normalise
 
 __all__ = ["Predicted", "Sample", "predictions", "read_sample"]
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from wilss.errors import TrainingError
 from wilss.randomness import seed_for
 
-from ..context import Batch, Maker
-from ..methods.base import Moment, is_frozen
+from ..context import Batch, BatchSource, EpochState
+from ..methods.base import is_frozen
 from ..params import TrainParams
 from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
 from .states import TrainingState, latest_state, save_state
@@ -22,7 +22,7 @@ from .states import TrainingState, latest_state, save_state
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Loop", "Progress", "Stopped", "fit", "gathered"]
+__all__ = ["Loop", "Progress", "Stopped", "fit"]
 
 _LOG_EVERY = 10
 
@@ -64,13 +64,13 @@ class Loop:
     on_start: Callable[[int, int], None] = lambda step, steps: None
 
 
-def fit(objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> int:
+def fit(objective: nn.Module, batches: BatchSource, accelerator: "Accelerator", loop: Loop) -> int:
     """Train `objective` to the end, from the newest state if there is one; returns the optimiser steps taken in all.
 
     Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss is not finite (the last state
     stays as it is), CheckpointError when no saved state is whole.
     """
-    run = _Run(objective, maker, accelerator, loop)
+    run = _Run(objective, batches, accelerator, loop)
     run.restore()
     run.train()
     return run.step
@@ -102,13 +102,13 @@ class _Sums:
 class _Run:
     """A run at work; `step` optimiser steps are done."""
 
-    def __init__(self, objective: nn.Module, maker: Maker, accelerator: "Accelerator", loop: Loop) -> None:
-        self._maker, self._accelerator, self._loop = maker, accelerator, loop
+    def __init__(self, objective: nn.Module, batches: BatchSource, accelerator: "Accelerator", loop: Loop) -> None:
+        self._batches, self._accelerator, self._loop = batches, accelerator, loop
         self._params = loop.params
         optimiser = make_optimiser(objective, self._params)
         self._objective = objective
         self._wrapped, self._optimiser = accelerator.prepare(objective, optimiser)
-        self.steps = self._params.epochs * maker.order.steps_per_epoch
+        self.steps = self._params.epochs * batches.order.steps_per_epoch
         self.step = 0
         self._sums = _Sums()
         self._reported = 0.0
@@ -132,9 +132,9 @@ class _Run:
         first = self.step
         self._objective.train()
         self._loop.on_start(first, self.steps)
-        for parts in self._maker.stream(first, self.steps, workers=self._loop.workers):
-            epoch = self.step // self._maker.order.steps_per_epoch
-            self._take(parts, Moment(epoch, self._params.epochs))
+        for parts in self._batches.stream(first, self.steps, workers=self._loop.workers):
+            epoch = self.step // self._batches.order.steps_per_epoch
+            self._take(parts, EpochState(epoch, self._params.epochs))
             self.step += 1
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
                 self._report(epoch, started)
@@ -157,17 +157,17 @@ class _Run:
             save_state(self._loop.states, TrainingState(step=self.step, networks=networks, optimiser=optimiser))
         self._accelerator.wait_for_everyone()
 
-    def _take(self, parts: Sequence[Batch], moment: Moment) -> None:
+    def _take(self, parts: Sequence[Batch], state: EpochState) -> None:
         """One optimiser step over the batches in `parts`, whose gradients are averaged."""
         set_learning_rates(
             self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
         )
         # what a network draws by itself, dropout, is named too
-        torch.manual_seed(seed_for(self._maker.order.seed, "step", self.step, self._accelerator.process_index))
+        torch.manual_seed(seed_for(self._batches.order.seed, "step", self.step, self._accelerator.process_index))
         summed: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
             with self._syncing(last=number == len(parts) - 1):
-                terms = self._wrapped(part.to(self._accelerator.device), moment)
+                terms = self._wrapped(part.to(self._accelerator.device), state)
                 total = torch.stack(list(terms.values())).sum() / len(parts)
                 self._refuse_not_finite(total, part)
                 self._accelerator.backward(total)
@@ -238,27 +238,3 @@ class _Run:
             return list(mine)
         flags = torch.tensor([float(one) for one in mine], device=self._accelerator.device)
         return [one > 0 for one in self._accelerator.reduce(flags, "sum").tolist()]
-
-
-def gathered(accelerator: "Accelerator") -> Callable[[Tensor], Tensor]:
-    """Rows of all processes one below the other, with gradients; every process has as many columns, not rows."""
-    if accelerator.num_processes == 1:
-        return lambda rows: rows
-    return _gather_rows
-
-
-def _gather_rows(rows: Tensor) -> Tensor:
-    import torch.distributed as distributed
-    import torch.distributed.nn.functional as with_gradient
-
-    world = distributed.get_world_size()
-    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
-    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    most = max(int(count) for count in counts)
-    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
-    if rows.requires_grad:
-        parts: Any = with_gradient.all_gather(padded)  # type: ignore[no-untyped-call]
-    else:
-        parts = [torch.empty_like(padded) for _ in range(world)]
-        distributed.all_gather(parts, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

@@ -3,9 +3,8 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ..inputs import Beginning
+from ..inputs import RunInputs, digest_of_backbone
 from ..memory import MemoryBank
-from ..methods.backbone_weights import digest_of_backbone
 from ..methods.base import Method
 from ..params import TrainParams
 
@@ -18,23 +17,23 @@ _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
 def identity_of(
-    beginning: Beginning, method: Method, params: TrainParams, seed: int, machine: dict[str, Any]
+    inputs: RunInputs, method: Method, params: TrainParams, seed: int, machine: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that decides the outcome, to the bit on a CPU. Of files it is what they hold, not where they lie."""
-    parent = beginning.parent
-    files = method.inputs(beginning.manifest)
+    parent = inputs.parent
+    files = method.input_digests(inputs.manifest)
     return {
         "method": method.name,
         "method_params": {name: value for name, value in method.parameters().items() if name not in files},
         "method_inputs": dict(files),
         "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
         "seed": seed,
-        "step": beginning.step,
-        "masks": beginning.store_digest,
+        "step": inputs.step,
+        "masks": inputs.store_digest,
         "parent": None if parent is None else parent.digest,
-        "memory": None if beginning.memory is None else MemoryBank.open(beginning.memory).digest,
-        "weights": _digest_of_weights(beginning, params),
-        "manifest": beginning.manifest.digest,
+        "memory": None if inputs.memory is None else MemoryBank.open(inputs.memory).digest,
+        "weights": _digest_of_weights(inputs, params),
+        "manifest": inputs.manifest.digest,
         "machine": machine,
         "versions": {name: version(name) for name in _LIBRARIES},
     }
@@ -51,8 +50,8 @@ def machine_of(accelerator: "Accelerator", threads: int, *, deterministic: bool)
     }
 
 
-def _digest_of_weights(beginning: Beginning, params: TrainParams) -> str | None:
+def _digest_of_weights(inputs: RunInputs, params: TrainParams) -> str | None:
     """sha256 of the backbone's file, where a run starts from one."""
-    if beginning.parent is not None or not params.backbone_weights:
+    if inputs.parent is not None or not params.backbone_weights:
         return None
-    return digest_of_backbone(params.backbone_weights, beginning.manifest)
+    return digest_of_backbone(params.backbone_weights, inputs.manifest)

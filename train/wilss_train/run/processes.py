@@ -3,21 +3,22 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wilss.errors import ParameterError, TrainingError
 from wilss.models.devices import resolve_device
 
+from ..context import Gather
 from ..params import TrainParams
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accelerator_for", "enough_memory", "own_cores", "require_even_share", "require_pairs"]
+__all__ = ["accelerator_for", "enough_memory", "gathered", "own_cores", "require_even_share", "require_pairs"]
 
 _TOO_FEW = (
     "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
@@ -80,3 +81,27 @@ def enough_memory() -> Iterator[None]:
             "nearly the same result), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; "
             "what is saved stays, and --resume goes on where parameters are equal."
         ) from error
+
+
+def gathered(accelerator: "Accelerator") -> Gather:
+    """Rows of all processes one below the other, with gradients; every process has as many columns, not rows."""
+    if accelerator.num_processes == 1:
+        return lambda rows: rows
+    return _gather_rows
+
+
+def _gather_rows(rows: Tensor) -> Tensor:
+    import torch.distributed as distributed
+    import torch.distributed.nn.functional as with_gradient
+
+    world = distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    most = max(int(count) for count in counts)
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+    if rows.requires_grad:
+        parts: Any = with_gradient.all_gather(padded)  # type: ignore[no-untyped-call]
+    else:
+        parts = [torch.empty_like(padded) for _ in range(world)]
+        distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

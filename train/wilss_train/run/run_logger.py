@@ -1,27 +1,23 @@
-"""What a run says while it trains: its log, and whoever listens."""
+"""What a run reports while it trains: its log, whoever listens, and curves for TensorBoard."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from .. import run_folder as runs
-from ..inputs import Beginning
-from ..params import TrainParams
+from wilss.errors import ParameterError
+
+from ..context import RunContext
 from ..results.report import LOG_FILE, TrainingLog
 from .fit import Progress
-from .states import latest_step
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-__all__ = ["Teller", "run_log"]
+__all__ = ["CurveWriter", "RunLogger", "run_log"]
 
 Listener = Callable[[Progress], None]
 
 
-class Teller:
-    """Writes what the loop says into the log, and hands it on; `log` is None in all processes but the first."""
+class RunLogger:
+    """Writes the loop's progress into the log, and hands it on; `log` is None in all processes but the first."""
 
     def __init__(self, log: TrainingLog | None, broken: Mapping[str, str], listeners: Sequence[Listener]) -> None:
         self._log, self._broken, self._listeners = log, broken, listeners
@@ -47,16 +43,40 @@ class Teller:
 
 
 @contextlib.contextmanager
-def run_log(
-    out: Path, beginning: Beginning, params: TrainParams, accelerator: "Accelerator"
-) -> Iterator[TrainingLog | None]:
-    """The run's log, cut back to the newest state; None in all processes but the first."""
-    if not accelerator.is_main_process:
+def run_log(out: Path, context: RunContext, first: int) -> Iterator[TrainingLog | None]:
+    """The run's log, cut back to step `first`, from which the run goes on; None in all processes but the first."""
+    if context.rank:
         yield None
         return
-    with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=latest_step(out / runs.STATES)) as log:
-        log.start({"images": len(beginning.records), "batch_size": params.batch_size, "epochs": params.epochs})
+    params, images = context.params, len(context.inputs.records)
+    with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=first) as log:
+        log.start({"images": images, "batch_size": params.batch_size, "epochs": params.epochs})
         yield log
+
+
+class CurveWriter:
+    """Losses and rates for TensorBoard, an extra: `pip install wilss[tensorboard]`. log.jsonl has the same figures.
+
+    Every progress becomes scalars in a folder. first: the step that the run goes on from.
+    """
+
+    def __init__(self, folder: Path, *, first: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ParameterError(
+                "--tensorboard needs the package tensorboard; install it with `pip install wilss[tensorboard]`, or "
+                "read the same figures in log.jsonl."
+            ) from None
+        self._writer: Any = SummaryWriter(folder, purge_step=first)
+
+    def __call__(self, progress: Progress) -> None:
+        """One point of every curve."""
+        for kind, values in (("loss", progress.losses), ("lr", progress.lr)):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, progress.step)
+        self._writer.add_scalar("images_per_second", progress.images_per_second, progress.step)
+        self._writer.flush()
 
 
 def _of_all_processes(broken: dict[str, str]) -> dict[str, str]:

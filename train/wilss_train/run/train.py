@@ -1,6 +1,7 @@
 """`train`: the second verb as a function call. A mask store in; checkpoint, memory bank and report out."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,38 +10,44 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wilss.data.manifest import Manifest
 from wilss.disk import make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.segmenter import set_batch_norm
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.store import writer_lock
 
 from .. import run_folder as runs
-from ..context import Ground
-from ..inputs import Beginning
-from ..methods.base import Conclusion, Method
-from ..params import IMAGENET_MEAN, IMAGENET_STD, TrainParams
+from ..context import Experiment, RunContext
+from ..inputs import RunInputs
+from ..methods import Method
+from ..params import TrainParams
 from ..results.report import LOG_FILE, read_log
-from .fit import Loop, Progress, Stopped, fit, gathered
+from .fit import Loop, Progress, Stopped, fit
 from .identity import identity_of, machine_of
-from .processes import accelerator_for, enough_memory, own_cores, require_even_share, require_pairs
-from .run_logger import Teller, run_log
+from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
+from .run_logger import CurveWriter, RunLogger, run_log
+from .settings import open_run
 from .states import latest_step
-from .tensorboard import Board
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Options", "Progress", "Stopped", "Summary", "train"]
+    from ..results.judge import RunResults
+
+__all__ = ["Options", "Progress", "Stopped", "Summary", "run_training", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is run. Only `seed` and, by rounding, `threads` and the device touch what is learnt.
+    """How a run is run. Only `seed` and, by rounding, `threads` and the device affect what is learnt.
 
     workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
     a machine. device: auto, cpu or cuda.
     split: the images on which the result is judged, None for none.
+    asked_to_stop: looked at after every optimiser step. on_start: called with the step that the run goes on from, and
+    how many there are. on_progress: called every tenth step.
     """
 
     seed: int = 0
@@ -59,17 +66,43 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What came of a run. conclusion: None in all processes but the first. failed: image id -> why it was left out."""
+    """What came of a run. results: None in all processes but the first. failed: image id -> why it was left out."""
 
     folder: Path
     seconds: float
     was_complete: bool
-    conclusion: Conclusion | None
+    results: "RunResults | None"
     failed: Mapping[str, str]
 
 
-def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, options: Options) -> Summary:
+def train(
+    masks: Path | str,
+    *,
+    manifest: Manifest | Path | str = "data_manifest.yaml",
+    method: Method | str = "fmwiss",
+    out: Path | str | None = None,
+    parent: Path | str | None = None,
+    params: TrainParams | Mapping[str, Any] | None = None,
+    options: Options | None = None,
+) -> Summary:
     """Train one step from its mask store, or go on where an earlier call stopped; a finished run is left alone.
+
+    masks: the store; it says which classes, step and images. manifest: of the data that it was made from.
+    method: a name (fmwiss, finetune, distill, pseudoseg, panet), whose parameters come from the manifest, or an
+        instance with its own.
+    out: the run's folder, None for runs/<manifest>/step-<t>. parent: the run of the step before, None for its own
+        default folder.
+    params: all of the run's parameters; or some by name, of the run or its method, over the manifest's.
+    Raises a WilssError for what is missing, damaged or does not belong together, Stopped when asked to stop.
+    """
+    whole = params if isinstance(params, TrainParams) else None
+    layers = [("params", params)] if isinstance(params, Mapping) else []
+    asked = open_run(masks, manifest=manifest, method=method, out=out, parent=parent, params=whole, layers=layers)
+    return run_training(*asked, options or Options())
+
+
+def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Path, options: Options) -> Summary:
+    """What `train` does once it is known what is asked for.
 
     Raises CheckpointError where `out` holds another run, StoreError where somebody else is training there, Stopped
     when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
@@ -78,109 +111,111 @@ def train(beginning: Beginning, method: Method, params: TrainParams, out: Path, 
     threads = options.threads or own_cores()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
-    _require_split(beginning, options.split)
+    _require_split(inputs, options.split)
     accelerator = accelerator_for(params, options.device)
     require_even_share(params, accelerator.num_processes)
+    broken: dict[str, str] = {}
+    context = _context(inputs, params, options.seed, accelerator, broken)
+    experiment = functools.cache(lambda: method.experiment(context))
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            beginning.verify()  # here, so that whoever finds the folder taken need not wait, and one process reads
+            inputs.verify()  # here, so that whoever finds the folder taken need not wait, and one process reads
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
-            identity = identity_of(beginning, method, params, options.seed, machine)
-            if options.overwrite:  # what would be refused is refused before anything is thrown away
-                method.course(_ground(beginning, params, options.seed, accelerator, {}))
+            identity = identity_of(inputs, method, params, options.seed, machine)
+            if options.overwrite:
+                experiment()  # what would be refused is refused before anything is thrown away
             runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
-        if not was_complete:
-            _learn(beginning, method, params, out, options, accelerator)
-        conclusion = None
+        if not was_complete and not (out / MODEL_FILE).exists():
+            _learn(experiment(), context, method, out, options, accelerator, broken)
+        experiment.cache_clear()  # its networks make room for those that are judged
+        results = None
         if accelerator.is_main_process:
-            conclusion = method.conclude(beginning, out, split=options.split, device=str(accelerator.device))
+            results = method.judge(inputs, out, split=options.split, device=str(accelerator.device))
     return Summary(
         folder=out,
         seconds=time.perf_counter() - started,
         was_complete=was_complete,
-        conclusion=conclusion,
-        failed=read_log(out / LOG_FILE).failed if conclusion is not None else {},
+        results=results,
+        failed=read_log(out / LOG_FILE).failed if results is not None else {},
     )
 
 
 def _learn(
-    beginning: Beginning, method: Method, params: TrainParams, out: Path, options: Options, accelerator: "Accelerator"
+    experiment: Experiment,
+    context: RunContext,
+    method: Method,
+    out: Path,
+    options: Options,
+    accelerator: "Accelerator",
+    broken: Mapping[str, str],
 ) -> None:
     """From the newest state to the checkpoint and what comes with it."""
-    if (out / MODEL_FILE).exists():
-        return
-    broken: dict[str, str] = {}
-    ground = _ground(beginning, params, options.seed, accelerator, broken)
-    course = method.course(ground)
-    objective = course.objective
+    objective, params = experiment.objective, context.params
     if params.batch_norm == "synchronised":
         objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
-    require_pairs(objective, params, ground.world)
-    with run_log(out, beginning, params, accelerator) as log:
+    require_pairs(objective, params, context.world)
+    first = latest_step(out / runs.STATES)
+    with run_log(out, context, first) as log:
+        listeners = [options.on_progress]
+        if options.tensorboard:
+            listeners.append(CurveWriter(out / runs.CURVES, first=first))
         loop = Loop(
             params=params,
             states=out / runs.STATES,
             workers=options.workers,
             asked_to_stop=options.asked_to_stop,
             on_start=options.on_start if accelerator.is_main_process else lambda step, steps: None,
-            on_progress=Teller(log, broken, _listeners(out, options)),
+            on_progress=RunLogger(log, broken, listeners),
         )
         with enough_memory():
-            steps = fit(objective, course.maker, accelerator, loop)
+            steps = fit(objective, experiment.batches, accelerator, loop)
         if log is not None:
             log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
-            course.write(out, steps, _facts(ground, method, steps))
+            experiment.write(out, steps, _facts(context, method, steps))
     accelerator.wait_for_everyone()
 
 
-def _ground(
-    beginning: Beginning, params: TrainParams, seed: int, accelerator: "Accelerator", broken: dict[str, str]
-) -> Ground:
+def _context(
+    inputs: RunInputs, params: TrainParams, seed: int, accelerator: "Accelerator", broken: dict[str, str]
+) -> RunContext:
     """What the method is given; broken images are noted in `broken`."""
-    return Ground(
-        beginning=beginning,
+    return RunContext(
+        inputs=inputs,
         params=params,
         seed=seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         device=accelerator.device,
         gather=gathered(accelerator),
-        on_broken=lambda one: broken.update({one.image_id: one.error}),
+        on_broken=lambda image: broken.update({image.image_id: image.error}),
     )
 
 
-def _facts(ground: Ground, method: Method, steps: int) -> dict[str, Any]:
+def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
     """What the checkpoint says of the run that it came from."""
-    beginning = ground.beginning
+    inputs = context.inputs
     return {
         "method": method.name,
-        "step": beginning.step,
+        "step": inputs.step,
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
-        "params": {**ground.params.as_json(), **method.parameters()},
-        "seed": ground.seed,
+        "params": {**context.params.as_json(), **method.parameters()},
+        "seed": context.seed,
         "iterations": steps,
-        "parent_digest": None if beginning.parent is None else beginning.parent.digest,
-        "store_digest": beginning.store_digest,
-        "manifest_name": beginning.manifest.name,
-        "manifest_digest": beginning.manifest.digest,
+        "parent_digest": None if inputs.parent is None else inputs.parent.digest,
+        "store_digest": inputs.store_digest,
+        "manifest_name": inputs.manifest.name,
+        "manifest_digest": inputs.manifest.digest,
     }
 
 
-def _listeners(out: Path, options: Options) -> list[Callable[[Progress], None]]:
-    """Whoever is told of the progress beside the log."""
-    if not options.tensorboard:
-        return [options.on_progress]
-    return [options.on_progress, Board(out / runs.CURVES, first=latest_step(out / runs.STATES))]
-
-
-def _require_split(beginning: Beginning, split: str | None) -> None:
+def _require_split(inputs: RunInputs, split: str | None) -> None:
     """A split that is not there is refused before the training, not after it."""
     try:
         if split is not None:
-            beginning.manifest.evaluation(split)
+            inputs.manifest.evaluation(split)
     except ManifestError as error:
         raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
 

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 import wilss
 from wilss.equations.panet import masked_average
 from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding
+from wilss_train.context import EpochState
 from wilss_train.data.episodes.batches import EpisodeMaker, Shape
 from wilss_train.data.episodes.draw import Episode, episodes
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.data.episodes.images import LabelledSplit, labelled_split
-from wilss_train.methods.base import Moment
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
 from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
@@ -131,7 +131,7 @@ class _Learning:
         def steps() -> None:
             for step, batch in enumerate(self._batches):
                 set_learning_rates(optimiser, poly(step, self._steps))
-                terms = objective(batch, Moment(0, 1))
+                terms = objective(batch, EpochState(0, 1))
                 torch.stack(list(terms.values())).sum().backward()
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What the parts about learning share: a step's beginning on the built-in data, and its loop with a stop-watch."""
+"""What the parts about learning share: a step's inputs on the built-in data, and its loop with a stop-watch."""
 
 import os
 import subprocess
@@ -16,15 +16,14 @@ from measure import interleaved
 from torch import nn
 
 import wilss
-from wilss_train.context import Course, Ground, Maker
+from wilss_train.context import BatchSource, EpochState, Experiment, RunContext
 from wilss_train.data.batches import SegBatch
-from wilss_train.inputs import Beginning, begin
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods import METHODS, Method
-from wilss_train.methods.base import Moment
 from wilss_train.params import TrainParams, from_manifest
-from wilss_train.run.fit import Loop, fit, gathered
+from wilss_train.run.fit import Loop, fit
 from wilss_train.run.optimiser import make_optimiser, poly, set_learning_rates
-from wilss_train.run.processes import accelerator_for
+from wilss_train.run.processes import accelerator_for, gathered
 
 CORES = len(os.sched_getaffinity(0))
 MANIFEST = Path("data_manifest.yaml")
@@ -59,14 +58,14 @@ class Learning:
     device: str = "cpu"
 
     @cached_property
-    def beginning(self) -> Beginning:
+    def inputs(self) -> RunInputs:
         """Checked, as `wilss-train` does."""
-        return begin(wilss.load_manifest(MANIFEST), self.folder / "step-1.zarr", self.folder / "step-0", "fmwiss")
+        return open_inputs(wilss.load_manifest(MANIFEST), self.folder / "step-1.zarr", self.folder / "step-0", "fmwiss")
 
     @cached_property
     def params(self) -> TrainParams:
         """The manifest's."""
-        params, _ = from_manifest(self.beginning.manifest.train, step=1, where=str(MANIFEST))
+        params, _ = from_manifest(self.inputs.manifest.train, step=1, where=str(MANIFEST))
         return replace(params, epochs=self.epochs)
 
     @property
@@ -78,11 +77,11 @@ class Learning:
         """With the manifest's precision; the only process, or one of those that torchrun started."""
         return accelerator_for(self.params, self.device)
 
-    def course(self, accelerator: Any) -> Course:
+    def experiment(self, accelerator: Any) -> Experiment:
         """Networks and losses as they are before the first step; real images and masks, with nothing in the cache."""
-        return self.method.course(
-            Ground(
-                beginning=self.beginning,
+        return self.method.experiment(
+            RunContext(
+                inputs=self.inputs,
                 params=self.params,
                 seed=0,
                 rank=accelerator.process_index,
@@ -93,8 +92,8 @@ class Learning:
 
     def batches(self) -> list[SegBatch]:
         """All batches of the run, in memory."""
-        maker = self.course(self.accelerator()).maker
-        return [part for parts in maker.stream(0, self.params.epochs * maker.order.steps_per_epoch) for part in parts]
+        source = self.experiment(self.accelerator()).batches
+        return [part for parts in source.stream(0, self.params.epochs * source.order.steps_per_epoch) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +113,15 @@ class Timing:
 
 
 class Watched:
-    """A batch maker, and the seconds that the loop waited for it."""
+    """A batch source, and the seconds that the loop waited for it."""
 
-    def __init__(self, maker: Maker) -> None:
-        self.order, self.waited = maker.order, 0.0
-        self._maker = maker
+    def __init__(self, source: BatchSource) -> None:
+        self.order, self.waited = source.order, 0.0
+        self._source = source
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
-        """The maker's."""
-        batches = self._maker.stream(first, last, workers=workers)
+        """The source's."""
+        batches = self._source.stream(first, last, workers=workers)
         while True:
             asked = time.perf_counter()
             parts = next(batches, None)
@@ -135,8 +134,8 @@ class Watched:
 def trained(run: Learning) -> Timing:
     """`wilss_train.run.fit` with loader and store, from an empty cache."""
     accelerator = run.accelerator()
-    course = run.course(accelerator)
-    maker = Watched(course.maker)
+    experiment = run.experiment(accelerator)
+    source = Watched(experiment.batches)
     told: list[tuple[int, float, float]] = []
 
     def note(step: int) -> None:
@@ -149,26 +148,26 @@ def trained(run: Learning) -> Timing:
             on_start=lambda step, steps: note(step),
             on_progress=lambda progress: note(progress.step),
         )
-        steps = fit(course.objective, maker, accelerator, loop)
+        steps = fit(experiment.objective, source, accelerator, loop)
         saved = time.perf_counter() - told[-1][1]
     (_, started, before), (tenth, warm, _), (last, ended, after) = told[0], told[1], told[-1]
     batch = run.params.batch_size
     rate = batch * (last - tenth) / (ended - warm) if last > tenth else batch * steps / (ended - started)
     return Timing(
-        images=batch * steps, seconds=ended - started, cpu=after - before, waited=maker.waited, saved=saved, rate=rate
+        images=batch * steps, seconds=ended - started, cpu=after - before, waited=source.waited, saved=saved, rate=rate
     )
 
 
 def bare(run: Learning, batches: list[SegBatch]) -> float:
     """Seconds of a loop as one writes it first: the same objective, optimiser and rates, batches in memory."""
-    params, objective = run.params, run.course(run.accelerator()).objective.to(run.device)
+    params, objective = run.params, run.experiment(run.accelerator()).objective.to(run.device)
     optimiser = make_optimiser(objective, params)
     objective.train()
     started = time.perf_counter()
     for step, batch in enumerate(batches):
         set_learning_rates(optimiser, poly(step, len(batches), power=params.power, warmup=params.warmup))
         with torch.autocast(run.device, torch.bfloat16, enabled=params.precision == "bf16"):
-            terms = objective(batch.to(run.device), Moment(step * params.epochs // len(batches), params.epochs))
+            terms = objective(batch.to(run.device), EpochState(step * params.epochs // len(batches), params.epochs))
         sum(terms.values()).backward()
         if params.clip:
             nn.utils.clip_grad_norm_(objective.parameters(), params.clip)

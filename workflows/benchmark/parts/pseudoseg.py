@@ -9,7 +9,7 @@ from measure import figure, ratios
 
 import wilss
 from wilss.store import MaskStore
-from wilss_train.inputs import Beginning, begin
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.params import TrainParams, from_manifest
 
@@ -22,14 +22,14 @@ class SemiLearning(Learning):
     """Step 0 by pseudoseg, every eighth picture labelled, with the manifest's own train section."""
 
     @cached_property
-    def beginning(self) -> Beginning:
+    def inputs(self) -> RunInputs:
         """Checked, as `wilss-train` does."""
-        return begin(wilss.load_manifest(MANIFEST), self.folder / "step-0.zarr", None, "pseudoseg")
+        return open_inputs(wilss.load_manifest(MANIFEST), self.folder / "step-0.zarr", None, "pseudoseg")
 
     @cached_property
     def params(self) -> TrainParams:
         """The manifest's."""
-        params, _ = from_manifest(self.beginning.manifest.train, step=0, where=str(MANIFEST))
+        params, _ = from_manifest(self.inputs.manifest.train, step=0, where=str(MANIFEST))
         return replace(params, epochs=self.epochs)
 
     @property

@@ -22,15 +22,15 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import wilss
-from wilss_train.inputs import begin
+from wilss_train.inputs import open_inputs
 from wilss_train.methods import METHODS
 from wilss_train.params import from_manifest
-from wilss_train.run.train import Options, train
+from wilss_train.run.train import Options, run_training
 manifest = wilss.load_manifest({manifest!r})
 params, _ = from_manifest(wilss.load_manifest("data_manifest.yaml").train, step=0, where="train")
 params = replace(params, epochs=1, crop=32, batch_size=10, cache_mib={cache}, precision="fp32", backbone_weights="")
-beginning = begin(manifest, Path({store!r}), None, "fmwiss")
-train(beginning, METHODS["fmwiss"](), params, Path({out!r}), Options(split=None, device="cpu", overwrite=True))
+inputs = open_inputs(manifest, Path({store!r}), None, "fmwiss")
+run_training(inputs, METHODS["fmwiss"](), params, Path({out!r}), Options(split=None, device="cpu", overwrite=True))
 lines = Path("/proc/self/status").read_text().splitlines()
 (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 print(json.dumps(peak * 1024))

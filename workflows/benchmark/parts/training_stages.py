@@ -19,11 +19,11 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 import wilss_train.data.batches as batches
 import wilss_train.data.masked_images as images
-import wilss_train.methods.course as courses
 import wilss_train.methods.fmwiss as fmwiss
+import wilss_train.methods.segmenter as segmenters
 from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
-from wilss_train.context import Ground
+from wilss_train.context import RunContext
 from wilss_train.data.masked_images import MaskedImages
 from wilss_train.methods.base import is_frozen
 from wilss_train.methods.teacher import Teacher
@@ -48,7 +48,7 @@ PLACES: tuple[Place, ...] = (
     (batches.BatchMaker, "_augmented", "augment"),
     (batches.BatchMaker, "_pasted", "paste"),
     (batches.SegBatch, "of", "make the batch"),
-    (fmwiss, "input_of", "normalise"),
+    (fmwiss, "as_input", "normalise"),
     (Segmenter, "features", whose),
     (Segmenter, "logits", whose),
     (Segmenter, "forward", whose),
@@ -136,21 +136,21 @@ def loader_in_line() -> Iterator[None]:
 @contextlib.contextmanager
 def published_networks() -> Iterator[None]:
     """Student and old model anew, with untrained weights, in the place of those that the parent's checkpoint holds."""
-    before = courses.networks_of
+    before = segmenters.networks_of
 
-    def networks_of(ground: Ground) -> tuple[Segmenter, Segmenter]:
-        protocol, step = ground.beginning.protocol, ground.beginning.step
+    def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter]:
+        protocol, step = context.inputs.protocol, context.inputs.step
         counts = len(protocol.seen(step)), len(protocol.seen(step - 1))
-        student, old = (build(courses._spec(ground.params, count), seed=0) for count in counts)
+        student, old = (build(segmenters._spec(context.params, count), seed=0) for count in counts)
         for network in (student, old):
             network.to(memory_format=torch.channels_last)
         return student, old
 
-    courses.networks_of = networks_of
+    segmenters.networks_of = networks_of
     try:
         yield
     finally:
-        courses.networks_of = before
+        segmenters.networks_of = before
 
 
 @contextlib.contextmanager

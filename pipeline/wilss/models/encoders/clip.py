@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from wilss.equations.fmwiss import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.multiples import clip_config, input_multiple
-from wilss.models.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
+from wilss.models.encoders.pixels import Precision, check_images, precision_context, precision_for
 from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_path
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
+from wilss.models.normalisation import normalise
 from wilss.models.tensor_files import read_tensors
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.pixels import Precision, check_images, normalise, precision_context, precision_for
+from wilss.models.encoders.pixels import Precision, check_images, precision_context, precision_for
 from wilss.models.encoders.positions import Resampling, resample_positions
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ __all__ = ["LastBlock", "PatchFeatures", "SeedViT", "input_multiple", "open_vit"
 
 PatchFeatures = Literal["tokens", "keys"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NESTED = ("teacher", "state_dict", "model", "student")  # where checkpoints keep their network, best first
 PREFIXES = ("module.", "teacher.", "student.", "backbone.", "_orig_mod.")
 UNUSED = ("head.", "masked_embed", "mask_token", "last_layer.", "projector.")

@@ -1,7 +1,7 @@
-"""What every encoder does with its input: check the sides, normalise, choose the precision."""
+"""What every encoder does with its input: check the sides, choose the precision."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import LinearByOneDnn, has_onednn_linear
 
-__all__ = ["Precision", "check_images", "normalise", "precision_context", "precision_for"]
+__all__ = ["Precision", "check_images", "precision_context", "precision_for"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -26,12 +26,6 @@ def check_images(images: Tensor, multiple: int) -> tuple[int, int]:
             f"resize both sides to multiples of {multiple}."
         )
     return height // multiple, width // multiple
-
-
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """float32 (images / 255 - mean) / std. images: uint8 [B, 3, H, W]; mean, std: of the three channels."""
-    centre, spread = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
-    return (images.float() / 255 - centre) / spread
 
 
 def precision_for(device: torch.device, precision: Precision | None) -> Precision:

@@ -35,7 +35,6 @@ __all__ = [
     "CheckpointInfo",
     "Kind",
     "load_segmenter",
-    "normalise",
     "read_info",
     "read_weights",
     "require_fit",
@@ -193,18 +192,6 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     if digest_of_tensors(weights) != read_header(info.path).get("weights_sha256"):
         raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
     return weights
-
-
-def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
-    """uint8 [B, 3, H, W] as the networks take it: (x / 255 - mean) / std, float32."""
-    shift, scale = (images.new_tensor(values, dtype=_float32()).view(1, 3, 1, 1) for values in (mean, std))
-    return (images.to(shift.dtype) / 255 - shift) / scale
-
-
-def _float32() -> Any:
-    import torch
-
-    return torch.float32
 
 
 def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from wilss.data.images import resize_uint8
 from wilss.errors import CheckpointError
-from wilss.models.networks.checkpoint import CheckpointInfo, normalise, read_weights, require_fit, spec_of
+from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingKind, EmbeddingSpec
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.randomness import seed_for
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ __all__ = [
     "load_embedding",
 ]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: VGG-16 by blocks of 3x3 convolutions (Simonyan and Zisserman 2015, configuration D).
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _STRIDES = (2, 2, 2, 1)  # of the pools between them; PANet's fourth keeps the size, and so conv5 is dilated

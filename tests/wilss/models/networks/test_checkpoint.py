@@ -12,9 +12,10 @@ from torch import Tensor
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
+from wilss.models.normalisation import normalise
 
 SPEC = SegmenterSpec(backbone="resnet18", args={"channels": [4, 4, 4, 4]}, head_width=4, num_channels=3)
 PROTOCOL = StepProtocol(

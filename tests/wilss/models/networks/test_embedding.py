@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.wilss.models.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, header, rewrite
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import CheckpointError, ParameterError, WeightsError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, normalise, read_info, write_model
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
 from wilss.models.networks.embedding import (
     EmbeddingNet,
     EmbeddingSpec,
@@ -24,6 +24,7 @@ from wilss.models.networks.embedding import (
 )
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.weights import load_backbone
+from wilss.models.normalisation import normalise
 
 VIT = EncoderSpec(
     library="timm",

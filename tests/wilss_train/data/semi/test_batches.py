@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.wilss_train.data.semi.world import IMAGES, KNOWN, PARAMS, beginning, make
+from tests.wilss_train.data.semi.world import IMAGES, KNOWN, PARAMS, inputs, make
 from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore
 from wilss_train.data.augment import cut_masks, draw_view, is_outside
 from wilss_train.data.batches import Broken
 from wilss_train.data.semi import LabelledImages, SemiBatch, SemiMaker, StrongParams, UnlabelledImages, Wanted
-from wilss_train.inputs import Beginning
+from wilss_train.inputs import RunInputs
 from wilss_train.params import TrainParams
 
 KNOWN_ROWS, OTHER_ROWS = (1, 4, 5), (0, 2, 3, 6, 7, 8)
@@ -22,8 +22,8 @@ WANTED = Wanted(labelled=2, unlabelled=True, weak=True, strong=StrongParams())
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Beginning:
-    return beginning(make(tmp_path_factory.mktemp("pets")))
+def start(tmp_path_factory: pytest.TempPathFactory) -> RunInputs:
+    return inputs(make(tmp_path_factory.mktemp("pets")))
 
 
 class Soft:
@@ -35,7 +35,7 @@ class Soft:
 
 
 def maker(
-    start: Beginning, params: TrainParams = PARAMS, wanted: Wanted = WANTED, soft: Any = None, **more: Any
+    start: RunInputs, params: TrainParams = PARAMS, wanted: Wanted = WANTED, soft: Any = None, **more: Any
 ) -> SemiMaker:
     return SemiMaker(
         LabelledImages(start.store, KNOWN_ROWS, start.records, start.protocol, 0),
@@ -57,7 +57,7 @@ def equal(first: SemiBatch, second: SemiBatch) -> bool:
     )
 
 
-def test_shapes_and_who_is_who(start: Beginning) -> None:
+def test_shapes_and_who_is_who(start: RunInputs) -> None:
     for batch in batches(maker(start)):
         assert batch.images.shape == batch.weak.shape == batch.strong.shape == (2, 3, 32, 32)
         assert batch.labels.shape == batch.inside.shape == batch.valid.shape == batch.shown.shape == (2, 16, 16)
@@ -67,7 +67,7 @@ def test_shapes_and_who_is_who(start: Beginning) -> None:
         assert set(batch.labels.unique().tolist()) <= {0, 1, 2, VOID}
 
 
-def test_an_epoch_shows_every_unlabelled_image_once(start: Beginning) -> None:
+def test_an_epoch_shows_every_unlabelled_image_once(start: RunInputs) -> None:
     made = maker(start)
     assert made.order.steps_per_epoch == 3
     for epoch in range(2):
@@ -75,7 +75,7 @@ def test_an_epoch_shows_every_unlabelled_image_once(start: Beginning) -> None:
         assert sorted(seen) == sorted(set(IMAGES) - set(KNOWN))
 
 
-def test_a_batch_depends_on_its_number_alone(start: Beginning) -> None:
+def test_a_batch_depends_on_its_number_alone(start: RunInputs) -> None:
     whole = batches(maker(start))
     for number, one in enumerate(batches(maker(start), workers=3)):
         assert equal(one, whole[number])
@@ -84,7 +84,7 @@ def test_a_batch_depends_on_its_number_alone(start: Beginning) -> None:
     assert not equal(batches(maker(start, seed=6), 4, 5)[0], alone)
 
 
-def test_processes_and_parts_share_a_step(start: Beginning) -> None:
+def test_processes_and_parts_share_a_step(start: RunInputs) -> None:
     params, wanted = replace(PARAMS, batch_size=4), replace(WANTED, labelled=4)
     (whole,) = batches(maker(start, params, wanted), 1, 2)
     halves = [batches(maker(start, params, wanted, rank=rank, world=2), 1, 2)[0] for rank in (0, 1)]
@@ -94,7 +94,7 @@ def test_processes_and_parts_share_a_step(start: Beginning) -> None:
         assert torch.equal(torch.cat([one.strong for one in pieces]), whole.strong)
 
 
-def test_labelled_images_come_again_in_other_views(start: Beginning) -> None:
+def test_labelled_images_come_again_in_other_views(start: RunInputs) -> None:
     (batch,) = batches(maker(start, wanted=replace(WANTED, labelled=6)), 0, 1)
     assert len(batch.images) == 6
     twice = [place for place, image in enumerate(batch.image_ids[:6]) if image == batch.image_ids[0]]
@@ -102,7 +102,7 @@ def test_labelled_images_come_again_in_other_views(start: Beginning) -> None:
     assert not torch.equal(batch.images[twice[0]], batch.images[twice[1]])
 
 
-def test_labels_are_cut_as_the_image_is(start: Beginning) -> None:
+def test_labels_are_cut_as_the_image_is(start: RunInputs) -> None:
     """By the masks of the same view, drawn by its names."""
     from wilss.randomness import numpy_generator_for
 
@@ -123,7 +123,7 @@ def test_labels_are_cut_as_the_image_is(start: Beginning) -> None:
     np.testing.assert_array_equal(batch.inside[0].numpy(), ~outside[1::2, 1::2])
 
 
-def test_strong_views_are_the_weak_ones_in_another_light(start: Beginning) -> None:
+def test_strong_views_are_the_weak_ones_in_another_light(start: RunInputs) -> None:
     still = StrongParams(brightness=0, contrast=0, saturation=0, hue=0, cutout=0.25)
     for batch in batches(maker(start, wanted=replace(WANTED, strong=still))):
         changed = (batch.weak.int() - batch.strong.int()).abs().amax(dim=1) > 8
@@ -133,7 +133,7 @@ def test_strong_views_are_the_weak_ones_in_another_light(start: Beginning) -> No
         assert not (batch.valid & ~batch.shown).any()
 
 
-def test_soft_labels_come_in_the_same_view_and_weak_views_not_at_all(start: Beginning) -> None:
+def test_soft_labels_come_in_the_same_view_and_weak_views_not_at_all(start: RunInputs) -> None:
     plain = batches(maker(start))
     for number, batch in enumerate(batches(maker(start, wanted=replace(WANTED, weak=False), soft=Soft()))):
         assert batch.weak.shape == (0, 3, 32, 32)
@@ -144,14 +144,14 @@ def test_soft_labels_come_in_the_same_view_and_weak_views_not_at_all(start: Begi
         torch.testing.assert_close(batch.targets.float().sum(dim=1), torch.ones(2, 16, 16), atol=2e-3, rtol=0)
 
 
-def test_labelled_images_alone(start: Beginning) -> None:
+def test_labelled_images_alone(start: RunInputs) -> None:
     wanted = replace(WANTED, unlabelled=False)
     for number, batch in enumerate(batches(maker(start, wanted=wanted))):
         assert len(batch.strong) == len(batch.valid) == 0
         assert torch.equal(batch.images, batches(maker(start), number, number + 1)[0].images)
 
 
-def test_masks_of_unlabelled_images_are_never_read(start: Beginning, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_of_unlabelled_images_are_never_read(start: RunInputs, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     real = MaskStore.read
 
@@ -164,7 +164,7 @@ def test_masks_of_unlabelled_images_are_never_read(start: Beginning, monkeypatch
     assert set(read) == set(KNOWN_ROWS)
 
 
-def test_another_image_stands_in_for_a_broken_one(start: Beginning, tmp_path: Path) -> None:
+def test_another_image_stands_in_for_a_broken_one(start: RunInputs, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     records = {**start.records, **{name: replace(start.records[name], path=bad) for name in ("im2", "im4")}}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.wilss.data import data_on_disk as disk
-from tests.wilss_train.data.semi.world import IMAGES, KNOWN, beginning, make
+from tests.wilss_train.data.semi.world import IMAGES, KNOWN, inputs, make
 from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
 from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.data.semi.labelled import Labelled, digest_of, list_path, read_labelled
-from wilss_train.inputs import begin
+from wilss_train.inputs import open_inputs
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(root: Path, path: Path) -> Labelled:
-    start = beginning(root)
+    start = inputs(root)
     return read_labelled(path, start.store, start.manifest, 0)
 
 
@@ -76,7 +76,7 @@ def test_an_image_without_its_label_cannot_be_labelled(tmp_path: Path) -> None:
     manifest, store = load_manifest(root / "data_manifest.yaml"), tmp_path / "again.zarr"
     source = AnnotationSource.from_manifest(manifest, 0)
     generate(manifest, step=0, source=source, out=store, options=MaskOptions(device="cpu"))
-    start = begin(manifest, store, None, "pseudoseg")
+    start = open_inputs(manifest, store, None, "pseudoseg")
     with pytest.raises(ParameterError, match=r"names 1 image \(im4\), of which .*again\.zarr holds no masks"):
         read_labelled(root / "labelled.txt", start.store, manifest, 0)
     chosen = read_labelled(disk.text(tmp_path / "two.txt", "im1", "im5"), start.store, manifest, 0)

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from wilss.errors import ParameterError
+from wilss.models.normalisation import IMAGENET_MEAN
 from wilss_train.data.semi.views import StrongParams, strong_view
-from wilss_train.params import IMAGENET_MEAN
 
 SIDE = 40
 STILL = StrongParams(brightness=0, contrast=0, saturation=0, hue=0, cutout=0)

@@ -10,7 +10,7 @@ from wilss.data.manifest import load_manifest
 from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.sources.annotation import AnnotationSource
-from wilss_train.inputs import Beginning, begin
+from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.params import TrainParams
 
 IMAGES = tuple(f"im{i}" for i in range(9))
@@ -40,9 +40,9 @@ def masks(root: Path, step: int = 0) -> Path:
     return root / f"masks/step-{step}.zarr"
 
 
-def beginning(root: Path) -> Beginning:
+def inputs(root: Path) -> RunInputs:
     """Step 0."""
-    return begin(load_manifest(root / "data_manifest.yaml"), masks(root), None, "pseudoseg")
+    return open_inputs(load_manifest(root / "data_manifest.yaml"), masks(root), None, "pseudoseg")
 
 
 def _picture(data: Path, name: str, number: int) -> None:

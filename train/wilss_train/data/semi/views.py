@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from wilss.models.normalisation import IMAGENET_MEAN
 from wilss.params import require
-
-from ...params import IMAGENET_MEAN
 
 __all__ = ["StrongParams", "strong_view"]
 

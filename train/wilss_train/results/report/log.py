@@ -1,7 +1,7 @@
 """The log of a run: one JSON object per line, only ever appended to.
 
 What depends on wall time stands under the key "timing" of a line and nowhere else, so that a run that was killed
-and went on writes, "timing" aside, the very lines of one that was not (`course` reads them without it).
+and went on writes, "timing" aside, the very lines of one that was not (`untimed_lines` reads them without it).
 
     {"kind":"start","step":0,"run":{...}}
     {"kind":"step","step":..,"steps":..,"epoch":..,"losses":{..},"lr":{..},
@@ -22,7 +22,7 @@ from typing import Any, Self
 from wilss.disk import AppendedFile, write_atomically
 from wilss.errors import CheckpointError
 
-__all__ = ["LOG_FILE", "LogStep", "RunLog", "TrainingLog", "course", "plain", "read_log"]
+__all__ = ["LOG_FILE", "LogStep", "RunLog", "TrainingLog", "plain", "read_log", "untimed_lines"]
 
 LOG_FILE = "log.jsonl"
 
@@ -169,7 +169,7 @@ def read_log(path: Path) -> RunLog:
         raise CheckpointError(f"{path} is damaged: a line lacks {error}; copy it anew, or train again.") from error
 
 
-def course(path: Path) -> list[Entry]:
+def untimed_lines(path: Path) -> list[Entry]:
     """The lines of a log without their "timing": equal for a run that was killed and one that was not."""
     return [
         {key: value for key, value in entry.items() if key != "timing"} for entry in _entries(path, path.read_bytes())

@@ -42,9 +42,9 @@ def write_report(
     missing or damaged.
     """
     require_comparable(evaluation, old_evaluation)
-    course = None if log is None else read_log(log)
-    document = document_of(evaluation, old_evaluation, course, run or {})
-    page = render(document, evaluation, old_evaluation, course, pictures)
+    run_log = None if log is None else read_log(log)
+    document = document_of(evaluation, old_evaluation, run_log, run or {})
+    page = render(document, evaluation, old_evaluation, run_log, pictures)
     json_path, html_path = folder / REPORT_FILE, folder / PAGE_FILE
     write_atomically(json_path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
     write_atomically(html_path, page.encode("utf-8", "replace"))

@@ -14,16 +14,16 @@ from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, rea
 from wilss.models.networks.segmenter import Segmenter
 
 from .. import run_folder as runs
-from ..inputs import Beginning
+from ..inputs import RunInputs
 from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
 from .report import LOG_FILE, PAGE_FILE, REPORT_FILE, Picture, choose_images, write_report
 
-__all__ = ["Conclusion", "conclude"]
+__all__ = ["RunResults", "judge_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conclusion:
+class RunResults:
     """What a run ended with. scores: the evaluation as in report.json, None where nothing was judged, and why not."""
 
     info: CheckpointInfo
@@ -44,7 +44,7 @@ class Conclusion:
         return aligned(table, {1})
 
 
-def conclude(beginning: Beginning, out: Path, *, split: str | None, device: str) -> Conclusion:
+def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
     """Judge the run's checkpoint and write its report, unless that is done already."""
     info = read_info(out)
     if runs.is_complete(out):
@@ -52,18 +52,18 @@ def conclude(beginning: Beginning, out: Path, *, split: str | None, device: str)
     why_not = "no split was named" if split is None else ""
     if split is not None:
         try:
-            _report(beginning, info, out, split, device)
+            _report(inputs, info, out, split, device)
         except ManifestError as error:  # a data set without pixel labels is none the worse for training
             why_not = str(error)
     runs.mark_complete(out)
     return _told(info, out, why_not)
 
 
-def _report(beginning: Beginning, info: CheckpointInfo, out: Path, split: str, device: str) -> None:
-    records = beginning.manifest.evaluation(split).records
+def _report(inputs: RunInputs, info: CheckpointInfo, out: Path, split: str, device: str) -> None:
+    records = inputs.manifest.evaluation(split).records
     student = load_segmenter(info, device)
     found = evaluate(student, info, records, split=split, device=device)
-    parent, old, before = beginning.parent, None, None
+    parent, old, before = inputs.parent, None, None
     if parent is not None:
         old = load_segmenter(parent, device)
         before = evaluate(old, parent, records, split=split, device=device)
@@ -74,7 +74,7 @@ def _report(beginning: Beginning, info: CheckpointInfo, out: Path, split: str, d
         old_evaluation=before,
         pictures=_pictures(networks, _chosen(records, info), device),
         log=out / LOG_FILE,
-        run={"title": f"{beginning.manifest.title}, step {info.step}: {info.method}", "images": len(beginning.records)},
+        run={"title": f"{inputs.manifest.title}, step {info.step}: {info.method}", "images": len(inputs.records)},
     )
 
 
@@ -124,10 +124,10 @@ def _picture(new: Predicted, old: Predicted | None = None) -> Picture:
     )
 
 
-def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> Conclusion:
+def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> RunResults:
     """What the report on disk says."""
     path = out / REPORT_FILE
     if not path.exists():
-        return Conclusion(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
+        return RunResults(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
     report = json.loads(path.read_text(encoding="utf-8"))
-    return Conclusion(info=info, scores=report["scores"], old_scores=report["old_model"], page=out / PAGE_FILE)
+    return RunResults(info=info, scores=report["scores"], old_scores=report["old_model"], page=out / PAGE_FILE)

@@ -9,7 +9,7 @@ import pytest
 
 from wilss.errors import ParameterError
 from wilss_train.run.fit import Progress
-from wilss_train.run.tensorboard import Board
+from wilss_train.run.run_logger import CurveWriter
 
 
 def progress(step: int) -> Progress:
@@ -34,7 +34,7 @@ def test_every_curve_gets_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = Writer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    Board(tmp_path, first=10)(progress(20))
+    CurveWriter(tmp_path, first=10)(progress(20))
     assert points == [
         (tmp_path, 10), ("loss/seg", 0.5, 20), ("lr/head", 0.1, 20), ("images_per_second", 9.0, 20), ("flushed",),
     ]  # fmt: skip
@@ -43,4 +43,4 @@ def test_every_curve_gets_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_the_package_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ParameterError, match=r"pip install wilss\[tensorboard\]"):
-        Board(tmp_path, first=0)
+        CurveWriter(tmp_path, first=0)

@@ -14,20 +14,20 @@ from wilss.models.networks.embedding import Embedding, load_embedding
 
 from ... import run_folder as runs
 from ...data.episodes.images import labelled_split
-from ..conclusion import Conclusion
+from ..judge import RunResults
 from ..report import LOG_FILE, REPORT_FILE, read_log
 from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...inputs import Beginning
+    from ...inputs import RunInputs
     from ...methods.panet import Panet
 
-__all__ = ["EpisodeConclusion", "conclude", "held_out", "judge", "table_of"]
+__all__ = ["EpisodeResults", "held_out", "judge_embedding", "judge_run", "table_of"]
 
 
-class EpisodeConclusion(Conclusion):
+class EpisodeResults(RunResults):
     """What a run ended with: the figures of its episodes, and no page."""
 
     def table(self) -> list[str]:
@@ -35,9 +35,7 @@ class EpisodeConclusion(Conclusion):
         return [] if self.scores is None else table_of(self.scores)
 
 
-def conclude(
-    method: "Panet", beginning: "Beginning", out: Path, *, split: str | None, device: str
-) -> EpisodeConclusion:
+def judge_run(method: "Panet", inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> EpisodeResults:
     """Judge the run's embedding on `method.judged` episodes and write report.json, unless that is done already."""
     info = read_info(out)
     if runs.is_complete(out):
@@ -49,8 +47,8 @@ def conclude(
             support=method.support,
         )  # fmt: skip
         try:
-            found = judge(load_embedding(info, beginning.manifest.encoders.vit, device), info.step,
-                          beginning.manifest, split, params)  # fmt: skip
+            found = judge_embedding(load_embedding(info, inputs.manifest.encoders.vit, device), info.step,
+                          inputs.manifest, split, params)  # fmt: skip
             _write(out, info, found)
         except (ImageError, ManifestError, ParameterError) as error:  # the training is none the worse
             why_not = str(error)
@@ -70,7 +68,7 @@ def held_out(manifest: Manifest, step: int) -> dict[int, str]:
     return classes
 
 
-def judge(
+def judge_embedding(
     embedding: Embedding,
     step: int,
     manifest: Manifest,
@@ -106,13 +104,13 @@ def _write(out: Path, info: CheckpointInfo, found: EpisodeEvaluation) -> None:
         write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeConclusion:
+def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeResults:
     """What the report on disk says."""
     path = out / REPORT_FILE
     if not path.exists():
-        return EpisodeConclusion(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
+        return EpisodeResults(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
-    return EpisodeConclusion(info=info, scores=scores, old_scores=None, page=None)
+    return EpisodeResults(info=info, scores=scores, old_scores=None, page=None)

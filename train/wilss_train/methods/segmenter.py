@@ -1,0 +1,166 @@
+"""What every method that teaches a segmenter from masks does: networks, batches, memory and checkpoint."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from wilss.errors import StoreError
+from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
+from wilss.models.networks.embedding import EmbeddingNet
+from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
+
+from .. import run_folder as runs
+from ..context import Experiment, RunContext
+from ..data.batches import BatchMaker
+from ..data.copy_paste import PasteParams
+from ..data.masked_images import MaskedImages
+from ..inputs import weights_path
+from ..memory import MemoryBank, fill
+from ..params import TrainParams, as_json
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import Manifest
+
+    from ..inputs import RunInputs
+    from ..results.judge import RunResults
+
+__all__ = ["MaskMethod", "SegmenterMethod", "networks_of", "write_network"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterMethod:
+    """What all methods that teach a segmenter have in common."""
+
+    def parameters(self) -> Mapping[str, object]:
+        """Every parameter by its name."""
+        return as_json(self)
+
+    def input_digests(self, manifest: "Manifest") -> Mapping[str, str]:
+        """None beside mask store, parent and backbone."""
+        return {}
+
+    def judge(self, inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> "RunResults":
+        """IoU per class beside the model of the step before, and report.html."""
+        from ..results.judge import judge_run
+
+        return judge_run(inputs, out, split=split, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskMethod(SegmenterMethod, ABC):
+    """A method whose objective takes `SegBatch`es of a mask store."""
+
+    name: ClassVar[str]
+
+    @property
+    def pasting(self) -> PasteParams | None:
+        """How instances from memory are pasted; None for a method that pastes none."""
+        return None
+
+    @abstractmethod
+    def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
+        """Networks and losses of one step.
+
+        student: the network to train, with a channel for every class seen. old: the network of the step before, None
+        at step 0.
+        """
+
+    def experiment(self, context: RunContext) -> Experiment:
+        """Student, batches and results. Raises a WilssError for a bad store, memory or weights file."""
+        student, old = networks_of(context)
+        objective = self.objective(student, old, context)
+
+        def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
+            _write_memory(context, out)
+            write_network(context, out, student, facts)
+
+        return Experiment(objective=objective, batches=_batches(self, context), write=write)
+
+
+def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
+    """The student, and the network of the step before: at step 0 new or from a backbone's weights, later grown."""
+    inputs, params = context.inputs, context.params
+    channels = len(inputs.protocol.seen(inputs.step))
+    old = None if inputs.parent is None else load_segmenter(inputs.parent)
+    if old is None:
+        student = build(_spec(params, channels), seed=context.seed)
+        if params.backbone_weights:
+            load_backbone(student, weights_path(params.backbone_weights, inputs.manifest))
+    else:
+        student = grown(old, channels, rows=params.new_rows, seed=context.seed)
+    student = set_batch_norm(student, params.batch_norm)
+    for network in (student, old):
+        if network is not None:
+            network.to(memory_format=torch.channels_last)
+    return student, old
+
+
+def write_network(context: RunContext, out: Path, network: Segmenter | EmbeddingNet, facts: Mapping[str, Any]) -> None:
+    """The checkpoint, whose being there says that all other results are."""
+    protocol = context.inputs.protocol
+    with runs.writing_to(out / MODEL_FILE):
+        write_model(out / MODEL_FILE, network.state_dict(), spec=network.spec, protocol=protocol, facts=facts)
+
+
+def _spec(params: TrainParams, channels: int) -> SegmenterSpec:
+    return SegmenterSpec(
+        backbone=params.backbone,
+        args=dict(params.backbone_args),
+        output_stride=params.output_stride,
+        head_width=params.head_width,
+        rates=params.rates,
+        num_channels=channels,
+    )
+
+
+def _batches(method: MaskMethod, context: RunContext) -> BatchMaker:
+    inputs, params = context.inputs, context.params
+    images = MaskedImages(inputs.store, inputs.records, inputs.protocol, inputs.step, cache_mib=params.cache_mib)
+    return BatchMaker(
+        images,
+        inputs.protocol,
+        inputs.step,
+        params,
+        seed=context.seed,
+        bank=_bank(method, context),
+        pasting=method.pasting,
+        rank=context.rank,
+        world=context.world,
+        on_broken=context.on_broken,
+    )
+
+
+def _bank(method: MaskMethod, context: RunContext) -> MemoryBank | None:
+    """The parent's memory, where the method pastes from it."""
+    inputs = context.inputs
+    if inputs.parent is None or method.pasting is None:
+        return None
+    if inputs.memory is None:
+        raise StoreError(
+            f"{inputs.parent.path.parent / runs.MEMORY} is not there, and {method.name} pastes old instances from "
+            "it; keep it beside the checkpoint, or paste nothing with --set paste_probability=0."
+        )
+    bank = MemoryBank.open(inputs.memory)
+    bank.require_taxonomy(inputs.protocol.taxonomy)
+    return bank
+
+
+def _write_memory(context: RunContext, out: Path) -> None:
+    inputs, params = context.inputs, context.params
+    fill(
+        out / runs.MEMORY,
+        store=inputs.store,
+        images={image: record.path for image, record in inputs.records.items()},
+        protocol=inputs.protocol,
+        step=inputs.step,
+        parent=None if inputs.memory is None else MemoryBank.open(inputs.memory),
+        per_class=params.per_class,
+        seed=context.seed,
+        weak=inputs.is_weak,
+        min_area=params.min_area,
+    )
