@@ -22,8 +22,7 @@ from wilss.randomness import numpy_generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks.make.cluster import ClusterOptions
 from wilss_masks.make.generate import Options, Summary, generate
-from wilss_masks.make.plan import ImageTask
-from wilss_masks.sources.base import Grids
+from wilss_masks.sources.base import Grids, ImageTask
 
 TAXONOMY = Taxonomy(name="standin", class_names=("background", "a", "b", "c"))
 SIZES = ((24, 32), (32, 24), (20, 20))

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
-from wilss_masks.sources.params import FmwissParams
-from wilss_masks.sources.refine import as_content, refine
+from wilss_masks.sources.fusion import FmwissParams, as_content, refine
 
 CLASS_IDS, CLASS_NAMES = (16, 17, 20), ("pottedplant", "sheep", "tvmonitor")
 DIGEST = "d" * 64

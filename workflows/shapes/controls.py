@@ -18,8 +18,8 @@ from wilss.models.encoders.weights import sha256_of
 from wilss.randomness import generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks import FmwissSource
-from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import Grids
+from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

@@ -23,7 +23,7 @@ from wilss.store.records import records_of
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord, Manifest
 
-    from ..sources.params import FusionParams
+    from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
 
 __all__ = ["ABLATION", "STORED", "Evaluation", "evaluate"]

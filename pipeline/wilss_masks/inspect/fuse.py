@@ -21,8 +21,7 @@ from wilss.errors import EncoderError, StoreError
 from wilss.params import with_values
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreHeader, write_shard, writer_lock
 
-from ..sources.params import FmwissParams, FusionParams
-from ..sources.refine import as_content
+from ..sources.fusion import FmwissParams, FusionParams, as_content
 from .kept_scores import KeptReader, fusion_of
 
 __all__ = ["fuse", "new_params"]

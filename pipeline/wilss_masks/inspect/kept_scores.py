@@ -14,8 +14,7 @@ from wilss.errors import StoreError
 from wilss.params import with_values
 from wilss.store import MaskStore
 
-from ..sources.params import FusionParams
-from ..sources.refine import Refined, refine
+from ..sources.fusion import FusionParams, Refined, refine
 
 __all__ = ["KeptMaps", "KeptReader", "extent", "fusion_of", "keeps_maps"]
 

@@ -18,10 +18,9 @@ from wilss.data.layouts import ImageRecord, Names, Records
 from wilss.errors import ImageError, StoreError
 from wilss.store import Status, StoreHeader, StoreLayout
 
-from ..sources.base import Grids, MaskSource
-from ..sources.tasks import ImageTask, ImageTasks
+from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
 
-__all__ = ["ImageTask", "MaskPlan", "ShardTask", "make_plan"]
+__all__ = ["MaskPlan", "ShardTask", "make_plan"]
 
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from wilss.errors import EncoderError, ImageError
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
 
-from ..sources.base import MaskSource, Proposer
+from ..sources.base import ImageTask, MaskSource, Proposer
 from .commit import Committer, disk_errors
-from .plan import ImageTask, MaskPlan, ShardTask
+from .plan import MaskPlan, ShardTask
 from .workers import on_workers
 
 if TYPE_CHECKING:

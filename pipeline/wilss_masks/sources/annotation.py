@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,7 @@ from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, ParameterError
 from wilss.store import ImageContent, Status
 
-from .base import Grids
-
-if TYPE_CHECKING:
-    from ..make.plan import ImageTask
+from .base import Grids, ImageTask
 
 __all__ = ["AnnotationSource"]
 
@@ -67,7 +64,7 @@ class AnnotationSource:
         """Nothing to open."""
         return self
 
-    def load(self, task: "ImageTask") -> NDArray[np.uint8]:
+    def load(self, task: ImageTask) -> NDArray[np.uint8]:
         """The label map, uint8 [H, W]. Raises ImageError when there is none or its size is not the image's."""
         if task.record.label is None:
             raise ImageError(
@@ -77,7 +74,7 @@ class AnnotationSource:
         require_size(task.record, labels.shape, (task.height, task.width))
         return labels
 
-    def propose(self, tasks: "Sequence[ImageTask]", loaded: Sequence[NDArray[np.uint8]]) -> list[ImageContent]:
+    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[NDArray[np.uint8]]) -> list[ImageContent]:
         """One mask per class that the image is tagged with, and its void."""
         return [self._one(task.categories, labels) for task, labels in zip(tasks, loaded, strict=True)]
 

@@ -16,8 +16,8 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.params import with_values
 from wilss.store import ImageContent
 
-from .base import Grids
-from .params import FmwissParams
+from .base import Grids, ImageTask
+from .fusion import FmwissParams, as_content, refine, scaled
 from .prompts import background_words, prompt_names, templates
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from wilss.models.encoders.clip import DenseClip
     from wilss.models.encoders.dino import LastBlock, SeedViT
 
-    from ..make.plan import ImageTask
 
 __all__ = ["FmwissProposer", "FmwissSource"]
 
@@ -169,7 +168,7 @@ class FmwissProposer:
         self.source, self.params, self.clip, self.vit = source, source.params, clip, vit
         self.text = torch.from_numpy(source.text).to(clip.device)
 
-    def load(self, task: "ImageTask") -> "tuple[Tensor, Tensor]":
+    def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
         """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
         import torch
 
@@ -180,7 +179,7 @@ class FmwissProposer:
         size = self.source.vit_input(task.height, task.width)
         return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
 
-    def propose(self, tasks: "Sequence[ImageTask]", loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
+    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
         """Two forward passes for the batch, then each image by itself."""
         import torch
 
@@ -197,12 +196,10 @@ class FmwissProposer:
 
         return torch.stack(images).to(self.clip.device, non_blocking=True)
 
-    def _one(self, task: "ImageTask", similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
+    def _one(self, task: ImageTask, similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
         import torch
 
         from wilss.equations import fmwiss
-
-        from .refine import as_content, refine, scaled
 
         score = fmwiss.foreground_score(
             similarity[list(task.categories)],
@@ -223,7 +220,7 @@ class FmwissProposer:
             fallback=[drawn.fell_back for drawn in seeds],
         )
 
-    def _seeds(self, task: "ImageTask", position: int, score: "Tensor") -> "Seeds":
+    def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
         from wilss.equations import fmwiss
         from wilss.randomness import generator_for

@@ -10,27 +10,61 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
-from wilss.params import with_values
+from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
+from wilss.params import refuse_unknown_choices, require, with_values
 from wilss.store import ImageContent, Status
 
-from .base import Grids
-from .params import PanetParams
-from .patch_features import PatchEncoder, encoder_of
-from .prototypes import prototypes_of
+from .base import Grids, ImageTask
+from .prototypes import PatchEncoder, prototypes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..make.plan import ImageTask
 
-__all__ = ["PanetProposer", "PanetSource"]
+__all__ = ["PanetParams", "PanetProposer", "PanetSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanetParams:
+    """Parameters of PANet's masks from a few supports (Sec. 3).
+
+    shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
+        softmax, 20 in the paper.
+    supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
+        trained embedding, in the place of the frozen ViT.
+    features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
+    vit_size: shorter side of the input in pixels, 0 for the image's own size. longest: as for FMWISS.
+    tags: an image's tags say which classes may win on it; without them all classes of the step compete.
+    keep_masks: an image that is a support by its whole mask keeps that mask, instead of being guessed at [D].
+
+    An embedding's checkpoint says itself on which features and at which size it is to be used.
+    """
+
+    shots: int = 0
+    alpha: float = 20.0
+    supports: str = ""
+    embedding: str = ""
+    features: Literal["tokens", "keys"] = "tokens"
+    vit_size: int = FROZEN_SIZE
+    longest: int = 1024
+    tags: bool = True
+    keep_masks: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        refuse_unknown_choices(self)
+        require(0 <= self.shots <= 100_000, "shots", self.shots, "0 (all there are) or more")
+        require(0 < self.alpha <= 10_000, "alpha", self.alpha, "above 0")
+        require(self.vit_size == 0 or 16 <= self.vit_size <= 4096, "vit_size", self.vit_size,
+                "0 (the image's own) or from 16 to 4096")  # fmt: skip
+        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +110,7 @@ class PanetSource:
         supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
         return cls(
             params=params,
-            encoder=encoder_of(manifest.encoders.vit, params),
+            encoder=_encoder_of(manifest.encoders.vit, params),
             category_ids=tuple(manifest.protocol.new(step)),
             supports_sha256=supports.digest,
             supports=supports,
@@ -114,6 +148,21 @@ class PanetSource:
         return PanetProposer(self.prepare(device), device)
 
 
+def _encoder_of(vit: EncoderSpec, params: PanetParams) -> PatchEncoder:
+    """The encoder that the parameters ask for; a checkpoint says itself which features and sizes it was trained on.
+
+    Raises CheckpointError for a checkpoint that is missing, damaged, of a segmenter, or trained on other features.
+    """
+    if not params.embedding:
+        spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
+        return PatchEncoder(vit=vit, spec=spec)
+    from wilss.models.networks.checkpoint import read_info, spec_of
+
+    info = read_info(params.embedding)
+    spec = spec_of(info, EmbeddingSpec)
+    return PatchEncoder(vit=vit, spec=spec, checkpoint=info.path.absolute(), digest=info.digest)
+
+
 class PanetProposer:
     """`PanetSource` with its encoder loaded on one device."""
 
@@ -124,11 +173,11 @@ class PanetProposer:
         self.embedding = source.encoder.open(device)
         self.prototypes = torch.from_numpy(source.prototypes).to(device)
 
-    def load(self, task: "ImageTask") -> "Tensor":
+    def load(self, task: ImageTask) -> "Tensor":
         """The image as the encoder's input, uint8 [3, H, W]."""
         return self.source.encoder.load(task.record.path)
 
-    def propose(self, tasks: "Sequence[ImageTask]", loaded: "Sequence[Tensor]") -> list[ImageContent]:
+    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[Tensor]") -> list[ImageContent]:
         """One forward pass for the batch, then each image by itself."""
         import torch
 
@@ -139,7 +188,7 @@ class PanetProposer:
             scores = panet.scores(features, self.prototypes, self.source.params.alpha)
             return [self._one(task, scores[i]) for i, task in enumerate(tasks)]
 
-    def _one(self, task: "ImageTask", scores: "Tensor") -> ImageContent:
+    def _one(self, task: ImageTask, scores: "Tensor") -> ImageContent:
         """scores: [1 + C, h, w], of which the background and the image's own categories take part.
 
         The mask is the argmax at the image's own size, since that is where a mask is wanted (Eq. 4); the soft layer is
@@ -157,7 +206,7 @@ class PanetProposer:
         self._put_own(task, masks, confidence)
         return _content(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())
 
-    def _put_own(self, task: "ImageTask", masks: "Tensor", confidence: "Tensor") -> None:
+    def _put_own(self, task: ImageTask, masks: "Tensor", confidence: "Tensor") -> None:
         """In the place of a guess the mask that a person drew, where its pixels are known; in place."""
         import torch
 

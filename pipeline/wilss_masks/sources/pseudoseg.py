@@ -19,12 +19,11 @@ from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import refuse_unknown_choices, require, with_values
 from wilss.store import ImageContent, Status
 
-from .base import Grids
+from .base import Grids, ImageTask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..make.plan import ImageTask
 
 __all__ = ["PseudosegParams", "PseudosegProposer", "PseudosegSource"]
 
@@ -177,7 +176,7 @@ class PseudosegProposer:
         )
         self.channels = [source.info.seen.index(identity) for identity in source.category_ids]
 
-    def load(self, task: "ImageTask") -> "Tensor":
+    def load(self, task: ImageTask) -> "Tensor":
         """The image as the network's input, uint8 [3, H, W]."""
         import torch
 
@@ -186,7 +185,7 @@ class PseudosegProposer:
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         return resize_uint8(image, self.source.input_size(task.height, task.width))
 
-    def propose(self, tasks: "Sequence[ImageTask]", loaded: "Sequence[Tensor]") -> list[ImageContent]:
+    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[Tensor]") -> list[ImageContent]:
         """One forward pass for the batch, then each image by itself."""
         import torch
 
@@ -200,7 +199,7 @@ class PseudosegProposer:
             soft = soft_labels(self.segmenter, self.labeller, inputs, self.how).half()
             return [self._one(task, soft[row]) for row, task in enumerate(tasks)]
 
-    def _one(self, task: "ImageTask", soft: "Tensor") -> ImageContent:
+    def _one(self, task: ImageTask, soft: "Tensor") -> ImageContent:
         """soft: float16 [C, h, w], all channels. The mask is the likeliest at the image's own size."""
         from wilss.data.images import to_pixels
         from wilss.equations import fmwiss

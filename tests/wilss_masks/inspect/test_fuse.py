@@ -13,7 +13,7 @@ from wilss.errors import EncoderError, StoreError
 from wilss.store import MaskStore, write_shard
 from wilss_masks.commands.fuse import command
 from wilss_masks.inspect.fuse import fuse
-from wilss_masks.sources.params import FmwissParams
+from wilss_masks.sources.fusion import FmwissParams
 
 OTHER: dict[str, Any] = {"fusion": "intersection", "keep": "std", "keep_amount": 0.5, "threshold": 0.6}
 

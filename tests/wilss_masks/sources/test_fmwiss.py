@@ -15,9 +15,9 @@ from wilss.data.images import to_pixels
 from wilss.data.manifest import ImageRecord
 from wilss.errors import EncoderError
 from wilss.store import ImageContent, Status
-from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import FmwissSource
-from wilss_masks.sources.params import FmwissParams
+from wilss_masks.sources.base import ImageTask
+from wilss_masks.sources.fusion import FmwissParams
 
 CLASSES = (("disk", ("disk", "round plate")), ("star", ("star",)), ("kite", ("kite",)))
 SIZES = [(40, 32), (24, 48)]

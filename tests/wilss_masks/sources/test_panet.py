@@ -19,8 +19,8 @@ from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.errors import CheckpointError, EncoderError, ManifestError
 from wilss.store import ImageContent, Status
-from wilss_masks.make.plan import ImageTask
 from wilss_masks.sources import PanetSource
+from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.prototypes import background_of
 
 SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}

@@ -15,7 +15,7 @@ from measure import Figure, cpu_seconds, figure, ratios, wall_seconds
 import wilss.data.images
 import wilss.models.encoders.clip
 import wilss.models.encoders.dino
-import wilss_masks.sources.refine as refining
+import wilss_masks.sources.fusion as refining
 from wilss.equations import fmwiss
 from wilss.models.encoders.clip import DenseClip
 from wilss.models.encoders.dino import SeedViT

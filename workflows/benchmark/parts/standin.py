@@ -18,8 +18,7 @@ from wilss.data.images import read_image
 from wilss.data.manifest import Manifest
 from wilss.data.shapes.drawing import draw
 from wilss.store import ImageContent, Status
-from wilss_masks.make.plan import ImageTask
-from wilss_masks.sources.base import Grids
+from wilss_masks.sources.base import Grids, ImageTask
 
 from .common import section
 

@@ -1,12 +1,21 @@
-"""Parameters of mask making, with the paper's values where it names them; wrong ones are refused in a sentence."""
+"""Parameters of FMWISS, and its last, cheap part: from kept score and attention maps to masks.
+
+`generate` and `fuse` both end here, on the same float16 maps, so that fusing again with the parameters of the
+first run gives the very same masks. torch is imported where it is needed: the parameters are wanted without it.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from wilss.models.networks.embedding_spec import FROZEN_SIZE
+from numpy.typing import NDArray
+
 from wilss.params import refuse_unknown_choices, require
+from wilss.store import ImageContent, Status
 
-__all__ = ["FmwissParams", "FusionParams", "PanetParams"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FmwissParams", "FusionParams", "Refined", "as_content", "refine", "scaled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,36 +85,68 @@ class FmwissParams(FusionParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanetParams:
-    """Parameters of PANet's masks from a few supports (Sec. 3).
+class Refined:
+    """Masks of one image, bool [T, H, W]: M_init, M_seeds and what was made of them; score float [T, H, W]."""
 
-    shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
-        softmax, 20 in the paper.
-    supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
-        trained embedding, in the place of the frozen ViT.
-    features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
-    vit_size: shorter side of the input in pixels, 0 for the image's own size. longest: as for FMWISS.
-    tags: an image's tags say which classes may win on it; without them all classes of the step compete.
-    keep_masks: an image that is a support by its whole mask keeps that mask, instead of being guessed at [D].
+    init: "Tensor"
+    seeds: "Tensor"
+    fused: "Tensor"
+    score: "Tensor"
 
-    An embedding's checkpoint says itself on which features and at which size it is to be used.
+
+def refine(score: "Tensor", attention: "Tensor", height: int, width: int, params: FusionParams) -> Refined:
+    """Binarise both maps at the image's own size and fuse them (FMWISS Sec. 3.2, M_refine).
+
+    score: float16 [T, h, w] in [0, 1]. attention: float16 [T, ha, wa], non-negative, scaled so that each
+    map's maximum is 1. The K cut is taken on the patch grid and applied after bilinear upsampling [D].
     """
+    from wilss.data.images import to_pixels
+    from wilss.equations import fmwiss
 
-    shots: int = 0
-    alpha: float = 20.0
-    supports: str = ""
-    embedding: str = ""
-    features: Literal["tokens", "keys"] = "tokens"
-    vit_size: int = FROZEN_SIZE
-    longest: int = 1024
-    tags: bool = True
-    keep_masks: bool = True
+    score32, attention32 = score.float(), attention.float()
+    pixels = to_pixels(score32, height, width)
+    init = pixels >= params.threshold
+    cut = fmwiss.keep_top(attention32, params.keep_amount, by=params.keep)
+    seeds = to_pixels(attention32, height, width) >= cut[:, None, None]
+    return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
 
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        refuse_unknown_choices(self)
-        require(0 <= self.shots <= 100_000, "shots", self.shots, "0 (all there are) or more")
-        require(0 < self.alpha <= 10_000, "alpha", self.alpha, "above 0")
-        require(self.vit_size == 0 or 16 <= self.vit_size <= 4096, "vit_size", self.vit_size,
-                "0 (the image's own) or from 16 to 4096")  # fmt: skip
-        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
+
+def as_content(
+    refined: Refined,
+    categories: tuple[int, ...],
+    *,
+    score: "Tensor",
+    attention: "Tensor",
+    seeds: "Tensor",
+    fallback: list[bool],
+) -> ImageContent:
+    """Masks, soft layers and diagnostics in the form in which the store takes them.
+
+    categories: positions on the store's axis, one per map. seeds: int16 [T, S, 2].
+    """
+    from wilss.equations import fmwiss
+
+    confidence = fmwiss.confidence(refined.score, refined.fused).tolist()
+    agreement = fmwiss.agreement(refined.init, refined.seeds).tolist()
+    area = refined.fused.sum(dim=(-2, -1)).tolist()
+
+    def by_category(stack: "Tensor") -> dict[int, NDArray[Any]]:
+        return dict(zip(categories, stack.cpu().numpy(), strict=True))
+
+    layers = {"mask": refined.fused, "score": score, "attention": attention, "seeds": seeds}
+    return ImageContent(
+        status=Status.DONE,
+        planes={name: by_category(stack) for name, stack in layers.items()},
+        confidence=dict(zip(categories, confidence, strict=True)),
+        agreement=dict(zip(categories, agreement, strict=True)),
+        area=dict(zip(categories, area, strict=True)),
+        fallback=dict(zip(categories, fallback, strict=True)),
+    )
+
+
+def scaled(attention: "Tensor") -> "Tensor":
+    """Each map [..., h, w] divided by its maximum, since float16 has few bits for values near 1 / (h w)."""
+    import torch
+
+    top = attention.amax(dim=(-2, -1), keepdim=True)
+    return torch.where(top > 0, attention / top.clamp_min(torch.finfo(attention.dtype).tiny), attention)
