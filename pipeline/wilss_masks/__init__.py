@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .make.cluster import ClusterOptions
-    from .make.generate import generate
+    from .make.generate import Summary, generate
     from .make.options import Options
-    from .make.summary import Summary
     from .sources import AnnotationSource, FmwissSource, PanetSource
 
 _HOMES = {
@@ -21,7 +20,7 @@ _HOMES = {
     "FmwissSource": "sources",
     "Options": "make.options",
     "PanetSource": "sources",
-    "Summary": "make.summary",
+    "Summary": "make.generate",
     "generate": "make.generate",
 }
 __all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "PanetSource", "Summary", "generate"]

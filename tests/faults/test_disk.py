@@ -18,9 +18,9 @@ from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, gener
 from tests.faults.full_disk import files_of_at_most
 from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
-from wilss_masks.make import commit as committing
 from wilss_masks.make import generate as generation
-from wilss_masks.make import provenance, resume
+from wilss_masks.make import resume
+from wilss_masks.make import run as running
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def renames(root: Path) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", counted)
-        patch.setattr(committing, "_SECONDS", 0.0)
+        patch.setattr(running, "_COMMIT_SECONDS", 0.0)
         assert generate(root, "--keep", "scores", out="out/counted.zarr").code == 0
     return count[0]
 
@@ -90,7 +90,7 @@ def test_a_disk_that_becomes_full_is_said_and_the_run_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        patch.setattr(committing, "_SECONDS", 0.0)  # else shards that come quickly are committed together
+        patch.setattr(running, "_COMMIT_SECONDS", 0.0)  # else shards that come quickly are committed together
         made = generate(root, "--keep", "scores", out=f"out/{store.name}")
     assert made.code == 1, made.said
     assert f"Error: {store} cannot be written (No space left on device); free some space and run the same" in made.err
@@ -319,7 +319,7 @@ def test_other_weights_and_versions_are_refused(root: Path, monkeypatch: pytest.
     assert other.code == 1
     assert "models.clip.sha256: " in other.err
     data_set(root)
-    monkeypatch.setattr(provenance, "_version", lambda library: "0.0.1" if library == "timm" else "1")
+    monkeypatch.setattr(resume, "_version", lambda library: "0.0.1" if library == "timm" else "1")
     older = generate(root, out="out/unbroken.zarr")
     assert older.code == 1
     assert 'versions.timm: "0.0.1" asked for' in older.err

@@ -6,24 +6,32 @@ Everything that can be refused is refused before the first forward pass.
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from wilss.data.manifest import ImageRecord, Manifest, Selection
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, ShardReceipt, writer_lock
+from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
 
 from ..sources.base import MaskSource
 from .cluster import connect
-from .devices import require_means
-from .options import Options
+from .options import Options, require_means
 from .plan import MaskPlan, make_plan
-from .provenance import attributes_of, compatible, is_of, keeping_what_is_kept
-from .resume import create_or_resume, is_finished, require_writable
+from .resume import (
+    attributes_of,
+    compatible,
+    create_or_resume,
+    is_finished,
+    is_of,
+    keeping_what_is_kept,
+    require_writable,
+)
 from .run import Job, run
-from .summary import Summary, count_made, summary_of
 
 __all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for", "selection_for"]
 
@@ -32,6 +40,27 @@ _LANES_ON_A_GPU = 4
 
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What is in the store now, and what this call added. `lost` has a sentence for every shard not made."""
+
+    store: Path
+    images: int
+    done: int
+    failed: Mapping[str, str]
+    untagged: int
+    masks_per_class: Mapping[str, int]
+    made_now: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def images_per_second(self) -> float:
+        """Images made by this call per second of it."""
+        return self.made_now / self.seconds if self.seconds else 0.0
 
 
 def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
@@ -78,7 +107,7 @@ def generate(
             raise StoreError(f"{path} is complete but damaged: {damage.what}; make it anew with --overwrite.")
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    return summary_of(store, sum(made), seconds, selection.warnings, lost)
+    return _summary_of(store, sum(made), seconds, selection.warnings, lost)
 
 
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
@@ -108,7 +137,7 @@ def _make(
     """Make what is pending; returns what was lost."""
     here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
     device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
-    on_shard.start(count_made(store), plan.layout.num_images)
+    on_shard.start(_count_made(store), plan.layout.num_images)
     _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
     job = Job(
         store=store.path,
@@ -143,6 +172,34 @@ def _lanes(device: str, options: Options) -> int:
     if options.cluster.is_elsewhere or options.cluster.workers > 1:
         return 1
     return max(1, len(os.sched_getaffinity(0)) // options.threads)
+
+
+def _summary_of(
+    store: MaskStore, made_now: int, seconds: float, warnings: tuple[str, ...], lost: tuple[str, ...]
+) -> Summary:
+    """Count what `store` holds now; the rest is what the run says of itself."""
+    status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
+    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)}
+    masks = (area > 0).sum(axis=0).tolist()
+    return Summary(
+        store=store.path,
+        images=store.layout.num_images,
+        done=int((status == Status.DONE).sum()),
+        failed=failed,
+        untagged=int((status == Status.UNTAGGED).sum()),
+        masks_per_class=dict(zip(store.category_names, masks, strict=True)),
+        made_now=made_now,
+        seconds=seconds,
+        warnings=warnings,
+        lost=lost,
+    )
+
+
+def _count_made(store: MaskStore) -> int:
+    """Images in committed shards."""
+    layout = store.layout
+    pending = sum(len(layout.rows(shard)) for shard in store.pending_shards())
+    return layout.num_images - pending
 
 
 class _Counting:

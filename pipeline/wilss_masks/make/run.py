@@ -5,33 +5,38 @@ and vectors, after the shard is on disk. `run` is handed a source and knows none
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from wilss.errors import EncoderError, ImageError
+from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
 
 from ..sources.base import ImageTask, MaskSource, Proposer
-from .commit import Committer, disk_errors
 from .plan import MaskPlan, ShardTask
 from .workers import on_workers
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "make_shard", "run"]
+__all__ = ["Job", "disk_errors", "make_shard", "run"]
 
 log = logging.getLogger(__name__)
 
+#: Shards are committed together where they come fast, at most so often: a commit costs the coordinator as much for ten
+#: as for one. What is finished waits at most until the next shard comes after so long; a kill then costs so much work.
+_COMMIT_SECONDS = 0.5
 #: Shards that are begun before the first of them is written; what they made waits in memory.
 _SHARDS_AHEAD = 2
 
@@ -77,7 +82,7 @@ def run(
     else:
         results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
     failures = []
-    with Committer(store, on_shard) as committer:
+    with _Committer(store, on_shard) as committer:
         for result in results:
             if isinstance(result, str):
                 failures.append(result)
@@ -89,6 +94,57 @@ def run(
         with disk_errors(store.path):
             store.seal()
     return tuple(failures)
+
+
+class _Committer:
+    """Commits shards to a store, at most twice a second. Use it as a context: at its end all are committed.
+
+    on_shard: told of every shard once it is committed.
+    """
+
+    def __init__(self, store: MaskStore, on_shard: Callable[[ShardReceipt], None]) -> None:
+        self._store, self._on_shard = store, on_shard
+        self._waiting: list[ShardReceipt] = []
+        self._last = -_COMMIT_SECONDS
+
+    def add(self, receipt: ShardReceipt) -> None:
+        """A shard that is on disk. Raises StoreError where it cannot be committed."""
+        self._waiting.append(receipt)
+        if time.monotonic() - self._last >= _COMMIT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what waits. Raises StoreError."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            with disk_errors(self._store.path):
+                self._store.commit(*waiting)
+            self._last = time.monotonic()
+        for receipt in waiting:
+            self._on_shard(receipt)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit what waits, also where something else went wrong; but a full disk is told once."""
+        if not isinstance(error, StoreError):
+            self.flush()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or forbidden disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); {'free some space' if full else 'mend that'} and "
+            "run the same command again (without --overwrite), it goes on where it stopped."
+        ) from error
 
 
 def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
