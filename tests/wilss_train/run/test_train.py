@@ -24,7 +24,7 @@ from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
 from wilss_train.results.report.log import read_log, untimed_lines
-from wilss_train.run.train import Options, Progress, Stopped, Summary, run_training
+from wilss_train.run.train import Options, Progress, Stopped, Summary, run_training, train
 from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))
@@ -216,3 +216,36 @@ def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> Non
     inputs = world.inputs(1)
     with pytest.raises(StoreError, match=r"memory\.zarr is not there, and fmwiss pastes old instances"):
         run_training(replace(inputs, memory=None), METHOD, PARAMS, tmp_path / "run", QUIET)
+
+
+def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: Path) -> None:
+    """`wilss_train.train` does what the pieces do: the same bytes, by instances or by names."""
+    manifest = world.root / "data_manifest.yaml"
+    asked = {"manifest": manifest, "parent": world.root / "base", "options": QUIET}
+    first = train(world.masks(1), method=METHOD, params=PARAMS, out=tmp_path / "instances", **asked)
+    assert (first.folder, first.was_complete) == (tmp_path / "instances", False)
+    names = {
+        **PARAMS.as_json(), "warmup_epochs": 1, "paste_probability": 0.8, "points": 3,
+    }  # fmt: skip
+    second = train(str(world.masks(1)), params=names, out=str(tmp_path / "names"), **asked)
+    assert second.results is not None
+    assert second.results.info.params == {**PARAMS.as_json(), **METHOD.parameters()}
+    for out in (first.folder, second.folder):
+        assert (out / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
+
+
+def test_defaults_of_one_call(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folder and parent are in their places, names that nobody has are refused, and nothing is written then."""
+    monkeypatch.chdir(tmp_path)
+    manifest = load_manifest(world.root / "data_manifest.yaml")
+    with pytest.raises(CheckpointError, match=r"step 1 goes on from the checkpoint of step 0, and runs/.*/step-0/"):
+        train(world.masks(1), manifest=manifest)
+    with pytest.raises(ParameterError, match=r"params: there is no parameter 'alhpa'; did you mean alpha\?"):
+        train(world.masks(0), manifest=manifest, params={"alhpa": 3})
+    with pytest.raises(ParameterError, match=r"there is no method 'fmwis'.*fmwiss"):
+        train(world.masks(0), manifest=manifest, method="fmwis")
+    assert not list(tmp_path.iterdir())
+    small = {**PARAMS.as_json(), "epochs": 1}
+    summary = train(world.masks(0), manifest=manifest, method="finetune", params=small, options=QUIET)
+    assert summary.folder == Path("runs") / manifest.name / "step-0"
+    assert (summary.folder / MODEL_FILE).exists()

@@ -22,7 +22,7 @@ from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.normalisation import normalise
 
-__all__ = ["Predicted", "Sample", "predictions", "read_sample"]
+__all__ = ["Predicted", "Sample", "label_map", "logits_of", "predictions", "read_sample", "require_finite"]
 
 _MOST_THREADS = 8
 #: A batch holds as many images as it would of this size; larger ones share it with fewer.
@@ -146,7 +146,7 @@ class _Running:
     labels: Tensor
     finite: Tensor
     done: "torch.cuda.Event | None"
-    path: object
+    info: CheckpointInfo
 
 
 def _finished(running: Iterable[_Running | Predicted]) -> Iterator[Predicted]:
@@ -156,13 +156,41 @@ def _finished(running: Iterable[_Running | Predicted]) -> Iterator[Predicted]:
             continue
         if one.done is not None:
             one.done.synchronize()
-        if not bool(one.finite):
-            raise CheckpointError(
-                f"{one.path} gives values that are not finite on {one.samples[0].record.path}; it did not learn "
-                "anything that can be used, so train again with a smaller learning rate."
-            )
+        require_finite(one.finite, one.info, one.samples[0].record.path)
         for sample, labels in zip(one.samples, one.labels.numpy(), strict=True):
             yield Predicted(record=sample.record, sample=sample, labels=labels)
+
+
+def require_finite(finite: Tensor, info: CheckpointInfo, image: object) -> None:
+    """Raise CheckpointError unless `finite`, bool [], holds: whether the network's values on an image are."""
+    if not bool(finite):
+        raise CheckpointError(
+            f"{info.path} gives values that are not finite on {image}; it did not learn anything that can be used, so "
+            "train again with a smaller learning rate."
+        )
+
+
+@torch.inference_mode()
+def logits_of(segmenter: nn.Module, info: CheckpointInfo, images: Tensor) -> Tensor:
+    """Logits [B, C, h, w] of images uint8 [B, H, W, 3] on the network's device."""
+    logits: Tensor = segmenter(normalise(images.permute(0, 3, 1, 2), info.mean, info.std).contiguous())
+    return logits
+
+
+@torch.inference_mode()
+def label_map(logits: Tensor, ids: Tensor, height: int, width: int) -> Tensor:
+    """Logits [C, h, w] to taxonomy ids uint8 [height, width]; a few channels at once where they are many.
+
+    ids: uint8 [C], the taxonomy id of every channel.
+    """
+    at_once = max(1, _VALUES_AT_ONCE // (height * width))
+    best, channels = to_pixels(logits[:at_once].float(), height, width).max(dim=0)
+    labels = ids[channels]
+    for first in range(at_once, len(logits), at_once):
+        values, channels = to_pixels(logits[first : first + at_once].float(), height, width).max(dim=0)
+        labels = torch.where(values > best, ids[first + channels], labels)
+        best = torch.maximum(values, best)
+    return labels
 
 
 class _Forward:
@@ -189,21 +217,10 @@ class _Forward:
         stacked = torch.from_numpy(np.stack([sample.image for sample in batch]))
         cuda = self._device.type == "cuda"
         images = (stacked.pin_memory() if cuda else stacked).to(self._device, non_blocking=True)
-        logits = self._segmenter(normalise(images.permute(0, 3, 1, 2), self._info.mean, self._info.std).contiguous())
+        logits = logits_of(self._segmenter, self._info, images)
         height, width = stacked.shape[1:3]
-        labels = torch.stack([self._labels(one, height, width) for one in logits])
+        labels = torch.stack([label_map(each, self._ids, height, width) for each in logits])
         return self._on_its_way(batch, labels, logits.isfinite().all())
-
-    def _labels(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Logits [C, h, w] to taxonomy ids uint8 [height, width]; a few channels at once where they are many."""
-        at_once = max(1, _VALUES_AT_ONCE // (height * width))
-        best, channels = to_pixels(logits[:at_once].float(), height, width).max(dim=0)
-        labels = self._ids[channels]
-        for first in range(at_once, len(logits), at_once):
-            values, channels = to_pixels(logits[first : first + at_once].float(), height, width).max(dim=0)
-            labels = torch.where(values > best, self._ids[first + channels], labels)
-            best = torch.maximum(values, best)
-        return labels
 
     def _on_its_way(self, batch: Sequence[Sample], labels: Tensor, finite: Tensor) -> _Running:
         """Let the copies to the host queue up behind the forward pass, before the next one does."""
@@ -212,7 +229,7 @@ class _Forward:
             labels, finite = (_to_host(tensor) for tensor in (labels, finite))
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(torch.cuda.current_stream(self._device))
-        return _Running(samples=batch, labels=labels, finite=finite, done=done, path=self._info.path)
+        return _Running(samples=batch, labels=labels, finite=finite, done=done, info=self._info)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
 from wilss.errors import ImageError
 
-__all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size"]
+__all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size", "rgb_of"]
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
@@ -57,10 +57,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises ImageError: one sentence with file and mend.
     """
     with _opened(path) as image:
-        turn = TRANSPOSES.get(orientation_of(image))
-        image.load()
-        colours = _in_colour(image)
-        return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
+        return rgb_of(image)
+
+
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """An opened image as `read_image` gives a file: upright and in RGB, uint8 [H, W, 3]."""
+    turn = TRANSPOSES.get(orientation_of(image))
+    image.load()
+    colours = _in_colour(image)
+    return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
 
 
 def read_palette_label(path: Path) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 import struct
 
 from PIL import Image
-from PIL.ImageFile import ImageFile
 
 __all__ = ["TRANSPOSES", "is_turned", "orientation_of"]
 
@@ -26,7 +25,7 @@ def is_turned(orientation: int) -> bool:
     return orientation in (5, 6, 7, 8)
 
 
-def orientation_of(image: ImageFile) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF orientation 1 to 8 from what the header holds; 1 where there is none or it cannot be read.
 
     Ask before the pixels are loaded, so that size and pixels are turned by the same word.

@@ -1,0 +1,102 @@
+"""`load_model`: the same label maps as `wilss-predict`, whatever form an image comes in."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from tests.wilss_train.colours import NAMES, ColourNet, blocks, info, picture, save
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import Taxonomy
+from wilss.errors import CheckpointError, ImageError
+from wilss.models.networks.checkpoint import MODEL_FILE, write_model
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
+from wilss_train import Model, cli, load_model
+
+SPEC = SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=4)
+PROTOCOL = StepProtocol(
+    name="2-1", taxonomy=Taxonomy(name="pets", class_names=("background", "cat", "dog", "horse")), steps=((1, 3), (2,))
+)
+FACTS = {
+    "method": "finetune", "step": 1, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "params": {}, "seed": 0,
+    "iterations": 0, "parent_digest": None, "store_digest": None, "manifest_name": "pets", "manifest_digest": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network whose classes are seen in another order than their ids."""
+    run = tmp_path_factory.mktemp("run")
+    weights = build(SPEC, seed=0).state_dict()
+    write_model(run / MODEL_FILE, weights, spec=SPEC, protocol=PROTOCOL, facts=FACTS)
+    return run
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two sizes, one of them lying on its side by its EXIF, and one with a transparent half."""
+    folder = tmp_path_factory.mktemp("photos")
+    values = np.random.default_rng(0).integers(0, 256, (40, 56, 4), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(values[..., :3]).save(folder / "turned.jpg", exif=turned)
+    Image.fromarray(values[:24, :, :3]).save(folder / "plain.png")
+    values[:, :28, 3] = 0
+    Image.fromarray(values).save(folder / "clear.png")
+    return folder
+
+
+def test_label_maps_are_those_of_the_command(run: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.predict([str(run), str(photos), "--out", str(tmp_path), "--no-overlays", "--device", "cpu"])
+    assert not end.value.code
+    model = load_model(run, "cpu")
+    assert dict(model.classes) == {0: "background", 1: "cat", 3: "horse", 2: "dog"}
+    for path in photos.iterdir():
+        expected = np.array(Image.open(next(tmp_path.glob(f"{path.stem}*.png"))))
+        with Image.open(path) as opened:
+            labels = [model.predict(image) for image in (path, str(path), opened)]
+        assert all(map.dtype == np.uint8 and np.array_equal(map, expected) for map in labels)
+        assert set(np.unique(expected)) <= set(model.classes)
+    plain = photos / "plain.png"
+    assert np.array_equal(model.predict(np.array(Image.open(plain))), model.predict(plain))
+    assert model.predict(photos / "turned.jpg").shape == (56, 40)
+
+
+def test_probabilities_are_of_each_class_or_of_one_out_of_all(run: Path, photos: Path) -> None:
+    model = load_model(run / MODEL_FILE, "cpu")
+    image = np.array(Image.open(photos / "plain.png"))
+    normalised = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        logits = F.interpolate(model.network(normalised), image.shape[:2], mode="bilinear", align_corners=False)[0]
+    found = model.probabilities(image)
+    assert (found.dtype, found.shape) == (np.float32, (4, 24, 56))
+    np.testing.assert_allclose(found, logits.sigmoid().numpy(), atol=1e-5)
+    competing = replace(model, info=replace(model.info, method="pseudoseg")).probabilities(image)
+    np.testing.assert_allclose(competing, logits.softmax(dim=0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(competing.sum(axis=0), 1, atol=1e-5)
+
+
+def test_classes_are_found_where_they_are(tmp_path: Path) -> None:
+    model = Model(info=info(step=1), network=ColourNet(info(step=1).seen, 1).eval())
+    save(tmp_path / "a.png", picture(blocks([0, 4])))
+    assert {NAMES[identity] for identity in np.unique(model.predict(tmp_path / "a.png"))} == {NAMES[0], NAMES[4]}
+
+
+def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
+    model = load_model(run, "cpu")
+    for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
+        with pytest.raises(ImageError, match=r"an image is an array uint8 \[H, W, 3\], not (uint8|float32) \["):
+            model.predict(wrong)
+    with pytest.raises(ImageError, match=r"none\.jpg is not there"):
+        model.predict(tmp_path / "none.jpg")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_model(tmp_path)
+    broken = replace(model, network=lambda images: torch.full((1, 4, 2, 2), float("nan")))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"values that are not finite on an image; it did not learn"):
+        broken.predict(np.zeros((8, 8, 3), np.uint8))

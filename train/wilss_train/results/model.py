@@ -1,0 +1,89 @@
+"""A trained segmenter to be asked about single images; many at once go faster through `wilss-predict`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from wilss.data.images import read_image, rgb_of, to_pixels
+from wilss.errors import ImageError
+from wilss.models.devices import resolve_device
+from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
+
+from .predict import label_map, logits_of, require_finite
+
+__all__ = ["Model", "load_model"]
+
+#: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
+_SOFTMAX = ("pseudoseg",)
+
+
+def load_model(run: Path | str, device: str = "auto") -> "Model":
+    """The segmenter that a run has trained, ready to predict.
+
+    run: its folder, or a model.safetensors. device: auto, cpu or cuda.
+    Raises CheckpointError where it is missing or damaged, or holds an embedding.
+    """
+    info, device = read_info(run), resolve_device(device)
+    return Model(info=info, network=load_segmenter(info, device), device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A segmenter in evaluation mode on `device`. info: what its checkpoint says of itself.
+
+    Images are files, PIL images, or arrays uint8 [H, W, 3] in RGB; files and PIL images are turned upright first.
+    """
+
+    info: CheckpointInfo
+    network: nn.Module
+    device: str = "cpu"
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """The names of the classes by taxonomy id, in the order of the channels, background first."""
+        return dict(zip(self.info.seen, self.info.channel_names, strict=True))
+
+    def predict(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The label map of an image, uint8 [H, W] of taxonomy ids, at the image's own size; as `wilss-predict` has it.
+
+        Raises ImageError for an image that cannot be used.
+        """
+        logits, height, width = self._logits(image)
+        ids = torch.tensor(self.info.seen, dtype=torch.uint8, device=logits.device)
+        return np.asarray(label_map(logits, ids, height, width).cpu().numpy())
+
+    def probabilities(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """How probable every class of `classes` is at every pixel, float32 [C, H, W], each value in [0, 1].
+
+        The values of a pixel sum to 1 for pseudoseg; other methods learn each class by itself, and theirs need not.
+        Raises ImageError for an image that cannot be used.
+        """
+        logits, height, width = self._logits(image)
+        values = to_pixels(logits.float(), height, width)
+        shares = values.softmax(dim=0) if self.info.method in _SOFTMAX else values.sigmoid()
+        return np.asarray(shares.cpu().numpy())
+
+    def _logits(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> tuple[Tensor, int, int]:
+        """Logits [C, h, w] of the feature grid, and the image's height and width."""
+        pixels = _pixels(image)
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)[None]).to(self.device)
+        logits = logits_of(self.network, self.info, batch)[0]
+        require_finite(logits.isfinite().all(), self.info, image if isinstance(image, str | Path) else "an image")
+        return logits, *pixels.shape[:2]
+
+
+def _pixels(image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return rgb_of(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(f"an image is an array uint8 [H, W, 3], not {image.dtype} {list(image.shape)}; convert it.")
+    return image
