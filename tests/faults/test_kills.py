@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.drills import turns
 from tests.faults.standin import draw_images, make
 from wilss.store import MaskStore
 
@@ -110,14 +111,17 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
 
 @pytest.mark.parametrize(
     ("what", "kills", "seed"),
-    [
-        ("coordinator", 5, 0),
-        ("coordinator", 5, 1),
-        ("coordinator", 7, 2),
-        ("worker", 2, 3),
-        ("tree", 3, 4),
-        ("tree", 3, 5),
-    ],
+    turns(
+        [
+            ("coordinator", 5, 0),
+            ("coordinator", 5, 1),
+            ("coordinator", 7, 2),
+            ("worker", 2, 3),
+            ("tree", 3, 4),
+            ("tree", 3, 5),
+        ],
+        short=[("coordinator", 3, 0), ("worker", 1, 3), ("tree", 2, 4)],
+    ),
 )
 def test_killed_and_resumed_gives_the_same_bytes(
     folder: Path, uninterrupted: dict[str, bytes], tmp_path: Path, what: str, kills: int, seed: int
@@ -133,7 +137,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
 def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     """The built-in encoders through the command line, killed after the first shard, gone on with by two workers."""
     program = [str(Path(sys.executable).parent / "wilss-masks"), "generate", "-q", "--step", "1"]
-    options = ["--limit", "24", "--shard-size", "4", "--keep", "scores"]
+    options = ["--limit", "8", "--shard-size", "2", "--keep", "scores"]
     environment = {**os.environ, "WILSS_DATA": str(tmp_path)}
 
     def command(store: str, *more: str) -> list[str]:
@@ -159,7 +163,7 @@ def test_killed_and_resumed_long_form(
     assert content == uninterrupted
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", turns([2, 3], short=[3]))
 def test_any_number_of_workers_gives_the_same_bytes(
     folder: Path, uninterrupted: dict[str, bytes], tmp_path: Path, workers: int
 ) -> None:

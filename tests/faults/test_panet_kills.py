@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.drills import turns
 from tests.faults.killing import is_finished, kill_at_random
 from tests.faults.train_cli import course_of, data_set, forked, make_masks, walk, wilss_train, words
 from wilss.models.networks.checkpoint import MODEL_FILE
@@ -57,14 +58,14 @@ def resumed(root: Path, out: str) -> Result:
     return result(root / out)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", turns(range(4), short=[0]))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
     out = f"killed-{number}"
     kill_at_random(panet(root, out), root / out, f"panet kill {number}", before_step=STEPS - 3)
     assert resumed(root, out) == whole
 
 
-@pytest.mark.parametrize("number", [1, 4, 8])
+@pytest.mark.parametrize("number", turns([1, 4, 8], short=[4]))
 def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, number: int) -> None:
     out = f"rename-{number}"
     process = forked(panet(root, out), says=root / f"{out}.txt", die_at_rename=number)

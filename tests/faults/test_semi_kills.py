@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.drills import turns
 from tests.faults.killing import is_finished, kill_at_random
 from tests.faults.train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
 from tests.wilss.data import data_on_disk as disk
@@ -49,14 +50,14 @@ def whole(root: Path) -> Result:
     return result(root / "whole")
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", turns(range(4), short=[0]))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
     out = f"killed-{number}"
     kill_at_random(semi(root, out), root / out, f"semi kill {number}", before_step=STEPS - 2)
     assert resumed(root, out) == whole
 
 
-@pytest.mark.parametrize("from_the_end", [1, 2, 3])
+@pytest.mark.parametrize("from_the_end", turns([1, 2, 3], short=[2]))
 def test_killed_before_a_result_gets_its_name(root: Path, whole: Result, from_the_end: int) -> None:
     """The last three files are the labeller, the checkpoint and the mark of a finished run."""
     out = f"rename-{from_the_end}"

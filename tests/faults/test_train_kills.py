@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.drills import turns
 from tests.faults.cli import start
 from tests.faults.killing import is_finished, kill_at_random, slowly, wait_for_state
 from tests.faults.train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
@@ -52,7 +53,7 @@ def resumed(root: Path, out: str) -> Result:
     return result(root / out)
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", turns(range(10), short=[0, 1]))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
     out = f"killed-{number}"
     kill_at_random(words(root, out), root / out, f"kill {number}", before_step=STEPS - 3)
@@ -69,7 +70,7 @@ def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, whole: 
     assert resumed(root, "program") == whole
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, -4, -3, -2, -1])
+@pytest.mark.parametrize("number", turns([1, 2, 3, -4, -3, -2, -1], short=[1, -1]))
 def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, renames: int, number: int) -> None:
     out, at = f"rename-{number}", number if number > 0 else renames + 1 + number
     process = forked(words(root, out), says=root / f"{out}.txt", die_at_rename=at)
