@@ -14,6 +14,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "WilssError",
+    "first_line",
 ]
 
 
@@ -55,3 +56,8 @@ class CheckpointError(WilssError):
 
 class TrainingError(WilssError):
     """Training cannot go on: a loss that is not a number, memory that does not suffice."""
+
+
+def first_line(error: BaseException | None) -> str:
+    """What an exception says, short enough to stand inside a sentence; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

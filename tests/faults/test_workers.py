@@ -219,7 +219,7 @@ def test_a_worker_that_hangs_and_has_no_nanny(root: Path, undisturbed: dict[str,
     with cluster(tmp_path, 1, "--no-nanny") as (file, _):
         made = run(root, "out/bare.zarr", "hang:im4", "--scheduler-file", file, "--shard-timeout", TIMEOUT)
     assert made.code == 1
-    assert "hangs with shard 1 (im3 to im5) and cannot be started anew" in made.err
+    assert "hangs with shard 1 (im3 to im5) and cannot be restarted" in made.err
     assert "End that worker, and run the same command again" in made.err
     goes_on(root, "out/bare.zarr", undisturbed)
 

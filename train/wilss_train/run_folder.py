@@ -5,13 +5,13 @@
 Everything that decides the outcome stands in run.json. A run that was stopped goes on only where all of it is equal.
 """
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from wilss.disk import make_folder, remove_tree, sweep_partials, unlink, write_atomically
+from wilss.disk import make_folder, remove_tree, sweep_partials, unlink, write_atomically, writing
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
@@ -63,16 +63,10 @@ def mark_complete(folder: Path) -> None:
         write_atomically(folder / _DONE, b"{}\n")
 
 
-@contextlib.contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or forbidden disk into a CheckpointError that names `path` and says how to go on."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be written ({error.strerror or error}); mend that (space or permissions) and run the same "
-            "command with --resume: what was saved before is kept."
-        ) from error
+def writing_to(path: Path) -> AbstractContextManager[None]:
+    """Turn the errors of a full or forbidden disk into a CheckpointError that says how to resume."""
+    resume = "run the same command with --resume: what was saved before is kept"
+    return writing(path, raises=CheckpointError, then=resume)
 
 
 def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | None:

@@ -3,8 +3,6 @@
 Importing this is quick: what is heavy comes with the commands, when they run.
 """
 
-from wilss.disk.outputs import refuse_existing, writing
-
 from .common_options import add_manners, is_quiet, version_option
 from .options import batch_size_option, device_option, manifest_option
 from .progress import ProgressDisplay
@@ -22,10 +20,8 @@ __all__ = [
     "is_quiet",
     "manifest_option",
     "percent",
-    "refuse_existing",
     "run",
     "tell_failures",
     "version_option",
     "write_json",
-    "writing",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from wilss.disk.outputs import write_output
+from wilss.disk import write_output
 
 __all__ = ["FINISHED_WITH_FAILURES", "tell_failures", "write_json"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError
+from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError, first_line
 
 from .common_options import add_manners, set_level
 from .streams import open_closed_streams, plain_streams
@@ -73,7 +73,7 @@ def _tell(error: Exception, *, verbose: bool) -> int:
         click.echo(f"Error: {what}; mend that (space, permissions or the path) and run the same again.", err=True)
         return _ERROR
     if isinstance(error, MemoryError):
-        what = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
+        what = f" ({first_line(error)})" if str(error) else ""
         click.echo(f"Error: there is too little memory{what}; free some, or ask for less at a time.", err=True)
         return _ERROR
     click.echo(

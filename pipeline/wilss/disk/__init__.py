@@ -17,6 +17,7 @@ from .files import (
 )
 from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle, sync_tree
 from .lock import waiting_lock, writer_lock
+from .outputs import refuse_existing, write_output, writing
 
 __all__ = [
     "BUILDING_SUFFIX",
@@ -24,6 +25,7 @@ __all__ = [
     "AppendedFile",
     "built_beside",
     "make_folder",
+    "refuse_existing",
     "remove_tree",
     "require_writable",
     "settle",
@@ -35,5 +37,7 @@ __all__ = [
     "unlink",
     "waiting_lock",
     "write_atomically",
+    "write_output",
     "writer_lock",
+    "writing",
 ]

@@ -5,8 +5,9 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from wilss.disk import sweep_partials_of, write_atomically
-from wilss.errors import StoreError
+from wilss.errors import StoreError, WilssError
+
+from .files import sweep_partials_of, write_atomically
 
 __all__ = ["refuse_existing", "write_output", "writing"]
 
@@ -25,10 +26,15 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the errors of a full, missing or forbidden place into a StoreError that names `path`."""
+def writing(path: Path, *, raises: type[WilssError] = StoreError, then: str = "") -> Iterator[None]:
+    """Turn the errors of a full, missing or forbidden place into a sentence that names `path` and says how to fix it.
+
+    then: how to resume, for work that is kept; without it, the user is asked for another path.
+    """
     try:
         yield
     except OSError as error:
-        mend = "free some space" if error.errno == errno.ENOSPC else "give a path that can be written"
-        raise StoreError(f"{path} cannot be written ({error.strerror or error}); {mend}.") from error
+        fix = f"fix that and {then}" if then else "give a path that can be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            fix = f"free some space and {then}" if then else "free some space"
+        raise raises(f"{path} cannot be written ({error.strerror or error}); {fix}.") from error

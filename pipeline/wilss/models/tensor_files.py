@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wilss.errors import WeightsError
+from wilss.errors import WeightsError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["digest_of_tensors", "first_line", "listed", "loading_args", "misfits", "read_tensors", "told"]
+__all__ = ["digest_of_tensors", "listed", "loading_args", "misfits", "read_tensors", "told"]
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -144,8 +144,3 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     """The first few of `names`, or "none"."""
     shown = list(names)
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") or "none"
-
-
-def first_line(error: Exception | None) -> str:
-    """What an exception says, short enough to stand inside a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -4,7 +4,6 @@ Whatever is damaged, of another format or not there is a StoreError of one sente
 """
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -15,7 +14,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import StoreError
+from ..digests import digest_of_bytes
+from ..errors import StoreError, first_line
 from .planes import read_planes
 from .schema import FORMAT, FORMAT_VERSION, VECTORS, ArraySpec, StoreLayout
 from .seal import SEAL_KEY
@@ -84,7 +84,7 @@ class OpenStore:
         sealed = self.attributes.get(SEAL_KEY)
         if not isinstance(sealed, dict):
             raise StoreError(f"{self.path} is not complete, so it has no digest; run `wilss-masks generate` again.")
-        return hashlib.sha256(f"{sealed.get('root')} {sealed.get('files')}".encode()).hexdigest()
+        return digest_of_bytes(f"{sealed.get('root')} {sealed.get('files')}".encode())
 
     def vector(self, name: str) -> NDArray[Any]:
         """One of the small per-image, per-category or per-shard arrays, whole."""
@@ -148,7 +148,7 @@ def open_group(path: Path) -> zarr.Group:
         return zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
     except Exception as error:  # whatever zarr meets in metadata of any shape
         raise StoreError(
-            f"{path} is not a readable mask store ({_first_line(error)}); pass the step-N.zarr folder, or fetch "
+            f"{path} is not a readable mask store ({first_line(error)}); pass the step-N.zarr folder, or fetch "
             "another copy."
         ) from error
 
@@ -162,7 +162,7 @@ def _reading(path: Path, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StoreError(
-            f"{path}: the array {name!r} cannot be read ({_first_line(error)}); `wilss-masks verify` says what is "
+            f"{path}: the array {name!r} cannot be read ({first_line(error)}); `wilss-masks verify` says what is "
             "damaged."
         ) from error
 
@@ -171,7 +171,3 @@ def _mend_for(name: str) -> str:
     if name in ("score", "attention", "seeds"):
         return "make the masks anew with `--keep scores`."
     return "run `wilss-masks verify` to see what is damaged."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

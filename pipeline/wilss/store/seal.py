@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..digests import digest_of_bytes, digest_of_json, listing_of_files
 from ..disk import PARTIAL_SUFFIX, write_atomically
 from ..errors import StoreError
 from .schema import VECTORS, StoreLayout
@@ -135,18 +136,12 @@ def _read_root(path: Path) -> dict[str, Any]:
 
 
 def _root_digest(root: dict[str, Any]) -> str:
-    text = json.dumps(root, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return digest_of_json(root, compact=True)
 
 
 def _files_digest(path: Path, layout: StoreLayout) -> str:
     covered = {shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)} | {
         path / _ROOT
     }
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_dir() or file in covered or file.name.endswith(PARTIAL_SUFFIX):
-            continue
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+    others = (file for file in path.rglob("*") if not (file.is_dir() or file in covered))
+    return digest_of_bytes(listing_of_files(path, (file for file in others if not file.name.endswith(PARTIAL_SUFFIX))))

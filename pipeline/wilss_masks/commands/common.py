@@ -24,7 +24,7 @@ def require_png(target: Path) -> Path:
 
 def write_sheet(page: "Image.Image", target: Path) -> None:
     """The page as a PNG, whole or not at all."""
-    from wilss.disk.outputs import write_output
+    from wilss.disk import write_output
 
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")

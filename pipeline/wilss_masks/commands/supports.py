@@ -48,10 +48,10 @@ def draw(
 
     The same images are drawn for every kind.
     """
-    from wilss.console import refuse_existing
     from wilss.data.manifest import load_manifest
     from wilss.data.supports.drawing import draw_supports, save_supports
     from wilss.data.supports.reading import SUPPORTS_FILE
+    from wilss.disk import refuse_existing
 
     refuse_existing(out / SUPPORTS_FILE, overwrite)
     drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest)

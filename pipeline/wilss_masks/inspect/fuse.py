@@ -9,14 +9,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wilss.disk import built_beside, make_folder
-from wilss.disk.outputs import refuse_existing, writing
+from wilss.digests import version_of
+from wilss.disk import built_beside, make_folder, refuse_existing, writing
 from wilss.errors import EncoderError, StoreError
 from wilss.params import with_values
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreHeader, write_shard, writer_lock
@@ -161,13 +160,6 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
     return {
         **told,
         "parameters": {**told.get("parameters", {}), **dataclasses.asdict(params)},
-        "versions": {name: _version(name) for name in told.get("versions", {})},
+        "versions": {name: version_of(name) for name in told.get("versions", {})},
         "fused_from": told.get("fused_from", origin),
     }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from wilss import disk
 from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Manifest
+from wilss.digests import version_of
 from wilss.errors import StoreError
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, Status, StoreHeader
@@ -74,7 +74,7 @@ def attributes_of(
         "manifest_sha256": manifest.digest,
         "records_sha256": _records_digest(records, source.uses_tags),
         "rng": DESCRIPTION,
-        "versions": {name: _version(name) for name in _LIBRARIES},
+        "versions": {name: version_of(name) for name in _LIBRARIES},
     }
     return dict(json.loads(json.dumps(attributes)))
 
@@ -221,13 +221,6 @@ def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
         digest.update(f"{',' if number else ''}{json.dumps(facts, separators=(',', ':'))}".encode())
     digest.update(b"]")
     return digest.hexdigest()
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -5,7 +5,6 @@ and vectors, after the shard is on disk. `run` is handed a source and knows none
 """
 
 import contextlib
-import errno
 import itertools
 import json
 import logging
@@ -14,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from wilss.disk import writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
 
@@ -134,17 +135,9 @@ class _Committer:
             self.flush()
 
 
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or forbidden disk into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}); {'free some space' if full else 'mend that'} and "
-            "run the same command again (without --overwrite), it goes on where it stopped."
-        ) from error
+def disk_errors(path: Path) -> AbstractContextManager[None]:
+    """Turn the errors of a full or forbidden disk into a StoreError that says how to resume."""
+    return writing(path, then="run the same command again (without --overwrite), it goes on where it stopped")
 
 
 def make_shard(job: Job, task: ShardTask) -> ShardReceipt:

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wilss.errors import WilssError
+from wilss.errors import WilssError, first_line
 from wilss.store import ShardReceipt
 
 from .plan import ShardTask
@@ -168,10 +168,9 @@ class _Crew:
             except KeyError:
                 return  # it has died by itself meanwhile
             except Exception as error:
-                why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 self._hung = (
-                    f"the worker at {worker} hangs with {shard} and cannot be started anew ({why}); what is done is "
-                    "kept. End that worker, and run the same command again."
+                    f"the worker at {worker} hangs with {shard} and cannot be restarted ({first_line(error)}); "
+                    "what is done is kept. End that worker, and run the same command again."
                 )
 
         threading.Thread(target=restart, name="wilss-restart", daemon=True).start()
@@ -250,8 +249,7 @@ def _why_not_made(task: ShardTask, error: BaseException) -> str:
         raise error
     if type(error).__name__ == "KilledWorker":
         return f"{_named(task)} could not be made: its worker processes died (no memory left, or a library crashed)"
-    said = str(error).splitlines()[0] if str(error) else "no message"
-    return f"{_named(task)} could not be made: {type(error).__name__}: {said}"
+    return f"{_named(task)} could not be made: {type(error).__name__}: {first_line(error)}"
 
 
 def _named(task: ShardTask) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wilss.data.protocol import PRESETS
 from wilss.data.taxonomy import COCO, VOC, closest
-from wilss.disk.outputs import write_output
+from wilss.disk import write_output
 from wilss.errors import ManifestError
 
 from ..sources.prompts import prompt_names

@@ -1,8 +1,6 @@
 """FMWISS Sec. 3.2: CLIP says what, a self-supervised ViT says where, their union is the mask."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.digests import digest_of_json
 from wilss.params import with_values
 from wilss.store import ImageContent
 
@@ -86,12 +85,12 @@ class FmwissSource:
         """Parameters, seed, digests of both models and of the prompts."""
         from wilss.models.encoders.weights import identity_of
 
-        prompts = json.dumps([self.classes, self.background_words, self.params.templates])
+        prompts = [self.classes, self.background_words, self.params.templates]
         return {
             "parameters": dataclasses.asdict(self.params),
             "seed": self.seed,
             "models": {"clip": identity_of(self.clip), "vit": identity_of(self.vit)},
-            "prompts_sha256": hashlib.sha256(prompts.encode("utf-8")).hexdigest(),
+            "prompts_sha256": digest_of_json(prompts),
         }
 
     def grids(self, height: int, width: int) -> Grids:

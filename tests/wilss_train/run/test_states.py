@@ -102,7 +102,9 @@ def test_a_full_disk_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folders, "sync_tree", full)
-    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\); mend that"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot be written \(No space left on device\); free some space and run the same"
+    ):
         save_state(tmp_path, state(2))
     assert names(tmp_path) == ["step-000000001"]
     assert latest_step(tmp_path) == 1
@@ -112,7 +114,7 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     """Even with a digest that fits."""
     path = save_state(tmp_path, state(1))
     torch.save({"evil": shutil.rmtree}, path / "optimiser.pt")
-    digest = states._digest(path / "optimiser.pt")
+    digest = states.digest_of_file(path / "optimiser.pt")
     text = (path / "state.json").read_text()
     old = text.split('"optimiser.pt": "')[1][:64]
     (path / "state.json").write_text(text.replace(old, digest))

@@ -144,7 +144,7 @@ def _require_png(target: Path | None) -> None:
 
 
 def _draw(found: "Evaluation", target: Path) -> None:
-    from wilss.disk.outputs import write_output
+    from wilss.disk import write_output
 
     from ..results.confusion_picture import draw_confusion
 

@@ -69,7 +69,7 @@ def _opened(path: Path) -> "MemoryBank":
 def _write(bank: "MemoryBank", target: Path, count: int, cell: int) -> None:
     import io
 
-    from wilss.disk.outputs import write_output
+    from wilss.disk import write_output
 
     from ..memory.sheet import draw_sheet
 

@@ -15,9 +15,9 @@ from wilss.console import (
     device_option,
     is_quiet,
     percent,
-    refuse_existing,
     tell_failures,
 )
+from wilss.disk import refuse_existing
 
 if TYPE_CHECKING:
     from wilss.models.networks.checkpoint import CheckpointInfo

@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
-from wilss.errors import StoreError
+from wilss.errors import StoreError, first_line
 from wilss.store.planes import read_planes
 from wilss.store.schema import ArraySpec
 from wilss.store.size_limits import require_names, require_planes, require_vector
@@ -176,5 +176,4 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{path}: {what} cannot be read ({told}); {_MEND}") from error
+        raise StoreError(f"{path}: {what} cannot be read ({first_line(error)}); {_MEND}") from error

@@ -4,7 +4,6 @@ A Zarr v3 group that xarray opens without a warning. Crops lie top-left on a can
 each is a chunk of its own, 32 to a shard. The vectors along `instance` say the rest.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from wilss.data.taxonomy import Taxonomy
-from wilss.disk import built_beside, write_atomically
-from wilss.disk.outputs import writing
+from wilss.digests import digest_of_bytes, listing_of_files
+from wilss.disk import built_beside, write_atomically, writing
 from wilss.errors import StoreError
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
 from wilss.store.shards import encode_shard, shard_path
@@ -56,15 +55,10 @@ def write_bank(
 
 def digest_on_disk(path: Path) -> str:
     """sha256 of every file of a bank by name and content, but for the digest that the bank itself names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and file != path / ROOT:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
+    listing = listing_of_files(path, (file for file in path.rglob("*") if file.is_file() and file != path / ROOT))
     root = json.loads((path / ROOT).read_text(encoding="utf-8"))
     root["attributes"].pop(DIGEST_KEY, None)
-    digest.update(json.dumps(root, sort_keys=True, separators=(",", ":")).encode())
-    return digest.hexdigest()
+    return digest_of_bytes(listing + json.dumps(root, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _write(

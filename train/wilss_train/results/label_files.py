@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from wilss.data.shapes.voc import voc_palette
-from wilss.disk.outputs import write_output
+from wilss.disk import write_output
 from wilss.models.networks.checkpoint import CheckpointInfo
 
 from ..data.image_lists import Target

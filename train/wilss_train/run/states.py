@@ -7,7 +7,6 @@
 A state is written under a temporary name, fsynced and renamed, so there is never half of one under its own name.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -19,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wilss.digests import digest_of_file
 from wilss.disk import BUILDING_SUFFIX, built_beside, remove_tree
-from wilss.errors import CheckpointError
+from wilss.errors import CheckpointError, first_line
 
 from ..run_folder import writing_to
 
@@ -61,7 +61,7 @@ def _write(building: Path, state: TrainingState) -> None:
     optimiser = io.BytesIO()
     torch.save(dict(state.optimiser), optimiser)  # to a file it would raise no OSError on a full disk
     (building / _OPTIMISER).write_bytes(optimiser.getbuffer())
-    digests = {name: _digest(building / name) for name in (_NETWORKS, _OPTIMISER)}
+    digests = {name: digest_of_file(building / name) for name in (_NETWORKS, _OPTIMISER)}
     (building / _FACTS).write_text(json.dumps({"step": state.step, "sha256": digests}), encoding="utf-8")
 
 
@@ -87,7 +87,7 @@ def latest_state(folder: Path) -> TrainingState | None:
             CheckpointError,
             OverflowError,
         ) as error:
-            problems.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+            problems.append(f"{path}: {first_line(error)}")
     if problems:
         raise CheckpointError(f"no saved state is whole ({problems[0]}); start again with --overwrite.")
     return None
@@ -100,7 +100,7 @@ def _load(path: Path) -> TrainingState:
     if path.name != _name_of(int(facts["step"])):
         raise CheckpointError(f"{_FACTS} speaks of step {facts['step']}")
     for name in (_NETWORKS, _OPTIMISER):
-        if _digest(path / name) != facts["sha256"][name]:
+        if digest_of_file(path / name) != facts["sha256"][name]:
             raise CheckpointError(f"{name} does not match its digest")
     return TrainingState(
         step=int(facts["step"]),
@@ -115,11 +115,6 @@ def _name_of(step: int) -> str:
 
 def _paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if not path.suffix)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def latest_step(folder: Path) -> int:

@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
-from wilss.errors import ImageError
+from wilss.errors import ImageError, first_line
 
 __all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size", "rgb_of"]
 
@@ -103,9 +103,9 @@ def _opened(path: Path) -> Iterator[ImageFile]:
     except OSError as error:
         if error.errno in _REASONS:
             raise ImageError(f"{path} {_REASONS[error.errno]}.") from None
-        raise ImageError(f"{path} is damaged ({_told(error)}); {_LEFT_OUT}.") from None
+        raise ImageError(f"{path} is damaged ({first_line(error)}); {_LEFT_OUT}.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise ImageError(f"{path} is damaged ({_told(error)}); {_LEFT_OUT}.") from None
+        raise ImageError(f"{path} is damaged ({first_line(error)}); {_LEFT_OUT}.") from None
 
 
 def _file(path: Path) -> IO[bytes]:
@@ -162,7 +162,3 @@ def _in_colour(image: Image.Image) -> Image.Image:
 def _raw_mode(image: ImageFile) -> str:
     args = image.tile[0][3] if image.tile else ""
     return args if isinstance(args, str) else ""
-
-
-def _told(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

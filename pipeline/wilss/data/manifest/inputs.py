@@ -1,6 +1,5 @@
 """The files that decide which images and tags there are, and their digests."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from wilss.data.layouts import DataSpec, annotation_file
 from wilss.data.layouts.lists import list_files
 from wilss.data.layouts.tags import tag_files
+from wilss.digests import digest_of_bytes, digest_of_file
 from wilss.errors import ManifestError
 
 __all__ = ["content_digests", "input_files", "sha256_of_files"]
@@ -30,7 +30,7 @@ def content_digests(spec: DataSpec) -> dict[str, str]:
 def sha256_of_files(paths: tuple[Path, ...]) -> str:
     """The sha256 of one file, or that of the sha256s of several, in order. Raises ManifestError."""
     digests = [_sha256(path) for path in paths]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return digests[0] if len(digests) == 1 else digest_of_bytes("\n".join(digests).encode())
 
 
 def _lists(spec: DataSpec, split: str) -> tuple[Path, ...]:
@@ -50,7 +50,6 @@ def _or_none(files: Callable[[], tuple[Path, ...]]) -> tuple[Path, ...]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_file(path)
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wilss.data.manifest.inputs import input_files, sha256_of_files
 from wilss.data.manifest.text import read_yaml
-from wilss.disk.outputs import write_output
+from wilss.disk import write_output
 from wilss.errors import ManifestError, StoreError
 
 if TYPE_CHECKING:

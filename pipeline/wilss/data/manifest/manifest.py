@@ -1,7 +1,5 @@
 """`load_manifest`: which images, tags, labels, classes per step and encoders, read from data_manifest.yaml."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +15,7 @@ from wilss.data.manifest.supports import SupportList, build_supports
 from wilss.data.manifest.text import Where, read_yaml
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy, closest
+from wilss.digests import digest_of_json
 from wilss.errors import ManifestError
 
 __all__ = ["Manifest", "StepData", "load_manifest"]
@@ -139,7 +138,7 @@ class Manifest:
                 for name, spec in self.data.items()
             },
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return digest_of_json(facts)
 
     def locked_digest(self, name: str) -> str | None:
         """The sha256 that the lock file keeps for the weights of the encoder `name` (clip or vit), if it is

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from wilss.data.layouts.files import read_bytes
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, first_line
 
 __all__ = ["Key", "Where", "expand", "read_yaml"]
 
@@ -83,7 +83,7 @@ def expand(text: str, where: Where, key: Key) -> str:
 def _told(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return str(error).splitlines()[0]
+    return first_line(error)
 
 
 class _Walk:

@@ -17,7 +17,7 @@ from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.data.supports.reading import SUPPORTS_FILE
 from wilss.data.supports.simulate import Kind, boxes_of, map_for
 from wilss.data.taxonomy import VOID
-from wilss.disk.outputs import refuse_existing, write_output
+from wilss.disk import refuse_existing, write_output
 from wilss.errors import ImageError, ManifestError
 from wilss.randomness import numpy_generator_for, seed_for
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wilss.errors import WeightsError
-from wilss.models.tensor_files import first_line
+from wilss.errors import WeightsError, first_line
 
 __all__ = ["hub_file"]
 

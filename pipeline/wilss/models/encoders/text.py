@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wilss.digests import digest_of_json
 from wilss.disk import sweep_partials_of, write_atomically
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
@@ -77,7 +77,7 @@ def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], fo
 def _key(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...]) -> str:
     """All that decides the features, and the library and device whose rounding they carry."""
     parts = [FORM, dict(clip.identity), names, templates, clip.precision, clip.device.type, torch.__version__]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest_of_json(parts)
 
 
 def _read(entry: Path) -> Tensor | None:

@@ -7,13 +7,13 @@ torch is imported inside the functions that need it: digests do without.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.digests import digest_of_file, digest_of_json, version_of
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.hub import hub_file
 from wilss.models.tensor_files import listed, misfits, told
@@ -145,8 +145,8 @@ def digest_of(spec: EncoderSpec) -> str:
     if seed is None:
         return check_digest(weights_file(spec), spec.sha256, spec.sha256_from)
     config = sha256_of(resolve(spec.config)) if spec.config else None
-    made_from = [spec.library, spec.model, config, dict(spec.args or {}), seed, _torch_version()]
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    made_from = [spec.library, spec.model, config, dict(spec.args or {}), seed, version_of("torch")]
+    return digest_of_json(made_from)
 
 
 def identity_of(spec: EncoderSpec) -> dict[str, Any]:
@@ -202,14 +202,7 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
+    return digest_of_file(path)
 
 
 # -- into the network ---------------------------------------------------------------------------------------

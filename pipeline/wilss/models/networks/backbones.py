@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wilss.errors import ParameterError
+from wilss.errors import ParameterError, first_line
 from wilss.models.networks.spec import WIDE_RESNET38, SegmenterSpec
 from wilss.models.tensor_files import listed, loading_args
 
@@ -99,8 +99,9 @@ def _timm_network(spec: SegmenterSpec) -> Any:
     try:
         return timm.create_model(spec.backbone, **last, **how, **spec.args)
     except Exception as error:  # timm raises nearly anything on arguments that it was not written for
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ParameterError(f"timm cannot build {spec.backbone} ({reason}); mend the backbone or its args.") from error
+        raise ParameterError(
+            f"timm cannot build {spec.backbone} ({first_line(error)}); fix the backbone or its args."
+        ) from error
 
 
 def _for_transformers() -> dict[str, Any]:

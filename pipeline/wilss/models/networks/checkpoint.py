@@ -7,7 +7,6 @@ that it came from, and holds a digest of its own weights. Nothing in it can run 
 torch.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
+from ...digests import digest_of_file
 from ...disk import write_atomically
-from ...errors import CheckpointError, WilssError
-from ..tensor_files import digest_of_tensors, first_line, misfits, told
+from ...errors import CheckpointError, WilssError, first_line
+from ..tensor_files import digest_of_tensors, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
 from .embedding_spec import EmbeddingSpec
 from .spec import SegmenterSpec
@@ -199,7 +199,7 @@ def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
     protocol.new(step)  # refuses a step that there is not
     return CheckpointInfo(
         path=file,
-        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        digest=digest_of_file(file),
         method=str(said["method"]),
         step=step,
         protocol=protocol,

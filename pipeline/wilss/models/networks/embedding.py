@@ -6,8 +6,6 @@ VGG-16. `Embedding` is what everybody uses; `EmbeddingNet` is the part of it tha
 Shapes: `B` batch, `H W` pixels, `h w` patch grid, `D` feature width.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wilss.data.images import resize_uint8
+from wilss.digests import digest_of_json
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingKind, EmbeddingSpec
@@ -198,7 +197,7 @@ def digest_of_encoder(vit: "EncoderSpec") -> str:
     """sha256 of all that decides what a frozen network computes, its weights' digest among it."""
     from wilss.models.encoders.weights import identity_of
 
-    return hashlib.sha256(json.dumps(identity_of(vit), sort_keys=True).encode()).hexdigest()
+    return digest_of_json(identity_of(vit))
 
 
 def load_embedding(info: CheckpointInfo, vit: "EncoderSpec | None" = None, device: str = "cpu") -> Embedding:

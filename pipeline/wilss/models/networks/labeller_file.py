@@ -1,10 +1,10 @@
 """A trained labeller as a file beside its segmenter's checkpoint, bound to it by the digest of its weights."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.digests import digest_of_file
 from wilss.disk import write_atomically
 from wilss.errors import CheckpointError
 from wilss.models.tensor_files import digest_of_tensors
@@ -43,7 +43,7 @@ def labeller_digest(info: "CheckpointInfo") -> str:
     """sha256 of the file beside a checkpoint. Raises CheckpointError where there is none."""
     path = _beside(info)
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_of_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
 

@@ -128,7 +128,7 @@ def test_dropout_is_what_the_spec_says():
     ("changes", "said"),
     [
         ({"backbone": "resnet19", "args": {}}, "timm has no model 'resnet19'; did you mean resnet18"),
-        ({"args": {"colour": 3}}, "timm cannot build resnet18 .*colour.*; mend the backbone or its args"),
+        ({"args": {"colour": 3}}, "timm cannot build resnet18 .*colour.*; fix the backbone or its args"),
         ({"backbone": "swin_tiny_patch4_window7_224", "args": {}}, "timm cannot build swin_tiny"),
         (
             {"backbone": "vit_tiny_patch16_224", "args": {**VIT, "patch_size": 16}},

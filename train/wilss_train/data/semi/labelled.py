@@ -3,7 +3,6 @@
 The masks of all other images stay unread, whatever the store holds.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from wilss.data.layouts.files import read_lines, without_suffix
 from wilss.data.layouts.folders import image_folder
 from wilss.data.layouts.lists import find_list, load_array
 from wilss.data.manifest import Manifest
+from wilss.digests import digest_of_file
 from wilss.errors import ManifestError, ParameterError
 from wilss.store import MaskStore, Status
 
@@ -46,7 +46,7 @@ def list_path(word: str, manifest: Manifest) -> Path:
 def digest_of(path: Path) -> str:
     """sha256 of a list's bytes."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_of_file(path)
     except OSError as error:
         raise ParameterError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from None
 

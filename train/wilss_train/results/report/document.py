@@ -2,8 +2,9 @@
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from wilss.digests import version_of
 
 from .figures import class_figures, headlines
 from .log import RunLog, plain
@@ -47,7 +48,7 @@ def document_of(
         "change": None if old is None else _change(evaluation, old),
         "training": None if log is None else _training(log, run),
         "run": plain({key: value for key, value in run.items() if key != "title"}),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _LIBRARIES}},
     }
 
 
@@ -100,10 +101,3 @@ def _change(evaluation: "Evaluation", old: "Evaluation") -> dict[str, Any]:
     means = {headline.label: headline.change for headline in headlines(evaluation, old)}
     per_class = {one.name: one.change for one in class_figures(evaluation, old) if one.change is not None}
     return {"mean_iou_old": means.get("Old classes"), "iou": per_class}
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
