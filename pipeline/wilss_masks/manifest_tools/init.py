@@ -62,8 +62,9 @@ class _Steps:
 
 
 def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = None, setting: str = "overlap") -> str:
-    """The text of a manifest at `out` for the data in `root`. Raises ManifestError if there is no data of
-    that layout.
+    """The text of a manifest at `out` for the data in `root`.
+
+    Raises ManifestError if there is no data of that layout.
     """
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")

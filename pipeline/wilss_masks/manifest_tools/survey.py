@@ -119,9 +119,7 @@ def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
 
 
 def _matched(names: Sequence[str], held: Mapping[str, set[str]], values: Mapping[str, set[int]]) -> list[str] | None:
-    """The names in the order of the values that come and go with them, if that is one to one and without a
-    gap.
-    """
+    """The names in the order of the values that come and go with them, if that is one to one without a gap."""
     both, tagged, valued = Counter[tuple[str, int]](), Counter[str](), Counter[int]()
     for image_id in values.keys() & held.keys():
         tagged.update(held[image_id])

@@ -236,7 +236,6 @@ class FmwissProposer:
 
         points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
         """
-
         from wilss.equations import fmwiss
         from wilss.models.encoders.dino import seed_rows
 

@@ -99,8 +99,10 @@ class Order:
 
 
 class Shown(NamedTuple):
-    """An image that is shown. position: among the images. visit: what names its draws, the epoch and, where it has
-    been shown in this epoch already, how often.
+    """An image that is shown.
+
+    position: among the images. visit: what names its draws, the epoch and, where it has been shown in this epoch
+    already, how often.
     """
 
     position: int

@@ -23,6 +23,7 @@ class RunLogger:
         self._log, self._broken, self._listeners = log, broken, listeners
 
     def __call__(self, progress: Progress) -> None:
+        """One progress row; images that broke in any process since the last one are named before it."""
         broken = _of_all_processes(dict(self._broken))
         if self._log is None:
             return

@@ -15,8 +15,7 @@ __all__ = ["patch_grid_size", "resize_uint8", "to_pixels"]
 def patch_grid_size(
     height: int, width: int, *, shorter: int | None, longest: int | None, patch: int
 ) -> tuple[int, int]:
-    """Size (H', W') at which an image enters an encoder: multiples of `patch`, its aspect as near as they
-    allow.
+    """Size (H', W') at which an image enters an encoder: multiples of `patch` nearest to its aspect.
 
     shorter: what the shorter side becomes, None for the image's own size. longest: the longer side is at
     most this many pixels. No side is below one patch.

@@ -1,6 +1,4 @@
-"""Readers of what lies on disk: VOC folders, COCO json, plain folders; one function each, by the layout's
-name.
-"""
+"""Readers of what lies on disk: VOC folders, COCO json, plain folders; a function each, by the layout's name."""
 
 from typing import Protocol
 

@@ -22,8 +22,9 @@ __all__ = ["annotation_file", "read_coco", "tags_by_stem"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Json:
-    """What a COCO json says. images: its entries by image id (file name without ending). foreign: unknown
-    categories.
+    """What a COCO json says.
+
+    images: its entries by image id (file name without ending). foreign: unknown categories.
     """
 
     path: Path
@@ -34,9 +35,7 @@ class _Json:
 
 
 def read_coco(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
-    """A split of COCO: the images of its json (or those of a list among them), tags and labels from the
-    annotations.
-    """
+    """A split of COCO: the images of its json or of a list, tags and labels from the annotations."""
     chosen = spec.split(split)
     source = _read_json(spec, annotation_file(spec, chosen))
     listed, exact, warnings = _entries(spec, chosen, source)

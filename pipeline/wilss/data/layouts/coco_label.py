@@ -20,9 +20,7 @@ _MOST_BITS = 60
 
 @dataclass(frozen=True)
 class CocoShape:
-    """One annotation: its class, whether it is a crowd, area in pixels, id, and its segmentation as json
-    text.
-    """
+    """One annotation: class, whether it is a crowd, area in pixels, id, and its segmentation as json text."""
 
     identity: int
     crowd: bool
@@ -105,8 +103,9 @@ def _decoded(counts: bytes | str | list[int], height: int, width: int) -> NDArra
 
 
 def _expanded(text: bytes | str) -> list[int]:
-    """COCO's compressed run lengths: 5 bits a character, from 48 on; from the third on, as differences to the
-    last but one.
+    """COCO's compressed run lengths: 5 bits a character, from 48 on.
+
+    From the third on, they are differences to the last but one.
     """
     codes = text.encode("ascii") if isinstance(text, str) else text
     runs: list[int] = []

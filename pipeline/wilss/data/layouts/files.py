@@ -75,8 +75,9 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def fault_of_name(name: str) -> str | None:
-    """Why a name from a list must not be joined to the root, or None: the name alone decides, links may be
-    followed.
+    """Why a name from a list must not be joined to the root, or None.
+
+    The name alone decides; links may be followed.
     """
     if _SURROGATE.search(name):  # how Python shows the bytes of a file name that is not UTF-8
         return "is not UTF-8"

@@ -26,9 +26,9 @@ _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One line of a list. image: path under the root, with or without its ending. label: likewise, if the
-    list says it.
+    """One line of a list.
 
+    image: path under the root, with or without its ending. label: likewise, if the list says it.
     fault: why the name must not be used, else None.
     """
 
@@ -70,8 +70,9 @@ class Entries(Sequence[Entry]):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageList:
-    """What a list names, in its order, each once. exact: it was an index array, which already is a step's
-    selection.
+    """What a list names, in its order, each once.
+
+    exact: it was an index array, which already is a step's selection.
     """
 
     path: Path
@@ -81,8 +82,9 @@ class ImageList:
 
 
 def read_list(spec: DataSpec, split: SplitSpec, images: str) -> ImageList:
-    """The list of a split; `images` is the folder that plain ids lie in. Raises ManifestError for a list that
-    is useless.
+    """The list of a split; `images` is the folder that plain ids lie in.
+
+    Raises ManifestError for a list that is useless.
     """
     path = find_list(spec, split.list)
     if path.suffix == ".npy":
@@ -105,9 +107,7 @@ def list_files(spec: DataSpec, split: SplitSpec) -> tuple[Path, ...]:
 
 
 def find_list(spec: DataSpec, name: str) -> Path:
-    """The file of a list: a path from the manifest's folder or the root, or a name in the layout's own
-    places.
-    """
+    """The file of a list: a path from the manifest's folder or the root, or a name in the layout's places."""
     if name.endswith((".txt", ".npy")):
         places = [spec.base / name, spec.root / name]
     else:

@@ -101,8 +101,9 @@ def _file(spec: DataSpec) -> Path:
 
 
 def _from_main(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    """VOC's flags: 1 holds the class, -1 does not, 0 holds it but is difficult (a tag unless `difficult:
-    false`).
+    """VOC's flags: 1 holds the class, -1 does not, 0 holds it but is difficult.
+
+    A difficult one counts as a tag unless the manifest says `difficult: false`.
     """
     meant = {"1", "+1", "0"} if spec.tags.difficult else {"1", "+1"}
     found = _Tagged()
@@ -228,9 +229,7 @@ def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
 
 
 def _from_npy(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    """One row per line of a list, one column per class, with or without one for background (WILSON's 1h
-    labels).
-    """
+    """One row per line of a list, one column per class, with or without background (WILSON's 1h labels)."""
     path, own = _file(spec), spec.own
     array = load_array(path)
     classes = len(own.class_names) - 1

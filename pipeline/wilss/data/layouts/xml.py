@@ -16,8 +16,9 @@ class _RefusedError(Exception):
 def read_annotations(
     folder: Path, image_ids: Iterable[str], *, difficult: bool
 ) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
-    """Class names by image id, and a sentence for every file that cannot be read; ids without a file are in
-    neither.
+    """Class names by image id, and a sentence for every file that cannot be read.
+
+    Ids without a file are in neither.
     """
     names: dict[str, tuple[str, ...]] = {}
     problems: dict[str, str] = {}

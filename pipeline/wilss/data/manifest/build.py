@@ -49,9 +49,7 @@ def build_taxonomy(names: Mapping[int, NameModel], name: str, where: Where, key:
 
 
 def build_prompts(names: Mapping[int, NameModel], where: Where) -> tuple[dict[int, tuple[str, ...]], frozenset[int]]:
-    """Prompt names by id, the class's own name where there are none; and the ids whose prompts are written
-    down.
-    """
+    """Prompt names by id (the class's own name where there are none), and the ids that have prompts written down."""
     prompts = {}
     for identity, model in sorted(names.items()):
         given = tuple(model.prompts or (model.name,))

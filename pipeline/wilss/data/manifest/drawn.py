@@ -13,9 +13,7 @@ _STAMP = "shapes.json"
 
 
 def ensure(spec: DataSpec) -> None:
-    """Draw the data set if the manifest says `generate` and it is not there; say so before, since it takes a
-    while.
-    """
+    """Draw the data set if the manifest says `generate` and it is not there; announced, since it takes a while."""
     if spec.generate is None:
         return
     from wilss.data.shapes import write_voc

@@ -61,9 +61,7 @@ def lock_path(manifest: Path) -> Path:
 
 
 def applied(manifest: "Manifest") -> "Manifest":
-    """`manifest` held to its lock file, if it has one: lists are compared, weights get the digest they must
-    have.
-    """
+    """`manifest` held to its lock file, if any: lists are compared, weights get the digest they must have."""
     lock = read_lock(lock_path(manifest.path))
     if lock is None:
         return manifest

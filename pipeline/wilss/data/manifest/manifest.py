@@ -68,11 +68,9 @@ class Manifest:
         return self.steps[step].supervision
 
     def records(self, step: int, split: str = "train") -> Selection:
-        """The images of a step: those that the protocol admits by their tags, and those that cannot be
-        judged.
+        """The images of a step: those that the protocol admits by their tags, and those that cannot be judged.
 
-        An index list (npy) is a selection already and is taken as it is. Built-in data that is missing is
-        drawn.
+        An index list (npy) is a selection already and is taken as it is. Built-in data that is missing is drawn.
         Raises ProtocolError for a step that there is not, ManifestError where lists or tags are of no use.
         """
         self.protocol.new(step)
@@ -82,8 +80,9 @@ class Manifest:
         return Selection(records=records, warnings=listing.warnings)
 
     def images(self, step: int, split: str = "train") -> Selection:
-        """All images of a step's split, whatever they show; what is known of their tags comes along, and tags that
-        are missing are no fault.
+        """All images of a step's split, whatever they show.
+
+        What is known of their tags comes along, and missing tags are no fault.
         """
         self.protocol.new(step)
         source = self.steps[step]
@@ -91,9 +90,7 @@ class Manifest:
         return Selection(records=listing.records, warnings=listing.warnings)
 
     def evaluation(self, split: str = "val") -> Selection:
-        """All images of an evaluation split, of every data set that belongs to it; missing tags are no fault
-        here.
-        """
+        """All images of an evaluation split, of every data set that belongs to it; missing tags are no fault."""
         records: list[ImageRecord] = []
         warnings: list[str] = []
         for data, part in self._parts(split):
@@ -118,9 +115,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that decides which images and classes there are; not of paths, encoders or mask
-        parameters.
-        """
+        """sha256 of all that decides which images and classes there are: no paths, encoders or mask parameters."""
         self.draw()
         facts = {
             "classes": self.taxonomy.class_names,
@@ -141,9 +136,7 @@ class Manifest:
         return digest_of_json(facts)
 
     def locked_digest(self, name: str) -> str | None:
-        """The sha256 that the lock file keeps for the weights of the encoder `name` (clip or vit), if it is
-        the same encoder.
-        """
+        """The sha256 in the lock file for the weights of the encoder `name` (clip, vit), if it is the same one."""
         spec: EncoderSpec = getattr(self.encoders, name)
         return None if self.locked is None else self.locked.weights_of(name, spec.title)
 

@@ -138,8 +138,9 @@ class ManifestModel(DataModel):
 
 
 def parse(content: Any, where: Where) -> ManifestModel:
-    """The manifest in its full form. Raises ManifestError naming file, line, key path and mend of the first
-    faults.
+    """The manifest in its full form.
+
+    Raises ManifestError naming file, line, key path and fix of the first faults.
     """
     if not isinstance(content, dict):
         raise where.error((), "is no mapping of keys; `wilss-masks manifest init` writes one.")

@@ -31,7 +31,7 @@ class Where:
     lines: dict[Key, int] = field(default_factory=dict)
 
     def at(self, key: Key) -> str:
-        """ "data_manifest.yaml, line 12, steps.1.classes.3", as far as it is known."""
+        """A place like `data_manifest.yaml, line 12, steps.1.classes.3`, as far as it is known."""
         known = key
         while known and known not in self.lines:
             known = known[:-1]
