@@ -5,12 +5,12 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from wilss.errors import ParameterError
 
-__all__ = ["parse_assignments", "refuse_unknown_choices", "require", "with_values"]
+__all__ = ["differences", "parse_assignments", "refuse_unknown_choices", "require", "shortened", "with_values"]
 
 P = TypeVar("P")
 
@@ -47,6 +47,22 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
         return dataclasses.replace(params, **changes)  # type: ignore[type-var]
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from None
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The leaves of `wanted` that are not the same in `found`: dotted name, wanted and found value (None for none)."""
+    for name, value in wanted.items():
+        other = found.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in differences(value, other))
+        elif value != other:
+            yield name, value, other
+
+
+def shortened(value: object, most: int) -> str:
+    """`value` as JSON, of `most` letters at most."""
+    text = json.dumps(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def refuse_unknown_choices(params: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from wilss.errors import ParameterError
-from wilss.params import parse_assignments, refuse_unknown_choices, require, with_values
+from wilss.params import differences, parse_assignments, refuse_unknown_choices, require, shortened, with_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +100,16 @@ def test_assignments() -> None:
     }  # fmt: skip
     with pytest.raises(ParameterError, match=r"--set 'draws' is not of the form key=value"):
         parse_assignments(["draws"])
+
+
+def test_differences_are_leaves_by_dotted_names() -> None:
+    wanted = {"a": 1, "b": {"c": [1, 2], "d": {"e": None, "f": 2}}, "g": {"h": 1}}
+    found = {"a": 1, "b": {"c": [1], "d": {"e": None, "f": 3, "more": 1}}, "g": 5, "more": 1}
+    assert list(differences(wanted, found)) == [("b.c", [1, 2], [1]), ("b.d.f", 2, 3), ("g", {"h": 1}, 5)]
+    assert list(differences(wanted, {})) == [(name, value, None) for name, value in wanted.items()]
+    assert not list(differences(wanted, {**wanted, "more": 1}))
+
+
+def test_long_values_are_shortened() -> None:
+    assert shortened({"a": [1, None]}, 40) == '{"a": [1, null]}'
+    assert shortened("x" * 99, 10) == '"xxxxxx...'

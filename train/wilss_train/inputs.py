@@ -1,6 +1,6 @@
 """What a run starts from, all of it checked before the first step: mask store, manifest, parent checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ __all__ = [
     "default_parent",
     "digest_of_backbone",
     "open_inputs",
-    "require_same_classes",
     "weights_path",
 ]
 
@@ -108,20 +107,6 @@ def default_parent(manifest: Manifest, step: int, method: str) -> Path:
     return default_out(manifest, step - 1, method)
 
 
-def require_same_classes(info: CheckpointInfo, manifest: Manifest) -> None:
-    """Raise CheckpointError, naming the difference, unless checkpoint and manifest have the same classes and steps."""
-    ours, theirs = info.protocol.taxonomy.class_names, manifest.taxonomy.class_names
-    difference = None
-    if ours != theirs:
-        difference = _difference_of_names(ours, theirs)
-    elif info.protocol.steps != manifest.protocol.steps:
-        difference = _difference_of_steps(info, manifest)
-    if difference is not None:
-        raise CheckpointError(
-            f"{info.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained with."
-        )
-
-
 def weights_path(word: str, manifest: Manifest) -> Path:
     """A file in the package for `builtin:`, else a path relative to the manifest."""
     return resolve(word) if word.startswith("builtin:") else manifest.path.parent / Path(word).expanduser()
@@ -164,7 +149,7 @@ def _parent_of(
             f"it with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
         )
     info = read_info(path)
-    require_same_classes(info, manifest)
+    info.require_same_classes(manifest)
     _require_sigmoids(info, step)
     if info.step != step - 1:
         raise CheckpointError(
@@ -192,19 +177,3 @@ def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
 def _masks_of(store: MaskStore, step: int) -> Path:
     """The store of another step, beside this one."""
     return store.path.with_name(f"step-{step}.zarr")
-
-
-def _difference_of_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    for identity, (our, their) in enumerate(zip(ours, theirs, strict=False)):
-        if our != their:
-            return f"class {identity} is {our!r} to the checkpoint and {their!r} to the manifest"
-    return f"the checkpoint knows {len(ours)} names with background, the manifest {len(theirs)}"
-
-
-def _difference_of_steps(info: CheckpointInfo, manifest: Manifest) -> str:
-    ours, theirs = info.protocol, manifest.protocol
-    for step in range(min(ours.num_steps, theirs.num_steps)):
-        if ours.new(step) != theirs.new(step):
-            said = [", ".join(one.taxonomy.name_of(i) for i in one.new(step)) for one in (ours, theirs)]
-            return f"step {step} brings {said[0]} to the checkpoint and {said[1]} to the manifest"
-    return f"the checkpoint's protocol {ours.name} has {ours.num_steps} steps, the manifest's {theirs.num_steps}"

@@ -6,7 +6,7 @@ Everything that decides the outcome stands in run.json. A run that was stopped g
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from wilss.disk import make_folder, remove_tree, sweep_partials, unlink, write_a
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
+from wilss.params import differences, shortened
 
 __all__ = ["CURVES", "MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
 
@@ -38,9 +39,8 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
             said = json.dumps(identity, indent=2, sort_keys=True) + "\n"
             write_atomically(folder / RUN_FILE, said.encode())
         return False
-    differences = list(_differences(found, json.loads(json.dumps(identity))))
-    if differences:
-        shown = "; ".join(differences[:_MOST_SHOWN]) + ("; ..." if len(differences) > _MOST_SHOWN else "")
+    if phrases := _differences(found, json.loads(json.dumps(identity))):
+        shown = "; ".join(phrases[:_MOST_SHOWN]) + ("; ..." if len(phrases) > _MOST_SHOWN else "")
         raise CheckpointError(
             f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with "
             "--overwrite."
@@ -101,15 +101,11 @@ def _clear(folder: Path) -> None:
         unlink(folder / name)
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    """What differs between two json values, a phrase each."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-    elif found != wanted:
-        yield f"{name} was {_short(found)} and is now {_short(wanted)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, a phrase each, by name."""
+    values = {name: (was, now) for name, now, was in differences(wanted, found)}
+    values |= {name: (was, now) for name, was, now in differences(found, wanted)}
+    return [
+        f"{name} was {shortened(was, 40)} and is now {shortened(now, 40)}"
+        for name, (was, now) in sorted(values.items(), key=lambda item: item[0])
+    ]

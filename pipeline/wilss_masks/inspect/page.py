@@ -1,13 +1,13 @@
 """The page of a contact sheet: panels in equal cells, a header, and a caption beside every row."""
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from wilss.drawing import font
 
 from . import drawing
 from .sheet import Row, Sheet, Truth
@@ -200,12 +200,3 @@ def cut_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
         keep -= 1
         shown = f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
     return shown
-
-
-@lru_cache(maxsize=16)
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along; it has most of the world's letters."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

@@ -8,9 +8,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from wilss.data.images import read_image
 from wilss.data.supports import BACKGROUND, FOREGROUND, Support, SupportSet
+from wilss.drawing import font
 
 from . import drawing
-from .page import INK, PAPER, SOFT_INK, class_colour, cut_text, fitted, font
+from .page import INK, PAPER, SOFT_INK, class_colour, cut_text, fitted
 
 __all__ = ["draw_supports_page"]
 

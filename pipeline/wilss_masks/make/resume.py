@@ -15,6 +15,7 @@ from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Manifest
 from wilss.digests import version_of
 from wilss.errors import StoreError
+from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, Status, StoreHeader
 
@@ -88,15 +89,15 @@ def compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> M
         return None
     store = MaskStore.open(path, allow_partial=True)
     # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for here.
-    differences = _differences({**attributes, "fused_from": None}, store.attributes)
-    if differences and _holds_nothing(store):
+    lines = _differences({**attributes, "fused_from": None}, store.attributes)
+    if lines and _holds_nothing(store):
         return None
-    of_images_alone = all(line.split(":")[0] in UPDATABLE for line in differences)
-    if differences and not (options.update and of_images_alone):
+    of_images_alone = all(line.split(":")[0] in UPDATABLE for line in lines)
+    if lines and not (options.update and of_images_alone):
         also = "; --update keeps what is the same" if of_images_alone else ""
         raise StoreError(
             f"{path} was made with something else:\n"
-            + "\n".join(f"  {line}" for line in differences)
+            + "\n".join(f"  {line}" for line in lines)
             + f"\nGive another --out, or make it anew with --overwrite{also}."
         )
     return store
@@ -223,18 +224,9 @@ def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
     return digest.hexdigest()
 
 
-def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Leaves that differ, as `parameters.threshold: 0.5 asked for, 0.6 in the store`."""
-    lines = []
-    for key in wanted:
-        mine, theirs = wanted[key], found.get(key)
-        if isinstance(mine, dict) and isinstance(theirs, dict):
-            lines += _differences(mine, theirs, f"{prefix}{key}.")
-        elif mine != theirs:
-            lines.append(f"{prefix}{key}: {_short(mine)} asked for, {_short(theirs)} in the store")
-    return lines
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return [
+        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store"
+        for name, mine, theirs in differences(wanted, found)
+    ]

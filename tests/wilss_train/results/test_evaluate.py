@@ -19,9 +19,9 @@ from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import CheckpointError, ImageError, ManifestError
 from wilss.metrics import Scores
 from wilss_train.commands.evaluate import command
-from wilss_train.inputs import require_same_classes
-from wilss_train.results.confusion_picture import draw_confusion, shares
+from wilss_train.results.confusion_picture import draw_confusion
 from wilss_train.results.evaluate import Evaluation, evaluate, read_labelled, wilson_view
+from wilss_train.results.report.figures import row_shares
 
 IDS = [[0, 1, 2], [4, 0], [3, 1], [0, 2, VOID, 4], [0], [3, 0]]
 
@@ -190,20 +190,22 @@ def test_wilsons_protocol_judges_what_it_sees(records: list[ImageRecord]) -> Non
 
 def test_other_classes_or_steps_are_refused_by_name() -> None:
     told = info()
-    require_same_classes(told, FakeManifest(()))  # type: ignore[arg-type]
+    told.require_same_classes(FakeManifest(()))  # type: ignore[arg-type]
     names = Taxonomy(name="pets", class_names=("background", "cat", "wolf", "horse", "cow"))
     fewer = Taxonomy(name="pets", class_names=NAMES[:-1])
-    cases: dict[str, Any] = {
-        r"pets\.yaml: class 2 is 'dog' to the checkpoint and 'wolf' to the manifest; pass": {"taxonomy": names},
-        "knows 5 names with background, the manifest 4": {"taxonomy": fewer},
-        "step 1 brings cow to the checkpoint and horse": {"protocol": replace(PROTOCOL, steps=((2, 1), (3,), (4,)))},
-        "2-1-1 has 3 steps, the manifest's 2": {"protocol": replace(PROTOCOL, steps=((2, 1), (4,)))},
+    cases = {
+        r"pets\.yaml: class 2 is 'dog' to the checkpoint and 'wolf' to the manifest; pass": replace(
+            PROTOCOL, taxonomy=names
+        ),
+        "knows 5 names with background, the manifest 4": replace(PROTOCOL, taxonomy=fewer, steps=((2, 1), (3,))),
+        "step 1 brings cow to the checkpoint and horse": replace(PROTOCOL, steps=((2, 1), (3,), (4,))),
+        "2-1-1 has 3 steps, the manifest's 2": replace(PROTOCOL, steps=((2, 1), (4,))),
     }
-    for sentence, changes in cases.items():
+    for sentence, other in cases.items():
         with pytest.raises(CheckpointError, match=sentence):
-            require_same_classes(told, FakeManifest((), **changes))  # type: ignore[arg-type]
+            told.require_same_classes(FakeManifest((), protocol=other))  # type: ignore[arg-type]
     disjoint = replace(PROTOCOL, setting="disjoint")
-    require_same_classes(told, FakeManifest((), protocol=disjoint))  # type: ignore[arg-type]
+    told.require_same_classes(FakeManifest((), protocol=disjoint))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -260,7 +262,7 @@ def test_broken_images_end_in_3(invoke: Any, tmp_path: Path) -> None:
 
 def test_rows_of_the_picture_are_shares() -> None:
     scores = Scores(names=("background", "a", "b"), matrix=np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
-    np.testing.assert_allclose(shares(scores), [[0.75, 0.25, 0], [0.25, 0.75, 0], [np.nan] * 3])
+    np.testing.assert_allclose(row_shares(scores.matrix), [[0.75, 0.25, 0], [0.25, 0.75, 0], [np.nan] * 3])
 
 
 @pytest.mark.parametrize(("size", "side"), [(2, 400), (21, 1200), (81, 1800)])

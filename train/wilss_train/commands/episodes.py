@@ -90,15 +90,13 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
     from wilss.models.networks.checkpoint import read_info
     from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
-    from ..inputs import require_same_classes
-
     where = resolve_device(device)
     if checkpoint is None:
         embedding = frozen_embedding(manifest.encoders.vit, where, spec=_frozen_spec(manifest))
         return embedding, 0, {"embedding": dict(embedding.identity)}
     info = read_info(checkpoint)
     embedding = load_embedding(info, manifest.encoders.vit, where)
-    require_same_classes(info, manifest)
+    info.require_same_classes(manifest)
     said = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
     return embedding, info.step, {**said, "embedding": dict(embedding.identity)}
 

@@ -91,9 +91,7 @@ def _judge(
 
     _require_png(confusion)
     info, manifest = read_info(checkpoint), load_manifest(manifest_path)
-    from ..inputs import require_same_classes
-
-    require_same_classes(info, manifest)
+    info.require_same_classes(manifest)
     selection = manifest.evaluation(split)
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wilss.drawing import font
 from wilss.errors import StoreError
 
 from .bank import MemoryBank
@@ -90,21 +90,21 @@ def _checkerboard(cell: int) -> Image.Image:
 def _draw_header(draw: ImageDraw.ImageDraw, page: _Page, bank: MemoryBank) -> None:
     told, room = bank.attributes, page.size[0] - 2 * _MARGIN
     title = f"Memory of {told.get('protocol')} after step {told.get('step')}"
-    draw.text((_MARGIN, _MARGIN), title, font=_font(18, bold=True), fill=_INK, anchor="lt")
+    draw.text((_MARGIN, _MARGIN), title, font=font(18, bold=True), fill=_INK, anchor="lt")
     facts = f"{len(bank)} instances of {len(bank.category_ids)} classes, at most {told.get('per_class')} of each"
-    note = _cut(f"{facts}; digest {bank.digest[:12]}", _font(13), room)
-    draw.text((_MARGIN, _MARGIN + 28), note, font=_font(13), fill=_SOFT_INK, anchor="lt")
+    note = _cut(f"{facts}; digest {bank.digest[:12]}", font(13), room)
+    draw.text((_MARGIN, _MARGIN + 28), note, font=font(13), fill=_SOFT_INK, anchor="lt")
     if any(info.weak for info in bank.infos):
         top = _MARGIN + 47
         draw.rectangle([_MARGIN, top, _MARGIN + 12, top + 12], outline=_WEAK, width=2)
-        draw.text((_MARGIN + 20, top), "weak: mask made from image tags", font=_font(13), fill=_SOFT_INK, anchor="lt")
+        draw.text((_MARGIN + 20, top), "weak: mask made from image tags", font=font(13), fill=_SOFT_INK, anchor="lt")
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, page: _Page, row: int, name: str, infos: tuple[InstanceInfo, ...]) -> None:
     top = page.top(row)
     if row:
         draw.line([(_MARGIN, top - _GAP / 2), (_MARGIN + _CAPTION - _GAP, top - _GAP / 2)], fill=_RULE)
-    bold, plain = _font(16, bold=True), _font(13)
+    bold, plain = font(16, bold=True), font(13)
     draw.text((_MARGIN, top + 2), _cut(name, bold, _CAPTION - _GAP), font=bold, fill=_INK)
     facts = f"{len(infos)} from step {', '.join(map(str, sorted({info.step for info in infos})))}"
     draw.text((_MARGIN, top + 26), facts, font=plain, fill=_SOFT_INK)
@@ -120,12 +120,3 @@ def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
         text = text[:-1]
         shown = f"{text}…"
     return shown
-
-
-@lru_cache(maxsize=8)
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along; it has most of the world's letters."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 
 from wilss.metrics import Scores
 
-__all__ = ["draw_confusion", "shares"]
+from .report.figures import row_shares
+
+__all__ = ["draw_confusion"]
 
 _DOTS_PER_INCH = 120
 #: With more classes than this the figures in the cells could not be read, and colour alone must do.
 _MOST_WITH_FIGURES = 30
 _SMALLEST_FIGURE = 0.005
-
-
-def shares(scores: Scores) -> NDArray[np.float64]:
-    """Each row of the matrix divided by its sum: what became of the pixels of a class; NaN where it has none."""
-    totals = scores.matrix.sum(axis=1, keepdims=True)
-    return np.where(totals > 0, scores.matrix / np.maximum(totals, 1), np.nan)
 
 
 def draw_confusion(scores: Scores, *, title: str, rules: Sequence[int] = ()) -> bytes:
@@ -38,13 +34,13 @@ def draw_confusion(scores: Scores, *, title: str, rules: Sequence[int] = ()) -> 
     figure = Figure(figsize=(side + 3.0, side + 2.2), dpi=_DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_cells(figure, axes, shares(scores))
+    _draw_cells(figure, axes, row_shares(scores.matrix))
     _draw_words(axes, scores.names, title)
     for place in rules:
         axes.axhline(place - 0.5, color="0.25", linewidth=0.9)
         axes.axvline(place - 0.5, color="0.25", linewidth=0.9)
     if size <= _MOST_WITH_FIGURES:
-        _draw_figures(axes, shares(scores))
+        _draw_figures(axes, row_shares(scores.matrix))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)  # whole, however long names are
     return buffer.getvalue()

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wilss.data.shapes.voc import voc_palette
 from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.drawing import font
 
 __all__ = ["class_colours", "draw_overlay"]
 
@@ -55,16 +55,8 @@ def _with_key(drawn: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.
         if top + high > drawn.shape[0]:
             break
         red, green, blue = class_colours()[identity].tolist()
-        wide = high + round(_font(size).getlength(name)) + 4
+        wide = high + round(font(size).getlength(name)) + 4
         pen.rectangle((4, top, 4 + wide, top + high), fill=_PAPER)
         pen.rectangle((6, top + 2, 2 + high, top + high - 2), fill=(red, green, blue))
-        pen.text((6 + high, top + high / 2), name, font=_font(size), fill=_INK, anchor="lm")
+        pen.text((6 + high, top + high / 2), name, font=font(size), fill=_INK, anchor="lm")
     return np.array(picture)
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along."""
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

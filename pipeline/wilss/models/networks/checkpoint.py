@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from ...data.manifest import Manifest
     from .segmenter import Segmenter
 
 __all__ = [
@@ -94,6 +95,15 @@ class CheckpointInfo:
     def channel_names(self) -> tuple[str, ...]:
         """Class names of the network's channels, background first."""
         return tuple(self.protocol.taxonomy.name_of(identity) for identity in self.seen)
+
+    def require_same_classes(self, manifest: "Manifest") -> None:
+        """Raise CheckpointError, naming the difference, unless the manifest has the same classes and steps."""
+        difference = self.protocol.difference(manifest.protocol, here="the checkpoint", there="the manifest")
+        if difference is not None:
+            raise CheckpointError(
+                f"{self.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained "
+                "with."
+            )
 
 
 def write_model(

@@ -61,7 +61,7 @@ def confusion_map(names: Sequence[str], matrix: NDArray[np.int64], *, first_new:
     """
     cell, size, labels = _cell_size(names)
     side = cell * len(names)
-    shares = row_shares(matrix)
+    shares = np.nan_to_num(row_shares(matrix))
     drawn = [*_cells(shares, cell), *_names(names, cell, size)]
     if 0 < first_new < len(names):
         at = first_new * cell

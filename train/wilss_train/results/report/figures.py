@@ -121,9 +121,12 @@ def headlines(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[Headl
 
 
 def row_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A confusion matrix as shares of each true class's pixels; rows without pixels are 0."""
-    shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    return shares
+    """What became of the pixels of each true class: a confusion matrix int64 [C, C], each row divided by its sum.
+
+    Values in [0, 1]; NaN in the row of a class that has no pixel.
+    """
+    totals = matrix.sum(axis=1, keepdims=True)
+    return np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
 
 
 def most_confused(
@@ -133,7 +136,7 @@ def most_confused(
 
     Background is left out on both sides: what is taken for it was missed, which recall says already.
     """
-    shares = row_shares(matrix)
+    shares = np.nan_to_num(row_shares(matrix))
     np.fill_diagonal(shares, 0)
     shares[0], shares[:, 0] = 0, 0
     order = np.argsort(-shares, axis=None, kind="stable")[:count]
