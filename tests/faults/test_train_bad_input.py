@@ -20,7 +20,8 @@ from tests.faults.train_cli import states as steps_saved
 from tests.wilss.data import data_on_disk as disk
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.store.seal import SEAL_KEY
-from wilss_train.data.batches import BatchMaker, Shown
+from wilss_train.data.batch_source import Visit
+from wilss_train.data.batches import SegBatchSource
 from wilss_train.results.report import LOG_FILE, read_log
 from wilss_train.run import fit, states
 
@@ -255,15 +256,15 @@ def test_images_that_break_are_named_left_out_and_counted(root: Path, workers: i
 
 
 def test_an_image_that_breaks_in_the_middle_of_an_epoch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample, count = BatchMaker.sample, [0]
+    sample, count = SegBatchSource.sample, [0]
 
-    def breaking(maker: BatchMaker, shown: Shown) -> Any:
+    def breaking(source: SegBatchSource, visit: Visit) -> Any:
         count[0] += 1
         if count[0] == 18:
             (root / "data/JPEGImages/im03.jpg").write_bytes(b"")
-        return sample(maker, shown)
+        return sample(source, visit)
 
-    monkeypatch.setattr(BatchMaker, "sample", breaking)
+    monkeypatch.setattr(SegBatchSource, "sample", breaking)
     made = wilss_train(*words(root, "out", "--set", "cache_mib=0"))
     assert made.code == 3, made.said
     assert "Failed: im03: " in made.err

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from .data.batches import Broken, Order
+from .data.batch_source import Order
+from .data.masked_images import Broken
 from .inputs import RunInputs
 from .params import TrainParams
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.wilss_train.data.test_masked_images import Record
-from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, write_images
+from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, records_of, write_images
 from wilss.data.taxonomy import VOID
 from wilss.errors import StoreError
-from wilss_train.data.batches import BatchMaker, Broken, Order, SegBatch, Shown
+from wilss_train.data.batch_source import Order, Visit
+from wilss_train.data.batches import SegBatch, SegBatchSource
 from wilss_train.data.copy_paste import PasteParams
-from wilss_train.data.masked_images import MaskedImages
+from wilss_train.data.masked_images import Broken, MaskedImages
 from wilss_train.memory import MemoryBank, fill
 from wilss_train.params import TrainParams
 
 COUNT = 7
-PARAMS = TrainParams(batch_size=4, crop=16, colour=0.2, loss_stride=2, epochs=2)
+PARAMS = TrainParams(batch_size=4, crop=16, colour=0.2, loss_stride=2, epochs=2, cache_mib=0)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> MemoryBank:
     images = random_masks(6, (1, 2), seed=5)
     fill(
         folder / "memory.zarr", store=make_store(folder / "step-0.zarr", images),
-        images=write_images(folder / "images", images), protocol=PROTOCOL, step=0, parent=None, per_class=4, seed=0,
-        weak=False, min_area=1,
+        records=records_of(write_images(folder / "images", images)), protocol=PROTOCOL, step=0, parent=None,
+        per_class=4, seed=0, weak=False, min_area=1,
     )  # fmt: skip
     return MemoryBank.open(folder / "memory.zarr")
 
@@ -41,14 +41,15 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> MemoryBank:
 @pytest.fixture
 def images(tmp_path: Path) -> MaskedImages:
     drawn = random_masks(COUNT, PROTOCOL.new(1))
-    paths = write_images(tmp_path / "images", drawn)
-    records: Any = {name: Record(path) for name, path in paths.items()}
-    return MaskedImages(make_store(tmp_path / "step-1.zarr", drawn, step=1), records, PROTOCOL, 1, cache_mib=0)
+    records = records_of(write_images(tmp_path / "images", drawn))
+    return MaskedImages(make_store(tmp_path / "step-1.zarr", drawn, step=1), records)
 
 
-def made(images: MaskedImages, bank: MemoryBank | None = None, params: TrainParams = PARAMS, **more: Any) -> BatchMaker:
+def made(
+    images: MaskedImages, bank: MemoryBank | None = None, params: TrainParams = PARAMS, **more: Any
+) -> SegBatchSource:
     pasting = PasteParams(probability=0.7, per_image=2) if bank is not None else None
-    return BatchMaker(images, PROTOCOL, 1, params, **{"seed": 3, "bank": bank, "pasting": pasting, **more})
+    return SegBatchSource(images, PROTOCOL, 1, params, **{"seed": 3, "bank": bank, "pasting": pasting, **more})
 
 
 def equal(first: SegBatch, second: SegBatch) -> bool:
@@ -70,24 +71,24 @@ def test_the_order_is_a_permutation_in_every_epoch(count: int, batch: int, least
     assert order.steps_per_epoch == steps
     epochs = []
     for epoch in range(4):
-        seen = [one for number in range(steps) for one in order.shown(epoch * steps + number)]
+        seen = [visit for number in range(steps) for visit in order.visits(epoch * steps + number)]
         assert len(seen) == steps * batch
-        assert {one.visit[0] for one in seen} == {epoch}
+        assert {visit.names[0] for visit in seen} == {epoch}
         assert len(set(seen)) == len(seen), "an image that comes again comes with another name"
-        times = Counter(one.position for one in seen)
+        times = Counter(visit.position for visit in seen)
         assert set(times) <= set(range(count))
         most, fewest = max(times.values()), min(times.values())
         assert most == 1 if count >= steps * batch else (len(times) == count and most - fewest <= 1)
-        epochs.append(tuple(one.position for one in seen))
+        epochs.append(tuple(visit.position for visit in seen))
     assert len(set(epochs)) > 1 or count == 1
-    assert order.shown(2) == Order(count=count, batch=batch, seed=1, least=least).shown(2)
+    assert order.visits(2) == Order(count=count, batch=batch, seed=1, least=least).visits(2)
     if count > 3:
-        assert order.shown(0) != replace(order, seed=2).shown(0)
+        assert order.visits(0) != replace(order, seed=2).visits(0)
 
 
-def test_an_image_that_comes_again_in_an_epoch_is_cut_anew(images: MaskedImages, bank: MemoryBank) -> None:
-    maker = made(images, bank)
-    first, again = maker.sample(Shown(0, (0,))), maker.sample(Shown(0, (0, 1)))
+def test_an_image_that_comes_again_in_an_epoch_is_cut_again(images: MaskedImages, bank: MemoryBank) -> None:
+    source = made(images, bank)
+    first, again = source.sample(Visit(0, (0,))), source.sample(Visit(0, (0, 1)))
     assert first.image_ids == again.image_ids
     assert not torch.equal(first.images, again.images)
     assert first.seeds != again.seeds
@@ -144,7 +145,7 @@ def test_processes_share_a_batch_and_parts_make_it_up(images: MaskedImages, bank
 def test_a_broken_image_is_named_once_and_another_takes_its_place(
     images: MaskedImages, bank: MemoryBank, tmp_path: Path
 ) -> None:
-    broken_id = images.image_ids[2]
+    broken_id = images.store.image_ids[2]
     sound = list(made(images, bank).stream(0, 8))
     (tmp_path / f"images/{broken_id}.png").write_bytes(b"no picture")
     told: list[Broken] = []
@@ -160,7 +161,7 @@ def test_a_broken_image_is_named_once_and_another_takes_its_place(
                 assert after.image_ids[place] == name
                 assert torch.equal(before.images[place], after.images[place])
     assert met
-    assert all_equal(found[3:], list(made(images, bank).stream(3, 8)))  # a run that starts here meets it anew
+    assert all_equal(found[3:], list(made(images, bank).stream(3, 8)))  # a run that starts here meets it again
 
 
 def test_nothing_to_read_is_an_error(images: MaskedImages, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_nothing_to_read_is_an_error(images: MaskedImages, tmp_path: Path) -> No
     told: list[Broken] = []
     with pytest.raises(StoreError, match=rf"{COUNT} images cannot be read, so there is nothing to train on"):
         next(made(images, on_broken=told.append).stream(0, 1))
-    assert sorted(one.image_id for one in told) == sorted(images.image_ids)
+    assert sorted(one.image_id for one in told) == sorted(images.store.image_ids)
 
 
 def test_a_bank_that_cannot_be_read_is_not_blamed_on_the_images(
@@ -187,10 +188,10 @@ def test_a_bank_that_cannot_be_read_is_not_blamed_on_the_images(
 
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:
     drawn = random_masks(2, PROTOCOL.new(1))
-    records: Any = {name: Record(path) for name, path in write_images(tmp_path / "images", drawn).items()}
+    records = records_of(write_images(tmp_path / "images", drawn))
     store = make_store(tmp_path / "step-1.zarr", drawn, step=1, failed=tuple(drawn))
     with pytest.raises(StoreError, match=r"holds no image with masks of this step"):
-        made(MaskedImages(store, records, PROTOCOL, 1))
+        made(MaskedImages(store, records))
 
 
 def test_pasted_instances_bring_their_channel(images: MaskedImages, bank: MemoryBank) -> None:

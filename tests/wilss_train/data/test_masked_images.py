@@ -1,99 +1,147 @@
-"""A store's images as training reads them."""
+"""A store's images as training reads them: size and masks, what is kept, and what stands in for a broken one."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.wilss_train.memory.drawn import PROTOCOL, Masks, blob, make_store, random_masks, write_images
-from wilss.errors import ImageError
-from wilss_train.data.masked_images import MaskedImages
+from tests.wilss_train.memory.drawn import (
+    PROTOCOL,
+    Masks,
+    blob,
+    make_store,
+    random_masks,
+    records_of,
+    write_images,
+)
+from wilss.data.taxonomy import BACKGROUND
+from wilss.errors import ImageError, StoreError
+from wilss_train.data.masked_images import BoundedCache, Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
 
 
-@dataclass(frozen=True)
-class Record:
-    path: Path
+def opened(folder: Path, images: dict[str, Masks], failed: tuple[str, ...] = (), **more: object) -> MaskedImages:
+    records = records_of(write_images(folder / "images", images))
+    return MaskedImages(make_store(folder / "step-1.zarr", images, step=1, failed=failed, **more), records)  # type: ignore[arg-type]
 
 
-def opened(
-    folder: Path, images: dict[str, Masks], *, cache_mib: int = 64, failed: tuple[str, ...] = ()
-) -> MaskedImages:
-    paths = write_images(folder / "images", images)
-    store = make_store(folder / "step-1.zarr", images, step=1, failed=failed)
-    return MaskedImages(
-        store,
-        {name: Record(path) for name, path in paths.items()},
-        PROTOCOL,
-        1,
-        cache_mib=cache_mib,  # type: ignore
-    )
+def pool_of(
+    images: MaskedImages, *, cache_mib: float = 64, broken: BrokenImages | None = None
+) -> ImagePool[MaskedImage]:
+    return ImagePool(
+        images.store.image_ids, images.finished(), images.read,
+        cache_mib=cache_mib, seed=3, broken=broken or BrokenImages(),
+    )  # fmt: skip
 
 
-def test_masks_stand_at_the_places_of_the_protocol(tmp_path: Path) -> None:
-    """The protocol's step 1 is (4, 3): place 0 is class 4."""
+def taken(pool: ImagePool[MaskedImage], positions: Sequence[int]) -> list[str]:
+    return [pool.take(position, 0).image_id for position in positions]
+
+
+def test_masks_come_with_their_classes(tmp_path: Path) -> None:
     images: dict[str, Masks] = {
         "a": {3: blob((16, 20), 2, 3, 5)},
         "b": {4: blob((12, 14), 0, 0, 4), 3: blob((12, 14), 6, 6, 4)},
     }
-    found = opened(tmp_path, images)
-    assert found.image_ids == ("a", "b")
-    first, second = found.read(0), found.read(1)
-    assert (first.image_id, first.places) == ("a", (1,))
+    reader = opened(tmp_path, images)
+    first, second = reader.read(0), reader.read("b")
+    assert (first.image_id, first.category_ids) == ("a", (3,))
     assert np.array_equal(first.masks[0], images["a"][3])
     assert first.image.shape == (16, 20, 3)
-    assert sorted(second.places) == [0, 1]
-    for place, mask in zip(second.places, second.masks, strict=True):
-        assert np.array_equal(mask, images["b"][PROTOCOL.new(1)[place]])
+    assert first.void is None
+    assert first.nbytes == 4 * 16 * 20
+    assert second.category_ids == PROTOCOL.new(1), "in the order of the store's axis"
+    for identity, mask in zip(second.category_ids, second.masks, strict=True):
+        assert np.array_equal(mask, images["b"][identity])
+    with Image.open(tmp_path / "images/b.png") as image:
+        assert np.array_equal(reader.image("b"), np.asarray(image))
+
+
+def test_where_masks_overlap_the_label_is_the_lower_id_of_equals(tmp_path: Path) -> None:
+    images: dict[str, Masks] = {"a": {3: blob((9, 9), 0, 0, 5), 4: blob((9, 9), 3, 3, 5)}}
+    reader = opened(tmp_path, images, confidence={"a": 0.5})
+    expected = np.where(images["a"][3], 3, np.where(images["a"][4], 4, BACKGROUND))
+    assert np.array_equal(reader.label(0), expected)
 
 
 def test_images_without_masks_are_left_out(tmp_path: Path) -> None:
     images = random_masks(5, (4, 3))
     names = tuple(images)
-    found = opened(tmp_path, images, failed=(names[1], names[4]))
-    assert found.image_ids == (names[0], names[2], names[3])
-    assert len(found) == 3
-    assert found.read(1).image_id == names[2]
-    with Image.open(tmp_path / f"images/{names[2]}.png") as image:
-        assert np.array_equal(found.read(1).image, np.asarray(image))
+    reader = opened(tmp_path, images, failed=(names[1], names[4]))
+    assert reader.finished().tolist() == [0, 2, 3]
+    pool = pool_of(reader)
+    assert len(pool) == 3
+    assert taken(pool, range(3)) == [names[0], names[2], names[3]]
+    with pytest.raises(StoreError, match=rf"holds no masks of {names[1]}: {names[1]} is truncated"):
+        reader.read(1)
 
 
 def test_kept_images_need_no_disk_and_are_as_many_as_there_is_room_for(tmp_path: Path) -> None:
     images = random_masks(4, (4, 3))
-    kept, none = opened(tmp_path / "a", images), opened(tmp_path / "b", images, cache_mib=0)
-    before = [(kept.read(place), none.read(place)) for place in range(4)]
+    kept = pool_of(opened(tmp_path / "a", images))
+    none = pool_of(opened(tmp_path / "b", images), cache_mib=0)
+    before = [(kept.take(place), none.take(place)) for place in range(4)]
     for first, second in before:
         assert np.array_equal(first.image, second.image)
         assert np.array_equal(first.masks, second.masks)
     for path in (*(tmp_path / "a/images").iterdir(), *(tmp_path / "b/images").iterdir()):
         path.unlink()
-    assert all(kept.read(place) is before[place][0] for place in range(4))
-    with pytest.raises(ImageError):
-        none.read(0)
+    assert all(kept.take(place) is before[place][0] for place in range(4))
+    with pytest.raises(StoreError, match=r"4 images cannot be read, so there is nothing to train on: .*is not there"):
+        none.take(0)
+
+
+def test_a_cache_keeps_what_came_first() -> None:
+    cache = BoundedCache[str, bytes](5 / 2**20, len)
+    assert [cache.get(value.decode(), value.upper) for value in (b"aaa", b"bbb", b"cc")] == [b"AAA", b"BBB", b"CC"]
+    assert cache.get("aaa", bytes) == b"AAA"
+    assert cache.get("bbb", bytes) == b"", "there was no room for it"
+    assert cache.get("cc", bytes) == b"CC"
 
 
 def test_threads_read_the_same(tmp_path: Path) -> None:
     images = random_masks(6, (4, 3))
-    found, again = opened(tmp_path / "a", images), opened(tmp_path / "b", images)
-    with ThreadPoolExecutor(8) as pool:
-        many = list(pool.map(found.read, [place % 6 for place in range(48)]))
-    for place, read in enumerate(many):
-        alone = again.read(place % 6)
-        assert read.image_id == alone.image_id
-        assert np.array_equal(read.image, alone.image)
-        assert np.array_equal(read.masks, alone.masks)
+    many, alone = pool_of(opened(tmp_path / "a", images)), opened(tmp_path / "b", images)
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(many.take, [place % 6 for place in range(48)]))
+    for place, first in enumerate(read):
+        second = alone.read(place % 6)
+        assert first.image_id == second.image_id
+        assert np.array_equal(first.image, second.image)
+        assert np.array_equal(first.masks, second.masks)
 
 
 def test_an_image_that_changed_its_size_is_refused(tmp_path: Path) -> None:
     images: dict[str, Masks] = {"a": {4: blob((16, 20), 2, 3, 5)}}
-    found = opened(tmp_path, images)
+    reader = opened(tmp_path, images)
     Image.new("RGB", (21, 16)).save(tmp_path / "images/a.png")
-    with pytest.raises(
-        ImageError, match=r"a\.png is 21 x 16 pixels, its masks in .* are 20 x 16; the image has changed"
-    ):
-        found.read(0)
+    sentence = r"a\.png is 21 x 16 pixels, its masks in .* are 20 x 16; the image has changed since they were made"
+    for read in (reader.read, reader.image):
+        with pytest.raises(ImageError, match=sentence):
+            read("a")
     (tmp_path / "images/a.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"a\.png"):
-        found.read(0)
+        reader.read(0)
+
+
+def test_an_image_that_the_manifest_does_not_list_is_named(tmp_path: Path) -> None:
+    images = random_masks(1, (4, 3))
+    reader = MaskedImages(make_store(tmp_path / "step-1.zarr", images, step=1), {})
+    with pytest.raises(ImageError, match=r"image-000 is in .*step-1\.zarr but not on the list of images"):
+        reader.read(0)
+
+
+def test_another_image_stands_in_for_a_broken_one_by_the_names_of_the_draw(tmp_path: Path) -> None:
+    images = random_masks(6, (4, 3))
+    reported: list[Broken] = []
+    pool = pool_of(opened(tmp_path, images), broken=BrokenImages(reported.append))
+    (tmp_path / "images/image-002.png").write_bytes(b"")
+    substitutes = [pool.take(2, epoch).image_id for epoch in range(20)]
+    assert [broken.image_id for broken in reported] == ["image-002"]
+    assert len(set(substitutes)) > 2
+    assert "image-002" not in substitutes
+    again = pool_of(opened(tmp_path / "again", images))
+    (tmp_path / "again/images/image-002.png").write_bytes(b"")
+    assert [again.take(2, epoch).image_id for epoch in range(20)] == substitutes

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wilss.data.manifest import ImageRecord
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
@@ -46,6 +47,10 @@ def write_images(folder: Path, images: Mapping[str, Masks]) -> dict[str, Path]:
         paths[name] = folder / f"{name}.png"
         Image.fromarray(rng.integers(0, 256, (height, width, 3)).astype(np.uint8)).save(paths[name])
     return paths
+
+
+def records_of(paths: Mapping[str, Path]) -> dict[str, ImageRecord]:
+    return {name: ImageRecord(image_id=name, path=path) for name, path in paths.items()}
 
 
 def make_store(

@@ -13,7 +13,7 @@ import pytest
 import torch
 import xarray
 
-from tests.wilss_train.memory.drawn import PROTOCOL, files_of, make_store, random_masks, write_images
+from tests.wilss_train.memory.drawn import PROTOCOL, files_of, make_store, random_masks, records_of, write_images
 from wilss.data.taxonomy import VOID
 from wilss.errors import StoreError
 from wilss_train.data.copy_paste import PasteParams, draw_instance, paste
@@ -25,9 +25,17 @@ def make_bank(folder: Path, name: str = "memory.zarr", **given: Any) -> Path:
     images = random_masks(20, (1, 2))
     store_path = folder / f"{name}-of" / "step-0.zarr"
     store = make_store(store_path, images, confidence={"image-001": 0.25})
-    paths = write_images(folder, images)
+    records = records_of(write_images(folder, images))
     settings: dict[str, Any] = {"per_class": 50, "seed": 0, "weak": False, "min_area": 1}
-    fill(folder / name, store=store, images=paths, protocol=PROTOCOL, step=0, parent=None, **(settings | given))
+    fill(
+        folder / name,
+        store=store,
+        records=records,
+        protocol=PROTOCOL,
+        step=0,
+        parent=None,
+        **(settings | given),
+    )
     return folder / name
 
 
@@ -159,7 +167,7 @@ def test_a_bank_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.M
     path, images = make_bank(tmp_path), random_masks(20, (1, 2))
     before = files_of(path)
     again: dict[str, Any] = {
-        "store": make_store(tmp_path / "step-0.zarr", images), "images": write_images(tmp_path, images),
+        "store": make_store(tmp_path / "step-0.zarr", images), "records": records_of(write_images(tmp_path, images)),
         "protocol": PROTOCOL, "step": 0, "parent": None, "seed": 0, "weak": False, "per_class": 2,
     }  # fmt: skip
 

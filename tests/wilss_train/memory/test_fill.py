@@ -17,12 +17,14 @@ from tests.wilss_train.memory.drawn import (
     files_of,
     make_store,
     random_masks,
+    records_of,
     write_images,
 )
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore
-from wilss_train.memory import FillSummary, MemoryBank, cutting, fill
+from wilss_train.data import masked_images
+from wilss_train.memory import FillSummary, MemoryBank, fill
 
 MIN_AREA = 20
 
@@ -37,7 +39,7 @@ def filled(path: Path, store: MaskStore, images: dict[str, Path], **given: Any) 
     defaults: dict[str, Any] = {
         "protocol": PROTOCOL, "step": 0, "parent": None, "per_class": 5, "seed": 3, "weak": False, "min_area": MIN_AREA,
     }  # fmt: skip
-    return fill(path, store=store, images=images, **(defaults | given))
+    return fill(path, store=store, records=records_of(images), **(defaults | given))
 
 
 def names(bank: MemoryBank, identity: int) -> list[str]:
@@ -106,8 +108,8 @@ def test_a_smaller_bank_is_the_beginning_of_a_larger_one(drawn: Any, tmp_path: P
 def test_an_image_is_decoded_once_for_all_its_classes(drawn: Any, tmp_path: Path, monkeypatch: Any) -> None:
     _, store, paths = drawn
     read: list[Path] = []
-    decode = cutting.read_image
-    monkeypatch.setattr(cutting, "read_image", lambda path: read.append(path) or decode(path))
+    decode = masked_images.read_image
+    monkeypatch.setattr(masked_images, "read_image", lambda path: read.append(path) or decode(path))
     filled(tmp_path / "m.zarr", store, paths)
     wanted = {paths[info.image_id] for info in MemoryBank.open(tmp_path / "m.zarr").infos}
     assert sorted(read) == sorted(wanted)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, write_images
+from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, records_of, write_images
 from wilss.errors import StoreError
 from wilss_train import cli
 from wilss_train.commands.memory import command
@@ -27,7 +27,11 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> MemoryBank:
         if step:
             images = {name: {3: masks[3]} if number else masks for number, (name, masks) in enumerate(images.items())}
         store = make_store(folder / f"step-{step}.zarr", images, step=step)
-        given: dict[str, Any] = {"store": store, "images": write_images(folder / str(step), images), "seed": 0}
+        given: dict[str, Any] = {
+            "store": store,
+            "records": records_of(write_images(folder / str(step), images)),
+            "seed": 0,
+        }
         path = folder / str(step) / "memory.zarr"
         fill(path, protocol=PROTOCOL, step=step, parent=parent, weak=bool(step), min_area=1, **given)
         parent = MemoryBank.open(path)
@@ -91,7 +95,7 @@ def test_the_sheet_is_written_beside_the_bank_and_twice_the_same(bank: MemoryBan
 def test_an_empty_bank_has_no_sheet(tmp_path: Path) -> None:
     images = random_masks(2, (1, 2))
     store = make_store(tmp_path / "s.zarr", images)
-    fill(tmp_path / "m.zarr", store=store, images={}, protocol=PROTOCOL, step=0, parent=None, seed=0, weak=False)
+    fill(tmp_path / "m.zarr", store=store, records={}, protocol=PROTOCOL, step=0, parent=None, seed=0, weak=False)
     bank = MemoryBank.open(tmp_path / "m.zarr")
     with pytest.raises(StoreError, match="holds no instance, so there is nothing to draw"):
         draw_sheet(bank)

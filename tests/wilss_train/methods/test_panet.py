@@ -26,7 +26,7 @@ from wilss.models.networks.embedding import (
     load_embedding,
 )
 from wilss_train.context import EpochState, RunContext
-from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.panet import Panet, PanetObjective
@@ -41,7 +41,7 @@ SPEC = EmbeddingSpec(kind="projection", size=0, width=6, depth=2, in_width=12, e
 
 def batch(count: int = 3, **shape: Any) -> EpisodeBatch:
     bank = FeatureBank(frozen(), Pictures(), mib=10)
-    maker = EpisodeMaker(bank, Pictures().index, Shape(**shape), count=count, batch_size=count, seed=0)
+    maker = EpisodeBatchSource(bank, Pictures().index, Shape(**shape), count=count, batch_size=count, seed=0)
     return next(maker.stream(0, 1))[0]
 
 
@@ -116,7 +116,7 @@ def test_an_episode_of_void_alone_teaches_nothing() -> None:
 def test_the_vgg_learns_from_images() -> None:
     net = build_embedding(EmbeddingSpec(kind="vgg16", size=24), seed=0)
     bank = FeatureBank(replace_vit(net), Pictures(), mib=10)
-    given = next(EpisodeMaker(bank, Pictures().index, Shape(), count=1, batch_size=1, seed=0).stream(0, 1))[0]
+    given = next(EpisodeBatchSource(bank, Pictures().index, Shape(), count=1, batch_size=1, seed=0).stream(0, 1))[0]
     assert given.samples[0].query.dtype == torch.uint8
     made = objective(net, embedding="vgg16", size=24)
     terms = made(given, FIRST)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from wilss.errors import TrainingError
 from wilss_train.context import EpochState
-from wilss_train.data.batches import Order, SegBatch
+from wilss_train.data.batch_source import Order
+from wilss_train.data.batches import SegBatch
 from wilss_train.methods.base import frozen
 from wilss_train.params import TrainParams
 from wilss_train.run.fit import Loop, Progress, Stopped, fit
@@ -50,7 +51,7 @@ class Objective(nn.Module):
 
 
 class Maker:
-    """Stands in for `BatchMaker`: images are noise by position."""
+    """Stands in for `SegBatchSource`: images are noise by position."""
 
     def __init__(self, accumulate: int = 1) -> None:
         self.order = Order(count=COUNT, batch=BATCH, seed=0)
@@ -58,7 +59,7 @@ class Maker:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
         for step in range(first, last):
-            samples = [self.sample(one.position) for one in self.order.shown(step)]
+            samples = [self.sample(visit.position) for visit in self.order.visits(step)]
             size = BATCH // self.accumulate
             yield [SegBatch.of(samples[start : start + size]) for start in range(0, BATCH, size)]
 

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from wilss.models.normalisation import IMAGENET_MEAN
 
-__all__ = ["View", "cut_image", "cut_masks", "draw_view", "is_outside"]
+from ..params import TrainParams
+
+__all__ = ["View", "cut_image", "cut_masks", "draw_view", "is_outside", "on_stride", "planar", "view_of"]
 
 #: What stands beyond the image's edge: the input's mean, which is 0 after normalisation.
 _OUTSIDE = tuple(round(255 * value) for value in IMAGENET_MEAN)
@@ -59,18 +63,26 @@ def draw_view(
     return View(left=left, top=top, factor=factor, size=crop, mirrored=mirrored, gain=gain, offset=offset)
 
 
+def view_of(image: NDArray[np.uint8], params: TrainParams, rng: np.random.Generator) -> View:
+    """A random view of an image uint8 [H, W, 3], of the size and range that a run has."""
+    height, width = image.shape[:2]
+    return draw_view(
+        height, width, crop=params.crop, scale=params.scale, flip=params.flip, colour=params.colour, rng=rng
+    )
+
+
 def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """The view of an image uint8 [H, W, 3], uint8 [size, size, 3]; the input's mean beyond its edge."""
     height, width = image.shape[:2]
     rows, columns = _inside(view.top, height, view), _inside(view.left, width, view)
-    made = _empty(view.size).copy()
+    cut = _empty(view.size).copy()
     if rows[1] > rows[0] and columns[1] > columns[0]:
         box = (*_source(view.left, columns, view)[:1], *_source(view.top, rows, view)[:1],
                *_source(view.left, columns, view)[1:], *_source(view.top, rows, view)[1:])  # fmt: skip
         size = (columns[1] - columns[0], rows[1] - rows[0])
         part = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=_clipped(box, width, height))
-        made[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(_lit(part, view))
-    return made[:, ::-1] if view.mirrored else made
+        cut[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(_lit(part, view))
+    return cut[:, ::-1] if view.mirrored else cut
 
 
 @lru_cache(maxsize=4)
@@ -96,12 +108,22 @@ def is_outside(height: int, width: int, view: View) -> NDArray[np.bool_]:
     return np.ascontiguousarray(outside[:, ::-1] if view.mirrored else outside)
 
 
+def planar(image: NDArray[np.uint8]) -> Tensor:
+    """An image uint8 [H, W, 3] as a tensor uint8 [3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def on_stride(planes: Tensor, stride: int) -> Tensor:
+    """Maps [..., S, S] on every `stride`-th pixel, the middle of a cell: [..., S / stride, S / stride]."""
+    return planes[..., stride // 2 :: stride, stride // 2 :: stride]
+
+
 def _draw_light(
     strength: float, rng: np.random.Generator
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Random contrast about the middle grey, brightness, and half as much of a colour cast."""
     contrast, brightness, *cast = (1 + strength * rng.uniform(-1.0, 1.0, 5)).tolist()
-    red, green, blue = (contrast * brightness * (1 + (one - 1) / 2) for one in cast)
+    red, green, blue = (contrast * brightness * (1 + (tint - 1) / 2) for tint in cast)
     shift = 127.5 * (1 - contrast) * brightness
     return (red, green, blue), (shift, shift, shift)
 

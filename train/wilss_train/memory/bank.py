@@ -17,7 +17,7 @@ from wilss.store.planes import read_planes
 from wilss.store.schema import ArraySpec
 from wilss.store.size_limits import require_names, require_planes, require_vector
 
-from ..data.bounded_cache import Kept
+from ..data.masked_images import BoundedCache
 from .instances import Instance, InstanceInfo
 from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, digest_on_disk, specs_of
 
@@ -32,7 +32,7 @@ class MemoryBank:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._kept: Kept[int, Instance] = Kept(_CACHE_MIB)
+        self._cache = BoundedCache[int, Instance](_CACHE_MIB, _bytes_of)
 
     @classmethod
     def open(cls, path: Path | str) -> "MemoryBank":
@@ -87,7 +87,7 @@ class MemoryBank:
 
     def read(self, index: int) -> Instance:
         """The instance at this place in the bank, kept for the next time. Raises StoreError for damaged bytes."""
-        return self._kept.get(index, lambda: self._read(index), _bytes_of)
+        return self._cache.get(index, lambda: self._read(index))
 
     def _read(self, index: int) -> Instance:
         info = self.infos[index]

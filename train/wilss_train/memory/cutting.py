@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wilss.data.images import read_image
 from wilss.errors import ImageError
 
+from ..data.masked_images import MaskedImages
 from .instances import Instance
 from .regions import Queue, Region
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import ImageRecord
 
 __all__ = ["Marks", "archive"]
 
@@ -28,15 +31,16 @@ class Marks:
 
 
 def archive(
-    queues: Sequence[Queue], images: Mapping[str, Path], marks: Marks, *, per_class: int, threads: int
+    queues: Sequence[Queue], records: "Mapping[str, ImageRecord]", marks: Marks, *, per_class: int, threads: int
 ) -> tuple[list[Instance], dict[str, str]]:
     """The first `per_class` instances of every queue, queue by queue, and image id -> why it was passed over.
 
-    images: image id -> file. Masks choose, images are read only then; where one cannot be read, the queue's next
-    comes in.
+    records: what the manifest says of the images, by id. Masks choose, images are read only then; where one cannot be
+    read, the queue's next comes in.
     """
     cut: dict[tuple[int, int], Instance] = {}
     failed: dict[int, str] = {}
+    images = MaskedImages(queues[0].store, records)
     with ThreadPoolExecutor(threads, thread_name_prefix="memory") as pool:
         while True:
             won = list(pool.map(Queue.first, queues, repeat(per_class), repeat(frozenset(failed))))
@@ -64,26 +68,17 @@ def _by_image(won: Sequence[Mapping[int, Region]], cut: Mapping[tuple[int, int],
 
 
 def _cut(
-    row: int, regions: _Regions, queues: Sequence[Queue], images: Mapping[str, Path], marks: Marks
+    row: int, regions: _Regions, queues: Sequence[Queue], images: MaskedImages, marks: Marks
 ) -> dict[int, Instance]:
     """The regions of one image. Raises ImageError."""
-    store = queues[0].store
-    image_id = store.image_ids[row]
-    if image_id not in images:
-        raise ImageError(f"{image_id} is in {store.path} but not on the list of images; make the masks anew.")
-    image = read_image(images[image_id])
-    made = {}
+    image = images.image(row)
+    instances = {}
     for number, region in regions.items():
-        if image.shape[:2] != region.size:
-            raise ImageError(
-                f"{images[image_id]} is {image.shape[1]} x {image.shape[0]} pixels, its masks in {store.path} are "
-                f"{region.size[1]} x {region.size[0]}; the image has changed since they were made."
-            )
         top, left, bottom, right = region.box
-        made[number] = Instance(
+        instances[number] = Instance(
             index=0,  # its place in the bank is known when all are there
             category_id=queues[number].category_id,
-            image_id=image_id,
+            image_id=images.store.image_ids[row],
             box=region.box,
             area=int(region.mask.sum()),
             step=marks.step,
@@ -92,4 +87,4 @@ def _cut(
             image=image[top:bottom, left:right].copy(),
             mask=region.mask,
         )
-    return made
+    return instances

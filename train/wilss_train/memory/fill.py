@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wilss.data.protocol import StepProtocol
 from wilss.errors import StoreError
@@ -23,6 +23,9 @@ from .cutting import Marks, archive
 from .instances import Instance, InstanceInfo
 from .regions import Queue
 from .writing import write_bank
+
+if TYPE_CHECKING:
+    from wilss.data.manifest import ImageRecord
 
 __all__ = ["FillSummary", "fill"]
 
@@ -41,7 +44,7 @@ def fill(
     path: Path,
     *,
     store: MaskStore,
-    images: Mapping[str, Path],
+    records: "Mapping[str, ImageRecord]",
     protocol: StepProtocol,
     step: int,
     parent: MemoryBank | None,
@@ -54,13 +57,13 @@ def fill(
 ) -> FillSummary:
     """Write the bank of `step` to `path`: the parent's instances of old classes, and new ones of this step's store.
 
-    images: image id -> file. per_class: B, 50 in the paper. weak: whether the masks were made from tags; then only
-    those in the upper `keep_confident` share of their class by confidence are candidates [D]. A candidate is the
-    largest connected region of a class in an image, if it has `min_area` pixels [D].
+    records: what the manifest says of the store's images, by id. per_class: B, 50 in the paper. weak: whether the masks
+    were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
+    candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
 
     Images that cannot be read are named and passed over. A bank that lies at `path` is replaced. Raises StoreError
     where store or parent are damaged or of other classes, and where `path` is something else or cannot be written;
-    ParameterError for a value without meaning.
+    ParameterError for a value out of range.
     """
     require(per_class >= 0, "per_class", per_class, "0 or more")
     require(0 < keep_confident <= 1, "keep_confident", keep_confident, "above 0 and at most 1")
@@ -68,8 +71,8 @@ def fill(
     carried = _carried(parent, protocol, step, per_class)
     trusted: dict[str, Any] = {"min_area": min_area, "keep_confident": keep_confident if weak else 1.0, "seed": seed}
     queues = [Queue.of(store, identity, **trusted) for identity in protocol.new(step)]
-    made, failed = archive(queues, images, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
-    infos, instances = [*carried, *made], chain(_read(parent, carried), made)
+    archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
+    infos, instances = [*carried, *archived], chain(_read(parent, carried), archived)
     attributes = {**_described(store, parent, protocol, step), "per_class": per_class, **trusted}
     digest = write_bank(path, attributes, infos, instances, protocol.taxonomy)
     classes = (*protocol.old(step), *protocol.new(step))

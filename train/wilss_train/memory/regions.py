@@ -17,14 +17,10 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), np.bool_)
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A connected region of a mask: its box (top, left, bottom, right), and its mask bool [h, w] inside that box.
-
-    size: (H, W) of the image.
-    """
+    """A connected region of a mask: its box (top, left, bottom, right), and its mask bool [h, w] inside that box."""
 
     box: tuple[int, int, int, int]
     mask: NDArray[np.bool_]
-    size: tuple[int, int]
 
 
 def priority(seed: int, image_id: str, class_name: str) -> int:
@@ -56,7 +52,7 @@ def largest_region(mask: NDArray[np.bool_]) -> Region | None:
     number = int(np.bincount(labels.ravel(), minlength=count + 1)[1:].argmax()) + 1
     rows, columns = ndimage.find_objects(labels)[number - 1]
     box = (rows.start, columns.start, rows.stop, columns.stop)
-    return Region(box=box, mask=labels[rows, columns] == number, size=(mask.shape[0], mask.shape[1]))
+    return Region(box=box, mask=labels[rows, columns] == number)
 
 
 @dataclass(frozen=True, kw_only=True)

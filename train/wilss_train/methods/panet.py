@@ -24,9 +24,10 @@ from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.params import refuse_unknown_choices, require
 
 from ..context import EpochState, Experiment, RunContext
-from ..data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from ..data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
 from ..data.episodes.features import FeatureBank
-from ..data.episodes.images import StoreImages, index_of_store
+from ..data.episodes.images import index_of_store
+from ..data.masked_images import MaskedImages
 from ..inputs import weights_path
 from ..params import as_json
 from .losses.panet import alignment_loss, query_ce
@@ -133,10 +134,10 @@ class Panet:
 
         return judge_run(self, inputs, out, split=split, device=device)
 
-    def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeMaker:
+    def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeBatchSource:
         inputs, params = context.inputs, context.params
-        images = StoreImages(inputs.store, inputs.records)
-        return EpisodeMaker(
+        images = MaskedImages(inputs.store, inputs.records)
+        return EpisodeBatchSource(
             FeatureBank(frozen, images, mib=params.cache_mib),
             index_of_store(inputs.store, inputs.protocol, inputs.step),
             Shape(ways=self.ways, shots=self.shots, support=self.support, flip=params.flip),

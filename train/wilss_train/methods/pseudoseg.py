@@ -21,13 +21,12 @@ from wilss.store import MaskStore
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
+from ..data.masked_images import MaskedImages
 from ..data.semi import (
-    LabelledImages,
-    SemiMaker,
+    SemiBatchSource,
+    SemiParts,
     SoftLabels,
     StrongParams,
-    UnlabelledImages,
-    Wanted,
     digest_of,
     list_path,
     read_labelled,
@@ -137,12 +136,11 @@ class Pseudoseg(SegmenterMethod):
         labeller = Labeller.like(student, width=self.width, seed=context.seed)
         return set_batch_norm(labeller, context.params.batch_norm).to(memory_format=torch.channels_last)
 
-    def _batches(self, context: RunContext) -> SemiMaker:
+    def _batches(self, context: RunContext) -> SemiBatchSource:
         inputs, params = context.inputs, context.params
-        store, records, step = inputs.store, inputs.records, inputs.step
+        store, step = inputs.store, inputs.step
         chosen = read_labelled(list_path(self.labelled, inputs.manifest), store, inputs.manifest, step)
-        rows = chosen.others or chosen.rows
-        if self.target != "none" and not chosen.others:
+        if self.target != "none" and not len(chosen.others):
             raise ParameterError(
                 f"{self.labelled} names every image of {store.path}, so there is none left to learn from without a "
                 "label; shorten the list, or say --set target=none."
@@ -150,19 +148,21 @@ class Pseudoseg(SegmenterMethod):
         soft = None
         if self.targets:
             soft = SoftLabels(MaskStore.open(self.targets), inputs.protocol, step)
-            soft.require([store.image_ids[row] for row in rows])
-        wanted = Wanted(
+            soft.require([store.image_ids[row] for row in chosen.unlabelled])
+        parts = SemiParts(
             labelled=self._labelled_batch(context),
             unlabelled=self.target != "none",
             weak=soft is None,
             strong=self.strong,
         )
-        return SemiMaker(
-            LabelledImages(store, chosen.rows, records, inputs.protocol, step),
-            UnlabelledImages(store, rows, records, soft),
+        return SemiBatchSource(
+            MaskedImages(store, inputs.records),
+            chosen,
+            inputs.protocol,
+            step,
             params,
-            wanted,
-            channels=len(inputs.protocol.seen(step)),
+            parts,
+            soft=soft,
             seed=context.seed,
             rank=context.rank,
             world=context.world,

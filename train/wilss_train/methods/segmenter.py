@@ -16,7 +16,7 @@ from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build, gro
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
-from ..data.batches import BatchMaker
+from ..data.batches import SegBatchSource
 from ..data.copy_paste import PasteParams
 from ..data.masked_images import MaskedImages
 from ..inputs import weights_path
@@ -118,11 +118,10 @@ def _spec(params: TrainParams, channels: int) -> SegmenterSpec:
     )
 
 
-def _batches(method: MaskMethod, context: RunContext) -> BatchMaker:
+def _batches(method: MaskMethod, context: RunContext) -> SegBatchSource:
     inputs, params = context.inputs, context.params
-    images = MaskedImages(inputs.store, inputs.records, inputs.protocol, inputs.step, cache_mib=params.cache_mib)
-    return BatchMaker(
-        images,
+    return SegBatchSource(
+        MaskedImages(inputs.store, inputs.records),
         inputs.protocol,
         inputs.step,
         params,
@@ -155,7 +154,7 @@ def _write_memory(context: RunContext, out: Path) -> None:
     fill(
         out / runs.MEMORY,
         store=inputs.store,
-        images={image: record.path for image, record in inputs.records.items()},
+        records=inputs.records,
         protocol=inputs.protocol,
         step=inputs.step,
         parent=None if inputs.memory is None else MemoryBank.open(inputs.memory),

@@ -14,7 +14,7 @@ import wilss
 from wilss.equations.panet import masked_average
 from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding
 from wilss_train.context import EpochState
-from wilss_train.data.episodes.batches import EpisodeMaker, Shape
+from wilss_train.data.episodes.batches import EpisodeBatchSource, Shape
 from wilss_train.data.episodes.draw import Episode, episodes
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.data.episodes.images import LabelledSplit, labelled_split
@@ -61,7 +61,7 @@ class _Judged:
         drawn = list(episodes(images.index, ways=1, shots=1, count=count, seed=0))
         used = {image for episode in drawn for image in episode.image_ids}
         self._drawn = drawn
-        self._features = {image: self._bank.given(image).float() for image in used}
+        self._features = {image: self._bank.input_of(image).float() for image in used}
         self._units = {image: F.normalize(features, dim=0) for image, features in self._features.items()}
         self._labels = {image: torch.from_numpy(images.label(image)) for image in used}
 
@@ -103,8 +103,8 @@ class _Learning:
     def _steps(self) -> int:
         return self._epochs * self._maker().order.steps_per_epoch
 
-    def _maker(self) -> EpisodeMaker:
-        return EpisodeMaker(self._bank, self._index, Shape(), count=_METHOD.episodes, batch_size=8, seed=0)
+    def _maker(self) -> EpisodeBatchSource:
+        return EpisodeBatchSource(self._bank, self._index, Shape(), count=_METHOD.episodes, batch_size=8, seed=0)
 
     def _objective(self) -> PanetObjective:
         return PanetObjective(_METHOD, _METHOD.network(self._manifest, seed=0))

@@ -6,8 +6,7 @@ ahead, so that stages add up. Twice: the built-in network, and the published one
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ import wilss_train.methods.segmenter as segmenters
 from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
 from wilss_train.context import RunContext
-from wilss_train.data.masked_images import MaskedImages
+from wilss_train.data.masked_images import ImagePool
 from wilss_train.methods.base import is_frozen
 from wilss_train.methods.teacher import Teacher
 from wilss_train.params import TrainParams
@@ -44,9 +43,9 @@ def whose(network: Segmenter, *args: Any, **kwargs: Any) -> str:
 PLACES: tuple[Place, ...] = (
     (images, "read_image", "load: decode"),
     (MaskStore, "read", "load: masks from the store"),
-    (MaskedImages, "read", "load: cache"),
-    (batches.BatchMaker, "_augmented", "augment"),
-    (batches.BatchMaker, "_pasted", "paste"),
+    (ImagePool, "take", "load: cache"),
+    (batches.SegBatchSource, "_augmented", "augment"),
+    (batches.SegBatchSource, "_pasted", "paste"),
     (batches.SegBatch, "of", "make the batch"),
     (fmwiss, "as_input", "normalise"),
     (Segmenter, "features", whose),
@@ -107,30 +106,20 @@ def _of(run: Learning, limits: Rates, repeats: int, name: str) -> list[dict[str,
     return rows_of(Table(title=f"Training, {name}", images=count, stages=stages, rates=limits, precision="bf16"), taken)
 
 
-class _InLine:
-    """As much of a pool of threads as the loader asks for."""
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        """Do it now."""
-        future: Future[Any] = Future()
-        future.set_result(function(*args))
-        return future
-
-
 @contextlib.contextmanager
 def loader_in_line() -> Iterator[None]:
     """Batches are made in the training's own thread when it asks for them."""
 
-    def made(submit: Any, collect: Any, first: int, last: int, *, workers: int) -> Iterator[Any]:
+    def in_line(jobs: Any, join: Any, first: int, last: int, *, workers: int) -> Iterator[Any]:
         for step in range(first, last):
-            yield collect(submit(_InLine(), step))
+            yield [join([job() for job in part]) for part in jobs(step)]
 
-    before = batches.made_ahead
-    batches.made_ahead = made
+    before = batches.prefetch
+    batches.prefetch = in_line
     try:
         yield
     finally:
-        batches.made_ahead = before
+        batches.prefetch = before
 
 
 @contextlib.contextmanager

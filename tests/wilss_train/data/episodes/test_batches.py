@@ -9,15 +9,15 @@ import torch
 from tests.wilss_train.data.episodes.pictures import Pictures, frozen
 from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError
-from wilss_train.data.batches import Broken
-from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeMaker, EpisodeSample, Shape
+from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
 from wilss_train.data.episodes.features import FeatureBank
+from wilss_train.data.masked_images import Broken
 
 
-def maker(pictures: Pictures | None = None, shape: Shape | None = None, **more: Any) -> EpisodeMaker:
+def maker(pictures: Pictures | None = None, shape: Shape | None = None, **more: Any) -> EpisodeBatchSource:
     pictures = pictures or Pictures()
     bank = FeatureBank(frozen(), pictures, mib=more.pop("mib", 10))
-    return EpisodeMaker(
+    return EpisodeBatchSource(
         bank, pictures.index, shape or Shape(shots=2), **{"count": 8, "batch_size": 4, "seed": 0, **more}
     )
 

@@ -15,11 +15,11 @@ from wilss_train.data.episodes.features import EmbeddedBank, FeatureBank, Suppor
 def test_an_image_is_read_once_however_often_it_comes_up() -> None:
     pictures = Pictures()
     bank = FeatureBank(frozen(), pictures, mib=10)
-    found = [bank.given("im1") for _ in range(5)]
+    found = [bank.input_of("im1") for _ in range(5)]
     assert pictures.asked == {"im1": 1}
     assert all(one is found[0] for one in found)
     assert (found[0].dtype, found[0].shape) == (torch.float16, (12, 4, 3))
-    bank.given("im1", mirrored=True)
+    bank.input_of("im1", mirrored=True)
     assert pictures.asked == {"im1": 2}
 
 
@@ -27,10 +27,10 @@ def test_what_is_kept_decides_no_bit() -> None:
     kept, poor = (FeatureBank(frozen(), Pictures(), mib=mib) for mib in (10, 0))
     names = [f"im{i}" for i in range(9)]
     for name in names:
-        kept.given(name)
+        kept.input_of(name)
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(poor.given, reversed(names)))
-    assert all(torch.equal(one, kept.given(name)) for one, name in zip(found, reversed(names), strict=True))
+        found = list(pool.map(poor.input_of, reversed(names)))
+    assert all(torch.equal(one, kept.input_of(name)) for one, name in zip(found, reversed(names), strict=True))
 
 
 def test_a_mirror_image_is_a_mirror_image() -> None:
@@ -39,13 +39,13 @@ def test_a_mirror_image_is_a_mirror_image() -> None:
     assert np.array_equal(bank.label("im0", mirrored=True), pictures.label("im0")[:, ::-1])
     image = torch.from_numpy(pictures.image("im0")).permute(2, 0, 1).flip(-1)
     expected = frozen().features(frozen().resized(image)[None])[0].half()
-    assert torch.equal(bank.given("im0", mirrored=True), expected)
+    assert torch.equal(bank.input_of("im0", mirrored=True), expected)
 
 
 def test_images_for_the_vgg_stay_images() -> None:
     embedding = embedding_of(build_embedding(EmbeddingSpec(kind="vgg16", size=16), seed=0), None)
     bank = FeatureBank(embedding, Pictures(), mib=10)
-    assert (bank.given("im0").dtype, bank.given("im0").shape) == (torch.uint8, (3, 16, 16))
+    assert (bank.input_of("im0").dtype, bank.input_of("im0").shape) == (torch.uint8, (3, 16, 16))
     assert EmbeddedBank(bank, embedding, mib=10).features("im0").shape == (512, 2, 2)
 
 

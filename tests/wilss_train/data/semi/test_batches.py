@@ -12,13 +12,13 @@ from tests.wilss_train.data.semi.world import IMAGES, KNOWN, PARAMS, inputs, mak
 from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore
 from wilss_train.data.augment import cut_masks, draw_view, is_outside
-from wilss_train.data.batches import Broken
-from wilss_train.data.semi import LabelledImages, SemiBatch, SemiMaker, StrongParams, UnlabelledImages, Wanted
+from wilss_train.data.masked_images import Broken, MaskedImages
+from wilss_train.data.semi import Labelled, SemiBatch, SemiBatchSource, SemiParts, StrongParams
 from wilss_train.inputs import RunInputs
 from wilss_train.params import TrainParams
 
 KNOWN_ROWS, OTHER_ROWS = (1, 4, 5), (0, 2, 3, 6, 7, 8)
-WANTED = Wanted(labelled=2, unlabelled=True, weak=True, strong=StrongParams())
+PARTS = SemiParts(labelled=2, unlabelled=True, weak=True, strong=StrongParams())
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +34,13 @@ class Soft:
         return np.stack([1 - slope, slope, 0 * slope]).astype(np.float16)
 
 
-def maker(
-    start: RunInputs, params: TrainParams = PARAMS, wanted: Wanted = WANTED, soft: Any = None, **more: Any
-) -> SemiMaker:
-    return SemiMaker(
-        LabelledImages(start.store, KNOWN_ROWS, start.records, start.protocol, 0),
-        UnlabelledImages(start.store, OTHER_ROWS, start.records, soft),
-        params,
-        wanted,
-        **{"channels": 3, "seed": 5, **more},
-    )
+def maker(start: RunInputs, params: TrainParams = PARAMS, parts: SemiParts = PARTS, **more: Any) -> SemiBatchSource:
+    chosen = Labelled(rows=np.array(KNOWN_ROWS), others=np.array(OTHER_ROWS))
+    images = MaskedImages(start.store, start.records)
+    return SemiBatchSource(images, chosen, start.protocol, 0, params, parts, **{"seed": 5, **more})
 
 
-def batches(made: SemiMaker, first: int = 0, last: int = 6, workers: int = 1) -> list[SemiBatch]:
+def batches(made: SemiBatchSource, first: int = 0, last: int = 6, workers: int = 1) -> list[SemiBatch]:
     return [part for parts in made.stream(first, last, workers=workers) for part in parts]
 
 
@@ -85,17 +79,17 @@ def test_a_batch_depends_on_its_number_alone(start: RunInputs) -> None:
 
 
 def test_processes_and_parts_share_a_step(start: RunInputs) -> None:
-    params, wanted = replace(PARAMS, batch_size=4), replace(WANTED, labelled=4)
-    (whole,) = batches(maker(start, params, wanted), 1, 2)
-    halves = [batches(maker(start, params, wanted, rank=rank, world=2), 1, 2)[0] for rank in (0, 1)]
-    parts = batches(maker(start, replace(params, accumulate=2), wanted), 1, 2)
+    params, shares = replace(PARAMS, batch_size=4), replace(PARTS, labelled=4)
+    (whole,) = batches(maker(start, params, shares), 1, 2)
+    halves = [batches(maker(start, params, shares, rank=rank, world=2), 1, 2)[0] for rank in (0, 1)]
+    parts = batches(maker(start, replace(params, accumulate=2), shares), 1, 2)
     for pieces in (halves, parts):
         assert torch.equal(torch.cat([one.images for one in pieces]), whole.images)
         assert torch.equal(torch.cat([one.strong for one in pieces]), whole.strong)
 
 
 def test_labelled_images_come_again_in_other_views(start: RunInputs) -> None:
-    (batch,) = batches(maker(start, wanted=replace(WANTED, labelled=6)), 0, 1)
+    (batch,) = batches(maker(start, parts=replace(PARTS, labelled=6)), 0, 1)
     assert len(batch.images) == 6
     twice = [place for place, image in enumerate(batch.image_ids[:6]) if image == batch.image_ids[0]]
     assert len(twice) == 2
@@ -108,7 +102,7 @@ def test_labels_are_cut_as_the_image_is(start: RunInputs) -> None:
 
     made = maker(start)
     (batch,) = batches(made, 0, 1)
-    position, visit = made._labelled_order.shown(0)[0]
+    position, visit = made._labelled_order.visits(0)[0]
     row = KNOWN_ROWS[position]
     read = start.store.read(row)
     rng = numpy_generator_for(5, "labelled view", *visit, start.store.image_ids[row])
@@ -125,7 +119,7 @@ def test_labels_are_cut_as_the_image_is(start: RunInputs) -> None:
 
 def test_strong_views_are_the_weak_ones_in_another_light(start: RunInputs) -> None:
     still = StrongParams(brightness=0, contrast=0, saturation=0, hue=0, cutout=0.25)
-    for batch in batches(maker(start, wanted=replace(WANTED, strong=still))):
+    for batch in batches(maker(start, parts=replace(PARTS, strong=still))):
         changed = (batch.weak.int() - batch.strong.int()).abs().amax(dim=1) > 8
         assert (changed.sum(dim=(1, 2)) <= 64).all(), "more than the square has changed"
         hole = batch.shown & ~batch.valid
@@ -135,7 +129,7 @@ def test_strong_views_are_the_weak_ones_in_another_light(start: RunInputs) -> No
 
 def test_soft_labels_come_in_the_same_view_and_weak_views_not_at_all(start: RunInputs) -> None:
     plain = batches(maker(start))
-    for number, batch in enumerate(batches(maker(start, wanted=replace(WANTED, weak=False), soft=Soft()))):
+    for number, batch in enumerate(batches(maker(start, parts=replace(PARTS, weak=False), soft=Soft()))):
         assert batch.weak.shape == (0, 3, 32, 32)
         assert batch.shown.shape == (0, 16, 16)
         assert batch.targets.shape == (2, 3, 16, 16)
@@ -145,8 +139,8 @@ def test_soft_labels_come_in_the_same_view_and_weak_views_not_at_all(start: RunI
 
 
 def test_labelled_images_alone(start: RunInputs) -> None:
-    wanted = replace(WANTED, unlabelled=False)
-    for number, batch in enumerate(batches(maker(start, wanted=wanted))):
+    alone = replace(PARTS, unlabelled=False)
+    for number, batch in enumerate(batches(maker(start, parts=alone))):
         assert len(batch.strong) == len(batch.valid) == 0
         assert torch.equal(batch.images, batches(maker(start), number, number + 1)[0].images)
 

@@ -1,12 +1,13 @@
-"""Episodes for training, made in threads ahead of the steps that take them.
+"""Batches of episodes for training.
 
 Every draw is named by seed, epoch and the episode's place in it, so a batch depends on its number alone: on no thread,
 no process, and not on whether the run was killed before it.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -15,17 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.data.supports.simulate import Kind
-from wilss.errors import ImageError, StoreError
 from wilss.randomness import seed_for
 
-from ..batches import Broken, Order
-from ..prefetch import made_ahead
+from ..batch_source import Order, Share, prefetch
+from ..masked_images import Broken, BrokenImages
 from .draw import Episode, Index, draw_episode, require_enough
 from .features import FeatureBank, Support, labels_for, support_map
 
-__all__ = ["EpisodeBatch", "EpisodeMaker", "EpisodeSample", "Shape"]
-
-_MOST_ATTEMPTS = 1000
+__all__ = ["EpisodeBatch", "EpisodeBatchSource", "EpisodeSample", "Shape"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +59,8 @@ class EpisodeSample:
         """The same on `device`."""
         return replace(
             self,
-            supports=tuple(one.to(device, non_blocking=True) for one in self.supports),
-            maps=tuple(one.to(device, non_blocking=True) for one in self.maps),
+            supports=tuple(support.to(device, non_blocking=True) for support in self.supports),
+            maps=tuple(known.to(device, non_blocking=True) for known in self.maps),
             query=self.query.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
         )
@@ -74,6 +72,11 @@ class EpisodeBatch:
 
     samples: tuple[EpisodeSample, ...]
 
+    @classmethod
+    def of(cls, samples: Sequence[EpisodeSample]) -> Self:
+        """One batch of these episodes."""
+        return cls(tuple(samples))
+
     @property
     def image_ids(self) -> tuple[str, ...]:
         """The images of all its episodes."""
@@ -84,10 +87,10 @@ class EpisodeBatch:
         return EpisodeBatch(tuple(sample.to(device) for sample in self.samples))
 
 
-class EpisodeMaker:
-    """Makes the episodes of a run. count: episodes of an epoch; the order's batch is that of one optimiser step.
+class EpisodeBatchSource:
+    """Batches of episodes. count: episodes of an epoch; the order's batch is that of one optimiser step.
 
-    rank, world: this process's part of every batch. on_broken: told once of each image that cannot be read; another
+    rank, world: this process's part of every batch. on_broken: called once for each image that cannot be read; another
     episode takes the place of its own.
     """
 
@@ -107,61 +110,51 @@ class EpisodeMaker:
     ) -> None:
         require_enough(index, ways=shape.ways, shots=shape.shots)
         self.order = Order(count=count, batch=batch_size, seed=seed)
-        self._bank, self._index, self._shape = bank, index, shape
-        self._accumulate, self._seed = accumulate, seed
-        self._rank, self._world, self._batch = rank, world, batch_size
-        self._on_broken = on_broken
-        self._broken: dict[str, Broken] = {}
+        self._share = Share(rank=rank, world=world, accumulate=accumulate)
+        self._bank, self._index, self._shape, self._seed = bank, index, shape, seed
+        self._broken = BrokenImages(on_broken)
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[EpisodeBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        yield from made_ahead(self._submit, self._collect, first, last, workers=workers)
+        return prefetch(self._jobs, EpisodeBatch.of, first, last, workers=workers)
 
     def sample(self, epoch: int, place: int) -> EpisodeSample:
         """Episode `place` of an epoch; another one where an image of it cannot be read."""
-        for attempt in range(_MOST_ATTEMPTS):
+        return self._broken.first(self._attempts(epoch, place))
+
+    def _jobs(self, step: int) -> list[list[Callable[[], EpisodeSample]]]:
+        epoch, places = self.order.places(step)
+        return [[partial(self.sample, epoch, place) for place in part] for part in self._share.parts(places)]
+
+    def _attempts(self, epoch: int, place: int) -> Iterator[EpisodeSample | None]:
+        for attempt in itertools.count():
             names = ("training", epoch, place, *((attempt,) if attempt else ()))
             episode = draw_episode(
                 self._index, ways=self._shape.ways, shots=self._shape.shots, seed=self._seed, names=names
             )
-            if not self._broken.keys() & set(episode.image_ids) and (found := self._made(episode, names)) is not None:
-                return found
-        one = next(iter(self._broken.values()))
-        raise StoreError(f"{len(self._broken)} images cannot be read, so there is nothing to train on: {one.error}")
+            yield None if self._broken.any_of(episode.image_ids) else self._read(episode, names)
 
-    def _submit(self, pool: ThreadPoolExecutor, step: int) -> list["Future[EpisodeSample]"]:
-        return [pool.submit(self.sample, *place) for place in self._places(step)]
-
-    def _places(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, place in it) of this process's episodes of an optimiser step."""
-        epoch, number = divmod(step, self.order.steps_per_epoch)
-        share = self._batch // self._world
-        first = number * self._batch + self._rank * share
-        return [(epoch, place) for place in range(first, first + share)]
-
-    def _collect(self, futures: Sequence["Future[EpisodeSample]"]) -> list[EpisodeBatch]:
-        samples = [future.result() for future in futures]
-        size = len(samples) // self._accumulate
-        return [EpisodeBatch(tuple(samples[start : start + size])) for start in range(0, len(samples), size)]
-
-    def _made(self, episode: Episode, names: tuple[str | int, ...]) -> EpisodeSample | None:
+    def _read(self, episode: Episode, names: tuple[str | int, ...]) -> EpisodeSample | None:
         """The episode's tensors, every image read once; None where one cannot be."""
-        given: dict[str, tuple[Tensor, NDArray[np.uint8]]] = {}
+        images: dict[str, tuple[Tensor, NDArray[np.uint8]]] = {}
         for image in episode.image_ids:
-            mirrored = self._is_mirrored(image, names)
-            try:
-                given[image] = self._bank.given(image, mirrored=mirrored), self._bank.label(image, mirrored=mirrored)
-            except (ImageError, StoreError) as error:
-                self._note(Broken(image, str(error)))
+            read = self._broken.read(image, partial(self._read_image, image, names))
+            if read is None:
                 return None
-        return self._sample(episode, given)
+            images[image] = read
+        return self._sample(episode, images)
 
-    def _sample(self, episode: Episode, given: Mapping[str, tuple[Tensor, NDArray[np.uint8]]]) -> EpisodeSample:
+    def _read_image(self, image: str, names: tuple[str | int, ...]) -> tuple[Tensor, NDArray[np.uint8]]:
+        """What the embedding is given and the label, mirrored or not as `names` draw it."""
+        mirrored = seed_for(self._seed, *names, "flip", image) / 2**63 < self._shape.flip
+        return self._bank.input_of(image, mirrored=mirrored), self._bank.label(image, mirrored=mirrored)
+
+    def _sample(self, episode: Episode, images: Mapping[str, tuple[Tensor, NDArray[np.uint8]]]) -> EpisodeSample:
         shown = [(image, way) for way, shots in zip(episode.ways, episode.supports, strict=True) for image in shots]
-        query, labels = given[episode.query]
+        query, labels = images[episode.query]
         return EpisodeSample(
-            supports=tuple(given[image][0] for image, _ in shown),
-            maps=tuple(self._map(episode, image, way, given[image][1]) for image, way in shown),
+            supports=tuple(images[image][0] for image, _ in shown),
+            maps=tuple(self._map(episode, image, way, images[image][1]) for image, way in shown),
             ways=tuple(episode.ways.index(way) + 1 for _, way in shown),
             query=query,
             labels=torch.from_numpy(labels_for(labels, episode.ways)),
@@ -169,13 +162,6 @@ class EpisodeMaker:
         )
 
     def _map(self, episode: Episode, image: str, way: int, label: NDArray[np.uint8]) -> Tensor:
-        others = tuple(one for one in episode.ways if one != way)
+        others = tuple(other for other in episode.ways if other != way)
         support = Support(image, way, self._shape.support, others)
         return torch.from_numpy(support_map(label, support, self._seed))
-
-    def _is_mirrored(self, image: str, names: tuple[str | int, ...]) -> bool:
-        return seed_for(self._seed, *names, "flip", image) / 2**63 < self._shape.flip
-
-    def _note(self, broken: Broken) -> None:
-        if self._broken.setdefault(broken.image_id, broken) is broken:
-            self._on_broken(broken)

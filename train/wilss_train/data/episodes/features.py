@@ -18,7 +18,7 @@ from wilss.equations.kernels import unit
 from wilss.models.networks.embedding import Embedding
 from wilss.randomness import numpy_generator_for
 
-from ..bounded_cache import Kept
+from ..masked_images import BoundedCache
 from .images import LabelledImages
 
 __all__ = ["EmbeddedBank", "FeatureBank", "Support", "labels_for", "support_map"]
@@ -32,22 +32,22 @@ class FeatureBank:
 
     def __init__(self, embedding: Embedding, images: LabelledImages, *, mib: float) -> None:
         self.embedding, self.images = embedding, images
-        self._given: Kept[tuple[str, bool], Tensor] = Kept(0.8 * mib)
-        self._labels: Kept[str, NDArray[np.uint8]] = Kept(0.2 * mib)
+        self._inputs = BoundedCache[tuple[str, bool], Tensor](0.8 * mib, _bytes_of)
+        self._labels = BoundedCache[str, NDArray[np.uint8]](0.2 * mib, lambda label: label.nbytes)
 
-    def given(self, image_id: str, *, mirrored: bool = False) -> Tensor:
+    def input_of(self, image_id: str, *, mirrored: bool = False) -> Tensor:
         """Of the image or its mirror image: frozen features, float16 [D, h, w], or for `vgg16` uint8 [3, H, W].
 
         Raises ImageError where the image cannot be read.
         """
-        return self._given.get((image_id, mirrored), lambda: self._made(image_id, mirrored), _bytes_of)
+        return self._inputs.get((image_id, mirrored), lambda: self._input(image_id, mirrored=mirrored))
 
     def label(self, image_id: str, *, mirrored: bool = False) -> NDArray[np.uint8]:
         """Taxonomy ids uint8 [H, W] of the image or its mirror image. Raises ImageError or StoreError."""
-        label = self._labels.get(image_id, lambda: self.images.label(image_id), lambda one: one.nbytes)
+        label = self._labels.get(image_id, lambda: self.images.label(image_id))
         return np.ascontiguousarray(label[:, ::-1]) if mirrored else label
 
-    def _made(self, image_id: str, mirrored: bool) -> Tensor:
+    def _input(self, image_id: str, *, mirrored: bool) -> Tensor:
         image = torch.from_numpy(self.images.image(image_id)).permute(2, 0, 1)
         image = self.embedding.resized(image.flip(-1) if mirrored else image).contiguous()
         if self.embedding.vit is None:
@@ -60,7 +60,7 @@ class EmbeddedBank:
 
     def __init__(self, bank: FeatureBank, embedding: Embedding, *, mib: float) -> None:
         self._bank, self._embedding = bank, embedding
-        self._units: Kept[str, Tensor] = Kept(mib)
+        self._units = BoundedCache[str, Tensor](mib, _bytes_of)
 
     def label(self, image_id: str) -> NDArray[np.uint8]:
         """Taxonomy ids uint8 [H, W]."""
@@ -68,13 +68,13 @@ class EmbeddedBank:
 
     @torch.no_grad()
     def features(self, image_id: str) -> Tensor:
-        """float32 [D, h, w]; computed anew at every call."""
-        given = self._bank.given(image_id)[None].to(self._embedding.device)
-        return self._embedding.embedded(given)[0]
+        """float32 [D, h, w]; computed again at every call."""
+        inputs = self._bank.input_of(image_id)[None].to(self._embedding.device)
+        return self._embedding.embedded(inputs)[0]
 
     def units(self, image_id: str) -> Tensor:
         """The same at length 1, float32 [D, h, w]; kept."""
-        return self._units.get(image_id, lambda: unit(self.features(image_id), dim=0), _bytes_of)
+        return self._units.get(image_id, lambda: unit(self.features(image_id), dim=0))
 
 
 def _bytes_of(tensor: Tensor) -> int:
@@ -99,10 +99,10 @@ def support_map(label: NDArray[np.uint8], support: Support, seed: int) -> Suppor
     mirror image.
     """
     rng = numpy_generator_for(seed, "support", support.kind, support.image_id, support.way)
-    found = map_for(support.kind, label == support.way, label == VOID, rng)
+    annotation = map_for(support.kind, label == support.way, label == VOID, rng)
     if support.others:
-        found = np.where((found == 0) & np.isin(label, support.others), np.uint8(VOID), found)
-    return found
+        annotation = np.where((annotation == 0) & np.isin(label, support.others), np.uint8(VOID), annotation)
+    return annotation
 
 
 def labels_for(label: NDArray[np.uint8], ways: tuple[int, ...]) -> NDArray[np.uint8]:

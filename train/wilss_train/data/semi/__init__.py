@@ -1,19 +1,17 @@
 """Few labelled images beside many unlabelled ones: the list, the two views of an image, and the batches of both."""
 
-from .batches import SemiBatch, SemiMaker, Wanted
-from .labelled import digest_of, list_path, read_labelled
-from .pools import LabelledImages, UnlabelledImages
+from .batches import SemiBatch, SemiBatchSource, SemiParts
+from .labelled import Labelled, digest_of, list_path, read_labelled
 from .soft import SoftLabels, require_soft_labels
 from .views import StrongParams
 
 __all__ = [
-    "LabelledImages",
+    "Labelled",
     "SemiBatch",
-    "SemiMaker",
+    "SemiBatchSource",
+    "SemiParts",
     "SoftLabels",
     "StrongParams",
-    "UnlabelledImages",
-    "Wanted",
     "digest_of",
     "list_path",
     "read_labelled",

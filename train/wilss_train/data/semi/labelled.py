@@ -6,6 +6,9 @@ The masks of all other images stay unread, whatever the store holds.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wilss.data.layouts import some
 from wilss.data.layouts.files import read_lines, without_suffix
 from wilss.data.layouts.folders import image_folder
@@ -18,12 +21,17 @@ from wilss.store import MaskStore, Status
 __all__ = ["Labelled", "digest_of", "list_path", "read_labelled"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Labelled:
-    """rows: positions of the labelled images on the store's image axis, ascending; others: those of all the rest."""
+    """rows: of the labelled images on the store's image axis, int64 [L], ascending; others: of all the rest."""
 
-    rows: tuple[int, ...]
-    others: tuple[int, ...]
+    rows: NDArray[np.int64]
+    others: NDArray[np.int64]
+
+    @property
+    def unlabelled(self) -> NDArray[np.int64]:
+        """The rows that are learnt from without labels: the labelled ones themselves where there are no others."""
+        return self.others if len(self.others) else self.rows
 
 
 def list_path(word: str, manifest: Manifest) -> Path:
@@ -37,10 +45,10 @@ def list_path(word: str, manifest: Manifest) -> Path:
             "labelled; name a text file with one image id a line: --labelled LIST."
         )
     places = (Path(word).expanduser(), manifest.path.parent / word)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         raise ParameterError(f"the list of labelled images {word} is not there; write it, one image id a line.")
-    return found
+    return path
 
 
 def digest_of(path: Path) -> str:
@@ -64,14 +72,13 @@ def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -
     if not names:
         raise ParameterError(f"{path} names no image; write one image id a line.")
     rows = _rows_of(names, path, store, image_folder(manifest.data[manifest.steps[step].data]))
-    taken = set(rows)
-    others = tuple(row for row in range(len(store.image_ids)) if row not in taken)
-    return Labelled(rows=rows, others=others)
+    return Labelled(rows=rows, others=np.setdiff1d(np.arange(len(store.image_ids)), rows))
 
 
-def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> tuple[int, ...]:
-    """Positions of the named images. ParameterError for those that the store does not hold, or has no masks of."""
-    positions = {image: row for row, image in enumerate(store.image_ids)}
+def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDArray[np.int64]:
+    """Rows of the named images. ParameterError for those that the store does not hold, or has no masks of."""
+    asked = {image for name in names for image in (name, _id_in(name, folder))}
+    positions = {image: row for row, image in enumerate(store.image_ids) if image in asked}
     ids = [name if name in positions else _id_in(name, folder) for name in names]
     if missing := [image for image in ids if image not in positions]:
         raise ParameterError(
@@ -80,12 +87,12 @@ def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> tup
         )
     rows = sorted({positions[image] for image in ids})
     status = store.vector("status")
-    if unmade := [store.image_ids[row] for row in rows if status[row] != Status.DONE]:
+    if unfinished := [store.image_ids[row] for row in rows if status[row] != Status.DONE]:
         raise ParameterError(
-            f"{path} names {some(unmade)}, of which {store.path} holds no masks (`wilss-masks info` says why); take it "
-            "off the list, or mend its labels and make the masks anew."
+            f"{path} names {some(unfinished)}, of which {store.path} holds no masks (`wilss-masks info` says why); "
+            "take it off the list, or fix its labels and recreate the masks."
         )
-    return tuple(rows)
+    return np.array(rows, np.int64)
 
 
 def _id_in(line: str, folder: str) -> str:
@@ -102,6 +109,6 @@ def _from_array(path: Path, manifest: Manifest, step: int) -> list[str]:
     lines, positions = read_lines(whole), load_array(path)
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise ManifestError(f"{path} is {positions.dtype} of shape {positions.shape}, not a row of whole numbers.")
-    if wrong := [int(one) for one in positions if not 0 <= one < len(lines)]:
+    if wrong := [int(position) for position in positions if not 0 <= position < len(lines)]:
         raise ManifestError(f"{path} has the index {wrong[0]}, but {whole} has {len(lines)} lines.")
-    return [lines[int(one)] for one in positions]
+    return [lines[int(position)] for position in positions]

@@ -4,9 +4,11 @@ The protocol of PASCAL-5i as PANet has it (Sec. 4.1): 1,000 episodes five times 
 on. Images are judged at their own size; void is left out, but where a box is drawn over it.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,15 +26,13 @@ from wilss.metrics import or_none
 from wilss.models.networks.embedding import Embedding
 from wilss.params import refuse_unknown_choices, require
 
-from ...data.bounded_cache import Kept
 from ...data.episodes.draw import Episode, Index, draw_episode, require_enough
 from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
 from ...data.episodes.images import LabelledSplit
+from ...data.masked_images import BoundedCache, BrokenImages
 from .metrics import EpisodeCounts, Metric
 
 __all__ = ["EpisodeEvaluation", "EpisodeParams", "Segmenting", "evaluate_episodes"]
-
-_MOST_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,22 +117,16 @@ class Segmenting:
     def __init__(self, bank: EmbeddedBank, index: Index, params: EpisodeParams, *, mib: float = 256) -> None:
         self._params, self._bank = params, bank
         self._holding = {identity: frozenset(images) for identity, images in index.items()}
-        self._kept: Kept[Support, _Pooled] = Kept(mib)
+        self._cache = BoundedCache[Support, _Pooled](mib, _Pooled.bytes_of)
 
     def truth(self, episode: Episode) -> NDArray[np.uint8]:
         """The query's label, taxonomy ids [H, W]."""
         return self._bank.label(episode.query)
 
-    def broken_in(self, episode: Episode) -> dict[str, str]:
-        """The images of an episode that cannot be read, and why."""
-        found = {}
-        for image in episode.image_ids:
-            try:
-                self._bank.label(image)
-                self._bank.features(image)
-            except ImageError as error:
-                found[image] = str(error)
-        return found
+    def read(self, image: str) -> Tensor:
+        """What an image is judged by. Raises ImageError where it cannot be read."""
+        self._bank.label(image)
+        return self._bank.features(image)
 
     @torch.no_grad()
     def labels(self, episode: Episode) -> NDArray[np.uint8]:
@@ -159,7 +153,7 @@ class Segmenting:
     def _pooled(self, image: str, way: int, ways: tuple[int, ...]) -> "_Pooled":
         others = tuple(sorted(one for one in ways if one != way and image in self._holding[one]))
         support = Support(image, way, self._params.support, others)
-        return self._kept.get(support, lambda: self._pool(support), _Pooled.bytes_of)
+        return self._cache.get(support, lambda: self._pool(support))
 
     def _pool(self, support: Support) -> "_Pooled":
         known = torch.from_numpy(support_map(self._bank.label(support.image_id), support, self._params.seed))
@@ -204,12 +198,13 @@ def evaluate_episodes(
     started = time.perf_counter()
     bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
     segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), images.index, params)
-    broken: dict[str, str] = {}
+    broken = BrokenImages()
     counts = []
     for run in range(params.runs):
         found = EpisodeCounts(params.metric)
         for number in range(params.episodes):
-            found.add(*_judged(segmenting, images.index, params, (run, number), broken))
+            attempts = _attempts(segmenting, images.index, params, (run, number), broken)
+            found.add(*broken.first(attempts, "judge", ImageError))
             if progress is not None:
                 progress(run * params.episodes + number + 1, params.runs * params.episodes)
         counts.append(found)
@@ -217,23 +212,27 @@ def evaluate_episodes(
         params=params,
         names=names,
         counts=tuple(counts),
-        failed={**images.failed, **broken},
+        failed={**images.failed, **broken.errors},
         seconds=time.perf_counter() - started,
     )
 
 
-def _judged(
-    segmenting: Segmenting, index: Index, params: EpisodeParams, place: tuple[int, int], broken: dict[str, str]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
-    """Truth, labels and ways of the episode of this run and number; broken images are noted in `broken`."""
-    for attempt in range(_MOST_ATTEMPTS):
+def _attempts(
+    segmenting: Segmenting, index: Index, params: EpisodeParams, place: tuple[int, int], broken: BrokenImages
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]] | None]:
+    """Truth, labels and ways of the episode of this run and number, then of those that may take its place.
+
+    None for an episode with a broken image.
+    """
+    for attempt in itertools.count():
         names = ("episode", *place, *((attempt,) if attempt else ()))
         episode = draw_episode(index, ways=params.ways, shots=params.shots, seed=params.seed, names=names)
-        if broken.keys() & set(episode.image_ids):
+        if broken.any_of(episode.image_ids):
+            yield None
             continue
         try:
-            return segmenting.truth(episode), segmenting.labels(episode), episode.ways
+            yield segmenting.truth(episode), segmenting.labels(episode), episode.ways
         except ImageError:
-            broken.update(segmenting.broken_in(episode))
-    one = next(iter(broken.values()))
-    raise ImageError(f"{len(broken)} images cannot be read, so there is nothing to judge: {one}")
+            for image in episode.image_ids:
+                broken.read(image, partial(segmenting.read, image))
+            yield None
