@@ -27,8 +27,10 @@ Batch = TypeVar("Batch")
 
 
 class Visit(NamedTuple):
-    """An image that is shown. position: among the images. names: what names its draws, the epoch and, where it has
-    been shown in this epoch already, how often.
+    """An image that is shown.
+
+    position: among the images. names: what names its draws, the epoch and, where the image has been shown in this epoch
+    already, how often.
     """
 
     position: int
