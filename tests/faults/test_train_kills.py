@@ -111,7 +111,9 @@ def test_sigint_saves_and_says_how_to_go_on(root: Path, whole: Result) -> None:
 
 def stopped(root: Path, out: str, said: str) -> None:
     (at,) = states(root / out)
-    assert f"Stopped at step {at} of {STEPS}; saved in {root / out}. Go on with the same command and --resume." in said
+    assert (
+        f"Stopped at step {at} of {STEPS}; saved in {root / out}. Continue with the same command and --resume." in said
+    )
     assert "Traceback" not in said
     assert 0 < at < STEPS
 

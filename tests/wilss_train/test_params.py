@@ -35,7 +35,7 @@ def test_a_manifest_speaks_of_both_and_of_each() -> None:
 
 
 def test_a_section_that_is_no_table_is_refused() -> None:
-    with pytest.raises(ParameterError, match=r"^m\.weak must be a table of parameters\.$"):
+    with pytest.raises(ParameterError, match=r"^m\.weak must be a mapping of parameters\.$"):
         from_manifest({"weak": 3}, step=1, where="m")
     assert from_manifest({"weak": 3}, step=0, where="m")[0].epochs == 30
     assert from_manifest({"weak": None}, step=1, where="m")[0] == TrainParams()

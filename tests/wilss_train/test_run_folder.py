@@ -23,7 +23,7 @@ def test_a_run_is_begun_gone_on_with_and_completed(tmp_path: Path) -> None:
     run = tmp_path / "deep/run"
     begun(run, IDENTITY)
     assert (run / RUN_FILE).exists()
-    with pytest.raises(CheckpointError, match=r"run that is not finished; go on with it by --resume, or start again"):
+    with pytest.raises(CheckpointError, match=r"run that is not finished; resume it with --resume, or start again"):
         prepare(run, IDENTITY, resume=False, overwrite=False)
     assert prepare(run, IDENTITY, resume=True, overwrite=False)
     assert not is_complete(run)

@@ -1,4 +1,4 @@
-"""What a run starts from, all of it checked before the first step: mask store, manifest, parent checkpoint."""
+"""What a run reads, all of it checked before the first step: mask store, manifest, parent checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,27 +125,28 @@ def digest_of_backbone(word: str, manifest: Manifest) -> str:
 
 def _step_of(store: MaskStore, manifest: Manifest) -> int:
     """The store's step, if its classes are the manifest's of that step."""
-    told = store.attributes
+    attributes = store.attributes
     step = store.step
     if step >= manifest.protocol.num_steps or sorted(store.category_ids) != sorted(manifest.protocol.new(step)):
         raise StoreError(
-            f"{store.path} holds masks of step {step} of {told.get('protocol')} ({', '.join(store.category_names)}), "
-            f"which {manifest.path} does not have; pass the manifest that it was made with, or make the masks anew."
+            f"{store.path} holds masks of step {step} of {attributes.get('protocol')} "
+            f"({', '.join(store.category_names)}), which {manifest.path} does not have; pass the "
+            "manifest that it was made with, or make the masks again."
         )
     return step
 
 
 def _parent_of(
-    manifest: Manifest, step: int, given: Path | None, store: MaskStore, method: str
+    manifest: Manifest, step: int, parent: Path | None, store: MaskStore, method: str
 ) -> CheckpointInfo | None:
     if step == 0:
-        if given is not None:
-            raise CheckpointError(f"{store.path} holds step 0, which goes on from no checkpoint; leave --from out.")
+        if parent is not None:
+            raise CheckpointError(f"{store.path} holds step 0, which starts from no checkpoint; leave --from out.")
         return None
-    path = given if given is not None else default_parent(manifest, step, method)
-    if given is None and not (path / MODEL_FILE).exists():
+    path = parent if parent is not None else default_parent(manifest, step, method)
+    if parent is None and not (path / MODEL_FILE).exists():
         raise CheckpointError(
-            f"step {step} goes on from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make "
+            f"step {step} starts from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make "
             f"it with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
         )
     info = read_info(path)
@@ -163,14 +164,14 @@ def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
     """What old classes are held by is a probability per class; other methods' networks say something else."""
     if info.kind == "embedding":
         raise CheckpointError(
-            f"{info.path} holds an embedding ({info.method}), and step {step} goes on from a segmenter; pass one with "
+            f"{info.path} holds an embedding ({info.method}), and step {step} starts from a segmenter; pass one with "
             "--from, and use the embedding for masks (`--source panet --set embedding=...`)."
         )
     if info.method not in _SAME_BASE:
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
             f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "
-            f"{info.method}`), train that step from the store, and go on from there."
+            f"{info.method}`), train that step from the store, and start from there."
         )
 
 

@@ -67,7 +67,7 @@ class TrainParams:
     cache_mib: int = 1024
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate every value."""
         refuse_unknown_choices(self)
         for name in ("epochs", "epoch_steps", "batch_size", "accumulate", "crop", "loss_stride", "head_width"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
@@ -114,7 +114,7 @@ def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tupl
     flat = {name: value for name, value in settings.items() if name not in (_BASE, _WEAK)}
     own = settings.get(_WEAK if step else _BASE) or {}
     if not isinstance(own, Mapping):
-        raise ParameterError(f"{where}.{_WEAK if step else _BASE} must be a table of parameters.")
+        raise ParameterError(f"{where}.{_WEAK if step else _BASE} must be a mapping of parameters.")
     flat.update(own)
     known, rest = divided(flat)
     params = TrainParams() if step else with_values(TrainParams(), _BASE_DEFAULTS, where=where)
@@ -128,6 +128,6 @@ def as_json(params: Any) -> dict[str, Any]:
 
 def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """`values` as those that are parameters of every run, and the others."""
-    names = {one.name for one in fields(TrainParams)}
+    names = {field.name for field in fields(TrainParams)}
     known = {name: value for name, value in values.items() if name in names}
     return known, {name: value for name, value in values.items() if name not in names}

@@ -1,8 +1,8 @@
-"""A run's folder: what was asked for, what came of it, and whether a second call may go on there.
+"""A run's folder: what was asked for, what came of it, and whether a second call may resume it.
 
     runs/<manifest>/step-<t>/  run.json  log.jsonl  state/  memory.zarr  model.safetensors  report.json  report.html
 
-Everything that decides the outcome stands in run.json. A run that was stopped goes on only where all of it is equal.
+Everything that decides the outcome stands in run.json. A run that was stopped is resumed only where all of it is equal.
 """
 
 import json
@@ -25,21 +25,21 @@ _MOST_SHOWN = 4
 
 
 def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
-    """Make `folder` ready for a run; True where there is one to go on with (or one that is complete).
+    """Make `folder` ready for a run; True where there is one to resume (or one that is complete).
 
-    Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was said, or where it was
-    started with something else (naming the difference). One that has saved nothing yet is begun anew.
+    Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was asked for, or where it was
+    started with something else (naming the difference). One that has saved nothing yet is started again.
     """
     with writing_to(folder):
         sweep_partials(folder)
-    found = _identity_of(folder, readable=not overwrite)
-    if found is None or overwrite or not _has_saved(folder):
+    former = _identity_of(folder, readable=not overwrite)
+    if former is None or overwrite or not _has_saved(folder):
         with writing_to(folder / RUN_FILE):
             _clear(folder)
-            said = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-            write_atomically(folder / RUN_FILE, said.encode())
+            text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+            write_atomically(folder / RUN_FILE, text.encode())
         return False
-    if phrases := _differences(found, json.loads(json.dumps(identity))):
+    if phrases := _differences(former, json.loads(json.dumps(identity))):
         shown = "; ".join(phrases[:_MOST_SHOWN]) + ("; ..." if len(phrases) > _MOST_SHOWN else "")
         raise CheckpointError(
             f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with "
@@ -47,7 +47,7 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
         )
     if not resume and not is_complete(folder):
         raise CheckpointError(
-            f"{folder} holds a run that is not finished; go on with it by --resume, or start again with --overwrite."
+            f"{folder} holds a run that is not finished; resume it with --resume, or start again with --overwrite."
         )
     return True
 
@@ -73,7 +73,7 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
     """What the run in `folder` was started with; None where there is none. readable: refuse what cannot be read."""
     path = folder / RUN_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        identity = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if folder.exists() and any(folder.iterdir()):
             raise CheckpointError(
@@ -84,7 +84,7 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
         if not readable:
             return {}
         raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
-    return found if isinstance(found, dict) else {}
+    return identity if isinstance(identity, dict) else {}
 
 
 def _has_saved(folder: Path) -> bool:
@@ -101,10 +101,10 @@ def _clear(folder: Path) -> None:
         unlink(folder / name)
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _differences(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs between two identities, a phrase each, by name."""
-    values = {name: (was, now) for name, now, was in differences(wanted, found)}
-    values |= {name: (was, now) for name, was, now in differences(found, wanted)}
+    values = {name: (was, now) for name, now, was in differences(wanted, former)}
+    values |= {name: (was, now) for name, was, now in differences(former, wanted)}
     return [
         f"{name} was {shortened(was, 40)} and is now {shortened(now, 40)}"
         for name, (was, now) in sorted(values.items(), key=lambda item: item[0])

@@ -121,7 +121,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(world: World, whole: Path, tm
     with pytest.raises(Stopped, match=f"stopped at step {after} of {STEPS}"):
         run(world, out, options=replace(QUIET, asked_to_stop=stop_after(after)))
     assert not (out / MODEL_FILE).exists()
-    with pytest.raises(CheckpointError, match=r"is not finished; go on with it by --resume"):
+    with pytest.raises(CheckpointError, match=r"is not finished; resume it with --resume"):
         run(world, out)
     run(world, out, options=replace(QUIET, resume=True, workers=3))
     assert (whole / MODEL_FILE).read_bytes() == (out / MODEL_FILE).read_bytes()
@@ -209,7 +209,7 @@ def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: 
 
 
 def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"step-0\.zarr holds step 0, which goes on from no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"step-0\.zarr holds step 0, which starts from no checkpoint"):
         world.inputs(0, parent=world.root / "base")
     with pytest.raises(CheckpointError, match=r"is not there"):
         world.inputs(1, parent=tmp_path)
@@ -238,7 +238,7 @@ def test_defaults_of_one_call(world: World, tmp_path: Path, monkeypatch: pytest.
     """Folder and parent are in their places, names that nobody has are refused, and nothing is written then."""
     monkeypatch.chdir(tmp_path)
     manifest = load_manifest(world.root / "data_manifest.yaml")
-    with pytest.raises(CheckpointError, match=r"step 1 goes on from the checkpoint of step 0, and runs/.*/step-0/"):
+    with pytest.raises(CheckpointError, match=r"step 1 starts from the checkpoint of step 0, and runs/.*/step-0/"):
         train(world.masks(1), manifest=manifest)
     with pytest.raises(ParameterError, match=r"params: there is no parameter 'alhpa'; did you mean alpha\?"):
         train(world.masks(0), manifest=manifest, params={"alhpa": 3})

@@ -48,9 +48,9 @@ def episode_options(command: F) -> F:
     return command
 
 
-def wants_episodes(checkpoint: Path | None, given: Mapping[str, Any]) -> bool:
+def wants_episodes(checkpoint: Path | None, options: Mapping[str, Any]) -> bool:
     """Whether the words ask for episodes: they say so, or the checkpoint is an embedding."""
-    if given["frozen"]:
+    if options["frozen"]:
         if checkpoint is not None:
             raise click.UsageError("--frozen judges the manifest's features and takes no CHECKPOINT; leave one out.")
         return True
@@ -58,29 +58,29 @@ def wants_episodes(checkpoint: Path | None, given: Mapping[str, Any]) -> bool:
         raise click.UsageError("Missing argument 'CHECKPOINT'; name a run's folder, or say --frozen.")
     from wilss.models.networks.checkpoint import read_info
 
-    return any(given[name] is not None for name in _NAMES) or read_info(checkpoint).kind == "embedding"
+    return any(options[name] is not None for name in _NAMES) or read_info(checkpoint).kind == "embedding"
 
 
 def judge_episodes(
-    checkpoint: Path | None, manifest_path: Path, split: str, json: str | None, device: str, given: Mapping[str, Any]
+    checkpoint: Path | None, manifest_path: Path, split: str, json: str | None, device: str, options: Mapping[str, Any]
 ) -> None:
     """Judge, tell, and leave with 3 where images could not be read."""
     from wilss.data.manifest import load_manifest
 
     for name, option in _SEGMENTERS_ONLY.items():
-        if given[name] is not None:
+        if options[name] is not None:
             raise click.UsageError(f"{option} is for segmenters, and episodes judge an embedding; leave it out.")
     manifest = load_manifest(manifest_path)
     for warning in manifest.evaluation(split).warnings:
         click.echo(f"Warning: {warning}", err=True)
     embedding, step, title = _opened(checkpoint, manifest, device)
-    found = _judged(embedding, step, manifest, split, given)
+    evaluation = _judged(embedding, step, manifest, split, options)
     if json is not None:
-        write_json({**title, "split": split, **found.as_json()}, json)
+        write_json({**title, "split": split, **evaluation.as_json()}, json)
     if json != "-" and not is_quiet():
-        click.echo("\n".join([*_heading(title, manifest, split, found), "", *_table(found)]))
-    tell_failures(found.failed, "--json names them all.")
-    if found.failed:
+        click.echo("\n".join([*_heading(title, manifest, split, evaluation), "", *_table(evaluation)]))
+    tell_failures(evaluation.failed, "--json names them all.")
+    if evaluation.failed:
         sys.exit(FINISHED_WITH_FAILURES)
 
 
@@ -97,8 +97,8 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
     info = read_info(checkpoint)
     embedding = load_embedding(info, manifest.encoders.vit, where)
     info.require_same_classes(manifest)
-    said = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
-    return embedding, info.step, {**said, "embedding": dict(embedding.identity)}
+    title = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
+    return embedding, info.step, {**title, "embedding": dict(embedding.identity)}
 
 
 def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
@@ -107,17 +107,17 @@ def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
     from wilss.params import with_values
 
     names = {"features": "features", "vit_size": "size", "longest": "longest"}
-    said = {names[name]: value for name, value in manifest.masks.get("panet", {}).items() if name in names}
-    return with_values(EmbeddingSpec(size=FROZEN_SIZE), said, where=f"{manifest.path}: masks.panet")
+    values = {names[name]: value for name, value in manifest.masks.get("panet", {}).items() if name in names}
+    return with_values(EmbeddingSpec(size=FROZEN_SIZE), values, where=f"{manifest.path}: masks.panet")
 
 
 def _judged(
-    embedding: "Embedding", step: int, manifest: "Manifest", split: str, given: Mapping[str, Any]
+    embedding: "Embedding", step: int, manifest: "Manifest", split: str, options: Mapping[str, Any]
 ) -> "EpisodeEvaluation":
     from ..results.episodes.evaluate import EpisodeParams
     from ..results.episodes.judge import judge_embedding
 
-    params = EpisodeParams(**{name: given[name] for name in _NAMES if given[name] is not None})
+    params = EpisodeParams(**{name: options[name] for name in _NAMES if options[name] is not None})
     display = ProgressDisplay("episodes", "ep")
     try:
         return judge_embedding(embedding, step, manifest, split, params, progress=display)
@@ -125,18 +125,18 @@ def _judged(
         display.close()
 
 
-def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, found: "EpisodeEvaluation") -> list[str]:
-    params = found.params
+def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, evaluation: "EpisodeEvaluation") -> list[str]:
+    params = evaluation.params
     name = title["checkpoint"]["path"] if "checkpoint" in title else "frozen features"
     count = params.runs * params.episodes
     return [
-        f"{name}: {manifest.name} {manifest.protocol.name}, {split}, {', '.join(found.names.values())}",
+        f"{name}: {manifest.name} {manifest.protocol.name}, {split}, {', '.join(evaluation.names.values())}",
         f"{params.ways}-way {params.shots}-shot, supports as {params.support}, {params.runs} x {params.episodes} "
-        f"episodes; {count / max(found.seconds, 1e-9):.0f} episodes/s",
+        f"episodes; {count / max(evaluation.seconds, 1e-9):.0f} episodes/s",
     ]
 
 
-def _table(found: "EpisodeEvaluation") -> list[str]:
+def _table(evaluation: "EpisodeEvaluation") -> list[str]:
     from ..results.episodes.judge import table_of
 
-    return table_of(found.as_json())
+    return table_of(evaluation.as_json())

@@ -58,7 +58,7 @@ def command(
     json: str | None,
     batch_size: int,
     device: str,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """How well a checkpoint does on the manifest's pixel labels: IoU of every class, of old, new and all.
 
@@ -68,10 +68,10 @@ def command(
     An embedding (method panet) is judged on episodes of the classes that come after its step: foreground mIoU over
     these classes, and binary IoU, with their spread over the runs.
     """  # fmt: skip
-    if wants_episodes(checkpoint, given):
-        judge_episodes(checkpoint, manifest_path, split, json, device, given)
+    if wants_episodes(checkpoint, options):
+        judge_episodes(checkpoint, manifest_path, split, json, device, options)
     elif checkpoint is not None:
-        _judge(checkpoint, manifest_path, split, given["protocol"] or "full", json, given["confusion"], batch_size,
+        _judge(checkpoint, manifest_path, split, options["protocol"] or "full", json, options["confusion"], batch_size,
                device)  # fmt: skip
 
 
@@ -95,20 +95,20 @@ def _judge(
     selection = manifest.evaluation(split)
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    found = _judged(info, selection.records, split, protocol, batch_size, device)
-    _tell(found, json, confusion)
-    if found.failed:
+    evaluation = _judged(info, selection.records, split, protocol, batch_size, device)
+    _tell(evaluation, json, confusion)
+    if evaluation.failed:
         sys.exit(FINISHED_WITH_FAILURES)
 
 
-def _tell(found: "Evaluation", json: str | None, confusion: Path | None) -> None:
+def _tell(evaluation: "Evaluation", json: str | None, confusion: Path | None) -> None:
     if json is not None:
-        write_json(found.as_json(), json)
+        write_json(evaluation.as_json(), json)
     if confusion is not None:
-        _draw(found, confusion)
+        _draw(evaluation, confusion)
     if json != "-" and not is_quiet():
-        click.echo("\n".join([*_heading(found), "", *_table(found)]))
-    tell_failures(found.failed, "--json names them all.")
+        click.echo("\n".join([*_heading(evaluation), "", *_table(evaluation)]))
+    tell_failures(evaluation.failed, "--json names them all.")
 
 
 def _judged(
@@ -141,47 +141,47 @@ def _require_png(target: Path | None) -> None:
         raise click.BadParameter(f"{target} does not end in .png; it is a PNG picture.", param_hint="--confusion")
 
 
-def _draw(found: "Evaluation", target: Path) -> None:
+def _draw(evaluation: "Evaluation", target: Path) -> None:
     from wilss.disk import write_output
 
     from ..results.confusion_picture import draw_confusion
 
-    info = found.info
+    info = evaluation.info
     rules = [min(info.protocol.new_channels(step)) for step in range(info.step + 1)]
-    picture = draw_confusion(found.scores, title=_subject(found), rules=rules)
+    picture = draw_confusion(evaluation.scores, title=_subject(evaluation), rules=rules)
     write_output(target, picture)
 
 
-def _subject(found: "Evaluation") -> str:
+def _subject(evaluation: "Evaluation") -> str:
     from ..results.evaluate import MODES
 
-    info, protocol = found.info, found.info.protocol
+    info, protocol = evaluation.info, evaluation.info.protocol
     return (
         f"{info.method}, step {info.step} of {info.manifest_name} {protocol.name} ({protocol.setting}), "
-        f"{found.split}, {MODES[found.mode]}"
+        f"{evaluation.split}, {MODES[evaluation.mode]}"
     )
 
 
-def _heading(found: "Evaluation") -> list[str]:
-    rate = f"{found.counted / found.seconds:.1f} images/s" if found.seconds else ""
+def _heading(evaluation: "Evaluation") -> list[str]:
+    rate = f"{evaluation.counted / evaluation.seconds:.1f} images/s" if evaluation.seconds else ""
     return [
-        f"{found.info.path}: {_subject(found)}",
-        f"{found.counted} images counted, {len(found.failed)} failed; {rate}",
+        f"{evaluation.info.path}: {_subject(evaluation)}",
+        f"{evaluation.counted} images counted, {len(evaluation.failed)} failed; {rate}",
     ]
 
 
-def _table(found: "Evaluation") -> list[str]:
+def _table(evaluation: "Evaluation") -> list[str]:
     """A row per class with the step that brought it, then the means."""
-    info, scores = found.info, found.scores
+    info, scores = evaluation.info, evaluation.scores
     steps = {identity: str(step) for step in range(info.step + 1) for identity in info.protocol.new(step)}
     figures = zip(info.seen, scores.names, scores.iou, scores.precision, scores.recall, strict=True)
     rows = [(name, steps.get(identity, ""), *map(percent, values)) for identity, name, *values in figures]
     means = [
-        ("old classes", found.old_iou),
-        ("new classes", found.new_iou),
-        ("all with background", found.all_iou),
-        ("all without background", found.classes_iou),
-        ("harmonic mean of old and new", found.harmonic),
+        ("old classes", evaluation.old_iou),
+        ("new classes", evaluation.new_iou),
+        ("all with background", evaluation.all_iou),
+        ("all without background", evaluation.classes_iou),
+        ("harmonic mean of old and new", evaluation.harmonic),
     ]
     table = [("%", "step", "IoU", "precision", "recall"), *rows]
     return aligned([*table, *((name, "", percent(value), "", "") for name, value in means)], {1, len(table)})

@@ -120,8 +120,8 @@ def _told(facts: dict[str, Any]) -> list[str]:
     ]
     table = aligned([("class", "id", "count", "weak", "step", "mean area", "confidence"), *rows], {1})
     size = f"{facts['instances']} instances of {len(rows)} classes, {facts['bytes'] / 1e6:.1f} MB"
-    made = [f"{key}: {_plain(value)}" for key, value in facts["made_with"].items()]
-    return [f"{facts['bank']}: {size}", f"digest: {facts['digest']} (the files match)", *made, "", *table]
+    made_with = [f"{key}: {_plain(value)}" for key, value in facts["made_with"].items()]
+    return [f"{facts['bank']}: {size}", f"digest: {facts['digest']} (the files match)", *made_with, "", *table]
 
 
 def _plain(value: Any) -> str:

@@ -43,7 +43,7 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @batch_size_option
 @device_option
-def command(**given: Any) -> None:
+def command(**options: Any) -> None:
     """Label maps of IMAGES, which are files or folders.
 
     CHECKPOINT is the folder of a run or its model.safetensors. Writes OUT/NAME.png (VOC's palette, taxonomy
@@ -52,13 +52,13 @@ def command(**given: Any) -> None:
     """  # fmt: skip
     from wilss.models.networks.checkpoint import read_info
 
-    info, out = read_info(given["checkpoint"]), given["out"]
-    found = _found(given["images"], given["list"], out)
-    targets = _targets(found, out, given["overlays"], given["overwrite"])
-    written = _written(info, targets, given)
+    info, out = read_info(options["checkpoint"]), options["out"]
+    listing = _found(options["images"], options["list"], out)
+    targets = _targets(listing, out, options["overlays"], options["overwrite"])
+    written = _written(info, targets, options)
     if not is_quiet():
-        click.echo("\n".join(_report(info, written, found, out, given["overlays"])))
-    tell_failures(written.failed, "mend these first, and run the same command again with --overwrite.")
+        click.echo("\n".join(_report(info, written, listing, out, options["overlays"])))
+    tell_failures(written.failed, "fix these first, and run the same command again with --overwrite.")
     if written.failed:
         sys.exit(FINISHED_WITH_FAILURES)
 
@@ -72,39 +72,39 @@ def _found(images: Sequence[Path], listed: Path | None, out: Path) -> "Found":
     return find_images(named, out)
 
 
-def _targets(found: "Found", out: Path, overlays: bool, overwrite: bool) -> "tuple[Target, ...]":
+def _targets(listing: "Found", out: Path, overlays: bool, overwrite: bool) -> "tuple[Target, ...]":
     """Refuses what is there already before anything is computed."""
     from ..data.image_lists import targets_of
 
-    targets = targets_of(found.images, out)
+    targets = targets_of(listing.images, out)
     for target in targets:
         for path in (target.labels, target.overlay) if overlays else (target.labels,):
             refuse_existing(path, overwrite)
     return targets
 
 
-def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", given: dict[str, Any]) -> "Written":
+def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dict[str, Any]) -> "Written":
     from wilss.models.devices import resolve_device
     from wilss.models.networks.checkpoint import load_segmenter
 
     from ..results.label_files import write_label_files
 
-    device = resolve_device(given["device"])
+    device = resolve_device(options["device"])
     display = ProgressDisplay()
-    same = {key: given[key] for key in ("overlays", "batch_size")}
+    same = {key: options[key] for key in ("overlays", "batch_size")}
     try:
         return write_label_files(load_segmenter(info, device), info, targets, device=device, progress=display, **same)
     finally:
         display.close()
 
 
-def _report(info: "CheckpointInfo", written: "Written", found: "Found", out: Path, overlays: bool) -> list[str]:
+def _report(info: "CheckpointInfo", written: "Written", listing: "Found", out: Path, overlays: bool) -> list[str]:
     what = "label maps and overlays" if overlays else "label maps"
     rate = f"{written.count / written.seconds:.1f} images/s" if written.seconds else ""
     lines = [f"{out}: {what} of {written.count} images, {len(written.failed)} failed; {rate}"]
-    if found.others:
+    if listing.others:
         lines.append(
-            f"{found.others} other files in the folders were left out: no images by their endings, or below OUT"
+            f"{listing.others} other files in the folders were left out: no images by their endings, or below OUT"
         )
     return [*lines, "", *_classes(info, written)] if written.count else lines
 
@@ -120,5 +120,5 @@ def _classes(info: "CheckpointInfo", written: "Written") -> list[str]:
     ]
     absent = [name for identity, name in names.items() if identity not in written.images]
     more = f" and {len(absent) - _NAMES_SHOWN} more" if len(absent) > _NAMES_SHOWN else ""
-    told = [f"not found: {', '.join(absent[:_NAMES_SHOWN])}{more}"] if absent else []
-    return [*aligned([("class", "images", "% of pixels"), *rows], {1}), *told]
+    note = [f"not found: {', '.join(absent[:_NAMES_SHOWN])}{more}"] if absent else []
+    return [*aligned([("class", "images", "% of pixels"), *rows], {1}), *note]

@@ -28,7 +28,7 @@ def stopping() -> Iterator[Any]:
         if asked:
             os._exit(INTERRUPTED)
         asked.append(number)
-        click.echo("Stopping after this step; once more to stop at once (--resume then goes on from the last state).",
+        click.echo("Stopping after this step; once more to stop at once (--resume then continues from the last state).",
                    err=True)  # fmt: skip
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -49,7 +49,7 @@ Examples:
     "parent",
     type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
-    help="What to go on from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
+    help="What to start from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
 )
 @click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune, distill, pseudoseg or panet.")
 @click.option(
@@ -71,7 +71,7 @@ Examples:
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other parameter of the run or its method."
 )
-@click.option("--resume", is_flag=True, help="Go on where the run stopped, bit for bit; begin if it never did.")
+@click.option("--resume", is_flag=True, help="Continue where the run stopped, bit for bit; start if it never did.")
 @click.option("--overwrite", is_flag=True, help="Throw away what is in the run's folder.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Loader threads.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Of torch on the CPU.  [default: all cores]")
@@ -80,18 +80,20 @@ Examples:
 @click.option("--split", default="val", show_default=True, help="What to judge the result on; none for nothing.")
 @click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into DIR/tensorboard.")
 @click.option("--parameters", is_flag=True, help="Show every parameter with its value here, and stop.")
-def command(masks: Path, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **given: Any) -> None:
+def command(
+    masks: Path, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **options: Any
+) -> None:
     """Teach a segmenter the classes of a mask store, and keep it from forgetting those that it knows.
 
     What is not said comes from the manifest's `train` section, else from the published values. The result is a
     folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
     """  # fmt: skip
-    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, given)
-    if given["parameters"]:
+    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
+    if options["parameters"]:
         _show_parameters({**params.as_json(), **kind.parameters()})
         return
     with stopping() as asked_to_stop, RunDisplay() as display:
-        summary = _train(inputs, kind, params, folder, given, asked_to_stop, display)
+        summary = _train(inputs, kind, params, folder, options, asked_to_stop, display)
     if summary.results is not None:
         _show(summary, summary.results)
         tell_failures(summary.failed, "log.jsonl names them all.")
@@ -100,7 +102,7 @@ def command(masks: Path, parent: Path | None, method: str, out: Path | None, man
 
 
 def _opened(
-    masks: Path, parent: Path | None, method: str, out: Path | None, manifest: Path, given: dict[str, Any]
+    masks: Path, parent: Path | None, method: str, out: Path | None, manifest: Path, options: dict[str, Any]
 ) -> "tuple[RunInputs, Method, TrainParams, Path]":
     """What the words ask for; those of the command line stand over the manifest's."""
     from wilss.errors import ParameterError
@@ -112,9 +114,9 @@ def _opened(
         require_method(method)
     except ParameterError as error:
         raise click.BadParameter(str(error), param_hint="--method") from None
-    layers = [(f"--{name}", {name: given[name]}) for name in _FILES if given[name] is not None]
-    named = {name: given[name] for name in _NAMED if given[name] is not None}
-    layers.append(("--set", {**parse_assignments(given["assignments"]), **named}))
+    layers = [(f"--{name}", {name: options[name]}) for name in _FILES if options[name] is not None]
+    named = {name: options[name] for name in _NAMED if options[name] is not None}
+    layers.append(("--set", {**parse_assignments(options["assignments"]), **named}))
     return open_run(masks, manifest=manifest, method=method, out=out, parent=parent, layers=layers)
 
 
@@ -123,33 +125,33 @@ def _train(
     method: "Method",
     params: "TrainParams",
     folder: Path,
-    given: dict[str, Any],
+    options: dict[str, Any],
     asked_to_stop: Callable[[], bool],
     display: "RunDisplay",
 ) -> "Summary":
     from ..run.train import Options, Stopped, run_training
 
-    options = Options(
-        seed=given["seed"],
-        resume=given["resume"],
-        overwrite=given["overwrite"],
-        workers=given["workers"],
-        threads=given["threads"],
-        device=given["device"],
-        deterministic=given["deterministic"],
-        tensorboard=given["tensorboard"],
-        split=None if given["split"] == "none" else given["split"],
+    run_options = Options(
+        seed=options["seed"],
+        resume=options["resume"],
+        overwrite=options["overwrite"],
+        workers=options["workers"],
+        threads=options["threads"],
+        device=options["device"],
+        deterministic=options["deterministic"],
+        tensorboard=options["tensorboard"],
+        split=None if options["split"] == "none" else options["split"],
         asked_to_stop=asked_to_stop,
         on_start=display.start,
         on_progress=display,
     )
     try:
-        return run_training(inputs, method, params, folder, options)
+        return run_training(inputs, method, params, folder, run_options)
     except Stopped as stopped:
         display.close()
         click.echo(
-            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Go on with the same command and "
-            "--resume.",
+            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Continue with the same command "
+            "and --resume.",
             err=True,
         )
         sys.exit(INTERRUPTED)

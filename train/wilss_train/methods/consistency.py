@@ -60,10 +60,10 @@ class PseudosegObjective(nn.Module):
         """The labeller on labelled images, whose classes are known."""
         labels = batch.labels.long()
         present = classes_in(labels, labeller.classes.out_features + 1)[:, 1:]
-        said = labeller(previous, last, present=present, inside=on_grid(batch.inside, last))
+        output = labeller(previous, last, present=present, inside=on_grid(batch.inside, last))
         return {
-            "cls": self._params.classes * multi_label_bce(said.tags, present),
-            "sgc": self._params.attention * pixel_ce(at_size(said.scores, labels.shape[-2:]), labels),
+            "cls": self._params.classes * multi_label_bce(output.tags, present),
+            "sgc": self._params.attention * pixel_ce(at_size(output.scores, labels.shape[-2:]), labels),
         }
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ class Fmwiss(MaskMethod):
     paste_per_image: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate every value."""
         for name in ("alpha", "beta", "paste_probability", "paste_flip"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         require(self.contrastive >= 0, "contrastive", self.contrastive, "0 or more")

@@ -71,7 +71,7 @@ class Panet:
     judged: int = 200
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate every value."""
         refuse_unknown_choices(self)
         for name in ("width", "depth", "ways", "shots", "episodes", "judged", "longest"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
@@ -174,7 +174,7 @@ class PanetObjective(nn.Module):
 
     def forward(self, batch: EpisodeBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `seg` and, unless `par` is 0, `par`: means over the episodes."""
-        embedded = self._embedded([one for sample in batch.samples for one in (*sample.supports, sample.query)])
+        embedded = self._embedded([image for sample in batch.samples for image in (*sample.supports, sample.query)])
         terms: dict[str, list[Tensor]] = {"seg": [], "par": []} if self._params.par else {"seg": []}
         with torch.autocast(embedded[0].device.type, enabled=False):
             for sample in batch.samples:
@@ -189,26 +189,26 @@ class PanetObjective(nn.Module):
         at_pixels = with_absent(to_pixels(on_grid, *sample.labels.shape), present)
         terms = {"seg": query_ce(at_pixels, _without(sample.labels, present))}
         if self._params.par:
-            found = with_absent(on_grid, present)
-            aligned = alignment_loss(query, found, supports, sample.maps, sample.ways, self._params.alpha)
+            with_present = with_absent(on_grid, present)
+            aligned = alignment_loss(query, with_present, supports, sample.maps, sample.ways, self._params.alpha)
             terms["par"] = self._params.par * aligned
         return terms
 
-    def _embedded(self, given: list[Tensor]) -> list[Tensor]:
+    def _embedded(self, images: list[Tensor]) -> list[Tensor]:
         """A map [D, h, w] for each, float32; images of one size go through the network together."""
         groups: dict[torch.Size, list[int]] = {}
-        for place, one in enumerate(given):
-            groups.setdefault(one.shape, []).append(place)
-        found: dict[int, Tensor] = {}
+        for place, image in enumerate(images):
+            groups.setdefault(image.shape, []).append(place)
+        embedded: dict[int, Tensor] = {}
         for places in groups.values():
-            maps = self.student(torch.cat([_as_input(given[place][None]) for place in places])).float()
-            found.update(zip(places, maps, strict=True))
-        return [found[place] for place in range(len(given))]
+            maps = self.student(torch.cat([_as_input(images[place][None]) for place in places])).float()
+            embedded.update(zip(places, maps, strict=True))
+        return [embedded[place] for place in range(len(images))]
 
 
-def _as_input(given: Tensor) -> Tensor:
+def _as_input(image: Tensor) -> Tensor:
     """Frozen features as float32, images normalised."""
-    return normalise(given, IMAGENET_MEAN, IMAGENET_STD) if given.dtype == torch.uint8 else given.float()
+    return normalise(image, IMAGENET_MEAN, IMAGENET_STD) if image.dtype == torch.uint8 else image.float()
 
 
 def _without(labels: Tensor, present: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Pseudoseg(SegmenterMethod):
     cutout: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate every value."""
         refuse_unknown_choices(self)
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
         for name in ("unlabelled", "classes", "attention", "supervised_epochs", "labelled_batch"):
@@ -102,12 +102,12 @@ class Pseudoseg(SegmenterMethod):
 
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the list and of the stored targets, which are compared with their own."""
-        found = {"labelled": digest_of(list_path(self.labelled, manifest))}
+        digests = {"labelled": digest_of(list_path(self.labelled, manifest))}
         if self.targets:
             store = MaskStore.open(self.targets)
             require_soft_labels(store, manifest)
-            found["targets"] = store.digest
-        return found
+            digests["targets"] = store.digest
+        return digests
 
     def experiment(self, context: RunContext) -> Experiment:
         """Student, labeller, batches of both kinds of images, and the two checkpoints."""

@@ -123,12 +123,12 @@ def evaluate(
     names = info.channel_names
     matrix, failed = np.zeros((len(names),) * 2, np.int64), dict[str, str]()
     read = partial(read_labelled, mode=mode)
-    found = predictions(segmenter, info, records, batch_size=batch_size, device=device, threads=threads, read=read)
-    for number, one in enumerate(found, start=1):
-        if one.sample is None or one.sample.truth is None or one.labels is None:
-            failed[one.record.image_id] = str(one.error)
+    predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, threads=threads, read=read)
+    for number, image in enumerate(predicted, start=1):
+        if image.sample is None or image.sample.truth is None or image.labels is None:
+            failed[image.record.image_id] = str(image.error)
         else:
-            matrix += confusion(one.sample.truth, one.labels, classes)
+            matrix += confusion(image.sample.truth, image.labels, classes)
         if progress is not None:
             progress(number, len(records))
     return Evaluation(

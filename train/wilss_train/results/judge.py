@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wilss.console import aligned, percent
 from wilss.data.layouts import read_label_of
 from wilss.data.manifest import ImageRecord
@@ -62,7 +64,7 @@ def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str) -
 def _report(inputs: RunInputs, info: CheckpointInfo, out: Path, split: str, device: str) -> None:
     records = inputs.manifest.evaluation(split).records
     student = load_segmenter(info, device)
-    found = evaluate(student, info, records, split=split, device=device)
+    evaluation = evaluate(student, info, records, split=split, device=device)
     parent, old, before = inputs.parent, None, None
     if parent is not None:
         old = load_segmenter(parent, device)
@@ -70,7 +72,7 @@ def _report(inputs: RunInputs, info: CheckpointInfo, out: Path, split: str, devi
     networks = [(info, student)] if parent is None or old is None else [(info, student), (parent, old)]
     write_report(
         out,
-        evaluation=found,
+        evaluation=evaluation,
         old_evaluation=before,
         pictures=_pictures(networks, _chosen(records, info), device),
         log=out / LOG_FILE,
@@ -80,35 +82,42 @@ def _report(inputs: RunInputs, info: CheckpointInfo, out: Path, split: str, devi
 
 def _chosen(records: Sequence[ImageRecord], info: CheckpointInfo) -> list[ImageRecord]:
     """Twelve images that show the step's classes."""
-    by_id = {record.image_id: record for record in records if record.label is not None and record.problem is None}
-    classes = {image: _classes_in(record) for image, record in by_id.items()}
+    classes = {
+        record.image_id: _classes_in(record)
+        for record in records
+        if record.label is not None and record.problem is None
+    }
     chosen = choose_images(classes, new=info.protocol.new(info.step), old=info.protocol.old(info.step), seed=info.seed)
+    by_id = {record.image_id: record for record in records if record.image_id in chosen}
     return [by_id[image] for image in chosen]
 
 
-def _classes_in(record: ImageRecord) -> set[int]:
+def _classes_in(record: ImageRecord) -> tuple[int, ...]:
     """The classes of an image by its tags, or by its label where it has none."""
     if record.tags:
-        return set(record.tags)
+        return record.tags
     try:
-        return {int(one) for one in set(read_label_of(record).ravel().tolist())}
+        return tuple(np.unique(read_label_of(record)).tolist())
     except ImageError:
-        return set()
+        return ()
 
 
 def _pictures(
     networks: Sequence[tuple[CheckpointInfo, Segmenter]], records: Sequence[ImageRecord], device: str
 ) -> list[Picture]:
     """Each image with its labels and what the new (and the old) network makes of it."""
-    said = [
-        {one.record.image_id: one for one in predictions(network, info, records, device=device, read=read_labelled)}
+    by_network = [
+        {
+            image.record.image_id: image
+            for image in predictions(network, info, records, device=device, read=read_labelled)
+        }
         for info, network in networks
     ]
     pictures = []
     for record in records:
-        found = [one[record.image_id] for one in said]
-        if all(one.error is None for one in found):
-            pictures.append(_picture(*found))
+        both = [predicted[record.image_id] for predicted in by_network]
+        if all(predicted.error is None for predicted in both):
+            pictures.append(_picture(*both))
     return pictures
 
 

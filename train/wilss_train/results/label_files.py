@@ -54,15 +54,16 @@ def write_label_files(
     """
     start, by_id = time.monotonic(), {target.record.image_id: target for target in targets}
     names = dict(zip(info.seen, info.channel_names, strict=True)) if overlays else None
-    found = predictions(segmenter, info, [target.record for target in targets], batch_size=batch_size, device=device)
+    records = [target.record for target in targets]
+    predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device)
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
     with _Writers() as writers:
-        for number, one in enumerate(found, start=1):
-            if one.labels is None:
-                failed[one.record.image_id] = str(one.error)
+        for number, image in enumerate(predicted, start=1):
+            if image.labels is None:
+                failed[image.record.image_id] = str(image.error)
             else:
-                writers.begin(one, by_id[one.record.image_id], names)
-                ids, counts = np.unique(one.labels, return_counts=True)
+                writers.begin(image, by_id[image.record.image_id], names)
+                ids, counts = np.unique(image.labels, return_counts=True)
                 images.update(ids.tolist())
                 pixels.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
             if progress is not None:
@@ -78,9 +79,9 @@ class _Writers:
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
 
-    def begin(self, one: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
+    def begin(self, image: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
         """Let a thread write; an error of an earlier file comes out here."""
-        self._waiting.append(self._pool.submit(_write, one, target, names))
+        self._waiting.append(self._pool.submit(_write, image, target, names))
         if len(self._waiting) > _WAITING:
             self._waiting.popleft().result()
 
@@ -102,13 +103,13 @@ def palette_png(labels: NDArray[np.uint8]) -> bytes:
     return _encoded(image, "PNG")
 
 
-def _write(one: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
+def _write(image: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
     """names: of the ids, for the overlay; None for no overlay."""
-    assert one.sample is not None and one.labels is not None  # noqa: PT018
-    write_output(target.labels, palette_png(one.labels))
+    assert image.sample is not None and image.labels is not None  # noqa: PT018
+    write_output(target.labels, palette_png(image.labels))
     if names is None:
         return
-    drawn = Image.fromarray(draw_overlay(one.sample.image, one.labels, names))
+    drawn = Image.fromarray(draw_overlay(image.sample.image, image.labels, names))
     write_output(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
 
 

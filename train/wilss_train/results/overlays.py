@@ -33,8 +33,8 @@ def draw_overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], names: Map
     mixed = _COLOUR_SHARE * class_colours()[labels[shown]] + (1 - _COLOUR_SHARE) * image[shown]
     drawn[shown] = mixed.round().astype(np.uint8)
     drawn[_borders(labels)] = _PAPER
-    found = [identity for identity in np.unique(labels[shown]).tolist() if identity in names]
-    return _with_key(drawn, {identity: names[identity] for identity in found})
+    present = [identity for identity in np.unique(labels[shown]).tolist() if identity in names]
+    return _with_key(drawn, {identity: names[identity] for identity in present})
 
 
 def _borders(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -78,8 +78,8 @@ def predictions(
     forward = _Forward(segmenter.eval(), info, device)
     before: list[_Running | Predicted] = []
     try:
-        with closing(_decoded(records, read, threads, window=2 * batch_size)) as found:
-            for batch in _batches(found, batch_size):
+        with closing(_decoded(records, read, threads, window=2 * batch_size)) as samples:
+            for batch in _batches(samples, batch_size):
                 now: list[_Running | Predicted] = []
                 now += [batch] if isinstance(batch, Predicted) else forward.start(batch)
                 yield from _finished(before)  # while the device works on the next batch
@@ -116,11 +116,11 @@ def _read(record: ImageRecord, read: Callable[[ImageRecord], Sample]) -> Sample 
         return Predicted(record=record, error=str(error))
 
 
-def _batches(found: Iterable[Sample | Predicted], batch_size: int) -> Iterator[list[Sample] | Predicted]:
+def _batches(samples: Iterable[Sample | Predicted], batch_size: int) -> Iterator[list[Sample] | Predicted]:
     """Samples of equal size together; what failed passes through."""
     groups: dict[tuple[int, ...], list[Sample]] = {}
     held, bound = 0, _BATCHES_HELD * batch_size * _PIXELS_PER_IMAGE
-    for sample in found:
+    for sample in samples:
         if isinstance(sample, Predicted):
             yield sample
             continue
@@ -150,14 +150,14 @@ class _Running:
 
 
 def _finished(running: Iterable[_Running | Predicted]) -> Iterator[Predicted]:
-    for one in running:
-        if isinstance(one, Predicted):
-            yield one
+    for batch in running:
+        if isinstance(batch, Predicted):
+            yield batch
             continue
-        if one.done is not None:
-            one.done.synchronize()
-        require_finite(one.finite, one.info, one.samples[0].record.path)
-        for sample, labels in zip(one.samples, one.labels.numpy(), strict=True):
+        if batch.done is not None:
+            batch.done.synchronize()
+        require_finite(batch.finite, batch.info, batch.samples[0].record.path)
+        for sample, labels in zip(batch.samples, batch.labels.numpy(), strict=True):
             yield Predicted(record=sample.record, sample=sample, labels=labels)
 
 
@@ -207,7 +207,7 @@ class _Forward:
         except torch.OutOfMemoryError:
             pass  # the tensors of the failed pass are let go of with the exception
         if len(batch) > 1:
-            return [one for sample in batch for one in self.start([sample])]
+            return [each for sample in batch for each in self.start([sample])]
         height, width = batch[0].image.shape[:2]
         problem = f"{batch[0].record.path} is {width} x {height} pixels, too large for the memory of {self._device}"
         return [Predicted(record=batch[0].record, error=f"{problem}; scale it down, or use --device cpu.")]

@@ -53,7 +53,8 @@ class Loop:
     """What the loop is run with.
 
     states: the folder of the run's states. workers: loader threads. asked_to_stop: looked at after every step.
-    on_start: told where the run begins, and of how many steps. on_progress: told every tenth step.
+    on_start: called with the step at which the run starts, and how many there are. on_progress: called every
+    tenth step.
     """
 
     params: TrainParams
@@ -236,5 +237,5 @@ class _Run:
         """Each of these, True in all processes where it is in any: they all stop and save at the same step."""
         if self._accelerator.num_processes == 1:
             return list(mine)
-        flags = torch.tensor([float(one) for one in mine], device=self._accelerator.device)
-        return [one > 0 for one in self._accelerator.reduce(flags, "sum").tolist()]
+        flags = torch.tensor([float(flag) for flag in mine], device=self._accelerator.device)
+        return [flag > 0 for flag in self._accelerator.reduce(flags, "sum").tolist()]

@@ -65,21 +65,21 @@ def _share(params: TrainParams, processes: int) -> int:
 
 def require_pairs(objective: nn.Module, params: TrainParams, processes: int) -> None:
     """A method's own networks, the teacher, may hold batch norm that learns where the student's is frozen."""
-    learning = any(isinstance(one, _BatchNorm) and one.training for one in objective.train().modules())
+    learning = any(isinstance(module, _BatchNorm) and module.training for module in objective.train().modules())
     if learning and _share(params, processes) < 2:
         raise ParameterError(_TOO_FEW)
 
 
 @contextlib.contextmanager
 def enough_memory() -> Iterator[None]:
-    """A GPU whose memory does not suffice is told in one sentence."""
+    """A GPU whose memory does not suffice is reported in one sentence."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU's memory does not suffice; give it less at a time with --set accumulate=2 (half the memory and "
             "nearly the same result), --precision bf16, a smaller --crop or --batch-size, or --set loss_stride=2; "
-            "what is saved stays, and --resume goes on where parameters are equal."
+            "what is saved stays, and --resume continues where parameters are equal."
         ) from error
 
 

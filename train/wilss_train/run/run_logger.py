@@ -45,7 +45,7 @@ class RunLogger:
 
 @contextlib.contextmanager
 def run_log(out: Path, context: RunContext, first: int) -> Iterator[TrainingLog | None]:
-    """The run's log, cut back to step `first`, from which the run goes on; None in all processes but the first."""
+    """The run's log, cut back to step `first`, at which the run resumes; None in all processes but the first."""
     if context.rank:
         yield None
         return
@@ -58,7 +58,7 @@ def run_log(out: Path, context: RunContext, first: int) -> Iterator[TrainingLog 
 class CurveWriter:
     """Losses and rates for TensorBoard, an extra: `pip install wilss[tensorboard]`. log.jsonl has the same figures.
 
-    Every progress becomes scalars in a folder. first: the step that the run goes on from.
+    Every progress becomes scalars in a folder. first: the step at which the run resumes.
     """
 
     def __init__(self, folder: Path, *, first: int) -> None:

@@ -1,19 +1,26 @@
-"""What a run is asked for: method and parameters from the manifest and whatever is said over it, and the folder."""
+"""What a run is asked for, the manifest's values and those above them; and what of it decides the outcome."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
+from wilss.digests import version_of
 from wilss.errors import ParameterError
 from wilss.params import with_values
 
-from ..inputs import RunInputs, default_out, open_inputs
+from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
+from ..memory import MemoryBank
 from ..methods import METHODS, Method
 from ..params import TrainParams, divided, from_manifest
 
-__all__ = ["Layer", "open_run", "require_method"]
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Layer", "identity_of", "machine_of", "open_run", "require_method"]
+
+_LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 #: Parameters by name, of the run or of its method, and where they were said.
 Layer = tuple[str, Mapping[str, Any]]
@@ -68,3 +75,44 @@ def _parameters(
     if isinstance(method, str):
         method = with_values(METHODS[name](), {**others, **own}, where=where)
     return method, params
+
+
+def identity_of(
+    inputs: RunInputs, method: Method, params: TrainParams, seed: int, machine: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that decides the outcome, to the bit on a CPU. Of files it is what they hold, not where they lie."""
+    parent = inputs.parent
+    files = method.input_digests(inputs.manifest)
+    return {
+        "method": method.name,
+        "method_params": {name: value for name, value in method.parameters().items() if name not in files},
+        "method_inputs": dict(files),
+        "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
+        "seed": seed,
+        "step": inputs.step,
+        "masks": inputs.store_digest,
+        "parent": None if parent is None else parent.digest,
+        "memory": None if inputs.memory is None else MemoryBank.open(inputs.memory).digest,
+        "weights": _digest_of_weights(inputs, params),
+        "manifest": inputs.manifest.digest,
+        "machine": machine,
+        "versions": {name: version_of(name) for name in _LIBRARIES},
+    }
+
+
+def machine_of(accelerator: "Accelerator", threads: int, *, deterministic: bool) -> dict[str, Any]:
+    """What of the machine touches the bits: how many processes and threads, which kind of device and precision."""
+    return {
+        "processes": accelerator.num_processes,
+        "threads": threads if accelerator.device.type == "cpu" else None,
+        "device": accelerator.device.type,
+        "precision": accelerator.mixed_precision,
+        "deterministic": deterministic,
+    }
+
+
+def _digest_of_weights(inputs: RunInputs, params: TrainParams) -> str | None:
+    """sha256 of the backbone's file, where a run starts from one."""
+    if inputs.parent is not None or not params.backbone_weights:
+        return None
+    return digest_of_backbone(params.backbone_weights, inputs.manifest)

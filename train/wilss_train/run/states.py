@@ -1,4 +1,4 @@
-"""The state of a training run on disk: all that is needed to go on with the same bits, the last two kept.
+"""The state of a training run on disk: all that is needed to resume with the same bits, the last two kept.
 
     state/step-000120/networks.safetensors    weights and statistics of all trained networks
                       optimiser.pt            momentum and what the log has summed up; loads with `weights_only`

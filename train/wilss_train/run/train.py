@@ -25,10 +25,9 @@ from ..methods import Method
 from ..params import TrainParams
 from ..results.report import LOG_FILE, read_log
 from .fit import Loop, Progress, Stopped, fit
-from .identity import identity_of, machine_of
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
-from .settings import open_run
+from .settings import identity_of, machine_of, open_run
 from .states import latest_step
 
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ class Options:
     workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
     a machine. device: auto, cpu or cuda.
     split: the images on which the result is judged, None for none.
-    asked_to_stop: looked at after every optimiser step. on_start: called with the step that the run goes on from, and
-    how many there are. on_progress: called every tenth step.
+    asked_to_stop: looked at after every optimiser step. on_start: called with the step at which the run starts, and how
+    many there are. on_progress: called every tenth step.
     """
 
     seed: int = 0
@@ -85,7 +84,7 @@ def train(
     params: TrainParams | Mapping[str, Any] | None = None,
     options: Options | None = None,
 ) -> Summary:
-    """Train one step from its mask store, or go on where an earlier call stopped; a finished run is left alone.
+    """Train one step from its mask store, or resume where an earlier call stopped; a finished run is left alone.
 
     masks: the store; it says which classes, step and images. manifest: of the data that it was made from.
     method: a name (fmwiss, finetune, distill, pseudoseg, panet), whose parameters come from the manifest, or an

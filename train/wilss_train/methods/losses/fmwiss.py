@@ -88,7 +88,7 @@ def sample_points(labels: Tensor, per_class: int, generators: Sequence[torch.Gen
     counts = torch.bincount(groups, minlength=batch * _LABELS).view(batch, _LABELS)
     starts = counts.flatten().cumsum(0).view_as(counts) - counts
     counts[:, VOID] = 0
-    draws = [torch.rand(_LABELS, per_class, generator=one, dtype=torch.float64) for one in generators]
+    draws = [torch.rand(_LABELS, per_class, generator=generator, dtype=torch.float64) for generator in generators]
     ranks = _distinct_ranks(counts.flatten(), torch.cat(draws).to(labels.device))
     order = groups.sort(stable=True).indices  # pixels by image and channel, in raster order within
     chosen = order[(starts.view(-1, 1) + ranks)[ranks >= 0]]

@@ -25,8 +25,8 @@ def soft_ce(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     logits: [B, C, H, W]; targets: [B, C, H, W], rows sum to 1, no gradient reaches them; valid: bool [B, H, W],
     False on padding and in the hole of CutOut. Returns a scalar >= 0, the targets' entropy at the least.
     """
-    said = exact(logits).log_softmax(dim=1)
-    return mean_inside(-(targets.detach().to(said.dtype) * said).sum(dim=1), valid)
+    log_probabilities = exact(logits).log_softmax(dim=1)
+    return mean_inside(-(targets.detach().to(log_probabilities.dtype) * log_probabilities).sum(dim=1), valid)
 
 
 def multi_label_bce(logits: Tensor, tags: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class EpisodeParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate every value."""
         refuse_unknown_choices(self)
         for name in ("episodes", "runs", "ways", "shots"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
@@ -82,12 +82,12 @@ class EpisodeEvaluation:
 
     def class_iou(self) -> dict[str, float]:
         """Mean over the runs of the IoU of every class, by its name; a class without one is left out."""
-        found: dict[str, list[float]] = {}
+        values_of: dict[str, list[float]] = {}
         for run in self.counts:
             for identity, value in run.iou().items():
                 if not np.isnan(value):
-                    found.setdefault(self.names[identity], []).append(value)
-        return {name: float(np.mean(found[name])) for name in self.names.values() if name in found}
+                    values_of.setdefault(self.names[identity], []).append(value)
+        return {name: float(np.mean(values_of[name])) for name in self.names.values() if name in values_of}
 
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values; ratios in [0, 1]."""
@@ -144,14 +144,14 @@ class Segmenting:
             [self._pooled(image, way, episode.ways) for image in shots]
             for way, shots in zip(episode.ways, episode.supports, strict=True)
         ]
-        groups = [[(one.outside, one.outside_area) for shots in pooled for one in shots]]
-        groups += [[(one.inside, one.inside_area) for one in shots] for shots in pooled]
+        groups = [[(support.outside, support.outside_area) for shots in pooled for support in shots]]
+        groups += [[(support.inside, support.inside_area) for support in shots] for shots in pooled]
         vectors, areas = zip(*(map(torch.stack, zip(*group, strict=True)) for group in groups), strict=True)
         means = [mean_of_filled(vector, area) for vector, area in zip(vectors, areas, strict=True)]
         return torch.stack(means), torch.stack([(area > 0).any() for area in areas])
 
     def _pooled(self, image: str, way: int, ways: tuple[int, ...]) -> "_Pooled":
-        others = tuple(sorted(one for one in ways if one != way and image in self._holding[one]))
+        others = tuple(sorted(other for other in ways if other != way and image in self._holding[other]))
         support = Support(image, way, self._params.support, others)
         return self._cache.get(support, lambda: self._pool(support))
 
@@ -201,13 +201,13 @@ def evaluate_episodes(
     broken = BrokenImages()
     counts = []
     for run in range(params.runs):
-        found = EpisodeCounts(params.metric)
+        run_counts = EpisodeCounts(params.metric)
         for number in range(params.episodes):
             attempts = _attempts(segmenting, images.index, params, (run, number), broken)
-            found.add(*broken.first(attempts, "judge", ImageError))
+            run_counts.add(*broken.first(attempts, "judge", ImageError))
             if progress is not None:
                 progress(run * params.episodes + number + 1, params.runs * params.episodes)
-        counts.append(found)
+        counts.append(run_counts)
     return EpisodeEvaluation(
         params=params,
         names=names,

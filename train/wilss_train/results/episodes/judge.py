@@ -47,9 +47,9 @@ def judge_run(method: "Panet", inputs: "RunInputs", out: Path, *, split: str | N
             support=method.support,
         )  # fmt: skip
         try:
-            found = judge_embedding(load_embedding(info, inputs.manifest.encoders.vit, device), info.step,
+            evaluation = judge_embedding(load_embedding(info, inputs.manifest.encoders.vit, device), info.step,
                           inputs.manifest, split, params)  # fmt: skip
-            _write(out, info, found)
+            _write(out, info, evaluation)
         except (ImageError, ManifestError, ParameterError) as error:  # the training is none the worse
             why_not = str(error)
     runs.mark_complete(out)
@@ -92,14 +92,14 @@ def table_of(scores: Mapping[str, Any]) -> list[str]:
     return aligned([("%", "IoU", "spread" if len(scores["mean_iou"]["runs"]) > 1 else ""), *rows], {1, len(rows) - 1})
 
 
-def _write(out: Path, info: CheckpointInfo, found: EpisodeEvaluation) -> None:
+def _write(out: Path, info: CheckpointInfo, evaluation: EpisodeEvaluation) -> None:
     log = read_log(out / LOG_FILE)
     training = {
         "steps": info.iterations,
         "losses": dict(log.steps[-1].losses) if log.steps else {},
         "failed": dict(log.failed),
     }
-    report = {"checkpoint": info.digest, "method": info.method, "scores": found.as_json(), "training": training}
+    report = {"checkpoint": info.digest, "method": info.method, "scores": evaluation.as_json(), "training": training}
     with runs.writing_to(out / REPORT_FILE):
         write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
 

@@ -34,10 +34,10 @@ class EpisodeCounts:
         """One query: taxonomy ids [H, W] of both; what is no way of the episode is background in the truth."""
         pixels = confusion(truth, predicted, ways)
         for place, identity in enumerate(ways, start=1):
-            found = _counts(pixels, place)
+            counts = _counts(pixels, place)
             if self.metric == "panet" and not pixels[place].any():
                 continue
-            self.by_class[identity] = self.by_class.get(identity, np.zeros(3, np.int64)) + found
+            self.by_class[identity] = self.by_class.get(identity, np.zeros(3, np.int64)) + counts
         self.binary += np.array(
             [[pixels[0, 0], pixels[0, 1:].sum()], [pixels[1:, 0].sum(), pixels[1:, 1:].sum()]], np.int64
         )
@@ -45,8 +45,8 @@ class EpisodeCounts:
     def iou(self) -> dict[int, float]:
         """IoU of every class that came up, NaN where it was neither there nor predicted."""
         return {
-            identity: float(found[0] / found.sum()) if found.any() else float("nan")
-            for identity, found in sorted(self.by_class.items())
+            identity: float(counts[0] / counts.sum()) if counts.any() else float("nan")
+            for identity, counts in sorted(self.by_class.items())
         }
 
     def mean_iou(self) -> float:

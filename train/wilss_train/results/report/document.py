@@ -54,8 +54,8 @@ def document_of(
 
 def _title(info: "CheckpointInfo", run: Mapping[str, Any]) -> str:
     """What the report is called: the run's own title, else method, protocol and step."""
-    given = run.get("title")
-    return str(given) if given else f"{info.method} on {info.protocol.name}, step {info.step}"
+    title = run.get("title")
+    return str(title) if title else f"{info.method} on {info.protocol.name}, step {info.step}"
 
 
 def digests_of(info: "CheckpointInfo") -> dict[str, str | None]:
@@ -71,11 +71,11 @@ def digests_of(info: "CheckpointInfo") -> dict[str, str | None]:
 def _training(log: RunLog, run: Mapping[str, Any]) -> dict[str, Any]:
     """How the run went, from its log. images: of the training set, if the run says so."""
     last = log.steps[-1] if log.steps else None
-    said = {**log.run, **run}
+    facts = {**log.run, **run}
     return {
         "steps": last.step if last else 0,
         "epochs": last.epoch + 1 if last else 0,
-        "images": plain(said.get("images")),
+        "images": plain(facts.get("images")),
         "images_per_second": round(log.images_per_second, 3),
         "seconds": round(log.seconds, 3),
         "last_losses": plain(last.losses) if last else {},
@@ -99,5 +99,6 @@ def _classes(info: "CheckpointInfo") -> dict[str, Any]:
 
 def _change(evaluation: "Evaluation", old: "Evaluation") -> dict[str, Any]:
     means = {headline.label: headline.change for headline in headlines(evaluation, old)}
-    per_class = {one.name: one.change for one in class_figures(evaluation, old) if one.change is not None}
+    figures = class_figures(evaluation, old)
+    per_class = {each.name: each.change for each in figures if each.change is not None}
     return {"mean_iou_old": means.get("Old classes"), "iou": per_class}

@@ -1,7 +1,7 @@
 """The log of a run: one JSON object per line, only ever appended to.
 
 What depends on wall time stands under the key "timing" of a line and nowhere else, so that a run that was killed
-and went on writes, "timing" aside, the very lines of one that was not (`untimed_lines` reads them without it).
+and resumed writes, "timing" aside, the very lines of one that was not (`untimed_lines` reads them without it).
 
     {"kind":"start","step":0,"run":{...}}
     {"kind":"step","step":..,"steps":..,"epoch":..,"losses":{..},"lr":{..},
@@ -82,7 +82,7 @@ class TrainingLog:
     def open(cls, path: Path, *, keep_steps_up_to: int = 0) -> Self:
         """The log at `path`, made if it is not there, cut back to what was written up to a step.
 
-        keep_steps_up_to: the step of the state that the run goes on from; 0 begins anew, start line included. All
+        keep_steps_up_to: the step of the state from which the run resumes; 0 starts again, start line included. All
         lines of later steps go, as do an end line and a torn last line. The file is rewritten under another name
         and renamed, and only if something goes. Raises CheckpointError where it is damaged or cannot be written.
         """
@@ -95,7 +95,7 @@ class TrainingLog:
         return cls(path, entries)
 
     def start(self, run: Mapping[str, Any]) -> None:
-        """Say what is run; a run that goes on keeps the line that it began with."""
+        """Say what is run; a resumed run keeps the line that it started with."""
         if not self._started:
             self._write({"kind": "start", "step": 0, "run": plain(run)})
         self._started = True
@@ -166,7 +166,7 @@ def read_log(path: Path) -> RunLog:
             ended=any(entry["kind"] == "end" for entry in entries),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged: a line lacks {error}; copy it anew, or train again.") from error
+        raise CheckpointError(f"{path} is damaged: a line lacks {error}; copy it again, or train again.") from error
 
 
 def untimed_lines(path: Path) -> list[Entry]:
@@ -179,11 +179,11 @@ def untimed_lines(path: Path) -> list[Entry]:
 def plain(value: Any) -> Any:
     """`value` as JSON can say it: tuples and sets as lists, paths as text, numbers that are not finite as None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, set | frozenset):
-        return sorted((plain(one) for one in value), key=str)
+        return sorted((plain(inner) for inner in value), key=str)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -221,14 +221,14 @@ def _line(entry: Entry) -> bytes:
 def _entries(path: Path, data: bytes) -> list[Entry]:
     """All entries up to a torn end; an unreadable line that readable ones follow is damage, and refused."""
     lines = data.split(b"\n")
-    found = [_entry(line) for line in lines[:-1]]  # what no line end follows was not written to its end
-    whole = len(found)
-    while whole and found[whole - 1] is None:
+    parsed = [_entry(line) for line in lines[:-1]]  # what no line end follows was not written to its end
+    whole = len(parsed)
+    while whole and parsed[whole - 1] is None:
         whole -= 1
-    entries = [entry for entry in found[:whole] if entry is not None]
+    entries = [entry for entry in parsed[:whole] if entry is not None]
     if len(entries) < whole:
         raise CheckpointError(
-            f"{path} is damaged: line {found.index(None) + 1} cannot be read; copy it anew, or move it "
+            f"{path} is damaged: line {parsed.index(None) + 1} cannot be read; copy it again, or move it "
             "away and train again."
         )
     return entries
@@ -252,5 +252,5 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} is not there; `wilss-train` writes it while it trains.") from None
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read or written ({error.strerror or error}); mend that and run the same command again."
+            f"{path} cannot be read or written ({error.strerror or error}); fix that and run the same command again."
         ) from error

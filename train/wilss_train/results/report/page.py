@@ -93,24 +93,24 @@ def _template() -> "Template":
 def _groups(evaluation: "Evaluation", old: "Evaluation | None") -> list[dict[str, Any]]:
     """Tables of classes: old ones, then new ones and background, the best first; long tables in two halves."""
     figures = class_figures(evaluation, old)
-    classes = [one for one in figures if one.step is not None]
-    has_old = any(not one.is_new for one in classes)
+    classes = [each for each in figures if each.step is not None]
+    has_old = any(not each.is_new for each in classes)
     titled = [
-        ("Old classes", [one for one in classes if not one.is_new]),
-        ("New classes" if has_old else "Classes", [one for one in classes if one.is_new]),
-        ("Background", [one for one in figures if one.step is None]),
+        ("Old classes", [each for each in classes if not each.is_new]),
+        ("New classes" if has_old else "Classes", [each for each in classes if each.is_new]),
+        ("Background", [each for each in figures if each.step is None]),
     ]
     return [part for title, members in titled for part in _tables(title, members, beside_old=has_old)]
 
 
 def _tables(title: str, members: "Sequence[ClassFigures]", *, beside_old: bool) -> list[dict[str, Any]]:
     """One table, or two halves of a long one; none without members."""
-    ordered = sorted(members, key=lambda one: -1.0 if one.iou is None else one.iou, reverse=True)
+    ordered = sorted(members, key=lambda each: -1.0 if each.iou is None else each.iou, reverse=True)
     half = (len(ordered) + 1) // 2 if len(ordered) > _MANY_CLASSES else max(len(ordered), 1)
     return [
         {
             "title": title,
-            "rows": [_bar_row(one, beside_old=beside_old) for one in ordered[start : start + half]],
+            "rows": [_bar_row(each, beside_old=beside_old) for each in ordered[start : start + half]],
             "more": start > 0,
         }
         for start in range(0, len(ordered), half)
@@ -120,12 +120,12 @@ def _tables(title: str, members: "Sequence[ClassFigures]", *, beside_old: bool) 
 def _bar_row(figures: "ClassFigures", *, beside_old: bool) -> dict[str, Any]:
     from .charts import class_bar
 
-    said = f"{figures.name}: IoU {_percent(figures.iou)}"
+    label = f"{figures.name}: IoU {_percent(figures.iou)}"
     if figures.before is not None:
-        said += f", the old model {_percent(figures.before)}"
+        label += f", the old model {_percent(figures.before)}"
     return {
         "figures": figures,
-        "bar": class_bar(said, figures.iou, figures.before, is_new=figures.is_new and beside_old),
+        "bar": class_bar(label, figures.iou, figures.before, is_new=figures.is_new and beside_old),
     }
 
 
@@ -207,14 +207,14 @@ def _change(ratio: float | None) -> str:
     """A difference in points with a sign, and without one where it rounds to nothing."""
     if ratio is None:
         return ""
-    said = f"{100 * ratio:+.1f}"
-    return "0.0" if said[1:] == "0.0" else said.replace("-", "\N{MINUS SIGN}")
+    text = f"{100 * ratio:+.1f}"
+    return "0.0" if text[1:] == "0.0" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _direction(ratio: float | None) -> str:
     """The class of a difference for the style: up, down, or level."""
-    said = _change(ratio)
-    return "up" if said.startswith("+") else "down" if said.startswith("\N{MINUS SIGN}") else "level"
+    text = _change(ratio)
+    return "up" if text.startswith("+") else "down" if text.startswith("\N{MINUS SIGN}") else "level"
 
 
 def _amount(value: Any) -> str:

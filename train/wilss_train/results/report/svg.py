@@ -14,16 +14,16 @@ _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def element(tag: str, *children: Element, **attributes: str | float) -> Element:
     """An element; `class_` is the attribute class, and `stroke_width` is stroke-width."""
     named = {name.rstrip("_").replace("_", "-"): _value(value) for name, value in attributes.items()}
-    made = Element(tag, named)
-    made.extend(children)
-    return made
+    drawn = Element(tag, named)
+    drawn.extend(children)
+    return drawn
 
 
 def text(words: str, **attributes: str | float) -> Element:
     """A text element."""
-    made = element("text", **attributes)
-    made.text = _NO_XML.sub("\ufffd", words)
-    return made
+    drawn = element("text", **attributes)
+    drawn.text = _NO_XML.sub("\ufffd", words)
+    return drawn
 
 
 def titled(drawn: Element, words: str) -> Element:
