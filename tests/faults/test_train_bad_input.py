@@ -145,7 +145,7 @@ def step_0_again(root: Path) -> None:
         (flip_a_byte("masks/step-1.zarr/mask/c/**/*"), 1, ["step-1.zarr is damaged", "make it again"]),
         (flip_a_byte("masks/step-1.zarr/zarr.json"), 1, ["step-1.zarr"]),
         (other_steps, 1, ["step-1.zarr holds masks of step 1", "data_manifest.yaml"]),
-        (other_tags, 1, ["has no record of 'im00'", "step-1.zarr", "make the masks anew"]),
+        (other_tags, 1, ["has no record of 'im00'", "step-1.zarr", "make the masks again"]),
         (moved_images, 1, ["JPEGImages"]),
         (other_names, 1, ["base", "horse"]),
         (step_0_again, 1, ["has learnt step 1", "holds masks of step 1"]),

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from wilss.data.layouts import ImageRecord
 from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
 from wilss_masks.sources.fusion import FmwissParams, as_content, refine
 
@@ -49,13 +50,6 @@ IMAGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FakeRecord:
-    image_id: str
-    path: Path
-    label: Any
-
-
-@dataclass(frozen=True, kw_only=True)
 class FakeLabel:
     labels: NDArray[np.uint8]
 
@@ -67,7 +61,7 @@ class FakeLabel:
 class FakeManifest:
     """What the commands ask a manifest for."""
 
-    records_: tuple[FakeRecord, ...]
+    records_: tuple[ImageRecord, ...]
     digest: str = DIGEST
     path: Path = Path("data_manifest.yaml")
     asked: list[Any] = field(default_factory=list)
@@ -83,7 +77,7 @@ def make_manifest(folder: Path, images: tuple[Drawn, ...] = IMAGES, *, labelled:
     return FakeManifest(records_=tuple(_record(folder, drawn, labelled) for drawn in images))
 
 
-def _record(folder: Path, drawn: Drawn, labelled: bool) -> FakeRecord:
+def _record(folder: Path, drawn: Drawn, labelled: bool) -> ImageRecord:
     pixels = np.random.default_rng(1).integers(90, 130, (*drawn.size, 3)).astype(np.uint8)
     for number, (top, bottom, left, right) in enumerate(drawn.boxes.values()):
         pixels[top:bottom, left:right, number % 3] += 100
@@ -91,7 +85,7 @@ def _record(folder: Path, drawn: Drawn, labelled: bool) -> FakeRecord:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     label = FakeLabel(labels=drawn.labels) if labelled else None
-    return FakeRecord(image_id=drawn.image_id, path=path, label=label)
+    return ImageRecord(image_id=drawn.image_id, path=path, label=label)
 
 
 def make_header(

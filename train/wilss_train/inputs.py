@@ -11,7 +11,7 @@ from wilss.errors import CheckpointError, StoreError, WeightsError
 from wilss.models.encoders.weights import resolve, sha256_of
 from wilss.models.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info, read_weights
 from wilss.store import MaskStore
-from wilss.store.records import records_of
+from wilss.store.records import records_for
 
 from .memory import MemoryBank
 from .run_folder import MEMORY
@@ -88,7 +88,7 @@ def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: st
     return RunInputs(
         manifest=manifest,
         store=store,
-        records=records_of(store, manifest),
+        records=records_for(store, manifest),
         step=step,
         parent=info,
         store_digest=store.digest,

@@ -24,7 +24,7 @@ from wilss.equations import fmwiss
 from wilss.metrics import Scores, confusion
 from wilss.params import parse_assignments
 from wilss.store import MaskStore, label_map
-from wilss.store.records import records_of
+from wilss.store.records import records_for
 from wilss_masks import FmwissSource, Options, generate
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse
@@ -147,7 +147,7 @@ def tune(assignments: tuple[str, ...], limit: int | None) -> None:
 
 def _grid(store: MaskStore, manifest: Manifest) -> dict[tuple[str, float, str, float], float]:
     """Mean IoU by (fusion, threshold, keep, amount), from the kept maps; each image's maps are upsampled once."""
-    reader, records, ids = KeptReader(store), records_of(store, manifest), store.vector("category_id")
+    reader, records, ids = KeptReader(store), records_for(store, manifest), store.vector("category_id")
     matrices: dict[tuple[str, float, str, float], Any] = {}
     for row, name in enumerate(store.image_ids):
         maps, label = reader.read(row), records[name].label

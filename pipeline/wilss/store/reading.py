@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.layouts import NameIndex, Names
 from ..errors import StoreError
 from .opened import OpenStore
 from .row_state import Standing, Stood
@@ -40,9 +41,11 @@ class StoreReader(OpenStore):
     """How masks are read: those of an image are there only when its status says done."""
 
     @cached_property
-    def image_ids(self) -> tuple[str, ...]:
+    def image_ids(self) -> Names:
         """Image ids, in the order of the image axis."""
-        return tuple(str(name) for name in self.vector("image"))
+        count, step = self.layout.num_images, self.layout.chunk_rows("image")
+        chunks = (self._rows_of("image", slice(first, first + step)) for first in range(0, count, step))
+        return Names(str(name) for chunk in chunks for name in chunk)
 
     @cached_property
     def category_names(self) -> tuple[str, ...]:
@@ -55,8 +58,8 @@ class StoreReader(OpenStore):
         return tuple(int(i) for i in self.vector("category_id"))
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.image_ids)}
+    def _positions(self) -> NameIndex:
+        return NameIndex(self.image_ids)
 
     def position(self, image: str | int) -> int:
         """Where `image` (an id, or already a position) stands on the image axis."""
@@ -64,10 +67,9 @@ class StoreReader(OpenStore):
             if not 0 <= image < len(self.image_ids):
                 raise StoreError(f"{self.path} has no image at position {image}; it has {len(self.image_ids)}.")
             return image
-        try:
-            return self._positions[image]
-        except KeyError:
-            raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.") from None
+        if (position := self._positions.find(image)) is None:
+            raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.")
+        return position
 
     def plane(self, name: str, image: str | int, category: int | None = None) -> NDArray[Any]:
         """One plane of a sharded array as stored: on the canvas, or on the largest patch grid.

@@ -81,9 +81,9 @@ def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, al
 
 def _file_names(store: Any, manifest_path: Path) -> dict[str, str]:
     from wilss.data.manifest import load_manifest
-    from wilss.store.records import records_of
+    from wilss.store.records import records_for
 
-    records = records_of(store, load_manifest(manifest_path))
+    records = records_for(store, load_manifest(manifest_path))
     return {name: records[name].path.name for name in store.image_ids}
 
 

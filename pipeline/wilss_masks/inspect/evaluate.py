@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import MaskStore, Status, label_map
-from wilss.store.records import records_of
+from wilss.store.records import records_for
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord, Manifest
@@ -77,7 +77,7 @@ def evaluate(
     Raises StoreError when store and manifest do not belong together or the maps were not kept; ManifestError
     when no image has pixel labels.
     """
-    judge = _Judge(store, records_of(store, manifest), ablation)
+    judge = _Judge(store, records_for(store, manifest), ablation)
     rows, left_out = _countable(store, judge.records)
     if not rows:
         raise ManifestError(

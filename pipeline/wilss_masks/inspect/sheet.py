@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.store import MaskStore, Status
-from wilss.store.records import records_of
+from wilss.store.records import records_for
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord, Manifest
@@ -139,7 +139,7 @@ def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, 
     """
     if not chosen:
         raise StoreError(f"{store.path} has no mask on the chosen images, so there is nothing to show; choose others.")
-    reader = _RowReader(store, records_of(store, manifest))
+    reader = _RowReader(store, records_for(store, manifest))
     rows, failed = [], {}
     for image, category in chosen:
         try:

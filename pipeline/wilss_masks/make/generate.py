@@ -179,7 +179,7 @@ def _summary_of(
 ) -> Summary:
     """Count what `store` holds now; the rest is what the run says of itself."""
     status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
-    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)}
+    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED).tolist()}
     masks = (area > 0).sum(axis=0).tolist()
     return Summary(
         store=store.path,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import PIXEL_CAP, read_size
-from wilss.data.layouts import ImageRecord, Names, Records
+from wilss.data.layouts import ImageRecord, Records
 from wilss.errors import ImageError, StoreError
 from wilss.store import Status, StoreHeader, StoreLayout
 
@@ -60,7 +60,7 @@ class MaskPlan:
         images = self.images
         return StoreHeader(
             layout=self.layout,
-            image_ids=Names(images.records.ids()),
+            image_ids=images.records.ids(),
             category_ids=self.category_ids,
             category_names=self.category_names,
             heights=images.sizes[:, 0],

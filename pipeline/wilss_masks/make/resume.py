@@ -179,8 +179,7 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
             raise StoreError(f"{store.path} is damaged: {damage.what}; mend that, or make it anew with --overwrite.")
         log.warning("%s: %s; it is made anew", store.path, damage.what)
         shards.add(damage.shard)
-    same_images = (store.image_ids, store.category_ids, store.category_names) == (
-        tuple(header.image_ids),
+    same_images = store.image_ids == tuple(header.image_ids) and (store.category_ids, store.category_names) == (
         header.category_ids,
         header.category_names,
     )

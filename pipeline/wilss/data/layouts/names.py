@@ -7,7 +7,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
-__all__ = ["Names", "Register"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NameIndex", "Names", "Register"]
 
 _NOBODY = -1
 _FIRST_SLOTS = 8
@@ -45,8 +48,39 @@ class Names(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         return (self[place] for place in range(len(self)))
 
+    def at(self, places: Sequence[int]) -> Sequence[str]:
+        """The names at these places, without a copy of them."""
+        return self if places == range(len(self)) else _Chosen(self, places)
+
+    def __eq__(self, other: object) -> bool:
+        """As tuples of the same strings are."""
+        if not isinstance(other, (Names, tuple)):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def _bytes(self, place: int) -> bytearray:
         return self._text[self._ends[place - 1] if place else 0 : self._ends[place]]
+
+
+class _Chosen(Sequence[str]):
+    """Some of the names, in any order."""
+
+    def __init__(self, names: Names, places: Sequence[int]) -> None:
+        self._names, self._places = names, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self._names[chosen] for chosen in self._places[place]]
+        return self._names[self._places[place]]
 
 
 class Register(Names):
@@ -99,3 +133,43 @@ class Register(Names):
         self._slots = array("i", [_NOBODY]) * (2 * len(self._slots))
         for place in range(len(self)):
             self._slots[self._slot(bytes(self._bytes(place)))] = place
+
+
+class NameIndex:
+    """Where each of many names stands, in 12 bytes for each beside the names: hashes in order, and their places.
+
+    Of equal names the first one counts.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        hashes = _hashes(names)
+        order = np.argsort(hashes, kind="stable")
+        self._names, self._hashes, self._places = names, hashes[order], order.astype(np.int32)
+
+    def __reduce__(self) -> tuple[type["NameIndex"], tuple[Sequence[str]]]:
+        """Hashes of strings differ from process to process, so another one sorts again."""
+        return type(self), (self._names,)
+
+    def find(self, name: str) -> int | None:
+        """The place of a name, None if it is not there."""
+        place = int(self.find_all([name])[0])
+        return None if place < 0 else place
+
+    def find_all(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """int64 [N]: the place of each name, -1 for one that is not there."""
+        hashes = _hashes(names)
+        starts = np.searchsorted(self._hashes, hashes)
+        return np.fromiter(map(self._place, names, hashes, starts), np.int64, len(names))
+
+    def _place(self, name: str, hashed: np.int64, start: int) -> int:
+        """The place of `name` among those of its hash, which different names may share and which begin at `start`."""
+        while start < len(self._hashes) and self._hashes[start] == hashed:
+            place = int(self._places[start])
+            if self._names[place] == name:
+                return place
+            start += 1
+        return -1
+
+
+def _hashes(names: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, names), np.int64, len(names))

@@ -1,10 +1,13 @@
 """Names in one buffer, and the table of their places, against a list and a dict."""
 
+import builtins
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wilss.data.layouts.names import Names, Register
+from wilss.data.layouts.names import NameIndex, Names, Register
 
 #: Few letters, so that names come again and are the beginnings of each other; and all there are, with lone surrogates.
 NAMES = st.lists(st.one_of(st.text("ab", max_size=3), st.text(st.characters(exclude_categories=()))), max_size=40)
@@ -17,6 +20,13 @@ def test_names_are_a_list_of_strings(names: list[str], data: st.DataObject) -> N
     assert [made[place] for place in range(-len(names), 0)] == names
     where = data.draw(st.slices(len(names)))
     assert made[where] == names[where]
+    assert made == tuple(names)
+    assert (made == Names(names[::-1])) == (names == names[::-1])
+    assert made != names, "as with a tuple"
+    rows = range(len(names))[data.draw(st.slices(len(names)))]
+    chosen = made.at(rows)
+    assert list(chosen) == [names[row] for row in rows]
+    assert chosen[where] == list(chosen)[where]
     for outside in (len(names), -len(names) - 1):
         with pytest.raises(IndexError):
             made[outside]
@@ -40,3 +50,17 @@ def test_a_register_refuses_a_name_twice_where_it_must_be_new() -> None:
     with pytest.raises(ValueError, match="'a' is there already"):
         Register(["a", "b", "a"])
     assert 7 not in Register(["7"])  # type: ignore[comparison-overlap]
+
+
+@given(names=NAMES, others=NAMES)
+def test_an_index_finds_the_first_of_equal_names(names: list[str], others: list[str]) -> None:
+    index = pickle.loads(pickle.dumps(NameIndex(Names(names))))
+    asked = [*names, *others]
+    assert [index.find(name) for name in asked] == [names.index(name) if name in names else None for name in asked]
+    assert index.find_all(asked).tolist() == [names.index(name) if name in names else -1 for name in asked]
+
+
+def test_an_index_tells_names_of_one_hash_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "hash", lambda name: 7)
+    index = NameIndex(["c", "a", "b"])
+    assert [index.find(name) for name in "abcd"] == [1, 2, 0, None]
