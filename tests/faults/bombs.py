@@ -291,7 +291,7 @@ def read_array(path: Path) -> None:
 
 def draw(segmentation: Any) -> Callable[[Path], None]:
     def read(path: Path) -> None:
-        from wilss.data.layouts.coco_label import CocoLabel, CocoShape
+        from wilss.data.layouts.coco_json import CocoLabel, CocoShape
 
         shape = CocoShape(identity=1, crowd=False, area=1.0, annotation=1, segmentation=json.dumps(segmentation))
         CocoLabel(path=path, image_id="a", height=10, width=10, shapes=(shape,)).read()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wilss.data.layouts.coco_label import CocoLabel, CocoShape
+from wilss.data.layouts.coco_json import CocoLabel, CocoShape, read_coco_json
 from wilss.data.layouts.files import Folders, fault_of_name, without_suffix
 from wilss.data.layouts.listing import Listing, make_listing
 from wilss.data.layouts.lists import Entry, read_list, unique
@@ -17,7 +17,7 @@ from wilss.data.layouts.table import Records
 from wilss.data.layouts.tags import TagTable
 from wilss.errors import ManifestError
 
-__all__ = ["annotation_file", "read_coco", "tags_by_stem"]
+__all__ = ["annotation_file", "read_coco"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +65,8 @@ def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
     )
 
 
-def tags_by_stem(path: Path) -> Mapping[str, tuple[str, ...]]:
-    """Category names by file name without its ending: COCO annotations as a source of tags for other layouts."""
-    content = _load(path)
-    names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    stems = {image["id"]: without_suffix(str(image["file_name"])) for image in content["images"]}
-    tags: dict[str, dict[str, None]] = {stem: {} for stem in stems.values()}
-    for annotation in content["annotations"]:
-        if annotation.get("image_id") in stems and annotation.get("category_id") in names:
-            tags[stems[annotation["image_id"]]][names[annotation["category_id"]]] = None
-    return {stem: tuple(found) for stem, found in tags.items()}
-
-
 def _read_json(spec: DataSpec, path: Path) -> _Json:
-    content = _load(path)
+    content = read_coco_json(path)
     ids, foreign = _categories(spec, content, path)
     named = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
     told = (
@@ -97,28 +85,6 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
 
 def _twice(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     return unique((without_suffix(str(image["file_name"])) for image in content["images"]), path)[1]
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} is no whole json file ({error}); copy it anew.") from None
-    required = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
-    for key, fields in required.items():
-        rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ManifestError(f"{path} has no list {key!r}; name a COCO instances json.")
-        if not all(isinstance(row.get(field), (int, str)) for row in rows for field in fields):
-            raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; mend it.")
-    for number, row in enumerate(content["annotations"]):
-        if any(isinstance(row.get(name), (list, dict)) for name in ("image_id", "category_id")):
-            raise ManifestError(
-                f"{path}: its annotation {number} (counted from 0) has an id that is no number; mend it."
-            )
-    return dict(content)
 
 
 def _categories(spec: DataSpec, content: Mapping[str, Any], path: Path) -> tuple[dict[Any, int], list[str]]:

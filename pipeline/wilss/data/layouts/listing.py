@@ -1,18 +1,30 @@
-"""From images and their tags to records: every fault of a single image becomes a sentence in its record."""
+"""All images of a split of VOC 2012's folders, or of a plain folder: what its list names, what lies on disk, its tags.
+
+Every fault of a single image becomes a sentence in its record.
+"""
 
 import functools
-from collections.abc import Iterable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wilss.data.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
+from wilss.data.layouts.lists import Entry, ImageList, read_list
+from wilss.data.layouts.names import some
+from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec
 from wilss.data.layouts.table import Records, Tags
 from wilss.data.layouts.tags import TagTable, read_tags
-from wilss.data.layouts.text import some
 from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
 
-__all__ = ["Listing", "make_listing"]
+__all__ = ["VOC_IMAGES", "Listing", "image_folder", "label_folders", "make_listing", "read_folder", "read_voc"]
+
+VOC_IMAGES = "JPEGImages"
+_VOC_LABELS = ("SegmentationClassAug", "SegmentationClass")
+_FOLDER_LABELS = ("labels", "masks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,3 +97,114 @@ def _tag_problem(spec: DataSpec, path: Path, names: tuple[str, ...] | None, stra
         f"{spec.taxonomy.name}{closest(strange[0], spec.taxonomy.class_names)}; correct the tag, or list it in "
         "`tags.ignore`."
     )
+
+
+# -- what lies on disk --------------------------------------------------------------------------------------
+
+
+def read_voc(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
+    """A split of a folder laid out like VOC 2012: JPEGImages, SegmentationClass(Aug), ImageSets, Annotations."""
+    listed = read_list(spec, spec.split(split), image_folder(spec))
+    return _read(spec, split, listed, lenient)
+
+
+def read_folder(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
+    """A split of a plain folder: a list, a folder with the split's name, or (for `all`) every image there is."""
+    chosen = spec.split(split)
+    if os.path.isdir(spec.root / chosen.list) or chosen.list in ("", "*", "all"):
+        listed = _whole_folder(spec, chosen.list if chosen.list not in ("*", "all") else "")
+    else:
+        listed = read_list(spec, chosen, image_folder(spec))
+    return _read(spec, split, listed, lenient)
+
+
+def image_folder(spec: DataSpec) -> str:
+    """The folder under the root that plain ids lie in; "" for the root itself."""
+    if spec.images is not None:
+        return spec.images.strip("/").removeprefix("./").removesuffix("/.")
+    if spec.layout == "voc":
+        return VOC_IMAGES
+    return next((name for name in ("images", VOC_IMAGES) if os.path.isdir(spec.root / name)), "")
+
+
+def label_folders(spec: DataSpec) -> tuple[str, ...]:
+    """The folders that labels are looked for in, the preferred one first."""
+    if spec.labels is not None:
+        return (spec.labels.strip("/"),)
+    return _VOC_LABELS if spec.layout == "voc" else _FOLDER_LABELS
+
+
+def _read(spec: DataSpec, split: str, listed: ImageList, lenient: bool) -> Listing:
+    found = _all_found(spec, listed)
+    return make_listing(spec, split, found, warnings=listed.warnings, exact=listed.exact, lenient=lenient)
+
+
+def _all_found(spec: DataSpec, listed: ImageList) -> Records:
+    """What lies on disk of a list; the folders are forgotten again, since they hold every name once more."""
+    folders = Folders()
+    return Records(_found(spec, folders, entry, listed.path) for entry in listed.entries)
+
+
+def _found(spec: DataSpec, folders: Folders, entry: Entry, source: Path) -> ImageRecord:
+    if entry.fault is not None:
+        problem = f"{source} names {entry.image_id!r}, which {entry.fault}; name files inside {spec.root} only."
+        return ImageRecord(image_id=entry.image_id, path=spec.root, problem=problem)
+    path = folders.find(str(spec.root), entry.image)
+    if path is None:
+        path = spec.root / entry.image
+        problem = f"{path} is named in {source}, but is not there; copy it there, or take it off the list."
+        return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
+    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, entry))
+
+
+def _label(spec: DataSpec, folders: Folders, entry: Entry) -> PngLabel | None:
+    names = [f"{folder}/{entry.image_id}" for folder in label_folders(spec)]
+    if entry.label is not None and spec.labels is None:
+        names = [entry.label, *names]
+    for name in names:
+        path = folders.find(str(spec.root), name, (".png",))
+        if path is not None and path.suffix.lower() == ".png":
+            return PngLabel(path=path, table=spec.label_table)
+    return None
+
+
+def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
+    """Every image below a folder; links to files count, links to folders are not followed."""
+    images = image_folder(spec)
+    top = spec.root / (inside or images)
+    skipped = set() if inside else {spec.root / name for name in label_folders(spec)}
+    names: list[str] = []
+    for folder, below, files in os.walk(top, onerror=_raise(spec)):
+        below[:] = sorted(name for name in below if Path(folder, name) not in skipped)
+        inner = Path(folder).relative_to(spec.root).as_posix()
+        names += [f"{inner}/{name}".removeprefix("./") for name in sorted(files) if _is_image(name)]
+    if not names:
+        raise ManifestError(f"{spec.at('path')}: {top} holds no image; correct `path`, `images` or `splits`.")
+    return ImageList(path=top, entries=_entries(names, f"{inside or images}/"))
+
+
+def _entries(names: Sequence[str], prefix: str) -> tuple[Entry, ...]:
+    ids = [without_suffix(name.removeprefix(prefix)) for name in names]
+    counts = Counter(ids)
+    return tuple(
+        Entry(
+            image_id=printable(name.removeprefix(prefix) if counts[image_id] > 1 else image_id),
+            image=name,
+            fault=fault_of_name(name),
+        )
+        for image_id, name in zip(ids, names, strict=True)
+    )
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _raise(spec: DataSpec) -> Callable[[OSError], None]:
+    def handler(error: OSError) -> None:
+        raise ManifestError(
+            f"{spec.at('path')}: {error.filename} cannot be listed ({error.strerror}); check the path, its links and "
+            "its permissions."
+        )
+
+    return handler

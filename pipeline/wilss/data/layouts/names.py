@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NameIndex", "Names", "Register"]
+__all__ = ["NameIndex", "Names", "Register", "some"]
 
 _NOBODY = -1
 _FIRST_SLOTS = 8
@@ -173,3 +173,9 @@ class NameIndex:
 
 def _hashes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter(map(hash, names), np.int64, len(names))
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """A few of many names: "3 images (a, b, c)", "1 image (a)", "9 images (a, b, c, d, e, ...)"."""
+    listed = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f"{len(names)} image{'s' if len(names) != 1 else ''} ({listed})"

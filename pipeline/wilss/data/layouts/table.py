@@ -1,5 +1,4 @@
-"""`Records`: the image records of a data set in columns, about 40 bytes for an image where an object of each takes 500;
-`RecordsById` finds them by image id for another 12.
+"""`Records`: image records in columns, about 40 bytes an image where an object of each takes 500; and them by id.
 
 What many images share is kept once: their tags, and what stands before and after their id in their paths.
 """

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wilss.data.layouts.coco_json import tags_by_stem
 from wilss.data.layouts.files import lines_of, read_lines, without_suffix
 from wilss.data.layouts.lists import find_list, load_array, read_list
 from wilss.data.layouts.names import Names, Register
 from wilss.data.layouts.records import ImageRecord
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Shared
+from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 
@@ -268,15 +270,11 @@ def _row_ids(spec: DataSpec, split: str) -> Names:
 
 
 def _from_xml(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    from wilss.data.layouts.xml import read_annotations
-
     usable = (image.image_id for image in images if image.problem is None)
     return TagTable(*read_annotations(spec.root / "Annotations", usable, difficult=spec.tags.difficult))
 
 
 def _from_coco(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    from wilss.data.layouts.coco import tags_by_stem
-
     return TagTable(tags_by_stem(_file(spec)))
 
 

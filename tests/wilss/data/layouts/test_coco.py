@@ -217,7 +217,7 @@ def test_coco_to_voc(tmp_path: Path) -> None:
         classes=VOC.class_names,
     )
     disk.text(tmp_path / "VOC2012/ImageSets/Segmentation/val.txt", "v2")
-    shipped = Path(__file__).parents[2] / "workflows/coco-voc/data_manifest.yaml"
+    shipped = Path(__file__).parents[4] / "workflows/coco-voc/data_manifest.yaml"
     text = (
         shipped.read_text()
         .replace("${COCO_ROOT:-./data/coco}", "coco")

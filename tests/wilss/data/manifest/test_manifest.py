@@ -12,7 +12,7 @@ from wilss.data.protocol import PRESETS
 from wilss.data.taxonomy import COCO, VOC
 from wilss.errors import ManifestError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def test_defaults(tmp_path: Path) -> None:

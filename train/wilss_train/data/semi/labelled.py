@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts import some
 from wilss.data.layouts.files import read_lines, without_suffix
-from wilss.data.layouts.folders import image_folder
+from wilss.data.layouts.listing import image_folder
 from wilss.data.layouts.lists import find_list, load_array
 from wilss.data.manifest import Manifest
 from wilss.digests import digest_of_file

@@ -1,6 +1,7 @@
-"""COCO's annotations of an image as a label map."""
+"""COCO instances, one json for a whole split: its content, its categories as tags, its annotations as label maps."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.layouts.files import without_suffix
 from wilss.data.taxonomy import BACKGROUND, VOID
-from wilss.errors import ImageError
+from wilss.errors import ImageError, ManifestError
 
-__all__ = ["CocoLabel", "CocoShape"]
+__all__ = ["CocoLabel", "CocoShape", "read_coco_json", "tags_by_stem"]
 
 _FARTHEST = 1e6
 _LONGEST = 4 * _FARTHEST
 _MOST_BITS = 60
+
+
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO json whose lists have the fields that are read of them. Raises ManifestError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} is no whole json file ({error}); copy it anew.") from None
+    required = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
+    for key, fields in required.items():
+        rows = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ManifestError(f"{path} has no list {key!r}; name a COCO instances json.")
+        if not all(isinstance(row.get(field), (int, str)) for row in rows for field in fields):
+            raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; mend it.")
+    for number, row in enumerate(content["annotations"]):
+        if any(isinstance(row.get(name), (list, dict)) for name in ("image_id", "category_id")):
+            raise ManifestError(
+                f"{path}: its annotation {number} (counted from 0) has an id that is no number; mend it."
+            )
+    return dict(content)
+
+
+def tags_by_stem(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Category names by file name without its ending: COCO annotations as a source of tags for other layouts."""
+    content = read_coco_json(path)
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    stems = {image["id"]: without_suffix(str(image["file_name"])) for image in content["images"]}
+    tags: dict[str, dict[str, None]] = {stem: {} for stem in stems.values()}
+    for annotation in content["annotations"]:
+        if annotation.get("image_id") in stems and annotation.get("category_id") in names:
+            tags[stems[annotation["image_id"]]][names[annotation["category_id"]]] = None
+    return {stem: tuple(found) for stem, found in tags.items()}
 
 
 @dataclass(frozen=True)
