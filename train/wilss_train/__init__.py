@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data.mask_dataset import MaskDataset
     from .params import TrainParams
     from .results.model import Model, load_model
     from .run.train import Options, Progress, Stopped, Summary, train
 
 _HOMES = {
+    "MaskDataset": "data.mask_dataset",
     "Model": "results.model",
     "Options": "run.train",
     "Progress": "run.train",
@@ -23,7 +25,7 @@ _HOMES = {
     "load_model": "results.model",
     "train": "run.train",
 }
-__all__ = ["Model", "Options", "Progress", "Stopped", "Summary", "TrainParams", "load_model", "train"]
+__all__ = ["MaskDataset", "Model", "Options", "Progress", "Stopped", "Summary", "TrainParams", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:
