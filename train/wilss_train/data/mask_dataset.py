@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
-from wilss.store.records import records_of
+from wilss.store.records import records_for
 
 from .augment import planar
 from .masked_images import MaskedImage, MaskedImages
@@ -74,7 +74,7 @@ class MaskDataset(Dataset[Sample]):
         self.transform = transform
         opened = MaskStore.open(self.path, allow_partial=allow_partial)
         manifest = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
-        self._records = records_of(opened, manifest)
+        self._records = records_for(opened, manifest)
         self._status = opened.standings()
         self._rows = np.flatnonzero(self._status == Status.DONE)
         self._identity = _identity_of(opened)
