@@ -1,17 +1,17 @@
 """The end of a run: the checkpoint judged beside the one that it came from, and the report that shows both."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from wilss.console import aligned, percent
 from wilss.data.layouts import read_label_of
 from wilss.data.manifest import ImageRecord
-from wilss.errors import CheckpointError, ImageError, ManifestError
+from wilss.errors import CheckpointError, ImageError, ManifestError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 from wilss.models.networks.segmenter import Segmenter
 
@@ -21,7 +21,9 @@ from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
 from .report import LOG_FILE, PAGE_FILE, REPORT_FILE, Picture, choose_images, write_report
 
-__all__ = ["RunResults", "judge_run"]
+__all__ = ["RunResults", "judge_once", "judge_run"]
+
+Results = TypeVar("Results", bound="RunResults")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,20 @@ class RunResults:
     old_scores: dict[str, Any] | None
     page: Path | None
     why_not: str = ""
+
+    @classmethod
+    def read(cls, out: Path, why_not: str = "") -> Self:
+        """What the report in a run's folder says; `why_not` where there is none."""
+        path, info = out / REPORT_FILE, read_info(out)
+        if not path.exists():
+            return cls(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            scores, old_scores = report["scores"], report.get("old_model")
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
+        page = out / PAGE_FILE
+        return cls(info=info, scores=scores, old_scores=old_scores, page=page if page.exists() else None)
 
     def table(self) -> list[str]:
         """Old, new and all mIoU, beside the model of the step before where there is one."""
@@ -48,20 +64,37 @@ class RunResults:
 
 def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
     """Judge the run's checkpoint and write its report, unless that is done already."""
-    info = read_info(out)
-    if runs.is_complete(out):
-        return _told(info, out)
-    why_not = "no split was named" if split is None else ""
-    if split is not None:
+    # a data set without pixel labels is none the worse for training
+    return judge_once(RunResults, out, split, lambda: _report(inputs, out, str(split), device), harmless=ManifestError)
+
+
+def judge_once(
+    kind: type[Results],
+    out: Path,
+    split: str | None,
+    report: Callable[[], None],
+    *,
+    harmless: type[WilssError] | tuple[type[WilssError], ...],
+) -> Results:
+    """What is on disk after `report` has written it, once in a run's life; not at all where no split is named.
+
+    harmless: errors that leave a run without a report and say why.
+    """
+    why_not = ""
+    if not runs.is_complete(out):
         try:
-            _report(inputs, info, out, split, device)
-        except ManifestError as error:  # a data set without pixel labels is none the worse for training
+            if split is None:
+                why_not = "no split was named"
+            else:
+                report()
+        except harmless as error:
             why_not = str(error)
-    runs.mark_complete(out)
-    return _told(info, out, why_not)
+        runs.mark_complete(out)
+    return kind.read(out, why_not)
 
 
-def _report(inputs: RunInputs, info: CheckpointInfo, out: Path, split: str, device: str) -> None:
+def _report(inputs: RunInputs, out: Path, split: str, device: str) -> None:
+    info = read_info(out)
     records = inputs.manifest.evaluation(split).records
     student = load_segmenter(info, device)
     evaluation = evaluate(student, info, records, split=split, device=device)
@@ -131,12 +164,3 @@ def _picture(new: Predicted, old: Predicted | None = None) -> Picture:
         predicted=new.labels,
         old=None if old is None else old.labels,
     )
-
-
-def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> RunResults:
-    """What the report on disk says."""
-    path = out / REPORT_FILE
-    if not path.exists():
-        return RunResults(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
-    report = json.loads(path.read_text(encoding="utf-8"))
-    return RunResults(info=info, scores=report["scores"], old_scores=report["old_model"], page=out / PAGE_FILE)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from wilss.console import aligned, percent
 from wilss.data.manifest import Manifest
 from wilss.disk import write_atomically
-from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError
+from wilss.errors import ImageError, ManifestError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info
 from wilss.models.networks.embedding import Embedding, load_embedding
 
 from ... import run_folder as runs
 from ...data.episodes.images import labelled_split
-from ..judge import RunResults
+from ..judge import RunResults, judge_once
 from ..report import LOG_FILE, REPORT_FILE, read_log
 from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
 
@@ -37,23 +37,18 @@ class EpisodeResults(RunResults):
 
 def judge_run(method: "Panet", inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> EpisodeResults:
     """Judge the run's embedding on `method.judged` episodes and write report.json, unless that is done already."""
-    info = read_info(out)
-    if runs.is_complete(out):
-        return _told(info, out)
-    why_not = "no split was named" if split is None else ""
-    if split is not None:
-        params = EpisodeParams(
-            episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha,
-            support=method.support,
-        )  # fmt: skip
-        try:
-            evaluation = judge_embedding(load_embedding(info, inputs.manifest.encoders.vit, device), info.step,
-                          inputs.manifest, split, params)  # fmt: skip
-            _write(out, info, evaluation)
-        except (ImageError, ManifestError, ParameterError) as error:  # the training is none the worse
-            why_not = str(error)
-    runs.mark_complete(out)
-    return _told(info, out, why_not)
+    params = EpisodeParams(
+        episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha,
+        support=method.support,
+    )  # fmt: skip
+
+    def report() -> None:
+        info = read_info(out)
+        embedding = load_embedding(info, inputs.manifest.encoders.vit, device)
+        _write(out, info, judge_embedding(embedding, info.step, inputs.manifest, str(split), params))
+
+    harmless = (ImageError, ManifestError, ParameterError)  # the training is none the worse
+    return judge_once(EpisodeResults, out, split, report, harmless=harmless)
 
 
 def held_out(manifest: Manifest, step: int) -> dict[int, str]:
@@ -102,15 +97,3 @@ def _write(out: Path, info: CheckpointInfo, evaluation: EpisodeEvaluation) -> No
     report = {"checkpoint": info.digest, "method": info.method, "scores": evaluation.as_json(), "training": training}
     with runs.writing_to(out / REPORT_FILE):
         write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
-
-
-def _told(info: CheckpointInfo, out: Path, why_not: str = "") -> EpisodeResults:
-    """What the report on disk says."""
-    path = out / REPORT_FILE
-    if not path.exists():
-        return EpisodeResults(info=info, scores=None, old_scores=None, page=None, why_not=why_not)
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
-    return EpisodeResults(info=info, scores=scores, old_scores=None, page=None)
