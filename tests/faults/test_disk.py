@@ -144,7 +144,7 @@ def test_a_read_only_disk_is_found_before_the_first_pass(
             raise OSError(30, "Read-only file system")
         return temporary(*args, dir=dir, **options)
 
-    monkeypatch.setattr(resume.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     never_measured(monkeypatch)
     made = generate(root, "--keep", "scores", out="out/readonly.zarr")
     assert made.code == 1
