@@ -26,7 +26,8 @@ sys.path.insert(0, {here!r})
 from parts.common import options
 from parts.standin import SleepingSource, linked_manifest
 from parts.stopwatch import Stopwatch
-from wilss_masks import generate, generation
+from wilss_masks import generate
+from wilss_masks.make import generate as generation
 LISTS = [(generation, name, "lists") for name in ("selection_for", "plan_for", "attributes_of")]
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
