@@ -361,3 +361,49 @@ def test_a_shard_that_hangs_is_tried_twice_and_given_up(monkeypatch: pytest.Monk
 
 def stopped() -> None:
     raise KeyboardInterrupt
+
+
+TALKING = """
+import time
+from wilss_masks.make.cluster import ClusterOptions, connect
+
+def talk():
+    from distributed import get_worker
+    while True:
+        get_worker().log_event("topic", "word")
+        time.sleep(0.001)
+
+with connect(ClusterOptions(workers=2), threads=1) as connection:
+    heard = []
+    connection.client.subscribe_topic("topic", heard.append)
+    talking = connection.client.submit(talk)
+    while not heard:
+        time.sleep(0.01)
+"""
+
+
+def test_workers_that_talk_to_the_last_leave_no_traceback() -> None:
+    """A scheduler that outlives its client logs one for every word of theirs."""
+    done = subprocess.run(
+        [sys.executable, "-c", TALKING], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_ends_a_run_in_order(root: Path, undisturbed: dict[str, bytes], number: int) -> None:
+    """While torch is imported, workers start, shards are made, and the cluster is closed."""
+    name, moments = f"out/any-moment-{number}.zarr", [0.9 + 0.25 * step for step in range(24)]
+    for moment in moments:
+        process = start(command(root, "--workers", 2, "--set", "delay=0.2", out=name))
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        # Before the command has begun, a signal does what it does to any program.
+        assert process.returncode in (0, 130, -number), err
+        lines = [line for line in err.splitlines() if line.strip() and process.returncode != -number]
+        assert all(line.startswith(("Stopped. What is done is kept", "Interrupted.", "7 of 7")) for line in lines), err
+    goes_on(root, name, undisturbed)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,14 @@ from wilss.errors import WilssError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ClusterOptions", "Connection", "connect", "require_safe_address", "require_usable_address"]
+__all__ = [
+    "ClusterOptions",
+    "Connection",
+    "connect",
+    "interrupts_deferred",
+    "require_safe_address",
+    "require_usable_address",
+]
 
 log = logging.getLogger("wilss_masks")
 
@@ -71,6 +79,31 @@ def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
             yield connection
     else:
         yield Connection(client=None)
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Answer a Ctrl-C or SIGTERM that comes meanwhile at the end of the block; a second one is answered at once."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not its affair
+        yield
+        return
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1 and callable(handler := handlers[signal.Signals(number)]):
+            handler(number, frame)
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 def require_usable_address(options: ClusterOptions) -> str:
@@ -152,7 +185,7 @@ def _address_of(options: ClusterOptions) -> str:
 
 @contextlib.contextmanager
 def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Nanny, Scheduler
 
     _configure()
     page = f"{_LOOPBACK}:{8787 if options.dashboard else 0}"
@@ -174,16 +207,41 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
         }
         for index, environment in enumerate(environments)
     }
-    with _loop_deaf_to_interrupts() as loop:
-        try:
-            cluster = SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL, loop=loop)
-        except (RuntimeError, OSError) as error:
-            raise WilssError(
-                f"worker processes could not be started ({error}); run the same command again, and where a script "
-                'calls generate, do so under `if __name__ == "__main__":`.'
-            ) from error
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield Connection(client=client, window=2 * len(environments))
+    with _loop_deaf_to_interrupts() as loop, _client_of(loop=loop, scheduler=scheduler, workers=workers) as client:
+        yield Connection(client=client, window=2 * len(environments))
+
+
+@contextlib.contextmanager
+def _client_of(**cluster: Any) -> "Iterator[Client]":
+    """A client of a cluster that is started here and closed first: workers, scheduler, and only then the client.
+
+    A scheduler that still runs would log a traceback for all that it wants to tell a client that is gone.
+    """
+    from distributed import Client
+
+    opened: list[Any] = []
+    try:
+        with interrupts_deferred():  # else half a cluster would be left
+            opened.append(_started(**cluster))
+            opened.append(Client(opened[0], set_as_default=False))
+        yield opened[1]
+    finally:
+        with interrupts_deferred():
+            for cluster_or_client in opened:
+                cluster_or_client.close()
+
+
+def _started(**cluster: Any) -> Any:
+    """A cluster that runs. Raises WilssError."""
+    from distributed import SpecCluster
+
+    try:
+        return SpecCluster(**cluster, silence_logs=logging.CRITICAL)
+    except (RuntimeError, OSError) as error:
+        raise WilssError(
+            f"worker processes could not be started ({error}); run the same command again, and where a script "
+            'calls generate, do so under `if __name__ == "__main__":`.'
+        ) from error
 
 
 @contextlib.contextmanager

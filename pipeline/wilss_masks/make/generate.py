@@ -19,7 +19,7 @@ from wilss.models.devices import resolve_device
 from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
 
 from ..sources.base import MaskSource
-from .cluster import connect
+from .cluster import connect, interrupts_deferred
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
 from .resume import (
@@ -160,7 +160,8 @@ def _make(
 
 
 def _use_threads(count: int) -> None:
-    import torch
+    with interrupts_deferred():  # one that comes while torch sets itself up would abort the process
+        import torch
 
     torch.set_num_threads(count)
 

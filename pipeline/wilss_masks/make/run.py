@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -77,13 +77,13 @@ def run(
     scheduler or worker left).
     """
     tasks = (plan.shard(shard) for shard in store.pending_shards())
-    results: Iterator[ShardReceipt | str | None]
+    results: Generator[ShardReceipt | str | None]
     if client is None:
         results = _here(job, tasks)
     else:
         results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
     failures = []
-    with _Committer(store, on_shard) as committer:
+    with _Committer(store, on_shard) as committer, contextlib.closing(results):
         for result in results:
             if isinstance(result, str):
                 failures.append(result)
@@ -211,7 +211,7 @@ def _lanes(job: Job) -> Iterator[Executor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(job: Job, tasks: Iterable[ShardTask]) -> Iterator[ShardReceipt]:
+def _here(job: Job, tasks: Iterable[ShardTask]) -> Generator[ShardReceipt]:
     """Shards in this process, the next ones begun before the last is written, so that no lane waits."""
     _opened(job)
     with _lanes(job) as pool:

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def on_workers(
     *,
     window: int,
     shard_seconds: float = 0.0,
-) -> Iterator[ShardReceipt | str | None]:
+) -> Generator[ShardReceipt | str | None]:
     """`make(task)` on the client's workers: a receipt for each task, or a sentence why there is none.
 
     None now and then, while nothing comes, for who has something to do meanwhile.
