@@ -107,7 +107,7 @@ def _refused(manifest: Manifest, name: str, fusion: str) -> dict[str, float]:
 
 
 def _untrained(vit: EncoderSpec) -> EncoderSpec:
-    return replace(vit, file=None, sha256=None, sha256_from="", pretrained="random:0")
+    return vit.model_copy(update={"file": None, "sha256": None, "pretrained": "random:0"})
 
 
 def _scores(

@@ -5,10 +5,10 @@ from typing import Protocol
 from wilss.data.layouts.coco import annotation_file, read_coco
 from wilss.data.layouts.coco_json import CocoLabel, CocoShape
 from wilss.data.layouts.listing import Listing, read_folder, read_voc
-from wilss.data.layouts.names import NameIndex, Names, some
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
 from wilss.data.layouts.spec import DataSpec, SplitSpec, TagsSpec
 from wilss.data.layouts.table import Records, RecordsById
+from wilss.data.names import NameIndex, Names, some
 
 __all__ = [
     "READERS",

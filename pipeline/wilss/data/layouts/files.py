@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wilss.data.layouts.names import Register
+from wilss.data.names import Register
 from wilss.errors import ManifestError
 
 __all__ = [

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from wilss.data.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
 from wilss.data.layouts.lists import Entry, ImageList, read_list
-from wilss.data.layouts.names import some
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec
 from wilss.data.layouts.table import Records, Tags
 from wilss.data.layouts.tags import TagTable, read_tags
+from wilss.data.names import some
 from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
 

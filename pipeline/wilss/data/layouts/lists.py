@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts.files import fault_of_name, lines_of, printable, without_suffix
-from wilss.data.layouts.names import Names, Register, some
 from wilss.data.layouts.spec import DataSpec, SplitSpec
+from wilss.data.names import Names, Register, some
 from wilss.errors import ManifestError
 
 __all__ = ["Entries", "Entry", "ImageList", "list_files", "load_array", "read_list", "unique"]

@@ -1,37 +1,67 @@
-"""What a reader needs to know of a data set; the manifest makes these from its text."""
+"""A data set as the manifest describes it, and where it lies on disk."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from wilss.data.layouts.records import LabelTable
 from wilss.data.taxonomy import BACKGROUND, Taxonomy, closest
 from wilss.errors import ManifestError
 
-__all__ = ["DataSpec", "SplitSpec", "TagKind", "TagsSpec"]
+__all__ = ["DataModel", "DataSpec", "GenerateSpec", "NameModel", "Part", "SplitSpec", "TagsSpec", "Text", "expand"]
 
-Layout = Literal["voc", "coco", "folder"]
-TagKind = Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"]
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitSpec:
+def expand(text: str) -> str:
+    """`text` with ${NAME} and ${NAME:-default} from the environment, and ~ for the home folder. Raises ValueError."""
+
+    def value(match: re.Match[str]) -> str:
+        known = os.environ.get(match[1]) or match[2]
+        if known is None:
+            sentence = f"the variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}."
+            raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+        return known
+
+    return os.path.expanduser(_VARIABLE.sub(value, text))
+
+
+#: Text of a manifest in which variables are filled in.
+Text = Annotated[str, AfterValidator(expand)]
+
+
+class Part(BaseModel):
+    """A part of a manifest: no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NameModel(Part):
+    """A class: its name, and what the text encoder is asked for it."""
+
+    name: str
+    prompts: list[str] | None = Field(default=None, min_length=1)
+
+
+class SplitSpec(Part):
     """Which images a split holds.
 
     list: name of a list of the layout, or an existing txt or npy file. into: the list that an npy of
     indices points into. images, annotations: COCO's folder and json of this split, under the root.
     """
 
-    list: str = ""
-    into: str = "train_aug"
-    images: str | None = None
-    annotations: str | None = None
+    list: Text = ""
+    into: Text = "train_aug"
+    images: Text | None = None
+    annotations: Text | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TagsSpec:
+class TagsSpec(Part):
     """Where tags come from.
 
     file: the csv, npy or COCO json. list: the list whose order the rows of an npy follow.
@@ -39,37 +69,55 @@ class TagsSpec:
     here and are passed over in silence.
     """
 
-    kind: TagKind
-    file: str | None = None
+    kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"] = Field(alias="from")
+    file: Text | None = None
     list: str | None = None
     difficult: bool = True
-    ignore: frozenset[str] = frozenset()
+    ignore: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
+class GenerateSpec(Part):
+    """How much built-in data is drawn, and its seed."""
+
+    what: Literal["shapes"] = Field(alias="with")
+    train: int = Field(ge=1, le=10_000_000)
+    val: int = Field(default=0, ge=0, le=10_000_000)
+    test: int = Field(default=0, ge=0, le=10_000_000)
+    tune: int = Field(default=0, ge=0, le=10_000_000)
+    seed: int = Field(default=0, ge=0, le=2**62)
+
+
+class DataModel(Part):
+    """A data set as it is written down. labels, images: folders under the root, None for the layout's own choice."""
+
+    path: Text | None = None
+    layout: Literal["voc", "coco", "folder"] = "voc"
+    generate: GenerateSpec | None = None
+    names: dict[int, NameModel] | None = None
+    splits: dict[str, SplitSpec] | None = Field(default=None, min_length=1)
+    tags: TagsSpec | None = None
+    labels: Text | None = None
+    images: Text | None = None
+
+
+class DataSpec(DataModel):
     """A data set on disk.
 
     name: how steps and evaluations call it. root: its folder, absolute. base: the manifest's folder, which
     paths of lists may start from. file, key: the manifest and the key path of this data set in it, for
     errors.
     taxonomy: the manifest's classes. own: the data set's own (values in label files, names of tags).
-    labels, images: folders under the root, None for the layout's own choice.
     """
 
+    splits: dict[str, SplitSpec]
+    tags: TagsSpec
     name: str
     root: Path
     base: Path
     file: Path
     key: str
-    layout: Layout
     taxonomy: Taxonomy
     own: Taxonomy
-    splits: Mapping[str, SplitSpec]
-    tags: TagsSpec
-    labels: str | None = None
-    images: str | None = None
-    generate: Mapping[str, int] | None = field(default=None)
 
     def at(self, key: str) -> str:
         """The manifest's file and a key path below this data set: "data_manifest.yaml, data.voc.splits"."""

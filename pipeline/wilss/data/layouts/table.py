@@ -14,8 +14,8 @@ from typing import Generic, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts.names import NameIndex, Names
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel
+from wilss.data.names import NameIndex, Names
 
 __all__ = ["Records", "RecordsById", "Shared", "Tags"]
 

@@ -19,11 +19,11 @@ import numpy as np
 from wilss.data.layouts.coco_json import tags_by_stem
 from wilss.data.layouts.files import lines_of, read_lines, without_suffix
 from wilss.data.layouts.lists import find_list, load_array, read_list
-from wilss.data.layouts.names import Names, Register
 from wilss.data.layouts.records import ImageRecord
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Shared
 from wilss.data.layouts.xml import read_annotations
+from wilss.data.names import Names, Register
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 

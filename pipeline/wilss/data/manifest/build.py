@@ -1,14 +1,12 @@
 """From the manifest's text to taxonomy, protocol, data sets and encoders; every fault with its key path."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from wilss.data.layouts import DataSpec, SplitSpec, TagsSpec
-from wilss.data.manifest.encoders import Encoders, EncoderSpec
-from wilss.data.manifest.schema import DataModel, EncoderModel, ManifestModel, NameModel
-from wilss.data.manifest.text import Key, Where, expand
+from wilss.data.layouts.spec import DataModel, DataSpec, NameModel, SplitSpec, TagsSpec
+from wilss.data.manifest.encoders import Encoders, EncoderSpec, absolute
+from wilss.data.manifest.schema import ManifestModel
+from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol, name_of_steps, preset
 from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest
 from wilss.errors import ManifestError, ProtocolError
@@ -146,85 +144,45 @@ def build_data(model: ManifestModel, taxonomy: Taxonomy, where: Where) -> dict[s
 
 
 def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where: Where, key: Key) -> DataSpec:
-    base = where.path.parent
     if model.path is None:
         raise where.error((*key, "path"), "this key is missing; say where the data lies.")
     if model.generate is not None and model.layout != "voc":
         raise where.error((*key, "layout"), "must be voc where `generate` draws the data.")
-    drawn = model.generate.model_dump(exclude={"what"}) if model.generate is not None else None
-    splits = model.splits or {}
-    return DataSpec(
-        name=name,
-        root=_path(base, expand(model.path, where, (*key, "path"))),
-        base=base,
-        file=where.path,
-        key=".".join(map(str, key)),
-        layout=model.layout,
-        taxonomy=taxonomy,
-        own=own,
-        splits={k: SplitSpec(**_expanded(v.model_dump(), where, (*key, "splits", k))) for k, v in splits.items()}
-        or {split: SplitSpec(list=files) for split, files in _SPLITS[model.layout].items()},
-        tags=_tags(model, where, key),
-        labels=_expanded_text(model.labels, where, (*key, "labels")),
-        images=_expanded_text(model.images, where, (*key, "images")),
-        generate=drawn,
-    )
+    base = where.path.parent
+    written = {field: getattr(model, field) for field in DataModel.model_fields}
+    resolved = {
+        "splits": model.splits or {split: SplitSpec(list=files) for split, files in _SPLITS[model.layout].items()},
+        "tags": _tags(model, where, key),
+        "name": name,
+        "root": absolute(base, model.path),
+        "base": base,
+        "file": where.path,
+        "key": ".".join(map(str, key)),
+        "taxonomy": taxonomy,
+        "own": own,
+    }
+    return DataSpec.model_construct(**(written | resolved))
 
 
 def _tags(model: DataModel, where: Where, key: Key) -> TagsSpec:
-    if model.tags is None:
-        kind = _TAGS[model.layout]
-        return TagsSpec(kind=kind, file="tags.csv" if kind == "csv" else None)  # type: ignore[arg-type]
-    given = model.tags
-    if given.kind == "coco" and given.file is None and model.layout != "coco":
+    tags = model.tags or TagsSpec.model_validate({"from": _TAGS[model.layout]})
+    if tags.kind == "coco" and tags.file is None and model.layout != "coco":
         raise where.error((*key, "tags"), "tags from coco need `file: ...` unless the layout is coco.")
-    file = "tags.csv" if given.kind == "csv" and given.file is None else given.file
-    return TagsSpec(
-        kind=given.kind,
-        file=_expanded_text(file, where, (*key, "tags", "file")),
-        list=given.list,
-        difficult=given.difficult,
-        ignore=frozenset(given.ignore),
-    )
+    return tags.model_copy(update={"file": "tags.csv"}) if tags.kind == "csv" and tags.file is None else tags
 
 
 def build_encoders(model: ManifestModel, where: Where) -> Encoders:
-    """Both encoders, their files absolute."""
-    clip = _encoder(model.encoders.clip, where, ("encoders", "clip"))
-    vit = _encoder(model.encoders.vit, where, ("encoders", "vit"))
-    for name, spec, library in (("clip", clip, "open_clip"), ("vit", vit, "timm")):
+    """Both encoders, of which each must name its network and be opened with its own library."""
+    for name, library in (("clip", "open_clip"), ("vit", "timm")):
+        spec: EncoderSpec = getattr(model.encoders, name)
+        if spec.model is None and (spec.library == "timm" or spec.config is None):
+            raise where.error(("encoders", name), "names no network; add `model: ...`.")
+        if spec.file is not None and spec.pretrained is not None:
+            raise where.error(("encoders", name), "names weights twice, by `pretrained` and by `file`; keep one.")
         if spec.library != library:
             raise where.error(("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {library}.")
-    return Encoders(clip=clip, vit=vit)
+    return Encoders(clip=_held(model.encoders.clip, where), vit=_held(model.encoders.vit, where))
 
 
-def _encoder(model: EncoderModel, where: Where, key: Key) -> EncoderSpec:
-    if model.model is None and (model.library == "timm" or model.config is None):
-        raise where.error(key, "names no network; add `model: ...`.")
-    if model.file is not None and model.pretrained is not None:
-        raise where.error(key, "names weights twice, by `pretrained` and by `file`; keep one.")
-    fields = model.model_dump()
-    for name in ("config", "file"):
-        if fields[name] is not None:
-            fields[name] = _weights_path(fields[name], where, (*key, name))
-    fields["sha256"] = model.sha256.lower() if model.sha256 else None
-    return EncoderSpec(**fields, sha256_from=str(where.path) if model.sha256 else "")
-
-
-def _weights_path(text: str, where: Where, key: Key) -> str:
-    text = expand(text, where, key)
-    return text if text.startswith("builtin:") else str(_path(where.path.parent, text))
-
-
-def _path(base: Path, text: str) -> Path:
-    """Absolute, but with links left as they are: a linked data folder is as good as another."""
-    return Path(os.path.normpath(base / text))
-
-
-def _expanded(fields: dict[str, str | None], where: Where, key: Key) -> dict[str, str]:
-    expanded = {name: _expanded_text(value, where, (*key, name)) for name, value in fields.items()}
-    return {name: value for name, value in expanded.items() if value is not None}
-
-
-def _expanded_text(text: str | None, where: Where, key: Key) -> str | None:
-    return None if text is None else expand(text, where, key)
+def _held(spec: EncoderSpec, where: Where) -> EncoderSpec:
+    return spec.held_to(spec.sha256, str(where.path)) if spec.sha256 else spec

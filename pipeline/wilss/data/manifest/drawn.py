@@ -18,13 +18,13 @@ def ensure(spec: DataSpec) -> None:
         return
     from wilss.data.shapes import write_voc
 
-    splits = {name: count for name, count in spec.generate.items() if name != "seed" and count}
+    splits = {name: count for name, count in spec.generate if name not in ("what", "seed") and count}
     stamp = spec.root / _STAMP
     before = stamp.stat().st_mtime_ns if stamp.is_file() else None
     if before is None:
         log.info("drawing %d pictures into %s (once)", sum(splits.values()), spec.root)
     try:
-        write_voc(spec.root, splits=splits, seed=spec.generate["seed"])
+        write_voc(spec.root, splits=splits, seed=spec.generate.seed)
     except OSError as error:
         if before is None:
             raise ManifestError(

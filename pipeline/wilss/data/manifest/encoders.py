@@ -1,14 +1,33 @@
-"""Which networks a manifest names; how they are opened is wilss_masks' business."""
+"""Which networks a manifest names; `wilss.models.encoders` opens them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-__all__ = ["EncoderSpec", "Encoders"]
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo
+
+from wilss.data.layouts.spec import Part, Text
+
+__all__ = ["EncoderSpec", "Encoders", "absolute"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderSpec:
+def absolute(base: Path, text: str) -> Path:
+    """`text` from the folder `base`, with links left as they are: a linked data folder is as good as another."""
+    return Path(os.path.normpath(base / text))
+
+
+def _located(text: str, info: ValidationInfo) -> str:
+    """Absolute, from the manifest's folder where there is one."""
+    if info.context is None or text.startswith("builtin:"):
+        return text
+    return str(absolute(info.context, text))
+
+
+_WeightsPath = Annotated[Text, AfterValidator(_located)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+
+
+class EncoderSpec(Part):
     """One network.
 
     library, model, pretrained, revision: names on the hub, `pretrained: random` or `random:SEED` for an
@@ -16,7 +35,6 @@ class EncoderSpec:
     config: open_clip's json. file: local weights. Both are absolute, or `builtin:NAME` for what ships with
         the package.
     sha256: what the weights must have: the manifest's, or else the lock file's.
-    sha256_from: the file that says so ("" where sha256 is None).
     args: for timm.create_model. pos_interp: how a position table is resampled, None for the library's habit.
     """
 
@@ -24,12 +42,23 @@ class EncoderSpec:
     model: str | None = None
     pretrained: str | None = None
     revision: str | None = None
-    config: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    sha256_from: str = ""
-    args: Mapping[str, Any] = field(default_factory=dict)
+    config: _WeightsPath | None = None
+    file: _WeightsPath | None = None
+    sha256: _Sha256 | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
     pos_interp: Literal["dino", "size", "timm"] | None = None
+    _sha256_from: str = PrivateAttr("")
+
+    @property
+    def sha256_from(self) -> str:
+        """The file that says what sha256 the weights must have; "" where none does."""
+        return self._sha256_from
+
+    def held_to(self, sha256: str, source: str) -> "EncoderSpec":
+        """The same network, whose weights must have the sha256 that the file `source` names."""
+        held = self.model_copy(update={"sha256": sha256})
+        held._sha256_from = source
+        return held
 
     @property
     def title(self) -> str:
@@ -38,9 +67,8 @@ class EncoderSpec:
         return " ".join(part for part in parts if part)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoders:
+class Encoders(Part):
     """clip says what (FMWISS Sec. 3.2, M_init), vit says where (M_seeds)."""
 
-    clip: EncoderSpec
-    vit: EncoderSpec
+    clip: EncoderSpec = EncoderSpec(library="open_clip", model="ViT-B-16-quickgelu", pretrained="openai")
+    vit: EncoderSpec = EncoderSpec(library="timm", model="vit_small_patch16_224.dino")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wilss.data.manifest.build import MAIN
+from wilss.data.manifest.encoders import Encoders, EncoderSpec
 from wilss.data.manifest.inputs import input_files, sha256_of_files
 from wilss.data.manifest.text import read_yaml
 from wilss.disk import write_output
 from wilss.errors import ManifestError, StoreError
 
 if TYPE_CHECKING:
-    from wilss.data.manifest.encoders import EncoderSpec
     from wilss.data.manifest.manifest import Manifest
 
 __all__ = ["Lock", "LockedWeights", "applied", "list_digests", "lock_path", "record_hub_digest", "write_lock"]
@@ -71,11 +72,8 @@ def applied(manifest: "Manifest") -> "Manifest":
                 f"{paths[0]} ({key}) has sha256 {now}, but {lock.path} keeps {lock.lists[key]}; bring the old file "
                 f"back, or run `wilss-masks manifest lock --manifest {manifest.path}` if the change is meant."
             )
-    encoders = {
-        f.name: _held(manifest, getattr(manifest.encoders, f.name), f.name, lock)
-        for f in dataclasses.fields(manifest.encoders)
-    }
-    return dataclasses.replace(manifest, locked=lock, encoders=dataclasses.replace(manifest.encoders, **encoders))
+    held = {name: _held(manifest, getattr(manifest.encoders, name), name, lock) for name in Encoders.model_fields}
+    return dataclasses.replace(manifest, locked=lock, encoders=Encoders(**held))
 
 
 def _held(manifest: "Manifest", spec: "EncoderSpec", name: str, lock: Lock) -> "EncoderSpec":
@@ -87,7 +85,7 @@ def _held(manifest: "Manifest", spec: "EncoderSpec", name: str, lock: Lock) -> "
             f"{manifest.path}: encoders.{name}.sha256 is {spec.sha256}, but {lock.path} keeps {kept}; correct it, or "
             f"run `wilss-masks manifest lock --manifest {manifest.path}` if the change is meant."
         )
-    return dataclasses.replace(spec, sha256=kept, sha256_from=spec.sha256_from or str(lock.path))
+    return spec.held_to(kept, spec.sha256_from or str(lock.path))
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -141,8 +139,6 @@ def record_hub_digest(manifest: "Manifest", name: str, sha256: str) -> bool:
 
 
 def _all_inputs(manifest: "Manifest") -> dict[str, tuple[Path, ...]]:
-    from wilss.data.manifest.build import MAIN
-
     return {
         (key if name == MAIN else f"data.{name}.{key}"): paths
         for name, spec in manifest.data.items()

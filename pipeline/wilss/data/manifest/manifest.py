@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from wilss.data.layouts import READERS, DataSpec, ImageRecord, Listing, Records, Selection
 from wilss.data.manifest import build, drawn, lock
-from wilss.data.manifest.encoders import Encoders, EncoderSpec
+from wilss.data.manifest.encoders import Encoders
 from wilss.data.manifest.inputs import content_digests
 from wilss.data.manifest.schema import ManifestModel, parse
 from wilss.data.manifest.supports import SupportList, build_supports
@@ -125,7 +125,7 @@ class Manifest:
             "data": {
                 name: {
                     "layout": spec.layout,
-                    "tags": [spec.tags.kind, spec.tags.difficult, sorted(spec.tags.ignore)],
+                    "tags": [spec.tags.kind, spec.tags.difficult, sorted(set(spec.tags.ignore))],
                     "labels": spec.labels,
                     "names": spec.own.class_names,
                     "lists": content_digests(spec),
@@ -134,11 +134,6 @@ class Manifest:
             },
         }
         return digest_of_json(facts)
-
-    def locked_digest(self, name: str) -> str | None:
-        """The sha256 in the lock file for the weights of the encoder `name` (clip, vit), if it is the same one."""
-        spec: EncoderSpec = getattr(self.encoders, name)
-        return None if self.locked is None else self.locked.weights_of(name, spec.title)
 
     def _admitted(self, records: Records, step: int) -> Records:
         """What the protocol admits by its tags, and what has none because of its problem."""

@@ -2,77 +2,22 @@
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from wilss.data.layouts.spec import DataModel, NameModel, Part
+from wilss.data.manifest.encoders import Encoders
 from wilss.data.manifest.text import Key, Where
 from wilss.data.taxonomy import COCO, VOC, closest
 from wilss.errors import ManifestError
 
-__all__ = [
-    "DataModel", "EncoderModel", "EncodersModel", "EvaluationModel", "GenerateModel", "ManifestModel", "NameModel",
-    "SplitModel", "StepModel", "TagsModel", "parse", "refusal",
-]  # fmt: skip
+__all__ = ["EvaluationModel", "ManifestModel", "StepModel", "parse", "refusal"]
 
 _MOST_ERRORS = 3
 _TAXONOMIES = {"voc": VOC, "coco": COCO}
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
-
-
-class NameModel(_Model):
-    """A class: its name, and what the text encoder is asked for it."""
-
-    name: str
-    prompts: list[str] | None = Field(default=None, min_length=1)
-
-
-class SplitModel(_Model):
-    """A split by its list file, and the list that an index array points into."""
-
-    list: str = ""
-    into: str = "train_aug"
-    images: str | None = None
-    annotations: str | None = None
-
-
-class TagsModel(_Model):
-    """Where image tags come from."""
-
-    kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"] = Field(alias="from")
-    file: str | None = None
-    list: str | None = None
-    difficult: bool = True
-    ignore: tuple[str, ...] = ()
-
-
-class GenerateModel(_Model):
-    """How much built-in data is drawn, and its seed."""
-
-    what: Literal["shapes"] = Field(alias="with")
-    train: int = Field(ge=1, le=10_000_000)
-    val: int = Field(default=0, ge=0, le=10_000_000)
-    test: int = Field(default=0, ge=0, le=10_000_000)
-    tune: int = Field(default=0, ge=0, le=10_000_000)
-    seed: int = Field(default=0, ge=0, le=2**62)
-
-
-class DataModel(_Model):
-    """A data set: where it lies and how it is read."""
-
-    path: str | None = None
-    layout: Literal["voc", "coco", "folder"] = "voc"
-    generate: GenerateModel | None = None
-    names: dict[int, NameModel] | None = None
-    splits: dict[str, SplitModel] | None = Field(default=None, min_length=1)
-    tags: TagsModel | None = None
-    labels: str | None = None
-    images: str | None = None
-
-
-class StepModel(_Model):
+class StepModel(Part):
     """A step: its classes, their supervision and their data."""
 
     classes: list[Any] | None = None
@@ -81,35 +26,14 @@ class StepModel(_Model):
     split: str | None = None
 
 
-class EncoderModel(_Model):
-    """One network, as `wilss.data.manifest.EncoderSpec` describes it."""
-
-    library: Literal["open_clip", "timm"]
-    model: str | None = None
-    pretrained: str | None = None
-    revision: str | None = None
-    config: str | None = None
-    file: str | None = None
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
-    args: dict[str, Any] = Field(default_factory=dict)
-    pos_interp: Literal["dino", "size", "timm"] | None = None
-
-
-class EncodersModel(_Model):
-    """The two networks."""
-
-    clip: EncoderModel = EncoderModel(library="open_clip", model="ViT-B-16-quickgelu", pretrained="openai")
-    vit: EncoderModel = EncoderModel(library="timm", model="vit_small_patch16_224.dino")
-
-
-class EvaluationModel(_Model):
+class EvaluationModel(Part):
     """A part of an evaluation: a split of a data set."""
 
     data: str | None = None
     split: str | None = None
 
 
-class LicenseModel(_Model):
+class LicenseModel(Part):
     """Under which terms something that is used may be used."""
 
     name: str
@@ -129,7 +53,7 @@ class ManifestModel(DataModel):
     protocol: str | None = None
     steps: list[StepModel] | None = Field(default=None, min_length=1)
     setting: Literal["overlap", "disjoint"] = "overlap"
-    encoders: EncodersModel = EncodersModel()
+    encoders: Encoders = Encoders()
     masks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     background_prompts: list[str] | None = None
@@ -145,7 +69,7 @@ def parse(content: Any, where: Where) -> ManifestModel:
     if not isinstance(content, dict):
         raise where.error((), "is no mapping of keys; `wilss-masks manifest init` writes one.")
     try:
-        return ManifestModel.model_validate(_written_out(content, where))
+        return ManifestModel.model_validate(_written_out(content, where), context=where.path.parent)
     except ValidationError as error:
         raise refusal(error, where) from None
 
@@ -216,9 +140,13 @@ def _key(error: ErrorDetails) -> Key:
 
 def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     kind, given = error["type"], error["input"]
+    if kind == "sentence":
+        return error["msg"]
     if kind == "extra_forbidden":
         loc = error["loc"]
         return f"{loc[-1]!r} is not a key here{closest(str(loc[-1]), _keys_at(loc[:-1], model))}."
+    if kind == "model_type":
+        return f"is {given!r}; it must be a mapping of keys to values."
     if kind == "missing":
         return "this key is missing; add it."
     if kind == "literal_error":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wilss.data.manifest.schema import refusal
-from wilss.data.manifest.text import Key, Where, expand
+from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol
 
 __all__ = ["SupportList", "SupportRow", "build_supports", "parse_rows"]
@@ -82,7 +82,7 @@ def _step(step: Any, protocol: StepProtocol, where: Where) -> int:
 
 def _list(content: Any, where: Where, key: Key) -> SupportList:
     if isinstance(content, str):
-        path = where.path.parent / expand(content, where, key)
+        path = where.path.parent / where.expanded(content, key)
         return SupportList(where=where, key=key, path=path)
     return SupportList(where=where, key=key, rows=parse_rows(content, where, key))
 

@@ -1,6 +1,5 @@
 """YAML as plain data with the line of every key; nothing in a file can run, grow without bound or hide."""
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 import yaml
 
 from wilss.data.layouts.files import read_bytes
+from wilss.data.layouts.spec import expand
 from wilss.errors import ManifestError, first_line
 
-__all__ = ["Key", "Where", "expand", "read_yaml"]
+__all__ = ["Key", "Where", "read_yaml"]
 
 Key = tuple[str | int, ...]
 
@@ -20,7 +20,6 @@ _MOST_NODES = 200_000
 #: NUL and halves of characters, which escapes such as "\\0" can name.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LONGEST_TEXT = 4096
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,13 @@ class Where:
             known = known[:-1]
         line = f", line {self.lines[known]}" if known in self.lines and known else ""
         return f"{self.path}{line}{', ' if key else ''}{'.'.join(map(str, key))}"
+
+    def expanded(self, text: str, key: Key) -> str:
+        """`text` with its variables filled in. Raises ManifestError."""
+        try:
+            return expand(text)
+        except ValueError as error:
+            raise self.error(key, str(error)) from None
 
     def error(self, key: Key, sentence: str) -> ManifestError:
         """A ManifestError that names file, line and key path before its sentence."""
@@ -66,18 +72,6 @@ def read_yaml(path: Path, writer: str = "manifest init") -> tuple[Any, Where]:
         raise ManifestError(f"{path} is not plain YAML: {_told(error)}; mend that line.") from None
     except RecursionError:
         raise ManifestError(f"{path} is nested too deeply; write it flat.") from None
-
-
-def expand(text: str, where: Where, key: Key) -> str:
-    """`text` with ${NAME} and ${NAME:-default} from the environment, and ~ for the home folder."""
-
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1]) or match[2]
-        if found is None:
-            raise where.error(key, f"the variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}.")
-        return found
-
-    return os.path.expanduser(_VARIABLE.sub(value, text))
 
 
 def _told(error: Exception) -> str:

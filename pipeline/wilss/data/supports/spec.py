@@ -8,7 +8,7 @@ import numpy as np
 from wilss.data.images import read_palette_label, read_size
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.manifest import SupportRow
-from wilss.data.manifest.text import Key, Where, expand
+from wilss.data.manifest.text import Key, Where
 from wilss.data.supports.maps import (
     BACKGROUND,
     FOREGROUND,
@@ -115,7 +115,7 @@ def spec_of(row: SupportRow, class_id: int, where: Where, key: Key) -> SupportSp
         image_id=row.image,
         class_id=class_id,
         kind=row.kind,
-        file=where.path.parent / expand(row.file, where, key) if row.file else None,
+        file=where.path.parent / where.expanded(row.file, key) if row.file else None,
         boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes),
         points=tuple((x, y) for x, y in row.points or ()),
         background=tuple((x, y) for x, y in row.background or ()),

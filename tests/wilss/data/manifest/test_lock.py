@@ -42,8 +42,6 @@ def sha256(path: Path) -> str:
 def test_a_lock_that_holds_changes_nothing_but_the_weights_digest(tmp_path: Path) -> None:
     manifest = locked(tmp_path)
     assert [record.image_id for record in manifest.records(0).records] == ["a"]
-    assert manifest.locked_digest("clip") == DIGEST
-    assert manifest.locked_digest("vit") is None
     assert manifest.encoders.clip.sha256 == DIGEST
     assert manifest.encoders.clip.sha256_from == str(tmp_path / "data_manifest.lock.yaml")
     assert manifest.encoders.vit.sha256 is None
@@ -78,7 +76,6 @@ def test_a_list_that_is_gone_is_told_when_it_is_wanted(tmp_path: Path) -> None:
 def test_another_encoder_is_not_held_to_the_digest_of_the_first(tmp_path: Path) -> None:
     locked(tmp_path)
     manifest = load_manifest(disk.manifest(tmp_path, encoders={"clip": CLIP}))
-    assert manifest.locked_digest("clip") is None
     assert manifest.encoders.clip.sha256 is None
 
 

@@ -73,7 +73,7 @@ def test_a_wrong_digest_names_both(saved):
     assert sha256(path) in str(caught.value)
     assert "the manifest says " + "0" * 64 in str(caught.value)
     with pytest.raises(WeightsError, match=r"but a\.lock\.yaml says"):
-        open_clip_encoder(local(path, sha256="0" * 64, sha256_from="a.lock.yaml"), "cpu")
+        open_clip_encoder(local(path).held_to("0" * 64, "a.lock.yaml"), "cpu")
 
 
 def test_a_digest_is_computed_once_and_again_when_the_file_changes(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wilss.data.layouts.names import NameIndex, Names, Register
+from wilss.data.names import NameIndex, Names, Register
 
 #: Few letters, so that names come again and are the beginnings of each other; and all there are, with lone surrogates.
 NAMES = st.lists(st.one_of(st.text("ab", max_size=3), st.text(st.characters(exclude_categories=()))), max_size=40)
