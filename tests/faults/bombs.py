@@ -392,10 +392,10 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
         path.write_bytes(make())
         for look in (read_size, read_image, read_palette_label):
             yield f"{look.__name__}: {name}", lambda look=look, path=path: look(path)  # type: ignore[misc]
-    for name, (file, spoil, read, _) in FILES.items():
+    for name, (file, spoil, read_one, _) in FILES.items():
         path = folder / file
         spoil(path)
-        yield name, lambda read=read, path=path: read(path)  # type: ignore[misc]
+        yield name, lambda read=read_one, path=path: read(path)  # type: ignore[misc]
 
 
 @contextlib.contextmanager

@@ -133,10 +133,10 @@ def watched(root: Path, fault: Fault | None = None) -> Iterator[Recording]:
     try:
         for name, real in before.items():
             setattr(os, name, functools.wraps(real)(getattr(disk, f"_{_KINDS_OF[name]}")(real)))
-        io.open = builtins.open = disk.opened(real_open)  # type: ignore[assignment]
+        io.open = builtins.open = disk.opened(real_open)
         yield disk.recording
     finally:
-        io.open = builtins.open = real_open  # type: ignore[assignment]
+        io.open = builtins.open = real_open
         for name, real in before.items():
             setattr(os, name, real)
 

@@ -132,14 +132,14 @@ def masks(store: Path) -> dict[str, Any]:
     """The masks of every image that is done, by its id."""
     opened = MaskStore.open(store)
     done = np.flatnonzero(opened.vector("status") == Status.DONE)
-    return {opened.image_ids[row]: opened.read(int(row)).masks for row in done}
+    return {opened.image_ids[row]: opened.read(row).masks for row in done.tolist()}
 
 
 def failures(store: Path) -> dict[str, str]:
     """What the store says of the images that failed."""
     opened = MaskStore.open(store)
     failed = np.flatnonzero(opened.vector("status") == Status.FAILED)
-    return {opened.image_ids[row]: str(opened.vector("error")[row]) for row in failed}
+    return {opened.image_ids[row]: str(opened.vector("error")[row]) for row in failed.tolist()}
 
 
 def listing(root: Path, but: str = "out") -> dict[str, tuple[int, int]]:
@@ -159,7 +159,7 @@ def content(store: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _standin_known() -> Iterator[None]:
-    table: dict[str, Any] = sources.SOURCES  # type: ignore[assignment]
+    table: dict[str, Any] = sources.SOURCES
     table["standin"] = CliStandIn
     try:
         yield

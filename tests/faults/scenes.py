@@ -19,6 +19,7 @@ from unittest import mock
 from tests.faults import cli, train_cli
 from tests.faults.cli import Outcome, content, generate, wilss_masks
 from tests.faults.train_cli import course_of, wilss_train
+from tests.wilss.data import data_on_disk as disk
 from wilss.console import running
 from wilss.data.shapes.voc import write_voc
 from wilss.models.networks.checkpoint import MODEL_FILE
@@ -50,7 +51,7 @@ def draw_world(root: Path) -> World:
     assert wilss_train(*train_cli.words(world.training, "base", *FEW_STEPS[:2], step=0)).code == 0
     made = _train(world, world.training / "earlier", "--seed", 7)
     assert made.code == 0, made.said
-    train_cli.disk.text(world.training / "labelled.txt", *train_cli.IMAGES[:3])
+    disk.text(world.training / "labelled.txt", *train_cli.IMAGES[:3])
     return world
 
 

@@ -91,7 +91,7 @@ def spoil_lines(draw: Draw, content: bytes) -> bytes:
     lines: list[Any] = content.decode().splitlines()
     words = st.one_of(st.sampled_from(_WORDS), st.text(max_size=12), st.sampled_from(lines or [""]))
     made = [str(line) for line in spoil_tree(draw, lines, words)]
-    end = draw(st.sampled_from(["\n", "\r\n", "\r", "\n\n", " \n", "\x00\n", ","]))
+    end: str = draw(st.sampled_from(["\n", "\r\n", "\r", "\n\n", " \n", "\x00\n", ","]))
     encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "utf-32"]))
     return end.join(made).encode(encoding, "surrogatepass")
 

@@ -30,7 +30,7 @@ from tests.faults.cli import (
 from tests.wilss.data import data_on_disk as disk
 from wilss.store import MaskStore
 
-Spoil = Callable[[Path], None]
+Spoil = Callable[[Path], object]
 STEP_OF = {"standin": 1, "fmwiss": 1, "annotation": 0}
 
 
@@ -145,9 +145,7 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
     (
         "no tags",
         "standin",
-        lambda root: (
-            [tags(root, c, lambda rows: [r for r in rows if BROKEN not in r]) for c in disk.CLASSES[1:]] and None
-        ),
+        lambda root: ([tags(root, c, lambda rows: [r for r in rows if BROKEN not in r]) for c in disk.CLASSES[1:]]),
         r"im2\.jpg has no tags \(from voc-main\); add them, or leave the image out of the list",
     ),
     (
@@ -357,7 +355,6 @@ def test_a_file_that_may_not_be_read(
     root: Path, whole: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As root, permissions stop nobody: the error is made here."""
-    from wilss.data.images import decoding
 
     stat = os.stat
 
@@ -366,7 +363,7 @@ def test_a_file_that_may_not_be_read(
             raise PermissionError(13, "Permission denied", str(path))
         return stat(path, *args, **options)
 
-    monkeypatch.setattr(decoding.os, "stat", forbidden)
+    monkeypatch.setattr("os.stat", forbidden)
     made = generate(root)
     monkeypatch.undo()
     assert_fails_alone(root, made, whole["standin"], r"im2\.jpg may not be read; change its permissions")
@@ -527,16 +524,16 @@ def pickled(path: Path) -> None:
 
 
 WEIGHT_FAULTS: list[tuple[str, str, Spoil, str]] = [
-    ("shape", "vit.safetensors", lambda p: safetensors(p, vit_tensors(embed_dim=24)) and None,
+    ("shape", "vit.safetensors", lambda p: safetensors(p, vit_tensors(embed_dim=24)),
      r"does not fit the network: .* of another shape"),
     ("nan", "vit.safetensors", with_nan, r"has NaN or infinite values in blocks\.1\.norm1\.weight; fetch the"),
-    ("cut", "vit.safetensors", lambda p: p.write_bytes(safetensors(p, vit_tensors())[:5000]) and None,
+    ("cut", "vit.safetensors", lambda p: p.write_bytes(safetensors(p, vit_tensors())[:5000]),
      r"is no whole safetensors file \(.*\); fetch it again"),
     ("empty", "vit.safetensors", Path.touch, r"is no whole safetensors file"),
     ("pickle", "vit.pt", pickled, r"holds objects that could run code, which are never loaded"),
-    ("text", "vit.pt", lambda p: p.write_text("<html>") and None, r"no (plain|whole) checkpoint"),
+    ("text", "vit.pt", lambda p: p.write_text("<html>"), r"no (plain|whole) checkpoint"),
     ("missing", "vit.safetensors", lambda p: None, r"vit\.safetensors (is not there|does not exist|could not be)"),
-    ("ending", "vit.exe", lambda p: p.write_text("x") and None, r"convert it to \.safetensors"),
+    ("ending", "vit.exe", lambda p: p.write_text("x"), r"convert it to \.safetensors"),
 ]  # fmt: skip
 
 

@@ -99,15 +99,15 @@ def test_a_scheduler_that_does_not_answer(root: Path, monkeypatch: pytest.Monkey
 # -- the manifest -------------------------------------------------------------------------------------------
 
 
-def changed(**changes: Any) -> Callable[[Path], None]:
-    return lambda root: disk.manifest(root, **changes) and None
+def changed(**changes: Any) -> Callable[[Path], object]:
+    return lambda root: disk.manifest(root, **changes)
 
 
-def as_text(text: str) -> Callable[[Path], None]:
-    return lambda root: (root / "data_manifest.yaml").write_text(text) and None
+def as_text(text: str) -> Callable[[Path], object]:
+    return lambda root: (root / "data_manifest.yaml").write_text(text)
 
 
-def with_line(line: str) -> Callable[[Path], None]:
+def with_line(line: str) -> Callable[[Path], object]:
     def spoil(root: Path) -> None:
         path = root / "data_manifest.yaml"
         path.write_text(f"{path.read_text()}\n{line}\n")
@@ -115,14 +115,14 @@ def with_line(line: str) -> Callable[[Path], None]:
     return spoil
 
 
-MANIFESTS: list[tuple[str, Callable[[Path], None], str]] = [
+MANIFESTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty", as_text(""), r"is empty; `wilss-masks manifest init` writes one"),
     ("a list", as_text("- 1\n- 2\n"), r"is no mapping of keys"),
     ("bad yaml", as_text("a: [1, 2\nb: 3\n"), r"is not plain YAML: .* line \d+; mend that line"),
     ("tag", with_line("title: !!python/object/apply:os.mkdir [it_ran]"), r"is not plain YAML: .*python/object"),
     ("aliases", as_text("a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}]\n"
      for p, c in zip("abcdefg", "bcdefgh", strict=True))), r"stands for too many values; write fewer aliases"),
-    ("binary", lambda root: (root / "data_manifest.yaml").write_bytes(b"\x00\xff\xfe") and None, r"is not plain YAML"),
+    ("binary", lambda root: (root / "data_manifest.yaml").write_bytes(b"\x00\xff\xfe"), r"is not plain YAML"),
     ("key", changed(layuot="voc"), r"'layuot' is not a key here; did you mean 'layout'"),
     ("inner key", changed(steps=[{"clases": [1]}]), r"steps\.0\.clases: 'clases' is not a key here; did you mean 'cla"),
     ("key twice", with_line("name: other"), r"name: stands there twice; keep one"),
@@ -139,7 +139,7 @@ MANIFESTS: list[tuple[str, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("spoil", "sentence"), [row[1:] for row in MANIFESTS], ids=[row[0] for row in MANIFESTS])
 def test_wrong_manifests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], sentence: str
 ) -> None:
     root = data_set(tmp_path)
     monkeypatch.chdir(root)

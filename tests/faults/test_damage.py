@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def _leaves(told: Any) -> Any:
 KINDS = [flip, flip, flip, cut, lengthen, empty, lose, swap, put, edit]
 
 
-def damage(root: Path, number: int, kinds: list[Callable[[random.Random, Path], str]] = KINDS) -> str:
+def damage(root: Path, number: int, kinds: Sequence[Callable[[random.Random, Path], str]] = KINDS) -> str:
     """Do what `number` draws to the files below `root`; says what."""
     draw = random.Random(number)
     return kinds[number % len(kinds)](draw, root)

@@ -17,7 +17,6 @@ import pytest
 from tests.drills import turns
 from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from tests.faults.full_disk import files_of_at_most
-from wilss.disk import folders
 from wilss.store import MaskStore, writer_lock
 from wilss_masks.make import generate as generation
 from wilss_masks.make import resume
@@ -278,7 +277,7 @@ def test_a_kill_while_an_old_store_is_thrown_away_blocks_nothing(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders.shutil, "rmtree", killed)
+        patch.setattr("shutil.rmtree", killed)
         with pytest.raises(Killed):
             generate(root, "--overwrite", out="out/thrown.zarr")
     assert generate(root, "--keep", "scores", out="out/thrown.zarr").code == 0

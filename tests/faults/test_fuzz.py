@@ -136,9 +136,9 @@ def reindexed(draw: Draw, content: bytes) -> bytes:
     at = len(content) - 4 - 8 * draw(st.integers(1, max(1, min(12, (len(content) - 4) // 8))))
     table = content[max(at, 0) : -4]
     spoilt = number.to_bytes(8, "little") + table[8:]
-    whole = content[: max(at, 0)] + spoilt
+    whole: bytes = content[: max(at, 0)] + spoilt
     size = draw(st.sampled_from([len(spoilt), 16 * 9]))
-    return whole + google_crc32c.value(whole[-size:]).to_bytes(4, "little")
+    return whole + int(google_crc32c.value(whole[-size:])).to_bytes(4, "little")
 
 
 def with_header(draw: Draw, content: bytes) -> bytes:

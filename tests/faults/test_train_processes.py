@@ -15,7 +15,7 @@ from tests.faults.cli import Outcome, start
 from tests.faults.train_cli import STEPS, course_of, forked, states, walk, wilss_train, words
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.segmenter import set_batch_norm
-from wilss_train.methods import fmwiss
+from wilss_train.methods.teacher import Teacher
 
 FROZEN = ("--set", "batch_norm=frozen", "--lr", "1e-3")
 
@@ -73,8 +73,8 @@ def assert_close(two: Path, one: Path) -> None:
         assert found["losses"] == pytest.approx(wanted["losses"], rel=1e-4, abs=1e-5)
         assert found["lr"] == wanted["lr"]
     weights, wanted_weights = load_file(two / MODEL_FILE), load_file(one / MODEL_FILE)
-    for name, wanted in wanted_weights.items():
-        np.testing.assert_allclose(weights[name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, weight in wanted_weights.items():
+        np.testing.assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def moved(one: Path, before: Path) -> float:
@@ -100,8 +100,8 @@ def test_torchrun_with_two_processes_learns_what_one_does(root: Path) -> None:
 
 def frozen_teacher() -> None:
     """Called before: the teacher's batch norm keeps its statistics; else every process would have its own."""
-    like = fmwiss.Teacher.like
-    fmwiss.Teacher.like = lambda *given, **named: set_batch_norm(like(*given, **named), "frozen")  # type: ignore
+    like = Teacher.like
+    Teacher.like = lambda *given, **named: set_batch_norm(like(*given, **named), "frozen")  # type: ignore
 
 
 def test_the_contrastive_loss_reaches_over_processes(root: Path) -> None:

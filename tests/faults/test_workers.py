@@ -289,7 +289,7 @@ class Task:
 
 
 def on_one(client: Client) -> list[Any]:
-    results = on_workers(client, lambda task: None, [Task()], window=2)  # type: ignore[arg-type, list-item]
+    results = on_workers(client, lambda task: None, [Task()], window=2)  # type: ignore[arg-type, list-item, return-value]
     return [result for result in results if result is not None]
 
 
@@ -344,7 +344,7 @@ def test_a_shard_that_hangs_is_tried_twice_and_given_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(workers, "_PULSE_SECONDS", 0.05)
     client, future = Hanging(Future()), Future()
     client._future = future
-    results = on_workers(client, lambda task: None, [TASK], window=2, shard_seconds=seconds)  # type: ignore[arg-type, list-item]
+    results = on_workers(client, lambda task: None, [TASK], window=2, shard_seconds=seconds)  # type: ignore[arg-type, list-item, return-value]
     made = (result for result in results if result is not None)
     if not seconds:  # for ever, until somebody stops it
         stop = time.monotonic() + 1

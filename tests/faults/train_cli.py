@@ -188,4 +188,4 @@ def _die_at(number: int) -> None:
 
         return call
 
-    Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)  # type: ignore[method-assign]
+    Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)  # type: ignore[method-assign, assignment]

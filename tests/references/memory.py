@@ -14,7 +14,7 @@ def priority(seed, image_id, class_name):
 def largest_region(mask):
     """[H, W] -> [H, W]: the pixels of the largest region by a flood through eight neighbours; the first if equal."""
     seen = np.zeros(mask.shape, bool)
-    best = []
+    best: list[tuple[int, int]] = []
     for start in zip(*np.nonzero(mask), strict=True):
         if seen[start]:
             continue

@@ -60,7 +60,7 @@ def with_background(cam):
 
 def joint_norm(p, m, per, valid):
     """[B, C, h, w] twice, bool [B, h, w] -> a number per image."""
-    squares = [[] for _ in p]
+    squares: list[list[float]] = [[] for _ in p]
     for b, c, row, column in np.ndindex(*p.shape):
         if valid[b, row, column]:
             squares[b] += [float(p[b, c, row, column]) ** 2, float(m[b, c, row, column]) ** 2]

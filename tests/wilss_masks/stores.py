@@ -147,7 +147,7 @@ def maps_of(drawn: Drawn, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 def _shrunk(pixels: NDArray[np.float64], patch: int) -> NDArray[np.float64]:
     h, w = pixels.shape
-    return pixels.reshape(h // patch, patch, w // patch, patch).mean(axis=(1, 3))
+    return np.asarray(pixels.reshape(h // patch, patch, w // patch, patch).mean(axis=(1, 3)))
 
 
 def make_content(drawn: Drawn, row: int, params: FmwissParams, *, keep: bool) -> ImageContent:

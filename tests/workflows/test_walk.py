@@ -23,7 +23,7 @@ def test_the_walk_goes_through_and_says_where_to_look(tmp_path: Path) -> None:
     environment = {**os.environ, "BIN": str(Path(sys.executable).parent), "WILSS_OUT": str(tmp_path / "masks"),
                    "WILSS_RUNS": str(tmp_path / "runs"), "WILSS_MANIFEST": str(manifest),
                    "WILSS_DATA": str(tmp_path / "data")}  # fmt: skip
-    walk = [ROOT / "workflows/shapes/run.sh", *SHORT]
+    walk = [str(ROOT / "workflows/shapes/run.sh"), *map(str, SHORT)]
     done = subprocess.run(walk, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path}/runs/step-1/report.html" in done.stdout

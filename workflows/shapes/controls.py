@@ -90,7 +90,7 @@ class TrueSeedsProposer(FmwissProposer):
     def _seeds(self, task: ImageTask, position: int, score: Tensor) -> fmwiss.Seeds:
         assert task.record.label is not None
         true = torch.from_numpy(task.record.label.read() == self.category_ids[position]).float()
-        inside = torch.nn.functional.adaptive_avg_pool2d(true[None], score.shape)[0]
+        inside = torch.nn.functional.adaptive_avg_pool2d(true[None], (score.shape[-2], score.shape[-1]))[0]
         name = self.source.classes[position][0]
         generator = generator_for(self.source.seed, task.record.image_id, name, 0)
         return fmwiss.seed_points(inside >= 0.5, inside, self.params.seeds, generator)

@@ -128,6 +128,7 @@ class Fold:
         out = self.folder / f"{row.key}-{seed}"
         if not (out / "done.json").exists():
             started = time.perf_counter()
+            assert row.par is not None  # frozen features are not trained
             inputs = open_inputs(self.manifest, self.masks, None, "panet")
             options = Options(seed=seed, threads=1, device="cpu", split=None, resume=True)
             run_training(inputs, replace(METHOD, par=row.par), PARAMS, out, options)

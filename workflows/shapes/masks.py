@@ -77,7 +77,8 @@ def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float
 
     one_draw = replace(method, params=replace(method.params, draws=1))
     yield "union, one draw of nine seeds", _scores(manifest, split, one_draw, "one-draw")["stored"]
-    for keep, words in (("mass", "70 % of the mass"), ("locations", "70 % of the locations")):
+    ways: dict[Literal["mass", "locations"], str] = {"mass": "70 % of the mass", "locations": "70 % of the locations"}
+    for keep, words in ways.items():
         literal = replace(method, params=replace(method.params, keep=keep, keep_amount=0.7))
         yield f"union, K = {words}", _scores(manifest, split, literal, keep)["stored"]
     keys = replace(method, params=replace(method.params, affinity="kk"))

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation:
     path = tmp_path / f"a.{kind}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(PIXELS).save(path, exif=exif, **({} if kind == "jpg" else {"lossless": True}))
+    options: dict[str, Any] = {} if kind == "jpg" else {"lossless": True}
+    Image.fromarray(PIXELS).save(path, exif=exif, **options)
     with Image.open(path) as image:
         upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     found = read_image(path)

@@ -1,4 +1,5 @@
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ def protocols(draw: st.DrawFn) -> StepProtocol:
     cuts = sorted(draw(st.sets(st.integers(1, count - 1), max_size=4))) if count > 1 else []
     steps = tuple(tuple(ids[a:b]) for a, b in zip([0, *cuts], [*cuts, count], strict=True))
     names = ("background", *(f"c{i}" for i in range(1, 11)))
-    setting = draw(st.sampled_from(["overlap", "disjoint"]))
+    setting: Any = draw(st.sampled_from(["overlap", "disjoint"]))
     return StepProtocol(name="p", taxonomy=Taxonomy(name="t", class_names=names), steps=steps, setting=setting)
 
 

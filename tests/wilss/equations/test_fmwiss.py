@@ -1,4 +1,5 @@
 import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.references import fmwiss as slow
 from wilss.equations import fmwiss
 from wilss.randomness import generator_for
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
 GOLDEN_POINTS = [[1, 2], [4, 2], [4, 0], [0, 2]]
 GRIDS = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
@@ -109,7 +110,7 @@ def test_a_single_patch_has_no_contrast():
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="softmax, margin or minmax"):
-        fmwiss.foreground_score(normal(1, 2, 2), normal(1, 2, 2), mode="nearest", logit_scale=1.0)
+        fmwiss.foreground_score(normal(1, 2, 2), normal(1, 2, 2), mode="nearest", logit_scale=1.0)  # type: ignore[arg-type]
 
 
 # -- seeds --------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ def test_a_map_of_a_single_patch():
 
 def test_an_unknown_affinity_is_refused():
     with pytest.raises(ValueError, match="qk or kk"):
-        fmwiss.seed_attention(normal(1, 1, 2), normal(1, 3, 2), prefix=0, affinity="vv")
+        fmwiss.seed_attention(normal(1, 1, 2), normal(1, 3, 2), prefix=0, affinity="vv")  # type: ignore[arg-type]
 
 
 # -- thresholds ---------------------------------------------------------------------------------------------
@@ -323,7 +324,8 @@ def test_ties_at_the_threshold_are_kept_together():
 
 def test_thresholds_of_a_batch_are_those_of_its_maps():
     maps = normal(2, 3, 4, 5).abs()
-    for by, amount in (("mass", 0.7), ("locations", 0.7), ("std", 0.5)):
+    amounts: dict[Literal["mass", "locations", "std"], float] = {"mass": 0.7, "locations": 0.7, "std": 0.5}
+    for by, amount in amounts.items():
         batch = fmwiss.keep_top(maps, amount, by)
         assert batch.shape == (2, 3)
         assert batch.dtype == maps.dtype
@@ -339,7 +341,7 @@ def test_an_amount_that_means_nothing_is_refused(amount, by):
 
 def test_an_unknown_way_to_keep_is_refused():
     with pytest.raises(ValueError, match="mass, locations or std"):
-        fmwiss.keep_top(normal(2, 2), 0.5, "median")
+        fmwiss.keep_top(normal(2, 2), 0.5, "median")  # type: ignore[arg-type]
 
 
 # -- masks --------------------------------------------------------------------------------------------------
@@ -382,7 +384,7 @@ def test_diagnostics_of_a_batch_are_those_of_its_masks():
 
 def test_an_unknown_fusion_is_refused():
     with pytest.raises(ValueError, match="union, intersection, init or seeds"):
-        fmwiss.fuse(torch.ones(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool), "both")
+        fmwiss.fuse(torch.ones(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool), "both")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

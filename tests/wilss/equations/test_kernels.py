@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from tests.references import fmwiss as slow_fmwiss
 from tests.references import pseudoseg as slow
 from wilss.equations import fmwiss, kernels
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def normal(*shape, seed=0):

@@ -1,4 +1,5 @@
 import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tests.references import pseudoseg as slow
 from wilss.equations import pseudoseg
 
-CLOSE = {"rtol": 1e-7, "atol": 1e-9}
+CLOSE: dict[str, Any] = {"rtol": 1e-7, "atol": 1e-9}
 
 
 def normal(*shape, seed=0):
@@ -122,7 +123,7 @@ def test_no_valid_cell_gives_a_norm_of_zero_and_a_finite_label():
 
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="use image or batch"):
-        pseudoseg.joint_norm(normal(1, 2, 2, 2), normal(1, 2, 2, 2), "pixel")
+        pseudoseg.joint_norm(normal(1, 2, 2, 2), normal(1, 2, 2, 2), "pixel")  # type: ignore[arg-type]
 
 
 # -- sharpen ------------------------------------------------------------------------------------------------
@@ -216,7 +217,8 @@ def test_the_norm_of_an_image_makes_its_label_independent_of_its_batch_mates():
     p, m = normal(3, 4, 2, 3), normal(3, 4, 2, 3, seed=1)
     loud = p.clone()
     loud[1:] *= 50
-    for norm, same in (("image", True), ("batch", False)):
+    norms: dict[Literal["image", "batch"], bool] = {"image": True, "batch": False}
+    for norm, same in norms.items():
         whole = pseudoseg.calibrated_fusion(loud, m, norm=norm)
         alone = pseudoseg.calibrated_fusion(p[:1], m[:1], norm=norm)
         assert torch.equal(whole[:1], alone) == same

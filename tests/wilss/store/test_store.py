@@ -1,7 +1,9 @@
 """The store against zarr and xarray themselves: what we write by hand, others must read."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import xarray
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from wilss import open_masks
 from wilss.errors import StoreError
@@ -52,7 +55,7 @@ def make_content(row: int, tags: np.ndarray) -> ImageContent:
         return ImageContent(status=Status.FAILED, error="img/3 is truncated; copy it anew.")
     rng = np.random.default_rng(row)
     positions = [int(c) for c in np.flatnonzero(tags[row])]
-    planes = {
+    planes: dict[str, dict[int, NDArray[Any]]] = {
         "mask": {c: rng.random(SIZES[row]) > 0.5 for c in positions},
         "score": {c: rng.random((3, 2)).astype(np.float16) for c in positions},
         "attention": {c: rng.random((2, 4)).astype(np.float16) for c in positions},
@@ -149,10 +152,10 @@ def test_any_flipped_bit_is_found(filled: MaskStore, data: st.DataObject) -> Non
     try:
         file.write_bytes(bytes(content))
         try:
-            damage = list(MaskStore.open(filled.path).verify())
+            noticed = any(MaskStore.open(filled.path).verify())
         except StoreError:
-            damage = ["unreadable"]
-        assert damage, f"bit {bit} of {file} was flipped and not noticed"
+            noticed = True
+        assert noticed, f"bit {bit} of {file} was flipped and not noticed"
     finally:
         file.write_bytes(whole)
     assert not list(MaskStore.open(filled.path).verify())
@@ -200,7 +203,7 @@ def test_our_shards_decode_with_zarr(tmp_path_factory: pytest.TempPathFactory, p
     layout = StoreLayout(num_images=4, num_categories=3, canvas=(3, 4), shard_size=4)
     (spec,) = layout.arrays
     dense = np.zeros((4, 3, 3, 4), bool)
-    given_planes = []
+    given_planes: list[Mapping[int, NDArray[Any]]] = []
     for row, image in enumerate(planes):
         given_planes.append(
             {c: np.array([bits >> k & 1 for k in range(12)], bool).reshape(3, 4) for c, bits in image.items()}

@@ -57,16 +57,17 @@ def test_the_bytes_are_those_of_zarr(tmp_path: Path, name: str) -> None:
         new = values_of(name, where.stop - where.start, draw)
         if number % 4 == 3:  # all of it becomes fill again: then zarr keeps no chunk
             where, new = slice(0, length), np.full(LAYOUT.vector_shape(name), VECTORS[name].fill, VECTORS[name].dtype)
-        theirs[name][where] = new  # type: ignore[index, operator]
+        theirs[name][where] = new  # type: ignore[index]
         write_rows(tmp_path / "ours", LAYOUT, name, [(where, new)])
         assert files(tmp_path / "ours") == files(tmp_path / "theirs"), (number, where)
 
 
 def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wilss.disk.files import write_atomically
     from wilss.store import vectors
 
     group, written = empty(tmp_path), []
-    write = vectors.write_atomically
+    write = write_atomically
 
     def counted(path: Path, data: bytes) -> None:
         written.append(path.parent.name if path.name == "0" and path.parent.name.isdigit() else path.name)
@@ -76,7 +77,7 @@ def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: p
     done = np.ones(SHARD, np.int8)
     write_rows(tmp_path, LAYOUT, "status", [(slice(2 * i, 2 * i + 2), done) for i in (0, 3, 7, 40, 74)])
     assert written == ["0", "1", "2"]
-    assert np.flatnonzero(group["status"][...]).tolist() == [0, 1, 6, 7, 14, 15, 80, 81, 148, 149]  # type: ignore[index]
+    assert np.flatnonzero(group["status"][...]).tolist() == [0, 1, 6, 7, 14, 15, 80, 81, 148, 149]  # type: ignore[index, arg-type]
 
 
 def test_a_damaged_chunk_is_an_error_and_stays(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_rows_know_what_they_show(store: MaskStore, manifest: FakeManifest) -> N
     assert (first.name, second.name) == (CLASS_NAMES[0], CLASS_NAMES[2])
     assert first.soft is not None
     assert first.soft.score.shape == (5, 10)
+    assert first.soft.attention is not None
     assert first.soft.attention.shape == (10, 20)
     assert first.fell_back
     labels, mask = IMAGES[2].labels, first.mask & (IMAGES[2].labels != 255)

@@ -37,8 +37,10 @@ def source(folder: Path) -> FmwissSource:
     params = FmwissParams(
         clip_size=0, vit_size=0, background="margin", templates="plain", seeds=3, affinity="kk", keep_amount=0.6
     )
-    specs = {"clip": clip_spec(folder), "vit": vit_spec()}
-    return FmwissSource(params=params, **specs, classes=CLASSES, background_words=("sky", "sea"), seed=5).prepare("cpu")
+    source = FmwissSource(
+        params=params, clip=clip_spec(folder), vit=vit_spec(), classes=CLASSES, background_words=("sky", "sea"), seed=5
+    )
+    return source.prepare("cpu")
 
 
 def task(folder: Path, i: int, categories: tuple[int, ...] = (0, 2)) -> ImageTask:

@@ -24,7 +24,7 @@ from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.prototypes import background_of
 
 SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"image": "a", "class": "cat", "box": [4, 4, 20, 20]},
     {"image": "b", "class": "cat", "points": [[30, 4], [44, 20]], "background": [[1, 1], [1, 20]]},
     {"image": "b", "class": "dog", "boxes": [[2, 2, 12, 20], [20, 2, 26, 8]]},
@@ -78,7 +78,9 @@ def test_masks_equal_those_of_the_slow_twin(
     both = background_of([shots[1].map, shots[2].map])
     outside = [shots[0].map == BACKGROUND, both, shots[3].map == BACKGROUND]
     vectors[0] = slow.prototype([pooled[0], pooled[1], pooled[3]], outside)
-    np.testing.assert_allclose(made.prepare("cpu").prototypes, vectors, atol=1e-4)
+    prototypes = made.prepare("cpu").prototypes
+    assert prototypes is not None
+    np.testing.assert_allclose(prototypes, vectors, atol=1e-4)
 
     one = task(manifest, "d", categories)
     (content,) = proposed(made, one)

@@ -4,42 +4,42 @@ from wilss.errors import EncoderError
 from wilss_masks.sources import prompts
 
 
-def test_the_eighty_templates_are_open_clips():
+def test_the_eighty_templates_are_open_clips() -> None:
     found = prompts.templates("openai")
     assert len(found) == len(set(found)) == 80
     assert found[0] == "a bad photo of a {}."
     assert all(template.count("{}") == 1 for template in found)
 
 
-def test_maskclip_adds_five():
+def test_maskclip_adds_five() -> None:
     assert prompts.templates("maskclip") == prompts.templates("openai") + prompts.MASKCLIP_TEMPLATES
     assert len(set(prompts.templates("maskclip"))) == 85
 
 
-def test_plain_needs_one_and_anything_else_is_refused():
+def test_plain_needs_one_and_anything_else_is_refused() -> None:
     assert prompts.templates("plain") == ("a photo of a {}.",)
     with pytest.raises(EncoderError, match="openai, maskclip or plain"):
         prompts.templates("all")
 
 
-def test_the_background_words_are_those_of_clip_es():
+def test_the_background_words_are_those_of_clip_es() -> None:
     assert len(set(prompts.BACKGROUND_WORDS)) == 25
 
 
-def test_a_class_is_not_its_own_background():
+def test_a_class_is_not_its_own_background() -> None:
     words = prompts.background_words([("Bridge", "viaduct"), ("dog",)])
     assert "bridge" not in words
     assert len(words) == 24
     assert prompts.background_words() == prompts.BACKGROUND_WORDS
 
 
-def test_names_that_are_no_prompts_have_some():
+def test_names_that_are_no_prompts_have_some() -> None:
     assert prompts.prompt_names("pottedplant") == ("potted plant",)
     assert prompts.prompt_names("dog") == ("dog",)
     assert all(names and all(name.strip() for name in names) for names in prompts.SYNONYMS.values())
 
 
-def test_every_synonym_is_of_a_class_that_there_is():
+def test_every_synonym_is_of_a_class_that_there_is() -> None:
     from wilss.data.taxonomy import COCO, VOC
 
     assert set(prompts.SYNONYMS) <= {*VOC.class_names, *COCO.class_names}

@@ -16,7 +16,7 @@ MEAN = tuple(round(255 * value) for value in IMAGENET_MEAN)
 
 def checkerboard(height: int, width: int, cell: int) -> NDArray[np.bool_]:
     rows, columns = np.arange(height)[:, None] // cell, np.arange(width) // cell
-    return (rows + columns) % 2 == 1
+    return np.asarray((rows + columns) % 2 == 1)
 
 
 def painted(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

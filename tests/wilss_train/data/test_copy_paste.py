@@ -56,7 +56,8 @@ def test_paste_is_what_the_slow_twin_pastes(seed: int) -> None:
     params, one, arrays = PasteParams(scale=(0.4, 2.5)), instance(9, 14, seed=seed), background(21, 26)
     made = paste(*arrays, one, CHANNEL, params, Generator().manual_seed(seed))
     numbers = drawn(params, (9, 14), (21, 26), Generator().manual_seed(seed))
-    expected = slow.paste(*(a.numpy() for a in arrays), one.image, one.mask, CHANNEL, **numbers)
+    image, labels, pasted, void = (array.numpy() for array in arrays)
+    expected = slow.paste(image, labels, pasted, void, one.image, one.mask, CHANNEL, **numbers)
     np.testing.assert_allclose(made.image.numpy(), expected[0], atol=1.01)  # two roundings of half a level each
     for ours, theirs in zip(made[1:], expected[1:], strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs)
@@ -138,7 +139,7 @@ class FakeBank:
 def test_classes_come_equally_often_however_many_instances_they_have() -> None:
     bank: Any = FakeBank()
     generator = Generator().manual_seed(0)
-    found = [int(draw_instance(bank, (4, 5, 9), generator)) for _ in range(3000)]
+    found: Any = [draw_instance(bank, (4, 5, 9), generator) for _ in range(3000)]
     share = np.bincount(found, minlength=4) / 3000
     np.testing.assert_allclose(share, [1 / 2, 1 / 6, 1 / 6, 1 / 6], atol=0.04)
 

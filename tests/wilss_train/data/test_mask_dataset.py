@@ -51,6 +51,7 @@ def test_a_sample_is_an_image_with_a_mask_of_every_class(root: Path) -> None:
         for place, mask in enumerate(sample["masks"].numpy()):
             held = place in read.categories
             assert np.array_equal(mask, read.masks[read.categories.index(place)]) if held else not mask.any()
+        assert read.void is not None
         assert np.array_equal(sample["void"].numpy(), read.void)
         assert sample["category_ids"].tolist() == list(images.categories)
 
@@ -67,7 +68,7 @@ def test_labels_are_those_of_open_masks(root: Path) -> None:
 
 def test_it_counts_as_a_list_does(root: Path) -> None:
     images = dataset(root)
-    assert images[-1]["image_id"] == images[np.int64(len(IMAGES) - 1)]["image_id"] == IMAGES[-1]
+    assert images[-1]["image_id"] == images[np.int64(len(IMAGES) - 1)]["image_id"] == IMAGES[-1]  # type: ignore[index]
     assert [sample["image_id"] for sample in images] == list(IMAGES)
     for index in (len(IMAGES), -len(IMAGES) - 1):
         with pytest.raises(IndexError, match=r"there is no image"):

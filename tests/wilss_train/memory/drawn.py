@@ -31,7 +31,8 @@ def random_masks(count: int, ids: Sequence[int], seed: int = 0) -> dict[str, Mas
         size = (int(rng.integers(14, 24)), int(rng.integers(14, 24)))
         masks = {}
         for identity in ids:
-            masks[identity] = blob(size, *(int(v) for v in rng.integers(0, 6, 2)), int(rng.integers(3, 9)))
+            top, left = (int(v) for v in rng.integers(0, 6, 2))
+            masks[identity] = blob(size, top, left, int(rng.integers(3, 9)))
             masks[identity][-1, -3:] = rng.random() > 0.5
         made[f"image-{number:03}"] = masks
     return made

@@ -20,6 +20,7 @@ from tests.wilss_train.memory.drawn import (
     records_of,
     write_images,
 )
+from wilss.data.images import read_image
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore
@@ -51,7 +52,7 @@ def expected_names(images: dict[str, Masks], identity: int, count: int) -> list[
         (slow.priority(3, name, TAXONOMY.name_of(identity)), slow.largest_region(masks[identity]).sum(), name)
         for name, masks in images.items()
     ]
-    return slow.kept(candidates, count, MIN_AREA)
+    return list(slow.kept(candidates, count, MIN_AREA))
 
 
 def test_the_smallest_priorities_are_kept_and_the_small_replaced(drawn: Any, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_smaller_bank_is_the_beginning_of_a_larger_one(drawn: Any, tmp_path: P
 def test_an_image_is_decoded_once_for_all_its_classes(drawn: Any, tmp_path: Path, monkeypatch: Any) -> None:
     _, store, paths = drawn
     read: list[Path] = []
-    decode = masked_images.read_image
+    decode = read_image
     monkeypatch.setattr(masked_images, "read_image", lambda path: read.append(path) or decode(path))
     filled(tmp_path / "m.zarr", store, paths)
     wanted = {paths[info.image_id] for info in MemoryBank.open(tmp_path / "m.zarr").infos}

@@ -82,6 +82,10 @@ def graded(objective: nn.Module, terms: Mapping[str, Tensor]) -> set[str]:
     return {name for name, p in objective.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
 
+def method(name: str) -> Any:
+    return METHODS[name]()
+
+
 def having(names: set[str], *starts: str) -> bool:
     """Whether all begin with one of `starts`, and each of them begins some."""
     return all(name.startswith(starts) for name in names) and all(any(n.startswith(s) for n in names) for s in starts)
@@ -91,7 +95,7 @@ def having(names: set[str], *starts: str) -> bool:
 @pytest.mark.parametrize("name", TERMS)
 def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step: int) -> None:
     made = setup(step)
-    objective = started(METHODS[name]().objective(*made))
+    objective = started(method(name).objective(*made))
     before = None if made.old is None else {k: v.clone() for k, v in made.old.state_dict().items()}
     terms = objective(batch(step, pasted=True), LAST)
     assert terms.keys() == TERMS[name]
@@ -111,7 +115,7 @@ def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_step_0_has_the_labels_alone(name: str) -> None:
-    objective = started(METHODS[name]().objective(*setup(0)))
+    objective = started(method(name).objective(*setup(0)))
     terms = objective(batch(0), FIRST)
     assert terms.keys() == {"seg"}
     assert having(graded(objective, terms), "student.")
@@ -120,7 +124,7 @@ def test_step_0_has_the_labels_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_equal_setups_give_equal_losses(name: str) -> None:
-    found = [started(METHODS[name]().objective(*setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
+    found = [started(method(name).objective(*setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
     assert all(torch.equal(found[0][term], found[1][term]) for term in found[0])
 
 
@@ -129,7 +133,7 @@ def test_void_pixels_teach_nothing(name: str) -> None:
     """Masks, pasted labels under void: the losses do not see them."""
     shown, hidden = batch(1), batch(1)
     hidden.pseudo[:, :, -3:] = True
-    objective = started(METHODS[name]().objective(*setup(1)))
+    objective = started(method(name).objective(*setup(1)))
     first, second = objective(shown, LAST), objective(hidden, LAST)
     assert all(torch.equal(first[term], second[term]) for term in first)
 
@@ -139,7 +143,7 @@ def test_a_batch_without_any_mask_has_finite_gradients(name: str) -> None:
     empty = batch(1)
     empty.pseudo.zero_()
     empty.void.fill_(True)
-    objective = started(METHODS[name]().objective(*setup(1)))
+    objective = started(method(name).objective(*setup(1)))
     terms = objective(empty, LAST)
     assert all(term.item() == 0.0 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -169,7 +173,7 @@ def test_the_warm_up_trains_the_teacher_alone() -> None:
 def test_without_its_teacher_fmwiss_is_distill(pasted: bool) -> None:
     given = batch(1, pasted=pasted)
     first = started(Fmwiss(teacher=False).objective(*setup(1)))(given, FIRST)
-    second = started(METHODS["distill"]().objective(*setup(1)))(given, FIRST)
+    second = started(method("distill").objective(*setup(1)))(given, FIRST)
     assert first.keys() == second.keys() == {"new", "old"}
     assert all(torch.equal(first[term], second[term]) for term in first)
 
@@ -232,7 +236,7 @@ def test_what_is_pasted_is_what_was_asked_for() -> None:
     pasting = Fmwiss(paste_scale=(0.6, 0.9), paste_flip=0.2, paste_per_image=3).pasting
     assert pasting is not None
     assert (pasting.probability, pasting.scale, pasting.flip, pasting.per_image) == (0.5, (0.6, 0.9), 0.2, 3)
-    assert all(METHODS[name]().pasting is None for name in TERMS if name != "fmwiss")
+    assert all(method(name).pasting is None for name in TERMS if name != "fmwiss")
 
 
 @pytest.mark.parametrize("name", TERMS)

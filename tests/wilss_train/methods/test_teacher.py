@@ -8,7 +8,7 @@ SPEC = SegmenterSpec(
 )
 
 
-def test_a_teacher_has_the_students_channels_on_the_students_features():
+def test_a_teacher_has_the_students_channels_on_the_students_features() -> None:
     student = build(SPEC, seed=0)
     teacher = Teacher.like(student, seed=0)
     features = student.features(torch.rand(2, 3, 32, 40))
@@ -19,13 +19,13 @@ def test_a_teacher_has_the_students_channels_on_the_students_features():
     assert [one.dilation[0] for one in teacher.modules() if isinstance(one, torch.nn.Conv2d)] == [1, 1, 2, 1, 1, 1]
 
 
-def test_the_same_features_are_taught_alike_twice_while_training():
+def test_the_same_features_are_taught_alike_twice_while_training() -> None:
     teacher = Teacher.like(build(SPEC, seed=0), seed=0).train()
     features = torch.rand(2, 12, 4, 4)
     assert torch.equal(teacher(features).logits, teacher(features).logits)
 
 
-def test_weights_depend_on_the_seed_and_leave_the_random_state():
+def test_weights_depend_on_the_seed_and_leave_the_random_state() -> None:
     student = build(SPEC, seed=0)
     state = torch.get_rng_state()
     first, again, other = (Teacher.like(student, seed=seed).classifier.weight for seed in (0, 0, 1))
@@ -34,7 +34,7 @@ def test_weights_depend_on_the_seed_and_leave_the_random_state():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_every_parameter_gets_a_gradient():
+def test_every_parameter_gets_a_gradient() -> None:
     teacher = Teacher(12, 5, 16, (1, 2))
     teacher(torch.rand(2, 12, 4, 4)).logits.square().sum().backward()
     assert all(value.grad is not None for value in teacher.parameters())

@@ -75,7 +75,8 @@ def test_probabilities_are_of_each_class_or_of_one_out_of_all(run: Path, photos:
     with torch.no_grad():
         logits = F.interpolate(model.network(normalised), image.shape[:2], mode="bilinear", align_corners=False)[0]
     found = model.probabilities(image)
-    assert (found.dtype, found.shape) == (np.float32, (4, 24, 56))
+    assert found.dtype == np.float32
+    assert found.shape == (4, 24, 56)
     np.testing.assert_allclose(found, logits.sigmoid().numpy(), atol=1e-5)
     competing = replace(model, info=replace(model.info, method="pseudoseg")).probabilities(image)
     np.testing.assert_allclose(competing, logits.softmax(dim=0).numpy(), atol=1e-5)
@@ -92,7 +93,7 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     model = load_model(run, "cpu")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
         with pytest.raises(ImageError, match=r"an image is an array uint8 \[H, W, 3\], not (uint8|float32) \["):
-            model.predict(wrong)
+            model.predict(wrong)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match=r"none\.jpg is not there"):
         model.predict(tmp_path / "none.jpg")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):

@@ -41,7 +41,7 @@ def slow(record: ImageRecord, net: ColourNet, seen: tuple[int, ...]) -> np.ndarr
     pixels = torch.from_numpy(np.array(Image.open(record.path))).permute(2, 0, 1)[None].contiguous()
     logits = net(pixels / 255).double()
     grown = F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
-    return np.array(seen)[grown[0].argmax(dim=0).numpy()]
+    return np.asarray(np.array(seen)[grown[0].argmax(dim=0).numpy()])
 
 
 @pytest.mark.parametrize("at_once", [1 << 26, 24 * 32 * 2])
@@ -59,7 +59,9 @@ def test_label_maps_are_those_of_single_images(
         assert labels.dtype == np.uint8
         assert labels.shape == size
         assert (labels == slow(record, net, told.seen)).mean() > 0.95, "but for ties at the borders"
-    assert set(np.unique(found["im3"].labels).tolist()) == {0, 4, 2}, "ids, not channels"
+    labels = found["im3"].labels
+    assert labels is not None
+    assert set(np.unique(labels).tolist()) == {0, 4, 2}, "ids, not channels"
 
 
 def test_equal_sizes_share_a_batch_whatever_the_threads(records: list[ImageRecord]) -> None:

@@ -84,7 +84,7 @@ def trained(
     objective, told = Objective(), list[Progress]()
     objective.broken_at = more.pop("broken_at", -1)
     loop = Loop(params=params, states=states, on_progress=told.append, **more)
-    steps = fit(objective, Maker(params.accumulate), accelerator, loop)  # type: ignore[arg-type]
+    steps = fit(objective, Maker(params.accumulate), accelerator, loop)
     return objective, told, steps
 
 
@@ -156,7 +156,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(
     before: list[Progress] = []
     loop = Loop(params=params, states=tmp_path / "b", on_progress=before.append, asked_to_stop=stop_after(after))
     with pytest.raises(Stopped, match=f"stopped at step {after} of 24"):
-        fit(Objective(), Maker(), accelerator, loop)  # type: ignore[arg-type]
+        fit(Objective(), Maker(), accelerator, loop)
     assert latest_step(tmp_path / "b") == after
     begun: list[tuple[int, int]] = []
     again, rest, steps = trained(accelerator, tmp_path / "b", params, on_start=lambda *at: begun.append(at))

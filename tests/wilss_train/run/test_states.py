@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from wilss.digests import digest_of_file
 from wilss.disk import folders
 from wilss.errors import CheckpointError
-from wilss_train.run import states
 from wilss_train.run.states import TrainingState, latest_state, latest_step, save_state
 
 FILES = ("networks.safetensors", "optimiser.pt", "state.json")
@@ -114,7 +114,7 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     """Even with a digest that fits."""
     path = save_state(tmp_path, state(1))
     torch.save({"evil": shutil.rmtree}, path / "optimiser.pt")
-    digest = states.digest_of_file(path / "optimiser.pt")
+    digest = digest_of_file(path / "optimiser.pt")
     text = (path / "state.json").read_text()
     old = text.split('"optimiser.pt": "')[1][:64]
     (path / "state.json").write_text(text.replace(old, digest))

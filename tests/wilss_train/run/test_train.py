@@ -221,7 +221,7 @@ def test_what_a_step_begins_with_is_checked(world: World, tmp_path: Path) -> Non
 def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: Path) -> None:
     """`wilss_train.train` does what the pieces do: the same bytes, by instances or by names."""
     manifest = world.root / "data_manifest.yaml"
-    asked = {"manifest": manifest, "parent": world.root / "base", "options": QUIET}
+    asked: dict[str, Any] = {"manifest": manifest, "parent": world.root / "base", "options": QUIET}
     first = train(world.masks(1), method=METHOD, params=PARAMS, out=tmp_path / "instances", **asked)
     assert (first.folder, first.was_complete) == (tmp_path / "instances", False)
     names = {

@@ -46,7 +46,8 @@ def about(device: str) -> str:
     """The card and what drives it."""
     if device != "cuda":
         return device
-    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    cudnn = torch.backends.cudnn.version()
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
 
 
 def _by_batch(manifest: Manifest, make: Callable[..., Any], device: str, quick: bool) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -119,7 +119,7 @@ class Watched:
         self.order, self.waited = source.order, 0.0
         self._source = source
 
-    def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
+    def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[Sequence[Any]]:
         """The source's."""
         batches = self._source.stream(first, last, workers=workers)
         while True:

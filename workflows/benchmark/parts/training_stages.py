@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +24,7 @@ import wilss_train.methods.segmenter as segmenters
 from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
 from wilss_train.context import RunContext
+from wilss_train.data.batch_source import Order
 from wilss_train.data.masked_images import ImagePool
 from wilss_train.methods.base import is_frozen
 from wilss_train.methods.teacher import Teacher
@@ -114,18 +116,13 @@ def loader_in_line() -> Iterator[None]:
         for step in range(first, last):
             yield [join([job() for job in part]) for part in jobs(step)]
 
-    before = batches.prefetch
-    batches.prefetch = in_line
-    try:
+    with mock.patch.object(batches, "prefetch", in_line):
         yield
-    finally:
-        batches.prefetch = before
 
 
 @contextlib.contextmanager
 def published_networks() -> Iterator[None]:
     """Student and old model anew, with untrained weights, in the place of those that the parent's checkpoint holds."""
-    before = segmenters.networks_of
 
     def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter]:
         protocol, step = context.inputs.protocol, context.inputs.step
@@ -135,19 +132,12 @@ def published_networks() -> Iterator[None]:
             network.to(memory_format=torch.channels_last)
         return student, old
 
-    segmenters.networks_of = networks_of
-    try:
+    with mock.patch.object(segmenters, "networks_of", networks_of):
         yield
-    finally:
-        segmenters.networks_of = before
 
 
 @contextlib.contextmanager
 def few_steps(count: int) -> Iterator[None]:
     """An epoch of so many optimiser steps, whatever the images."""
-    before = batches.Order.steps_per_epoch
-    batches.Order.steps_per_epoch = property(lambda order: count)  # type: ignore[method-assign,assignment]
-    try:
+    with mock.patch.object(Order, "steps_per_epoch", property(lambda order: count)):
         yield
-    finally:
-        batches.Order.steps_per_epoch = before  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -15,7 +16,7 @@ from recipe.training import Facts, Run
 from wilss.data.shapes import CLASS_NAMES, Drawing
 
 ARCHITECTURE = "resnet18"
-ARGS = {"channels": [32, 64, 128, 192]}
+ARGS: dict[str, Any] = {"channels": [32, 64, 128, 192]}
 SIDE = 96
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

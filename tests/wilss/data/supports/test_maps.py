@@ -17,7 +17,7 @@ NOWHERE = np.zeros((40, 50), np.bool_)
 
 def ellipse(centre: tuple[int, int] = (20, 25), radii: tuple[int, int] = (12, 18)) -> NDArray[np.bool_]:
     rows, columns = np.mgrid[:40, :50]
-    return ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
+    return np.asarray(((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1)
 
 
 def rng(name: str = "a") -> np.random.Generator:

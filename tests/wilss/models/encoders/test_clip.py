@@ -1,6 +1,7 @@
 """The dense path against open_clip's own forward, with random weights."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import open_clip_encoder
 
-TIGHT = {"rtol": 0, "atol": 1e-5}
+TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 CUSTOM = {"scale_heads": True, "scale_attn_inner": True, "scale_attn": True, "ls_init_value": 0.1}
 VARIANTS = {
     "tok": {},
@@ -143,7 +144,7 @@ def test_resnet_equals_its_attention_pool_over_each_place_alone(tmp_path, form, 
     """Over a single place the mean token is that place, so that attention between them returns its value."""
     encoder = open_clip_encoder(tiny.clip_spec(tmp_path, tiny.RESNET), "cpu", form=form)
     tiny.shake(encoder.network)
-    visual = encoder.network.visual
+    visual: Any = encoder.network.visual
     pool = AttentionPool2d(1, 8 * 32, 8, 24).eval()
     pool.load_state_dict(visual.attnpool.state_dict() | {"positional_embedding": torch.zeros(2, 8 * 32)})
     images = tiny.images(2, *size)
@@ -209,9 +210,9 @@ def test_input_that_does_not_fit_is_refused(tmp_path, images, said):
 
 def test_an_unknown_form_or_precision_is_refused(tmp_path):
     with pytest.raises(EncoderError, match="maskclip or value"):
-        open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", form="dense")
+        open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", form="dense")  # type: ignore[arg-type]
     with pytest.raises(EncoderError, match="fp32 or bf16"):
-        open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", precision="fp8")
+        open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", precision="fp8")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,8 @@ def test_quickgelu_is_built_where_the_config_says_so(tmp_path):
     from open_clip.transformer import QuickGELU
 
     encoder = open_clip_encoder(tiny.clip_spec(tmp_path, quick_gelu=True), "cpu")
-    blocks = [*encoder.network.visual.transformer.resblocks, *encoder.network.transformer.resblocks]
+    network: Any = encoder.network
+    blocks = [*network.visual.transformer.resblocks, *network.transformer.resblocks]
     assert all(isinstance(block.mlp.gelu, QuickGELU) for block in blocks)
 
 

@@ -1,11 +1,12 @@
 """The seeds' rows against timm's full attention map, with random weights."""
 
 from argparse import Namespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from timm.utils import AttentionExtract
+from timm.utils.attention_extract import AttentionExtract
 
 from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
@@ -13,7 +14,7 @@ from wilss.equations.fmwiss import seed_attention
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.dino import open_vit, seed_rows, teacher_tensors
 
-TIGHT = {"rtol": 0, "atol": 1e-5}
+TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 VARIANTS = {
     "plain": {},
     "no qkv bias": {"qkv_bias": False},
@@ -111,7 +112,7 @@ def test_the_default_resampling_is_that_of_the_published_code(model, given, expe
 
 def test_an_unknown_resampling_is_refused():
     with pytest.raises(EncoderError, match="dino, size or timm"):
-        open_vit(tiny.vit_spec("linear"), "cpu")
+        open_vit(tiny.vit_spec("linear"), "cpu")  # type: ignore[arg-type]
 
 
 def test_equal_batches_give_equal_bytes_in_float32():
@@ -219,7 +220,8 @@ def test_a_local_file_of_a_model_without_tag_is_normalised_as_dino(tmp_path):
     args = {"embed_dim": 16, "depth": 1, "num_heads": 2}
     random = open_vit(EncoderSpec(library="timm", model="vit_small_patch16_224", args=args, pretrained="random"), "cpu")
     save_file(random.network.state_dict(), tmp_path / "vit.safetensors")
-    spec = {"library": "timm", "model": "vit_small_patch16_224", "file": str(tmp_path / "vit.safetensors")}
+    file = str(tmp_path / "vit.safetensors")
+    spec: dict[str, Any] = {"library": "timm", "model": "vit_small_patch16_224", "file": file}
     assert open_vit(EncoderSpec(**spec, args=args), "cpu").mean == (0.485, 0.456, 0.406)
     own = EncoderSpec(**spec, args=args | {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]})
     assert open_vit(own, "cpu").mean == (0.1, 0.2, 0.3)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 
 from wilss.models.encoders.positions import resample_positions
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -275,15 +276,15 @@ def test_multiples_and_local_digests_need_no_torch(saved):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """An empty cache, and a hub that is counted but never reached."""
-    calls = []
+    hub = SimpleNamespace(
+        calls=[], cache=tmp_path / "hub", revisions=[], answer=LocalEntryNotFoundError("no connection")
+    )
 
     def download(repository, name, revision=None):
-        calls.append((repository, name))
+        hub.calls.append((repository, name))
         hub.revisions.append(revision)
         raise hub.answer
 
-    hub = type("Hub", (), {"calls": calls, "cache": tmp_path / "hub", "revisions": []})()
-    hub.answer = LocalEntryNotFoundError("no connection")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub.cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)

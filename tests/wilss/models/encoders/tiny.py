@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -27,7 +27,7 @@ def clip_spec(folder: Path, vision: dict[str, Any] | None = None, **more: Any) -
     return EncoderSpec(library="open_clip", config=str(path), pretrained="random:1")
 
 
-def vit_spec(pos_interp: str | None = None, **args: Any) -> EncoderSpec:
+def vit_spec(pos_interp: Literal["dino", "size", "timm"] | None = None, **args: Any) -> EncoderSpec:
     """An untrained timm vision transformer, seed 1."""
     return EncoderSpec(library="timm", args=DINO | args, pretrained="random:1", pos_interp=pos_interp)
 

@@ -1,5 +1,7 @@
 """The labeller: maps of the classifier's rows, spread by attention; who carries gradients; the kinds of soft labels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,9 @@ def test_both_stages_of_a_backbone() -> None:
 def test_scores_by_hand() -> None:
     """In loops, as the paper has it: CAM, attention with a skip, background, W_c."""
     made, (previous, last) = labeller(), stages(1)
-    made.mapping[1].running_mean.copy_(torch.randn(CHANNELS))
+    mixed: Any = made.mapping[0]
+    norm: Any = made.mapping[1]
+    norm.running_mean.copy_(torch.randn(CHANNELS))
     present = torch.tensor([[True, False, True]])
     with torch.no_grad():
         said = made(previous, last, present=present)
@@ -55,8 +59,7 @@ def test_scores_by_hand() -> None:
         row = np.exp(q[:, cell] @ k / np.sqrt(5))
         spread[:, cell] = maps @ (row / row.sum()) + maps[:, cell]
     whole = np.concatenate([2 - spread.max(axis=0, keepdims=True), spread])
-    norm = made.mapping[1]
-    wanted = made.mapping[0].weight.detach().numpy().reshape(CHANNELS, CHANNELS) @ whole
+    wanted = mixed.weight.detach().numpy().reshape(CHANNELS, CHANNELS) @ whole
     wanted = (wanted - norm.running_mean.numpy()[:, None]) / np.sqrt(1 + norm.eps)
     np.testing.assert_allclose(said.scores[0].numpy().reshape(CHANNELS, -1), wanted, atol=1e-4)
     tags = last.mean(dim=(2, 3)) @ made.classes.weight.T + made.classes.bias
@@ -121,7 +124,8 @@ def test_who_carries_gradients() -> None:
     assert previous.grad is None
     assert last.grad is None
     assert made.classes.weight.grad is None
-    assert all(bool(one.weight.grad.abs().sum() > 0) for one in (made.queries, made.keys, made.mapping[0]))
+    layers: Any = (made.queries, made.keys, made.mapping[0])
+    assert all(bool(layer.weight.grad.abs().sum() > 0) for layer in layers)
     made(previous, last).tags.sum().backward()
     assert previous.grad is None
     assert last.grad is not None

@@ -112,10 +112,11 @@ def test_a_projection_is_convolutions_of_one_pixel(depth: int) -> None:
     net = build_embedding(projection(depth=depth), seed=0)
     given = torch.randn(1, 12, 3, 5)
     vectors = given.flatten(2).transpose(1, 2)
-    convolutions = [one for one in net.head if isinstance(one, nn.Conv2d)]
+    convolutions = [module for module in net.head.modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) == depth
     for number, layer in enumerate(convolutions):
         vectors = vectors.relu() if number else vectors
+        assert layer.bias is not None
         vectors = vectors @ layer.weight[:, :, 0, 0].T + layer.bias
     torch.testing.assert_close(net(given).flatten(2).transpose(1, 2), vectors)
 
@@ -124,10 +125,10 @@ def test_frozen_features_are_the_vits() -> None:
     from wilss.models.encoders.dino import open_vit
 
     for kind in ("tokens", "keys"):
-        spec = EmbeddingSpec(features=kind, size=0)  # type: ignore[arg-type]
+        spec = EmbeddingSpec(features=kind, size=0)
         embedding, vit = frozen_embedding(VIT, spec=spec), open_vit(VIT, "cpu")
         assert (embedding.patch, embedding.spec.kind, embedding.input_size(24, 40)) == (8, "frozen", (24, 40))
-        assert torch.equal(embedding.features(IMAGES), vit.features(IMAGES, kind))  # type: ignore[arg-type]
+        assert torch.equal(embedding.features(IMAGES), vit.features(IMAGES, kind))
         assert embedding.identity["vit"] == vit.identity
 
 

@@ -190,7 +190,7 @@ def test_a_segmenter_may_stay_as_it_is_but_not_shrink():
 # -- batch normalisation ------------------------------------------------------------------------------------
 
 
-def norms(segmenter: Segmenter) -> list[nn.BatchNorm2d]:
+def norms(segmenter: Segmenter) -> list[nn.modules.batchnorm._BatchNorm]:
     return [one for one in segmenter.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
 
 
@@ -238,4 +238,4 @@ def test_synchronised_says_the_same_on_one_process(backbone):
 
 def test_another_mode_is_refused():
     with pytest.raises(ValueError, match="no batch norm mode 'off'"):
-        set_batch_norm(nn.BatchNorm2d(2), "off")
+        set_batch_norm(nn.BatchNorm2d(2), "off")  # type: ignore[arg-type]

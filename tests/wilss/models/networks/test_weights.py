@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_torchvisions_resnet_fits_and_says_the_same(tmp_path):
     load_backbone(segmenter, path)
     batch = images(1, 3, 32, 32)
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(batch))))
-    network = segmenter.backbone.network
+    network: Any = segmenter.backbone.network
     ours = network.layer3(
         network.layer2(network.layer1(network.maxpool(network.act1(network.bn1(network.conv1(batch))))))
     )

@@ -22,7 +22,7 @@ def checkerboard(angle: float = 0.4, field: float = 23.0) -> NDArray[np.bool_]:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     across = np.cos(angle) * columns + np.sin(angle) * rows
     down = -np.sin(angle) * columns + np.cos(angle) * rows
-    return (np.floor(across / field) + np.floor(down / field)) % 2 == 1
+    return np.asarray((np.floor(across / field) + np.floor(down / field)) % 2 == 1)
 
 
 def as_soft(board: NDArray[np.bool_]) -> NDArray[np.float32]:

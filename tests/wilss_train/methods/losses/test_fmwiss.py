@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from wilss.data.taxonomy import VOID
 from wilss.randomness import generator_for
 from wilss_train.methods.losses import fmwiss
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 OLD, NEW = (0, 1, 2), (3, 4)
 
 
@@ -68,6 +69,7 @@ def test_masked_bce_does_not_see_pixels_that_are_not_valid():
     loss = fmwiss.masked_bce(other, targets, valid)
     torch.testing.assert_close(loss, fmwiss.masked_bce(logits, targets, valid), **CLOSE)
     loss.backward()
+    assert other.grad is not None
     assert not other.grad[(~valid)[:, None].expand_as(other)].any()
 
 
@@ -258,7 +260,7 @@ def test_background_is_no_target_where_a_new_mask_holds():
 def test_student_targets_equal_their_slow_twin(old_channels, new_channels, alpha, beta):
     channels = len(old_channels) + len(new_channels)
     teacher, old = uniform(2, channels, 4, 5).round(decimals=1), uniform(2, len(old_channels), 4, 5, seed=1)
-    how = {"new_channels": new_channels, "old_channels": old_channels, "alpha": alpha, "beta": beta}
+    how: dict[str, Any] = {"new_channels": new_channels, "old_channels": old_channels, "alpha": alpha, "beta": beta}
     found = fmwiss.student_targets(teacher, old, **how)
     np.testing.assert_allclose(found.numpy(), slow.student_targets(teacher.numpy(), old.numpy(), **how), **CLOSE)
     single = fmwiss.student_targets(teacher.float(), old.float(), **how)
@@ -280,7 +282,7 @@ def test_alpha_one_gives_hard_targets_and_beta_one_the_old_model():
 
 def test_among_equal_probabilities_the_first_channel_is_the_hard_label():
     teacher = torch.ones(1, 5, 1, 1)
-    how = {"new_channels": NEW, "old_channels": OLD, "alpha": 1.0}
+    how: dict[str, Any] = {"new_channels": NEW, "old_channels": OLD, "alpha": 1.0}
     assert fmwiss.student_targets(teacher, torch.ones(1, 3, 1, 1), **how)[0, 3:].flatten().tolist() == [0.0, 0.0]
     teacher[:, :3] = 0.5
     assert fmwiss.student_targets(teacher, torch.ones(1, 3, 1, 1), **how)[0, 3:].flatten().tolist() == [1.0, 0.0]

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from wilss.data.taxonomy import VOID
 from wilss.equations import panet as equations
 from wilss_train.methods.losses import panet
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def normal(*shape, seed=0):
@@ -74,9 +75,11 @@ def test_query_ce_has_the_right_gradient():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_alignment_loss_equals_its_slow_twin(seed):
-    whole = episode(seed=seed)
-    assert panet.alignment_loss(*whole).item() == pytest.approx(slow_alignment(*whole), rel=1e-9)
-    assert panet.alignment_loss(*whole, alpha=3.0).item() == pytest.approx(slow_alignment(*whole, alpha=3.0), rel=1e-9)
+    query, scores, supports, maps, ways = episode(seed=seed)
+    for alpha in (20.0, 3.0):
+        expected = slow_alignment(query, scores, supports, maps, ways, alpha)
+        loss = panet.alignment_loss(query, scores, supports, maps, ways, alpha)
+        assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def predicting(scores, *ways):

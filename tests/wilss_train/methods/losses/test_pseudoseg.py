@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from tests.references import pseudoseg as slow
 from wilss.data.taxonomy import VOID
 from wilss_train.methods.losses import pseudoseg
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def normal(*shape, seed=0):
@@ -54,6 +55,7 @@ def test_pixel_ce_does_not_see_void_pixels():
     loss = pseudoseg.pixel_ce(other, labels)
     torch.testing.assert_close(loss, pseudoseg.pixel_ce(logits, labels), **CLOSE)
     loss.backward()
+    assert other.grad is not None
     assert not other.grad[(labels == VOID)[:, None].expand_as(other)].any()
 
 
@@ -111,6 +113,7 @@ def test_soft_ce_does_not_see_padding_and_passes_nothing_to_its_targets():
     torch.testing.assert_close(loss, pseudoseg.soft_ce(logits, targets, valid), **CLOSE)
     loss.backward()
     assert targets.grad is None
+    assert other.grad is not None
     assert not other.grad[(~valid)[:, None].expand_as(other)].any()
 
 

@@ -23,7 +23,7 @@ def segmenting(params: EpisodeParams, pictures: Pictures | None = None) -> Segme
     return Segmenting(bank, pictures.index, params)
 
 
-def by_hand(episode: Episode, params: EpisodeParams) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def by_hand(episode: Episode, params: EpisodeParams) -> tuple[np.ndarray, np.ndarray]:
     """Scores at pixels, -inf where a prototype has no pixel, and labels."""
     pictures = Pictures()
     bank = EmbeddedBank(FeatureBank(frozen(), pictures, mib=10), frozen(), mib=10)

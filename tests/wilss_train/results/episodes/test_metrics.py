@@ -55,10 +55,12 @@ def test_what_differs_is_a_class_that_the_query_lacks() -> None:
 def test_with_one_way_both_metrics_are_the_same() -> None:
     found = []
     for metric in ("wilss", "panet"):
-        counts = EpisodeCounts(metric)  # type: ignore[arg-type]
+        counts = EpisodeCounts(metric)
         counts.add(np.array([[0, 1, 1]], np.uint8), np.array([[1, 1, 0]], np.uint8), (1,))
         found.append((counts.iou(), counts.binary_iou()))
-    assert found[0] == found[1] == ({1: 1 / 3}, pytest.approx(1 / 6))
+    assert found[0] == found[1]
+    assert found[0][0] == {1: 1 / 3}
+    assert found[0][1] == pytest.approx(1 / 6)
 
 
 def test_nothing_counted_is_no_number() -> None:

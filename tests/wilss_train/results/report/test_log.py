@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_what_the_reader_finds(tmp_path: Path) -> None:
 def test_seconds_go_on_over_restarts(tmp_path: Path) -> None:
     """Killed at step 3, gone on from the state of step 2: 2 of the first process, 1 of the second."""
     path = tmp_path / LOG_FILE
-    line = {"steps": 4, "epoch": 0, "losses": {"total": 1.0}, "lr": {}}
+    line: dict[str, Any] = {"steps": 4, "epoch": 0, "losses": {"total": 1.0}, "lr": {}}
     with TrainingLog.open(path) as log:
         for step, seconds in ((1, 1.0), (2, 2.0), (3, 3.5)):
             log.step(step=step, seconds=seconds, images_per_second=10.0, **line)
