@@ -24,7 +24,7 @@ from wilss.console import running
 from wilss.data.shapes.voc import write_voc
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
-from wilss.store import MaskStore
+from wilss.store import MaskStore, MaskStoreWriter
 
 __all__ = ["SCENES", "Scene", "World", "draw_world"]
 
@@ -109,7 +109,7 @@ def _left_by_a_kill(world: World, place: Path) -> None:
     header = types.SimpleNamespace(
         heights=store.vector("height"), widths=store.vector("width"), status=store.vector("status") * 0
     )
-    store.reopen([2], header)  # type: ignore[arg-type]
+    MaskStoreWriter(store).reopen([2], header)  # type: ignore[arg-type]
     (place / "s.zarr/mask/c/2/0/0/0.0123456789abcdef0123456789abcdef.partial").write_bytes(b"half a shard")
 
 

@@ -28,7 +28,7 @@ from tests.faults.cli import (
     wilss_masks,
 )
 from tests.wilss.data import data_on_disk as disk
-from wilss.store import MaskStore
+from wilss.store import MaskStoreWriter
 
 Spoil = Callable[[Path], object]
 STEP_OF = {"standin": 1, "fmwiss": 1, "annotation": 0}
@@ -394,16 +394,16 @@ def test_a_mended_image_gives_the_bytes_of_a_run_that_never_met_it_broken(
 
 def interrupted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that stops after its first shard."""
-    commit, left = MaskStore.commit, [1]
+    commit, left = MaskStoreWriter.commit, [1]
 
-    def stops(store: MaskStore, receipt: Any) -> None:
+    def stops(writer: MaskStoreWriter, receipt: Any) -> None:
         if not left[0]:
             raise OSError(28, "No space left on device")
         left[0] -= 1
-        commit(store, receipt)
+        commit(writer, receipt)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MaskStore, "commit", stops)
+        patch.setattr(MaskStoreWriter, "commit", stops)
         assert generate(root).code == 1
 
 

@@ -20,7 +20,7 @@ from tests.faults.standin import draw_images, make
 from tests.faults.train_cli import result, states, walk, wilss_train, words
 from wilss.errors import CheckpointError, StoreError, WilssError
 from wilss.models.networks.checkpoint import MODEL_FILE
-from wilss.store import MaskStore
+from wilss.store import MaskStore, MaskStoreWriter
 from wilss.store.vectors import write_rows
 from wilss_train.memory import MemoryBank
 from wilss_train.run import fit
@@ -339,16 +339,16 @@ def begun(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store as it is after two of its three shards."""
     store = tmp_path_factory.mktemp("begun") / "s.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        commit, left = MaskStore.commit, [2]
+        commit, left = MaskStoreWriter.commit, [2]
 
-        def two(opened: MaskStore, *receipts: Any) -> None:
+        def two(writer: MaskStoreWriter, *receipts: Any) -> None:
             for receipt in receipts:
                 left[0] -= 1
                 if left[0] < 0:
                     raise StoreError("stopped")
-                commit(opened, receipt)
+                commit(writer, receipt)
 
-        patch.setattr(MaskStore, "commit", two)
+        patch.setattr(MaskStoreWriter, "commit", two)
         with pytest.raises(StoreError, match="stopped"):
             make(whole.parent / "images", store)
     assert len(MaskStore.open(store, allow_partial=True).pending_shards()) == 1

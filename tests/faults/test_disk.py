@@ -17,7 +17,7 @@ import pytest
 from tests.drills import turns
 from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from tests.faults.full_disk import files_of_at_most
-from wilss.store import MaskStore, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, writer_lock
 from wilss_masks.make import generate as generation
 from wilss_masks.make import resume
 from wilss_masks.make import run as running
@@ -160,7 +160,7 @@ def never_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def unseal(store: Path) -> None:
     """As a store is whose last shard was not committed."""
     opened = MaskStore.open(store)
-    opened.reopen([2], _header(opened))
+    MaskStoreWriter(opened).reopen([2], _header(opened))
 
 
 def _header(opened: MaskStore) -> Any:

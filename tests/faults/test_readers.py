@@ -20,7 +20,8 @@ from PIL import Image
 from tests.faults.standin import SIZES, draw_images, make
 from wilss.errors import StoreError
 from wilss.randomness import numpy_generator_for
-from wilss.store import MaskStore, Status, open_masks, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, Status, open_masks, writer_lock
+from wilss.store.seal import unseal
 
 IMAGES = 16
 READS = 1_000
@@ -189,12 +190,13 @@ def reopen(store: Path) -> None:
     """Say of a shard of a finished store that an image of it failed."""
     with writer_lock(store):
         opened = MaskStore.open(store)
-        opened._drop_seal()
+        unseal(store)
         receipt = opened.receipt(BROKEN // 4)
         status = receipt.status.copy()
         status[BROKEN % 4] = Status.FAILED
-        opened.commit(dataclasses.replace(receipt, status=status))
-        opened.seal()
+        writer = MaskStoreWriter(opened)
+        writer.commit(dataclasses.replace(receipt, status=status))
+        writer.seal()
 
 
 def test_a_reader_beside_retry_failed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, wa
 from tests.faults.train_cli import states as steps_saved
 from tests.wilss.data import data_on_disk as disk
 from wilss.models.networks.checkpoint import MODEL_FILE
-from wilss.store.seal import SEAL_KEY
+from wilss.store.schema import SEAL_KEY
 from wilss_train.data.batch_source import Visit
 from wilss_train.data.batches import SegBatchSource
 from wilss_train.results.report import LOG_FILE, read_log

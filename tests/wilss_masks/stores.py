@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.data.layouts import ImageRecord
-from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
 from wilss_masks.sources.fusion import FmwissParams, as_content, refine
 
 CLASS_IDS, CLASS_NAMES = (16, 17, 20), ("pottedplant", "sheep", "tvmonitor")
@@ -176,12 +176,12 @@ def make_store(
 ) -> MaskStore:
     """A store as `generate --keep scores` leaves it: row 3 failed, row 4 without a tag of the step."""
     header = make_header(images, params, keep=keep, attributes=attributes)
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     for shard in range(header.layout.num_shards - (not finish)):
         contents = [make_content(images[row], row, params, keep=keep) for row in header.layout.rows(shard)]
-        store.commit(write_shard(path, header.layout, shard, contents))
+        writer.commit(write_shard(path, header.layout, shard, contents))
     if finish:
-        store.seal()
+        writer.seal()
     return MaskStore.open(path, allow_partial=not finish)
 
 
@@ -190,10 +190,10 @@ def make_annotation_store(path: Path, images: tuple[Drawn, ...] = IMAGES) -> Mas
     header = make_header(images, FmwissParams(), keep=False, attributes={"source": "annotation", "parameters": {}})
     layout = StoreLayout(**{**vars(header.layout), "has_void": True})
     header = StoreHeader(**{**vars(header), "layout": layout})
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     for shard in range(layout.num_shards):
-        store.commit(write_shard(path, layout, shard, [_annotated(images[row]) for row in layout.rows(shard)]))
-    store.seal()
+        writer.commit(write_shard(path, layout, shard, [_annotated(images[row]) for row in layout.rows(shard)]))
+    writer.seal()
     return MaskStore.open(path)
 
 

@@ -7,12 +7,14 @@ from .seal import Damage
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
 from .view import label_map, open_masks
+from .writer import MaskStoreWriter
 
 __all__ = [
     "Damage",
     "ImageContent",
     "ImageMasks",
     "MaskStore",
+    "MaskStoreWriter",
     "ShardReceipt",
     "Status",
     "StoreHeader",

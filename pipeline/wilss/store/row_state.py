@@ -2,29 +2,34 @@
 
 A shard is committed by its digest, and no file of it is touched unless the digest was taken back before. So masks
 that were read are those of the shard that was asked for if its digest is the same before and after. To look for that
-costs two `stat`s, since every commit gives the files of digests and statuses anew.
+costs two `stat`s, since every commit replaces the files of digests and statuses.
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .schema import SHARDS_PER_VECTOR_CHUNK, Status, StoreLayout
+from ..errors import StoreError
+from .arrays import StoreArrays
+from .schema import SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status
 
-__all__ = ["Standing", "Stood"]
+__all__ = ["RowState", "RowStates"]
 
 _Signature = tuple[tuple[int, int, int] | None, ...]
 _WATCHED = ("shard_digest", "status")
+#: A shard is made at most twice in a run: a reader who is disturbed more often reads a store that is replaced.
+_MOST_READS = 5
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stood:
-    """What was said of one image. digest: that of its shard, "" while it is not committed."""
+class RowState:
+    """What the store says of one image. digest: that of its shard, "" while it is not committed."""
 
     status: Status
     height: int
@@ -38,8 +43,11 @@ class Stood:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """The rows of one chunk of the vectors, and by what it is seen that the chunk was written since."""
+class _Chunk:
+    """The rows of one chunk of the vectors, and what tells whether the chunk was written since.
+
+    status: int8 [n]; height, width: int32 [n]; shard_digest: str [shards].
+    """
 
     signature: _Signature
     status: NDArray[np.int8]
@@ -48,60 +56,87 @@ class _Piece:
     shard_digest: NDArray[Any]
 
 
-class Standing:
-    """The standing of every image, kept until it changes on disk. Several threads may ask at once.
+class RowStates:
+    """The state of every image, kept until it changes on disk. Several threads may ask at once."""
 
-    read: some rows of a vector, from disk.
-    """
+    def __init__(self, arrays: StoreArrays) -> None:
+        self._arrays, self._layout = arrays, arrays.layout
+        self._rows = SHARDS_PER_VECTOR_CHUNK * self._layout.shard_size
+        self._chunks = [self._read_chunk(chunk) for chunk in range(-(-self._layout.num_images // self._rows))]
+        self._require_same_store()
 
-    def __init__(self, path: Path, layout: StoreLayout, read: Callable[[str, slice], NDArray[Any]]) -> None:
-        self._path, self._layout, self._read = path, layout, read
-        self._rows = SHARDS_PER_VECTOR_CHUNK * layout.shard_size
-        count = -(-layout.num_images // self._rows)
-        signatures = [self._signature(chunk) for chunk in range(count)]  # first, so that what follows may be newer
-        whole = {name: read(name, slice(None)) for name in ("status", "height", "width", "shard_digest")}
-        self._pieces = [self._cut(chunk, signature, whole) for chunk, signature in enumerate(signatures)]
-
-    def of(self, row: int) -> Stood:
+    def of(self, row: int) -> RowState:
         """What was said of the image at `row` when last looked."""
-        chunk, place = divmod(row, self._rows)
-        piece = self._pieces[chunk]
-        return Stood(
-            status=Status(int(piece.status[place])),
-            height=int(piece.height[place]),
-            width=int(piece.width[place]),
-            digest=str(piece.shard_digest[place // self._layout.shard_size]),
+        number, place = divmod(row, self._rows)
+        chunk = self._chunks[number]
+        return RowState(
+            status=Status(int(chunk.status[place])),
+            height=int(chunk.height[place]),
+            width=int(chunk.width[place]),
+            digest=str(chunk.shard_digest[place // self._layout.shard_size]),
         )
 
-    def has_moved(self, row: int) -> bool:
+    def has_changed(self, row: int) -> bool:
         """Whether anything near `row` was written since."""
         chunk = row // self._rows
-        return self._signature(chunk) != self._pieces[chunk].signature
+        return self._signature(chunk) != self._chunks[chunk].signature
 
     def look_again(self, row: int) -> None:
         """Take what the disk says now of the images near `row`."""
-        chunk = row // self._rows
-        signature = self._signature(chunk)
-        images = slice(chunk * self._rows, (chunk + 1) * self._rows)
-        shards = slice(chunk * SHARDS_PER_VECTOR_CHUNK, (chunk + 1) * SHARDS_PER_VECTOR_CHUNK)
-        digests = self._read("shard_digest", shards)
-        status, height, width = (self._read(name, images) for name in ("status", "height", "width"))
-        self._pieces[chunk] = _Piece(signature, status, height, width, digests)
+        self._chunks[row // self._rows] = self._read_chunk(row // self._rows)
 
-    def _cut(self, chunk: int, signature: _Signature, whole: dict[str, NDArray[Any]]) -> _Piece:
+    def consistently(self, row: int, read: Callable[[RowState], _T]) -> _T:
+        """What `read` gives of an image whose shard stays as it was while it reads; again where it did not.
+
+        Raises StoreError where `read` does, and where another store came into this one's place.
+        """
+        for _ in range(_MOST_READS):
+            state, result, problem = self.of(row), None, None
+            try:
+                result = read(state)
+            except StoreError as error:
+                problem = error
+            if self.has_changed(row):
+                self.look_again(row)
+                self._require_same_store()
+                if self.of(row) != state:
+                    continue
+            if problem is not None:
+                raise problem
+            return cast(_T, result)
+        raise StoreError(f"{self._arrays.path} is being made again; read it once `wilss-masks generate` has ended.")
+
+    def _require_same_store(self) -> None:
+        """Positions mean something else in another store that came into this one's place."""
+        path, specs = self._arrays.path, self._layout.arrays
+        try:
+            root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+            shapes = [json.loads((path / spec.name / "zarr.json").read_text())["shape"] for spec in specs]
+        except (OSError, ValueError, KeyError, TypeError):
+            root, shapes = None, []
+        if (
+            not isinstance(root, dict)
+            or {**root, SEAL_KEY: None} != {**self._arrays.attributes, SEAL_KEY: None}
+            or shapes != [list(spec.shape) for spec in specs]
+        ):
+            raise StoreError(f"{path} was removed or replaced while it was read; open it again.")
+
+    def _read_chunk(self, chunk: int) -> _Chunk:
+        signature = self._signature(chunk)  # first, so that what follows may be newer
         images = slice(chunk * self._rows, (chunk + 1) * self._rows)
         shards = slice(chunk * SHARDS_PER_VECTOR_CHUNK, (chunk + 1) * SHARDS_PER_VECTOR_CHUNK)
-        status, height, width = (whole[name][images] for name in ("status", "height", "width"))
-        return _Piece(signature, status, height, width, whole["shard_digest"][shards])
+        read = self._arrays.rows
+        digests = read("shard_digest", shards)
+        return _Chunk(signature, read("status", images), read("height", images), read("width", images), digests)
 
     def _signature(self, chunk: int) -> _Signature:
-        """A file that is written anew is another one; an array all of whose values are fill has none."""
-        return tuple(_seen(f"{self._path}/{name}/c/{chunk}") for name in _WATCHED)
+        """A file that is replaced is another one; an array all of whose values are fill has none."""
+        return tuple(_file_signature(f"{self._arrays.path}/{name}/c/{chunk}") for name in _WATCHED)
 
 
-def _seen(path: str) -> tuple[int, int, int] | None:
+def _file_signature(path: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(path)
+        state = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -21,6 +21,7 @@ from zarr.codecs import ZstdCodec
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
+    "SEAL_KEY",
     "VECTORS",
     "ArraySpec",
     "Status",
@@ -33,6 +34,8 @@ __all__ = [
 
 FORMAT = "wilss-masks"
 FORMAT_VERSION = 1
+#: The attribute that a complete store has, see `seal`.
+SEAL_KEY = "seal"
 
 #: Vectors are chunked by this many shards: a commit rewrites a bounded piece, whatever the store's length.
 SHARDS_PER_VECTOR_CHUNK = 32
@@ -135,6 +138,11 @@ class StoreLayout:
     def rows(self, shard: int) -> range:
         """Positions of the images in `shard`."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.num_images))
+
+    def row_slice(self, shard: int) -> slice:
+        """The same as a slice of the image axis."""
+        rows = self.rows(shard)
+        return slice(rows.start, rows.stop)
 
     @cached_property
     def arrays(self) -> tuple[ArraySpec, ...]:

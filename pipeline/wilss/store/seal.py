@@ -7,25 +7,21 @@ Before there is a seal, an entry in `shard_digest` covers the shard's rows of th
 arrays stands twice in the store. So a run that goes on with a store does not go on with damage.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..digests import digest_of_bytes, digest_of_json, listing_of_files
 from ..disk import PARTIAL_SUFFIX, write_atomically
 from ..errors import StoreError
-from .schema import VECTORS, StoreLayout
-from .shards import ShardReceipt, digest_on_disk, shard_path
+from .schema import SEAL_KEY, VECTORS, StoreLayout
+from .shards import ShardReceipt, committed_digest, digest_on_disk
 from .vectors import is_as_written
 
-__all__ = ["SEAL_KEY", "Damage", "committed_digest", "seal", "unseal", "verify", "verify_but_shards"]
+__all__ = ["Damage", "seal", "unseal", "verify", "verify_but_shards"]
 
-SEAL_KEY = "seal"
 _ROOT = "zarr.json"
 
 
@@ -58,15 +54,6 @@ def _unsealed_root(path: Path) -> dict[str, Any]:
 
 def _write_root(path: Path, root: dict[str, Any]) -> None:
     write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"))
-
-
-def committed_digest(receipt: ShardReceipt) -> str:
-    """What `shard_digest` says of a shard: the digest of its files, and that of its rows of the vectors."""
-    digest = hashlib.sha256(json.dumps(receipt.errors).encode("utf-8"))
-    for name in ("status", "confidence", "agreement", "area", "fallback"):
-        values = np.asarray(getattr(receipt, name), np.dtype(VECTORS[name].dtype).newbyteorder("<"))
-        digest.update(np.where(values == values, values, values.dtype.type(VECTORS[name].fill)).tobytes())
-    return f"{receipt.digest.split()[0]} {digest.hexdigest()}"
 
 
 def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) -> Iterator[Damage]:
@@ -114,16 +101,32 @@ def _of_metadata(path: Path, root: dict[str, Any]) -> Iterator[Damage]:
 
 def _foreign_files(path: Path, layout: StoreLayout) -> Iterator[Damage]:
     """Name what would be sealed in with the store and is none of its files."""
-    own = {path / _ROOT} | {
-        shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)
+    metadata = {path / _ROOT, *(path / name / _ROOT for name in (*VECTORS, *(spec.name for spec in layout.arrays)))}
+    chunks = {
+        name: (-(-layout.vector_shape(name)[0] // layout.chunk_rows(name)), len(spec.dims))
+        for name, spec in VECTORS.items()
     }
-    own |= {path / name / _ROOT for name in (*VECTORS, *(spec.name for spec in layout.arrays))}
-    for name, spec in VECTORS.items():
-        chunks = -(-layout.vector_shape(name)[0] // layout.chunk_rows(name))
-        own |= {path.joinpath(name, "c", str(chunk), *"0" * (len(spec.dims) - 1)) for chunk in range(chunks)}
-    for file in sorted(path.rglob("*")):
-        if file not in own and not file.is_dir() and not file.name.endswith(PARTIAL_SUFFIX):
+    for file in sorted(_small_files(path, layout)):
+        if file not in metadata and not _is_piece(file.relative_to(path).parts, chunks):
             yield Damage(what=f"the file {file.relative_to(path)} does not belong to it")
+
+
+def _small_files(path: Path, layout: StoreLayout) -> Iterator[Path]:
+    """All files below `path` but those of shards, which their digests cover, and those that are not finished."""
+    shards = {spec.name: (layout.num_shards, len(spec.shape)) for spec in layout.arrays}
+    for file in path.rglob("*"):
+        is_shard = _is_piece(file.relative_to(path).parts, shards)
+        if not (is_shard or file.is_dir() or file.name.endswith(PARTIAL_SUFFIX)):
+            yield file
+
+
+def _is_piece(parts: tuple[str, ...], arrays: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether a relative path is array/c/<number>/0/0. arrays: name -> how many pieces and axes it has."""
+    count, axes = arrays.get(parts[0], (0, 0))
+    if not axes or len(parts) != axes + 2 or not parts[2].isdecimal():
+        return False
+    number = int(parts[2])
+    return number < count and parts[1:] == ("c", str(number), *("0",) * (axes - 1))
 
 
 def _read_root(path: Path) -> dict[str, Any]:
@@ -140,8 +143,5 @@ def _root_digest(root: dict[str, Any]) -> str:
 
 
 def _files_digest(path: Path, layout: StoreLayout) -> str:
-    covered = {shard_path(path, spec, shard) for spec in layout.arrays for shard in range(layout.num_shards)} | {
-        path / _ROOT
-    }
-    others = (file for file in path.rglob("*") if not (file.is_dir() or file in covered))
-    return digest_of_bytes(listing_of_files(path, (file for file in others if not file.name.endswith(PARTIAL_SUFFIX))))
+    files = (file for file in _small_files(path, layout) if file != path / _ROOT)
+    return digest_of_bytes(listing_of_files(path, files))

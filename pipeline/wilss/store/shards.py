@@ -1,13 +1,19 @@
-"""One shard: the planes of a few images, encoded as a Zarr v3 shard and written whole.
+"""One shard: the planes of a few images, encoded as a Zarr v3 shard and written whole; and single planes out of it.
 
 zarr's own writer takes a dense block (images x categories x H x W) and looks at every plane to find those
 that are empty; with 80 categories that costs more than the masks are worth. The planes that exist are known
 here, so only they are compressed, into the same file format (Zarr v3 core, `sharding_indexed` codec, index
 at the end, crc32c). zarr reads it back in the tests.
+
+zarr's own reader hands every plane to its event loop and back, which takes longer than the plane takes to decode, and
+stops other threads of a trainer meanwhile. Here a plane is one read and one decompression.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +24,26 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from ..disk import unlink, write_atomically
-from .schema import ZSTD_LEVEL, ArraySpec, Status, StoreLayout
+from .schema import VECTORS, ZSTD_LEVEL, ArraySpec, Status, StoreLayout
+from .size_limits import content_size
 
-__all__ = ["ImageContent", "ShardReceipt", "digest_on_disk", "encode_shard", "shard_path", "write_shard"]
+__all__ = [
+    "RECEIPT_VECTORS",
+    "ImageContent",
+    "ShardReceipt",
+    "committed_digest",
+    "digest_on_disk",
+    "encode_shard",
+    "read_planes",
+    "shard_path",
+    "write_shard",
+]
 
 #: Offset and length of a plane that is not there (Zarr v3 sharding codec: 2**64 - 1 in both).
-ABSENT = 2**64 - 1
+_ABSENT = 2**64 - 1
+_CHECKSUM = 4
+#: What is committed of a shard's images besides their status and errors; each [n, C].
+RECEIPT_VECTORS = ("confidence", "agreement", "area", "fallback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +102,7 @@ def encode_shard(spec: ArraySpec, shard_size: int, images: list[Mapping[int, NDA
     Returns b"" when no plane differs from the fill value.
     """
     codec = Zstd(level=ZSTD_LEVEL)
-    index = np.full((shard_size * spec.planes_per_image, 2), ABSENT, dtype="<u8")
+    index = np.full((shard_size * spec.planes_per_image, 2), _ABSENT, dtype="<u8")
     body, offset = [], 0
     for slot, plane in _slots(spec, images):
         encoded = codec.encode(np.ascontiguousarray(plane))
@@ -100,6 +120,29 @@ def shard_path(root: Path, spec: ArraySpec, shard: int) -> Path:
     return root.joinpath(spec.name, "c", str(shard), *("0",) * (len(spec.shape) - 1))
 
 
+def read_planes(
+    root: Path, spec: ArraySpec, shard_size: int, row: int, positions: Sequence[int]
+) -> list[NDArray[Any] | None]:
+    """The planes of the image at `row` at these positions of its category axis (0 for an array without one).
+
+    Each on the array's canvas, read-only, or None where it is all fill. The file is opened once, so they are of one
+    version of it. Raises ValueError for bytes that are damaged or a position that there is not, OSError for a file
+    that cannot be read.
+    """
+    if not all(0 <= position < spec.planes_per_image for position in positions):
+        raise ValueError(f"{spec.name} has planes 0 to {spec.planes_per_image - 1}, not {list(positions)}")
+    shard, place = divmod(row, shard_size)
+    path = shard_path(root, spec, shard)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:  # no plane in this shard differs from the fill
+        return [None] * len(positions)
+    with file:
+        index = _index(file.fileno(), shard_size * spec.planes_per_image)
+        slots = [place * spec.planes_per_image + position for position in positions]
+        return list(_decoded(file.fileno(), index[slots].tolist(), spec))
+
+
 def digest_on_disk(root: Path, layout: StoreLayout, shard: int) -> str:
     """The digest of what lies on disk now; equals the receipt's unless a bit changed or a file was moved."""
     digest = hashlib.sha256()
@@ -107,6 +150,15 @@ def digest_on_disk(root: Path, layout: StoreLayout, shard: int) -> str:
         path = shard_path(root, spec, shard)
         _add_to_digest(digest, spec.name, path.read_bytes() if path.exists() else b"")
     return digest.hexdigest()
+
+
+def committed_digest(receipt: ShardReceipt) -> str:
+    """What `shard_digest` says of a shard: the digest of its files, and that of its rows of the vectors."""
+    digest = hashlib.sha256(json.dumps(receipt.errors).encode("utf-8"))
+    for name in ("status", *RECEIPT_VECTORS):
+        values = np.asarray(getattr(receipt, name), np.dtype(VECTORS[name].dtype).newbyteorder("<"))
+        digest.update(np.where(values == values, values, values.dtype.type(VECTORS[name].fill)).tobytes())
+    return f"{receipt.digest.split()[0]} {digest.hexdigest()}"
 
 
 def _slots(spec: ArraySpec, images: list[Mapping[int, NDArray[Any]]]) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -146,8 +198,34 @@ def _receipt(shard: int, digest: str, layout: StoreLayout, images: list[ImageCon
         fallback=np.zeros(shape, np.bool_),
     )
     for row, image in enumerate(images):
-        for name in ("confidence", "agreement", "area", "fallback"):
+        for name in RECEIPT_VECTORS:
             vector = getattr(receipt, name)
             for position, value in getattr(image, name).items():
                 vector[row, position] = value
     return receipt
+
+
+def _index(file: int, slots: int) -> NDArray[np.uint64]:
+    """Offset and length of every slot, from the end of the file."""
+    size = 16 * slots + _CHECKSUM
+    end = os.fstat(file).st_size
+    footer = os.pread(file, size, end - size) if end >= size else b""
+    table, checksum = footer[:-_CHECKSUM], footer[-_CHECKSUM:]
+    if len(footer) != size or google_crc32c.value(table).to_bytes(_CHECKSUM, "little") != checksum:
+        raise ValueError("the index of a shard does not match its checksum")
+    return np.frombuffer(table, "<u8").reshape(slots, 2)
+
+
+def _decoded(file: int, places: list[list[int]], spec: ArraySpec) -> Iterator[NDArray[Any] | None]:
+    codec, dtype = Zstd(), np.dtype(spec.dtype).newbyteorder("<")
+    size, end = math.prod(spec.plane) * dtype.itemsize, os.fstat(file).st_size
+    for offset, length in places:
+        if length == _ABSENT:
+            yield None
+            continue
+        if offset + length > end:
+            raise ValueError("a plane is said to lie beyond the end of its shard")
+        frame = os.pread(file, length, offset)
+        if (claimed := content_size(frame)) != size:  # before the codec takes as much memory as the frame asks for
+            raise ValueError(f"a plane would become {claimed} bytes instead of {size}")
+        yield np.frombuffer(codec.decode(frame), dtype).reshape(spec.plane)

@@ -1,4 +1,4 @@
-"""How much memory a store may ask for: what it says of its own sizes is believed within bounds only.
+"""How much memory a store may ask for: what it says of its own sizes is believed within limits only.
 
 A few bytes on disk can claim to be gigabytes: a zstd frame says how large it will become, and metadata says how large
 an array is. Both are looked at before memory is taken. A store of our own always passes.
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from ..data.images import PIXEL_CAP
 from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
-from .schema import ArraySpec, Status, StoreLayout
+from .schema import VECTORS, ArraySpec, Status, StoreLayout
 
 __all__ = [
     "content_size",
+    "require_as_written",
     "require_names",
     "require_planes",
     "require_shape",
+    "require_text_count",
     "require_values",
     "require_vector",
     "unpacked",
@@ -38,7 +40,7 @@ _LONGEST_TEXT = 1 << 14
 _LARGEST_TEXTS = 1 << 30
 #: Bytes before the texts of a chunk (zarr's vlen-utf8): how many there are.
 _COUNT = 4
-_MEND = "it is damaged, or was made to do harm; fetch another copy, or make it anew."
+_MEND = "it is damaged, or was made to do harm; fetch another copy, or make it again."
 
 
 def content_size(frame: bytes) -> int:
@@ -108,6 +110,26 @@ def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) ->
     if not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
         raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
     _require_chunks(path, name, math.prod(array.chunks), None if is_text else itemsize)
+
+
+def require_as_written(path: Path, name: str, array: Any, layout: StoreLayout) -> None:
+    """Raise StoreError unless the metadata of the small `array` of a store is what `schema` writes; reads no chunk."""
+    spec, shape = VECTORS[name], layout.vector_shape(name)
+    require_shape(path, name, array, shape)
+    codecs = {str(codec.to_dict()["name"]): codec.to_dict().get("configuration", {}) for codec in array.metadata.codecs}
+    first = "vlen-utf8" if spec.dtype == "object" else "bytes"
+    is_little = dict(codecs.get(first, {})).get("endian", "little") == "little"
+    has_dtype = spec.dtype == "object" or array.dtype == spec.dtype
+    if list(codecs) != [first, "zstd"] or not (is_little and has_dtype):
+        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
+    if all(shape) and array.chunks != (layout.chunk_rows(name), *shape[1:]):
+        raise StoreError(f"{path}: the array {name!r} has chunks of {array.chunks}; {_MEND}")
+
+
+def require_text_count(data: bytes, count: int) -> None:
+    """Raise ValueError unless the texts of a chunk, by their own word, are so many: room is made for all of them."""
+    if (claimed := int.from_bytes(data[:_COUNT], "little")) != count:
+        raise ValueError(f"a chunk has {claimed} values and not {count}")
 
 
 def require_values(name: str, values: NDArray[Any], layout: StoreLayout) -> None:

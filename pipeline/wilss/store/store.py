@@ -1,7 +1,7 @@
-"""`MaskStore`: open a store, read masks from it, and (the coordinator alone) commit shards to it."""
+"""`MaskStore`: open a store and read masks from it, also while somebody writes it. `writer` has the other half."""
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,37 +9,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..disk import built_beside, sweep_partials
+from ..data.layouts import NameIndex, Names
+from ..digests import digest_of_bytes
 from ..errors import StoreError
-from .opened import open_group
-from .reading import ImageMasks, StoreReader, rows_of
-from .schema import SHARDS_PER_VECTOR_CHUNK, Status, StoreHeader, create_group
-from .seal import Damage, committed_digest, seal, unseal, verify, verify_but_shards
-from .shards import ShardReceipt
-from .vectors import write_rows
+from .arrays import StoreArrays
+from .row_state import RowState, RowStates
+from .schema import FORMAT, FORMAT_VERSION, SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status, StoreLayout
+from .seal import Damage, verify, verify_but_shards
+from .shards import RECEIPT_VECTORS, ShardReceipt
 
 __all__ = ["ImageMasks", "MaskStore"]
 
-_VECTORS = ("confidence", "agreement", "area", "fallback")
 
+@dataclass(frozen=True, kw_only=True)
+class ImageMasks:
+    """The masks of one image, cropped to its true size.
 
-class MaskStore(StoreReader):
-    """One step's masks on disk; the only home of how they are committed.
-
-    Readers see an image's masks only when its status says done. Shards are written by
-    `wilss.store.write_shard`, by any number of processes; `commit` and `seal` belong to the one process
-    that holds `writer_lock`.
+    categories: positions on the store's category axis, ascending; masks: bool [T, H, W], one per category.
+    void: bool [H, W] or None where the store knows no void.
     """
 
-    @classmethod
-    def create(cls, path: Path, header: StoreHeader) -> "MaskStore":
-        """Make an empty store, in the place of whatever `path` names. Its statuses come from the header.
+    image_id: str
+    categories: tuple[int, ...]
+    masks: NDArray[np.bool_]
+    void: NDArray[np.bool_] | None
 
-        The store is built under a temporary name and renamed, so a half-made one is never seen.
-        """
-        with built_beside(path) as building:
-            create_group(building, header)
-        return cls.open(path, allow_partial=True)
+
+class MaskStore:
+    """One step's masks on disk, for reading: a consistent snapshot of an image, or StoreError.
+
+    An image's masks are there only when its status says done. Use `open`. Memory: about 60 bytes an image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """For `open` alone: the store at `path`, whatever its format and state."""
+        self.path = path
+        self._arrays = StoreArrays(path)
 
     @classmethod
     def open(cls, path: Path | str, *, allow_partial: bool = False) -> "MaskStore":
@@ -48,8 +53,7 @@ class MaskStore(StoreReader):
         Raises StoreError when there is none, when a newer wilss wrote it, or when masks are still missing
         and `allow_partial` is False.
         """
-        path = Path(path)
-        store = cls(path, open_group(path))
+        store = cls(Path(path))
         store._check_format()
         if not allow_partial and not store.is_complete:
             raise StoreError(
@@ -58,57 +62,163 @@ class MaskStore(StoreReader):
             )
         return store
 
-    def commit(self, *receipts: ShardReceipt) -> None:
-        """Say that these shards are on disk: vectors, then digests, then status, each chunk of them written once."""
-        for name in _VECTORS:
-            self._write(name, receipts, operator.attrgetter(name))
-        rows = [rows_of(self.layout, receipt.shard) for receipt in receipts]
-        if any(any(receipt.errors) for receipt in receipts) or any(any(self._errors[one]) for one in rows):
-            self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
-            for receipt, one in zip(receipts, rows, strict=True):  # reading it anew would take all
-                self._errors[one] = receipt.errors
-        digests = [
-            (slice(receipt.shard, receipt.shard + 1), np.array([committed_digest(receipt)], dtype=object))
-            for receipt in receipts
-        ]
-        write_rows(self.path, self.layout, "shard_digest", digests)
-        self._write("status", receipts, lambda receipt: receipt.status)
+    # -- what the store says of itself ----------------------------------------------------------------------
 
-    def _write(
-        self, name: str, receipts: Sequence[ShardReceipt], values: Callable[[ShardReceipt], NDArray[Any]]
-    ) -> None:
-        changes = [(rows_of(self.layout, receipt.shard), values(receipt)) for receipt in receipts]
-        write_rows(self.path, self.layout, name, changes)
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the store was made with."""
+        return self._arrays.attributes
+
+    @property
+    def layout(self) -> StoreLayout:
+        """The sizes of this store."""
+        return self._arrays.layout
+
+    @property
+    def step(self) -> int:
+        """The step whose classes the masks are of. Raises StoreError where the store does not say it."""
+        step = self.attributes.get("step")
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+            raise StoreError(
+                f"{self.path} does not say of which step its masks are (step is {step!r}); it is damaged, so fetch "
+                "another copy, or make it again."
+            )
+        return step
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every shard was committed and the store sealed."""
+        return SEAL_KEY in self.attributes
+
+    @property
+    def digest(self) -> str:
+        """One sha256 of everything in a complete store, by its seal; two stores with equal ones hold the same bytes."""
+        sealed = self.attributes.get(SEAL_KEY)
+        if not isinstance(sealed, dict):
+            raise StoreError(f"{self.path} is not complete, so it has no digest; run `wilss-masks generate` again.")
+        return digest_of_bytes(f"{sealed.get('root')} {sealed.get('files')}".encode())
+
+    @cached_property
+    def image_ids(self) -> Names:
+        """Image ids, in the order of the image axis: a sequence of str."""
+        count, step = self.layout.num_images, self.layout.chunk_rows("image")
+        chunks = (self._arrays.rows("image", slice(first, first + step)) for first in range(0, count, step))
+        return Names(str(name) for chunk in chunks for name in chunk)
+
+    @cached_property
+    def _positions(self) -> NameIndex:
+        return NameIndex(self.image_ids)
+
+    @cached_property
+    def category_names(self) -> tuple[str, ...]:
+        """Names of the step's classes, in the order of the category axis."""
+        return tuple(str(name) for name in self.vector("category"))
+
+    @cached_property
+    def category_ids(self) -> tuple[int, ...]:
+        """Taxonomy ids of the step's classes, in the order of the category axis."""
+        return tuple(int(i) for i in self.vector("category_id"))
+
+    def position(self, image: str | int) -> int:
+        """The position of `image` (an id, or already a position) on the image axis."""
+        if isinstance(image, int):
+            if not 0 <= image < self.layout.num_images:
+                raise StoreError(f"{self.path} has no image at position {image}; it has {self.layout.num_images}.")
+            return image
+        position = self._positions.find(image)
+        if position is None:
+            raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.")
+        return position
+
+    def vector(self, name: str) -> NDArray[Any]:
+        """One of the small arrays, whole, from disk: [N], [N, C], [C] or one value per shard; see `schema.VECTORS`."""
+        return self._arrays.rows(name, slice(None))
+
+    def current_status(self) -> NDArray[np.int8]:
+        """The status of every image, int8 [N], from disk; one whose shard is not committed is never done."""
+        digests, status = self.vector("shard_digest"), self.vector("status")
+        committed = np.repeat(digests != "", self.layout.shard_size)[: len(status)]
+        return np.where(committed | (status != Status.DONE), status, Status.PENDING).astype(np.int8)
+
+    def pending_shards(self) -> tuple[int, ...]:
+        """Shards that were not committed, ascending; images that will never be made do not keep one pending."""
+        status, digests, layout = self.vector("status"), self.vector("shard_digest"), self.layout
+        return tuple(
+            shard
+            for shard in range(layout.num_shards)
+            if not digests[shard] or (status[layout.row_slice(shard)] == Status.PENDING).any()
+        )
+
+    # -- masks ----------------------------------------------------------------------------------------------
+
+    def read(self, image: str | int, categories: Sequence[int] | None = None) -> ImageMasks:
+        """Masks of one image, by default of the categories it is tagged with.
+
+        Somebody may be writing the store meanwhile: what is returned belongs together.
+        Raises StoreError when the image's masks are not there, or not there any more.
+        """
+        row = self.position(image)
+        return self._states.consistently(row, lambda state: self._masks(row, state, categories))
+
+    def plane(self, name: str, image: str | int, category: int | None = None) -> NDArray[Any]:
+        """One plane of a sharded array as stored: on the canvas, or on the largest patch grid.
+
+        category: a position on the category axis; None for an array without one.
+        """
+        spec, row = self._arrays.spec(name), self.position(image)
+        positions = [0 if category is None else category]
+        (plane,) = self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions))
+        return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
+
+    def _masks(self, row: int, state: RowState, categories: Sequence[int] | None) -> ImageMasks:
+        self._require_done(row, state)
+        height, width = state.height, state.width
+        wanted = self._tagged(row) if categories is None else sorted(categories)
+        masks = np.zeros((len(wanted), height, width), np.bool_)
+        for slot, plane in enumerate(self._arrays.planes("mask", row, wanted)):
+            if plane is not None:
+                masks[slot] = plane[:height, :width]
+        return ImageMasks(
+            image_id=self.image_ids[row],
+            categories=tuple(wanted),
+            masks=masks,
+            void=self._void(row, height, width) if self.layout.has_void else None,
+        )
+
+    def _void(self, row: int, height: int, width: int) -> NDArray[np.bool_]:
+        (plane,) = self._arrays.planes("void", row, [0])
+        return np.zeros((height, width), np.bool_) if plane is None else plane[:height, :width].copy()
+
+    def _tagged(self, row: int) -> list[int]:
+        return np.flatnonzero(np.unpackbits(self._tag_bits[row], count=self.layout.num_categories)).tolist()
+
+    @cached_property
+    def _tag_bits(self) -> NDArray[np.uint8]:
+        return np.packbits(self.vector("tags"), axis=1)
+
+    @cached_property
+    def _states(self) -> RowStates:
+        return RowStates(self._arrays)
+
+    def _require_done(self, row: int, state: RowState) -> None:
+        if not state.is_done:
+            pending = state.status is Status.DONE  # its shard is about to be made again
+            word = "pending" if pending else state.status.name.lower()
+            why = self._arrays.rows("error", slice(row, row + 1))[0] if state.status is Status.FAILED else ""
+            raise StoreError(f"{self.path} holds no masks of {self.image_ids[row]}: {why or f'its status is {word}'}")
+
+    # -- what was committed, and whether it is whole --------------------------------------------------------
 
     def receipt(self, shard: int) -> ShardReceipt:
         """What was committed of a shard."""
-        rows = rows_of(self.layout, shard)
+        rows, read = self.layout.row_slice(shard), self._arrays.rows
         return ShardReceipt(
             shard=shard,
-            digest=str(self._rows_of("shard_digest", slice(shard, shard + 1))[0]),
-            status=self._rows_of("status", rows),
-            errors=tuple(str(error) for error in self._rows_of("error", rows)),
-            **{name: self._rows_of(name, rows) for name in _VECTORS},
+            digest=str(read("shard_digest", slice(shard, shard + 1))[0]),
+            status=read("status", rows),
+            errors=tuple(str(error) for error in read("error", rows)),
+            **{name: read(name, rows) for name in RECEIPT_VECTORS},
         )
-
-    def reopen(self, shards: Sequence[int], header: StoreHeader) -> None:
-        """Take back the commit of `shards`, so that they are made anew with the sizes in `header`."""
-        uncommitted = np.array([""], dtype=object)
-        rows = [rows_of(self.layout, shard) for shard in shards]
-        self._drop_seal()
-        digests = [(slice(shard, shard + 1), uncommitted) for shard in shards]
-        write_rows(self.path, self.layout, "shard_digest", digests)
-        for name, values in (("height", header.heights), ("width", header.widths), ("status", header.status)):
-            changes = [(one, values[one]) for one in rows]
-            write_rows(self.path, self.layout, name, changes)
-
-    def seal(self) -> None:
-        """Close a store all of whose shards are committed; its attributes then hold a digest of everything."""
-        pending = self.pending_shards()
-        if pending:
-            raise StoreError(f"{self.path} cannot be sealed: shards {list(pending)[:5]} are not committed.")
-        seal(self.path, self.layout)
-        self._forget()
 
     def verify(self) -> Iterator[Damage]:
         """Compare every byte with the store's digests; yields what is damaged, nothing when all is whole."""
@@ -120,35 +230,23 @@ class MaskStore(StoreReader):
 
     def _committed(self) -> Iterator[ShardReceipt]:
         """The receipts of all committed shards; the vectors are read a chunk at a time."""
-        layout, step = self.layout, SHARDS_PER_VECTOR_CHUNK
-        for first in range(0, layout.num_shards, step):
-            digests = self._rows_of("shard_digest", slice(first, first + step))
-            rows = slice(first * layout.shard_size, (first + step) * layout.shard_size)
-            vectors = (
-                {name: self._rows_of(name, rows) for name in ("status", "error", *_VECTORS)} if any(digests) else {}
-            )
+        size, step, read = self.layout.shard_size, SHARDS_PER_VECTOR_CHUNK, self._arrays.rows
+        for first in range(0, self.layout.num_shards, step):
+            digests, rows = read("shard_digest", slice(first, first + step)), slice(first * size, (first + step) * size)
+            names = ("status", "error", *RECEIPT_VECTORS) if any(digests) else ()
+            vectors = {name: read(name, rows) for name in names}
             for place, digest in enumerate(digests):
-                own = slice(place * layout.shard_size, (place + 1) * layout.shard_size)
-                if digest and Status.PENDING not in vectors["status"][own]:  # else a kill came before its status
-                    errors = tuple(str(error) for error in vectors["error"][own])
-                    said = {name: values[own] for name, values in vectors.items() if name != "error"}
-                    yield ShardReceipt(shard=first + place, digest=str(digest), errors=errors, **said)
+                own = {name: values[place * size : (place + 1) * size] for name, values in vectors.items()}
+                if digest and Status.PENDING not in own["status"]:  # else a kill came before its status
+                    errors = tuple(str(error) for error in own.pop("error"))
+                    yield ShardReceipt(shard=first + place, digest=str(digest), errors=errors, **own)
 
-    def sweep(self) -> int:
-        """Remove what a killed writer left unfinished; only while holding `writer_lock`."""
-        return sweep_partials(self.path)
-
-    @cached_property
-    def _errors(self) -> NDArray[Any]:
-        return self.vector("error").astype(object)
-
-    def _drop_seal(self) -> None:
-        if self.is_complete:
-            unseal(self.path)
-            self._forget()
-
-    def _forget(self) -> None:
-        """Drop what was read from disk, since the files have changed."""
-        for name in ("attributes", "_arrays", "_standing", "_errors"):
-            self.__dict__.pop(name, None)
-        self._group = open_group(self.path)
+    def _check_format(self) -> None:
+        if self.attributes.get("format") != FORMAT:
+            raise StoreError(f"{self.path} is a zarr group but not a mask store; pass the step-N.zarr folder.")
+        version = self.attributes.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; "
+                "upgrade wilss to read it."
+            )

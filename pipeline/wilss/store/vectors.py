@@ -16,25 +16,39 @@ from numpy.typing import NDArray
 
 from ..disk import unlink, write_atomically
 from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
-from .size_limits import unpacked
+from .size_limits import require_text_count, unpacked
 
-__all__ = ["Change", "is_as_written", "write_rows"]
+__all__ = ["Change", "is_as_written", "read_rows", "write_rows"]
 
 #: Rows and what they become.
 Change = tuple[slice, NDArray[Any]]
 
 
 def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Change]) -> None:
-    """Put `changes` into the vector `name` on disk, each chunk that they touch once, fsynced. Raises OSError."""
+    """Put `changes` into the vector `name` on disk, each chunk that they change once, fsynced. Raises OSError."""
     spec = VECTORS[name]
     rows = layout.chunk_rows(name)
     for chunk in sorted({chunk for where, _ in changes for chunk in _touched(where, rows)}):
         values = _read(root, layout, spec, chunk)
+        before = values.copy()
         for where, new in changes:
             first, last = max(where.start, chunk * rows), min(where.stop, (chunk + 1) * rows)
             if first < last:
                 values[first - chunk * rows : last - chunk * rows] = new[first - where.start : last - where.start]
-        _write(root, spec, chunk, values)
+        if not np.array_equal(before, values, equal_nan=spec.dtype == "float32"):
+            _write(root, spec, chunk, values)
+
+
+def read_rows(root: Path, layout: StoreLayout, name: str, rows: slice) -> NDArray[Any]:
+    """Some rows of the vector `name` on disk. Raises ValueError or RuntimeError where it is damaged, and OSError."""
+    spec, shape = VECTORS[name], layout.vector_shape(name)
+    step, (first, last, _) = layout.chunk_rows(name), rows.indices(shape[0])
+    values = np.empty((max(last - first, 0), *shape[1:]), spec.dtype)
+    for chunk in _touched(slice(first, last), step):
+        begin, end = max(first, chunk * step), min(last, (chunk + 1) * step)
+        part = _read(root, layout, spec, chunk)
+        values[begin - first : end - first] = part[begin - chunk * step : end - chunk * step]
+    return values
 
 
 def is_as_written(root: Path, layout: StoreLayout, name: str) -> bool:
@@ -70,6 +84,7 @@ def _read(root: Path, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDAr
     except FileNotFoundError:  # all fill
         return np.full(shape, spec.fill, spec.dtype)
     if spec.dtype == "object":
+        require_text_count(data, math.prod(shape))
         return np.asarray(VLenUTF8().decode(data), dtype=object).reshape(shape)
     return np.frombuffer(data, _on_disk(spec)).reshape(shape).copy()
 

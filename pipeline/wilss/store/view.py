@@ -42,13 +42,13 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     `ds.mask.sel(image="2007_000033", category="sofa").plot()` draws one mask, and
     `ds.label.sel(image="2007_000033").plot()` the resolved labels (taxonomy ids, 255 for void).
     Of a store that is being written, `ds.status` says which images were there when it was opened; the others read as
-    background. Masks that are read while others replace them are whole ones, or there is a StoreError.
+    background. Masks that are read while others replace them are a consistent snapshot, or there is a StoreError.
     Raises StoreError when there is no store, or it is not complete and `allow_partial` is False.
     """
     import xarray
 
     store = MaskStore.open(path, allow_partial=allow_partial)
-    status = store.standings()  # before anything else is read: what is done now is on disk
+    status = store.current_status()  # before anything else is read: what is done now is on disk
     try:
         dataset = xarray.open_zarr(path).set_coords(["height", "width", "status", "category_id"])
     except OSError as error:  # somebody has just thrown it away

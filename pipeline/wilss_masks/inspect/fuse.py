@@ -18,7 +18,16 @@ from wilss.digests import version_of
 from wilss.disk import built_beside, make_folder, refuse_existing, writing
 from wilss.errors import EncoderError, StoreError
 from wilss.params import with_values
-from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreHeader, write_shard, writer_lock
+from wilss.store import (
+    ImageContent,
+    MaskStore,
+    MaskStoreWriter,
+    ShardReceipt,
+    Status,
+    StoreHeader,
+    write_shard,
+    writer_lock,
+)
 
 from ..sources.fusion import FmwissParams, FusionParams, as_content
 from .kept_scores import KeptReader, fusion_of
@@ -85,15 +94,15 @@ def _build(
     progress: Callable[[int, int], None],
 ) -> None:
     """Write every shard of the new store to `path`, commit them in order and seal it."""
-    made = MaskStore.create(path, _header(store, params))
+    writer = MaskStoreWriter.create(path, _header(store, params))
     maker = _ShardMaker(store, path, params)
     done, total = 0, store.layout.num_images
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
         for receipt in pool.map(maker.make, range(store.layout.num_shards)):
-            made.commit(receipt)
+            writer.commit(receipt)
             done += len(receipt.status)
             progress(done, total)
-    made.seal()
+    writer.seal()
 
 
 class _ShardMaker:

@@ -16,7 +16,7 @@ from wilss.data.manifest import ImageRecord, Manifest, Selection
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, ShardReceipt, Status, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, writer_lock
 
 from ..sources.base import MaskSource
 from .cluster import connect, interrupts_deferred
@@ -99,8 +99,8 @@ def generate(
         with writer_lock(path):
             compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
             plan = plan_for(manifest, step, source, records, options)
-            store = create_or_resume(path, plan, attributes, options)
-            lost = _make(store, plan, source, options, _Counting(progress, made))
+            writer = create_or_resume(path, plan, attributes, options)
+            lost = _make(writer, plan, source, options, _Counting(progress, made))
             settle(path)  # once more: an old store may not have let itself be removed
     else:
         for damage in found.verify_but_shards():
@@ -132,15 +132,15 @@ def plan_for(
 
 
 def _make(
-    store: MaskStore, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
+    writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
     here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
     device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
-    on_shard.start(_count_made(store), plan.layout.num_images)
+    on_shard.start(_count_made(writer.store), plan.layout.num_images)
     _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
     job = Job(
-        store=store.path,
+        store=writer.path,
         layout=plan.layout,
         source=source.prepare(here),
         device=device,
@@ -149,7 +149,7 @@ def _make(
     )
     with connect(options.cluster, threads=options.threads) as connection:
         return run(
-            store,
+            writer,
             plan,
             job,
             client=connection.client,

@@ -17,7 +17,7 @@ from wilss.digests import version_of
 from wilss.errors import StoreError
 from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
-from wilss.store import MaskStore, Status, StoreHeader
+from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 
 from ..sources.base import MaskSource
 from .options import Options
@@ -121,7 +121,7 @@ def _holds_nothing(store: MaskStore) -> bool:
     return not any(store.vector("shard_digest"))
 
 
-def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStoreWriter:
     """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be gone on with."""
     with disk_errors(path):
         disk.settle(path)
@@ -130,8 +130,8 @@ def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], 
             if not options.overwrite and not _holds_nothing(store):
                 if not is_of(store, attributes):
                     store = updated(store, plan, attributes)
-                return _resume(store, plan, attributes, options)
-        return MaskStore.create(path, plan.header(attributes))
+                return _resume(MaskStoreWriter(store), plan, attributes, options)
+        return MaskStoreWriter.create(path, plan.header(attributes))
 
 
 def is_finished(store: MaskStore | None, options: Options) -> bool:
@@ -155,10 +155,12 @@ def require_writable(path: Path) -> None:
             ) from error
 
 
-def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStore:
+def _resume(
+    writer: MaskStoreWriter, plan: MaskPlan, attributes: Mapping[str, Any], options: Options
+) -> MaskStoreWriter:
     """Go on with a store; shards that are to be made whole anew take the images as they are now."""
-    store.sweep()
-    header = plan.header(attributes)
+    writer.sweep()
+    store, header = writer.store, plan.header(attributes)
     damaged = _damaged_shards(store, header)
     size, pending = plan.layout.shard_size, {*store.pending_shards(), *damaged}
     failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
@@ -167,8 +169,8 @@ def _resume(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], opt
     _require_same_images(store, plan, [row for row in changed if row // size not in anew])
     reopened = {int(row) // size for row in failed} | {row // size for row in changed} | damaged
     if reopened:
-        store.reopen(sorted(reopened), header)
-    return store
+        writer.reopen(sorted(reopened), header)
+    return writer
 
 
 def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from wilss.disk import writing
 from wilss.errors import EncoderError, ImageError, StoreError
-from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
 
 from ..sources.base import ImageTask, MaskSource, Proposer
 from .plan import MaskPlan, ShardTask
@@ -60,7 +60,7 @@ class Job:
 
 
 def run(
-    store: MaskStore,
+    writer: MaskStoreWriter,
     plan: MaskPlan,
     job: Job,
     *,
@@ -69,21 +69,21 @@ def run(
     shard_seconds: float = 0.0,
     on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
 ) -> tuple[str, ...]:
-    """Make every pending shard of `store`, commit them as they come, and seal the store when all are there.
+    """Make every pending shard of a store, commit them as they come, and seal the store when all are there.
 
     client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`.
     Returns a sentence for every shard that a worker could not make; the store is then not sealed.
     Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
     scheduler or worker left).
     """
-    tasks = (plan.shard(shard) for shard in store.pending_shards())
+    tasks = (plan.shard(shard) for shard in writer.store.pending_shards())
     results: Generator[ShardReceipt | str | None]
     if client is None:
         results = _here(job, tasks)
     else:
         results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
     failures = []
-    with _Committer(store, on_shard) as committer, contextlib.closing(results):
+    with _Committer(writer, on_shard) as committer, contextlib.closing(results):
         for result in results:
             if isinstance(result, str):
                 failures.append(result)
@@ -92,8 +92,8 @@ def run(
             else:
                 committer.add(result)
     if not failures:
-        with disk_errors(store.path):
-            store.seal()
+        with disk_errors(writer.path):
+            writer.seal()
     return tuple(failures)
 
 
@@ -103,8 +103,8 @@ class _Committer:
     on_shard: told of every shard once it is committed.
     """
 
-    def __init__(self, store: MaskStore, on_shard: Callable[[ShardReceipt], None]) -> None:
-        self._store, self._on_shard = store, on_shard
+    def __init__(self, writer: MaskStoreWriter, on_shard: Callable[[ShardReceipt], None]) -> None:
+        self._writer, self._on_shard = writer, on_shard
         self._waiting: list[ShardReceipt] = []
         self._last = -_COMMIT_SECONDS
 
@@ -118,8 +118,8 @@ class _Committer:
         """Commit what waits. Raises StoreError."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            with disk_errors(self._store.path):
-                self._store.commit(*waiting)
+            with disk_errors(self._writer.path):
+                self._writer.commit(*waiting)
             self._last = time.monotonic()
         for receipt in waiting:
             self._on_shard(receipt)

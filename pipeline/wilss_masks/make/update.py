@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from wilss.disk import built_beside
-from wilss.store import ImageContent, MaskStore, ShardReceipt, Status, StoreLayout, write_shard
-from wilss.store.planes import read_planes
+from wilss.store import ImageContent, MaskStore, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
 from wilss.store.schema import ArraySpec
-from wilss.store.shards import shard_path
+from wilss.store.shards import read_planes, shard_path
 
 from .plan import MaskPlan
 
@@ -31,8 +30,8 @@ def updated(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any]) -> 
     """The store of `plan` in the place of `store`, with every shard of the old one that holds the same images."""
     carried = carried_shards(store, plan)
     with built_beside(store.path) as building:
-        made = MaskStore.create(building, plan.header(attributes))
-        made.commit(*(_carry(store, made, old, new) for new, old in carried.items()))
+        writer = MaskStoreWriter.create(building, plan.header(attributes))
+        writer.commit(*(_carry(store, writer.store, old, new) for new, old in carried.items()))
     return MaskStore.open(store.path, allow_partial=True)
 
 
@@ -58,7 +57,7 @@ def _fits(old: StoreLayout, new: StoreLayout) -> bool:
 def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
     """Every shard of which nothing failed, with what its content depends on."""
     heights, widths, tags = (store.vector(name) for name in ("height", "width", "tags"))
-    status, digests = store.standings(), store.vector("shard_digest")
+    status, digests = store.current_status(), store.vector("shard_digest")
     for shard, digest in enumerate(digests):
         rows = store.layout.rows(shard)
         if digest and np.isin(status[rows.start : rows.stop], (Status.DONE, Status.UNTAGGED)).all():

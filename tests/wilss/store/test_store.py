@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from wilss import open_masks
 from wilss.errors import StoreError
-from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, label_map, write_shard
+from wilss.store import (
+    ImageContent,
+    MaskStore,
+    MaskStoreWriter,
+    Status,
+    StoreHeader,
+    StoreLayout,
+    label_map,
+    write_shard,
+)
 from wilss.store.schema import FORMAT_VERSION
 from wilss.store.shards import encode_shard, shard_path
 
@@ -71,12 +80,12 @@ def make_content(row: int, tags: np.ndarray) -> ImageContent:
 
 
 def fill(path: Path, header: StoreHeader, order: list[int] | None = None) -> MaskStore:
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     for shard in order or range(header.layout.num_shards):
         images = [make_content(row, header.tags) for row in header.layout.rows(shard)]
-        store.commit(write_shard(path, header.layout, shard, images))
-    store.seal()
-    return store
+        writer.commit(write_shard(path, header.layout, shard, images))
+    writer.seal()
+    return writer.store
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +139,14 @@ def test_order_of_commits_does_not_change_a_byte(tmp_path: Path, filled: MaskSto
 def test_reopening_a_shard_and_doing_it_again_gives_the_same_bytes(tmp_path: Path, filled: MaskStore) -> None:
     header = make_header()
     store = fill(tmp_path / "step-1.zarr", header)
-    store.reopen([1], header)
-    assert not store.is_complete
-    assert store.pending_shards() == (1,)
+    writer = MaskStoreWriter(store)
+    writer.reopen([1], header)
+    assert not writer.store.is_complete
+    assert writer.store.pending_shards() == (1,)
     with pytest.raises(StoreError, match="1 of 3 shards are missing"):
         MaskStore.open(store.path)
-    store.commit(write_shard(store.path, header.layout, 1, [make_content(r, header.tags) for r in (2, 3)]))
-    store.seal()
+    writer.commit(write_shard(store.path, header.layout, 1, [make_content(r, header.tags) for r in (2, 3)]))
+    writer.seal()
     assert tree(store.path) == tree(filled.path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import cli
 from tests.faults.cli import IMAGES, SIZES, content, generate
 from tests.wilss.data import data_on_disk as disk
-from wilss.store import MaskStore
+from wilss.store import MaskStoreWriter
 
 KEEPING = ("--keep", "scores")
 
@@ -116,7 +116,7 @@ def test_other_masks_are_not_kept(root: Path) -> None:
 def test_a_store_that_is_not_finished_is_updated(root: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     named(root, *IMAGES[:6])
     with monkeypatch.context() as patch:
-        patch.setattr(MaskStore, "seal", lambda store: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(MaskStoreWriter, "seal", lambda writer: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_until_sealed(root)
     named(root, *IMAGES)

@@ -20,7 +20,7 @@ from tests.wilss_train.data.semi.world import IMAGES, make, masks
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, StoreError
-from wilss.store import MaskStore
+from wilss.store import MaskStore, MaskStoreWriter
 from wilss_masks.make.generate import Options, generate
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train import MaskDataset
@@ -162,7 +162,7 @@ def test_a_store_that_is_not_complete_is_taken_when_asked_for(tmp_path: Path) ->
     sizes = SimpleNamespace(
         heights=store.vector("height"), widths=store.vector("width"), status=store.vector("status") * 0
     )
-    store.reopen([1], sizes)  # type: ignore[arg-type]
+    MaskStoreWriter(store).reopen([1], sizes)  # type: ignore[arg-type]
     with pytest.raises(StoreError, match=r"part\.zarr is not complete"):
         MaskDataset(part, manifest)
     images = MaskDataset(part, manifest, allow_partial=True)

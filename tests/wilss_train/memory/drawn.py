@@ -10,7 +10,7 @@ from PIL import Image
 from wilss.data.manifest import ImageRecord
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
-from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
 
 TAXONOMY = Taxonomy(name="pets", class_names=("background", "ant", "bee", "cat", "dög"))
 PROTOCOL = StepProtocol(name="2-2", taxonomy=TAXONOMY, steps=((1, 2), (4, 3)))
@@ -76,7 +76,7 @@ def make_store(
         tags=np.array([[identity in masks for identity in ids] for masks in images.values()], bool),
         status=np.zeros(len(images), np.int8), errors=("",) * len(images), attributes={"step": step},
     )  # fmt: skip
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     for shard in range(layout.num_shards):
         some = [names[row] for row in layout.rows(shard)]
         contents = [
@@ -85,8 +85,8 @@ def make_store(
             else _content({ids.index(i): mask for i, mask in images[name].items()}, (confidence or {}).get(name))
             for name in some
         ]
-        store.commit(write_shard(path, layout, shard, contents))
-    store.seal()
+        writer.commit(write_shard(path, layout, shard, contents))
+    writer.seal()
     return MaskStore.open(path)
 
 

@@ -75,7 +75,7 @@ class MaskDataset(Dataset[Sample]):
         opened = MaskStore.open(self.path, allow_partial=allow_partial)
         manifest = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
         self._records = records_for(opened, manifest)
-        self._status = opened.standings()
+        self._status = opened.current_status()
         self._rows = np.flatnonzero(self._status == Status.DONE)
         self._identity = _identity_of(opened)
         self._reader: tuple[int, MaskedImages] | None = (os.getpid(), MaskedImages(opened, self._records))

@@ -58,7 +58,7 @@ class MaskedImages:
 
     def finished(self) -> NDArray[np.intp]:
         """The rows whose masks are there, [N], ascending."""
-        return np.flatnonzero(self.store.standings() == Status.DONE)
+        return np.flatnonzero(self.store.current_status() == Status.DONE)
 
     def path(self, image: str | int) -> Path:
         """The image's file. Raises ImageError where the manifest names none."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import StoreError, first_line
-from wilss.store.planes import read_planes
 from wilss.store.schema import ArraySpec
+from wilss.store.shards import read_planes
 from wilss.store.size_limits import require_names, require_planes, require_vector
 
 from ..data.masked_images import BoundedCache

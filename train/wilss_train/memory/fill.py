@@ -16,7 +16,7 @@ from wilss.errors import StoreError
 from wilss.params import require
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
-from wilss.store.seal import SEAL_KEY
+from wilss.store.schema import SEAL_KEY
 
 from .bank import MemoryBank
 from .cutting import Marks, archive

@@ -9,7 +9,7 @@ from measure import figure, interleaved
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
 
 from .common import row
 
@@ -67,11 +67,11 @@ def _store(path: Path, masks: list[NDArray[np.bool_]]) -> MaskStore:
         attributes={},
     )
     shutil.rmtree(path, ignore_errors=True)
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     for shard in range(layout.num_shards):
         images = [
             ImageContent(status=Status.DONE, planes={"mask": {i % CATEGORIES: masks[i]}}) for i in layout.rows(shard)
         ]
-        store.commit(write_shard(path, layout, shard, images))
-    store.seal()
+        writer.commit(write_shard(path, layout, shard, images))
+    writer.seal()
     return MaskStore.open(path)

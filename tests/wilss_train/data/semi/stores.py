@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
-from wilss.store import ImageContent, MaskStore, Status, StoreHeader, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
 
 NAMES = ("background", "cat", "dog", "horse")
 TAXONOMY = Taxonomy(name="pets", class_names=NAMES)
@@ -37,10 +37,10 @@ def soft_store(
         errors=("",) * count,
         attributes={"protocol": PROTOCOL.name, "step": 0},
     )
-    store = MaskStore.create(path, header)
+    writer = MaskStoreWriter.create(path, header)
     contents = [_content(plane) for plane in planes.values()]
-    store.commit(write_shard(path, layout, 0, contents))
-    store.seal()
+    writer.commit(write_shard(path, layout, 0, contents))
+    writer.seal()
     return MaskStore.open(path)
 
 

@@ -1,0 +1,83 @@
+"""`MaskStoreWriter`: what the one process that holds `writer_lock` does to a store."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..disk import built_beside, sweep_partials
+from ..errors import StoreError
+from .schema import StoreHeader, create_group
+from .seal import seal, unseal
+from .shards import RECEIPT_VECTORS, ShardReceipt, committed_digest
+from .store import MaskStore
+from .vectors import write_rows
+
+__all__ = ["MaskStoreWriter"]
+
+
+class MaskStoreWriter:
+    """Commits shards to a store; the shards themselves are written by `write_shard`, by any number of processes.
+
+    Methods raise OSError where the disk does. store: for reading, as it is now.
+    """
+
+    def __init__(self, store: MaskStore) -> None:
+        self.store = store
+        self.path, self._layout = store.path, store.layout
+
+    @classmethod
+    def create(cls, path: Path, header: StoreHeader) -> "MaskStoreWriter":
+        """Make an empty store, in the place of whatever `path` names. Its statuses come from the header.
+
+        The store is built under a temporary name and renamed, so a half-made one is never seen.
+        """
+        with built_beside(path) as building:
+            create_group(building, header)
+        return cls(MaskStore.open(path, allow_partial=True))
+
+    def commit(self, *receipts: ShardReceipt) -> None:
+        """Say that these shards are on disk: vectors, then digests, then status, each chunk of them written once."""
+        for name in RECEIPT_VECTORS:
+            self._write(name, receipts, operator.attrgetter(name))
+        self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
+        self._write_digests({receipt.shard: committed_digest(receipt) for receipt in receipts})
+        self._write("status", receipts, operator.attrgetter("status"))
+
+    def reopen(self, shards: Sequence[int], header: StoreHeader) -> None:
+        """Take back the commit of `shards`, so that they are made again with the sizes in `header`."""
+        if self.store.is_complete:
+            unseal(self.path)
+            self._read_again()
+        self._write_digests(dict.fromkeys(shards, ""))
+        for name, values in (("height", header.heights), ("width", header.widths), ("status", header.status)):
+            changes = [(rows, values[rows]) for rows in map(self._layout.row_slice, shards)]
+            write_rows(self.path, self._layout, name, changes)
+
+    def seal(self) -> None:
+        """Close a store all of whose shards are committed; its attributes then hold a digest of everything."""
+        pending = self.store.pending_shards()
+        if pending:
+            raise StoreError(f"{self.path} cannot be sealed: shards {list(pending)[:5]} are not committed.")
+        seal(self.path, self._layout)
+        self._read_again()
+
+    def sweep(self) -> int:
+        """Remove what a killed writer left unfinished; how many files there were."""
+        return sweep_partials(self.path)
+
+    def _write(
+        self, name: str, receipts: Sequence[ShardReceipt], values: Callable[[ShardReceipt], NDArray[Any]]
+    ) -> None:
+        changes = [(self._layout.row_slice(receipt.shard), values(receipt)) for receipt in receipts]
+        write_rows(self.path, self._layout, name, changes)
+
+    def _write_digests(self, digests: Mapping[int, str]) -> None:
+        changes = [(slice(shard, shard + 1), np.array([digest], dtype=object)) for shard, digest in digests.items()]
+        write_rows(self.path, self._layout, "shard_digest", changes)
+
+    def _read_again(self) -> None:
+        self.store = MaskStore.open(self.path, allow_partial=True)
