@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
-from wilss.store.vectors import write_rows
+from wilss.store.vectors import read_rows, write_rows
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
 LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD)
@@ -88,3 +88,23 @@ def test_a_damaged_chunk_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises((ValueError, RuntimeError)):
         write_rows(tmp_path, LAYOUT, "height", [(slice(0, 1), np.zeros(1, np.int32))])
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", list(VECTORS))
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 70), slice(60, 64), slice(0, 0), slice(149, 400)])
+def test_rows_are_those_that_zarr_reads(tmp_path: Path, name: str, rows: slice) -> None:
+    group = empty(tmp_path)
+    theirs = np.asarray(group[name][rows])  # type: ignore[index]
+    ours = read_rows(tmp_path, LAYOUT, name, rows)
+    assert ours.dtype == VECTORS[name].dtype
+    np.testing.assert_array_equal(ours, theirs.astype(VECTORS[name].dtype))
+
+
+def test_a_chunk_that_stays_the_same_is_not_written(tmp_path: Path) -> None:
+    empty(tmp_path)
+    chunk = tmp_path / "height/c/0"
+    before = chunk.stat().st_ino
+    write_rows(tmp_path, LAYOUT, "height", [(slice(3, 5), np.array([3, 4], np.int32))])
+    assert chunk.stat().st_ino == before
+    write_rows(tmp_path, LAYOUT, "height", [(slice(3, 5), np.array([3, 5], np.int32))])
+    assert chunk.stat().st_ino != before
