@@ -88,7 +88,7 @@ def _renames(root: Path) -> int:
 def test_bad_lists_are_one_sentence(root: Path) -> None:
     other = disk.text(root / "other.txt", "nobody")
     for word, code, said in (
-        ("labelled=", 2, "nobody has said which are labelled"),
+        ("labelled=", 2, "nothing says which are labelled"),
         (f"labelled={other}", 2, "holds no such image"),
         (f"labelled={root}", 2, "is not there; write it, one image id a line"),
         (f"targets={root / 'none.zarr'}", 1, "none.zarr does not exist"),

@@ -110,7 +110,7 @@ def test_every_changed_missing_or_foreign_file_is_found(tmp_path: Path) -> None:
 def test_damaged_bytes_are_told_when_they_are_read(tmp_path: Path) -> None:
     path = make_bank(tmp_path)
     (path / "image/c/0/0/0/0").write_bytes(b"nothing")
-    with pytest.raises(StoreError, match="instance 0 cannot be read .*copy the bank anew"):
+    with pytest.raises(StoreError, match="instance 0 cannot be read .*copy the bank again"):
         MemoryBank.open(path).read(0)
     (path / "box/c/0/0").write_bytes(b"nothing")
     with pytest.raises(StoreError, match="vectors cannot be read"):
@@ -132,7 +132,7 @@ def test_what_is_no_bank_is_refused(change: dict[str, Any], told: str, tmp_path:
     with pytest.raises(StoreError, match=told):
         MemoryBank.open(root.parent)
     root.write_text("{")
-    with pytest.raises(StoreError, match="copy the bank anew"):
+    with pytest.raises(StoreError, match="copy the bank again"):
         MemoryBank.open(root.parent)
     with pytest.raises(StoreError, match="nowhere is not there or no memory bank"):
         MemoryBank.open(tmp_path / "nowhere")

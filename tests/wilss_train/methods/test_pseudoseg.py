@@ -286,7 +286,7 @@ def test_a_step_that_must_not_forget_is_refused(root: Path, whole: Path, tmp_pat
 
 
 def test_runs_that_make_no_sense_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"nobody has said which are labelled"):
+    with pytest.raises(ParameterError, match=r"nothing says which are labelled"):
         run(root, tmp_path / "run", made=Pseudoseg())
     every = tmp_path / "every.txt"
     every.write_text("\n".join(IMAGES))

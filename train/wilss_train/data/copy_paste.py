@@ -43,7 +43,7 @@ class PasteParams:
 
 
 class Pasted(NamedTuple):
-    """What `paste` was given, after the paste, as new tensors."""
+    """The arguments of `paste` after the paste, as new tensors of the same shapes."""
 
     image: Tensor
     pseudo: Tensor
@@ -87,14 +87,14 @@ def paste(
     mirrored = float(torch.rand((), generator=generator)) < params.flip
     top, left = (_draw_below(room - side + 1, generator) for room, side in zip((height, width), size, strict=True))
     crop, inside = _resized(instance, size, mirrored=mirrored)
-    made = Pasted(image.clone(), pseudo.clone(), pasted.clone(), void.clone())
+    result = Pasted(image.clone(), pseudo.clone(), pasted.clone(), void.clone())
     rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-    under = made.image[:, rows, columns]
+    under = result.image[:, rows, columns]
     torch.where(inside, crop, under, out=under)
-    made.pseudo[:, rows, columns].logical_and_(~inside)
-    made.pasted[rows, columns].masked_fill_(inside, channel)
-    made.void[rows, columns].logical_and_(~inside)
-    return made
+    result.pseudo[:, rows, columns].logical_and_(~inside)
+    result.pasted[rows, columns].masked_fill_(inside, channel)
+    result.void[rows, columns].logical_and_(~inside)
+    return result
 
 
 def _drawn_size(

@@ -2,6 +2,6 @@
 
 from .bank import MemoryBank
 from .fill import FillSummary, fill
-from .instances import Instance, InstanceInfo
+from .writing import Instance, InstanceInfo
 
 __all__ = ["FillSummary", "Instance", "InstanceInfo", "MemoryBank", "fill"]

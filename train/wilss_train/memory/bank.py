@@ -18,8 +18,7 @@ from wilss.store.shards import read_planes
 from wilss.store.size_limits import require_names, require_planes, require_vector
 
 from ..data.masked_images import BoundedCache
-from .instances import Instance, InstanceInfo
-from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, digest_on_disk, specs_of
+from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, Instance, InstanceInfo, digest_on_disk, specs_of
 
 __all__ = ["MemoryBank"]
 
@@ -56,7 +55,7 @@ class MemoryBank:
         try:
             return dict(json.loads(root.read_text(encoding="utf-8"))["attributes"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreError(f"{root} cannot be read ({error}); copy the bank anew, or train again.") from error
+            raise StoreError(f"{root} cannot be read ({error}); copy the bank again, or train again.") from error
 
     @property
     def digest(self) -> str:
@@ -91,9 +90,10 @@ class MemoryBank:
 
     def _read(self, index: int) -> Instance:
         info = self.infos[index]
+        top, left, bottom, right = info.box
         with _reading(self.path, f"instance {index}"):
             planes = [self._plane(spec, index) for spec in self._specs]
-            image, mask = (plane[: info.height, : info.width].copy() for plane in planes)
+            image, mask = (plane[: bottom - top, : right - left].copy() for plane in planes)
         return Instance(**vars(info), image=image, mask=mask)
 
     def _plane(self, spec: ArraySpec, index: int) -> NDArray[Any]:
@@ -103,9 +103,9 @@ class MemoryBank:
     def verify(self) -> None:
         """Raise StoreError unless every byte is as it was written."""
         with _reading(self.path, "digest"):
-            found = digest_on_disk(self.path)
-        if found != self.digest:
-            raise StoreError(f"{self.path} does not match its digest: {_MEND}")
+            digest = digest_on_disk(self.path)
+        if digest != self.digest:
+            raise StoreError(f"{self.path} does not match its digest: {_FIX}")
 
     def require_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Raise StoreError unless the bank's ids stand for the classes of `taxonomy`."""
@@ -117,10 +117,10 @@ class MemoryBank:
 
     @cached_property
     def _by_class(self) -> dict[int, tuple[InstanceInfo, ...]]:
-        found: dict[int, list[InstanceInfo]] = {}
+        by_class: dict[int, list[InstanceInfo]] = {}
         for info in self.infos:
-            found.setdefault(info.category_id, []).append(info)
-        return {identity: tuple(infos) for identity, infos in found.items()}
+            by_class.setdefault(info.category_id, []).append(info)
+        return {identity: tuple(infos) for identity, infos in by_class.items()}
 
     @cached_property
     def _specs(self) -> tuple[ArraySpec, ...]:
@@ -128,9 +128,9 @@ class MemoryBank:
         group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
         specs = specs_of(self.infos)
         for spec in specs:
-            found = group[spec.name].shape, group[spec.name].shards[0]
-            if found != (spec.shape, SHARD):
-                raise ValueError(f"{spec.name} has shape and shard {found}, not {(spec.shape, SHARD)}")
+            sizes = group[spec.name].shape, group[spec.name].shards[0]
+            if sizes != (spec.shape, SHARD):
+                raise ValueError(f"{spec.name} has shape and shard {sizes}, not {(spec.shape, SHARD)}")
             require_planes(self.path, spec, SHARD, bytes_per_pixel=_BYTES_PER_PIXEL)
         return specs
 
@@ -161,7 +161,7 @@ _CACHE_MIB = 256
 #: Of the largest canvas: crops have three colours, and the highest may not be the widest.
 _BYTES_PER_PIXEL = 12
 _VECTORS = ("category_id", "image_id", "box", "area", "step", "weak", "confidence")
-_MEND = "its files were changed or are incomplete; copy the bank anew, or train its step again."
+_FIX = "its files were changed or are incomplete; copy the bank again, or train its step again."
 
 
 def _bytes_of(instance: Instance) -> int:
@@ -170,10 +170,10 @@ def _bytes_of(instance: Instance) -> int:
 
 @contextlib.contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
-    """Damaged bytes make zarr and its codecs raise nearly anything; a user is told what to do."""
+    """Damaged bytes make zarr and its codecs raise nearly anything; the user gets one sentence with a fix."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        raise StoreError(f"{path}: {what} cannot be read ({first_line(error)}); {_MEND}") from error
+        raise StoreError(f"{path}: {what} cannot be read ({first_line(error)}); {_FIX}") from error

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from wilss.errors import ImageError
 
 from ..data.masked_images import MaskedImages
-from .instances import Instance
 from .regions import Queue, Region
+from .writing import Instance
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
@@ -44,10 +44,10 @@ def archive(
     with ThreadPoolExecutor(threads, thread_name_prefix="memory") as pool:
         while True:
             won = list(pool.map(Queue.first, queues, repeat(per_class), repeat(frozenset(failed))))
-            wanted = _by_image(won, cut)
-            if not wanted:
+            missing = _by_image(won, cut)
+            if not missing:
                 break
-            jobs = {row: pool.submit(_cut, row, regions, queues, images, marks) for row, regions in wanted.items()}
+            jobs = {row: pool.submit(_cut, row, regions, queues, images, marks) for row, regions in missing.items()}
             for row, job in jobs.items():
                 try:
                     cut |= {(number, row): instance for number, instance in job.result().items()}
@@ -59,12 +59,12 @@ def archive(
 
 def _by_image(won: Sequence[Mapping[int, Region]], cut: Mapping[tuple[int, int], Instance]) -> dict[int, _Regions]:
     """What is still to be cut: row -> its regions by queue, in the store's order."""
-    wanted: defaultdict[int, _Regions] = defaultdict(dict)
+    missing: defaultdict[int, _Regions] = defaultdict(dict)
     for number, regions in enumerate(won):
         for row, region in regions.items():
             if (number, row) not in cut:
-                wanted[row][number] = region
-    return dict(sorted(wanted.items()))
+                missing[row][number] = region
+    return dict(sorted(missing.items()))
 
 
 def _cut(

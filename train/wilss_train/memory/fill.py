@@ -20,9 +20,8 @@ from wilss.store.schema import SEAL_KEY
 
 from .bank import MemoryBank
 from .cutting import Marks, archive
-from .instances import Instance, InstanceInfo
 from .regions import Queue
-from .writing import write_bank
+from .writing import Instance, InstanceInfo, write_bank
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord

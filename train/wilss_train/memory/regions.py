@@ -74,8 +74,8 @@ class Queue:
         """The queue of a class; keep_confident: share of its masks that are trusted, by confidence."""
         place = store.category_ids.index(category_id)
         confidence = store.vector("confidence")[:, place]
-        made = (store.vector("status") == Status.DONE) & store.vector("tags")[:, place]
-        rows = np.flatnonzero(made & (store.vector("area")[:, place] >= max(min_area, 1)))
+        candidates = (store.vector("status") == Status.DONE) & store.vector("tags")[:, place]
+        rows = np.flatnonzero(candidates & (store.vector("area")[:, place] >= max(min_area, 1)))
         rows = rows[is_confident(confidence[rows], keep_confident)]
         name, ids = store.category_names[place], store.image_ids
         ordered = sorted(rows.tolist(), key=lambda row: (priority(seed, ids[row], name), ids[row]))

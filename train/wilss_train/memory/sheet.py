@@ -10,7 +10,7 @@ from wilss.drawing import font
 from wilss.errors import StoreError
 
 from .bank import MemoryBank
-from .instances import Instance, InstanceInfo
+from .writing import Instance, InstanceInfo
 
 __all__ = ["draw_sheet"]
 
@@ -88,10 +88,10 @@ def _checkerboard(cell: int) -> Image.Image:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, page: _Page, bank: MemoryBank) -> None:
-    told, room = bank.attributes, page.size[0] - 2 * _MARGIN
-    title = f"Memory of {told.get('protocol')} after step {told.get('step')}"
+    attributes, room = bank.attributes, page.size[0] - 2 * _MARGIN
+    title = f"Memory of {attributes.get('protocol')} after step {attributes.get('step')}"
     draw.text((_MARGIN, _MARGIN), title, font=font(18, bold=True), fill=_INK, anchor="lt")
-    facts = f"{len(bank)} instances of {len(bank.category_ids)} classes, at most {told.get('per_class')} of each"
+    facts = f"{len(bank)} instances of {len(bank.category_ids)} classes, at most {attributes.get('per_class')} of each"
     note = _cut(f"{facts}; digest {bank.digest[:12]}", font(13), room)
     draw.text((_MARGIN, _MARGIN + 28), note, font=font(13), fill=_SOFT_INK, anchor="lt")
     if any(info.weak for info in bank.infos):

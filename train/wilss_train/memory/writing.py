@@ -1,4 +1,4 @@
-"""How a memory bank lies on disk, and how it gets there: whole or not at all.
+"""What a memory bank holds, how it lies on disk, and how it gets there: whole or not at all.
 
 A Zarr v3 group that xarray opens without a warning. Crops lie top-left on a canvas of the largest height and width;
 each is a chunk of its own, 32 to a shard. The vectors along `instance` say the rest.
@@ -6,6 +6,7 @@ each is a chunk of its own, 32 to a shard. The vectors along `instance` say the 
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,61 @@ from wilss.errors import StoreError
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
 from wilss.store.shards import encode_shard, shard_path
 
-from .instances import Instance, InstanceInfo
-
-__all__ = ["DIGEST_KEY", "FORMAT", "FORMAT_VERSION", "ROOT", "SHARD", "digest_on_disk", "specs_of", "write_bank"]
+__all__ = [
+    "DIGEST_KEY",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ROOT",
+    "SHARD",
+    "Instance",
+    "InstanceInfo",
+    "digest_on_disk",
+    "specs_of",
+    "write_bank",
+]
 
 FORMAT, FORMAT_VERSION = "wilss-memory", 1
 DIGEST_KEY = "digest"
 ROOT = "zarr.json"
 #: Instances of a shard file.
 SHARD = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceInfo:
+    """All about an instance but its pixels.
+
+    index: its place in the bank. box: (top, left, bottom, right) in the image that it was cut out of, the last two
+    not included. area: pixels of its mask. step: at which it was archived. weak: whether its mask was made from
+    image tags. confidence: of that mask, NaN where its source gives none.
+    """
+
+    index: int
+    category_id: int
+    image_id: str
+    box: tuple[int, int, int, int]
+    area: int
+    step: int
+    weak: bool
+    confidence: float
+
+    @property
+    def height(self) -> int:
+        """Rows of the crop."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of the crop."""
+        return self.box[3] - self.box[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Instance(InstanceInfo):
+    """An instance with its pixels: image uint8 [h, w, 3], the crop of `box`; mask bool [h, w], True on the instance."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
 
 
 def write_bank(

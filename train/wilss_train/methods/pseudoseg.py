@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from wilss.data.layouts import Names
 from wilss.data.manifest import Manifest
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams
@@ -148,7 +149,7 @@ class Pseudoseg(SegmenterMethod):
         soft = None
         if self.targets:
             soft = SoftLabels(MaskStore.open(self.targets), inputs.protocol, step)
-            soft.require([store.image_ids[row] for row in chosen.unlabelled])
+            soft.require(Names(store.image_ids[row] for row in chosen.unlabelled.tolist()))
         parts = SemiParts(
             labelled=self._labelled_batch(context),
             unlabelled=self.target != "none",

@@ -35,7 +35,7 @@ class Pictures:
     @property
     def index(self) -> dict[int, tuple[str, ...]]:
         return {
-            one: tuple(f"im{i}" for i in range(self.count) if one in classes_of(i)) for one in (1, 2, 3)
+            one: tuple(sorted(f"im{i}" for i in range(self.count) if one in classes_of(i))) for one in (1, 2, 3)
         }  # fmt: skip
 
     def image(self, image_id: str) -> NDArray[np.uint8]:

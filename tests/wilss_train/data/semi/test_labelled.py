@@ -89,7 +89,7 @@ def test_an_image_without_its_label_cannot_be_labelled(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused(root: Path, tmp_path: Path) -> None:
     manifest = load_manifest(root / "data_manifest.yaml")
-    with pytest.raises(ParameterError, match=r"nobody has said which are labelled; name a text file .*--labelled LIST"):
+    with pytest.raises(ParameterError, match=r"nothing says which are labelled; name a text file .*--labelled LIST"):
         list_path("", manifest)
     with pytest.raises(ParameterError, match=r"missing\.txt is not there"):
         list_path(str(tmp_path / "missing.txt"), manifest)

@@ -109,5 +109,5 @@ def test_a_store_that_is_of_no_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"which are not the classes of step 1"):
         SoftLabels(store, PROTOCOL, 1)
     plain = soft_store(tmp_path / "plain.zarr", planes, category_ids=(1, 2), keep=False)
-    with pytest.raises(StoreError, match=r"keeps no soft labels; make it anew"):
+    with pytest.raises(StoreError, match=r"keeps no soft labels; make it again"):
         SoftLabels(MaskStore.open(plain.path), PROTOCOL, 0)

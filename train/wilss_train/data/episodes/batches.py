@@ -20,7 +20,7 @@ from wilss.randomness import seed_for
 
 from ..batch_source import Order, Share, prefetch
 from ..masked_images import Broken, BrokenImages
-from .draw import Episode, Index, draw_episode, require_enough
+from .draw import Episode, Index, draw_episode, require_enough, sorted_index
 from .features import FeatureBank, Support, labels_for, support_map
 
 __all__ = ["EpisodeBatch", "EpisodeBatchSource", "EpisodeSample", "Shape"]
@@ -111,7 +111,7 @@ class EpisodeBatchSource:
         require_enough(index, ways=shape.ways, shots=shape.shots)
         self.order = Order(count=count, batch=batch_size, seed=seed)
         self._share = Share(rank=rank, world=world, accumulate=accumulate)
-        self._bank, self._index, self._shape, self._seed = bank, index, shape, seed
+        self._bank, self._index, self._shape, self._seed = bank, sorted_index(index), shape, seed
         self._broken = BrokenImages(on_broken)
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[EpisodeBatch]]:

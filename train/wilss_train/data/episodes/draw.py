@@ -4,16 +4,18 @@ Every draw is a hash of its names, no library's generator: the same seed gives t
 any version of anything, and episode 900 without the 899 before it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wilss.errors import ParameterError
 from wilss.randomness import seed_for
 
-__all__ = ["Episode", "Index", "draw_episode", "episodes", "require_enough"]
+__all__ = ["Episode", "Index", "draw_episode", "episodes", "require_enough", "sorted_index"]
 
-#: Class id -> the images that hold it.
+#: Class id -> the images that hold it, in the order of their names (`sorted_index`).
 Index = Mapping[int, Sequence[str]]
 T = TypeVar("T")
 
@@ -38,16 +40,25 @@ class Episode:
 def episodes(index: Index, *, ways: int, shots: int, count: int, seed: int, run: int = 0) -> Iterator[Episode]:
     """The `count` episodes of one run of an evaluation. Raises ParameterError where there are too few images."""
     require_enough(index, ways=ways, shots=shots)
+    index = sorted_index(index)
     for number in range(count):
         yield draw_episode(index, ways=ways, shots=shots, seed=seed, names=("episode", run, number))
 
 
+def sorted_index(index: Index) -> Index:
+    """The same with the images of every class in the order of their names, so that a draw looks at few of them."""
+    return {
+        identity: images if all(a <= b for a, b in itertools.pairwise(images)) else tuple(sorted(images))
+        for identity, images in index.items()
+    }
+
+
 def draw_episode(index: Index, *, ways: int, shots: int, seed: int, names: Sequence[str | int]) -> Episode:
-    """The episode that belongs to `names` under `seed`; neither the order of the classes nor of images matters."""
+    """The episode that belongs to `names` under `seed`. index: sorted; the order of its classes does not matter."""
     classes = _chosen(sorted(index), ways, seed, *names, "ways")
-    query = _chosen(sorted(index[classes[0]]), 1, seed, *names, "query")[0]
+    query = _chosen(index[classes[0]], 1, seed, *names, "query")[0]
     supports = tuple(
-        tuple(_chosen(sorted(set(index[one]) - {query}), shots, seed, *names, "supports", one)) for one in classes
+        tuple(_chosen(_Without(index[way], query), shots, seed, *names, "supports", way)) for way in classes
     )
     return Episode(ways=tuple(classes), supports=supports, query=query)
 
@@ -56,7 +67,7 @@ def require_enough(index: Index, *, ways: int, shots: int, names: Mapping[int, s
     """Raise ParameterError unless `ways` classes are there, with `shots` images and a query each."""
     if len(index) < ways:
         raise ParameterError(f"{ways} ways need {ways} classes, and there are {len(index)}; lower --ways.")
-    least = min(index, key=lambda one: (len(index[one]), one))
+    least = min(index, key=lambda identity: (len(index[identity]), identity))
     if len(index[least]) <= shots:
         called = (names or {}).get(least, f"class {least}")
         raise ParameterError(
@@ -65,10 +76,29 @@ def require_enough(index: Index, *, ways: int, shots: int, names: Mapping[int, s
         )
 
 
-def _chosen(items: Collection[T], count: int, seed: int, *names: str | int) -> list[T]:
-    """`count` different ones of `items`, in the order drawn: the first steps of a Fisher-Yates shuffle."""
-    left = list(items)
+class _Without(Sequence[str]):
+    """Sorted names without one of them, if it is there."""
+
+    def __init__(self, names: Sequence[str], name: str) -> None:
+        place = bisect.bisect_left(names, name)
+        self._names, self._gap = names, place if place < len(names) and names[place] == name else len(names)
+
+    def __len__(self) -> int:
+        return len(self._names) - (self._gap < len(self._names))
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._names[place + (place >= self._gap)]
+
+
+def _chosen(items: Sequence[T], count: int, seed: int, *names: str | int) -> list[T]:
+    """`count` different ones of `items`, in the order drawn: the first steps of a Fisher-Yates shuffle.
+
+    Only what the steps move is written down, so that the items themselves are neither copied nor read.
+    """
+    moved: dict[int, int] = {}
+    chosen = []
     for place in range(count):
-        other = place + seed_for(seed, *names, place) % (len(left) - place)
-        left[place], left[other] = left[other], left[place]
-    return left[:count]
+        other = place + seed_for(seed, *names, place) % (len(items) - place)
+        chosen.append(items[moved.get(other, other)])
+        moved[other] = moved.get(place, place)
+    return chosen

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image
-from wilss.data.layouts import read_label_of
+from wilss.data.layouts import Names, Records, RecordsById, read_label_of
 from wilss.data.protocol import StepProtocol
 from wilss.errors import ImageError, ManifestError
 from wilss.store import MaskStore, Status
+
+from .draw import Index, sorted_index
 
 if TYPE_CHECKING:
     from wilss.data.layouts import ImageRecord
@@ -29,13 +31,13 @@ class LabelledImages(Protocol):
         """Taxonomy ids uint8 [H, W], VOID where nothing is known. Raises ImageError or StoreError."""
 
 
-def index_of_store(store: MaskStore, protocol: StepProtocol, step: int) -> dict[int, tuple[str, ...]]:
-    """Class id -> the finished images of a store in which it has a pixel, for the classes of the step."""
+def index_of_store(store: MaskStore, protocol: StepProtocol, step: int) -> Index:
+    """Class id -> the finished images of a store in which it has a pixel, sorted, for the classes of the step."""
     done = store.vector("status") == Status.DONE
     has_pixel = (np.nan_to_num(store.vector("area")) > 0) & done[:, None]
     column = {identity: place for place, identity in enumerate(store.category_ids)}
     return {
-        identity: tuple(store.image_ids[row] for row in np.flatnonzero(has_pixel[:, column[identity]]).tolist())
+        identity: Names(sorted(store.image_ids[row] for row in np.flatnonzero(has_pixel[:, column[identity]]).tolist()))
         for identity in protocol.new(step)
     }
 
@@ -45,7 +47,7 @@ class LabelledSplit:
     """The images of a split with pixel labels. index: class id -> images that hold it. failed: image -> why not."""
 
     records: "Mapping[str, ImageRecord]"
-    index: Mapping[int, tuple[str, ...]]
+    index: Index
     failed: Mapping[str, str]
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
@@ -67,7 +69,7 @@ def labelled_split(records: "Sequence[ImageRecord]", classes: Collection[int], s
             f"none of the {len(records)} images of the split {split!r} has pixel labels, from which episodes are "
             "made; choose another --split."
         )
-    index: dict[int, list[str]] = {identity: [] for identity in classes}
+    index = {identity: Names() for identity in classes}
     failed = dict[str, str]()
     for record in records:
         try:
@@ -78,7 +80,7 @@ def labelled_split(records: "Sequence[ImageRecord]", classes: Collection[int], s
         for identity in set(present.tolist()) & index.keys():
             index[identity].append(record.image_id)
     return LabelledSplit(
-        records={record.image_id: record for record in records},
-        index={identity: tuple(images) for identity, images in index.items()},
+        records=RecordsById(Records.of(records)),
+        index=sorted_index(index),
         failed=failed,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts import some
+from wilss.data.layouts import NameIndex, some
 from wilss.data.layouts.files import read_lines, without_suffix
 from wilss.data.layouts.listing import image_folder
 from wilss.data.layouts.lists import find_list, load_array
@@ -37,11 +37,11 @@ class Labelled:
 def list_path(word: str, manifest: Manifest) -> Path:
     """The file that `word` means: a path from the current folder, else one from the manifest's.
 
-    Raises ParameterError where nothing is said or there is no such file.
+    Raises ParameterError where it is empty or there is no such file.
     """
     if not word:
         raise ParameterError(
-            "pseudoseg learns from few labelled images beside many unlabelled ones, and nobody has said which are "
+            "pseudoseg learns from few labelled images beside many unlabelled ones, and nothing says which are "
             "labelled; name a text file with one image id a line: --labelled LIST."
         )
     places = (Path(word).expanduser(), manifest.path.parent / word)
@@ -77,22 +77,21 @@ def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -
 
 def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDArray[np.int64]:
     """Rows of the named images. ParameterError for those that the store does not hold, or has no masks of."""
-    asked = {image for name in names for image in (name, _id_in(name, folder))}
-    positions = {image: row for row, image in enumerate(store.image_ids) if image in asked}
-    ids = [name if name in positions else _id_in(name, folder) for name in names]
-    if missing := [image for image in ids if image not in positions]:
+    index = NameIndex(store.image_ids)
+    ids = [name if index.find(name) is not None else _id_in(name, folder) for name in names]
+    rows = index.find_all(ids)
+    if missing := [image for image, row in zip(ids, rows, strict=True) if row < 0]:
         raise ParameterError(
             f"{path} names {some(missing)}, and {store.path} holds no such image; take it off the list, or make masks "
             "with a manifest that has it."
         )
-    rows = sorted({positions[image] for image in ids})
-    status = store.vector("status")
-    if unfinished := [store.image_ids[row] for row in rows if status[row] != Status.DONE]:
+    rows = np.unique(rows)
+    if unfinished := [store.image_ids[row] for row in rows[store.vector("status")[rows] != Status.DONE]]:
         raise ParameterError(
             f"{path} names {some(unfinished)}, of which {store.path} holds no masks (`wilss-masks info` says why); "
             "take it off the list, or fix its labels and recreate the masks."
         )
-    return np.array(rows, np.int64)
+    return rows
 
 
 def _id_in(line: str, folder: str) -> str:

@@ -1,6 +1,6 @@
 """Stored soft labels: probabilities on an image's own grid, brought to the pixels of any view of it.
 
-A store holds labels of the image as it is; a view (crop, scale, mirror) is drawn anew every time. Probabilities are
+A store holds labels of the image as it is; a view (crop, scale, mirror) is drawn again every time. Probabilities are
 warped bilinearly, pixel centres; what is valid and what is not takes the nearest pixel (`augment.is_outside`).
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.layouts import NameIndex
 from wilss.data.manifest import Manifest
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND
@@ -40,27 +41,27 @@ class SoftLabels:
     def __init__(self, store: MaskStore, protocol: StepProtocol, step: int) -> None:
         if store.layout.score_grid is None:
             raise StoreError(
-                f"{store.path} keeps no soft labels; make it anew with `wilss-masks generate --source pseudoseg --keep "
-                "scores`."
+                f"{store.path} keeps no soft labels; make it again with `wilss-masks generate --source pseudoseg "
+                "--keep scores`."
             )
-        wanted = protocol.new(step)
-        if sorted(store.category_ids) != sorted(wanted):
+        classes = protocol.new(step)
+        if sorted(store.category_ids) != sorted(classes):
             raise StoreError(
                 f"{store.path} holds soft labels of {', '.join(store.category_names)}, which are not the classes of "
                 f"step {step}; pass the store that was made for it."
             )
-        channels = dict(zip(wanted, protocol.new_channels(step), strict=True))
+        channels = dict(zip(classes, protocol.new_channels(step), strict=True))
         self._store = store
         self._channels = [channels[identity] for identity in store.category_ids]
         self._count = len(protocol.seen(step))
 
     def require(self, image_ids: Sequence[str]) -> None:
         """StoreError unless every one of these images is in the store."""
-        held = set(self._store.image_ids)
-        if missing := [image for image in image_ids if image not in held]:
+        missing = np.flatnonzero(NameIndex(self._store.image_ids).find_all(image_ids) < 0)
+        if len(missing):
             raise StoreError(
-                f"{self._store.path} holds no soft labels of {len(missing)} images, {missing[0]} among them; make "
-                "them for all images that are to be learnt from."
+                f"{self._store.path} holds no soft labels of {len(missing)} images, {image_ids[missing[0]]} among "
+                "them; make them for all images that are to be learnt from."
             )
 
     def read(self, image_id: str) -> NDArray[np.float16]:
@@ -80,7 +81,8 @@ class SoftLabels:
 def warped(soft: NDArray[np.floating], view: View, height: int, width: int, stride: int = 1) -> NDArray[np.float32]:
     """Soft labels of an image of height x width at every `stride`-th pixel of a view, [C, S / stride, S / stride].
 
-    soft: [C, h, w], the grid covering the image. Beyond the image the edge goes on; nothing is learnt there.
+    soft: [C, h, w] in [0, 1], the grid covering the image, as is the result. Beyond the image the edge goes on;
+    nothing is learnt there.
     """
     places = np.arange(view.size)[stride // 2 :: stride]
     down = _weights(view.top + (places + 0.5) / view.factor, height, soft.shape[1])
@@ -88,8 +90,8 @@ def warped(soft: NDArray[np.floating], view: View, height: int, width: int, stri
     if view.mirrored:  # the window is cut first and mirrored afterwards
         mirror = view.size - 1 - places
         across = _weights(view.left + (mirror + 0.5) / view.factor, width, soft.shape[2])
-    made: NDArray[np.float32] = down @ soft.astype(np.float32) @ across.T
-    return made
+    labels: NDArray[np.float32] = down @ soft.astype(np.float32) @ across.T
+    return labels
 
 
 def _weights(places: NDArray[np.floating], side: int, cells: int) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """PseudoSeg's strong view: another light and a square cut out, on top of a weak view (PseudoSeg, Sec. 3.1).
 
 Y. Zou et al., "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", ICLR 2021. Pixels keep their places, so
-what is said of the weak view holds for the strong one, but for the square.
+labels of the weak view are labels of the strong one, but for the square.
 """
 
 from dataclasses import dataclass

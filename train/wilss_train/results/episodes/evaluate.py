@@ -26,7 +26,7 @@ from wilss.metrics import or_none
 from wilss.models.networks.embedding import Embedding
 from wilss.params import refuse_unknown_choices, require
 
-from ...data.episodes.draw import Episode, Index, draw_episode, require_enough
+from ...data.episodes.draw import Episode, Index, draw_episode, require_enough, sorted_index
 from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
 from ...data.episodes.images import LabelledSplit
 from ...data.masked_images import BoundedCache, BrokenImages
@@ -194,16 +194,17 @@ def evaluate_episodes(
     An image that cannot be read is left out and named; another episode takes the place of those that it is in.
     Raises ParameterError where the images do not suffice for such episodes, ImageError where hardly any can be read.
     """
-    require_enough(images.index, ways=params.ways, shots=params.shots, names=names)
+    index = sorted_index(images.index)
+    require_enough(index, ways=params.ways, shots=params.shots, names=names)
     started = time.perf_counter()
     bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
-    segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), images.index, params)
+    segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), index, params)
     broken = BrokenImages()
     counts = []
     for run in range(params.runs):
         run_counts = EpisodeCounts(params.metric)
         for number in range(params.episodes):
-            attempts = _attempts(segmenting, images.index, params, (run, number), broken)
+            attempts = _attempts(segmenting, index, params, (run, number), broken)
             run_counts.add(*broken.first(attempts, "judge", ImageError))
             if progress is not None:
                 progress(run * params.episodes + number + 1, params.runs * params.episodes)
