@@ -3,7 +3,7 @@
     python workflows/benchmark/run.py                 # everything, prints a table and writes benchmark.json
     python workflows/benchmark/run.py --only read     # one part; the other parts' rows in benchmark.json stay
     python workflows/benchmark/run.py --quick         # small counts, to see that it runs; writes nothing
-    python workflows/benchmark/run.py --readme        # after measuring, puts the tables into README.md beside it
+    python workflows/benchmark/run.py --figures       # also takes the rows over into figures.json and the pages
 
 What the parts are: README.md.
 """
@@ -24,7 +24,8 @@ from typing import Any
 import click
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 #: Where each part's function lies; `plan` reads what the others found.
 PARTS = {
     "forward": "parts.forward:built_in",
@@ -57,9 +58,9 @@ RESULTS = Path("workflows/benchmark/results/benchmark.json")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Keep drawn images and the like here, for next time.")
 @click.option("--out", type=click.Path(path_type=Path), help=f"[default: {RESULTS}, nowhere with --quick]")
 @click.option("--device", default="cuda", show_default=True, help="Of the part `gpu`; cpu to try it.")
-@click.option("--readme", "into_readme", is_flag=True, help="Put the tables of benchmark.json into README.md.")
+@click.option("--figures", "take_over", is_flag=True, help="Take the rows over into figures.json and the pages.")
 def main(
-    only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path | None, device: str, into_readme: bool
+    only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path | None, device: str, take_over: bool
 ) -> None:
     """Measure, print the table, write it as json."""
     results = out or (None if quick else RESULTS)
@@ -72,10 +73,8 @@ def main(
                 print(_line(row), flush=True)
             if results is not None:
                 _keep(results, name, rows, quick)
-    if into_readme:
-        from parts import readme
-
-        readme.write(Path(__file__).parent / "README.md", _kept(out or RESULTS))
+    if take_over:
+        _take_over(_kept(out or RESULTS))
 
 
 def _part(name: str) -> Callable[..., list[dict[str, Any]]]:
@@ -99,6 +98,19 @@ def _keep(path: Path, part: str, rows: list[dict[str, Any]], quick: bool) -> Non
 def _kept(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _take_over(results: dict[str, Any]) -> None:
+    """Put measured rows in the place of the committed ones of the same part, and the tables into the pages."""
+    import tables
+
+    path = HERE / "figures.json"
+    before, measured = _kept(path), tables.measured_now("make benchmark")
+    parts = {row["part"] for row in results["rows"]}
+    older = [{"version": before["measured"]["version"], **row} for row in before["rows"] if row["part"] not in parts]
+    rows = sorted([*older, *results["rows"]], key=lambda row: list(PARTS).index(row["part"]))
+    path.write_text(tables.as_text({**results, "measured": measured, "rows": rows}), encoding="utf-8")
+    tables.main(())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,62 @@
+"""The table of speed: the rows of figures.json that a reader wants first, in words of their own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_BUILT_IN, _LARGE = "built-in encoders", "ViT-B/16 at 224"
+_SCALING = "devices of 100 images/s, shards of"
+
+#: Row by row: what a page calls it, and its part and name in figures.json.
+LINES = (
+    ("masks: end to end over the two bare forward passes, built-in encoders", "forward",
+     f"{_BUILT_IN}: end to end / two bare forward passes, images/s"),
+    ("masks: pipeline over a research script, built-in encoders", "scripts",
+     f"{_BUILT_IN}: pipeline over a research script, images/s"),
+    ("masks: pipeline over a research script, ViT-B/16 at 224", "scripts",
+     f"{_LARGE}: pipeline over a research script, images/s"),
+    ("processor time per image beside decode, resize and forwards, ms", "stages",
+     f"Masks, {_BUILT_IN}: processor time beside decode, resize and forwards, ms/image"),
+    ("of it the method's own arithmetic (attention, fusion), which a GPU would do", "stages",
+     f"Masks, {_BUILT_IN}: of it what a GPU would do where there is one, ms/image"),
+    ("images against time, 1,000 to 16,000 images, without networks: exponent", "growth-records",
+     "without networks, 1000 to 16000 images: exponent of the time"),
+    ("peak memory for every further image, 1,000 to 16,000 images, bytes", "growth-records",
+     "without networks, 1000 to 16000 images: peak memory, bytes for every further image"),
+    ("random read of one image's mask, ms", "read", "random read of one image's mask, store, ms"),
+    ("the same from a PNG", "read", "random read of one image's mask, png, ms"),
+    ("the same from an npz", "read", "random read of one image's mask, npz, ms"),
+    ("`wilss-masks --help`, s", "start", "wilss-masks --help, s"),
+    ("a second run that finds 10,000 images done, s", "start", "warm second run of 10000 images, s"),
+    ("100 images added to 4,016 in shards of 32: images made", "update",
+     "100 images added to 4016, shards of 32: images made"),
+    ("8 workers over one, each with a device of 100 images/s that sleeps", "scaling", f"{_SCALING} 32: 8 workers over one"),
+    ("their scheduler, % of a core, shards of 32 images", "scaling",
+     f"{_SCALING} 32: 8 workers, of it the scheduler, % of a core"),
+    ("their scheduler, % of a core, shards of 128 images", "scaling",
+     f"{_SCALING} 128: 8 workers, of it the scheduler, % of a core"),
+    ("training over a bare loop on batches in memory, built-in network", "training",
+     "trainer / bare loop on batches in memory, images/s"),
+    ("waiting for the loader, % of training, first epoch not cached", "training",
+     "waiting for the loader, % of the time, first epoch not cached"),
+    ("saving a state, s", "training", "saving a state, s"),
+    ("saving a state every ten minutes, % of the time", "training", "saving a state every ten minutes, % of the time"),
+    ("two processes with gloo over one, the same cores", "processes", "two processes / one, the same cores, images/s"),
+    ("evaluation over bare forward passes, images of many sizes", "evaluation",
+     "evaluation / bare forward passes, images/s, whole images of many sizes"),
+    ("evaluation over bare forward passes, 512 x 512", "evaluation",
+     "evaluation / bare forward passes, images/s, 512 x 512"),
+    ("PseudoSeg's training over its bare passes", "pseudoseg", "pseudoseg / bare forward and backward passes, images/s"),
+    ("1-shot episodes, judged, over a bare loop on cached features", "episodes", "judging 1-shot episodes"),
+    ("1-shot episodes, trained on, over a bare loop on cached features", "episodes", "training on 1-shot episodes"),
+)  # fmt: skip
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
+    """What of `LINES` was measured; a star stands behind what an older version gave."""
+    found = {(row["part"], row["what"]): row for row in rows}
+    lines = ["| | measured | asked |", "|---|---|---|"]
+    for title, part, what in LINES:
+        if (row := found.get((part, what))) is not None:
+            star = " *" if row.get("version", measured["version"]) != measured["version"] else ""
+            lines.append(f"| {title}{star} | {row['figure']} | {row['asked']} |".replace("|  |", "| |"))
+    return "\n".join(lines)
