@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format benchmark clean
+.PHONY: help setup demo test test-long check format benchmark tables clean
 
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,12 +36,15 @@ check: $(STAMP) ## lint, format, types, who may import whom
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_imports.py
 
-format: $(STAMP) ## let ruff format and mend
+format: $(STAMP) ## let ruff format and fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 benchmark: $(STAMP) ## the speed table (workflows/benchmark/)
 	@$(BIN)/python workflows/benchmark/run.py
+
+tables: $(STAMP) ## the tables of all pages, from the figures beside them
+	@$(BIN)/python workflows/tables.py
 
 clean:          ## remove what the demo made
 	rm -rf $(DEMO)

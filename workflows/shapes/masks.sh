@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The table of mask quality on the held-out pictures (workflows/shapes/README.md says what its rows are).
-# Rows that are done are not made again; `rm -r workflows/shapes/results` begins anew.
+# Rows that are done are not made again; `rm -r workflows/shapes/results` starts again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The table of few labels beside many images (workflows/shapes/README.md says what its rows are): 1/16 and 1/8 of the
 # pictures labelled, three seeds, mean and spread. Rows that are done are not trained again;
-# `rm -r workflows/shapes/results/semi` begins anew.
+# `rm -r workflows/shapes/results/semi` starts again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
