@@ -215,8 +215,9 @@ class Outcome:
     text: str
 
 
+CHANNELS = [4, 8, 12, 16]
 SMALL = {
-    "backbone": "resnet18", "backbone_args": {"channels": [4, 8, 12, 16]}, "output_stride": 8, "head_width": 8,
+    "backbone": "resnet18", "backbone_args": {"channels": CHANNELS}, "output_stride": 8, "head_width": 8,
     "rates": [1, 2], "crop": 32, "batch_size": 4, "epochs": 1, "precision": "fp32", "min_area": 4,
     "fmwiss": {"warmup_epochs": 0},
     "pseudoseg": {"width": 8},
@@ -276,8 +277,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         rows.append(f"photo{number}.jpg,{';'.join(tags)}\n")
     photographs()[0][0].save(place / "new-photos/new.jpg")
     (place / "photos/tags.csv").write_text("".join(rows), encoding="utf-8")
-    channels = SMALL["backbone_args"]
-    torch.save(timm.create_model("resnet18", **channels).state_dict(), place / "resnet101.pth")
+    torch.save(timm.create_model("resnet18", channels=CHANNELS).state_dict(), place / "resnet101.pth")
 
     def small() -> None:
         path = place / "data_manifest.yaml"
@@ -378,11 +378,12 @@ def is_there(name: str) -> bool:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found = importlib.import_module(".".join(parts[:length]))
+            found: Any = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
-        missing = object()
-        return functools.reduce(lambda held, part: getattr(held, part, missing), parts[length:], found) is not missing
+        for part in parts[length:]:
+            found = getattr(found, part, None)
+        return found is not None
     return False
 
 
@@ -394,7 +395,35 @@ def test_a_name_that_is_not_there_is_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_tables_are_those_of_the_figures(page: Path) -> None:
-    assert tables.rendered(page) == page.read_text(encoding="utf-8"), "run `make tables`"
+    text = page.read_text(encoding="utf-8")
+    assert tables.rendered(page) == text, "run `make tables`"
+    assert text.count("<!-- table:") == text.count("<!-- /table -->")
+
+
+def test_a_table_stands_between_its_markers(tmp_path: Path) -> None:
+    measured = {"command": "c", "version": "1", "commit": "abc", "date": "2026-01-01", "seeds": 3}
+    rows = [
+        {"key": "a", "name": "A", "old": {"mean": 1.25, "sd": 0.5}, "new": None},
+        {"key": "b", "name": "B", "old": 2.0, "new": {"low": 3, "high": 4}, "bold": True},
+    ]
+    figures = {"measured": measured, "columns": {"old": "old", "new": "new"}, "rows": rows}
+    (tmp_path / "f.json").write_text(tables.as_text(figures), encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: f.json rows=b,a -->\nformer\n<!-- /table -->\nafter\n", encoding="utf-8")
+    assert tables.rendered(page).splitlines() == [
+        "before", "<!-- table: f.json rows=b,a -->", "| | old | new |", "|---|---|---|", "| **B** | 2.0 | 3 to 4 |",
+        "| A | 1.2 ± 0.5 | - |", "",
+        "Measured by `c`, wilss 1 (abc), 2026-01-01, three seeds: mean ± standard deviation.",
+        "<!-- /table -->", "after",
+    ]  # fmt: skip
+
+
+def test_every_line_of_the_speed_table_was_measured() -> None:
+    figures = json.loads((ROOT / "workflows/benchmark/figures.json").read_text(encoding="utf-8"))
+    shown = tables.table_of(figures, ["speed"]).splitlines()
+    from parts.speed_table import LINES
+
+    assert len(shown) == len(LINES) + 4
 
 
 def test_the_first_page_is_short() -> None:

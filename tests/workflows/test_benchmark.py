@@ -155,23 +155,6 @@ def test_the_table_of_stages_marks_the_three_largest_gaps() -> None:
     assert lines[0].startswith("**T.** P, one thread: 120 GFLOP/s (fp32), memory 10.0 GB/s")
 
 
-def test_tables_stand_between_their_markers(tmp_path: Path) -> None:
-    from parts.readme import write
-
-    path = tmp_path / "README.md"
-    path.write_text("before\n<!-- stages -->\nformer\n<!-- /stages -->\nafter\n", encoding="utf-8")
-    write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
-    once = path.read_text(encoding="utf-8")
-    write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
-    assert path.read_text(encoding="utf-8") == once
-    assert once.startswith("before\n<!-- stages -->\n**T.**")
-    assert once.endswith("\n<!-- /stages -->\nafter\n")
-    assert "former" not in once
-    path.write_text("no markers", encoding="utf-8")
-    with pytest.raises(ValueError, match="markers <!-- stages -->"):
-        write(path, {"rows": _stage_rows(), "machine": {"processor": "P"}})
-
-
 def _figures() -> Any:
     from parts.past_one_machine import Measured
 
