@@ -150,30 +150,28 @@ def begun(store: Path) -> bool:
     return store.exists() and len(MaskStore.open(store, allow_partial=True).pending_shards()) == 2
 
 
-def disturbed(root: Path, name: str, file: Path, disturb: Callable[[], None]) -> tuple[Outcome, float]:
-    """A run on a cluster, disturbed in its middle; and how long it went on after that."""
+def disturbed(root: Path, name: str, file: Path, disturb: Callable[[], None]) -> Outcome:
+    """A run on a cluster, disturbed in its middle; it ends by itself."""
     process = start(command(root, "--set", "delay=1", "--scheduler-file", file, out=name))
     wait_for(lambda: begun(root / name) or process.poll() is not None)
     assert process.poll() is None, process.communicate()
-    at = time.monotonic()
     disturb()
     try:
         out, err = process.communicate(timeout=150)
     finally:
         process.kill()
     assert "Traceback" not in out + err, err
-    return Outcome(process.returncode, out, err), time.monotonic() - at
+    return Outcome(process.returncode, out, err)
 
 
 def test_a_scheduler_that_dies(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     with cluster(tmp_path) as (file, processes):
-        made, seconds = disturbed(root, "out/scheduler.zarr", file, processes[0].kill)
+        made = disturbed(root, "out/scheduler.zarr", file, processes[0].kill)
     assert made.code == 1
     assert (
         "does not answer any more; what is done is kept. Start it and its workers again, and run the same" in made.err
     )
     assert made.err.count("Error:") == 1
-    assert seconds < 60
     assert MaskStore.open(root / "out/scheduler.zarr", allow_partial=True).pending_shards() == (1, 2)
     goes_on(root, "out/scheduler.zarr", undisturbed)
 
@@ -181,22 +179,20 @@ def test_a_scheduler_that_dies(root: Path, undisturbed: dict[str, bytes], tmp_pa
 @pytest.mark.long
 def test_a_scheduler_that_stands_still(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     with cluster(tmp_path) as (file, processes):
-        made, seconds = disturbed(root, "out/still.zarr", file, lambda: processes[0].send_signal(signal.SIGSTOP))
+        made = disturbed(root, "out/still.zarr", file, lambda: processes[0].send_signal(signal.SIGSTOP))
         processes[0].send_signal(signal.SIGCONT)
     assert made.code == 1
     assert "does not answer any more; what is done is kept" in made.err
-    assert seconds < 90
     goes_on(root, "out/still.zarr", undisturbed)
 
 
 @pytest.mark.long
 def test_workers_that_leave_and_do_not_come_back(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     with cluster(tmp_path, 1, "--no-nanny") as (file, processes):
-        made, seconds = disturbed(root, "out/left.zarr", file, processes[1].kill)
+        made = disturbed(root, "out/left.zarr", file, processes[1].kill)
     assert made.code == 1
     assert "no worker is left at tcp://127.0.0.1:" in made.err
     assert "Start workers, and run the same command again" in made.err
-    assert seconds < 90
     goes_on(root, "out/left.zarr", undisturbed)
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,15 +194,16 @@ def test_slopes_and_exponents() -> None:
     assert slope(counts, [7.0 + 200 * count for count in counts]) == pytest.approx(200.0)
 
 
-def test_a_sleeping_device_takes_its_time() -> None:
+def test_a_sleeping_device_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from parts.standin import SleepingSource
 
+    slept: list[float] = []
     device = SleepingSource(rate=100.0).open("cpu", 1)
-    started = time.perf_counter()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parts.standin._content", lambda task, pixels: None)
+    monkeypatch.setattr("parts.standin._content", lambda task, pixels: None)
+    monkeypatch.setattr("parts.standin.time", SimpleNamespace(perf_counter=lambda: 7.0, sleep=slept.append))
+    for _ in range(2):
         device.propose([None] * 10, [None] * 10)  # type: ignore[list-item]
-    assert time.perf_counter() - started >= 0.1
+    assert slept == [pytest.approx(0.1), pytest.approx(0.2)], "it is busy with one batch at a time"
 
 
 def test_a_part_runs_and_keeps_the_rows_of_the_others(tmp_path: Path) -> None:
