@@ -46,8 +46,8 @@ class EncoderError(WilssError):
     """An encoder that has no dense path, or that the options do not fit."""
 
 
-class ParameterError(EncoderError):
-    """A parameter that a source of masks does not have, or a value that it cannot have."""
+class ParameterError(WilssError):
+    """A parameter or option that nothing has, or a value that it cannot have."""
 
 
 class CheckpointError(WilssError):

@@ -14,7 +14,7 @@ _BASE, _WEAK = "base", "weak"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainParams:
-    """Everything about a run but the method's own parameters. Published values: method.md's schedule rows.
+    """Everything about a run but the method's own parameters. README.md says which values are published.
 
     backbone, backbone_args: a timm model with `features_only`, or `wide_resnet38`. backbone_weights: a local file
         of ImageNet (or other) weights for step 0; `builtin:backbone.safetensors` is the package's own, "" none.

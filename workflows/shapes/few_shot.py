@@ -120,7 +120,8 @@ class Fold:
         if row.key == "frozen":
             return self.frozen
         if row.par is None:
-            return self.frozen.with_net(METHOD.network(self.manifest, seed=seed).eval(), seed=seed)
+            net = METHOD.network(self.manifest, seed=seed).eval()
+            return replace(self.frozen, net=net, spec=net.spec, identity={**self.frozen.identity, "seed": seed})
         return load_embedding(read_info(self.trained(row, seed)), self.manifest.encoders.vit)
 
     def trained(self, row: Row, seed: int) -> Path:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from wilss.errors import ManifestError
 
-__all__ = ["BACKGROUND", "COCO", "COCO_CATEGORY_IDS", "VOC", "VOID", "Taxonomy", "closest", "same_class"]
+__all__ = ["BACKGROUND", "COCO", "COCO_CATEGORY_IDS", "VOC", "VOID", "Taxonomy", "closest", "same_class", "voc_palette"]
 
 BACKGROUND = 0
 VOID = 255
@@ -50,12 +50,6 @@ class Taxonomy:
         twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
         if twice:
             raise ManifestError(f"{self.name} names {twice[0]!r} twice; each class needs a name of its own.")
-
-    def id_of(self, name: str) -> int:
-        """The id of a class name; an unknown name is refused with the closest known one."""
-        if name not in self._ids:
-            raise ManifestError(f"{name!r} is not a class of {self.name}{closest(name, self.class_names)}.")
-        return self._ids[name]
 
     def name_of(self, identity: int) -> str:
         """The name of an id; VOID and ids beyond the last are refused."""
@@ -133,3 +127,12 @@ COCO_CATEGORY_IDS: tuple[int, ...] = (
     0,
     *(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)),
 )
+
+
+def voc_palette() -> list[int]:
+    """VOC's colour map, 256 x RGB in one list: an id's bits are dealt to the channels, low bits high."""
+    return [
+        sum((identity >> (3 * level + channel) & 1) << (7 - level) for level in range(8))
+        for identity in range(256)
+        for channel in range(3)
+    ]

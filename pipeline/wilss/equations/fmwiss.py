@@ -25,7 +25,6 @@ __all__ = [
     "Seeds",
     "agreement",
     "area",
-    "binarise",
     "confidence",
     "ensemble",
     "foreground_score",
@@ -213,18 +212,10 @@ def _top(flat: Tensor, amount: float, by: Keep) -> Tensor:
     return ranked.gather(-1, last).squeeze(-1)
 
 
-def binarise(maps: Tensor, threshold: Tensor) -> Tensor:
-    """Bool maps: value >= threshold.
-
-    maps: [..., H, W]; threshold: [...], one per map. Returns bool [..., H, W].
-    """
-    return maps >= threshold[..., None, None]
-
-
 def fuse(init: Tensor, seeds: Tensor, mode: Fusion) -> Tensor:
     """M_refine = M_init union M_seeds (FMWISS Sec. 3.2); the other modes are the paper's ablation.
 
-    init, seeds: bool, the same shape. Returns bool of that shape: their union, their intersection, or one
+    init, seeds: bool [..., H, W], of one shape. Returns bool [..., H, W]: their union, their intersection, or one
     alone.
     """
     if mode == "union":

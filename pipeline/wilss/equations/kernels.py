@@ -71,5 +71,5 @@ def first_greatest(scores: Tensor) -> Tensor:
 
 
 def exact(x: Tensor) -> Tensor:
-    """x in float32, or as it is where it is float64."""
+    """x, of any shape [...], in float32, or as it is where it is float64."""
     return x if x.dtype == torch.float64 else x.float()

@@ -22,7 +22,6 @@ from wilss.equations.kernels import exact, first_greatest, score_map, unit
 
 __all__ = [
     "FOREGROUND",
-    "background_prototype",
     "label_map",
     "masked_average",
     "mean_of_filled",
@@ -109,15 +108,6 @@ def prototype(features: Tensor, masks: Tensor) -> Tensor:
     features: [K, D, h, w]; masks: [K, H, W], bool. Returns [D]; zeros where every mask is empty.
     """
     return mean_of_filled(*masked_average(features, masks))
-
-
-def background_prototype(features: Tensor, masks: Tensor) -> Tensor:
-    """The prototype of the background: the same over all supports of all ways (Eq. 2).
-
-    features: [N * K, D, h, w]; masks: bool [N * K, H, W], pixels that are known to be of no class of the
-    episode. Returns [D]; zeros where every mask is empty.
-    """
-    return prototype(features, masks)
 
 
 def prototypes(

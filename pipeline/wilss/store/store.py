@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.layouts import NameIndex, Names
+from ..data.names import NameIndex, Names
 from ..digests import digest_of_bytes
 from ..errors import StoreError
 from .arrays import StoreArrays

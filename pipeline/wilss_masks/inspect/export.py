@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.shapes.voc import voc_palette
+from wilss.data.taxonomy import voc_palette
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore, Status, label_map

@@ -8,7 +8,8 @@ from PIL import Image
 
 from wilss.data.shapes import CLASS_NAMES, Drawing, Style, draw, write_voc
 from wilss.data.shapes.textures import CLASS_FAMILIES, FAMILIES, FAVOURITE_HUES
-from wilss.data.shapes.voc import STAMP, split_seed, voc_palette
+from wilss.data.shapes.voc import STAMP, split_seed
+from wilss.data.taxonomy import voc_palette
 from wilss.errors import ManifestError
 
 VOID = 255

@@ -86,7 +86,7 @@ def test_the_prototype_of_a_constant_feature_map_is_that_constant():
     features = constant[:, None, None].expand(3, 5, 4, 6)
     masks = some(3, 11, 13, share=0.2)
     torch.testing.assert_close(panet.prototype(features, masks), constant, **CLOSE)
-    torch.testing.assert_close(panet.background_prototype(features, ~masks), constant, **CLOSE)
+    torch.testing.assert_close(panet.prototype(features, ~masks), constant, **CLOSE)
 
 
 def test_a_full_mask_gives_the_mean_of_the_upsampled_features():
@@ -142,7 +142,7 @@ def test_prototypes_equal_their_slow_twin_for_supports_of_many_sizes():
 def test_prototypes_of_one_way_are_those_of_its_masks():
     features, maps = normal(3, 6, 3, 4), support_map(3, 9, 12)
     found, _ = panet.prototypes(list(features), list(maps), [1, 1, 1], 1)
-    torch.testing.assert_close(found[0], panet.background_prototype(features, maps == 0), **CLOSE)
+    torch.testing.assert_close(found[0], panet.prototype(features, maps == 0), **CLOSE)
     torch.testing.assert_close(found[1], panet.prototype(features, maps == 1), **CLOSE)
 
 
@@ -241,7 +241,7 @@ def test_scores_have_the_right_gradient_for_features_and_supports():
     features, masks = normal(2, 3, 2, 3).requires_grad_(), some(2, 5, 4)
 
     def whole(x):
-        vectors = torch.stack([panet.background_prototype(x, ~masks), panet.prototype(x, masks)])
+        vectors = torch.stack([panet.prototype(x, ~masks), panet.prototype(x, masks)])
         return panet.scores(x, vectors, 2.0)
 
     assert torch.autograd.gradcheck(whole, (features,))

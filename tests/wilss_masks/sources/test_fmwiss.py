@@ -13,7 +13,7 @@ from tests.references import fmwiss as slow
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.images import to_pixels
 from wilss.data.manifest import ImageRecord
-from wilss.errors import EncoderError
+from wilss.errors import ParameterError
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
@@ -158,5 +158,5 @@ def test_identity_names_all_that_masks_depend_on(source: FmwissSource) -> None:
 def test_wrong_parameters_are_refused_in_a_sentence(values: dict[str, Any], words: str) -> None:
     from wilss.params import with_values
 
-    with pytest.raises(EncoderError, match=words):
+    with pytest.raises(ParameterError, match=words):
         with_values(FmwissParams(), values, where="--set")

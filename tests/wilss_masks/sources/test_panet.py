@@ -15,9 +15,9 @@ from PIL import Image
 from tests.references import panet as slow
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.encoders.tiny import vit_spec
-from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.manifest import Encoders, Manifest, load_manifest
 from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN
-from wilss.errors import CheckpointError, EncoderError, ManifestError
+from wilss.errors import CheckpointError, ManifestError, ParameterError
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import PanetSource
 from wilss_masks.sources.base import ImageTask
@@ -42,7 +42,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     (root / "sup").mkdir()
     (root / "sup" / "supports.yaml").write_text(yaml.safe_dump(ROWS))
     found = load_manifest(disk.manifest(root, supports={0: ROWS}))
-    return replace(found, encoders=replace(found.encoders, vit=vit_spec()))
+    return replace(found, encoders=Encoders(clip=found.encoders.clip, vit=vit_spec()))
 
 
 def source(manifest: Manifest, **values: Any) -> PanetSource:
@@ -173,7 +173,7 @@ def test_tags_are_a_parameter_and_what_shots_go_without(manifest: Manifest) -> N
     ],
 )
 def test_wrong_parameters_are_refused_in_a_sentence(manifest: Manifest, values: dict[str, Any], words: str) -> None:
-    with pytest.raises(EncoderError, match=words):
+    with pytest.raises(ParameterError, match=words):
         source(manifest, **values)
 
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from wilss.data.layouts import Names
 from wilss.data.manifest import Manifest
+from wilss.data.names import Names
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams
 from wilss.models.networks.labeller_file import LABELLER_FILE, write_labeller

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from wilss.data.shapes.voc import voc_palette
+from wilss.data.taxonomy import voc_palette
 from wilss.disk import write_output
 from wilss.models.networks.checkpoint import CheckpointInfo
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from wilss.data.shapes.voc import voc_palette
-from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
 from wilss.drawing import font
 
 __all__ = ["class_colours", "draw_overlay"]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from recipe.data import as_batch, jittered, tagged, views
 from recipe.training import Facts, Run
 from wilss.data.shapes import CLASS_NAMES, Drawing
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 ARCHITECTURE = "resnet18"
 ARGS: dict[str, Any] = {"channels": [32, 64, 128, 192]}
 SIDE = 96
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def network() -> nn.Module:
@@ -59,7 +59,7 @@ def export(classifier: nn.Module, path: Path) -> None:
 
 def _logits(classifier: nn.Module, images: Tensor) -> Tensor:
     """images: [B, 3, H, W] in [0, 1]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.autocast("cpu", torch.bfloat16):
         logits: Tensor = classifier(((images - mean) / std).contiguous(memory_format=torch.channels_last))
     return logits.float()

@@ -8,7 +8,7 @@ from wilss.data.layouts.listing import Listing, read_folder, read_voc
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
 from wilss.data.layouts.spec import DataSpec, SplitSpec, TagsSpec
 from wilss.data.layouts.table import Records, RecordsById
-from wilss.data.names import NameIndex, Names, some
+from wilss.data.names import some
 
 __all__ = [
     "READERS",
@@ -19,8 +19,6 @@ __all__ = [
     "Label",
     "LabelTable",
     "Listing",
-    "NameIndex",
-    "Names",
     "PngLabel",
     "Records",
     "RecordsById",

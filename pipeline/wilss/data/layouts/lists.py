@@ -153,7 +153,7 @@ def unique(image_ids: Iterable[str], path: Path) -> tuple[Sequence[int], tuple[s
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """An array from an npy file, never through pickle. Raises ManifestError."""
+    """An array of any shape [...] from an npy file, never through pickle. Raises ManifestError."""
     try:
         _require_whole(path)
         loaded = np.load(path, allow_pickle=False)

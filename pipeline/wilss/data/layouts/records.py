@@ -63,7 +63,10 @@ class LabelTable:
         return cls(tuple(values))
 
     def apply(self, labels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
-        """Ids in the place of values; values without an id raise ImageError naming them."""
+        """Ids in the place of values; values without an id raise ImageError naming them.
+
+        labels: uint8 [H, W]. Returns uint8 [H, W]: taxonomy ids, and VOID.
+        """
         stray = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if self.values[v] < 0]
         if stray:
             listed = ", ".join(map(str, stray[:5])) + (", ..." if len(stray) > 5 else "")

@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from wilss.data.shapes.drawing import Drawing, draw
 from wilss.data.shapes.outlines import CLASS_NAMES
+from wilss.data.taxonomy import voc_palette
 from wilss.disk import built_beside, waiting_lock
 from wilss.errors import ManifestError
 from wilss.randomness import seed_for
 
-__all__ = ["STAMP", "split_seed", "voc_palette", "write_voc"]
+__all__ = ["STAMP", "split_seed", "write_voc"]
 
 #: Written last, before the folder gets its name: what is called so without it was made by someone else.
 STAMP = "shapes.json"
@@ -45,17 +45,6 @@ def write_voc(root: Path, *, splits: Mapping[str, int], seed: int) -> None:
 def split_seed(seed: int, split: str) -> int:
     """The seed of a split's drawings: splits of one seed share no picture."""
     return seed_for(seed, "shapes", split)
-
-
-def voc_palette() -> list[int]:
-    """VOC's colour map, 256 x RGB in one list: an id's bits are dealt to the channels, low bits high."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    ids = np.arange(256)
-    for level in range(8):
-        for channel in range(3):
-            bit = (ids >> (3 * level + channel)) & 1
-            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
-    return [int(value) for value in palette.ravel()]
 
 
 def _write_split(root: Path, split: str, count: int, seed: int) -> None:

@@ -34,7 +34,7 @@ _LENGTH = (0.6, 1.0)
 
 
 def map_for(kind: Kind, mask: NDArray[np.bool_], void: NDArray[np.bool_], rng: np.random.Generator) -> SupportMap:
-    """The support map of any kind; see `mask_map`, `box_map` and `scribble_map`."""
+    """The support map of any kind: `mask_map`, `box_map` or `scribble_map`. mask, void: bool [H, W]."""
     if kind == "scribble":
         return scribble_map(mask, void, rng)
     return mask_map(mask, void) if kind == "mask" else box_map(mask, void)

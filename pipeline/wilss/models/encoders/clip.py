@@ -210,6 +210,7 @@ def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
     tokenizer = SimpleTokenizer(context_length=length, **(text.get("tokenizer_kwargs") or {}))
 
     def tokens(prompts: list[str]) -> Tensor:
+        """int64 [len(prompts), context length]."""
         found: Tensor = tokenizer(prompts)
         if int(found.max()) >= rows:
             raise EncoderError(f"{_called(spec)} has {rows} tokens and open_clip's tokenizer more; mend vocab_size.")

@@ -174,6 +174,7 @@ def _positions(network: Any, how: Resampling) -> Callable[[tuple[int, int]], Ten
 
     @lru_cache(maxsize=32)
     def positions(grid: tuple[int, int]) -> Tensor:
+        """[prefix + h * w, width]; a zero of no dimension where the network has no table."""
         if network.pos_embed is None:
             return torch.zeros((), device=network.patch_embed.proj.weight.device)
         old = tuple(network.patch_embed.grid_size)

@@ -72,6 +72,7 @@ def _resnet_features(visual: Any, pixels: Tensor) -> Tensor:
 def _vit_path(visual: Any, form: Form) -> DensePath:
     @lru_cache(maxsize=32)
     def positions(grid: tuple[int, int]) -> Tensor:
+        """[1 + h * w, width]."""
         table = visual.positional_embedding
         return resample_positions(table, tuple(visual.grid_size), grid, prefix=1, how="timm")
 

@@ -1,1 +1,1 @@
-"""Shapes of networks whose weights come from a checkpoint. The only part of wilss that may use timm."""
+"""Shapes of networks whose weights come from a checkpoint. timm is imported late."""

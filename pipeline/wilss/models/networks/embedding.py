@@ -149,10 +149,6 @@ class Embedding:
         found: Tensor = self.net(given.float() if self.vit is not None else normalise(given, self.mean, self.std))
         return found.float()
 
-    def with_net(self, net: EmbeddingNet, **identity: Any) -> "Embedding":
-        """The same frozen part below other weights; identity: what tells them from these."""
-        return replace(self, net=net, spec=net.spec, identity={**self.identity, **identity})
-
 
 def frozen_embedding(vit: "EncoderSpec", device: str = "cpu", *, spec: EmbeddingSpec | None = None) -> Embedding:
     """The features of the vision transformer as they are. spec: of the kind `frozen`.

@@ -73,6 +73,7 @@ class _Residual(nn.Module):
             self.conv_branch1 = nn.Conv2d(wide_in, wide_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, wide_in, h, w] to [B, wide_out, h / stride, w / stride]."""
         start = F.relu(self.bn_branch2a(x))
         shortcut = self.conv_branch1(start) if hasattr(self, "conv_branch1") else x
         inner = F.relu(self.bn_branch2b1(self.conv_branch2a(start)))
@@ -96,6 +97,7 @@ class _Bottleneck(nn.Module):
         self.conv_branch1 = nn.Conv2d(wide_in, wide_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, wide_in, h, w] to [B, wide_out, h, w]."""
         start = F.relu(self.bn_branch2a(x))
         inner = F.relu(self.bn_branch2b1(self.conv_branch2a(start)))
         inner = self.conv_branch2b1(self.dropout_2b1(inner))

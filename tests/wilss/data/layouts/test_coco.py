@@ -208,7 +208,7 @@ def test_coco_to_voc(tmp_path: Path) -> None:
     }
     disk.coco(tmp_path / "coco", "train2017", images, categories)
     disk.coco(tmp_path / "coco", "val2017", {"000004.jpg": []}, categories)
-    sofa, aeroplane = VOC.id_of("sofa"), VOC.id_of("aeroplane")
+    sofa, aeroplane = VOC.class_names.index("sofa"), VOC.class_names.index("aeroplane")
     disk.voc(
         tmp_path / "VOC2012",
         {"v1": (sofa,), "v2": (aeroplane,)},
@@ -230,5 +230,5 @@ def test_coco_to_voc(tmp_path: Path) -> None:
         ("v1", ["couch"]),
         ("v2", ["airplane"]),
     ]
-    assert read_label_of(step[0])[0, 0] == COCO.id_of("couch")
+    assert read_label_of(step[0])[0, 0] == COCO.find("couch")
     assert [record.image_id for record in manifest.evaluation().records] == ["000004", "v2"]

@@ -289,7 +289,7 @@ def test_the_manifests_that_we_ship_load(path: Path) -> None:
 def test_the_shipped_voc_manifests_are_the_fields_protocols() -> None:
     voc = load_manifest(ROOT / "workflows/voc-15-5/data_manifest.yaml")
     assert (voc.taxonomy, voc.protocol.name) == (VOC, "15-5")
-    assert voc.prompts[VOC.id_of("pottedplant")] == ("potted plant",)
+    assert voc.prompts[VOC.class_names.index("pottedplant")] == ("potted plant",)
     both = load_manifest(ROOT / "workflows/coco-voc/data_manifest.yaml")
     assert (both.taxonomy, both.protocol.setting) == (COCO, "disjoint")
     assert [(step.data, step.supervision) for step in both.steps] == [("coco", "pixel"), ("voc", "tags")]

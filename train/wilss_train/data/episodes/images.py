@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image
-from wilss.data.layouts import Names, Records, RecordsById, read_label_of
+from wilss.data.layouts import Records, RecordsById, read_label_of
+from wilss.data.names import Names
 from wilss.data.protocol import StepProtocol
 from wilss.errors import ImageError, ManifestError
 from wilss.store import MaskStore, Status

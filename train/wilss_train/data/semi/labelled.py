@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts import NameIndex, some
 from wilss.data.layouts.files import read_lines, without_suffix
 from wilss.data.layouts.listing import image_folder
 from wilss.data.layouts.lists import find_list, load_array
 from wilss.data.manifest import Manifest
+from wilss.data.names import NameIndex, some
 from wilss.digests import digest_of_file
 from wilss.errors import ManifestError, ParameterError
 from wilss.store import MaskStore, Status

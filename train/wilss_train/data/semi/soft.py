@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts import NameIndex
 from wilss.data.manifest import Manifest
+from wilss.data.names import NameIndex
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import StoreError

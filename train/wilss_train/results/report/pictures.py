@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.shapes.voc import voc_palette
-from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
 from wilss.randomness import seed_for
 
 __all__ = [
