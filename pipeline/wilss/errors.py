@@ -1,4 +1,4 @@
-"""Every error that wilss raises on purpose: one sentence that names the file and says the mend.
+"""Every error that wilss raises on purpose: one sentence that names the file and says how to fix it.
 
 Only the command lines turn these into exit codes; everything else lets them pass.
 """
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class WilssError(Exception):
-    """Base of all errors that a user can mend; its text is shown as it is, without a traceback."""
+    """Base of all errors that a user can fix; its text is shown as it is, without a traceback."""
 
 
 class ManifestError(WilssError):

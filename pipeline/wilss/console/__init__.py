@@ -1,19 +1,24 @@
-"""What the command lines of both verbs share: manners, exit codes, progress, tables. Only here is click at home.
+"""What the command lines of both verbs share: common options, exit codes, progress, tables. Only here is click at home.
 
 Importing this is quick: what is heavy comes with the commands, when they run.
 """
 
-from .common_options import add_manners, is_quiet, version_option
-from .options import batch_size_option, device_option, manifest_option
+from .options import (
+    add_common_options,
+    batch_size_option,
+    device_option,
+    is_quiet,
+    manifest_option,
+    version_option,
+)
+from .output import FINISHED_WITH_FAILURES, aligned, percent, tell_failures, write_json
 from .progress import ProgressDisplay
-from .results import FINISHED_WITH_FAILURES, tell_failures, write_json
 from .running import run
-from .tables import aligned, percent
 
 __all__ = [
     "FINISHED_WITH_FAILURES",
     "ProgressDisplay",
-    "add_manners",
+    "add_common_options",
     "aligned",
     "batch_size_option",
     "device_option",

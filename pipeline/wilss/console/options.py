@@ -1,12 +1,83 @@
-"""Options that mean the same in every command."""
+"""Options: --version, -v and -q, which every command has, and those that mean the same wherever they occur."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["batch_size_option", "device_option", "manifest_option"]
+__all__ = [
+    "add_common_options",
+    "batch_size_option",
+    "device_option",
+    "is_quiet",
+    "manifest_option",
+    "set_level",
+    "version_option",
+]
+
+
+def add_common_options(command: click.Command) -> None:
+    """Give a command, and the commands below it, --version, -v and -q; one that has --version has them all."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            add_common_options(below)
+    if any(option.name == "version" for option in command.params):
+        return
+    command.params += [
+        click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set_verbose,
+                     help="Say more, and show tracebacks."),
+        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet,
+                     help="Say only what went wrong."),
+        click.Option(["--version"], **_VERSION),
+    ]  # fmt: skip
+
+
+def is_quiet() -> bool:
+    """Whether -q was given."""
+    context = click.get_current_context(silent=True)
+    return bool(context and (context.find_root().obj or {}).get("quiet"))
+
+
+def set_level(loggers: tuple[str, ...], level: int) -> None:
+    """What our own code logs; what libraries tell themselves is of no use to anybody here."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(level)
+
+
+def _set_verbose(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        _note(ctx, "verbose", logging.DEBUG)
+
+
+def _set_quiet(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        _note(ctx, "quiet", logging.ERROR)
+
+
+def _note(ctx: click.Context, word: str, level: int) -> None:
+    state = ctx.find_root().ensure_object(dict)
+    set_level(state.get("loggers", ()), level)
+    state[word] = True
+
+
+def _show_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from wilss import __version__
+
+        click.echo(f"{ctx.find_root().info_name} {__version__}")
+        ctx.exit()
+
+
+_VERSION: dict[str, Any] = {
+    "is_flag": True,
+    "expose_value": False,
+    "is_eager": True,
+    "callback": _show_version,
+    "help": "Show the version and exit.",
+}
+version_option: Callable[..., Any] = click.option("--version", **_VERSION)
 
 manifest_option: Callable[..., Any] = click.option(
     "--manifest", "manifest_path", type=click.Path(path_type=Path), default=Path("data_manifest.yaml"),

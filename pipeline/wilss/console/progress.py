@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .common_options import is_quiet
+from .options import is_quiet
 
 __all__ = ["ProgressDisplay"]
 

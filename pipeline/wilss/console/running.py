@@ -1,4 +1,4 @@
-"""Running a command: every error that a user can mend is one sentence on stderr and an exit code."""
+"""Running a command: every error that a user can fix is one sentence on stderr and an exit code."""
 
 import io
 import logging
@@ -10,25 +10,25 @@ import click
 
 from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssError, first_line
 
-from .common_options import add_manners, set_level
+from .options import add_common_options, set_level
 from .streams import open_closed_streams, plain_streams
 
 __all__ = ["run"]
 
 _OK, _ERROR, _USAGE, _INTERRUPTED = 0, 1, 2, 130
-_WRONG_WORDS = (ManifestError, ProtocolError, ParameterError)
+_USAGE_ERRORS = (ManifestError, ProtocolError, ParameterError)
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def run(
     command: click.Command, *, prog_name: str, package: str, env_prefix: str, arguments: list[str] | None = None
 ) -> None:
-    """Run `command` with the manners of this project, and exit.
+    """Run `command` with the common options and exit codes of this project, and exit.
 
     prog_name: what a user types. package: whose log is shown, besides that of wilss. env_prefix: what stands
     before the environment variable of every option. arguments: None for the words of this process.
 
-    Exit codes: 0 done, 1 error, 2 wrong words, manifest or parameters, 3 finished with failed images (the command's
+    Exit codes: 0 done, 1 error, 2 usage, manifest or parameters, 3 finished with failed images (the command's
     own), 130 Ctrl-C.
     """
     open_closed_streams()
@@ -42,7 +42,7 @@ def _run(command: click.Command, prog_name: str, package: str, env_prefix: str, 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     state: dict[str, Any] = {"verbose": False, "quiet": False, "loggers": ("wilss", package)}
     set_level(state["loggers"], logging.INFO)
-    add_manners(command)
+    add_common_options(command)
     context = {**_SETTINGS, "auto_envvar_prefix": env_prefix, "obj": state}
     try:
         code = command.main(arguments, prog_name=prog_name, standalone_mode=False, **context)
@@ -66,11 +66,11 @@ def _tell(error: Exception, *, verbose: bool) -> int:
         logging.error("traceback, since -v was given", exc_info=error)
     if isinstance(error, WilssError):
         click.echo(f"Error: {error}", err=True)
-        return _USAGE if isinstance(error, _WRONG_WORDS) else _ERROR
+        return _USAGE if isinstance(error, _USAGE_ERRORS) else _ERROR
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         what = f"{where}{error.strerror or error}"
-        click.echo(f"Error: {what}; mend that (space, permissions or the path) and run the same again.", err=True)
+        click.echo(f"Error: {what}; fix that (space, permissions or the path) and run the same again.", err=True)
         return _ERROR
     if isinstance(error, MemoryError):
         what = f" ({first_line(error)})" if str(error) else ""

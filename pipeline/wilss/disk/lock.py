@@ -121,9 +121,9 @@ def _is_named(file: int, path: Path) -> bool:
 
 
 def _sign(owner: int) -> None:
-    said = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode("utf-8")
+    record = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode("utf-8")
     os.ftruncate(owner, 0)
-    os.pwrite(owner, said, 0)
+    os.pwrite(owner, record, 0)
 
 
 def _named(owner: int | None) -> str:
@@ -137,16 +137,16 @@ def _named(owner: int | None) -> str:
 def _unwritable(store: Path, error: OSError) -> StoreError:
     why = error.strerror or str(error)
     if error.errno in _NO_LOCKS:
-        why, mend = f"its file system knows no locks: {why}", "give an --out on another file system"
+        why, fix = f"its file system knows no locks: {why}", "give an --out on another file system"
     elif error.errno == errno.ENAMETOOLONG:
-        mend = "give an --out with a shorter name"
+        fix = "give an --out with a shorter name"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        mend = "free some space, and run the same command again"
+        fix = "free some space, and run the same command again"
     elif error.errno in (errno.EISDIR, errno.ELOOP, errno.ENOTDIR):
-        mend = "move away what is in the lock file's place, and run the same command again"
+        fix = "move away what is in the lock file's place, and run the same command again"
     else:
-        mend = "change the permissions, and run the same command again"
-    return StoreError(f"{store} cannot be written (its lock file {error.filename or ''}: {why}); {mend}.")
+        fix = "change the permissions, and run the same command again"
+    return StoreError(f"{store} cannot be written (its lock file {error.filename or ''}: {why}); {fix}.")
 
 
 def _beside(store: Path, ending: str) -> Path:

@@ -73,17 +73,17 @@ def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) ->
 def verify_but_shards(path: Path, layout: StoreLayout) -> Iterator[Damage]:
     """The same for all that is small: metadata and vectors."""
     root = _read_root(path)
-    found = root["attributes"].pop(SEAL_KEY, None)
-    if found is None:
+    digests = root["attributes"].pop(SEAL_KEY, None)
+    if digests is None:
         yield from _of_metadata(path, root)
         yield from _foreign_files(path, layout)
         for name in VECTORS:
             if not is_as_written(path, layout, name):
                 yield Damage(what=f"the vector {name} is not as it was written")
         return
-    if not isinstance(found, dict) or found.get("root") != _root_digest(root):
+    if not isinstance(digests, dict) or digests.get("root") != _root_digest(root):
         yield Damage(what=f"{_ROOT} does not match the seal")
-    elif found.get("files") != _files_digest(path, layout):
+    elif digests.get("files") != _files_digest(path, layout):
         yield Damage(what="the vectors or array metadata do not match the seal, or a file is foreign")
 
 

@@ -40,7 +40,7 @@ _LONGEST_TEXT = 1 << 14
 _LARGEST_TEXTS = 1 << 30
 #: Bytes before the texts of a chunk (zarr's vlen-utf8): how many there are.
 _COUNT = 4
-_MEND = "it is damaged, or was made to do harm; fetch another copy, or make it again."
+_FIX = "it is damaged, or was made to do harm; fetch another copy, or make it again."
 
 
 def content_size(frame: bytes) -> int:
@@ -77,7 +77,7 @@ def require_planes(path: Path, spec: ArraySpec, shard_size: int, *, bytes_per_pi
     if size > bytes_per_pixel * PIXEL_CAP or spec.planes_per_image > VOID or shard_size > _LARGEST_SHARD:
         raise StoreError(
             f"{path}: the array {spec.name!r} says that it has {spec.planes_per_image} planes of {spec.plane} an image "
-            f"and {shard_size} images a shard, more than there can be; {_MEND}"
+            f"and {shard_size} images a shard, more than there can be; {_FIX}"
         )
 
 
@@ -89,13 +89,13 @@ def require_names(path: Path, name: str, array: Any, count: int, rows: int) -> N
     """
     last = (count - 1) // max(rows, 1)
     if array.chunks != (max(rows, 1),) or (count and not (path / name / "c" / str(last)).is_file()):
-        raise StoreError(f"{path} says that it holds {count} things, which its array {name!r} does not name; {_MEND}")
+        raise StoreError(f"{path} says that it holds {count} things, which its array {name!r} does not name; {_FIX}")
 
 
 def require_shape(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
     """Raise StoreError unless the unsharded `array` has this shape."""
     if tuple(array.shape) != shape:
-        raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_MEND}")
+        raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_FIX}")
 
 
 def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
@@ -108,7 +108,7 @@ def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) ->
     itemsize = np.dtype(object).itemsize if is_text else array.dtype.itemsize
     require_shape(path, name, array, shape)
     if not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
-        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
+        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_FIX}")
     _require_chunks(path, name, math.prod(array.chunks), None if is_text else itemsize)
 
 
@@ -121,9 +121,9 @@ def require_as_written(path: Path, name: str, array: Any, layout: StoreLayout) -
     is_little = dict(codecs.get(first, {})).get("endian", "little") == "little"
     has_dtype = spec.dtype == "object" or array.dtype == spec.dtype
     if list(codecs) != [first, "zstd"] or not (is_little and has_dtype):
-        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_MEND}")
+        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_FIX}")
     if all(shape) and array.chunks != (layout.chunk_rows(name), *shape[1:]):
-        raise StoreError(f"{path}: the array {name!r} has chunks of {array.chunks}; {_MEND}")
+        raise StoreError(f"{path}: the array {name!r} has chunks of {array.chunks}; {_FIX}")
 
 
 def require_text_count(data: bytes, count: int) -> None:
@@ -150,9 +150,9 @@ def _require_chunks(path: Path, name: str, values: int, itemsize: int | None) ->
         for file in files:
             if file == "zarr.json" or file.endswith(".partial"):
                 continue
-            found = _values_in(Path(folder, file), values, itemsize)
-            if found != values:
-                raise StoreError(f"{path}: a chunk of {name!r} has {found} values and not {values}; {_MEND}")
+            count = _values_in(Path(folder, file), values, itemsize)
+            if count != values:
+                raise StoreError(f"{path}: a chunk of {name!r} has {count} values and not {values}; {_FIX}")
 
 
 def _values_in(chunk: Path, values: int, itemsize: int | None) -> int:

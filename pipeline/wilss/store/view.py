@@ -75,13 +75,13 @@ def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
 
 
 def _planes(store: MaskStore, spec: ArraySpec, asked: tuple[Any, ...]) -> NDArray[Any]:
-    """The part of an array that integers and slices name, one for every axis."""
+    """The part of an array that integers and slices name, one of them for every axis of `spec.shape`."""
     lead = len(spec.shape) - len(spec.plane)
-    places = [np.arange(size)[one] for size, one in zip(spec.shape[:lead], asked[:lead], strict=True)]
+    places = [np.arange(size)[key] for size, key in zip(spec.shape[:lead], asked[:lead], strict=True)]
     wanted = itertools.product(*(np.atleast_1d(some).tolist() for some in places))
-    made = [store.plane(spec.name, *one)[asked[lead:]] for one in wanted]
+    parts = [store.plane(spec.name, *position)[asked[lead:]] for position in wanted]
     empty = np.empty((0, *np.empty(spec.plane, np.bool_)[asked[lead:]].shape), np.dtype(spec.dtype))
-    planes = np.stack(made) if made else empty
+    planes = np.stack(parts) if parts else empty
     return planes.reshape(*itertools.chain.from_iterable(some.shape for some in places), *planes.shape[1:])
 
 

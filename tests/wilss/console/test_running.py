@@ -80,7 +80,7 @@ def test_verbose_shows_the_traceback(capsys: pytest.CaptureFixture[str], caplog:
 
 def test_what_the_machine_refuses_and_what_should_not_happen(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(fails(OSError(28, "No space left on device", "/x/y"))) == 1
-    assert capsys.readouterr().err.startswith("Error: /x/y: No space left on device; mend that")
+    assert capsys.readouterr().err.startswith("Error: /x/y: No space left on device; fix that")
     assert ended(fails(ValueError("odd"))) == 1
     assert "ValueError: odd\nThis should not happen" in capsys.readouterr().err
     assert ended(lambda: None, "--stepps", "2") == 2
@@ -106,8 +106,8 @@ def test_groups_pass_their_manners_on() -> None:
     def below() -> None:
         """A command."""
 
-    console.add_manners(group)
-    console.add_manners(group)
+    console.add_common_options(group)
+    console.add_common_options(group)
     for command in (group, below):
         assert [option.name for option in command.params] == ["verbose", "quiet", "version"]
 

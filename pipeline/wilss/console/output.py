@@ -1,0 +1,53 @@
+"""What a command shows or leaves behind: JSON, the names of what failed, tables of figures."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wilss.disk import write_output
+
+__all__ = ["FINISHED_WITH_FAILURES", "aligned", "percent", "tell_failures", "write_json"]
+
+#: The exit code of a run that is done, but for images that it names.
+FINISHED_WITH_FAILURES = 3
+_FAILURES_SHOWN = 10
+
+
+def write_json(value: Any, target: str) -> None:
+    """Write `value` as JSON to the file `target`, whole or not at all; "-" is standard output.
+
+    Raises StoreError when the file cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if target == "-":
+        click.echo(text)
+        return
+    write_output(Path(target), f"{text}\n".encode())
+
+
+def tell_failures(failed: Mapping[str, str], rest: str) -> None:
+    """Name the first images that failed and why, on stderr. rest: where the others are named, if there are more."""
+    for number, (image, error) in enumerate(failed.items()):
+        if number == _FAILURES_SHOWN:
+            click.echo(f"... and {len(failed) - number} more; {rest}", err=True)
+            break
+        click.echo(f"Failed: {image}: {error}", err=True)
+
+
+def aligned(table: Sequence[tuple[str, ...]], rules_before: Collection[int] = ()) -> list[str]:
+    """Rows with the first column to the left, the others to the right, and a rule before some of them."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = []
+    for number, row in enumerate(table):
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines += ([rule] if number in rules_before else []) + ["  ".join([row[0].ljust(widths[0]), *cells]).rstrip()]
+    return lines
+
+
+def percent(value: float | None) -> str:
+    """A ratio as a percentage with one decimal; "-" where there is none (None or NaN)."""
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
