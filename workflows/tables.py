@@ -76,7 +76,7 @@ def source_of(measured: Mapping[str, Any]) -> str:
 
 def measured_now(command: str, **more: Any) -> dict[str, Any]:
     """What `source_of` says of figures that have just been measured by `command`."""
-    describe = ["git", "describe", "--always", "--dirty"]
+    describe = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"command": command, "version": version("wilss"), "commit": commit or "unknown", "date": today, **more}

@@ -21,20 +21,19 @@ from runs import (
     RESULTS,
     ROOT,
     SEEDS,
+    Cell,
     Job,
     Row,
     base,
     command,
     job,
-    mean_and_spread,
-    range_of,
+    keep_figures,
     row,
     scores_of,
+    seconds,
+    spread,
     train_all,
 )
-
-JOINT = "joint training, pixel labels of all 20 classes"
-
 
 ROWS = (
     Row("finetune", "fine-tune", ("--method", "finetune")),
@@ -54,6 +53,7 @@ SETTINGS = (
     Row("rows", "new rows from the background's", ("--set", "new_rows=background")),
     Row("norm", "batch norm frozen", ("--set", "batch_norm=frozen")),
 )
+_ENDS = {"old": "_old", "new": "_new", "all": ""}
 TUNING_DATA = "generate: {with: shapes, train: 8, val: 150, seed: 2000}"
 
 
@@ -87,29 +87,37 @@ def run(at_once: int) -> None:
 
 @main.command()
 def table() -> None:
-    """The table in Markdown, and results/compare.json."""
-    found = {title: scores_of(keys) for title, keys in _keys()}
-    (RESULTS / "compare.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print("| | old | new | all | seconds |\n|---|---|---|---|---|")
-    for title, scores in found.items():
-        cells = [mean_and_spread(scores[name]) for name in ("old", "new", "all")]
-        print(f"| {title} | {' | '.join(cells)} | {range_of(scores['seconds'])} |")
+    """Old, new and all mIoU of every row, into figures/learning.json."""
+    keys = ["base", *(one.key for one in ROWS), "joint"]
+    keep_figures("learning", {key: _by_step([RESULTS / f"{key}-{seed}" for seed in SEEDS]) for key in keys})
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def steps(out: Path) -> None:
+    """What steps.sh left in OUT, into figures/steps.json."""
+    cells = {}
+    for step, key in enumerate(("base", "tree", "butterfly", "crown", "boat", "cup")):
+        masks = out / f"masks/shapes-15-1/step-{step}.json"
+        told = json.loads(masks.read_text(encoding="utf-8"))["mean_iou"] if masks.exists() else None
+        cells[key] = {"masks": spread([told]), **_of_step(out / f"runs/shapes-15-1/step-{step}/report.json")}
+    keep_figures("steps", cells, seeds=1)
 
 
 @main.command()
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
 def tune(at_once: int) -> None:
-    """Train every setting with seed 0, judge it on drawings of seed 2000, and print old, new and all mIoU."""
+    """Train every setting with seed 0, and judge it on drawings of seed 2000, into figures/settings.json."""
     manifest = _tuning_manifest()
     jobs = [row(replace(one, key=f"tune-{one.key}"), 0) for one in SETTINGS]
     train_all(jobs, at_once)
-    print("| | old | new | all |\n|---|---|---|---|")
+    cells = {}
     for one, made in zip(SETTINGS, jobs, strict=True):
-        found = made.out / "tuning.json"
-        command("wilss-eval", made.out, "-q", "--manifest", manifest, "--json", found)
-        told = json.loads(found.read_text(encoding="utf-8"))
-        cells = [f"{100 * told[name]:.1f}" for name in ("mean_iou_old", "mean_iou_new", "mean_iou")]
-        print(f"| {one.title} | {' | '.join(cells)} |", flush=True)
+        scores = made.out / "tuning.json"
+        command("wilss-eval", made.out, "-q", "--manifest", manifest, "--json", scores)
+        told = json.loads(scores.read_text(encoding="utf-8"))
+        cells[one.key] = {name: spread([told[f"mean_iou{end}"]]) for name, end in _ENDS.items()}
+    keep_figures("settings", cells, seeds=1)
 
 
 def _tuning_manifest() -> Path:
@@ -170,11 +178,19 @@ def _make_masks() -> None:
     command("wilss-masks", "generate", "--step", "0", "--out", masks / "joint.zarr", *manifest)
 
 
-def _keys() -> Iterator[tuple[str, list[Path]]]:
-    yield "base, before the step (15 classes)", [RESULTS / f"base-{seed}" for seed in SEEDS]
-    for one in ROWS:
-        yield one.title, [RESULTS / f"{one.key}-{seed}" for seed in SEEDS]
-    yield JOINT, [RESULTS / f"joint-{seed}" for seed in SEEDS]
+def _of_step(path: Path) -> dict[str, Cell]:
+    """What a step's own report calls old and new, and its seconds."""
+    if not path.exists():
+        return {}
+    report = json.loads(path.read_text(encoding="utf-8"))
+    scores = {name: spread([report["scores"].get(f"mean_iou{end}")]) for name, end in _ENDS.items()}
+    return {**scores, "seconds": seconds([report["training"]["seconds"]])}
+
+
+def _by_step(folders: list[Path]) -> dict[str, Cell]:
+    """Old, new and all mIoU of the runs in these folders."""
+    scores = scores_of(folders)
+    return {name: spread(scores[name]) for name in _ENDS}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ prototype alignment. All of them segment the same episodes.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from runs import RESULTS as ALL_RESULTS
+from runs import ROOT, Cell, keep_figures, spread
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.models.networks.checkpoint import read_info
@@ -35,9 +37,7 @@ from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episod
 from wilss_train.results.episodes.judge import held_out
 from wilss_train.run.train import Options, run_training
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-RESULTS = HERE / "results" / "few-shot"
+RESULTS = ALL_RESULTS / "few-shot"
 FOLDS, SEEDS = (0, 1, 2, 3), (0, 1, 2)
 KINDS, SHOTS = ("mask", "box", "scribble"), (1, 5)
 #: Chosen on drawings of another seed: the drawings' own size serves as well as twice that, at a third of the time.
@@ -89,7 +89,7 @@ class Fold:
             ("${WILSS_DATA:-./data}", f"${{WILSS_DATA:-{ROOT}/data}}"),
         ):
             if old not in text:
-                raise SystemExit(f"data_manifest.yaml has no {old!r} any more; mend few_shot.py.")
+                raise SystemExit(f"data_manifest.yaml has no {old!r} any more; fix few_shot.py.")
             text = text.replace(old, new)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -188,16 +188,13 @@ def _serves(found: Mapping[str, Any] | None, wanted: EpisodeParams) -> bool:
 
 @main.command()
 def table() -> None:
-    """Foreground mIoU (and binary IoU) in Markdown, and results/few-shot/few-shot.json."""
-    rows = {row.title: {key: _by_seed(row, key) for key in _keys()} for row in ROWS}
-    (RESULTS / "few-shot.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    head = " | ".join(f"{kind}, {shots}-shot" for kind in KINDS for shots in SHOTS)
-    for title, what in (("foreground mIoU", "mean_iou"), ("binary IoU", "binary_iou")):
-        print(f"| {title} % | {head} |\n|---|{'---|' * len(_keys())}")
-        for name, cells in rows.items():
-            print(f"| {name} | {' | '.join(_mean_and_spread(cells[key][what]) for key in _keys())} |")
-        print()
-    print(f"By fold, masks, 1-shot and 5-shot: {_by_fold()}")
+    """Foreground mIoU into figures/few-shot.json and, fold by fold, few-shot-folds.json; binary IoU is printed."""
+    rows = {row.key: {key: _by_seed(row, key) for key in _keys()} for row in ROWS}
+    means = {name: {key: spread(one["mean_iou"]) for key, one in cells.items()} for name, cells in rows.items()}
+    keep_figures("few-shot", means)
+    for name, cells in rows.items():
+        print(name, "binary IoU:", {key: spread(one["binary_iou"]) for key, one in cells.items()})
+    keep_figures("few-shot-folds", {f"5i-{number}": _of_fold(number) for number in FOLDS})
 
 
 def _keys() -> list[str]:
@@ -222,23 +219,15 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, Any]]:
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def _by_fold() -> str:
-    """Mean over the seeds of the last row, fold by fold."""
-    row, said = ROWS[-1], []
-    for number in FOLDS:
-        paths = [RESULTS / f"fold-{number}" / f"{row.key}-{seed}.json" for seed in row.seeds]
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-        if found:
-            means = [100 * np.mean([one[f"mask-{shots}"]["mean_iou"]["mean"] for one in found]) for shots in SHOTS]
-            said.append(f"5i-{number} {means[0]:.1f} and {means[1]:.1f}")
-    return ", ".join(said)
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{spread}"
+def _of_fold(number: int) -> dict[str, Cell]:
+    """Mean over the seeds of the last row."""
+    row = ROWS[-1]
+    paths = [RESULTS / f"fold-{number}" / f"{row.key}-{seed}.json" for seed in row.seeds]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return {
+        key: 100 * float(np.mean([one[key]["mean_iou"]["mean"] for one in found])) if found else None
+        for key in ("mask-1", "mask-5")
+    }
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
 """The table of mask quality on the 300 held-out pictures: the method, its ablation, and the controls beside it.
 
-    python workflows/shapes/masks.py          # prints the table, writes results/masks.json
+    python workflows/shapes/masks.py          # prints the table, writes figures/masks.json
     python workflows/shapes/masks.py tune     # the choice of parameters, on pictures of another seed
 
 Rows that are done are not made again. Parameters come from held-out.yaml, where `tune` suggested them.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import click
 from controls import ClassActivation, TrueSeeds, WholeImage
+from runs import HERE, RESULTS, Cell, keep_figures, spread
 from torch import Tensor
 
 import wilss
@@ -30,8 +29,6 @@ from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.kept_scores import KeptMaps, KeptReader
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KEEPS: tuple[tuple[Literal["mass", "locations", "std"], float], ...] = (
     ("std", 0.5), ("std", 0.75), ("std", 1.0), ("std", 1.25), ("std", 1.5), ("mass", 0.3), ("mass", 0.5), ("mass", 0.7),
@@ -50,53 +47,48 @@ def main(context: click.Context) -> None:
 
 
 def table() -> None:
-    """All rows, on held-out.yaml's `val`."""
+    """All rows, on held-out.yaml's `val`, into figures/masks.json."""
     manifest = wilss.load_manifest(HERE / "held-out.yaml")
-    rows = {}
-    print(f"{'%':60} {'mIoU':>5}  without background")
-    for name, figures in _rows(manifest, "val"):
-        rows[name] = figures
-        print(f"{name:60} {100 * figures['mean_iou']:5.1f}  {100 * figures['mean_iou_classes']:5.1f}", flush=True)
-    (RESULTS / "masks.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    rows: dict[str, dict[str, Cell]] = {}
+    for key, figures in _rows(manifest, "val"):
+        rows[key] = {name: spread([value]) for name, value in figures.items()}
+    keep_figures("masks", rows, seeds=1)
 
 
 def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every row of the table; M_init and the intersection stand at their own best cut as well."""
+    """Key and figures of every row of the table; M_init and the intersection stand at their own best cut as well."""
     method = FmwissSource.from_manifest(manifest, step=0)
     ids = manifest.protocol.new(0)
     whole = _scores(manifest, split, method, "method", ablation=True)
-    yield "union of M_init and M_seeds: the method", whole["union"]
-    yield "M_seeds alone", whole["seeds"]
-    yield "M_init alone", whole["init"]
-    yield f"M_init alone, cut at its own best ({BEST_CUT['init']:g})", _refused(manifest, "method", "init")
+    yield "union", whole["union"]
+    yield "seeds", whole["seeds"]
+    yield "init", whole["init"]
+    yield "init-cut", _refused(manifest, "method", "init")
     yield "intersection", whole["intersection"]
-    yield (
-        f"intersection, M_init cut at its best for it ({BEST_CUT['intersection']:g})",
-        _refused(manifest, "method", "intersection"),
-    )
+    yield "intersection-cut", _refused(manifest, "method", "intersection")
 
     one_draw = replace(method, params=replace(method.params, draws=1))
-    yield "union, one draw of nine seeds", _scores(manifest, split, one_draw, "one-draw")["stored"]
-    ways: dict[Literal["mass", "locations"], str] = {"mass": "70 % of the mass", "locations": "70 % of the locations"}
-    for keep, words in ways.items():
+    yield "one-draw", _scores(manifest, split, one_draw, "one-draw")["stored"]
+    ways: tuple[Literal["mass", "locations"], ...] = ("mass", "locations")
+    for keep in ways:
         literal = replace(method, params=replace(method.params, keep=keep, keep_amount=0.7))
-        yield f"union, K = {words}", _scores(manifest, split, literal, keep)["stored"]
+        yield keep, _scores(manifest, split, literal, keep)["stored"]
     keys = replace(method, params=replace(method.params, affinity="kk"))
-    yield "union, cosine of keys (kk)", _scores(manifest, split, keys, "kk")["stored"]
+    yield "kk", _scores(manifest, split, keys, "kk")["stored"]
     value = replace(method, params=replace(method.params, form="value"))
-    yield "union, CLIP's value path", _scores(manifest, split, value, "value")["stored"]
+    yield "value", _scores(manifest, split, value, "value")["stored"]
 
     untrained = _scores(manifest, split, replace(method, vit=_untrained(method.vit)), "untrained-vit", ablation=True)
-    yield "control: untrained ViT, union", untrained["union"]
-    yield "control: untrained ViT, M_seeds alone", untrained["seeds"]
-    yield "control: whole image = tag", _scores(manifest, split, WholeImage(), "whole-image")["stored"]
+    yield "untrained-vit", untrained["union"]
+    yield "untrained-vit-seeds", untrained["seeds"]
+    yield "whole-image", _scores(manifest, split, WholeImage(), "whole-image")["stored"]
     cam = RESULTS / "cam.safetensors"
     if cam.exists():
         threshold = float((RESULTS / "cam-threshold.txt").read_text())
         source = ClassActivation(weights=cam, threshold=threshold, category_ids=ids)
-        yield f"control: CAM of a small CNN, cut at {threshold:g}", _scores(manifest, split, source, "cam")["stored"]
+        yield "cam", _scores(manifest, split, source, "cam")["stored"]
     perfect = _scores(manifest, split, TrueSeeds(method=method, category_ids=ids), "true-seeds", ablation=True)
-    yield "upper bound: seeds from the true masks, M_seeds alone", perfect["seeds"]
+    yield "true-seeds", perfect["seeds"]
 
 
 def _refused(manifest: Manifest, name: str, fusion: str) -> dict[str, float]:

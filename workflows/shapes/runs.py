@@ -5,15 +5,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE.parent))
+import tables  # noqa: E402
+
+#: A figure of a table, see `tables.shown`.
+Cell = float | dict[str, Any] | None
 RESULTS = HERE / "results"
 SEEDS = (0, 1, 2)
 
@@ -109,16 +115,33 @@ def _by_step(report: dict) -> tuple[float | None, float | None]:  # type: ignore
     return means[0], means[1]
 
 
-def mean_and_spread(values: Sequence[float | None]) -> str:
-    """In percent, over seeds."""
-    known = [100 * value for value in values if value is not None]
-    if not known:
-        return "-"
-    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.1f}{spread}"
+def spread(values: Sequence[float | None]) -> Cell:
+    """A figure in percent over seeds, as a table's cell; None where there is none."""
+    known = [round(100 * value, 4) for value in values if value is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    return {"mean": float(np.mean(known)), "sd": float(np.std(known, ddof=1)), "values": known}
 
 
-def range_of(values: Sequence[float | None]) -> str:
+def seconds(values: Sequence[float | None]) -> Cell:
     """From the least to the most."""
     known = [value for value in values if value is not None]
-    return f"{min(known):.0f} to {max(known):.0f}" if known else "-"
+    return {"low": min(known), "high": max(known)} if known else None
+
+
+def keep_figures(name: str, cells: Mapping[str, Mapping[str, Cell]], seeds: int = len(SEEDS)) -> None:
+    """Put measured cells, by row and column, into figures/NAME.json, and print the table.
+
+    Nothing is written as long as rows are missing: figures of two measurements would stand side by side.
+    """
+    path = HERE / "figures" / f"{name}.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    known, measured = {row["key"] for row in figures["rows"]}, {key for key, row in cells.items() if any(row.values())}
+    figures["rows"] = [{**row, **cells[row["key"]]} for row in figures["rows"] if row["key"] in measured]
+    figures["measured"] = tables.measured_now(figures["measured"]["command"], seeds=seeds)
+    print(tables.table_of(figures))
+    if missing := sorted(known ^ measured):
+        print(f"{path.name} stays as it is: there is nothing yet for {', '.join(missing)}", file=sys.stderr)
+    else:
+        path.write_text(tables.as_text(figures), encoding="utf-8")
+        print(f"{path.name} written; `make tables` puts it into the pages", file=sys.stderr)

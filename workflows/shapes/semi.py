@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from runs import HERE, ROOT, Job, command, mean_and_spread, range_of, train_all
+from runs import HERE, ROOT, Job, command, keep_figures, seconds, spread, train_all
 
 PARTS = (16, 8)
 #: Every class is in so many of the labelled pictures at least: of three classes in one picture each, no row of the
@@ -144,16 +144,18 @@ def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_o
 @_part
 @click.pass_obj
 def table(place: Place, seeds: int, part: Sequence[int]) -> None:
-    """The table in Markdown, and table.json: mIoU of background and 15 classes, of the classes, of the soft labels."""
-    found = {f"1/{one}: {row.title}": _scores(place, one, row, seeds) for one in part for row in ROWS}
-    (place.results / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print("| labelled | | mIoU | without background | seconds |\n|---|---|---|---|---|")
-    for title, scores in found.items():
-        share, _, what = title.partition(": ")
-        cells = [mean_and_spread(scores[name]) for name in ("mean_iou", "mean_iou_new")]
-        print(f"| {share} | {what} | {' | '.join(cells)} | {range_of(scores['seconds'])} |")
+    """mIoU with and without background, into figures/semi.json; what the tuning pictures give is printed alone."""
+    cells = {}
     for one in part:
-        print(f"\nSoft labels of the 1/{one} stores, mIoU: {mean_and_spread(_soft_scores(place, one, seeds))}")
+        for row in ROWS:
+            scores = _scores(place, one, row, seeds)
+            figures = {name: spread(scores[name]) for name in ("mean_iou", "mean_iou_new")}
+            cells[f"{one}-{row.key}"] = {**figures, "seconds": seconds(scores["seconds"])}
+        print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
+    if place.manifest == ROOT / "data_manifest.yaml":
+        keep_figures("semi", cells, seeds)
+    else:
+        print("\n".join(f"{key}: {figures}" for key, figures in cells.items()))
 
 
 def _jobs(place: Place, seeds: int, only: Sequence[str], parts: Sequence[int]) -> Iterator[Job]:

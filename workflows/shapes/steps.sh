@@ -14,3 +14,4 @@ MANIFEST=$WILSS_OUT/data_manifest.yaml
 sed -e 's/^name: .*/name: shapes-15-1/' -e 's/^protocol: .*/protocol: 15-1/' -e 's/^title: .*/title: Shapes, 15-1/' \
   "$here/../../data_manifest.yaml" >"$MANIFEST"
 walk "$here" 5 "$@"
+[ $# -gt 0 ] || "$(dirname "$(command -v wilss-train)")/python" "$here/compare.py" steps "$WILSS_OUT"

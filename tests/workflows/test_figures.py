@@ -1,0 +1,50 @@
+"""Measured figures of the built-in data: kept whole, or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of two rows of figures, in the place of the committed ones."""
+    monkeypatch.syspath_prepend(str(ROOT / "workflows/shapes"))
+    import runs
+
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    path = tmp_path / "figures/learning.json"
+    path.parent.mkdir()
+    former = json.loads((ROOT / "workflows/shapes/figures/learning.json").read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**former, "rows": former["rows"][:2]}), encoding="utf-8")
+    return path
+
+
+def test_figures_over_seeds_become_cells(figures: Path) -> None:
+    import runs
+
+    assert runs.spread([0.5, 0.75]) == {"mean": 62.5, "sd": pytest.approx(17.68, abs=0.01), "values": [50.0, 75.0]}
+    assert (runs.spread([0.5]), runs.spread([None]), runs.seconds([])) == (50.0, None, None)
+    assert runs.seconds([3.0, 1.0]) == {"low": 1.0, "high": 3.0}
+
+
+def test_measured_figures_take_the_place_of_all_former_ones(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import runs
+
+    runs.keep_figures("learning", {"base": {"all": 50.0}, "finetune": {"all": 25.0}}, seeds=1)
+    written = json.loads(figures.read_text(encoding="utf-8"))
+    assert [row["all"] for row in written["rows"]] == [50.0, 25.0]
+    assert written["measured"]["command"] == "workflows/shapes/compare.sh"
+    assert written["measured"]["seeds"] == 1
+    assert "| fine-tune | 0.0 ± 0.0 | 56.6 ± 2.1 | 25.0 |" in capsys.readouterr().out
+
+
+def test_some_of_the_rows_change_nothing(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import runs
+
+    before = figures.read_bytes()
+    runs.keep_figures("learning", {"base": {"all": 50.0}, "finetune": {"all": None}})
+    assert figures.read_bytes() == before
+    assert "nothing yet for finetune" in capsys.readouterr().err
