@@ -1,4 +1,4 @@
-"""Kills of training runs at random moments."""
+"""Kills of training runs, at random moments and before a file gets its name, and what follows them."""
 
 import random
 import signal
@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.train_cli import forked, states
+import pytest
+
+from tests.faults.train_cli import forked, states, wilss_train
 from wilss_train.run import fit
 
 PAUSE = 0.02  # after every step, so that a kill meets a run at work also on a quick machine
@@ -24,6 +26,40 @@ def kill_at_random(given: list[str], out: Path, name: str, *, before_step: int) 
     process.join()
     assert process.exitcode == -signal.SIGKILL, says.read_text()
     assert not is_finished(out)
+
+
+def kill_at_rename(given: list[str], out: Path, number: int) -> None:
+    """`wilss-train` with these words dies before the file or folder of this number (from 1) gets its name."""
+    says = out.with_suffix(".txt")
+    process = forked(given, says=says, die_at_rename=number)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, says.read_text()
+    assert not is_finished(out)
+
+
+def renames_of(given: list[str]) -> int:
+    """How many files and folders `wilss-train` with these words renames into their place."""
+    count = [0]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace"):
+            real = getattr(Path, name)
+
+            def counted(path: Path, target: Path, real: Callable[[Path, Path], Path] = real) -> Path:
+                count[0] += 1
+                return real(path, target)
+
+            patch.setattr(Path, name, counted)
+        made = wilss_train(*given)
+    assert made.code == 0, made.said
+    return count[0]
+
+
+def finish(given: list[str], out: Path) -> None:
+    """`wilss-train` with these words, `--resume` among them, comes to its end and leaves nothing half done."""
+    made = wilss_train(*given)
+    assert made.code == 0, made.said
+    assert is_finished(out)
+    assert not [path for path in out.rglob("*") if path.name.endswith((".partial", ".building", ".former"))]
 
 
 def slowly() -> None:

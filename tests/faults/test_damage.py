@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
-from tests.faults.cli import Outcome, wilss_masks
+from tests.faults.cli import Outcome, content, wilss_masks
 from tests.faults.standin import draw_images, make
-from tests.faults.train_cli import result, states, walk, wilss_train, words
+from tests.faults.train_cli import result, states, wilss_train, words
 from wilss.errors import CheckpointError, StoreError, WilssError
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.store import MaskStore, MaskStoreWriter
@@ -181,15 +181,6 @@ def test_verify_finds_any_damage_of_a_store(whole: Path, tmp_path: Path) -> None
 def test_verify_finds_any_damage_of_a_store_long_form(whole: Path, tmp_path: Path) -> None:
     for number in range(COUNT, COUNT_LONG):
         verify_finds(whole, tmp_path, number)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set of a walk with both stores, the run of step 0 and a finished run of step 1."""
-    root = walk(tmp_path_factory.mktemp("walk"))
-    made = wilss_train(*words(root, "whole"))
-    assert made.code == 0, made.said
-    return root
 
 
 @pytest.fixture
@@ -363,12 +354,8 @@ def goes_on_or_refuses(whole: Path, begun: Path, tmp_path: Path, number: int) ->
         make(whole.parent / "images", store)
     except WilssError:
         return False
-    assert content_of(store) == content_of(whole), what
+    assert content(store) == content(whole), what
     return True
-
-
-def content_of(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in files_of(store)}
 
 
 def test_damage_of_an_unfinished_store_is_mended_or_refused(whole: Path, begun: Path, tmp_path: Path) -> None:
@@ -403,7 +390,7 @@ def test_what_an_unfinished_store_says_of_its_images_is_made_anew_where_it_is_fa
         in (wilss_masks("verify", store).out)
     )
     make(whole.parent / "images", store)
-    assert content_of(store) == content_of(whole)
+    assert content(store) == content(whole)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +417,7 @@ def test_a_foreign_file_is_not_sealed_in(whole: Path, begun: Path, tmp_path: Pat
         make(whole.parent / "images", store)
     (store / name).unlink()
     make(whole.parent / "images", store)
-    assert content_of(store) == content_of(whole)
+    assert content(store) == content(whole)
 
 
 def test_bytes_that_mean_the_same_and_are_others_are_found(begun: Path, tmp_path: Path) -> None:

@@ -14,15 +14,12 @@ import psutil
 import pytest
 
 from tests.drills import turns
+from tests.faults.cli import content
 from tests.faults.standin import draw_images, make
 from wilss.store import MaskStore
 
 IMAGES = 48
 DELAY = 0.03
-
-
-def tree(store: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     store = tmp_path_factory.mktemp("whole") / "step-0.zarr"
     assert make(folder, store).done == IMAGES
-    return tree(store)
+    return content(store)
 
 
 def start(folder: Path, store: Path, workers: int, delay: float = DELAY) -> subprocess.Popen[bytes]:
@@ -100,13 +97,13 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
         done = store.exists() and MaskStore.open(store, allow_partial=True).is_complete
         unfinished += not done
         if done:  # begin again, else the next kill would meet nothing to do
-            content = tree(store)
+            before = content(store)
             subprocess.run(["rm", "-rf", str(store)], check=True)
-            assert content
+            assert before
     summary = make(folder, store)
     assert summary.done == IMAGES
     assert not summary.lost
-    return unfinished, tree(store)
+    return unfinished, content(store)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +147,7 @@ def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) 
     process.wait()
     assert not MaskStore.open(tmp_path / "killed.zarr", allow_partial=True).is_complete
     subprocess.run(command("killed.zarr", "--workers", "2"), check=True, env=environment)
-    assert tree(tmp_path / "killed.zarr") == tree(tmp_path / "whole.zarr")
+    assert content(tmp_path / "killed.zarr") == content(tmp_path / "whole.zarr")
 
 
 @pytest.mark.long
@@ -170,7 +167,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     store = tmp_path / "step-0.zarr"
     process = start(folder, store, workers, delay=0.0)
     assert process.wait(timeout=120) == 0
-    assert tree(store) == uninterrupted
+    assert content(store) == uninterrupted
 
 
 def test_a_second_writer_is_refused_naming_the_first(folder: Path, tmp_path: Path) -> None:

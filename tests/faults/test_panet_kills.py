@@ -1,15 +1,14 @@
 """SIGKILL in a run of panet: going on gives the bytes of a run that nobody disturbed. Its words, refused and shown."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.drills import turns
-from tests.faults.killing import is_finished, kill_at_random
-from tests.faults.train_cli import course_of, data_set, forked, make_masks, walk, wilss_train, words
+from tests.faults.killing import finish, kill_at_random, kill_at_rename
+from tests.faults.train_cli import course_of, data_set, make_masks, walk, wilss_train, words
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss_train import cli as train_cli
 
@@ -52,9 +51,7 @@ def whole(root: Path) -> Result:
 
 
 def resumed(root: Path, out: str) -> Result:
-    made = wilss_train(*panet(root, out, "--resume"))
-    assert made.code == 0, made.said
-    assert is_finished(root / out)
+    finish(panet(root, out, "--resume"), root / out)
     return result(root / out)
 
 
@@ -68,9 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, numbe
 @pytest.mark.parametrize("number", turns([1, 4, 8], short=[4]))
 def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, number: int) -> None:
     out = f"rename-{number}"
-    process = forked(panet(root, out), says=root / f"{out}.txt", die_at_rename=number)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
+    kill_at_rename(panet(root, out), root / out, number)
     assert resumed(root, out) == whole
 
 

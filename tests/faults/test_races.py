@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests.faults.cli import content
 from tests.faults.standin import draw_images, make
-from tests.faults.train_cli import Result, result, walk, wilss_train, words
+from tests.faults.train_cli import Result, result, wilss_train, words
 from wilss.errors import StoreError, WilssError
 from wilss.store import MaskStore, writer_lock
 
@@ -62,11 +63,7 @@ def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     """The store of a writer without rivals."""
     store = tmp_path_factory.mktemp("alone") / "s.zarr"
     assert make(folder, store).done == IMAGES
-    return tree(store)
-
-
-def tree(store: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
+    return content(store)
 
 
 def race(writers: int, write: Any, *given: Any) -> list[Ending]:
@@ -118,7 +115,7 @@ def test_one_of_several_writers_of_a_store_wins(
 ) -> None:
     store = tmp_path / "s.zarr"
     one_won(race(writers, make_slowly, folder, store))
-    assert tree(store) == alone
+    assert content(store) == alone
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr", "s.zarr.lock"]
 
 
@@ -155,7 +152,7 @@ def test_the_lock_of_a_killed_process_heals_and_its_name_is_never_told(
     dead = killed_holder(store)
     assert json.loads((tmp_path / "s.zarr.owner.json").read_text())["pid"] == dead.pid, "nothing stale is left"
     one_won(race(5, make_slowly, folder, store))
-    assert tree(store) == alone
+    assert content(store) == alone
 
 
 def take_and_leave(store: Path, times: int) -> str:
@@ -246,18 +243,6 @@ def test_a_disk_that_takes_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pass
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return walk(tmp_path_factory.mktemp("walk"))
-
-
-@pytest.fixture(scope="module")
-def trained_alone(root: Path) -> Result:
-    made = wilss_train(*words(root, "alone"))
-    assert made.code == 0, made.said
-    return result(root / "alone")
-
-
 def train(root: str, out: str) -> str:
     made = wilss_train(*words(Path(root), out, "--resume"))
     return "" if made.code == 0 else made.err
@@ -266,26 +251,26 @@ def train(root: str, out: str) -> str:
 @pytest.mark.parametrize("writers", [2])
 @pytest.mark.parametrize("number", range(1))
 def test_one_of_several_trainings_in_a_folder_wins(
-    root: Path, trained_alone: Result, writers: int, number: int
+    root: Path, uninterrupted: Result, writers: int, number: int
 ) -> None:
     """The memory bank is written by whoever holds the folder."""
     out = f"race-{writers}-{number}"
     one_won(race(writers, train, str(root), out))
-    assert result(root / out) == trained_alone
+    assert result(root / out) == uninterrupted
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("writers", [2, 5])
 @pytest.mark.parametrize("number", range(100, 115))
 def test_one_of_several_trainings_in_a_folder_wins_long_form(
-    root: Path, trained_alone: Result, writers: int, number: int
+    root: Path, uninterrupted: Result, writers: int, number: int
 ) -> None:
-    test_one_of_several_trainings_in_a_folder_wins(root, trained_alone, writers, number)
+    test_one_of_several_trainings_in_a_folder_wins(root, uninterrupted, writers, number)
 
 
 def test_a_complete_store_is_left_alone_by_many_at_once(folder: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
     make(folder, tmp_path / "s.zarr")
     endings = race(3, make_slowly, folder, tmp_path / "s.zarr")
     assert [ending.said for ending in endings] == ["found it finished"] * 3
-    assert tree(tmp_path / "s.zarr") == alone
+    assert content(tmp_path / "s.zarr") == alone
     assert MaskStore.open(tmp_path / "s.zarr").is_complete

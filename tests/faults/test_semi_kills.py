@@ -1,13 +1,12 @@
 """SIGKILL in a run of pseudoseg: going on gives the bytes of a run that nobody disturbed, its labeller's too."""
 
-import signal
 from pathlib import Path
 
 import pytest
 
 from tests.drills import turns
-from tests.faults.killing import is_finished, kill_at_random
-from tests.faults.train_cli import IMAGES, course_of, data_set, forked, make_masks, wilss_train, words
+from tests.faults.killing import finish, kill_at_random, kill_at_rename, renames_of
+from tests.faults.train_cli import IMAGES, course_of, data_set, make_masks, wilss_train, words
 from tests.wilss.data import data_on_disk as disk
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
@@ -36,9 +35,7 @@ def result(run: Path) -> Result:
 
 
 def resumed(root: Path, out: str) -> Result:
-    made = wilss_train(*semi(root, out, "--resume"))
-    assert made.code == 0, made.said
-    assert is_finished(root / out)
+    finish(semi(root, out, "--resume"), root / out)
     return result(root / out)
 
 
@@ -61,28 +58,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, numbe
 def test_killed_before_a_result_gets_its_name(root: Path, whole: Result, from_the_end: int) -> None:
     """The last three files are the labeller, the checkpoint and the mark of a finished run."""
     out = f"rename-{from_the_end}"
-    process = forked(semi(root, out), says=root / f"{out}.txt", die_at_rename=_renames(root) + 1 - from_the_end)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
-    assert not is_finished(root / out)
+    kill_at_rename(semi(root, out), root / out, renames_of(semi(root, "counted", "--overwrite")) + 1 - from_the_end)
     assert (root / out / LABELLER_FILE).exists() == (from_the_end < 3)
     assert resumed(root, out) == whole
-
-
-def _renames(root: Path) -> int:
-    """How many files and folders a run renames into their place."""
-    count = [0]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("rename", "replace"):
-            real = getattr(Path, name)
-
-            def counted(path: Path, target: Path, real: object = real) -> Path:
-                count[0] += 1
-                return real(path, target)  # type: ignore[operator, no-any-return]
-
-            patch.setattr(Path, name, counted)
-        assert wilss_train(*semi(root, "counted", "--overwrite")).code == 0
-    return count[0]
 
 
 def test_bad_lists_are_one_sentence(root: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from tests.faults.cli import Outcome, content
 from tests.faults.full_disk import files_of_at_most
-from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, walk, wilss_train, words
+from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, wilss_train, words
 from tests.faults.train_cli import states as steps_saved
 from tests.wilss.data import data_on_disk as disk
 from wilss.models.networks.checkpoint import MODEL_FILE
@@ -29,23 +29,10 @@ Spoil = Callable[[Path], None]
 SHORT = ("--epochs", 3)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Never changed: data, both stores, step 0."""
-    return walk(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
-def root(whole: Path, tmp_path: Path) -> Path:
+def root(walked: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
-    return shutil.copytree(whole, tmp_path / "with spaces and \u00fcml\u00e4ut")
-
-
-@pytest.fixture(scope="module")
-def calm(whole: Path) -> Result:
-    """What a run leaves that nothing happens to."""
-    assert wilss_train(*words(whole, "calm")).code == 0
-    return result(whole / "calm")
+    return shutil.copytree(walked, tmp_path / "with spaces and \u00fcml\u00e4ut")
 
 
 def fails(made: Outcome, code: int, *parts: str) -> None:
@@ -189,9 +176,9 @@ def test_a_store_that_is_not_finished(root: Path) -> None:
         (["--precision", "fp8"], ["fp32"]),
     ],
 )
-def test_wrong_words(whole: Path, given: list[object], parts: list[str]) -> None:
-    fails(wilss_train(*words(whole, "never", *given)), 2, *parts)
-    assert not (whole / "never").exists()
+def test_wrong_words(walked: Path, given: list[object], parts: list[str]) -> None:
+    fails(wilss_train(*words(walked, "never", *given)), 2, *parts)
+    assert not (walked / "never").exists()
 
 
 def test_a_wrong_entry_of_the_manifest_names_the_manifest(root: Path) -> None:
@@ -213,8 +200,8 @@ def test_a_missing_parent_names_the_command_that_makes_it(root: Path, monkeypatc
     fails(made, 1, "runs/pets/step-0/model.safetensors is not there", f"wilss-train --masks {root}/masks/step-0.zarr")
 
 
-def test_step_0_with_a_parent(whole: Path) -> None:
-    fails(wilss_train(*words(whole, "never", "--from", whole / "base", step=0)), 1, "leave --from out")
+def test_step_0_with_a_parent(walked: Path) -> None:
+    fails(wilss_train(*words(walked, "never", "--from", walked / "base", step=0)), 1, "leave --from out")
 
 
 def test_a_folder_with_another_run_or_with_something_else(root: Path) -> None:
@@ -284,7 +271,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run(root: Path) -> None:
     assert not steps_saved(root / "out")
 
 
-def test_weights_that_are_not_finite_are_not_saved(root: Path, calm: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_finite_are_not_saved(
+    root: Path, uninterrupted: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gradient of the eighth step is no number, the loss was one."""
     take = fit._Run._take
 
@@ -299,7 +288,7 @@ def test_weights_that_are_not_finite_are_not_saved(root: Path, calm: Result, mon
         fails(wilss_train(*words(root, "out")), 1, "student.classifier.weight are not finite", "is kept")
     assert steps_saved(root / "out") == [4, 6]
     assert wilss_train(*words(root, "out", "--resume")).code == 0
-    assert result(root / "out") == calm
+    assert result(root / "out") == uninterrupted
 
 
 @pytest.mark.parametrize("size", [0, 100, 1500, 20_000, 60_000, 250_000])
@@ -314,7 +303,7 @@ def test_a_full_disk_from_the_start(root: Path, size: int) -> None:
 
 
 def test_a_full_disk_while_a_state_is_saved_leaves_the_old_ones(
-    root: Path, calm: Result, monkeypatch: pytest.MonkeyPatch
+    root: Path, uninterrupted: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = states.save_state
 
@@ -327,17 +316,17 @@ def test_a_full_disk_while_a_state_is_saved_leaves_the_old_ones(
         fails(wilss_train(*words(root, "out")), 1, "step-000000008 cannot be written (File too large)", "--resume")
     assert steps_saved(root / "out") == [4, 6]
     assert wilss_train(*words(root, "out", "--resume")).code == 0
-    assert result(root / "out") == calm
+    assert result(root / "out") == uninterrupted
 
 
-def test_the_newest_state_is_damaged(root: Path, calm: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_state_is_damaged(root: Path, uninterrupted: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(fit._Run, "_agreed", lambda run, *flags: [run.step == 9, flags[1]])
         assert wilss_train(*words(root, "out")).code == 130
     assert steps_saved(root / "out") == [8, 9]
     flip_a_byte("out/state/step-000000009/optimiser.pt")(root)
     assert wilss_train(*words(root, "out", "--resume")).code == 0
-    assert result(root / "out") == calm
+    assert result(root / "out") == uninterrupted
 
 
 def test_a_gpu_without_memory_says_what_makes_it_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

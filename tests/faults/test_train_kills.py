@@ -10,103 +10,70 @@ import pytest
 
 from tests.drills import turns
 from tests.faults.cli import start
-from tests.faults.killing import is_finished, kill_at_random, slowly, wait_for_state
-from tests.faults.train_cli import STEPS, Result, forked, program, result, states, walk, wilss_train, words
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return walk(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def whole(root: Path) -> Result:
-    """What an uninterrupted run leaves."""
-    made = wilss_train(*words(root, "whole"))
-    assert made.code == 0, made.said
-    return result(root / "whole")
+from tests.faults.killing import finish, is_finished, kill_at_random, kill_at_rename, renames_of, slowly, wait_for_state
+from tests.faults.train_cli import STEPS, Result, forked, program, result, states, wilss_train, words
 
 
 @pytest.fixture(scope="module")
 def renames(root: Path) -> int:
     """How many files and folders a run renames into their place."""
-    count = [0]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("rename", "replace"):
-            real = getattr(Path, name)
-
-            def counted(path: Path, target: Path, real: Callable[[Path, Path], Path] = real) -> Path:
-                count[0] += 1
-                return real(path, target)
-
-            patch.setattr(Path, name, counted)
-        assert wilss_train(*words(root, "counted")).code == 0
-    return count[0]
+    return renames_of(words(root, "counted"))
 
 
 def resumed(root: Path, out: str) -> Result:
-    made = wilss_train(*words(root, out, "--resume"))
-    assert made.code == 0, made.said
-    assert is_finished(root / out)
-    left = [path.name for path in (root / out).rglob("*") if path.name.endswith((".partial", ".building", ".former"))]
-    assert not left
+    finish(words(root, out, "--resume"), root / out)
     return result(root / out)
 
 
 @pytest.mark.parametrize("number", turns(range(10), short=[0, 1]))
-def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, number: int) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, uninterrupted: Result, number: int) -> None:
     out = f"killed-{number}"
     kill_at_random(words(root, out), root / out, f"kill {number}", before_step=STEPS - 3)
-    assert resumed(root, out) == whole
+    assert resumed(root, out) == uninterrupted
 
 
-def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, whole: Result) -> None:
+def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, uninterrupted: Result) -> None:
     process = start(program(words(root, "program")))
     wait_for_state(root / "program", 4, lambda: process.poll() is None)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not is_finished(root / "program")
     assert states(root / "program")[-1] % 3, "the state is not in the middle of an epoch"
-    assert resumed(root, "program") == whole
+    assert resumed(root, "program") == uninterrupted
 
 
 @pytest.mark.parametrize("number", turns([1, 2, 3, -4, -3, -2, -1], short=[1, -1]))
-def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, renames: int, number: int) -> None:
+def test_killed_before_a_file_gets_its_name(root: Path, uninterrupted: Result, renames: int, number: int) -> None:
     out, at = f"rename-{number}", number if number > 0 else renames + 1 + number
-    process = forked(words(root, out), says=root / f"{out}.txt", die_at_rename=at)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (root / f"{out}.txt").read_text()
-    assert not is_finished(root / out)
-    assert resumed(root, out) == whole
+    kill_at_rename(words(root, out), root / out, at)
+    assert resumed(root, out) == uninterrupted
 
 
-def test_killed_again_and_again(root: Path, whole: Result) -> None:
+def test_killed_again_and_again(root: Path, uninterrupted: Result) -> None:
     for _ in range(3):
-        process = forked(words(root, "often", "--resume"), says=root / "often.txt", die_at_rename=5)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, (root / "often.txt").read_text()
+        kill_at_rename(words(root, "often", "--resume"), root / "often", 5)
     assert len(states(root / "often")) == 2
-    assert resumed(root, "often") == whole
+    assert resumed(root, "often") == uninterrupted
 
 
-def test_sigterm_saves_and_says_how_to_go_on(root: Path, whole: Result) -> None:
+def test_sigterm_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result) -> None:
     process = start(program(words(root, "term", "--set", "save_steps=0")))
     wait_for(lambda: (root / "term/log.jsonl").exists() and b'"step"' in (root / "term/log.jsonl").read_bytes())
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     stopped(root, "term", said)
-    assert resumed(root, "term") == whole
+    assert resumed(root, "term") == uninterrupted
 
 
-def test_sigint_saves_and_says_how_to_go_on(root: Path, whole: Result) -> None:
+def test_sigint_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result) -> None:
     process = forked(words(root, "int", "--set", "save_steps=0"), says=root / "int.txt", before=slowly)
     wait_for(lambda: b'"step"' in (root / "int/log.jsonl").read_bytes() if (root / "int/log.jsonl").exists() else False)
     os.kill(process.pid or 0, signal.SIGINT)
     process.join()
     assert process.exitcode == 130, (root / "int.txt").read_text()
     stopped(root, "int", (root / "int.txt").read_text())
-    assert resumed(root, "int") == whole
+    assert resumed(root, "int") == uninterrupted
 
 
 def stopped(root: Path, out: str, said: str) -> None:
@@ -136,5 +103,5 @@ def test_a_second_run_in_the_same_folder_is_refused(root: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(100, 200))
-def test_killed_long_form(root: Path, whole: Result, number: int) -> None:
-    test_a_killed_run_goes_on_to_the_same_bytes(root, whole, number)
+def test_killed_long_form(root: Path, uninterrupted: Result, number: int) -> None:
+    test_a_killed_run_goes_on_to_the_same_bytes(root, uninterrupted, number)

@@ -12,17 +12,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.faults.cli import Outcome, start
-from tests.faults.train_cli import STEPS, course_of, forked, states, walk, wilss_train, words
+from tests.faults.train_cli import STEPS, course_of, forked, states, wilss_train, words
 from wilss.models.networks.checkpoint import MODEL_FILE
 from wilss.models.networks.segmenter import set_batch_norm
 from wilss_train.methods.teacher import Teacher
 
 FROZEN = ("--set", "batch_norm=frozen", "--lr", "1e-3")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return walk(tmp_path_factory.mktemp("data"))
 
 
 def free_port() -> int:
