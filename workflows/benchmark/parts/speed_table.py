@@ -56,7 +56,7 @@ LINES = (
 def markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
     """What of `LINES` was measured; a star stands behind what an older version gave."""
     found = {(row["part"], row["what"]): row for row in rows}
-    lines = ["| | measured | asked |", "|---|---|---|"]
+    lines = ["| | measured | target |", "|---|---|---|"]
     for title, part, what in LINES:
         if (row := found.get((part, what))) is not None:
             star = " *" if row.get("version", measured["version"]) != measured["version"] else ""
