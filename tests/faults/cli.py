@@ -5,6 +5,7 @@ networks and can be slow.
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
+from unittest import mock
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from tests.faults.standin import StandInSource
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore, MaskStoreWriter, Status
 from wilss_masks import sources
 from wilss_masks.cli import main
 from wilss_masks.sources.base import Grids
@@ -133,6 +135,22 @@ def masks(store: Path) -> dict[str, Any]:
     opened = MaskStore.open(store)
     done = np.flatnonzero(opened.vector("status") == Status.DONE)
     return {opened.image_ids[row]: opened.read(row).masks for row in done.tolist()}
+
+
+@contextlib.contextmanager
+def full_after(shards: int) -> Iterator[None]:
+    """So many shards are committed; for any more the disk has no space."""
+    commit, left = MaskStoreWriter.commit, [shards]
+
+    def commit_some(writer: MaskStoreWriter, *receipts: Any) -> None:
+        for receipt in receipts:
+            if not left[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            left[0] -= 1
+            commit(writer, receipt)
+
+    with mock.patch.object(MaskStoreWriter, "commit", commit_some):
+        yield
 
 
 def failures(store: Path) -> dict[str, str]:

@@ -22,13 +22,13 @@ from tests.faults.cli import (
     content,
     data_set,
     failures,
+    full_after,
     generate,
     listing,
     masks,
     wilss_masks,
 )
 from tests.wilss.data import data_on_disk as disk
-from wilss.store import MaskStoreWriter
 
 Spoil = Callable[[Path], object]
 STEP_OF = {"standin": 1, "fmwiss": 1, "annotation": 0}
@@ -392,23 +392,14 @@ def test_a_mended_image_gives_the_bytes_of_a_run_that_never_met_it_broken(
     assert wilss_masks("verify", root / "out/s.zarr").code == 0
 
 
-def interrupted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(root: Path) -> None:
     """A run that stops after its first shard."""
-    commit, left = MaskStoreWriter.commit, [1]
-
-    def stops(writer: MaskStoreWriter, receipt: Any) -> None:
-        if not left[0]:
-            raise OSError(28, "No space left on device")
-        left[0] -= 1
-        commit(writer, receipt)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MaskStoreWriter, "commit", stops)
+    with full_after(1):
         assert generate(root).code == 1
 
 
-def test_an_image_that_breaks_between_kill_and_resume_fails_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(root, monkeypatch)
+def test_an_image_that_breaks_between_kill_and_resume_fails_alone(root: Path) -> None:
+    interrupted(root)
     image_of(root, "im4").write_bytes(b"")
     made = generate(root)
     assert made.code == 3, made.said
@@ -417,10 +408,10 @@ def test_an_image_that_breaks_between_kill_and_resume_fails_alone(root: Path, mo
     assert content(root / "out/s.zarr") == content(root / "out/fresh.zarr")
 
 
-def test_an_image_that_is_mended_between_kill_and_resume_is_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_is_mended_between_kill_and_resume_is_made(root: Path) -> None:
     good = image_of(root, "im4").read_bytes()
     image_of(root, "im4").write_bytes(b"")
-    interrupted(root, monkeypatch)
+    interrupted(root)
     image_of(root, "im4").write_bytes(good)
     made = generate(root)
     assert made.code == 0, made.said
@@ -428,8 +419,8 @@ def test_an_image_that_is_mended_between_kill_and_resume_is_made(root: Path, mon
     assert content(root / "out/s.zarr") == content(root / "out/fresh.zarr")
 
 
-def test_an_image_that_is_made_already_and_is_gone_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(root, monkeypatch)
+def test_an_image_that_is_made_already_and_is_gone_is_named(root: Path) -> None:
+    interrupted(root)
     image_of(root, "im1").unlink()
     made = generate(root)
     assert made.code == 1

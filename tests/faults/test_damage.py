@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
-from tests.faults.cli import Outcome, content, wilss_masks
+from tests.faults.cli import Outcome, content, full_after, wilss_masks
 from tests.faults.standin import draw_images, make
 from tests.faults.train_cli import result, states, wilss_train, words
 from wilss.errors import CheckpointError, StoreError, WilssError
 from wilss.models.networks.checkpoint import MODEL_FILE
-from wilss.store import MaskStore, MaskStoreWriter
+from wilss.store import MaskStore
 from wilss.store.vectors import write_rows
 from wilss_train.memory import MemoryBank
 from wilss_train.run import fit
@@ -329,19 +329,8 @@ def test_damage_of_a_saved_state_is_found_long_form(root: Path, tmp_path: Path) 
 def begun(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store as it is after two of its three shards."""
     store = tmp_path_factory.mktemp("begun") / "s.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        commit, left = MaskStoreWriter.commit, [2]
-
-        def two(writer: MaskStoreWriter, *receipts: Any) -> None:
-            for receipt in receipts:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise StoreError("stopped")
-                commit(writer, receipt)
-
-        patch.setattr(MaskStoreWriter, "commit", two)
-        with pytest.raises(StoreError, match="stopped"):
-            make(whole.parent / "images", store)
+    with full_after(2), pytest.raises(StoreError, match="No space left"):
+        make(whole.parent / "images", store)
     assert len(MaskStore.open(store, allow_partial=True).pending_shards()) == 1
     return store
 

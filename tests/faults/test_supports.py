@@ -8,9 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.faults.cli import IMAGES, Outcome, content, data_set, failures, generate, masks, wilss_masks
+from tests.faults.cli import IMAGES, Outcome, content, data_set, failures, full_after, generate, masks, wilss_masks
 from tests.wilss.data import data_on_disk as disk
-from wilss.store import MaskStore, MaskStoreWriter
+from wilss.store import MaskStore
 
 ROWS = [{"image": f"im{i}", "class": "horse", "box": [1, 1, 8, 8]} for i in range(3)]
 PANET = ("--set", "vit_size=32")
@@ -101,18 +101,9 @@ def test_the_store_says_what_its_masks_are_made_of(root: Path) -> None:
     refused(panet(root), 1, "supports_sha256")
 
 
-def test_a_run_that_stopped_gives_the_same_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_stopped_gives_the_same_bytes(root: Path) -> None:
     assert panet(root, "--keep", "scores", out="out/whole.zarr").code == 0
-    commit, left = MaskStoreWriter.commit, [1]
-
-    def stops(writer: MaskStoreWriter, receipt: Any) -> None:
-        if not left[0]:
-            raise OSError(28, "No space left on device")
-        left[0] -= 1
-        commit(writer, receipt)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MaskStoreWriter, "commit", stops)
+    with full_after(1):
         assert panet(root, "--keep", "scores").code == 1
     assert panet(root, "--keep", "scores").code == 0
     assert content(root / "out/s.zarr") == content(root / "out/whole.zarr")
