@@ -1,6 +1,7 @@
 """`wilss-masks export voc` and `wilss-masks export coco`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,19 +73,19 @@ def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, al
     """  # fmt: skip
     from wilss.store import MaskStore
 
-    from ..inspect.export import export_coco
+    from ..inspect.export import export_coco, plain_file_name
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
-    names = _file_names(opened, manifest_path) if manifest_path else None
-    _report(export_coco(opened, out, file_names=names, overwrite=overwrite), out, "annotations")
+    file_name = _file_names(opened, manifest_path) if manifest_path else plain_file_name
+    _report(export_coco(opened, out, file_name=file_name, overwrite=overwrite), out, "annotations")
 
 
-def _file_names(store: Any, manifest_path: Path) -> dict[str, str]:
+def _file_names(store: Any, manifest_path: Path) -> Callable[[str], str]:
     from wilss.data.manifest import load_manifest
     from wilss.store.records import records_for
 
     records = records_for(store, load_manifest(manifest_path))
-    return {name: records[name].path.name for name in store.image_ids}
+    return lambda image_id: records[image_id].path.name
 
 
 def _report(exported: "Exported", out: Path, noun: str) -> None:

@@ -6,9 +6,7 @@ are for whoever trains on the store. VOID in the labels is left out of every cou
 knows is no excuse: there is no mask there, so it counts as background.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,8 @@ from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import MaskStore, Status, label_map
 from wilss.store.records import records_for
+
+from ..threads import map_in_threads
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord, Manifest
@@ -79,16 +79,15 @@ def evaluate(
     """
     judge = _Judge(store, records_for(store, manifest), ablation)
     rows, left_out = _countable(store, judge.records)
-    if not rows:
+    if not rows.size:
         raise ManifestError(
             f"{manifest.path} has no pixel labels of the images in {store.path}, so there is nothing to "
             "compare with; add the label files that its layout looks for."
         )
-    blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+    blocks = (rows[start : start + _BLOCK].tolist() for start in range(0, len(rows), _BLOCK))
     total = _Tally()
-    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
-        for part in pool.map(judge.block, blocks):
-            total.add(part)
+    for part in map_in_threads(judge.block, blocks, threads):
+        total.add(part)
     names = ("background", *store.category_names)
     return Evaluation(
         store=store,
@@ -159,17 +158,17 @@ class _Judge:
         return labels
 
 
-def _countable(store: MaskStore, records: "Mapping[str, ImageRecord]") -> tuple[list[int], dict[str, int]]:
-    """Rows whose masks and labels are both there; and how many are not, by reason."""
+def _countable(store: MaskStore, records: "Mapping[str, ImageRecord]") -> tuple[NDArray[np.intp], dict[str, int]]:
+    """Rows [n] whose masks and labels are both there; and how many are not, by reason."""
     status = store.vector("status")
     reasons = {
         "failed when the masks were made": status == Status.FAILED,
         "without a tag of this step": status == Status.UNTAGGED,
         "not made yet": status == Status.PENDING,
     }
-    unlabelled = np.array([records[name].label is None for name in store.image_ids], np.bool_)
+    unlabelled = np.fromiter((records[name].label is None for name in store.image_ids), np.bool_, len(status))
     reasons["without pixel labels"] = unlabelled & (status == Status.DONE)
-    rows = np.flatnonzero((status == Status.DONE) & ~unlabelled).tolist()
+    rows = np.flatnonzero((status == Status.DONE) & ~unlabelled)
     return rows, {why: int(which.sum()) for why, which in reasons.items() if which.any()}
 
 

@@ -5,10 +5,10 @@ at. An image whose id is refused is left out and named; the others are written.
 """
 
 import io
+import itertools
 import json
-import os
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore, Status, label_map
 
-__all__ = ["Exported", "export_coco", "export_voc", "problem_with_id"]
+from ..threads import map_in_threads
+
+__all__ = ["Exported", "export_coco", "export_voc", "plain_file_name", "problem_with_id"]
 
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
 _LONGEST_NAME = 200
@@ -47,33 +49,38 @@ def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads:
     Raises StoreError when a file is there already and `overwrite` is False; nothing is then written.
     """
     rows, refused = _exportable(store)
-    targets = {row: out / "SegmentationClass" / f"{store.image_ids[row]}.png" for row in rows}
     split = _safe_split(store)
     lists = (out / "classes.txt", out / "ImageSets" / "Segmentation" / f"{split}.txt")
-    for path in (*lists, *targets.values()):
+    draw = _LabelPng(store, out / "SegmentationClass")
+    for path in itertools.chain(lists, map(draw.target, rows)):
         _refuse_outside(path, out)
         refuse_existing(path, overwrite)
-    draw = _LabelPng(store)
     with writing(out):
         sweep_partials(out)
-        _in_threads(lambda row: write_atomically(targets[row], draw(row)), rows, threads)
+        for _ in map_in_threads(draw, rows, threads):
+            pass
         write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)))
         write_atomically(lists[1], _lines(store.image_ids[row] for row in rows))
     return _exported(store, rows, refused, annotations=len(rows))
+
+
+def plain_file_name(image_id: str) -> str:
+    """What an image's file is called where no manifest says it."""
+    return f"{image_id}.jpg"
 
 
 def export_coco(
     store: MaskStore,
     out: Path,
     *,
-    file_names: Mapping[str, str] | None = None,
+    file_name: Callable[[str], str] = plain_file_name,
     overwrite: bool = False,
     threads: int | None = None,
 ) -> Exported:
     """Write the file `out`: COCO json, one RLE annotation per image and category whose mask is not empty.
 
-    file_names: image id -> file name, where they are known; else `<id>.jpg`. Image ids are the store's own
-    when all of them are numbers, as COCO's are, else positions from 1. Masks may overlap, as in the store.
+    file_name: image id -> the name of its file. Image ids are the store's own when all of them are numbers, as COCO's
+    are, else positions from 1. Masks may overlap, as in the store.
     Raises StoreError when pycocotools is missing, or `out` is there and `overwrite` is False.
     """
     _require_pycocotools()
@@ -81,12 +88,11 @@ def export_coco(
     rows, refused = _exportable(store)
     numbers = _image_numbers(store.image_ids)
     encode = _CocoImage(store, numbers)
-    found = _in_threads(encode, rows, threads)
-    annotations = [annotation for image in found for annotation in image]
+    annotations = [annotation for image in map_in_threads(encode, rows, threads) for annotation in image]
     document = {
         "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
-        "images": [encode.image(row, file_names or {}) for row in rows],
-        "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
+        "images": [encode.image(row, file_name) for row in rows],
+        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
         "categories": [
             {"id": identity, "name": name}
             for identity, name in zip(store.category_ids, store.category_names, strict=True)
@@ -114,18 +120,21 @@ def problem_with_id(image_id: str) -> str | None:
 
 
 class _LabelPng:
-    """The label map of one image as the bytes of a palette PNG."""
+    """Writes the label map of one image as a palette PNG."""
 
-    def __init__(self, store: MaskStore) -> None:
-        self._store, self._palette = store, voc_palette()
+    def __init__(self, store: MaskStore, folder: Path) -> None:
+        self._store, self._folder, self._palette = store, folder, voc_palette()
         self._ids, self._confidence = np.array(store.category_ids), store.vector("confidence")
 
-    def __call__(self, row: int) -> bytes:
+    def target(self, row: int) -> Path:
+        return self._folder / f"{self._store.image_ids[row]}.png"
+
+    def __call__(self, row: int) -> None:
         image = Image.fromarray(self._labels(self._store.read(row), row), mode="P")
         image.putpalette(self._palette)
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
-        return buffer.getvalue()
+        write_atomically(self.target(row), buffer.getvalue())
 
     def _labels(self, masks: ImageMasks, row: int) -> NDArray[np.uint8]:
         wanted = list(masks.categories)
@@ -137,7 +146,7 @@ class _CocoImage:
 
     def __init__(self, store: MaskStore, numbers: Sequence[int]) -> None:
         self._store, self._numbers = store, numbers
-        self._height, self._width = store.vector("height").tolist(), store.vector("width").tolist()
+        self._height, self._width = store.vector("height"), store.vector("width")
 
     def __call__(self, row: int) -> list[dict[str, Any]]:
         masks = self._store.read(row)
@@ -147,13 +156,12 @@ class _CocoImage:
             if mask.any()
         ]
 
-    def image(self, row: int, file_names: Mapping[str, str]) -> dict[str, Any]:
-        name = self._store.image_ids[row]
+    def image(self, row: int, file_name: Callable[[str], str]) -> dict[str, Any]:
         return {
             "id": self._numbers[row],
-            "file_name": file_names.get(name, f"{name}.jpg"),
-            "height": self._height[row],
-            "width": self._width[row],
+            "file_name": file_name(self._store.image_ids[row]),
+            "height": int(self._height[row]),
+            "width": int(self._width[row]),
         }
 
     def _annotation(self, row: int, category: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -170,15 +178,15 @@ class _CocoImage:
         }
 
 
-def _exportable(store: MaskStore) -> tuple[list[int], dict[str, str]]:
+def _exportable(store: MaskStore) -> tuple[Sequence[int], dict[str, str]]:
     """Rows with masks and an id that can be trusted; and the ids with masks that cannot, with the reason."""
-    rows, refused = [], {}
-    for row in np.flatnonzero(store.vector("status") == Status.DONE).tolist():
+    rows, refused = array("q"), {}
+    for row in map(int, np.flatnonzero(store.vector("status") == Status.DONE)):
         problem = problem_with_id(store.image_ids[row])
         if problem is None:
             rows.append(row)
         else:
-            refused[store.image_ids[row]] = f"the id {problem}; rename the image and make its masks anew."
+            refused[store.image_ids[row]] = f"the id {problem}; rename the image and make its masks again."
     return rows, refused
 
 
@@ -209,15 +217,19 @@ def _lines(words: Iterable[str]) -> bytes:
     return "".join(f"{word}\n" for word in words).encode("utf-8")
 
 
-def _image_numbers(ids: Sequence[str]) -> list[int]:
-    if all(name.isascii() and name.isdecimal() for name in ids) and len({int(name) for name in ids}) == len(ids):
-        return [int(name) for name in ids]
-    return list(range(1, len(ids) + 1))
+def _image_numbers(ids: Sequence[str]) -> Sequence[int]:
+    if all(name.isascii() and name.isdecimal() for name in ids):
+        numbers = _compact(ids)
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return range(1, len(ids) + 1)
 
 
-def _in_threads(function: Callable[[int], Any], rows: Sequence[int], threads: int | None) -> list[Any]:
-    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
-        return list(pool.map(function, rows))
+def _compact(ids: Sequence[str]) -> Sequence[int]:
+    try:
+        return array("q", map(int, ids))
+    except OverflowError:
+        return list(map(int, ids))
 
 
 def _require_pycocotools() -> None:

@@ -6,9 +6,7 @@ drawn at the first store's threshold, which `fused_from` in the attributes tells
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from wilss.store import (
 )
 
 from ..sources.fusion import FmwissParams, FusionParams, as_content
+from ..threads import map_in_threads
 from .kept_scores import KeptReader, fusion_of
 
 __all__ = ["fuse", "new_params"]
@@ -97,11 +96,10 @@ def _build(
     writer = MaskStoreWriter.create(path, _header(store, params))
     maker = _ShardMaker(store, path, params)
     done, total = 0, store.layout.num_images
-    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
-        for receipt in pool.map(maker.make, range(store.layout.num_shards)):
-            writer.commit(receipt)
-            done += len(receipt.status)
-            progress(done, total)
+    for receipt in map_in_threads(maker.make, range(store.layout.num_shards), threads):
+        writer.commit(receipt)
+        done += len(receipt.status)
+        progress(done, total)
     writer.seal()
 
 

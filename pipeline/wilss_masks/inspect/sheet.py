@@ -139,11 +139,11 @@ def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, 
     """
     if not chosen:
         raise StoreError(f"{store.path} has no mask on the chosen images, so there is nothing to show; choose others.")
-    reader = _RowReader(store, records_for(store, manifest))
+    reader = _RowReader(store, records_for(store, manifest), chosen)
     rows, failed = [], {}
-    for image, category in chosen:
+    for number, (image, category) in enumerate(chosen):
         try:
-            rows.append(reader.read(image, category))
+            rows.append(reader.read(number, image, category))
         except WilssError as error:
             failed[store.image_ids[image]] = str(error)
     if not rows:
@@ -154,12 +154,15 @@ def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, 
 class _RowReader:
     """Gathers image, mask, maps and label of one row."""
 
-    def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]") -> None:
+    def __init__(
+        self, store: MaskStore, records: "Mapping[str, ImageRecord]", chosen: Sequence[tuple[int, int]]
+    ) -> None:
         self._store, self._records = store, records
-        self._vectors = {name: store.vector(name) for name in ("confidence", "agreement", "fallback")}
+        places = tuple(np.array(chosen).T)
+        self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
         self._kept, self._scores = _kept_of(store), _scores_of(store)
 
-    def read(self, row: int, category: int) -> Row:
+    def read(self, number: int, row: int, category: int) -> Row:
         store, record = self._store, self._records[self._store.image_ids[row]]
         mask = store.read(row, [category]).masks[0]
         return Row(
@@ -170,9 +173,9 @@ class _RowReader:
             mask=mask,
             soft=self._soft(row, category),
             truth=_truth(record, store.category_ids[category], mask.shape),
-            confidence=float(self._vectors["confidence"][row, category]),
-            agreement=float(self._vectors["agreement"][row, category]),
-            fell_back=bool(self._vectors["fallback"][row, category]),
+            confidence=float(self._values["confidence"][number]),
+            agreement=float(self._values["agreement"][number]),
+            fell_back=bool(self._values["fallback"][number]),
         )
 
     def _soft(self, row: int, category: int) -> Soft | None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
             raise StoreError(f"{store.path} is damaged: {damage.what}; mend that, or make it anew with --overwrite.")
         log.warning("%s: %s; it is made anew", store.path, damage.what)
         shards.add(damage.shard)
-    same_images = store.image_ids == tuple(header.image_ids) and (store.category_ids, store.category_names) == (
+    same_images = _are_same(store.image_ids, header.image_ids) and (store.category_ids, store.category_names) == (
         header.category_ids,
         header.category_names,
     )
@@ -191,6 +192,10 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
             "with --overwrite."
         )
     return shards
+
+
+def _are_same(names: Sequence[str], others: Sequence[str]) -> bool:
+    return len(names) == len(others) and all(map(operator.eq, names, others))
 
 
 def _changed_images(store: MaskStore, plan: MaskPlan) -> list[int]:

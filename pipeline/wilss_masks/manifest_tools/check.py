@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,8 @@ import numpy as np
 from wilss.data.manifest import ImageRecord, Manifest
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
+
+from ..threads import map_in_threads
 
 __all__ = ["CheckReport", "Counts", "Finding", "check_manifest"]
 
@@ -128,11 +129,10 @@ def _look(
 ) -> dict[tuple[str, str], _Seen]:
     seen = {}
     progress(0, len(wanted))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        looked = pool.map(lambda item: _look_at(item[1], item[0] in needs, labels), wanted.items())
-        for done, (key, found) in enumerate(zip(wanted, looked, strict=True), start=1):
-            seen[key] = found
-            progress(done, len(wanted))
+    looked = map_in_threads(lambda item: _look_at(item[1], item[0] in needs, labels), wanted.items(), _THREADS)
+    for done, (key, sight) in enumerate(zip(wanted, looked, strict=True), start=1):
+        seen[key] = sight
+        progress(done, len(wanted))
     return seen
 
 

@@ -97,7 +97,7 @@ def test_exports_are_the_same_every_time(tmp_path: Path, store: MaskStore) -> No
 def test_cocos_own_numbers_are_kept(tmp_path: Path) -> None:
     images = tuple(replace(drawn, image_id=f"{139 + row}") for row, drawn in enumerate(IMAGES))
     store = make_store(tmp_path / "s.zarr", images=images)
-    export_coco(store, tmp_path / "s.json", file_names={"139": "000000000139.jpg"})
+    export_coco(store, tmp_path / "s.json", file_name=lambda image_id: f"{int(image_id):012}.jpg")
     entries = json.loads((tmp_path / "s.json").read_text())["images"]
     assert [entry["id"] for entry in entries] == [139, 140, 141, 144]
     assert entries[0]["file_name"] == "000000000139.jpg"
