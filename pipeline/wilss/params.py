@@ -1,4 +1,4 @@
-"""Parameters as frozen dataclasses: set by name from text or YAML, refused in one sentence that says the mend."""
+"""Parameters as frozen dataclasses: set by name from text or YAML, refused in one sentence that says how to fix it."""
 
 import dataclasses
 import difflib
@@ -117,8 +117,8 @@ def _numbers(value: Any, kind: Any, name: str, where: str) -> tuple[Any, ...]:
 
 def _table(value: Any, name: str, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(value) if isinstance(value, str) else value
-        return {str(key): inner for key, inner in found.items()}
+        content = json.loads(value) if isinstance(value, str) else value
+        return {str(key): inner for key, inner in content.items()}
     except (ValueError, AttributeError):
         raise ParameterError(f"{where}: {name} must be a json object, not {value!r}.") from None
 

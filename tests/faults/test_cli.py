@@ -118,7 +118,7 @@ def with_line(line: str) -> Callable[[Path], object]:
 MANIFESTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty", as_text(""), r"is empty; `wilss-masks manifest init` writes one"),
     ("a list", as_text("- 1\n- 2\n"), r"is no mapping of keys"),
-    ("bad yaml", as_text("a: [1, 2\nb: 3\n"), r"is not plain YAML: .* line \d+; mend that line"),
+    ("bad yaml", as_text("a: [1, 2\nb: 3\n"), r"is not plain YAML: .* line \d+; fix that line"),
     ("tag", with_line("title: !!python/object/apply:os.mkdir [it_ran]"), r"is not plain YAML: .*python/object"),
     ("aliases", as_text("a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}]\n"
      for p, c in zip("abcdefg", "bcdefgh", strict=True))), r"stands for too many values; write fewer aliases"),

@@ -162,7 +162,7 @@ def test_a_yaml_tag_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(root)
     path = root / file
     path.write_text((path.read_text() if path.exists() else "") + f"title: {tag}\n")
-    with pytest.raises(ManifestError, match=rf"{re.escape(file)} is not plain YAML: .*; mend that line"):
+    with pytest.raises(ManifestError, match=rf"{re.escape(file)} is not plain YAML: .*; fix that line"):
         read_supports(load_manifest(root / "data_manifest.yaml"), 1, root / "supports.yaml")
     assert not (root / "it_ran").exists()
 

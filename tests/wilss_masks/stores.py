@@ -152,7 +152,7 @@ def _shrunk(pixels: NDArray[np.float64], patch: int) -> NDArray[np.float64]:
 
 def make_content(drawn: Drawn, row: int, params: FmwissParams, *, keep: bool) -> ImageContent:
     if row == FAILED:
-        return ImageContent(status=Status.FAILED, error=f"{drawn.image_id} is truncated; copy it anew.")
+        return ImageContent(status=Status.FAILED, error=f"{drawn.image_id} is truncated; copy it again.")
     if not drawn.boxes:
         return ImageContent(status=Status.UNTAGGED)
     score, attention, seeds = maps_of(drawn, row)

@@ -181,6 +181,6 @@ def preset(name: str, taxonomy: Taxonomy, setting: Setting = "overlap") -> StepP
 
 def name_of_steps(steps: Iterable[Collection[int]]) -> str:
     """The field's name of these steps if they are a preset's, else their sizes: "12-4-4"."""
-    given = tuple(tuple(classes) for classes in steps)
+    wanted = tuple(tuple(classes) for classes in steps)
     known = {preset_steps: name for name, preset_steps in reversed(PRESETS.items())}  # 15-5 is 5i-3, too
-    return known.get(given, "-".join(str(len(classes)) for classes in given))
+    return known.get(wanted, "-".join(str(len(classes)) for classes in wanted))

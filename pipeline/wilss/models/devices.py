@@ -22,9 +22,9 @@ def resolve_device(device: str, option: str | None = None) -> str:
     if device == "auto":
         return "cuda" if count else "cpu"
     if int(number or 0) >= count:
-        found = f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
+        available = f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
         raise ParameterError(
-            f"{option or f'--device {device}'}: torch finds {found} here; name others, or use --device cpu."
+            f"{option or f'--device {device}'}: torch finds {available} here; name others, or use --device cpu."
         )
     return device
 

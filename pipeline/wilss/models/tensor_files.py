@@ -87,7 +87,7 @@ def _require_stored(path: Path) -> None:
     with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size
                for part in archive.infolist()):  # fmt: skip
-            raise WeightsError(f"{path} is compressed, which torch.save never does; save its state dict anew.")
+            raise WeightsError(f"{path} is compressed, which torch.save never does; save its state dict again.")
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

@@ -157,7 +157,7 @@ def _category_names(path: Path) -> list[str]:
         categories = json.loads(path.read_bytes())["categories"]
         return [str(one["name"]) for one in sorted(categories, key=lambda one: int(one["id"]))]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ManifestError(f"{path} is no COCO instances json ({error}); copy it anew.") from None
+        raise ManifestError(f"{path} is no COCO instances json ({error}); copy it again.") from None
 
 
 # -- a plain folder -----------------------------------------------------------------------------------------

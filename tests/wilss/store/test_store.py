@@ -61,7 +61,7 @@ def make_header(shard_size: int = 2, has_void: bool = True) -> StoreHeader:
 def make_content(row: int, tags: np.ndarray) -> ImageContent:
     """Random masks of image `row`; image 3 fails."""
     if row == 3:
-        return ImageContent(status=Status.FAILED, error="img/3 is truncated; copy it anew.")
+        return ImageContent(status=Status.FAILED, error="img/3 is truncated; copy it again.")
     rng = np.random.default_rng(row)
     positions = [int(c) for c in np.flatnonzero(tags[row])]
     planes: dict[str, dict[int, NDArray[Any]]] = {
@@ -127,7 +127,7 @@ def test_reading_crops_to_the_true_size_and_reads_only_the_tags(filled: MaskStor
 
 
 def test_a_failed_image_has_no_masks_and_says_why(filled: MaskStore) -> None:
-    with pytest.raises(StoreError, match="truncated; copy it anew"):
+    with pytest.raises(StoreError, match="truncated; copy it again"):
         filled.read("img/3é")
 
 

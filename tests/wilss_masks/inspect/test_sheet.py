@@ -146,7 +146,7 @@ def test_what_cannot_be_shown_is_named(store: MaskStore, manifest: FakeManifest,
     assert "9 x 9 pixels, the masks made of it 40 x 64" in sheet.failed["2007_000042"]
     with pytest.raises(StoreError, match="none of the chosen images"):
         collect(store, now, [(0, 0)])
-    with pytest.raises(StoreError, match="truncated; copy it anew"):
+    with pytest.raises(StoreError, match="truncated; copy it again"):
         rows_of(store, ["2007_000061"])
     with pytest.raises(StoreError, match="has no image 'nobody'"):
         rows_of(store, ["nobody"])

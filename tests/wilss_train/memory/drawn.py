@@ -80,7 +80,7 @@ def make_store(
     for shard in range(layout.num_shards):
         some = [names[row] for row in layout.rows(shard)]
         contents = [
-            ImageContent(status=Status.FAILED, error=f"{name} is truncated; copy it anew.")
+            ImageContent(status=Status.FAILED, error=f"{name} is truncated; copy it again.")
             if name in failed
             else _content({ids.index(i): mask for i, mask in images[name].items()}, (confidence or {}).get(name))
             for name in some

@@ -30,7 +30,7 @@ __all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size", "rgb_of
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
 
-_LEFT_OUT = "copy it anew, or take it off the list"
+_LEFT_OUT = "copy it again, or take it off the list"
 _BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
 _REASONS = {
     errno.ENOENT: "is not there; copy it there, or take it off the list",
@@ -54,7 +54,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """The image upright (EXIF applied) and in RGB, uint8 [H, W, 3], a copy that may be written to.
 
     CMYK, palette and grey become RGB; 16 bits are scaled to 8; what is transparent is shown on white.
-    Raises ImageError: one sentence with file and mend.
+    Raises ImageError: one sentence with file and fix.
     """
     with _opened(path) as image:
         return rgb_of(image)

@@ -34,10 +34,10 @@ def orientation_of(image: Image.Image) -> int:
     if not isinstance(block, bytes):
         return 1
     try:
-        found = _orientation(block.removeprefix(b"Exif\0\0"))
+        orientation = _orientation(block.removeprefix(b"Exif\0\0"))
     except struct.error:
         return 1
-    return found if 1 <= found <= 8 else 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _orientation(tiff: bytes) -> int:

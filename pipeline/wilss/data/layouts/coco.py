@@ -40,12 +40,12 @@ def read_coco(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     source = _read_json(spec, annotation_file(spec, chosen))
     listed, exact, warnings = _entries(spec, chosen, source)
     folders, folder = Folders(), _image_folder(spec, chosen, source.path)
-    found = Records(_found(spec, folders, folder, entry, source) for entry in listed)
+    images = Records(_found(spec, folders, folder, entry, source) for entry in listed)
     own_tags = spec.tags.kind == "coco" and spec.tags.file is None
     return make_listing(
         spec,
         split,
-        found,
+        images,
         warnings=(*warnings, *source.warnings),
         exact=exact,
         lenient=lenient,
@@ -69,7 +69,7 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
     content = read_coco_json(path)
     ids, foreign = _categories(spec, content, path)
     named = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-    told = (
+    sentence = (
         f"{path}: {len(foreign)} of its categories ({named}) are no classes of {spec.taxonomy.name} and count as "
         "background."
     )
@@ -79,7 +79,7 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
         images=images,
         shapes=_shapes(content, ids, path),
         foreign=tuple(foreign),
-        warnings=((told,) if foreign else ()) + _twice(content, path),
+        warnings=((sentence,) if foreign else ()) + _twice(content, path),
     )
 
 
@@ -89,9 +89,9 @@ def _twice(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 def _categories(spec: DataSpec, content: Mapping[str, Any], path: Path) -> tuple[dict[Any, int], list[str]]:
     """Category id -> taxonomy id, by name; and the names that are no classes here."""
-    found = {category["id"]: spec.taxonomy.find(str(category["name"])) for category in content["categories"]}
-    foreign = [str(c["name"]) for c in content["categories"] if found[c["id"]] is None]
-    known = {category: identity for category, identity in found.items() if identity is not None}
+    ids = {category["id"]: spec.taxonomy.find(str(category["name"])) for category in content["categories"]}
+    foreign = [str(c["name"]) for c in content["categories"] if ids[c["id"]] is None]
+    known = {category: identity for category, identity in ids.items() if identity is not None}
     if not known:
         raise ManifestError(f"{path}: none of its categories is a class of {spec.taxonomy.name}; correct `names`.")
     return known, foreign
@@ -117,7 +117,7 @@ def _shapes(content: Mapping[str, Any], ids: Mapping[Any, int], path: Path) -> d
                 shapes.setdefault(annotation.get("image_id"), []).append(_shape(annotation, identity, number))
         except (TypeError, ValueError, OverflowError) as error:
             raise ManifestError(
-                f"{path}: its annotation {number} (counted from 0) is not as COCO writes them ({error}); mend it."
+                f"{path}: its annotation {number} (counted from 0) is not as COCO writes them ({error}); fix it."
             ) from None
     return {image: tuple(drawn) for image, drawn in shapes.items()}
 

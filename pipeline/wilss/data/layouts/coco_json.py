@@ -27,18 +27,18 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} is no whole json file ({error}); copy it anew.") from None
+        raise ManifestError(f"{path} is no whole json file ({error}); copy it again.") from None
     required = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
     for key, fields in required.items():
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ManifestError(f"{path} has no list {key!r}; name a COCO instances json.")
         if not all(isinstance(row.get(field), (int, str)) for row in rows for field in fields):
-            raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; mend it.")
+            raise ManifestError(f"{path} has an entry of {key!r} without {' or '.join(fields)}; fix it.")
     for number, row in enumerate(content["annotations"]):
         if any(isinstance(row.get(name), (list, dict)) for name in ("image_id", "category_id")):
             raise ManifestError(
-                f"{path}: its annotation {number} (counted from 0) has an id that is no number; mend it."
+                f"{path}: its annotation {number} (counted from 0) has an id that is no number; fix it."
             )
     return dict(content)
 
@@ -101,7 +101,7 @@ class CocoLabel:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ImageError(
                 f"{self.path}: annotation {shape.annotation} of {self.image_id} has a segmentation that cannot be "
-                f"drawn ({error}); mend or remove it."
+                f"drawn ({error}); fix or remove it."
             ) from None
 
 

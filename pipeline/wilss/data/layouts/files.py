@@ -62,7 +62,7 @@ def _text_of(path: Path) -> str:
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
-    """The content of a file that the manifest names, or its first `most` bytes. Raises ManifestError with the mend."""
+    """The content of a file that the manifest names, or its first `most` bytes. Raises ManifestError with the fix."""
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would be waited on for ever
             raise ManifestError(f"{path} is no plain file; put a file in its place, or correct its name.")
@@ -151,8 +151,8 @@ class Folders:
             self._listed[here] = _list(here)
         files = self._listed[here]
         for candidate in (last, *(f"{last}{suffix}" for suffix in suffixes)) if files else ():
-            if (found := files.find(candidate)) is not None:
-                return Path(here, found)
+            if (known := files.find(candidate)) is not None:
+                return Path(here, known)
         return None
 
 

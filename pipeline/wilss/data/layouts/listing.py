@@ -39,7 +39,7 @@ class Listing:
 def make_listing(
     spec: DataSpec,
     split: str,
-    found: Records,
+    images: Records,
     *,
     warnings: Iterable[str] = (),
     exact: bool = False,
@@ -52,14 +52,14 @@ def make_listing(
     be read, are no fault. tags: where the caller knows them already.
     """
     if tags is None:
-        tags = _tags(spec, split, found, lenient)
-    records = found.tagged(_facts(spec, found, tags, lenient))
+        tags = _tags(spec, split, images, lenient)
+    records = images.tagged(_facts(spec, images, tags, lenient))
     empty = [image_id for image_id, ids, problem in records.facts() if not ids and problem is None]
-    told = tuple(warnings)
+    sentences = tuple(warnings)
     if empty and not lenient:
         who = f"no class and so no step for {some(empty)} of {split!r}"
-        told += (f"{spec.at('splits')}: {who}; tag them, or take them off the list.",)
-    return Listing(records=records, warnings=told, exact=exact)
+        sentences += (f"{spec.at('splits')}: {who}; tag them, or take them off the list.",)
+    return Listing(records=records, warnings=sentences, exact=exact)
 
 
 def _tags(spec: DataSpec, split: str, found: Records, lenient: bool) -> TagTable:
@@ -135,8 +135,8 @@ def label_folders(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _read(spec: DataSpec, split: str, listed: ImageList, lenient: bool) -> Listing:
-    found = _all_found(spec, listed)
-    return make_listing(spec, split, found, warnings=listed.warnings, exact=listed.exact, lenient=lenient)
+    images = _all_found(spec, listed)
+    return make_listing(spec, split, images, warnings=listed.warnings, exact=listed.exact, lenient=lenient)
 
 
 def _all_found(spec: DataSpec, listed: ImageList) -> Records:

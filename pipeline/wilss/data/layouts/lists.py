@@ -161,15 +161,15 @@ def load_array(path: Path) -> NDArray[Any]:
         raise ManifestError(f"{path} is not there; copy it there, or correct the manifest.") from None
     except ValueError as error:
         if "pickle" not in str(error):
-            raise ManifestError(f"{path} is no whole npy file ({error}); copy it anew.") from None
+            raise ManifestError(f"{path} is no whole npy file ({error}); copy it again.") from None
         raise ManifestError(
             f"{path} holds pickled objects, which could run code and are never loaded; where you trust it, save it "
             "as plain numbers: d = np.load(f, allow_pickle=True); np.save(f, np.stack([d[i] for i in ids]))."
         ) from None
     except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error}); copy it anew, or check its permissions.") from None
+        raise ManifestError(f"{path} cannot be read ({error}); copy it again, or check its permissions.") from None
     except Exception as error:  # numpy's reader of headers raises nearly anything on damaged bytes
-        raise ManifestError(f"{path} is no whole npy file ({error}); copy it anew.") from None
+        raise ManifestError(f"{path} is no whole npy file ({error}); copy it again.") from None
     if not isinstance(loaded, np.ndarray):
         raise ManifestError(f"{path} is an archive of arrays, not one array; save it with np.save.")
     return loaded

@@ -42,7 +42,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The images of a step or an evaluation, and whole sentences about what was left out or mended."""
+    """The images of a step or an evaluation, and whole sentences about what was left out or corrected."""
 
     records: Sequence[ImageRecord]
     warnings: tuple[str, ...] = ()
@@ -107,5 +107,5 @@ def require_size(record: ImageRecord, found: tuple[int, ...], size: tuple[int, i
     if found != size:
         raise ImageError(
             f"the labels of {record.image_id} are {found[1]} x {found[0]} pixels, the image {record.path} is "
-            f"{size[1]} x {size[0]}; they must be equal, so export one of them anew."
+            f"{size[1]} x {size[0]}; they must be equal, so export one of them again."
         )

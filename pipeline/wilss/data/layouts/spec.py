@@ -148,7 +148,7 @@ class DataSpec(DataModel):
 
     def ids_of(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Taxonomy ids of tag names, ascending and once each, and the names that are no classes here."""
-        found = {name: self.taxonomy.find(name) for name in names if name not in self.tags.ignore}
-        known = {identity for identity in found.values() if identity}
-        strange = [name for name, identity in found.items() if identity is None]
+        ids = {name: self.taxonomy.find(name) for name in names if name not in self.tags.ignore}
+        known = {identity for identity in ids.values() if identity}
+        strange = [name for name, identity in ids.items() if identity is None]
         return tuple(sorted(known)), tuple(strange)

@@ -142,9 +142,9 @@ class Records(Sequence[ImageRecord]):
 
     @classmethod
     def _over(cls, columns: _Columns, rows: Sequence[int]) -> "Records":
-        made = cls()
-        made._columns, made._rows = columns, rows
-        return made
+        records = cls()
+        records._columns, records._rows = columns, rows
+        return records
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -108,17 +108,17 @@ def _from_main(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> Tag
     A difficult one counts as a tag unless the manifest says `difficult: false`.
     """
     meant = {"1", "+1", "0"} if spec.tags.difficult else {"1", "+1"}
-    found = _Tagged()
+    tagged = _Tagged()
     for name, paths in _main_files(spec, split).items():
         for path in paths:
             for line in lines_of(path):
                 image_id, _, flag = line.rpartition(" ")
-                found.add(image_id.rstrip(), (name,) if flag in meant else ())
+                tagged.add(image_id.rstrip(), (name,) if flag in meant else ())
                 if flag not in meant and (flag not in ("-1", "0", "1", "+1") or not image_id):
                     raise ManifestError(
                         f"{path} has the line {line!r}; write an image id and 1, 0 or -1, with a space between."
                     )
-    return TagTable(found)
+    return TagTable(tagged)
 
 
 def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
@@ -186,12 +186,12 @@ def _from_csv(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagT
     if wide:
         return _from_columns(path, rows)
     head = rows[0][0].lower() in _HEADS and (len(rows[0]) < 2 or rows[0][1].lower() in _TAG_HEADS)
-    found: dict[str, list[str]] = {}
+    tagged: dict[str, list[str]] = {}
     for row in rows[1:] if head else rows:
         cell = row[1] if len(row) > 1 else ""
         names = [name for part in cell.split(";") if (name := part.strip())]
-        found.setdefault(without_suffix(row[0]), []).extend(names)
-    return TagTable({image_id: tuple(dict.fromkeys(names)) for image_id, names in found.items()})
+        tagged.setdefault(without_suffix(row[0]), []).extend(names)
+    return TagTable({image_id: tuple(dict.fromkeys(names)) for image_id, names in tagged.items()})
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -199,7 +199,7 @@ def _rows(path: Path) -> list[list[str]]:
     try:
         return [[cell.strip() for cell in row] for row in csv.reader(text) if row]
     except csv.Error as error:
-        raise ManifestError(f"{path} is not a table of comma-separated values ({error}); mend that line.") from None
+        raise ManifestError(f"{path} is not a table of comma-separated values ({error}); fix that line.") from None
 
 
 def _is_flag_column(rows: Iterable[Sequence[str]]) -> bool:
@@ -208,7 +208,7 @@ def _is_flag_column(rows: Iterable[Sequence[str]]) -> bool:
 
 
 def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
-    classes, found = rows[0][1:], {}
+    classes, tagged = rows[0][1:], {}
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise ManifestError(
@@ -221,10 +221,10 @@ def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
                 f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class names, or "
                 "two columns: the id, and its tags with `;` between."
             )
-        found[without_suffix(row[0])] = tuple(
+        tagged[without_suffix(row[0])] = tuple(
             name for name, cell in zip(classes, row[1:], strict=True) if cell in ("1", "1.0")
         )
-    return TagTable(found)
+    return TagTable(tagged)
 
 
 # -- npy ----------------------------------------------------------------------------------------------------
@@ -248,10 +248,10 @@ def _from_npy(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagT
         )
     flags = array[:, array.shape[1] - classes :] > 0
     names = np.array(own.class_names[1:], dtype=object)
-    found = _Tagged()
+    tagged = _Tagged()
     for image_id, row in zip(ids, flags, strict=True):
-        found.add(image_id, tuple(names[row]))
-    return TagTable(found)
+        tagged.add(image_id, tuple(names[row]))
+    return TagTable(tagged)
 
 
 def _row_ids(spec: DataSpec, split: str) -> Names:

@@ -29,7 +29,7 @@ def read_annotations(
         except FileNotFoundError:
             continue
         except (OSError, expat.ExpatError, _RefusedError, ValueError) as error:
-            problems[image_id] = f"{path} cannot be read ({error}); mend or remove it."
+            problems[image_id] = f"{path} cannot be read ({error}); fix or remove it."
     return names, problems
 
 

@@ -50,10 +50,10 @@ def build_prompts(names: Mapping[int, NameModel], where: Where) -> tuple[dict[in
     """Prompt names by id (the class's own name where there are none), and the ids that have prompts written down."""
     prompts = {}
     for identity, model in sorted(names.items()):
-        given = tuple(model.prompts or (model.name,))
-        if not all(prompt.strip() for prompt in given):
+        words = tuple(model.prompts or (model.name,))
+        if not all(prompt.strip() for prompt in words):
             raise where.error(("names", identity, "prompts"), "holds an empty prompt; remove it.")
-        prompts[identity] = given
+        prompts[identity] = words
     return prompts, frozenset(identity for identity, model in names.items() if model.prompts)
 
 
@@ -123,7 +123,7 @@ def class_id(item: object, taxonomy: Taxonomy, where: Where, key: Key) -> int:
     else:
         raise where.error(key, f"{item!r} is neither an id nor a name of a class; write e.g. 3.")
     if not 1 <= identity <= last:
-        raise where.error(key, f"class {item!r} is not among the classes 1 to {last} of `names`; mend it.")
+        raise where.error(key, f"class {item!r} is not among the classes 1 to {last} of `names`; fix it.")
     return identity
 
 

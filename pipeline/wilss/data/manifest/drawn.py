@@ -33,4 +33,4 @@ def ensure(spec: DataSpec) -> None:
             ) from None
         return  # a complete set on a disk that may only be read
     if before is not None and stamp.stat().st_mtime_ns != before:
-        log.info("%s was drawn anew: the manifest asks for other pictures than it held", spec.root)
+        log.info("%s was drawn again: the manifest asks for other pictures than it held", spec.root)

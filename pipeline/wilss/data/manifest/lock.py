@@ -98,7 +98,7 @@ def read_lock(path: Path) -> Lock | None:
     except ValidationError as error:
         what = ".".join(map(str, error.errors()[0]["loc"]))
         raise ManifestError(
-            f"{path} is no lock file ({what}: {error.errors()[0]['msg']}); remove it and lock anew."
+            f"{path} is no lock file ({what}: {error.errors()[0]['msg']}); remove it and lock again."
         ) from None
     return Lock(path=path, lists=model.lists, weights=model.weights)
 

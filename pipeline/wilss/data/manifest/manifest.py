@@ -156,7 +156,7 @@ class Manifest:
 def load_manifest(path: Path | str, *, check_lock: bool = True) -> Manifest:
     """Read and check a manifest; data_manifest.lock.yaml beside it, if there is one, must still hold.
 
-    Raises ManifestError naming file, line, key path and mend.
+    Raises ManifestError naming file, line, key path and how to fix it.
     """
     file = Path(path).absolute()
     if file.is_dir():
@@ -198,15 +198,15 @@ def _steps(
     default = next(iter(data))
     steps = []
     for step in range(protocol.num_steps):
-        given = model.steps[step] if model.steps else None
-        name = (given and given.data) or default
+        written = model.steps[step] if model.steps else None
+        name = (written and written.data) or default
         _require_data(name, data, where, ("steps", step, "data"))
-        split = (given and given.split) or "train"
+        split = (written and written.split) or "train"
         if split not in data[name].splits:
             raise where.error(
                 ("steps", step, "split"), f"{name} has no split {split!r}{closest(split, data[name].splits)}."
             )
-        supervision = (given and given.supervision) or ("tags" if step else "pixel")
+        supervision = (written and written.supervision) or ("tags" if step else "pixel")
         steps.append(StepData(data=name, split=split, supervision=supervision))
     return tuple(steps)
 

@@ -78,11 +78,11 @@ def refusal(
     error: ValidationError, where: Where, key: Key = (), model: type[BaseModel] = ManifestModel
 ) -> ManifestError:
     """The first faults of a text as sentences. key: where it stands in its file; model: what it was read as."""
-    found = error.errors(include_url=False)
-    told = [f"{where.at((*key, *_key(one)))}: {_sentence(one, model)}" for one in found[:_MOST_ERRORS]]
-    if len(found) > _MOST_ERRORS:
-        told.append(f"... and {len(found) - _MOST_ERRORS} more.")
-    return ManifestError("\n".join(told))
+    faults = error.errors(include_url=False)
+    sentences = [f"{where.at((*key, *_key(fault)))}: {_sentence(fault, model)}" for fault in faults[:_MOST_ERRORS]]
+    if len(faults) > _MOST_ERRORS:
+        sentences.append(f"... and {len(faults) - _MOST_ERRORS} more.")
+    return ManifestError("\n".join(sentences))
 
 
 def _written_out(content: dict[str, Any], where: Where) -> dict[str, Any]:
@@ -139,23 +139,23 @@ def _key(error: ErrorDetails) -> Key:
 
 
 def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
-    kind, given = error["type"], error["input"]
+    kind, value = error["type"], error["input"]
     if kind == "sentence":
         return error["msg"]
     if kind == "extra_forbidden":
         loc = error["loc"]
         return f"{loc[-1]!r} is not a key here{closest(str(loc[-1]), _keys_at(loc[:-1], model))}."
     if kind == "model_type":
-        return f"is {given!r}; it must be a mapping of keys to values."
+        return f"is {value!r}; it must be a mapping of keys to values."
     if kind == "missing":
         return "this key is missing; add it."
     if kind == "literal_error":
-        return f"is {given!r}; it must be {error['ctx']['expected']}."
+        return f"is {value!r}; it must be {error['ctx']['expected']}."
     if kind == "string_pattern_mismatch":
-        return f"is {given!r}; {_PATTERNS.get(str(error['loc'][-1]), error['msg'])}."
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return f"YAML reads this as {given!r}; put it in quotes."
-    shown = repr(given) if len(repr(given)) <= 40 else f"{repr(given)[:37]}..."
+        return f"is {value!r}; {_PATTERNS.get(str(error['loc'][-1]), error['msg'])}."
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"YAML reads this as {value!r}; put it in quotes."
+    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
     return f"is {shown}; {error['msg'][:1].lower()}{error['msg'][1:]}."
 
 

@@ -63,7 +63,7 @@ def build_supports(given: Any, protocol: StepProtocol, where: Where) -> Mapping[
 
 
 def parse_rows(content: Any, where: Where, key: Key = ()) -> tuple[SupportRow, ...]:
-    """The rows of a list. Raises ManifestError naming file, line, key path and mend of the first faults."""
+    """The rows of a list. Raises ManifestError naming file, line, key path and fix of the first faults."""
     if not isinstance(content, list) or not content:
         raise where.error(key, "is no list of supports; write e.g. `- {image: im1, class: cat, box: [10, 5, 60, 40]}`.")
     try:

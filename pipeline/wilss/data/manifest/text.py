@@ -69,7 +69,7 @@ def read_yaml(path: Path, writer: str = "manifest init") -> tuple[Any, Where]:
         _Walk(where).visit(node, ())
         return loader.construct_document(node), where
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ManifestError(f"{path} is not plain YAML: {_told(error)}; mend that line.") from None
+        raise ManifestError(f"{path} is not plain YAML: {_told(error)}; fix that line.") from None
     except RecursionError:
         raise ManifestError(f"{path} is nested too deeply; write it flat.") from None
 
@@ -95,7 +95,7 @@ class _Walk:
         if id(node) not in self._sizes:
             self.where.lines.setdefault(key, node.start_mark.line + 1)
             if isinstance(node, yaml.ScalarNode) and _NO_TEXT.search(node.value):
-                raise self.where.error(key, "holds a character that no name or path can have; write it anew.")
+                raise self.where.error(key, "holds a character that no name or path can have; write it again.")
             if isinstance(node, yaml.ScalarNode) and len(node.value) > _LONGEST_TEXT:
                 raise self.where.error(
                     key, f"has {len(node.value)} characters, more than any name or path; shorten it."

@@ -2,7 +2,7 @@
 
 An outline is a tuple of pieces `(points, solid)`: float arrays [n, 2] of (x, y) in about [-1, 1]^2, y down,
 painted one after the other, `solid` pieces in and hollow ones out. Every class varies: points, petals, teeth,
-proportions are drawn anew for each object.
+proportions are drawn again for each object.
 """
 
 from collections.abc import Callable, Sequence

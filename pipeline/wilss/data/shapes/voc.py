@@ -17,7 +17,7 @@ __all__ = ["STAMP", "split_seed", "write_voc"]
 
 #: Written last, before the folder gets its name: what is called so without it was made by someone else.
 STAMP = "shapes.json"
-#: Raised whenever a drawing changes, so that an older folder is drawn anew.
+#: Raised whenever a drawing changes, so that an older folder is drawn again.
 _EDITION = 1
 _AUTHOR = "wilss.shapes"  # what data drawn by earlier versions says too
 

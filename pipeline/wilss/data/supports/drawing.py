@@ -68,7 +68,7 @@ def save_supports(drawn: Sequence[Drawn], kind: Kind, out: Path, *, seed: int = 
 def _of_class(
     records: Sequence[ImageRecord], identity: int, name: str, shots: int, seed: int, smallest: float, where: str
 ) -> list[Drawn]:
-    found: list[Drawn] = []
+    drawn: list[Drawn] = []
     for record in _candidates(records, identity, name, seed):
         try:
             labels = read_label_of(record)
@@ -76,11 +76,11 @@ def _of_class(
             continue  # an image that cannot be used is no candidate; `manifest check` tells of it
         inside = labels == identity
         if inside.any() and inside.mean() >= smallest:
-            found.append(Drawn(image_id=record.image_id, class_name=name, inside=inside, void=labels == VOID))
-        if len(found) == shots:
-            return found
+            drawn.append(Drawn(image_id=record.image_id, class_name=name, inside=inside, void=labels == VOID))
+        if len(drawn) == shots:
+            return drawn
     raise ManifestError(
-        f"{where} has {len(found)} labelled image(s) in which {name!r} covers at least {100 * smallest:g} %, fewer "
+        f"{where} has {len(drawn)} labelled image(s) in which {name!r} covers at least {100 * smallest:g} %, fewer "
         f"than the {shots} shots; use fewer shots or a smaller --smallest."
     )
 

@@ -27,9 +27,9 @@ _SIDE_PER_LINE_PIXEL = 125
 
 def map_of_mask(mask: NDArray[np.bool_], void: NDArray[np.bool_]) -> SupportMap:
     """The map of a whole mask: everything is known but for `void`. mask, void: bool [H, W]."""
-    found = np.where(mask, FOREGROUND, BACKGROUND).astype(np.uint8)
-    found[void] = UNKNOWN
-    return found
+    labels = np.where(mask, FOREGROUND, BACKGROUND).astype(np.uint8)
+    labels[void] = UNKNOWN
+    return labels
 
 
 def map_of_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> SupportMap:
@@ -38,11 +38,11 @@ def map_of_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> SupportMap:
     Inside the largest box is foreground and outside of every box is background. The other boxes are unknown: of
     several boxes the largest is the least likely to hold mostly background [D].
     """
-    found = np.full(size, BACKGROUND, np.uint8)
+    labels = np.full(size, BACKGROUND, np.uint8)
     largest = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
     for box, value in (*((box, UNKNOWN) for box in boxes), (largest, FOREGROUND)):
-        found[box[1] : box[3], box[0] : box[2]] = value
-    return found
+        labels[box[1] : box[3], box[0] : box[2]] = value
+    return labels
 
 
 def map_of_lines(
@@ -53,10 +53,10 @@ def map_of_lines(
     Where no line says what is background, it is what lies outside the box around the object's lines, grown on each
     side by its own width and height [D]; see `background_beside`.
     """
-    found = np.full(size, UNKNOWN, np.uint8)
-    found[_drawn(background, size)] = BACKGROUND
-    found[_drawn(foreground, size)] = FOREGROUND
-    return found if background else background_beside(found)
+    labels = np.full(size, UNKNOWN, np.uint8)
+    labels[_drawn(background, size)] = BACKGROUND
+    labels[_drawn(foreground, size)] = FOREGROUND
+    return labels if background else background_beside(labels)
 
 
 def background_beside(found: SupportMap) -> SupportMap:

@@ -74,11 +74,11 @@ class SupportSet:
         """sha256 of all that the supports say: images, classes, maps, and whether a map is somebody's whole mask."""
         digest = hashlib.sha256()
         for support in self.supports:
-            spec, found = support.spec, support.map
-            head = f"{spec.image_id}\n{self.classes[spec.class_id]}\n{found.shape[0]} {found.shape[1]}\n"
+            spec, support_map = support.spec, support.map
+            head = f"{spec.image_id}\n{self.classes[spec.class_id]}\n{support_map.shape[0]} {support_map.shape[1]}\n"
             head += f"{spec.kind == 'mask'}\n"
             digest.update(head.encode("utf-8", "surrogateescape"))
-            digest.update(found.tobytes())
+            digest.update(support_map.tobytes())
         return digest.hexdigest()
 
     def _require(self, name: str, there: int, wanted: int) -> None:
@@ -174,10 +174,10 @@ class _Reader:
 
 def _rows(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str, tuple[SupportRow, ...], Where, Key]:
     manifest.protocol.new(step)
-    given = manifest.supports.get(step)
-    if path is None and given is not None and given.path is None:
-        return given.where.at(given.key), given.rows, given.where, given.key
-    named = path if path is not None or given is None else given.path
+    listed = manifest.supports.get(step)
+    if path is None and listed is not None and listed.path is None:
+        return listed.where.at(listed.key), listed.rows, listed.where, listed.key
+    named = path if path is not None or listed is None else listed.path
     if named is None:
         raise ManifestError(
             f"{manifest.path} names no supports of step {step}; add `supports: {{{step}: FOLDER}}`, or give them with "

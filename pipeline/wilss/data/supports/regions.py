@@ -69,9 +69,9 @@ def middle_line(mask: Mask, keep: float, rng: np.random.Generator) -> NDArray[np
 
 
 def _farthest(steps: Steps) -> Mask:
-    found = np.zeros(steps.shape, np.bool_)
-    found.flat[int(np.argmax(steps))] = True
-    return found
+    line = np.zeros(steps.shape, np.bool_)
+    line.flat[int(np.argmax(steps))] = True
+    return line
 
 
 def _way_back(end: Mask, steps: Steps, depth: Steps) -> NDArray[np.intp]:

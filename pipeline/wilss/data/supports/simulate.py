@@ -59,10 +59,10 @@ def scribble_map(mask: NDArray[np.bool_], void: NDArray[np.bool_], rng: np.rando
 
     mask, void: bool [H, W]. Neither line touches `void` or the other's side; an empty side has no line.
     """
-    found = np.full(mask.shape, UNKNOWN, np.uint8)
-    found[scribble_of(mask & ~void, rng, _DEEP_IN_OBJECT)] = FOREGROUND
-    found[scribble_of(~mask & ~void, rng, _DEEP_IN_BACKGROUND)] = BACKGROUND
-    return found
+    labels = np.full(mask.shape, UNKNOWN, np.uint8)
+    labels[scribble_of(mask & ~void, rng, _DEEP_IN_OBJECT)] = FOREGROUND
+    labels[scribble_of(~mask & ~void, rng, _DEEP_IN_BACKGROUND)] = BACKGROUND
+    return labels
 
 
 def boxes_of(mask: NDArray[np.bool_]) -> tuple[Box, ...]:

@@ -55,13 +55,13 @@ class SupportSpec:
         Raises ManifestError, or ImageError where the image or a PNG is of no use.
         """
         size = read_size(record.path)
-        found = self._from_file(self.file, size) if self.file else self._from_numbers(record, size)
-        if not (found == FOREGROUND).any():
+        support_map = self._from_file(self.file, size) if self.file else self._from_numbers(record, size)
+        if not (support_map == FOREGROUND).any():
             raise self._error(
                 f"has no pixel of the class on it{f' in {self.file}' if self.file else ''}; a map is {FOREGROUND} "
                 f"where the class is, {BACKGROUND} where it is not and {UNKNOWN} where nobody knows."
             )
-        return found
+        return support_map
 
     def _from_numbers(self, record: ImageRecord, size: tuple[int, int]) -> SupportMap:
         if self.kind == "box":
@@ -76,19 +76,19 @@ class SupportSpec:
         return map_of_mask(labels == self.class_id, labels == VOID)
 
     def _from_file(self, path: Path, size: tuple[int, int]) -> SupportMap:
-        found = read_palette_label(path)
-        if found.shape != size:
+        values = read_palette_label(path)
+        if values.shape != size:
             raise self._error(
-                f"{path} is {found.shape[1]} x {found.shape[0]} pixels, its image {size[1]} x {size[0]}; export one of "
-                "them anew."
+                f"{path} is {values.shape[1]} x {values.shape[0]} pixels, its image {size[1]} x {size[0]}; export "
+                "one of them again."
             )
-        strange = np.setdiff1d(found, _VALUES)
+        strange = np.setdiff1d(values, _VALUES)
         if strange.size:
             raise self._error(
                 f"{path} holds the value {strange[0]}; a map is {FOREGROUND} where the class is, {BACKGROUND} where "
                 f"it is not and {UNKNOWN} where nobody knows."
             )
-        return background_beside(found) if self.kind == "scribble" else found
+        return background_beside(values) if self.kind == "scribble" else values
 
     def _require_inside(self, points: list[Point], size: tuple[int, int]) -> None:
         for x, y in points:
@@ -124,11 +124,11 @@ def spec_of(row: SupportRow, class_id: int, where: Where, key: Key) -> SupportSp
 
 
 def _require_one_place(row: SupportRow, where: Where, key: Key) -> None:
-    given = [name for name in ("file", "box", "boxes", "points") if getattr(row, name) is not None]
+    forms = [name for name in ("file", "box", "boxes", "points") if getattr(row, name) is not None]
     wanted = _PLACES[row.kind]
     if row.background and not row.points:
         raise where.error((*key, "background"), "goes with `points`; add them, or draw both lines into a `file`.")
-    if any(name not in wanted for name in given) or len(given) > 1:
-        raise where.error(key, f"a {row.kind} is given by {' or '.join(wanted)}, not by {' and '.join(given)}.")
-    if not given and row.kind != "mask":
+    if any(name not in wanted for name in forms) or len(forms) > 1:
+        raise where.error(key, f"a {row.kind} is given by {' or '.join(wanted)}, not by {' and '.join(forms)}.")
+    if not forms and row.kind != "mask":
         raise where.error(key, f"a {row.kind} needs {' or '.join(wanted)}; add it.")

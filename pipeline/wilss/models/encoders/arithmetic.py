@@ -43,10 +43,10 @@ class LinearByOneDnn(TorchFunctionMode):
             if func is F.linear:
                 return _linear(*args, **named)
             if func is F.multi_head_attention_forward:
-                given = _ATTENTION.bind(*args, **named)
-                given.apply_defaults()
-                if _is_plain_self_attention(given.arguments):
-                    return _self_attention(given.arguments), None
+                bound = _ATTENTION.bind(*args, **named)
+                bound.apply_defaults()
+                if _is_plain_self_attention(bound.arguments):
+                    return _self_attention(bound.arguments), None
         return func(*args, **named)
 
 
@@ -55,8 +55,8 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     tensors = (input, weight) if bias is None else (input, weight, bias)
     fits = input.ndim >= 2 and weight.ndim == 2 and input.numel() > 0
     if fits and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors):
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-        return made
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+        return product
     return F.linear(input, weight, bias)
 
 

@@ -126,10 +126,10 @@ def _preprocess(spec: EncoderSpec, config: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation: OpenAI's, unless the tag of the weights or the json config has its own."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    found = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
+    values = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
     for source in (_tag(spec), config.get("preprocess_cfg") or {}):
-        found |= {key: source[key] for key in found if source.get(key) is not None}
-    return found
+        values |= {key: source[key] for key in values if source.get(key) is not None}
+    return values
 
 
 def _tag(spec: EncoderSpec) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def _check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
     trained_with = _tag(spec).get("quick_gelu", False)
     if not _tag(spec) or trained_with == config.get("quick_gelu", False):
         return
-    mend = f"{spec.model}-quickgelu" if trained_with else str(spec.model).removesuffix("-quickgelu")
+    known = f"{spec.model}-quickgelu" if trained_with else str(spec.model).removesuffix("-quickgelu")
     raise EncoderError(
         f"the weights {spec.pretrained!r} were trained with {'QuickGELU' if trained_with else 'GELU'}, and "
-        f"{spec.model} computes the other; use model: {mend}."
+        f"{spec.model} computes the other; use model: {known}."
     )
 
 
@@ -171,7 +171,7 @@ def _build(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
     try:
         network: nn.Module = kind(**own)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        raise EncoderError(f"open_clip cannot build {_called(spec)} ({error}); mend its config.") from error
+        raise EncoderError(f"open_clip cannot build {_called(spec)} ({error}); fix its config.") from error
     _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
     return network
 
@@ -211,9 +211,9 @@ def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
 
     def tokens(prompts: list[str]) -> Tensor:
         """int64 [len(prompts), context length]."""
-        found: Tensor = tokenizer(prompts)
-        if int(found.max()) >= rows:
-            raise EncoderError(f"{_called(spec)} has {rows} tokens and open_clip's tokenizer more; mend vocab_size.")
-        return found
+        ids: Tensor = tokenizer(prompts)
+        if int(ids.max()) >= rows:
+            raise EncoderError(f"{_called(spec)} has {rows} tokens and open_clip's tokenizer more; fix vocab_size.")
+        return ids
 
     return tokens

@@ -185,11 +185,7 @@ def _positions(network: Any, how: Resampling) -> Callable[[tuple[int, int]], Ten
 
 def _resampling(spec: EncoderSpec) -> Resampling:
     """The spec's choice; else DINO's own way, but timm's for DINOv2, which was published with it."""
-    if spec.pos_interp in ("dino", "size", "timm"):
-        return spec.pos_interp
-    if spec.pos_interp:
-        raise EncoderError(f"there is no pos_interp {spec.pos_interp!r}; use dino, size or timm.")
-    return "timm" if "dinov2" in (spec.model or "") else "dino"
+    return spec.pos_interp or ("timm" if "dinov2" in (spec.model or "") else "dino")
 
 
 def _mean_and_std(spec: EncoderSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -235,7 +231,7 @@ def _build(spec: EncoderSpec) -> nn.Module:
         return timm.create_model(spec.model, pretrained=False, **args)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise EncoderError(
-            f"timm cannot build {spec.model or 'a VisionTransformer'} ({error}); mend its model or args."
+            f"timm cannot build {spec.model or 'a VisionTransformer'} ({error}); fix its model or args."
         ) from error
 
 

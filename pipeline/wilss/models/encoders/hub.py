@@ -78,8 +78,8 @@ def _call(host: str, port: int) -> str | None:
 def _cached(repository: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, name, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(repository, name, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _fetched(repository: str, names: Sequence[str], revision: str | None) -> Path:

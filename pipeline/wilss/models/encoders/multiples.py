@@ -54,10 +54,10 @@ def _clip_json(spec: EncoderSpec) -> dict[str, Any]:
 
 
 def _open_clip_folder() -> Path:
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
+    library = importlib.util.find_spec("open_clip")
+    if library is None or library.origin is None:
         raise EncoderError("open_clip is not installed; run `pip install open_clip_torch`.")
-    return Path(found.origin).parent
+    return Path(library.origin).parent
 
 
 def _clip_multiple(spec: EncoderSpec) -> int:

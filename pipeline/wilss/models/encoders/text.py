@@ -46,7 +46,7 @@ def cached_text_features(
     """Text features of several classes, each read from the cache or made and kept there.
 
     classes: the prompt names of each class.  folder: the cache, by default `cache_folder()`; where nothing
-    can be written there is silently no cache, and a broken entry is ignored and written anew.
+    can be written there is silently no cache, and a broken entry is ignored and written again.
     Returns float32 [C, D] on the CPU, unit length along D.
     """
     place = folder or cache_folder()
@@ -65,13 +65,13 @@ def cache_folder() -> Path | None:
 
 def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], folder: Path | None) -> Tensor:
     entry = folder / f"{_key(clip, names, templates)}.f32" if folder else None
-    found = _read(entry) if entry else None
-    if found is not None:
-        return found
-    made = text_features(clip, names, templates)
+    cached = _read(entry) if entry else None
+    if cached is not None:
+        return cached
+    features = text_features(clip, names, templates)
     if entry:
-        _write(entry, made)
-    return made
+        _write(entry, features)
+    return features
 
 
 def _key(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...]) -> str:

@@ -182,13 +182,13 @@ def config_file(spec: EncoderSpec) -> Path | None:
 
 def check_digest(path: Path, expected: str | None, said_by: str = "") -> str:
     """The file's sha256; WeightsError naming both if it is not `expected`, which the file `said_by` says."""
-    found = sha256_of(path)
-    if expected and found != expected.lower():
+    actual = sha256_of(path)
+    if expected and actual != expected.lower():
         raise WeightsError(
-            f"{path} has sha256 {found}, but {said_by or 'the manifest'} says {expected.lower()}; "
+            f"{path} has sha256 {actual}, but {said_by or 'the manifest'} says {expected.lower()}; "
             "fetch the right file, or correct that entry if the change is meant."
         )
-    return found
+    return actual
 
 
 def sha256_of(path: Path) -> str:

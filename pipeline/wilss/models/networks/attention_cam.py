@@ -55,9 +55,9 @@ class Labeller(nn.Module):
         """
         tags = self.classes(_pooled(last, inside))
         with torch.no_grad():
-            found = present if isinstance(present, Tensor) else tags.sigmoid() >= present
+            held = present if isinstance(present, Tensor) else tags.sigmoid() >= present
             shown = last if inside is None else last * inside[:, None]
-            cam = self.activation(shown) * found[:, :, None, None]
+            cam = self.activation(shown) * held[:, :, None, None]
             column = hypercolumn(previous, last)
         valid = None if inside is None else inside.flatten(1)
         spread = self_attention_cam(_rows(self.queries(column)), _rows(self.keys(column)), cam, valid)
@@ -91,7 +91,7 @@ class SoftLabelParams:
     present: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate the values."""
         refuse_unknown_choices(self)
         require(0 <= self.share <= 1, "share", self.share, "between 0 and 1")
         require(0 <= self.present <= 1, "present", self.present, "between 0 and 1")

@@ -118,7 +118,7 @@ def write_model(
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    said = {
+    header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **facts,
@@ -127,7 +127,7 @@ def write_model(
         "protocol": _protocol_as_json(protocol),
         "weights_sha256": digest_of_tensors(tensors),
     }
-    write_atomically(path, save(tensors, {KEY: json.dumps(said, sort_keys=True)}))
+    write_atomically(path, save(tensors, {KEY: json.dumps(header, sort_keys=True)}))
 
 
 def read_info(path: Path | str) -> CheckpointInfo:
@@ -141,7 +141,7 @@ def read_info(path: Path | str) -> CheckpointInfo:
     try:
         return _info(file, said)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, WilssError) as error:
-        raise CheckpointError(f"{file} is damaged: its header makes no sense ({error}); copy it anew.") from error
+        raise CheckpointError(f"{file} is damaged: its header makes no sense ({error}); copy it again.") from error
 
 
 def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
@@ -171,7 +171,7 @@ def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Ca
             wanted = make().state_dict()
     except Exception as error:  # whatever layers raise for sizes that make no sense
         raise CheckpointError(
-            f"{info.path} describes a network that cannot be built ({first_line(error)}); copy it anew, or upgrade "
+            f"{info.path} describes a network that cannot be built ({first_line(error)}); copy it again, or upgrade "
             "timm and wilss."
         ) from error
     if faults := misfits(wanted, weights):
@@ -198,9 +198,9 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     try:
         weights = load_file(info.path)
     except Exception as error:  # safetensors raises its own kind for damage of any sort
-        raise CheckpointError(f"{info.path} cannot be read ({error}); copy it anew, or train again.") from error
+        raise CheckpointError(f"{info.path} cannot be read ({error}); copy it again, or train again.") from error
     if digest_of_tensors(weights) != read_header(info.path).get("weights_sha256"):
-        raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it anew.")
+        raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it again.")
     return weights
 
 

@@ -21,17 +21,17 @@ def read_header(file: Path) -> dict[str, Any]:
     """What the checkpoint says of itself. Raises CheckpointError for what is no checkpoint, or a newer one."""
     header = _json_of(file)
     try:
-        said = json.loads(header["__metadata__"][KEY])
+        content = json.loads(header["__metadata__"][KEY])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{file} is no wilss checkpoint; `wilss-train` writes {MODEL_FILE}.")
-    version = said.get("format_version")
+    version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
             f"{file} has format_version {version!r}, this wilss reads up to {FORMAT_VERSION}; upgrade wilss to read it."
         )
-    return said
+    return content
 
 
 def _json_of(file: Path) -> dict[str, Any]:
@@ -52,9 +52,11 @@ def _json_of(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{file} is not there; `wilss-train` makes it.") from None
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); mend that and run again.") from error
+        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); fix that and run again.") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is damaged: its header cannot be read; copy it anew, or train again.") from error
+        raise CheckpointError(
+            f"{file} is damaged: its header cannot be read; copy it again, or train again."
+        ) from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{file} is damaged: its header is no table; copy it anew, or train again.")
+        raise CheckpointError(f"{file} is damaged: its header is not a mapping; copy it again, or train again.")
     return header

@@ -83,8 +83,8 @@ class EmbeddingNet(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """given: [B, 3, H, W] or [B, D', h, w]. Returns [B, D, h, w]."""
-        found: Tensor = self.head(self.backbone(given))
-        return found
+        features: Tensor = self.head(self.backbone(given))
+        return features
 
 
 def _projection(spec: EmbeddingSpec) -> nn.Sequential:
@@ -146,8 +146,8 @@ class Embedding:
 
     def embedded(self, given: Tensor) -> Tensor:
         """What the trained part makes of what it is given. Returns float32 [B, D, h, w]."""
-        found: Tensor = self.net(given.float() if self.vit is not None else normalise(given, self.mean, self.std))
-        return found.float()
+        vectors: Tensor = self.net(given.float() if self.vit is not None else normalise(given, self.mean, self.std))
+        return vectors.float()
 
 
 def frozen_embedding(vit: "EncoderSpec", device: str = "cpu", *, spec: EmbeddingSpec | None = None) -> Embedding:

@@ -41,7 +41,7 @@ class EmbeddingSpec:
     encoder: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Validate the values."""
         refuse_unknown_choices(self)
         for name in ("width", "depth", "longest"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")

@@ -29,14 +29,14 @@ def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> 
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in labeller.state_dict().items()}
-    said = {
+    header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "width": labeller.queries.out_channels,
         "weights_sha256": digest_of_tensors(tensors),
         "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
     }
-    write_atomically(path, save(tensors, {_KEY: json.dumps(said, sort_keys=True)}))
+    write_atomically(path, save(tensors, {_KEY: json.dumps(header, sort_keys=True)}))
 
 
 def labeller_digest(info: "CheckpointInfo") -> str:
@@ -45,7 +45,7 @@ def labeller_digest(info: "CheckpointInfo") -> str:
     try:
         return digest_of_file(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); fix that and run again.") from None
 
 
 def load_labeller(info: "CheckpointInfo", segmenter: "Segmenter", device: str = "cpu") -> "Labeller":
@@ -56,13 +56,13 @@ def load_labeller(info: "CheckpointInfo", segmenter: "Segmenter", device: str = 
     from wilss.models.networks.attention_cam import Labeller
 
     path = _beside(info)
-    tensors, said = _read(path)
-    if said.get("weights_sha256") != digest_of_tensors(tensors):
-        raise CheckpointError(f"{path} is damaged: its weights do not match their digest; copy it anew.")
-    if said.get("segmenter_sha256") != digest_of_tensors(segmenter.state_dict()):
+    tensors, header = _read(path)
+    if header.get("weights_sha256") != digest_of_tensors(tensors):
+        raise CheckpointError(f"{path} is damaged: its weights do not match their digest; copy it again.")
+    if header.get("segmenter_sha256") != digest_of_tensors(segmenter.state_dict()):
         raise CheckpointError(f"{path} belongs to another network than {info.path}; keep the files of a run together.")
     try:
-        labeller = Labeller.like(segmenter, width=int(said["width"]), seed=0)
+        labeller = Labeller.like(segmenter, width=int(header["width"]), seed=0)
         labeller.load_state_dict(tensors)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -89,13 +89,13 @@ def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
     try:
         with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {})[_KEY])
+            header = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except Exception as error:  # safetensors raises its own kind for damage of any sort
-        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew, or train again.") from error
-    version = said.get("format_version") if isinstance(said, dict) else None
-    if not isinstance(version, int) or said.get("format") != FORMAT or version > FORMAT_VERSION:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it again, or train again.") from error
+    version = header.get("format_version") if isinstance(header, dict) else None
+    if not isinstance(version, int) or header.get("format") != FORMAT or version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} is no labeller of this version of wilss, which reads up to {FORMAT_VERSION}; upgrade it."
         )
-    return tensors, said
+    return tensors, header

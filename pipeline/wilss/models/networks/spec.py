@@ -37,7 +37,7 @@ class SegmenterSpec:
     num_channels: int
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Validate the values."""
         require(self.output_stride in _PUBLISHED_RATES, "output_stride", self.output_stride, "8 or 16")
         require(self.head_width >= 1, "head_width", self.head_width, "at least 1")
         require(self.num_channels >= 1, "num_channels", self.num_channels, "at least 1")

@@ -38,14 +38,14 @@ def load_backbone(segmenter: nn.Module, path: Path | str) -> None:
     source = Path(path)
     wanted = segmenter.get_submodule("backbone").state_dict(keep_vars=False)
     homes = {_key(name): name for name in wanted}
-    given = {
+    tensors = {
         _key(name): tensor for name, tensor in _tensors_in(read_tensors(source), source).items() if not _is_unused(name)
     }
-    _check_fit({key: wanted[name] for key, name in homes.items()}, given, source)
+    _check_fit({key: wanted[name] for key, name in homes.items()}, tensors, source)
     with torch.no_grad():
         for key, name in homes.items():
-            if key in given:
-                wanted[name].copy_(given[key])
+            if key in tensors:
+                wanted[name].copy_(tensors[key])
 
 
 def _key(name: str) -> str:

@@ -126,7 +126,7 @@ def test_a_folder_that_may_not_be_written_is_no_reason_to_stop(tmp_path: Path, m
 def test_a_damaged_lock_is_refused(tmp_path: Path, text: str) -> None:
     manifest = pets(tmp_path)
     disk.text(lock_path(manifest.path), text)
-    with pytest.raises(ManifestError, match=r"lock\.yaml is no lock file .* remove it and lock anew"):
+    with pytest.raises(ManifestError, match=r"lock\.yaml is no lock file .* remove it and lock again"):
         load_manifest(manifest.path)
 
 

@@ -125,7 +125,7 @@ FAULTS: list[tuple[Any, str]] = [
     (bad(box=[1, 2, "x", 4]), r"0\.box\.2: is 'x'; input should be a valid integer"),
     (bad(box=None, kind="scribble"), r"a scribble needs file or points; add it\."),
     (bad(background=[[1, 1]]), r"`background`|background: goes with `points`"),
-    ("c horse", r"0: is 'c horse'; input should be a valid dictionary"),
+    ("c horse", r"0: is 'c horse'; it must be a mapping of keys"),
 ]
 
 

@@ -166,5 +166,5 @@ def test_overlong_and_empty_prompts_are_encoded(clip):
 
 def test_a_text_tower_with_fewer_tokens_than_the_tokenizer_is_refused(tmp_path):
     small = tiny.clip_spec(tmp_path, text_cfg=tiny.TEXT | {"vocab_size": 1000})
-    with pytest.raises(EncoderError, match="mend vocab_size"):
+    with pytest.raises(EncoderError, match="fix vocab_size"):
         open_clip_encoder(small, "cpu").text(["dog"])

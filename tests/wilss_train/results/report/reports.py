@@ -93,7 +93,7 @@ def write_log(path: Path, *, lines: int = 400, every: int = 10) -> Path:
         log.start({"images": 2145, "device": "cuda"})
         for step in range(every, steps + 1, every):
             write_step(log, step, steps, rng)
-        log.image("2008_000021", "2008_000021.jpg ends too early; copy it anew.", step=20)
+        log.image("2008_000021", "2008_000021.jpg ends too early; copy it again.", step=20)
         log.end(step=steps)
     return path
 

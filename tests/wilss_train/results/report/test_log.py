@@ -22,11 +22,11 @@ def run(path: Path, first: int, last: int, *, state: int = 0, ends: bool = False
     """What a run writes from step `first` to `last`, going on from the state of `state`."""
     with TrainingLog.open(path, keep_steps_up_to=state) as log:
         log.start({"seed": 0, "images": 100})
-        log.image("broken", "broken.jpg is cut off; copy it anew.", step=1)
+        log.image("broken", "broken.jpg is cut off; copy it again.", step=1)
         for step in range(first, last + 1):
             write_step(log, step, STEPS, np.random.default_rng(step))
             if step == 25:
-                log.image("late", "late.jpg is cut off; copy it anew.", step=25)
+                log.image("late", "late.jpg is cut off; copy it again.", step=25)
         if ends:
             log.end(step=last)
 
