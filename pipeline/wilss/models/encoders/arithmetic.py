@@ -1,19 +1,24 @@
-"""Matrix products of fp32 forward passes on a CPU, by the faster of the two libraries that torch carries.
+"""The precision of forward passes; fp32 on a CPU by the faster of the two libraries that torch carries.
 
 torch hands `linear` in fp32 to MKL, which on processors that are not Intel's runs at half of what oneDNN, the other
 one, does with the same numbers (`workflows/benchmark/README.md`, stages). Both compute in fp32; their last bits differ.
 """
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["LinearByOneDnn", "has_onednn_linear"]
+from wilss.errors import EncoderError
+
+__all__ = ["LinearByOneDnn", "Precision", "has_onednn_linear", "precision_context", "precision_for"]
+
+Precision = Literal["fp32", "bf16"]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
@@ -86,3 +91,21 @@ def _self_attention(given: Mapping[str, Any]) -> Tensor:
     return _linear(
         attended.permute(2, 0, 1, 3).reshape(length, batch, width), given["out_proj_weight"], given["out_proj_bias"]
     )
+
+
+def precision_for(device: torch.device, precision: Precision | None) -> Precision:
+    """`precision`, or where it is None bf16 on CUDA and fp32 elsewhere."""
+    if precision not in (None, "fp32", "bf16"):
+        raise EncoderError(f"there is no precision {precision!r}; use fp32 or bf16.")
+    return precision or ("bf16" if device.type == "cuda" else "fp32")
+
+
+@contextlib.contextmanager
+def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
+    by_onednn = device.type == "cpu" and precision == "fp32" and has_onednn_linear()
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+        LinearByOneDnn() if by_onednn else contextlib.nullcontext(),
+    ):
+        yield

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from wilss.equations.fmwiss import unit
 from wilss.errors import EncoderError
+from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
+from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.multiples import clip_config, input_multiple
-from wilss.models.encoders.pixels import Precision, check_images, precision_context, precision_for
 from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_path
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.normalisation import normalise

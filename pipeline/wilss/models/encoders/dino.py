@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
+from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
+from wilss.models.encoders.grids import Resampling, check_images, resample_positions
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.pixels import Precision, check_images, precision_context, precision_for
-from wilss.models.encoders.positions import Resampling, resample_positions
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.models.tensor_files import listed, loading_args, read_tensors

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
-from wilss.models.encoders.positions import resample_positions
+from wilss.models.encoders.grids import resample_positions
 
 __all__ = ["DensePath", "Form", "check_tower", "dense_path"]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wilss.models.encoders import pixels
+from wilss.models.encoders import arithmetic
 from wilss.models.encoders.arithmetic import LinearByOneDnn, has_onednn_linear
 
 pytestmark = pytest.mark.skipif(not has_onednn_linear(), reason="this torch has no oneDNN")
@@ -96,7 +96,7 @@ def test_what_it_cannot_take_is_torchs_own(counted: list[tuple[int, ...]]) -> No
 
 def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]]) -> None:
     layer, values = nn.Linear(5, 3), torch.randn(2, 5)
-    with torch.inference_mode(), pixels.precision_context(torch.device("cpu"), "fp32"):
+    with torch.inference_mode(), arithmetic.precision_context(torch.device("cpu"), "fp32"):
         layer(values)
         assert len(counted) == 1
         other = threading.Thread(target=lambda: torch.no_grad()(layer)(values))
@@ -104,6 +104,6 @@ def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]]) -
         other.join()
     with torch.inference_mode():
         layer(values)
-        with pixels.precision_context(torch.device("cpu"), "bf16"):
+        with arithmetic.precision_context(torch.device("cpu"), "bf16"):
             layer(values)
     assert len(counted) == 1

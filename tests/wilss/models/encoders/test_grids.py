@@ -5,7 +5,7 @@ import pytest
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from wilss.models.encoders.positions import resample_positions
+from wilss.models.encoders.grids import resample_positions
 
 GRIDS = [(4, 4), (8, 8), (7, 5), (2, 8), (3, 11), (1, 1)]
 

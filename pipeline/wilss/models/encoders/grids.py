@@ -1,4 +1,4 @@
-"""Position tables resampled to the grid of the input, in the ways that published encoders were used with."""
+"""The patch grid of a batch, and position tables resampled to it in the ways that published encoders were used with."""
 
 from typing import Literal
 
@@ -6,9 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Resampling", "resample_positions"]
+from wilss.errors import EncoderError
+
+__all__ = ["Resampling", "check_images", "resample_positions"]
 
 Resampling = Literal["dino", "size", "timm"]
+
+
+def check_images(images: Tensor, multiple: int) -> tuple[int, int]:
+    """The grid (h, w) of a uint8 batch [B, 3, H, W]; EncoderError unless both sides fit `multiple`."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise EncoderError(f"an encoder takes uint8 [B, 3, H, W], not {images.dtype} {list(images.shape)}.")
+    height, width = images.shape[-2:]
+    if not height or not width or height % multiple or width % multiple:
+        raise EncoderError(
+            f"images of {height} x {width} pixels do not fit patches of {multiple}; "
+            f"resize both sides to multiples of {multiple}."
+        )
+    return height // multiple, width // multiple
 
 
 def resample_positions(
