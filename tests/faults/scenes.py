@@ -57,7 +57,7 @@ def draw_world(root: Path) -> World:
 
 @dataclass(frozen=True)
 class Scene:
-    """begin: put what was there before into the folder. play: the command; again: whether it is gone on with.
+    """begin: put what was there before into the folder. play: the command; again: whether it is resumed.
     result: all of the folder that must be the same, however it came about.
     """
 
@@ -94,8 +94,8 @@ def _shorter_store(world: World, place: Path) -> None:
     listed.write_text("".join(lines))
 
 
-def _mended(world: World, place: Path) -> None:
-    """A store whose broken image was mended since."""
+def _fixed(world: World, place: Path) -> None:
+    """A store whose broken image was fixed since."""
     image = cli.data_set(place) / f"data/JPEGImages/{BROKEN}.jpg"
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
@@ -211,7 +211,7 @@ def _curves() -> Iterator[None]:
 SCENES: dict[str, Scene] = {
     "generate": Scene(_generate("--keep", "scores"), _store),
     "generate anew": Scene(_generate("--overwrite"), _store, _other_store),
-    "generate what failed": Scene(_generate("--retry-failed"), _store, _mended),
+    "generate what failed": Scene(_generate("--retry-failed"), _store, _fixed),
     "generate after a kill": Scene(_generate("--keep", "scores"), _store, _left_by_a_kill),
     "generate more": Scene(_generate("--keep", "scores", "--update"), _store, _shorter_store),
     "generate with encoders": Scene(_generate(source="fmwiss"), _store),

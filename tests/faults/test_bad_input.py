@@ -1,4 +1,4 @@
-"""Bad images, labels, lists and weights: one sentence with the file and the mend, and the rest is made."""
+"""Bad images, labels, lists and weights: one sentence with the file and the fix, and the rest is made."""
 
 import binascii
 import os
@@ -374,7 +374,7 @@ def test_a_file_that_may_not_be_read(
 
 @pytest.mark.parametrize("spoil", [cut(image_of, 0.5), replaced_by("empty")], ids=["pixels", "header"])
 @pytest.mark.parametrize("source", ["standin", "fmwiss"])
-def test_a_mended_image_gives_the_bytes_of_a_run_that_never_met_it_broken(
+def test_a_fixed_image_gives_the_bytes_of_a_run_that_never_met_it_broken(
     root: Path, tmp_path: Path, source: str, spoil: Spoil
 ) -> None:
     good = image_of(root).read_bytes()
@@ -386,8 +386,8 @@ def test_a_mended_image_gives_the_bytes_of_a_run_that_never_met_it_broken(
     still = generate(root, source=source)
     assert still.code == 3, "nothing is tried again unasked"
     assert "run the same command with --retry-failed" in still.out
-    mended = generate(root, "--retry-failed", source=source)
-    assert mended.code == 0, mended.said
+    fixed = generate(root, "--retry-failed", source=source)
+    assert fixed.code == 0, fixed.said
     assert content(root / "out/s.zarr") == content(root / "out/unbroken.zarr")
     assert wilss_masks("verify", root / "out/s.zarr").code == 0
 
@@ -408,7 +408,7 @@ def test_an_image_that_breaks_between_kill_and_resume_fails_alone(root: Path) ->
     assert content(root / "out/s.zarr") == content(root / "out/fresh.zarr")
 
 
-def test_an_image_that_is_mended_between_kill_and_resume_is_made(root: Path) -> None:
+def test_an_image_that_is_fixed_between_kill_and_resume_is_made(root: Path) -> None:
     good = image_of(root, "im4").read_bytes()
     image_of(root, "im4").write_bytes(b"")
     interrupted(root)

@@ -1,6 +1,6 @@
 """Bad input of every kind under every command, a row each: what is spoilt, what meets it, and what is then said.
 
-Two tables. REFUSED: the command ends at once with one sentence that names the file and the mend. ALONE: one image (or
+Two tables. REFUSED: the command ends at once with one sentence that names the file and the fix. ALONE: one image (or
 its label, tag or name) cannot be used; it is named, and all that is made of the others is what an unbroken run makes.
 Either way nothing that was read is changed, and nothing is left behind in the place of the output.
 
@@ -323,7 +323,7 @@ def supports(text: str) -> Spoil:
 
 @dataclass(frozen=True)
 class Row:
-    """code: of the exit. parts: of the one sentence; the file, and the mend."""
+    """code: of the exit. parts: of the one sentence; the file, and the fix."""
 
     kind: str
     what: str
@@ -632,7 +632,7 @@ def test_refused(root: Path, row: Row) -> None:
 
 @dataclass(frozen=True)
 class Alone:
-    """parts: of the sentence that names the one that failed; the file, and the mend. name: which one it is."""
+    """parts: of the sentence that names the one that failed; the file, and the fix. name: which one it is."""
 
     kind: str
     what: str

@@ -347,14 +347,14 @@ def goes_on_or_refuses(whole: Path, begun: Path, tmp_path: Path, number: int) ->
     return True
 
 
-def test_damage_of_an_unfinished_store_is_mended_or_refused(whole: Path, begun: Path, tmp_path: Path) -> None:
+def test_damage_of_an_unfinished_store_is_fixed_or_refused(whole: Path, begun: Path, tmp_path: Path) -> None:
     ended = {goes_on_or_refuses(whole, begun, tmp_path, number) for number in range(BEGUN)}
     assert ended == {True, False}
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_damage_of_an_unfinished_store_is_mended_or_refused_long_form(whole: Path, begun: Path, tmp_path: Path) -> None:
+def test_damage_of_an_unfinished_store_is_fixed_or_refused_long_form(whole: Path, begun: Path, tmp_path: Path) -> None:
     for number in range(BEGUN, COUNT_LONG):
         goes_on_or_refuses(whole, begun, tmp_path, number)
 
@@ -363,7 +363,7 @@ def test_damage_of_an_unfinished_store_is_mended_or_refused_long_form(whole: Pat
     ("name", "value"),
     [("confidence", 0.123), ("area", 7), ("fallback", True), ("status", 2), ("error", "x"), ("shard_digest", "0 0")],
 )
-def test_what_an_unfinished_store_says_of_its_images_is_made_anew_where_it_is_false(
+def test_what_an_unfinished_store_says_of_its_images_is_recreated_where_it_is_false(
     whole: Path, begun: Path, tmp_path: Path, name: str, value: Any
 ) -> None:
     """Whole bytes that say something else than what was committed."""

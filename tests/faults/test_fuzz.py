@@ -516,7 +516,7 @@ def test_at_length(wholes: Callable[[str], tuple[Path, Whole]], name: str) -> No
 
 
 def fuzz(folder: Path, whole: Whole, target: Target, how: settings) -> None:
-    """Spoil, ask, mend; in the end no file may be left that was not there."""
+    """Spoil, ask, restore; in the end no file may be left that was not there."""
     target.use(folder)  # whole files, and what is imported at first use, are not timed
 
     @how

@@ -132,7 +132,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
 
 
 def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """The built-in encoders through the command line, killed after the first shard, gone on with by two workers."""
+    """The built-in encoders through the command line, killed after the first shard, resumed by two workers."""
     program = [str(Path(sys.executable).parent / "wilss-masks"), "generate", "-q", "--step", "1"]
     options = ["--limit", "8", "--shard-size", "2", "--keep", "scores"]
     environment = {**os.environ, "WILSS_DATA": str(tmp_path)}

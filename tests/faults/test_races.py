@@ -139,7 +139,7 @@ def killed_holder(store: Path) -> BaseProcess:
     holds = CONTEXT.Event()
     process = CONTEXT.Process(target=hold_until_killed, args=(store, holds))
     process.start()
-    assert holds.wait(20)
+    assert holds.wait(60)
     process.kill()
     process.join()
     return process

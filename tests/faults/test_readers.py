@@ -130,12 +130,12 @@ def write_again_and_again(stop: Any, folders: list[Path], store: Path, options: 
             make(folder, store, delay=0.01, overwrite=True, **given)
 
 
-def test_a_reader_beside_a_writer_that_begins_anew(tmp_path: Path, versions: list[tuple[Path, Masks]]) -> None:
+def test_a_reader_beside_a_writer_that_begins_again(tmp_path: Path, versions: list[tuple[Path, Masks]]) -> None:
     beginning_anew(tmp_path, versions, READS)
 
 
 @pytest.mark.long
-def test_a_reader_beside_a_writer_that_begins_anew_long_form(
+def test_a_reader_beside_a_writer_that_begins_again_long_form(
     tmp_path: Path, versions: list[tuple[Path, Masks]]
 ) -> None:
     beginning_anew(tmp_path, versions, READS_LONG)

@@ -1,4 +1,4 @@
-"""What `wilss-train` is handed wrong, and what breaks under it: one sentence with the file and the mend each."""
+"""What `wilss-train` is handed wrong, and what breaks under it: one sentence with the file and the fix each."""
 
 import json
 import os

@@ -51,7 +51,7 @@ def run(root: Path, name: str, misfortune: str, *more: object, seconds: float = 
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail(f"no end after {seconds} s: {process.communicate()}")
     out, err = process.communicate()
-    assert not psutil.wait_procs(list(family.values()), timeout=5)[1], "a process was left behind"
+    assert not psutil.wait_procs(list(family.values()), timeout=60)[1], "a process was left behind"
     assert "Traceback" not in out + err, err
     return Outcome(process.returncode, out, err)
 
@@ -244,7 +244,7 @@ class Client:
 
 
 class Future:
-    """Ends as it is told, each time it is asked anew."""
+    """Ends as it is told, each time it is asked."""
 
     def __init__(self, *endings: Any) -> None:
         self._endings = list(endings)
