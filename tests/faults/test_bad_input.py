@@ -426,7 +426,7 @@ def test_an_image_that_is_made_already_and_is_gone_is_named(root: Path) -> None:
     assert made.code == 1
     assert "im1" in made.err
     assert "copy it there" in made.err
-    assert "or make the store anew with --overwrite" in made.err
+    assert "or make the store again with --overwrite" in made.err
 
 
 # -- lists and data that are of no use at all ---------------------------------------------------------------

@@ -238,7 +238,7 @@ def test_quiet_and_verbose(root: Path) -> None:
     out, err = verbose.communicate(timeout=60)
     assert verbose.returncode == 1
     assert "Traceback" in err, "-v shows it"
-    assert err.rstrip().endswith("or make it anew with --overwrite.")
+    assert err.rstrip().endswith("or make it again with --overwrite.")
     assert "DEBUG" not in out + err
     assert "asyncio" not in out + err
 

@@ -304,7 +304,7 @@ def test_a_store_made_otherwise_is_refused_with_the_difference(
     assert made.code == 1
     assert f"{root / 'out/unbroken.zarr'} was made with something else:" in made.err
     assert words in made.err
-    assert "Give another --out, or make it anew with --overwrite" in made.err
+    assert "Give another --out, or make it again with --overwrite" in made.err
     assert content(root / "out/unbroken.zarr") == unbroken
 
 
@@ -357,7 +357,7 @@ def test_any_damage_is_found_and_overwrite_fixes_it(root: Path, unbroken: dict[s
     assert "Traceback" not in found.said
     assert "damaged" in found.said or "cannot be read" in found.said or "not a readable" in found.said
     if "damaged:" in found.out:
-        assert "make it anew with `wilss-masks generate --overwrite`" in found.err
+        assert "make it again with `wilss-masks generate --overwrite`" in found.err
         assert generate(root, "--keep", "scores", "--overwrite", out="out/damaged.zarr").code == 0
         assert content(path) == unbroken
 

@@ -55,32 +55,32 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
     from ..inspect.evaluate import evaluate
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
-    found = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
+    evaluation = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
     if json_path is not None:
-        write_json(found.as_json(), json_path)
+        write_json(evaluation.as_json(), json_path)
     if json_path != "-" and not is_quiet():
-        click.echo("\n".join(_report(found)))
-    tell_failures(found.failed, "--json names them all.")
-    if found.failed:
+        click.echo("\n".join(_report(evaluation)))
+    tell_failures(evaluation.failed, "--json names them all.")
+    if evaluation.failed:
         sys.exit(FINISHED_WITH_FAILURES)
 
 
-def _report(found: "Evaluation") -> list[str]:
+def _report(evaluation: "Evaluation") -> list[str]:
     """Heading, table per class, and the ablation's table where it was asked for."""
     from ..inspect.evaluate import STORED
 
-    lines = [*_heading(found), "", *_class_table(found.scores[STORED])]
-    return lines if len(found.scores) == 1 else [*lines, "", *_ablation_table(found)]
+    lines = [*_heading(evaluation), "", *_class_table(evaluation.scores[STORED])]
+    return lines if len(evaluation.scores) == 1 else [*lines, "", *_ablation_table(evaluation)]
 
 
-def _heading(found: "Evaluation") -> list[str]:
-    told = found.store.attributes
+def _heading(evaluation: "Evaluation") -> list[str]:
+    attributes, left_out = evaluation.store.attributes, evaluation.left_out
     lines = [
-        f"{found.store.path}: step {told.get('step')} of {told.get('manifest')}, {told.get('split')}, "
-        f"by {told.get('source')}",
-        f"{found.counted} images counted, {len(found.failed)} failed, {sum(found.left_out.values())} left out",
+        f"{evaluation.store.path}: step {attributes.get('step')} of {attributes.get('manifest')}, "
+        f"{attributes.get('split')}, by {attributes.get('source')}",
+        f"{evaluation.counted} images counted, {len(evaluation.failed)} failed, {sum(left_out.values())} left out",
     ]
-    return lines + [f"  {count} {why}" for why, count in found.left_out.items()]
+    return lines + [f"  {count} {why}" for why, count in left_out.items()]
 
 
 def _class_table(scores: Any) -> list[str]:
@@ -91,11 +91,11 @@ def _class_table(scores: Any) -> list[str]:
     return aligned([*table, *((name, percent(value), "", "") for name, value in means)], {1, len(rows) + 1})
 
 
-def _ablation_table(found: "Evaluation") -> list[str]:
+def _ablation_table(evaluation: "Evaluation") -> list[str]:
     titles = {"stored": "as stored", "init": "M_init", "seeds": "M_seeds"}
     table = [("%", "mean IoU", "without background")]
     table += [
         (titles.get(name, name), percent(scores.mean_iou), percent(scores.mean_iou_classes))
-        for name, scores in found.scores.items()
+        for name, scores in evaluation.scores.items()
     ]
     return aligned(table, {1})

@@ -39,12 +39,12 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
     opened, values = MaskStore.open(store), parse_assignments(assignments)
     params, display = new_params(opened, values), ProgressDisplay()
     try:
-        made = fuse(opened, out, values, overwrite=overwrite, progress=display)
+        fused = fuse(opened, out, values, overwrite=overwrite, progress=display)
     finally:
         display.close()
     if not is_quiet():
         click.echo(
-            f"{out}: {made.layout.num_images} images fused by {params.fusion} (keep "
+            f"{out}: {fused.layout.num_images} images fused by {params.fusion} (keep "
             f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g})\n"
             f"Next: wilss-masks evaluate {out}"
         )

@@ -91,12 +91,12 @@ Examples:
     "shard_seconds",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="A worker process that takes longer for a shard is taken to hang and started anew; 0 for never.  [default: a "
+    help="A worker process that takes longer for a shard is considered hung and restarted; 0 for never.  [default: a "
     "minute an image, at least half an hour]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Throw an existing store away.")
-@click.option("--update", is_flag=True, help="Where images were added or taken away: make anew only their shards.")
+@click.option("--update", is_flag=True, help="Where images were added or taken away: make only their shards again.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again.")
 @click.option(
     "--set",
@@ -105,7 +105,7 @@ Examples:
     metavar="KEY=VALUE",
     help="A parameter of the source, e.g. draws=4.",
 )
-def command(**given: Any) -> None:
+def command(**arguments: Any) -> None:
     """Make the masks of a step, or go on where an earlier run stopped.
 
     A store that is complete is left alone. Images that cannot be used are named, marked as failed and left
@@ -115,21 +115,21 @@ def command(**given: Any) -> None:
 
     from ..make.generate import generate
 
-    manifest = load_manifest(given["manifest_path"])
-    source = _source(manifest, given)
-    options = _options(given)
-    if given["dry_run"]:
-        _dry_run(manifest, given, source, options)
+    manifest = load_manifest(arguments["manifest_path"])
+    source = _source(manifest, arguments)
+    options = _options(arguments)
+    if arguments["dry_run"]:
+        _dry_run(manifest, arguments, source, options)
         return
     display = ProgressDisplay()
     before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         summary = generate(
-            manifest, step=given["step"], source=source, out=given["out"], options=options, progress=display
+            manifest, step=arguments["step"], source=source, out=arguments["out"], options=options, progress=display
         )
     except KeyboardInterrupt:
         display.close()
-        without = ", without --overwrite," if given["overwrite"] else ""
+        without = ", without --overwrite," if arguments["overwrite"] else ""
         click.echo(f"Stopped. What is done is kept; run the same command again{without} to go on.", err=True)
         raise
     finally:
@@ -152,29 +152,32 @@ def _remember_weights(manifest: Any, source: Any) -> None:
             record_hub_digest(manifest, name, model["sha256"])
 
 
-def _source(manifest: Any, given: dict[str, Any]) -> Any:
+def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
     from wilss.params import parse_assignments
 
     from ..sources import SOURCES
 
-    supervision = manifest.supervision(given["step"])
-    name = given["source_name"] or _DEFAULT_SOURCES[supervision]
+    supervision = manifest.supervision(arguments["step"])
+    name = arguments["source_name"] or _DEFAULT_SOURCES[supervision]
     if name not in SOURCES:
         raise click.UsageError(f"there is no source {name!r}; choose one of {', '.join(SOURCES)}.")
-    short = {key: given[key] for key in _SHORT_FORMS if given[key] is not None}
-    values = {**parse_assignments(given["assignments"]), **short}
+    short = {key: arguments[key] for key in _SHORT_FORMS if arguments[key] is not None}
+    values = {**parse_assignments(arguments["assignments"]), **short}
     blamed = {"where": " / ".join(f"--{key}" for key in short)} if short else {}
-    return SOURCES[name].from_manifest(manifest, given["step"], values, given["seed"], **blamed)
+    return SOURCES[name].from_manifest(manifest, arguments["step"], values, arguments["seed"], **blamed)
 
 
-def _options(given: dict[str, Any]) -> "Options":
+def _options(arguments: dict[str, Any]) -> "Options":
     from ..make.cluster import ClusterOptions
     from ..make.generate import Options
 
     cluster = ClusterOptions(
-        **{key: given[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
+        **{key: arguments[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
     )
-    given = {**given, "shard_size": given["shard_size"] or (_SHARD_ON_GPUS if _is_fast(given) else _SHARD)}
+    arguments = {
+        **arguments,
+        "shard_size": arguments["shard_size"] or (_SHARD_ON_GPUS if _is_fast(arguments) else _SHARD),
+    }
     same = (
         "split",
         "limit",
@@ -187,12 +190,12 @@ def _options(given: dict[str, Any]) -> "Options":
         "retry_failed",
         "shard_seconds",
     )
-    return Options(**{key: given[key] for key in same}, keep_scores=given["keep"] == "scores", cluster=cluster)
+    return Options(**{key: arguments[key] for key in same}, keep_scores=arguments["keep"] == "scores", cluster=cluster)
 
 
-def _is_fast(given: dict[str, Any]) -> bool:
+def _is_fast(arguments: dict[str, Any]) -> bool:
     """Whether shards may come so quickly that each should hold more, so that the coordinator keeps up."""
-    return bool(given["devices"] or given["scheduler"] or given["scheduler_file"])
+    return bool(arguments["devices"] or arguments["scheduler"] or arguments["scheduler_file"])
 
 
 def _as_interrupt(signum: int, frame: object) -> None:
@@ -200,21 +203,21 @@ def _as_interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _dry_run(manifest: Any, given: dict[str, Any], source: Any, options: "Options") -> None:
+def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
     from ..make.generate import default_store, plan_for, selection_for
 
-    selection = selection_for(manifest, given["step"], source, options.split)
-    plan = plan_for(manifest, given["step"], source, selection.records[: options.limit], options)
+    selection = selection_for(manifest, arguments["step"], source, options.split)
+    plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]
     batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(
-        f"step {given['step']} of {manifest.name} by {source.name}: {layout.num_images} images, "
+        f"step {arguments['step']} of {manifest.name} by {source.name}: {layout.num_images} images, "
         f"{layout.num_shards} shards of {layout.shard_size}, {batches} batches, canvas {layout.canvas[1]} x "
         f"{layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
         f"images that cannot be used: {len(problems)}\n"
-        f"would write {given['out'] or default_store(manifest, given['step'], options.split)}"
+        f"would write {arguments['out'] or default_store(manifest, arguments['step'], options.split)}"
     )
     for problem in problems[:_FAILURES_SHOWN]:
         click.echo(f"  {problem}")
@@ -245,5 +248,5 @@ def _next_step(summary: "Summary") -> str:
     if summary.lost:
         return "Not complete: run the same command again to make what is missing."
     if summary.failed:
-        return "Mend the failed images and run the same command with --retry-failed, or go on without them."
+        return "Fix the failed images and run the same command with --retry-failed, or go on without them."
     return f"Next: wilss-masks evaluate {summary.store}   or   wilss-masks sheet {summary.store}"

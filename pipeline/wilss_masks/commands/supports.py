@@ -84,9 +84,9 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
     from ..inspect.support_sheet import draw_supports_page
 
     target = _target(supports, manifest_path, out)
-    found = read_supports(load_manifest(manifest_path), step, supports, every=False)
-    problems = tuple(problems_of(found))
-    usable = found.usable()
+    supports_of_step = read_supports(load_manifest(manifest_path), step, supports, every=False)
+    problems = tuple(problems_of(supports_of_step))
+    usable = supports_of_step.usable()
     if usable.supports:
         write_sheet(draw_supports_page(usable, cell), target)
     for problem in problems:

@@ -19,11 +19,11 @@ def command(store: Path) -> None:
 
     opened = MaskStore.open(store, allow_partial=True)
     damage = list(opened.verify())
-    for found in damage:
-        click.echo(f"damaged: {found.what}")
+    for part in damage:
+        click.echo(f"damaged: {part.what}")
     if damage:
         click.echo(
-            f"{store} is damaged in {len(damage)} places; make it anew with `wilss-masks generate --overwrite`, "
+            f"{store} is damaged in {len(damage)} places; make it again with `wilss-masks generate --overwrite`, "
             "or fetch another copy of it.",
             err=True,
         )

@@ -51,10 +51,10 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values; ratios in [0, 1], null where there is none."""
         attributes, stored = self.store.attributes, self.scores[STORED]
-        told = ("manifest", "protocol", "setting", "step", "split", "source", "parameters", "manifest_sha256")
+        shown = ("manifest", "protocol", "setting", "step", "split", "source", "parameters", "manifest_sha256")
         ablation = {name: scores.as_json() for name, scores in self.scores.items() if name != STORED}
         return {
-            **{key: attributes.get(key) for key in told},
+            **{key: attributes.get(key) for key in shown},
             "images": {
                 "in_store": self.store.layout.num_images,
                 "counted": self.counted,
@@ -135,11 +135,11 @@ class _Judge:
         return tally
 
     def _one(self, row: int) -> dict[str, NDArray[np.int64]]:
-        found = {STORED: self._stored(row)}
-        truth = self._truth(row, found[STORED].shape)
+        labels_by_name = {STORED: self._stored(row)}
+        truth = self._truth(row, labels_by_name[STORED].shape)
         if self._kept is not None:
-            found.update(_ablated(*self._kept, row, self._ids))
-        return {name: confusion(truth, labels, self.store.category_ids) for name, labels in found.items()}
+            labels_by_name.update(_ablated(*self._kept, row, self._ids))
+        return {name: confusion(truth, labels, self.store.category_ids) for name, labels in labels_by_name.items()}
 
     def _stored(self, row: int) -> NDArray[np.uint8]:
         masks = self.store.read(row)
@@ -153,7 +153,7 @@ class _Judge:
         if labels.shape != shape:
             raise ImageError(
                 f"the labels of {record.image_id} are {labels.shape[1]} x {labels.shape[0]} pixels, its "
-                f"masks {shape[1]} x {shape[0]}; mend the label file."
+                f"masks {shape[1]} x {shape[0]}; fix the label file."
             )
         return labels
 

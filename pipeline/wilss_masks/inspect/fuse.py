@@ -158,15 +158,15 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
     store that is fused again passes it on, since the maps are the first store's still; so the way there makes
     no difference.
     """
-    told = {key: value for key, value in store.attributes.items() if key not in _OWN}
+    attributes = {key: value for key, value in store.attributes.items() if key not in _OWN}
     origin = {
-        "parameters": told.get("parameters", {}),
-        "versions": told.get("versions", {}),
+        "parameters": attributes.get("parameters", {}),
+        "versions": attributes.get("versions", {}),
         "seal": store.attributes.get("seal"),
     }
     return {
-        **told,
-        "parameters": {**told.get("parameters", {}), **dataclasses.asdict(params)},
-        "versions": {name: version_of(name) for name in told.get("versions", {})},
-        "fused_from": told.get("fused_from", origin),
+        **attributes,
+        "parameters": {**attributes.get("parameters", {}), **dataclasses.asdict(params)},
+        "versions": {name: version_of(name) for name in attributes.get("versions", {})},
+        "fused_from": attributes.get("fused_from", origin),
     }

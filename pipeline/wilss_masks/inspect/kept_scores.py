@@ -51,7 +51,9 @@ def fusion_of(store: MaskStore) -> FusionParams:
     """
     parameters = store.attributes.get("parameters", {})
     if not isinstance(parameters, dict):
-        raise StoreError(f"{store.path}: its attribute `parameters` is no table; fetch another copy, or make it anew.")
+        raise StoreError(
+            f"{store.path}: its attribute `parameters` is not a mapping; fetch another copy, or make it again."
+        )
     if not keeps_maps(store):
         raise StoreError(_why_not_fused(store, "fusion" in parameters))
     names = {field.name for field in dataclasses.fields(FusionParams)}
@@ -89,8 +91,8 @@ class KeptReader:
 
     def score(self, row: int, category: int) -> NDArray[np.float16]:
         """The score map [h, w] of one category, also where the store keeps no attention."""
-        found: NDArray[np.float16] = self._maps("score", row, (category,))[0]
-        return found
+        score_map: NDArray[np.float16] = self._maps("score", row, (category,))[0]
+        return score_map
 
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:

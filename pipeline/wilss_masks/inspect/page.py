@@ -76,7 +76,7 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
 
 def _columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
     kept = [row.soft for row in rows if row.soft is not None]
-    soft = ("score", "attention") if any(one.attention is not None for one in kept) else ("probability",) * bool(kept)
+    soft = ("score", "attention") if any(maps.attention is not None for maps in kept) else ("probability",) * bool(kept)
     truth = ("truth",) if any(row.truth is not None for row in rows) else ()
     return ("image", *soft, "mask", *truth)
 

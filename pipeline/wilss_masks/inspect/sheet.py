@@ -224,11 +224,11 @@ def _scores_of(store: MaskStore) -> "KeptReader | None":
     return KeptReader(store) if store.layout.score_grid is not None else None
 
 
-def _require_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if tuple(found) != tuple(wanted):
+def _require_shape(what: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if tuple(shape) != tuple(wanted):
         raise ImageError(
-            f"{what} is {found[1]} x {found[0]} pixels, the masks made of it {wanted[1]} x {wanted[0]}; "
-            "it has changed since, so make the masks anew."
+            f"{what} is {shape[1]} x {shape[0]} pixels, the masks made of it {wanted[1]} x {wanted[0]}; "
+            "it has changed since, so make the masks again."
         )
 
 
@@ -237,7 +237,7 @@ def _pairs(positions: NDArray[np.intp]) -> list[tuple[int, int]]:
 
 
 def _title(store: MaskStore) -> str:
-    told = store.attributes
-    fusion = told.get("parameters", {}).get("fusion")
-    made = f"{told.get('source')}, {fusion}" if fusion else str(told.get("source"))
-    return f"{told.get('manifest')}  ·  step {told.get('step')}, {told.get('split')}  ·  {made}"
+    attributes = store.attributes
+    fusion = attributes.get("parameters", {}).get("fusion")
+    source = f"{attributes.get('source')}, {fusion}" if fusion else str(attributes.get("source"))
+    return f"{attributes.get('manifest')}  ·  step {attributes.get('step')}, {attributes.get('split')}  ·  {source}"

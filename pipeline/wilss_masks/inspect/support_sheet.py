@@ -54,16 +54,16 @@ def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Ima
 
 def _panel(support: Support, cell: tuple[int, int], colour: drawing.Colour) -> Image.Image:
     """One picture, drawn larger and scaled down, so that lines are smooth."""
-    image, found = read_image(support.record.path), support.map
+    image, regions = read_image(support.record.path), support.map
     height, width = (side * _SUPERSAMPLING for side in fitted(image.shape, cell))
     base = drawing.picture(image, (height, width))
-    nearest = Image.fromarray(found).resize((width, height), Image.Resampling.NEAREST)
+    nearest = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
     return Image.fromarray(_annotated(base, np.asarray(nearest), colour)).reduce(_SUPERSAMPLING)
 
 
-def _annotated(base: NDArray[np.uint8], found: NDArray[np.uint8], colour: drawing.Colour) -> NDArray[np.uint8]:
+def _annotated(base: NDArray[np.uint8], regions: NDArray[np.uint8], colour: drawing.Colour) -> NDArray[np.uint8]:
     """base: uint8 [h, w, 3]; found: a support map [h, w]."""
-    inside, outside = _shown(found == FOREGROUND), _shown(found == BACKGROUND)
+    inside, outside = _shown(regions == FOREGROUND), _shown(regions == BACKGROUND)
     mixed = base.astype(np.float32)
     if outside.mean() >= _THIN:
         mixed[outside] = _GREY * mixed[outside].mean(axis=1, keepdims=True) + (1 - _GREY) * 128

@@ -36,7 +36,7 @@ from .run import Job, run
 __all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for", "selection_for"]
 
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
-_LANES_ON_A_GPU = 4
+_BATCHES_ON_A_GPU = 4
 
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
@@ -91,23 +91,23 @@ def generate(
     records = selection.records[: options.limit]
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
-    made: list[int] = []
-    found = compatible(path, attributes, options)
-    if found is None or not is_of(found, attributes) or not is_finished(found, options):
+    made_now: list[int] = []
+    existing = compatible(path, attributes, options)
+    if existing is None or not is_of(existing, attributes) or not is_finished(existing, options):
         require_means(options)
         require_writable(path)
         with writer_lock(path):
             compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
             plan = plan_for(manifest, step, source, records, options)
             writer = create_or_resume(path, plan, attributes, options)
-            lost = _make(writer, plan, source, options, _Counting(progress, made))
+            lost = _make(writer, plan, source, options, _Counting(progress, made_now))
             settle(path)  # once more: an old store may not have let itself be removed
     else:
-        for damage in found.verify_but_shards():
-            raise StoreError(f"{path} is complete but damaged: {damage.what}; make it anew with --overwrite.")
+        for damage in existing.verify_but_shards():
+            raise StoreError(f"{path} is complete but damaged: {damage.what}; make it again with --overwrite.")
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    return _summary_of(store, sum(made), seconds, selection.warnings, lost)
+    return _summary_of(store, sum(made_now), seconds, selection.warnings, lost)
 
 
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
@@ -145,7 +145,7 @@ def _make(
         source=source.prepare(here),
         device=device,
         threads=options.threads,
-        lanes=_lanes(device, options),
+        batches_at_once=_batches_at_once(device, options),
     )
     with connect(options.cluster, threads=options.threads) as connection:
         return run(
@@ -166,10 +166,10 @@ def _use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _lanes(device: str, options: Options) -> int:
+def _batches_at_once(device: str, options: Options) -> int:
     """Batches at a time in one process: all cores here, one in each of several workers, a few on a GPU."""
     if device != "cpu":
-        return _LANES_ON_A_GPU
+        return _BATCHES_ON_A_GPU
     if options.cluster.is_elsewhere or options.cluster.workers > 1:
         return 1
     return max(1, len(os.sched_getaffinity(0)) // options.threads)
@@ -206,8 +206,8 @@ def _count_made(store: MaskStore) -> int:
 class _Counting:
     """Adds up receipts for the progress bar and the summary."""
 
-    def __init__(self, progress: Progress, made: list[int]) -> None:
-        self._progress, self._made = progress, made
+    def __init__(self, progress: Progress, made_now: list[int]) -> None:
+        self._progress, self._made = progress, made_now
         self._before = self._total = 0
 
     def start(self, before: int, total: int) -> None:

@@ -17,8 +17,8 @@ class Options:
     split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
     limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
     threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
-    shard_seconds: how long a worker process may take for a shard before it is taken to hang; None for half an hour, or
-    a minute an image where that is more; 0 for any time.
+    shard_seconds: how long a worker process may take for a shard before it is considered hung; None for half an hour,
+    or a minute an image where that is more; 0 for any time.
     overwrite: throw away what is there. update: where only the list of images is another one, keep the shards whose
     images are the same. retry_failed: try the failed images of a complete store again.
     """
@@ -38,7 +38,7 @@ class Options:
 
     @property
     def patience(self) -> float:
-        """Seconds after which a worker is taken to hang, 0 for none."""
+        """Seconds after which a worker is considered hung, 0 for none."""
         return max(1800.0, 60.0 * self.shard_size) if self.shard_seconds is None else self.shard_seconds
 
 
@@ -50,10 +50,10 @@ def require_means(options: Options) -> None:
     require_device_word(options.device)
     if options.device != "auto" and not cluster.is_elsewhere:
         resolve_device(options.device)
-    said = f"--devices {','.join(map(str, cluster.devices))}"
+    option = f"--devices {','.join(map(str, cluster.devices))}"
     if cluster.devices and options.device == "cpu":
-        raise ParameterError(f"{said} and --device cpu ask for different things; leave one of them out.")
+        raise ParameterError(f"{option} and --device cpu ask for different things; leave one of them out.")
     for index in cluster.devices:
         if index < 0 or cluster.devices.count(index) > 1:
-            raise ParameterError(f"{said} is no list of different GPUs; name each once, as in --devices 0,1.")
-        resolve_device(f"cuda:{index}", said)
+            raise ParameterError(f"{option} is no list of different GPUs; name each once, as in --devices 0,1.")
+        resolve_device(f"cuda:{index}", option)

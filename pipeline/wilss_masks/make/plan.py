@@ -129,8 +129,8 @@ def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> 
         return problems
 
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        found = pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))
-        problems = {row: problem for some in found for row, problem in some.items()}
+        problems_of_parts = pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))
+        problems = {row: problem for some in problems_of_parts for row, problem in some.items()}
     return ImageTasks(
         records=records,
         sizes=sizes,

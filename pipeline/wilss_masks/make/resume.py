@@ -99,7 +99,7 @@ def compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> M
         raise StoreError(
             f"{path} was made with something else:\n"
             + "\n".join(f"  {line}" for line in lines)
-            + f"\nGive another --out, or make it anew with --overwrite{also}."
+            + f"\nGive another --out, or make it again with --overwrite{also}."
         )
     return store
 
@@ -110,7 +110,7 @@ def is_of(store: MaskStore, attributes: Mapping[str, Any]) -> bool:
 
 
 def keeping_what_is_kept(path: Path, options: Options) -> Options:
-    """A store that keeps its scores is gone on with as it was begun, also when nobody asks for scores again."""
+    """A store that keeps its scores is resumed as it was begun, also when nobody asks for scores again."""
     if options.keep_scores or options.overwrite or not path.exists():
         return options
     kept = MaskStore.open(path, allow_partial=True).attributes.get("keep") == ["scores"]
@@ -118,12 +118,12 @@ def keeping_what_is_kept(path: Path, options: Options) -> Options:
 
 
 def _holds_nothing(store: MaskStore) -> bool:
-    """Whether no shard was ever committed, so that nothing is lost when it is begun anew."""
+    """Whether no shard was ever committed, so that nothing is lost when it is begun again."""
     return not any(store.vector("shard_digest"))
 
 
 def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStoreWriter:
-    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be gone on with."""
+    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be resumed."""
     with disk_errors(path):
         disk.settle(path)
         if path.exists():
@@ -159,15 +159,15 @@ def require_writable(path: Path) -> None:
 def _resume(
     writer: MaskStoreWriter, plan: MaskPlan, attributes: Mapping[str, Any], options: Options
 ) -> MaskStoreWriter:
-    """Go on with a store; shards that are to be made whole anew take the images as they are now."""
+    """Resume a store; shards that are to be made again take the images as they are now."""
     writer.sweep()
     store, header = writer.store, plan.header(attributes)
     damaged = _damaged_shards(store, header)
     size, pending = plan.layout.shard_size, {*store.pending_shards(), *damaged}
     failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
-    anew = pending | {int(row) // size for row in failed}
+    made_again = pending | {int(row) // size for row in failed}
     changed = _changed_images(store, plan)
-    _require_same_images(store, plan, [row for row in changed if row // size not in anew])
+    _require_same_images(store, plan, [row for row in changed if row // size not in made_again])
     reopened = {int(row) // size for row in failed} | {row // size for row in changed} | damaged
     if reopened:
         writer.reopen(sorted(reopened), header)
@@ -175,12 +175,12 @@ def _resume(
 
 
 def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
-    """Shards that are not as they were written, to be made anew; anything else that is damaged is refused."""
+    """Shards that are not as they were written, to be made again; anything else that is damaged is refused."""
     shards = set()
     for damage in store.verify():
         if damage.shard is None:
-            raise StoreError(f"{store.path} is damaged: {damage.what}; mend that, or make it anew with --overwrite.")
-        log.warning("%s: %s; it is made anew", store.path, damage.what)
+            raise StoreError(f"{store.path} is damaged: {damage.what}; fix that, or make it again with --overwrite.")
+        log.warning("%s: %s; it is made again", store.path, damage.what)
         shards.add(damage.shard)
     same_images = _are_same(store.image_ids, header.image_ids) and (store.category_ids, store.category_names) == (
         header.category_ids,
@@ -188,7 +188,7 @@ def _damaged_shards(store: MaskStore, header: StoreHeader) -> set[int]:
     )
     if store.layout == header.layout and not (same_images and np.array_equal(store.vector("tags"), header.tags)):
         raise StoreError(
-            f"{store.path} is damaged: its images, classes or tags are not those that it was begun with; make it anew "
+            f"{store.path} is damaged: its images, classes or tags are not those that it was begun with; make it again "
             "with --overwrite."
         )
     return shards
@@ -211,12 +211,12 @@ def _require_same_images(store: MaskStore, plan: MaskPlan, changed: Sequence[int
     """Batches follow from the images' sizes: refuse to go on where an image that is made already has changed."""
     if changed and (problem := plan.images[changed[0]].problem):
         why = f"the image {store.image_ids[changed[0]]} could be used when it was begun, but now {problem.rstrip('.')}"
-        raise StoreError(f"{store.path} cannot be gone on with: {why}; or make the store anew with --overwrite.")
+        raise StoreError(f"{store.path} cannot be resumed: {why}; or make the store again with --overwrite.")
     if changed or store.layout != plan.layout:
         which = f"the image {store.image_ids[changed[0]]} has" if changed else "the largest images have"
         raise StoreError(
-            f"{store.path} cannot be gone on with: {which} another size now; bring the old images back, or make the "
-            "store anew with --overwrite."
+            f"{store.path} cannot be resumed: {which} another size now; bring the old images back, or make the "
+            "store again with --overwrite."
         )
 
 

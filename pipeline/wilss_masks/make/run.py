@@ -47,8 +47,8 @@ class Job:
     """What all shards of a run share, and a worker is sent with every shard.
 
     threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
-    lanes: batches that are made at the same time in one process. On a CPU they share out the cores, since torch
-        lets go of the interpreter while it computes; on a GPU one decodes while another computes.
+    batches_at_once: in one process, each in a thread. On a CPU they share out the cores, since torch lets go of the
+        interpreter while it computes; on a GPU one decodes while another computes.
     """
 
     store: Path
@@ -56,7 +56,7 @@ class Job:
     source: MaskSource
     device: str
     threads: int
-    lanes: int = 1
+    batches_at_once: int = 1
 
 
 def run(
@@ -142,7 +142,7 @@ def disk_errors(path: Path) -> AbstractContextManager[None]:
 
 def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
     """Make and write one shard. Bad images are marked as failed and do not stop the others."""
-    with _lanes(job) as pool:
+    with _batch_threads(job) as pool:
         return _finished(job, task, _started(pool, job, task))
 
 
@@ -202,9 +202,9 @@ def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[An
 
 
 @contextlib.contextmanager
-def _lanes(job: Job) -> Iterator[Executor]:
+def _batch_threads(job: Job) -> Iterator[Executor]:
     """Threads in which batches are made at the same time; after an error or Ctrl-C they end with their batch."""
-    with ThreadPoolExecutor(job.lanes) as pool:
+    with ThreadPoolExecutor(job.batches_at_once) as pool:
         try:
             yield pool
         finally:
@@ -212,9 +212,9 @@ def _lanes(job: Job) -> Iterator[Executor]:
 
 
 def _here(job: Job, tasks: Iterable[ShardTask]) -> Generator[ShardReceipt]:
-    """Shards in this process, the next ones begun before the last is written, so that no lane waits."""
+    """Shards in this process, the next ones begun before the last is written, so that no thread waits."""
     _opened(job)
-    with _lanes(job) as pool:
+    with _batch_threads(job) as pool:
         waiting = iter(tasks)
         running = deque((task, _started(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
         while running:

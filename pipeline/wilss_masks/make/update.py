@@ -108,5 +108,5 @@ def _content(store: MaskStore, row: int) -> ImageContent:
 
 def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
     positions = list(range(spec.planes_per_image))
-    found = read_planes(store.path, spec, store.layout.shard_size, row, positions)
-    return {position: plane for position, plane in zip(positions, found, strict=True) if plane is not None}
+    planes = read_planes(store.path, spec, store.layout.shard_size, row, positions)
+    return {position: plane for position, plane in zip(positions, planes, strict=True) if plane is not None}

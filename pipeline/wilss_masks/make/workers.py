@@ -48,7 +48,7 @@ def on_workers(
     None now and then, while nothing comes, for who has something to do meanwhile.
 
     window: tasks given to the client at a time. shard_seconds: how long a worker may take for a shard before it is
-    taken to hang, and is started anew; 0 for any time.
+    considered hung, and is restarted; 0 for any time.
     Raises WilssError where the scheduler or all workers are gone, and what would meet every other shard as well.
     """
     crew = _Crew(client, make, shard_seconds)
@@ -138,7 +138,7 @@ class _Crew:
         yield _why_not_made(running.task, error) if made is None else made
 
     def _overdue(self) -> Iterator[str]:
-        """Start the workers anew that take too long for a shard; a sentence for each shard that is given up."""
+        """Restart the workers that take too long for a shard; a sentence for each shard that is given up."""
         now = time.monotonic()
         for key, running in list(self._running.items()):
             if not self._shard_seconds or running.since is None or now - running.since < self._shard_seconds:
@@ -159,7 +159,7 @@ class _Crew:
 
     def _restart(self, running: _Running) -> None:
         """End the worker process that hangs, and have another one started in its place; the others work on."""
-        log.warning("%s took more than %.0f s; its worker is started anew", _named(running.task), self._shard_seconds)
+        log.warning("%s took more than %.0f s; its worker is restarted", _named(running.task), self._shard_seconds)
         worker, shard = running.worker, _named(running.task)
 
         def restart() -> None:

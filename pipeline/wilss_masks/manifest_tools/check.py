@@ -82,7 +82,7 @@ def check_manifest(
             _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
         ),
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys(told for *_, warnings in parts for told in warnings)),
+        warnings=tuple(dict.fromkeys(warning for *_, warnings in parts for warning in warnings)),
     )
 
 
@@ -158,9 +158,9 @@ def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
     from wilss.data.manifest import require_size
 
     assert record.label is not None
-    found = record.label.read()
-    require_size(record, found.shape, size)
-    return frozenset(np.flatnonzero(np.bincount(found.ravel(), minlength=256)).tolist()) - {BACKGROUND, VOID}
+    labels = record.label.read()
+    require_size(record, labels.shape, size)
+    return frozenset(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()) - {BACKGROUND, VOID}
 
 
 def _counts(

@@ -70,19 +70,19 @@ def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = 
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
     if protocol is not None and protocol not in PRESETS:
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
-    found = survey(layout, root)
-    steps = _steps(found, protocol)
+    contents = survey(layout, root)
+    steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
     return _TEXT.format(
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
         title=_scalar(title),
         path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
         layout=layout,
-        names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(found.class_names)),
-        names_note="" if found.sure else f"\n# {found.doubt}",
-        splits=", ".join(f"{split}: {_scalar(name)}" for split, name in found.splits.items()),
+        names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
+        names_note="" if contents.sure else f"\n# {contents.doubt}",
+        splits=", ".join(f"{split}: {_scalar(name)}" for split, name in contents.splits.items()),
         splits_note=_SPLIT_NOTES[layout],
-        tags=f"from: {found.tags}" + (f", file: {_scalar(found.tag_file)}" if found.tag_file else ""),
+        tags=f"from: {contents.tags}" + (f", file: {_scalar(contents.tag_file)}" if contents.tag_file else ""),
         steps=steps.text,
         steps_note=steps.note,
         setting=setting,
@@ -96,15 +96,15 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
     write_output(out, text.encode("utf-8"))
 
 
-def _steps(found: Survey, protocol: str | None) -> _Steps:
-    count = len(found.class_names) - 1
-    if protocol is None and found.class_names == VOC.class_names:
+def _steps(contents: Survey, protocol: str | None) -> _Steps:
+    count = len(contents.class_names) - 1
+    if protocol is None and contents.class_names == VOC.class_names:
         protocol = "15-5"
     if protocol is not None:
         note = f"The protocol's classes per step; or write them out under `steps`. Known: {', '.join(PRESETS)}."
         return _Steps(text=f"protocol: {protocol}", note=note)
-    if not found.has_labels or count == 1:
-        kind = "pixel" if found.has_labels else "tags"
+    if not contents.has_labels or count == 1:
+        kind = "pixel" if contents.has_labels else "tags"
         text = f"steps:\n  - {{classes: {_ids(1, count)}, supervision: {kind}}}"
         return _Steps(text=text, note="Classes by step; supervision: pixel (label files) or tags.")
     base = max(1, (3 * count) // 4)

@@ -80,8 +80,8 @@ def _voc_tags(root: Path) -> tuple[str, list[str], dict[str, set[str]]]:
         return "voc-main", sorted({path.stem.rpartition("_")[0] for path in files}), held
     if (root / "Annotations").is_dir():
         ids = [path.stem for path in sorted((root / "Annotations").glob("*.xml"))]
-        found, _ = read_annotations(root / "Annotations", ids, difficult=True)
-        held = {image_id: set(names) for image_id, names in found.items()}
+        names_by_image, _ = read_annotations(root / "Annotations", ids, difficult=True)
+        held = {image_id: set(names) for image_id, names in names_by_image.items()}
         return "voc-xml", sorted(set().union(*held.values())), held
     return "masks", [], {}
 
@@ -96,7 +96,7 @@ def _ordered(
         return lines, True
     values = _values(labels)
     if not names:
-        last = max((value for found in values.values() for value in found), default=0)
+        last = max((value for sample in values.values() for value in sample), default=0)
         if not last:
             raise ManifestError(f"{root} has neither tags nor labels; add ImageSets/Main, Annotations or labels.")
         return [f"class {value}" for value in range(1, last + 1)], True
@@ -108,14 +108,14 @@ def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
     """Values by image id in an evenly spread sample of label files."""
     from wilss.data.images import read_palette_label
 
-    found = {}
+    values_by_image = {}
     for path in labels[:: max(1, len(labels) // _LOOKED_AT)]:
         try:
             counts = np.bincount(read_palette_label(path).ravel(), minlength=256)
         except ImageError:
             continue
-        found[path.stem] = set(np.flatnonzero(counts).tolist()) - {BACKGROUND, VOID}
-    return found
+        values_by_image[path.stem] = set(np.flatnonzero(counts).tolist()) - {BACKGROUND, VOID}
+    return values_by_image
 
 
 def _matched(names: Sequence[str], held: Mapping[str, set[str]], values: Mapping[str, set[int]]) -> list[str] | None:
@@ -155,7 +155,7 @@ def _coco(root: Path) -> Survey:
 def _category_names(path: Path) -> list[str]:
     try:
         categories = json.loads(path.read_bytes())["categories"]
-        return [str(one["name"]) for one in sorted(categories, key=lambda one: int(one["id"]))]
+        return [str(category["name"]) for category in sorted(categories, key=lambda category: int(category["id"]))]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path} is no COCO instances json ({error}); copy it again.") from None
 

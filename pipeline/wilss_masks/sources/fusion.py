@@ -35,7 +35,7 @@ class FusionParams:
     fusion: Literal["union", "intersection", "init", "seeds"] = "union"
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate the values."""
         refuse_unknown_choices(self)
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
         if self.keep != "std":
@@ -69,7 +69,7 @@ class FmwissParams(FusionParams):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate the values."""
         super().__post_init__()
         require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "between 1 and 10000")
         require(1 <= self.draws <= 1_000, "draws", self.draws, "between 1 and 1000")

@@ -58,7 +58,7 @@ class PanetParams:
     keep_masks: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate the values."""
         refuse_unknown_choices(self)
         require(0 <= self.shots <= 100_000, "shots", self.shots, "0 (all there are) or more")
         require(0 < self.alpha <= 10_000, "alpha", self.alpha, "above 0")
@@ -124,8 +124,8 @@ class PanetSource:
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
         places = ("supports", "embedding")
-        told = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in places}
-        return {"parameters": told, "models": self.encoder.identity(), "supports_sha256": self.supports_sha256}
+        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in places}
+        return {"parameters": parameters, "models": self.encoder.identity(), "supports_sha256": self.supports_sha256}
 
     def grids(self, height: int, width: int) -> Grids:
         """The grid of the encoder's features for an image of this size."""
@@ -213,10 +213,10 @@ class PanetProposer:
         ids = [self.source.category_ids[position] for position in task.categories]
         for identity, drawn in self.source.own.get(task.record.image_id, {}).items():
             if identity in ids:
-                said = torch.from_numpy(drawn).to(masks.device)
-                masks &= said != FOREGROUND
-                masks[ids.index(identity)] &= said == UNKNOWN
-                masks[ids.index(identity)] |= said == FOREGROUND
+                drawn_map = torch.from_numpy(drawn).to(masks.device)
+                masks &= drawn_map != FOREGROUND
+                masks[ids.index(identity)] &= drawn_map == UNKNOWN
+                masks[ids.index(identity)] |= drawn_map == FOREGROUND
                 confidence[ids.index(identity)] = 1.0
 
 

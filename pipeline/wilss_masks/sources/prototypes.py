@@ -106,7 +106,7 @@ def prototypes_of(
                 "no support says what background looks like; add a background line to a scribble, or a box that leaves "
                 "some of its image free."
             )
-        rows = [[torch.stack(part) for part in zip(*found, strict=True)] for found in pooled.values()]
+        rows = [[torch.stack(part) for part in zip(*pairs, strict=True)] for pairs in pooled.values()]
         return torch.stack([panet.mean_of_filled(*row) for row in rows]).cpu().numpy()
 
 
@@ -115,8 +115,8 @@ def background_of(maps: Sequence[SupportMap]) -> NDArray[np.bool_]:
 
     So a second object of the episode is no background of the first one's class (PANet Eq. 2).
     """
-    called = np.any([one == BACKGROUND for one in maps], axis=0)
-    return np.asarray(called & ~np.any([one == FOREGROUND for one in maps], axis=0))
+    called = np.any([region == BACKGROUND for region in maps], axis=0)
+    return np.asarray(called & ~np.any([region == FOREGROUND for region in maps], axis=0))
 
 
 def _by_image(supports: Iterable[Support]) -> list[list[Support]]:

@@ -51,7 +51,7 @@ class PseudosegParams:
     longest: int = 1024
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Validate the values."""
         refuse_unknown_choices(self)
         for name in ("share", "present", "certain"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
@@ -112,11 +112,11 @@ class PseudosegSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters and digests of both networks; not where they lie."""
-        told = {name: value for name, value in dataclasses.asdict(self.params).items() if name != "checkpoint"}
+        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name != "checkpoint"}
         models = {"segmenter": {"sha256": self.info.digest, "method": self.info.method}}
         if self.labeller_sha256 is not None:
             models["labeller"] = {"sha256": self.labeller_sha256}
-        return {"parameters": told, "models": models}
+        return {"parameters": parameters, "models": models}
 
     def grids(self, height: int, width: int) -> Grids:
         """The grid of the network's features for an image of this size."""

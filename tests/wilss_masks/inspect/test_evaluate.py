@@ -104,7 +104,7 @@ def test_a_label_of_another_size_or_none_is_named(store: MaskStore, manifest: Fa
     found = evaluate(store, replace(manifest, records_=records))  # type: ignore[arg-type]
     assert found.counted == 2
     assert found.left_out["without pixel labels"] == 1
-    assert "4 x 3 pixels, its masks 64 x 48; mend" in found.failed["2007_000033"]
+    assert "4 x 3 pixels, its masks 64 x 48; fix" in found.failed["2007_000033"]
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, store: MaskStore, manifest: FakeManifest) -> None:

@@ -68,7 +68,7 @@ def test_only_touched_shards_are_made_anew(root: Path, asked: list[str], name: s
     change(root)
     refused = generate(root, *KEEPING)
     assert refused.code == 1
-    assert "or make it anew with --overwrite; --update keeps what is the same." in refused.err
+    assert "or make it again with --overwrite; --update keeps what is the same." in refused.err
     asked.clear()
     made = generate(root, *KEEPING, "--update")
     assert made.code == 0, made.said

@@ -79,8 +79,8 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
 def run_of(scratch: Path, workers: int, rate: float, shard: int, images: int) -> Run:
     """One run of `generate` with so many workers; with one, in this process, as a user has it."""
     manifest, watch = linked_manifest(scratch, images), Watch()
-    before, lanes = time.perf_counter(), generation._lanes
-    generation._lanes = lambda device, options: LANES
+    before, lanes = time.perf_counter(), generation._batches_at_once
+    generation._batches_at_once = lambda device, options: LANES
     try:
         generate(
             manifest,
@@ -91,7 +91,7 @@ def run_of(scratch: Path, workers: int, rate: float, shard: int, images: int) ->
             progress=watch,
         )
     finally:
-        generation._lanes = lanes
+        generation._batches_at_once = lanes
     return _steady(watch, workers, before)
 
 

@@ -171,13 +171,13 @@ def rows_of(table: Table, taken: dict[str, list[tuple[float, float]]]) -> list[d
 @contextlib.contextmanager
 def one_lane() -> Iterator[None]:
     """One thread, one lane, and no shard begun before the one before is committed."""
-    before, ahead = generation._lanes, run._SHARDS_AHEAD
+    before, ahead = generation._batches_at_once, run._SHARDS_AHEAD
     threads = torch.get_num_threads()
-    generation._lanes = lambda device, options: 1
+    generation._batches_at_once = lambda device, options: 1
     run._SHARDS_AHEAD = 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        generation._lanes, run._SHARDS_AHEAD = before, ahead
+        generation._batches_at_once, run._SHARDS_AHEAD = before, ahead
         torch.set_num_threads(threads)
