@@ -35,6 +35,7 @@ PARTS = {
     "stages": "parts.stages:measure",
     "growth": "parts.growth:measure",
     "growth-records": "parts.growth_records:measure",
+    "records": "parts.growth_records:beginnings",
     "update": "parts.updating:measure",
     "scaling": "parts.scaling:measure",
     "read": "parts.read:measure",

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from measure import figure
 
+from wilss.data.manifest import Manifest
+from wilss.store import MaskStoreWriter, Status, StoreHeader, StoreLayout
+
 from .common import row
 from .standin import linked_manifest
 
@@ -66,6 +69,84 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
         row(f"{title}: of it lists and plan, ms for every further image",
             figure([1000 * slope(counts, one) for one in lists])),
     ]  # fmt: skip
+
+
+BEGIN_COUNTS = (25_000, 50_000, 100_000, 200_000)
+
+_BEGIN = """
+import gc, json, sys, tracemalloc
+from pathlib import Path
+import numpy as np
+from wilss import load_manifest
+from wilss.store import MaskStore
+from wilss.store.records import records_for
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (size,) = (int(line.split()[1]) for line in lines if line.startswith(name))
+    return size * 1024
+def begun(count):
+    folder = Path({scratch!r})
+    store = MaskStore.open(folder / f"empty-{{count}}.zarr", allow_partial=True)
+    records = records_for(store, load_manifest(folder / f"linked-{{count}}.yaml"))
+    unlabelled = sum(records[name].label is None for name in store.image_ids)
+    return store, records, unlabelled
+begun({warm})
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+kept = begun({count})
+peak = status("VmHWM") - before
+del kept
+gc.collect()
+tracemalloc.start()
+kept = begun({count})
+gc.collect()
+print(json.dumps([peak, tracemalloc.get_traced_memory()[0]]))
+"""
+
+
+def beginnings(scratch: Path, quick: bool) -> list[dict[str, Any]]:
+    """Memory with which training, evaluate, sheet and export begin: the store's images and their records by id."""
+    counts = (100, 200) if quick else BEGIN_COUNTS
+    sizes = [_begin(scratch, count) for count in counts]
+    title = f"the records of a store, {counts[0]} to {counts[-1]} images: bytes for every further image"
+    return [
+        row(f"{title}, kept", figure([slope(counts, [kept for _, kept in sizes])]), "at most 100"),
+        row(f"{title}, at the peak", figure([slope(counts, [peak for peak, _ in sizes])]), "at most 200",
+            counts=counts, peak_mib=[round(peak / 2**20, 1) for peak, _ in sizes]),
+    ]  # fmt: skip
+
+
+def _begin(scratch: Path, count: int) -> tuple[float, float]:
+    """Bytes at the peak above what there was before, and bytes that are kept."""
+    for images in (WARM, count):
+        manifest = linked_manifest(scratch, images)  # links and stores outside of what is measured
+        _empty_store(manifest, scratch / f"empty-{images}.zarr")
+    code = _BEGIN.format(scratch=str(scratch), count=count, warm=WARM)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    peak, kept = json.loads(done.stdout.splitlines()[-1])
+    return peak, kept
+
+
+def _empty_store(manifest: Manifest, path: Path) -> None:
+    """A store of all images of step 0 with no mask yet."""
+    names, classes = [record.image_id for record in manifest.records(0).records], manifest.protocol.new(0)
+    count = len(names)
+    MaskStoreWriter.create(
+        path,
+        StoreHeader(
+            layout=StoreLayout(num_images=count, num_categories=len(classes), canvas=(8, 8), shard_size=64),
+            image_ids=names,
+            category_ids=classes,
+            category_names=tuple(map(manifest.taxonomy.name_of, classes)),
+            heights=np.full(count, 8, np.int32),
+            widths=np.full(count, 8, np.int32),
+            tags=np.ones((count, len(classes)), np.bool_),
+            status=np.full(count, Status.PENDING, np.int8),
+            errors=("",) * count,
+            attributes={"manifest_sha256": manifest.digest, "step": 0, "split": "train"},
+        ),
+    )
 
 
 def exponent(counts: tuple[int, ...], seconds: list[float]) -> float:
