@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.built_in import manifest_of_few
 from tests.drills import turns
-from tests.faults.cli import content
+from tests.faults.cli import content, wilss_masks
 from tests.faults.standin import draw_images, make
 from wilss.store import MaskStore
 
@@ -133,21 +134,31 @@ def test_killed_and_resumed_gives_the_same_bytes(
 
 def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     """The built-in encoders through the command line, killed after the first shard, resumed by two workers."""
-    program = [str(Path(sys.executable).parent / "wilss-masks"), "generate", "-q", "--step", "1"]
-    options = ["--limit", "8", "--shard-size", "2", "--keep", "scores"]
-    environment = {**os.environ, "WILSS_DATA": str(tmp_path)}
-
-    def command(store: str, *more: str) -> list[str]:
-        return [*program, *options, "--out", str(tmp_path / store), *more]
-
-    subprocess.run(command("whole.zarr"), check=True, env=environment)
-    process = subprocess.Popen(command("killed.zarr"), env=environment, start_new_session=True)
-    wait_for(lambda: any((tmp_path / "killed.zarr").glob("mask/c/*/*/*/*")), process)
+    manifest = manifest_of_few(tmp_path, train=40, val=4)
+    options = (
+        "generate",
+        "-q",
+        "--step",
+        1,
+        "--manifest",
+        manifest,
+        "--limit",
+        8,
+        "--shard-size",
+        2,
+        "--keep",
+        "scores",
+    )
+    whole, killed = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
+    assert wilss_masks(*options, "--out", whole).code == 0
+    program = [str(Path(sys.executable).parent / "wilss-masks"), *map(str, options), "--out", str(killed)]
+    process = subprocess.Popen(program, start_new_session=True)
+    wait_for(lambda: any(killed.glob("mask/c/*/*/*/*")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not MaskStore.open(tmp_path / "killed.zarr", allow_partial=True).is_complete
-    subprocess.run(command("killed.zarr", "--workers", "2"), check=True, env=environment)
-    assert content(tmp_path / "killed.zarr") == content(tmp_path / "whole.zarr")
+    assert not MaskStore.open(killed, allow_partial=True).is_complete
+    assert wilss_masks(*options, "--out", killed, "--workers", 2).code == 0
+    assert content(killed) == content(whole)
 
 
 @pytest.mark.long

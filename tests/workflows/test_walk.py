@@ -2,35 +2,77 @@
 
 import json
 import os
-import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.built_in import manifest_of_few
 from wilss.models.networks.checkpoint import read_info
+from wilss_masks import cli as masks
+from wilss_train import cli as train
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--epochs", "3", "--crop", "64", "--split", "none", "-q")
-#: The built-in manifest over fewer drawings, so that most of the time is not spent on what other tests see as well.
-FEW = "generate: {with: shapes, train: 60, val: 4, seed: 0}"
+PROGRAMS = {
+    "wilss-masks": masks.main,
+    "wilss-train": train.train,
+    "wilss-eval": train.evaluate,
+    "wilss-memory": train.memory,
+}
+#: Stands for a program: it only notes how it was called.
+NOTED = """#!/usr/bin/env bash
+printf '%q ' "$(basename "$0")" "$@" >> "$WALK_NOTES"
+echo >> "$WALK_NOTES"
+"""
 
 
-def test_the_walk_goes_through_and_says_where_to_look(tmp_path: Path) -> None:
-    manifest = tmp_path / "data_manifest.yaml"
-    text, changed = re.subn(r"generate: \{.*\}", FEW, (ROOT / "data_manifest.yaml").read_text(encoding="utf-8"))
-    assert changed == 1
-    manifest.write_text(text, encoding="utf-8")
-    environment = {**os.environ, "BIN": str(Path(sys.executable).parent), "WILSS_OUT": str(tmp_path / "masks"),
-                   "WILSS_RUNS": str(tmp_path / "runs"), "WILSS_MANIFEST": str(manifest),
-                   "WILSS_DATA": str(tmp_path / "data")}  # fmt: skip
-    walk = [str(ROOT / "workflows/shapes/run.sh"), *map(str, SHORT)]
-    done = subprocess.run(walk, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def surroundings(tmp_path: Path) -> dict[str, str]:
+    manifest = manifest_of_few(tmp_path, train=60, val=4)
+    places = {"WILSS_OUT": "masks", "WILSS_RUNS": "runs", "WALK_NOTES": "notes"}
+    return {"WILSS_MANIFEST": str(manifest), **{name: str(tmp_path / place) for name, place in places.items()}}
+
+
+def test_the_walk_goes_through_and_says_where_to_look(
+    tmp_path: Path, surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script's commands, one after the other in this process, which has the libraries imported."""
+    (tmp_path / "bin").mkdir()
+    for name in PROGRAMS:
+        (tmp_path / "bin" / name).write_text(NOTED, encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    said = _walked({**surroundings, "BIN": str(tmp_path / "bin")})
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    for line in (tmp_path / "notes").read_text(encoding="utf-8").splitlines():
+        program, *words = shlex.split(line)
+        with pytest.raises(SystemExit) as ended:
+            PROGRAMS[program](words)
+        assert ended.value.code in (0, None), line
+    _require_results(tmp_path, said)
+
+
+@pytest.mark.long
+def test_the_walk_as_programs(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    _require_results(tmp_path, _walked({**surroundings, "BIN": str(Path(sys.executable).parent)}))
+
+
+def _walked(surroundings: dict[str, str]) -> str:
+    walk = [str(ROOT / "workflows/shapes/run.sh"), *SHORT]
+    done = subprocess.run(walk, env={**os.environ, **surroundings}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path}/runs/step-1/report.html" in done.stdout
-    base, new = (read_info(tmp_path / "runs" / step) for step in ("step-0", "step-1"))
+    return done.stdout
+
+
+def _require_results(place: Path, said: str) -> None:
+    assert f"{place}/runs/step-1/report.html" in said
+    base, new = (read_info(place / "runs" / step) for step in ("step-0", "step-1"))
     assert new.parent_digest == base.digest
     assert len(new.seen) == 21
-    assert (tmp_path / "masks/step-1.png").stat().st_size > 10_000
-    assert (tmp_path / "runs/step-1/confusion.png").exists()
-    log = (tmp_path / "runs/step-1/log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (place / "masks/step-1.png").stat().st_size > 10_000
+    assert (place / "runs/step-1/confusion.png").exists()
+    log = (place / "runs/step-1/log.jsonl").read_text(encoding="utf-8").splitlines()
     assert "seg" in json.loads(log[-2])["losses"]
