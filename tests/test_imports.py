@@ -162,6 +162,13 @@ def test_one_place_imports(library: str) -> None:
     assert not {module for module in importers if not any(within(module, home) for home in AT_HOME[library])}
 
 
+def test_a_leading_underscore_says_what_is_a_modules_own() -> None:
+    """No list of names stands beside it but where a package passes names on; nobody imports another module's own."""
+    assert not [module for module, path in modules() if path.name != "__init__.py" and "__all__" in path.read_text()]
+    names = {name for module, path in modules() for name in imports_of(module, path) if name.split(".")[0] in PACKAGES}
+    assert not [name for name in names - {"wilss.__version__"} if name.rpartition(".")[2].startswith("_")]
+
+
 def test_only_commands_look_at_the_table_of_sources() -> None:
     readers = {module for module, path in modules() if "SOURCES" in path.read_text(encoding="utf-8")}
     assert readers == {"wilss_masks.sources", "wilss_masks.commands.generate"}

@@ -388,7 +388,7 @@ def is_there(name: str) -> bool:
 
 
 def test_a_name_that_is_not_there_is_found() -> None:
-    assert is_there("wilss.equations.fmwiss.score_map")
+    assert is_there("wilss.equations.kernels.score_map")
     assert not is_there("wilss.equations.fmwiss.nothing")
     assert not is_there("wilss.nothing")
 

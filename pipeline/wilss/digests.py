@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["digest_of_bytes", "digest_of_file", "digest_of_json", "listing_of_files", "version_of"]
-
 
 def digest_of_bytes(data: bytes) -> str:
     """sha256, as 64 hexadecimal digits."""

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-__all__ = ["font"]
-
 
 @lru_cache(maxsize=32)
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:

@@ -3,20 +3,6 @@
 Only the command lines turn these into exit codes; everything else lets them pass.
 """
 
-__all__ = [
-    "CheckpointError",
-    "EncoderError",
-    "ImageError",
-    "ManifestError",
-    "ParameterError",
-    "ProtocolError",
-    "StoreError",
-    "TrainingError",
-    "WeightsError",
-    "WilssError",
-    "first_line",
-]
-
 
 class WilssError(Exception):
     """Base of all errors that a user can fix; its text is shown as it is, without a traceback."""

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import VOID
 
-__all__ = ["Scores", "confusion", "or_none"]
-
 
 def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], category_ids: Sequence[int]) -> NDArray[np.int64]:
     """Pixels of every true class (row) that were labelled as every class (column); background comes first.

@@ -10,8 +10,6 @@ from typing import Any, Literal, TypeVar
 
 from wilss.errors import ParameterError
 
-__all__ = ["differences", "parse_assignments", "refuse_unknown_choices", "require", "shortened", "with_values"]
-
 P = TypeVar("P")
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

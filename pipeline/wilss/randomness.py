@@ -13,8 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DESCRIPTION", "generator_for", "numpy_generator_for", "seed_for"]
-
 #: Written into every store, so that a later reader knows how its numbers were drawn.
 DESCRIPTION = "sha256 of the json list [seed, *names], first 8 bytes, big-endian, modulo 2**63"
 

@@ -6,8 +6,6 @@ import click
 
 from wilss import console
 
-__all__ = ["cli", "main"]
-
 _COMMANDS = {
     "generate": "Make the masks of a step, or go on where it stopped.",
     "info": "What a mask store holds.",

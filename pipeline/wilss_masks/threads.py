@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["map_in_threads"]
-
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _MOST_THREADS = 16

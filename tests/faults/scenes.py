@@ -22,7 +22,7 @@ from tests.faults.train_cli import course_of, wilss_train
 from tests.wilss.data import data_on_disk as disk
 from wilss.console import running
 from wilss.data.shapes.voc import write_voc
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
 from wilss.store import MaskStore, MaskStoreWriter
 

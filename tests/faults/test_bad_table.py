@@ -29,7 +29,7 @@ from PIL import Image
 from tests.faults.cli import ENCODERS, FMWISS, Outcome, listing, masks
 from tests.faults.train_cli import IMAGES, TRAIN, walk
 from tests.wilss.data import data_on_disk as disk
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_masks.cli import main as masks_main
 from wilss_train import cli as train_cli
 

@@ -19,7 +19,7 @@ from tests.faults.cli import Outcome, content, full_after, wilss_masks
 from tests.faults.standin import draw_images, make
 from tests.faults.train_cli import result, states, wilss_train, words
 from wilss.errors import CheckpointError, StoreError, WilssError
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
 from wilss.store.vectors import write_rows
 from wilss_train.memory import MemoryBank

@@ -9,7 +9,7 @@ import pytest
 from tests.drills import turns
 from tests.faults.killing import finish, kill_at_random, kill_at_rename
 from tests.faults.train_cli import course_of, data_set, make_masks, walk, wilss_train, words
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_train import cli as train_cli
 
 #: The built-in encoder of the manifest is made small and random.

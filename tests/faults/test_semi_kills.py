@@ -8,7 +8,7 @@ from tests.drills import turns
 from tests.faults.killing import finish, kill_at_random, kill_at_rename, renames_of
 from tests.faults.train_cli import IMAGES, course_of, data_set, make_masks, wilss_train, words
 from tests.wilss.data import data_on_disk as disk
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
 
 EPOCHS = 4

@@ -18,7 +18,7 @@ from tests.faults.full_disk import files_of_at_most
 from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, wilss_train, words
 from tests.faults.train_cli import states as steps_saved
 from tests.wilss.data import data_on_disk as disk
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store.schema import SEAL_KEY
 from wilss_train.data.batch_source import Visit
 from wilss_train.data.batches import SegBatchSource

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 
 from tests.faults.cli import Outcome, start
 from tests.faults.train_cli import STEPS, course_of, forked, states, wilss_train, words
-from wilss.models.networks.checkpoint import MODEL_FILE
-from wilss.models.networks.segmenter import set_batch_norm
+from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.networks.norms import set_batch_norm
 from wilss_train.methods.teacher import Teacher
 
 FROZEN = ("--set", "batch_norm=frozen", "--lr", "1e-3")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from tests.faults.cli import ROOT, Outcome, wilss_masks
 from tests.wilss.data import data_on_disk as disk
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_train import cli
 from wilss_train.memory import MemoryBank
 from wilss_train.results.report import LOG_FILE

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
-from wilss.models.networks.checkpoint import MODEL_FILE, write_model
+from wilss.models.networks.checkpoint import write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
 from wilss_train import cli

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wilss.errors import CheckpointError
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_train.run_folder import MEMORY, RUN_FILE, STATES, is_complete, mark_complete, prepare
 
 IDENTITY: dict[str, Any] = {"method": "fmwiss", "seed": 0, "params": {"lr": 0.1, "crop": 64, "scale": (0.5, 2.0)}}

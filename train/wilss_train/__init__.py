@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from .data.mask_dataset import MaskDataset
     from .params import TrainParams
     from .results.model import Model, load_model
-    from .run.train import Options, Progress, Stopped, Summary, train
+    from .run.fit import Progress, Stopped
+    from .run.train import Options, Summary, train
 
 _HOMES = {
     "MaskDataset": "data.mask_dataset",
     "Model": "results.model",
     "Options": "run.train",
-    "Progress": "run.train",
-    "Stopped": "run.train",
+    "Progress": "run.fit",
+    "Stopped": "run.fit",
     "Summary": "run.train",
     "TrainParams": "params",
     "load_model": "results.model",

@@ -4,8 +4,6 @@ import importlib
 
 from wilss import console
 
-__all__ = ["evaluate", "memory", "predict", "train"]
-
 
 def train(arguments: list[str] | None = None) -> None:
     """Run `wilss-train`, and exit."""

@@ -13,8 +13,6 @@ from .data.masked_images import Broken
 from .inputs import RunInputs
 from .params import TrainParams
 
-__all__ = ["Batch", "BatchSource", "EpochState", "Experiment", "Gather", "RunContext"]
-
 #: Brings the rows of a tensor from all processes together, in the order of their ranks, with gradients.
 Gather = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,8 @@ from wilss.data.manifest import Manifest
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError
 from wilss.models.encoders.weights import resolve, sha256_of
-from wilss.models.networks.checkpoint import MODEL_FILE, CheckpointInfo, read_info, read_weights
+from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
 from wilss.store.records import records_for
 
@@ -18,15 +19,6 @@ from .run_folder import MEMORY
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
-
-__all__ = [
-    "RunInputs",
-    "default_out",
-    "default_parent",
-    "digest_of_backbone",
-    "open_inputs",
-    "weights_path",
-]
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"

@@ -7,8 +7,6 @@ from typing import Any, Literal
 from wilss.errors import ParameterError
 from wilss.params import refuse_unknown_choices, require, with_values
 
-__all__ = ["TrainParams", "as_json", "divided", "from_manifest"]
-
 _BASE, _WEAK = "base", "weak"
 
 

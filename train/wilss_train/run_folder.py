@@ -13,11 +13,9 @@ from typing import Any
 
 from wilss.disk import make_folder, remove_tree, sweep_partials, unlink, write_atomically, writing
 from wilss.errors import CheckpointError
-from wilss.models.networks.checkpoint import MODEL_FILE
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
 from wilss.params import differences, shortened
-
-__all__ = ["CURVES", "MEMORY", "RUN_FILE", "STATES", "is_complete", "mark_complete", "prepare", "writing_to"]
 
 CURVES, MEMORY, RUN_FILE, STATES = "tensorboard", "memory.zarr", "run.json", "state"
 _DONE = "done.json"

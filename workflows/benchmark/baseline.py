@@ -12,6 +12,7 @@ from PIL import Image
 
 from wilss.data.images import to_pixels
 from wilss.equations import fmwiss
+from wilss.equations.kernels import score_map
 from wilss.models.encoders.dino import SeedViT, _tokens
 from wilss.models.normalisation import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
@@ -22,7 +23,7 @@ def masks_of_one(proposer: FmwissProposer, task: Any, folder: Path) -> None:
     clip_input, vit_input = (x[None].to(proposer.clip.device) for x in proposer.load(task))
     params = proposer.params
     with torch.inference_mode():
-        similarity = fmwiss.score_map(proposer.clip.features(clip_input), proposer.text)[0]
+        similarity = score_map(proposer.clip.features(clip_input), proposer.text)[0]
         attention, grid = whole_attention(proposer.vit, vit_input, params.affinity)
         score = fmwiss.foreground_score(
             similarity[list(task.categories)],

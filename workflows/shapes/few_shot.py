@@ -24,9 +24,10 @@ from runs import ROOT, Cell, keep_figures, spread
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.models.networks.checkpoint import read_info
-from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding, load_embedding
-from wilss_masks.make.generate import Options as MaskOptions
+from wilss.models.networks.embedding import Embedding, frozen_embedding, load_embedding
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.data.episodes.images import labelled_split

@@ -7,16 +7,6 @@ from typing import Any
 
 import click
 
-__all__ = [
-    "add_common_options",
-    "batch_size_option",
-    "device_option",
-    "is_quiet",
-    "manifest_option",
-    "set_level",
-    "version_option",
-]
-
 
 def add_common_options(command: click.Command) -> None:
     """Give a command, and the commands below it, --version, -v and -q; one that has --version has them all."""

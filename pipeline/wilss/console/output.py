@@ -9,8 +9,6 @@ import click
 
 from wilss.disk import write_output
 
-__all__ = ["FINISHED_WITH_FAILURES", "aligned", "percent", "tell_failures", "write_json"]
-
 #: The exit code of a run that is done, but for images that it names.
 FINISHED_WITH_FAILURES = 3
 _FAILURES_SHOWN = 10

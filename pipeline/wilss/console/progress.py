@@ -8,8 +8,6 @@ import click
 
 from .options import is_quiet
 
-__all__ = ["ProgressDisplay"]
-
 _SECONDS_BETWEEN_LINES = 30.0
 
 

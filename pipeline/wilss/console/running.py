@@ -13,8 +13,6 @@ from wilss.errors import ManifestError, ParameterError, ProtocolError, WilssErro
 from .options import add_common_options, set_level
 from .streams import open_closed_streams, plain_streams
 
-__all__ = ["run"]
-
 _OK, _ERROR, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _USAGE_ERRORS = (ManifestError, ProtocolError, ParameterError)
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -10,8 +10,6 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NameIndex", "Names", "Register", "some"]
-
 _NOBODY = -1
 _FIRST_SLOTS = 8
 

@@ -12,8 +12,6 @@ from typing import Literal
 from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID, Taxonomy, closest
 from wilss.errors import ProtocolError
 
-__all__ = ["PRESETS", "Setting", "StepProtocol", "name_of_steps", "preset"]
-
 Setting = Literal["overlap", "disjoint"]
 
 

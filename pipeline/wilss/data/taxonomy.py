@@ -11,8 +11,6 @@ from functools import cached_property
 
 from wilss.errors import ManifestError
 
-__all__ = ["BACKGROUND", "COCO", "COCO_CATEGORY_IDS", "VOC", "VOID", "Taxonomy", "closest", "same_class", "voc_palette"]
-
 BACKGROUND = 0
 VOID = 255
 

@@ -7,18 +7,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = [
-    "PARTIAL_SUFFIX",
-    "AppendedFile",
-    "require_writable",
-    "sweep_partials",
-    "sweep_partials_of",
-    "sync_file",
-    "sync_folder",
-    "unlink",
-    "write_atomically",
-]
-
 #: zarr's own LocalStore uses the same ending for its unfinished files, so one sweep finds both kinds.
 PARTIAL_SUFFIX = ".partial"
 #: A name as both of them make it; what a user calls `data.partial` is the user's.

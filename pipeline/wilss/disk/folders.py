@@ -8,8 +8,6 @@ from pathlib import Path
 
 from .files import sync_folder
 
-__all__ = ["BUILDING_SUFFIX", "built_beside", "make_folder", "remove_tree", "settle", "sync_tree"]
-
 BUILDING_SUFFIX = ".building"
 _FORMER_SUFFIX = ".former"
 

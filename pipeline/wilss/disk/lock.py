@@ -19,8 +19,6 @@ from pathlib import Path
 
 from wilss.errors import StoreError
 
-__all__ = ["waiting_lock", "writer_lock"]
-
 #: Others hold the second file for less than a millisecond, unless they are stopped just then.
 _PATIENCE_SECONDS = 0.5
 _HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES)

@@ -9,8 +9,6 @@ from wilss.errors import StoreError, WilssError
 
 from .files import sweep_partials_of, write_atomically
 
-__all__ = ["refuse_existing", "write_output", "writing"]
-
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise StoreError when `path` is there and nobody said that it may be replaced."""

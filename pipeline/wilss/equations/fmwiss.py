@@ -15,28 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from wilss.equations.kernels import attention_rows, score_map, unit
-
-__all__ = [
-    "Affinity",
-    "Foreground",
-    "Fusion",
-    "Keep",
-    "Seeds",
-    "agreement",
-    "area",
-    "confidence",
-    "ensemble",
-    "foreground_score",
-    "fuse",
-    "keep_top",
-    "move_points",
-    "score_map",
-    "seed_attention",
-    "seed_draws",
-    "seed_points",
-    "unit",
-]
+from wilss.equations.kernels import attention_rows, unit
 
 Foreground = Literal["softmax", "margin", "minmax"]
 Affinity = Literal["qk", "kk"]

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attention_rows", "exact", "first_greatest", "propagate", "score_map", "unit"]
-
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:
     """Vectors of length one along `dim`: x / max(|x|, 1e-12). The zero vector stays zero.

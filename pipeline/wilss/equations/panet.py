@@ -20,20 +20,6 @@ from torch import Tensor
 from wilss.data.taxonomy import BACKGROUND
 from wilss.equations.kernels import exact, first_greatest, score_map, unit
 
-__all__ = [
-    "FOREGROUND",
-    "label_map",
-    "masked_average",
-    "mean_of_filled",
-    "pooling_weights",
-    "probabilities",
-    "prototype",
-    "prototypes",
-    "scores",
-    "weighted_average",
-    "with_absent",
-]
-
 FOREGROUND = 1  # in a support's map; a map knows one class
 
 ALPHA = 20.0

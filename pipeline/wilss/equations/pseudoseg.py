@@ -14,16 +14,6 @@ from torch import Tensor
 
 from wilss.equations.kernels import attention_rows, exact, propagate
 
-__all__ = [
-    "Norm",
-    "calibrated_fusion",
-    "joint_norm",
-    "max_normalised",
-    "self_attention_cam",
-    "sharpen",
-    "with_background",
-]
-
 Norm = Literal["image", "batch"]
 
 _TINY = 1e-8  # added to the mean square [C]

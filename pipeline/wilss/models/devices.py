@@ -4,8 +4,6 @@ import re
 
 from wilss.errors import ParameterError
 
-__all__ = ["require_device_word", "resolve_device"]
-
 
 def resolve_device(device: str, option: str | None = None) -> str:
     """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused.

@@ -22,8 +22,6 @@ from wilss.errors import WeightsError, first_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["digest_of_tensors", "listed", "loading_args", "misfits", "read_tensors", "told"]
-
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """What a weights file holds: a flat dict of tensors (safetensors), or the checkpoint's own dict.

@@ -19,8 +19,6 @@ from .shards import read_planes
 from .size_limits import require_as_written, require_names, require_planes, require_shape, require_values
 from .vectors import read_rows
 
-__all__ = ["StoreArrays"]
-
 
 class StoreArrays:
     """The zarr group at `path`. Raises StoreError where there is none that can be read."""

@@ -12,8 +12,6 @@ from wilss.store import MaskStore
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord, Manifest
 
-__all__ = ["records_for"]
-
 
 def records_for(store: MaskStore, manifest: "Manifest") -> "Mapping[str, ImageRecord]":
     """The manifest's records of a store's step and split, by image id; at least those that the store holds.

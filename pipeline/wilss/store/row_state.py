@@ -18,8 +18,6 @@ from ..errors import StoreError
 from .arrays import StoreArrays
 from .schema import SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status
 
-__all__ = ["RowState", "RowStates"]
-
 _Signature = tuple[tuple[int, int, int] | None, ...]
 _WATCHED = ("shard_digest", "status")
 #: A shard is made at most twice in a run: a reader who is disturbed more often reads a store that is replaced.

@@ -18,20 +18,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-__all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
-    "SEAL_KEY",
-    "VECTORS",
-    "ArraySpec",
-    "Status",
-    "StoreHeader",
-    "StoreLayout",
-    "VectorSpec",
-    "consolidate",
-    "create_group",
-]
-
 FORMAT = "wilss-masks"
 FORMAT_VERSION = 1
 #: The attribute that a complete store has, see `seal`.

@@ -27,18 +27,6 @@ from ..disk import unlink, write_atomically
 from .schema import VECTORS, ZSTD_LEVEL, ArraySpec, Status, StoreLayout
 from .size_limits import content_size
 
-__all__ = [
-    "RECEIPT_VECTORS",
-    "ImageContent",
-    "ShardReceipt",
-    "committed_digest",
-    "digest_on_disk",
-    "encode_shard",
-    "read_planes",
-    "shard_path",
-    "write_shard",
-]
-
 #: Offset and length of a plane that is not there (Zarr v3 sharding codec: 2**64 - 1 in both).
 _ABSENT = 2**64 - 1
 _CHECKSUM = 4

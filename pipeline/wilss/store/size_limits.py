@@ -18,18 +18,6 @@ from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
 from .schema import VECTORS, ArraySpec, Status, StoreLayout
 
-__all__ = [
-    "content_size",
-    "require_as_written",
-    "require_names",
-    "require_planes",
-    "require_shape",
-    "require_text_count",
-    "require_values",
-    "require_vector",
-    "unpacked",
-]
-
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _LONGEST_HEADER = 18
 _CODECS = frozenset({"bytes", "vlen-utf8", "zstd"})

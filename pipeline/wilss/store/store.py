@@ -18,8 +18,6 @@ from .schema import FORMAT, FORMAT_VERSION, SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, S
 from .seal import Damage, verify, verify_but_shards
 from .shards import RECEIPT_VECTORS, ShardReceipt
 
-__all__ = ["ImageMasks", "MaskStore"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMasks:

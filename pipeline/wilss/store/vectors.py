@@ -18,8 +18,6 @@ from ..disk import unlink, write_atomically
 from .schema import VECTORS, ZSTD_LEVEL, StoreLayout, VectorSpec
 from .size_limits import require_text_count, unpacked
 
-__all__ = ["Change", "is_as_written", "read_rows", "write_rows"]
-
 #: Rows and what they become.
 Change = tuple[slice, NDArray[Any]]
 

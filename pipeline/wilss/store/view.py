@@ -13,8 +13,6 @@ from ..errors import StoreError
 from .schema import ArraySpec
 from .store import MaskStore
 
-__all__ = ["label_map", "open_masks"]
-
 
 def label_map(
     masks: NDArray[np.bool_],

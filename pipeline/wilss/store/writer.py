@@ -16,8 +16,6 @@ from .shards import RECEIPT_VECTORS, ShardReceipt, committed_digest
 from .store import MaskStore
 from .vectors import write_rows
 
-__all__ = ["MaskStoreWriter"]
-
 
 class MaskStoreWriter:
     """Commits shards to a store; the shards themselves are written by `write_shard`, by any number of processes.

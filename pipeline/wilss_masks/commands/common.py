@@ -10,8 +10,6 @@ import click
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["require_png", "store_argument", "write_sheet"]
-
 store_argument: Callable[..., Any] = click.argument("store", type=click.Path(path_type=Path))
 
 

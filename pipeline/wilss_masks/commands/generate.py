@@ -10,7 +10,8 @@ import click
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
 
 if TYPE_CHECKING:
-    from ..make.generate import Options, Summary
+    from ..make.generate import Summary
+    from ..make.options import Options
 
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536
@@ -169,7 +170,7 @@ def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
 
 def _options(arguments: dict[str, Any]) -> "Options":
     from ..make.cluster import ClusterOptions
-    from ..make.generate import Options
+    from ..make.options import Options
 
     cluster = ClusterOptions(
         **{key: arguments[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}

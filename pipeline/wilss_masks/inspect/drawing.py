@@ -13,8 +13,6 @@ from PIL import Image, ImageFilter
 
 from wilss.data.images import to_pixels
 
-__all__ = ["colour_bar", "contour", "heat", "overlay", "picture", "resized_mask", "with_dots"]
-
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
 
-__all__ = ["ABLATION", "STORED", "Evaluation", "evaluate"]
-
 STORED = "stored"
 #: What `--ablation` recomputes from the kept maps, in the order of the table.
 ABLATION = ("init", "seeds", "intersection", "union")

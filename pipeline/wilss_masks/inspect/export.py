@@ -24,8 +24,6 @@ from wilss.store import ImageMasks, MaskStore, Status, label_map
 
 from ..threads import map_in_threads
 
-__all__ = ["Exported", "export_coco", "export_voc", "plain_file_name", "problem_with_id"]
-
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
 _LONGEST_NAME = 200
 

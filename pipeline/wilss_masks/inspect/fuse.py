@@ -31,8 +31,6 @@ from ..sources.fusion import FmwissParams, FusionParams, as_content
 from ..threads import map_in_threads
 from .kept_scores import KeptReader, fusion_of
 
-__all__ = ["fuse", "new_params"]
-
 #: Attributes that belong to one store and not to what it was made with.
 _OWN = ("format", "format_version", "seal")
 

@@ -16,8 +16,6 @@ from wilss.store import MaskStore
 
 from ..sources.fusion import FusionParams, Refined, refine
 
-__all__ = ["KeptMaps", "KeptReader", "extent", "fusion_of", "keeps_maps"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class KeptMaps:

@@ -12,8 +12,6 @@ from wilss.drawing import font
 from . import drawing
 from .sheet import Row, Sheet, Truth
 
-__all__ = ["INK", "PAPER", "SOFT_INK", "class_colour", "cut_text", "draw_page", "fitted", "font"]
-
 INK, SOFT_INK, _RULE, PAPER = (28, 30, 36), (112, 116, 126), (222, 224, 230), (255, 255, 255)
 _SCORE_MAP, _ATTENTION_MAP = "viridis", "magma"
 #: Bright, told apart also by the colour-blind (after Okabe and Ito, and Tol).

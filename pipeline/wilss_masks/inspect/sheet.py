@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
 
-__all__ = ["Order", "Row", "Sheet", "Soft", "Truth", "choose", "collect", "order_for", "rows_of"]
-
 Order = Literal["agreement", "confidence", "spread"]
 
 

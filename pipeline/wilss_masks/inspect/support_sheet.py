@@ -13,8 +13,6 @@ from wilss.drawing import font
 from . import drawing
 from .page import INK, PAPER, SOFT_INK, class_colour, cut_text, fitted
 
-__all__ = ["draw_supports_page"]
-
 _MARGIN, _GAP, _CAPTION, _NOTE, _HEADER = 28, 10, 150, 24, 62
 _SUPERSAMPLING = 2
 _TINT, _GREY = 0.45, 0.75

@@ -21,15 +21,6 @@ from wilss.errors import WilssError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = [
-    "ClusterOptions",
-    "Connection",
-    "connect",
-    "interrupts_deferred",
-    "require_safe_address",
-    "require_usable_address",
-]
-
 log = logging.getLogger("wilss_masks")
 
 _LOOPBACK = "127.0.0.1"

@@ -33,8 +33,6 @@ from .resume import (
 )
 from .run import Job, run
 
-__all__ = ["Options", "Progress", "Summary", "default_store", "generate", "plan_for", "selection_for"]
-
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
 _BATCHES_ON_A_GPU = 4
 

@@ -7,8 +7,6 @@ from wilss.models.devices import require_device_word, resolve_device
 
 from .cluster import ClusterOptions, require_usable_address
 
-__all__ = ["Options", "require_means"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:

@@ -20,8 +20,6 @@ from wilss.store import Status, StoreHeader, StoreLayout
 
 from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
 
-__all__ = ["MaskPlan", "ShardTask", "make_plan"]
-
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
 _RECORDS_AT_ONCE = 256

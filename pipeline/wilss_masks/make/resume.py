@@ -26,16 +26,6 @@ from .plan import MaskPlan
 from .run import disk_errors
 from .update import UPDATABLE, updated
 
-__all__ = [
-    "attributes_of",
-    "compatible",
-    "create_or_resume",
-    "is_finished",
-    "is_of",
-    "keeping_what_is_kept",
-    "require_writable",
-]
-
 log = logging.getLogger(__name__)
 
 #: Libraries whose version can change a mask or its bytes.

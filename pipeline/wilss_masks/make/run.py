@@ -31,8 +31,6 @@ from .workers import on_workers
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "disk_errors", "make_shard", "run"]
-
 log = logging.getLogger(__name__)
 
 #: Shards are committed together where they come fast, at most so often: a commit costs the coordinator as much for ten

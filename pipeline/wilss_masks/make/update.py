@@ -20,8 +20,6 @@ from wilss.store.shards import read_planes, shard_path
 
 from .plan import MaskPlan
 
-__all__ = ["UPDATABLE", "carried_shards", "updated"]
-
 #: What a store says of its images alone, and not of how their masks were made.
 UPDATABLE = ("limit", "manifest_sha256", "records_sha256")
 

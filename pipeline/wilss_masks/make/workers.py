@@ -22,8 +22,6 @@ from .plan import ShardTask
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["on_workers"]
-
 log = logging.getLogger(__name__)
 
 _TOPIC = "wilss-shard-begun"

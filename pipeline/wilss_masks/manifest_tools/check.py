@@ -12,8 +12,6 @@ from wilss.errors import ImageError
 
 from ..threads import map_in_threads
 
-__all__ = ["CheckReport", "Counts", "Finding", "check_manifest"]
-
 _THREADS = 4
 
 

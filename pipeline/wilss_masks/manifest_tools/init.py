@@ -14,8 +14,6 @@ from wilss.errors import ManifestError
 from ..sources.prompts import prompt_names
 from .survey import Survey, survey
 
-__all__ = ["init_manifest", "save_manifest"]
-
 _PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
 _YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from wilss.data.manifest import EncoderSpec, LockedWeights, Manifest, list_digests, lock_path, write_lock
 from wilss.errors import WeightsError
 
-__all__ = ["LockReport", "lock_manifest"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LockReport:

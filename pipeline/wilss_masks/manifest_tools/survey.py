@@ -14,8 +14,6 @@ from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID
 from wilss.errors import ImageError, ManifestError
 
-__all__ = ["Survey", "survey"]
-
 _LOOKED_AT = 300
 _TRAIN_LISTS = ("train_aug", "trainaug", "train", "trainval")
 _NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt")

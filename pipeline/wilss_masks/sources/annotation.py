@@ -15,8 +15,6 @@ from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
 
-__all__ = ["AnnotationSource"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationSource:

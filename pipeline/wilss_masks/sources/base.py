@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, Records
 from wilss.store import ImageContent, Status
 
-__all__ = ["Grids", "ImageTask", "ImageTasks", "MaskSource", "Proposer"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTask:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from wilss.models.encoders.dino import LastBlock, SeedViT
 
 
-__all__ = ["FmwissProposer", "FmwissSource"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class FmwissSource:
     """Masks from image tags by frozen foundation models.
@@ -182,11 +179,11 @@ class FmwissProposer:
         """Two forward passes for the batch, then each image by itself."""
         import torch
 
-        from wilss.equations import fmwiss
+        from wilss.equations.kernels import score_map
 
         with torch.inference_mode():
             features = self.clip.features(self._stack([clip for clip, _ in loaded]))
-            similarity = fmwiss.score_map(features, self.text)
+            similarity = score_map(features, self.text)
             block = self.vit.last_block(self._stack([vit for _, vit in loaded]))
             return [self._one(task, similarity[i], block, i) for i, task in enumerate(tasks)]
 

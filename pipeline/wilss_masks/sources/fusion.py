@@ -15,8 +15,6 @@ from wilss.store import ImageContent, Status
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FmwissParams", "FusionParams", "Refined", "as_content", "refine", "scaled"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FusionParams:

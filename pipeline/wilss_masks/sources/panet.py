@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["PanetParams", "PanetProposer", "PanetSource"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PanetParams:
     """Parameters of PANet's masks from a few supports (Sec. 3).

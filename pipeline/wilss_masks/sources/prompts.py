@@ -8,15 +8,6 @@ from collections.abc import Sequence
 
 from wilss.errors import EncoderError
 
-__all__ = [
-    "BACKGROUND_WORDS",
-    "MASKCLIP_TEMPLATES",
-    "SYNONYMS",
-    "background_words",
-    "prompt_names",
-    "templates",
-]
-
 #: The five that MaskCLIP (Zhou et al., ECCV 2022) adds to OpenAI's; they go back to ViLD (Gu et al., ICLR 2022).
 MASKCLIP_TEMPLATES = (
     "there is a {} in the scene.",

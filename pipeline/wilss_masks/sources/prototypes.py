@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from wilss.models.networks.embedding import Embedding
 
-__all__ = ["PatchEncoder", "background_of", "prototypes_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PatchEncoder:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["PseudosegParams", "PseudosegProposer", "PseudosegSource"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PseudosegParams:
     """How a trained network's soft labels are made and cut.

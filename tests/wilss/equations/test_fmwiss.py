@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.references import fmwiss as slow
-from wilss.equations import fmwiss
+from wilss.equations import fmwiss, kernels
 from wilss.randomness import generator_for
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
@@ -32,8 +32,8 @@ def attention_maps(low=0.0):
 
 def test_unit_has_length_one_and_leaves_zero_alone():
     x = torch.stack([normal(5), torch.zeros(5)])
-    np.testing.assert_allclose(fmwiss.unit(x)[0].numpy(), slow.unit(x[0].numpy()), **CLOSE)
-    assert fmwiss.unit(x)[1].tolist() == [0.0] * 5
+    np.testing.assert_allclose(kernels.unit(x)[0].numpy(), slow.unit(x[0].numpy()), **CLOSE)
+    assert kernels.unit(x)[1].tolist() == [0.0] * 5
 
 
 def test_ensemble_equals_its_slow_twin_in_batches():
@@ -50,21 +50,21 @@ def test_a_prompt_of_great_length_counts_no_more_than_others():
 
 def test_ensemble_of_one_prompt_is_that_prompt():
     prompt = normal(1, 6)
-    torch.testing.assert_close(fmwiss.ensemble(prompt), fmwiss.unit(prompt[0]))
+    torch.testing.assert_close(fmwiss.ensemble(prompt), kernels.unit(prompt[0]))
 
 
 def test_score_map_equals_its_slow_twin_alone_and_in_batches():
-    image, text = fmwiss.unit(normal(2, 6, 3, 4), dim=1), fmwiss.unit(normal(5, 6, seed=1))
-    batch = fmwiss.score_map(image, text)
+    image, text = kernels.unit(normal(2, 6, 3, 4), dim=1), kernels.unit(normal(5, 6, seed=1))
+    batch = kernels.score_map(image, text)
     assert batch.shape == (2, 5, 3, 4)
     for one, whole in zip(image, batch, strict=True):
         np.testing.assert_allclose(whole.numpy(), slow.score_map(one.numpy(), text.numpy()), **CLOSE)
-        torch.testing.assert_close(fmwiss.score_map(one, text), whole)
+        torch.testing.assert_close(kernels.score_map(one, text), whole)
 
 
 def test_a_patch_that_is_the_text_scores_one():
-    text = fmwiss.unit(normal(2, 6))
-    scores = fmwiss.score_map(text[0].reshape(6, 1, 1), text)
+    text = kernels.unit(normal(2, 6))
+    scores = kernels.score_map(text[0].reshape(6, 1, 1), text)
     assert scores[0].item() == pytest.approx(1.0, abs=1e-6)
     assert scores.abs().max() <= 1 + 1e-6
 

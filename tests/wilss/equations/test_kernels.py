@@ -9,18 +9,13 @@ from hypothesis.extra import numpy as hnp
 
 from tests.references import fmwiss as slow_fmwiss
 from tests.references import pseudoseg as slow
-from wilss.equations import fmwiss, kernels
+from wilss.equations import kernels
 
 CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def normal(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
-
-
-def test_fmwiss_shares_the_kernels():
-    assert fmwiss.unit is kernels.unit
-    assert fmwiss.score_map is kernels.score_map
 
 
 # -- score --------------------------------------------------------------------------------------------------

@@ -128,8 +128,9 @@ def test_a_store_that_is_not_finished_is_updated(root: Path, asked: list[str], m
 def run_until_sealed(root: Path) -> None:
     from wilss.data.manifest import load_manifest
     from wilss_masks.make import generate as generation
+    from wilss_masks.make.options import Options
 
     manifest = load_manifest(root / "data_manifest.yaml")
-    options = generation.Options(shard_size=3, batch_size=2, device="cpu")
+    options = Options(shard_size=3, batch_size=2, device="cpu")
     source = cli.CliStandIn.from_manifest(manifest, 1)
     generation.generate(manifest, step=1, source=source, out=root / "out/s.zarr", options=options)

@@ -202,7 +202,8 @@ def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest,
 def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:
     """An untrained projection's checkpoint."""
     from wilss.models.networks.checkpoint import write_model
-    from wilss.models.networks.embedding import EmbeddingSpec, build_embedding, digest_of_encoder
+    from wilss.models.networks.embedding import build_embedding, digest_of_encoder
+    from wilss.models.networks.embedding_spec import EmbeddingSpec
 
     vit = manifest.encoders.vit
     spec = EmbeddingSpec(kind="projection", size=0, width=5, in_width=32, encoder=digest_of_encoder(vit))

@@ -12,12 +12,15 @@ from wilss.data.images import read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller, write_labeller
-from wilss.models.networks.segmenter import SegmenterSpec, build
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.normalisation import normalise
 from wilss.store import MaskStore
-from wilss_masks.make.generate import Options, generate
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
 from wilss_masks.sources.pseudoseg import PseudosegSource
 
 IMAGES = {f"im{i}": [1 + i % 2] for i in range(6)}

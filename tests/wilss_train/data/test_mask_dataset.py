@@ -21,7 +21,8 @@ from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, StoreError
 from wilss.store import MaskStore, MaskStoreWriter
-from wilss_masks.make.generate import Options, generate
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train import MaskDataset
 

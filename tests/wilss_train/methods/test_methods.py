@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import ParameterError
-from wilss.models.networks.segmenter import Segmenter, build, grown, set_batch_norm
+from wilss.models.networks.norms import set_batch_norm
+from wilss.models.networks.segmenter import Segmenter, build, grown
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import with_values
 from wilss_train.context import EpochState, RunContext

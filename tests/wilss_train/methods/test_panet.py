@@ -17,14 +17,10 @@ from tests.wilss_train.data.episodes.pictures import VIT, Pictures, frozen
 from wilss.data.manifest import Encoders, Manifest, load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError, WeightsError
-from wilss.models.networks.checkpoint import MODEL_FILE, read_info
-from wilss.models.networks.embedding import (
-    EmbeddingNet,
-    EmbeddingSpec,
-    build_embedding,
-    digest_of_encoder,
-    load_embedding,
-)
+from wilss.models.networks.checkpoint import read_info
+from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.networks.embedding import EmbeddingNet, build_embedding, digest_of_encoder, load_embedding
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_train.context import EpochState, RunContext
 from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
 from wilss_train.data.episodes.features import FeatureBank
@@ -33,7 +29,8 @@ from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, REPORT_FILE
 from wilss_train.results.report.log import untimed_lines
-from wilss_train.run.train import Options, Stopped, Summary, run_training
+from wilss_train.run.fit import Stopped
+from wilss_train.run.train import Options, Summary, run_training
 
 FIRST = EpochState(epoch=0, epochs=1)
 SPEC = EmbeddingSpec(kind="projection", size=0, width=6, depth=2, in_width=12, encoder=digest_of_encoder(VIT))

@@ -15,13 +15,15 @@ from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
 from wilss.models.networks.attention_cam import Labeller, soft_labels
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info
+from wilss.models.networks.checkpoint import load_segmenter, read_info
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
-from wilss.models.networks.segmenter import SegmenterSpec, build
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.store import MaskStore
-from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.context import EpochState
 from wilss_train.data.semi import SemiBatch
@@ -30,7 +32,8 @@ from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.results.report import LOG_FILE
 from wilss_train.results.report.log import read_log, untimed_lines
-from wilss_train.run.train import Options, Stopped, Summary, run_training
+from wilss_train.run.fit import Stopped
+from wilss_train.run.train import Options, Summary, run_training
 
 QUIET = Options(threads=1, device="cpu", split=None, workers=2)
 NOW = EpochState(epoch=3, epochs=10)

@@ -1,6 +1,7 @@
 import torch
 
-from wilss.models.networks.segmenter import SegmenterSpec, build
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.methods.teacher import Teacher
 
 SPEC = SegmenterSpec(

@@ -13,7 +13,8 @@ from tests.wilss_train.colours import NAMES, ColourNet, blocks, info, picture, s
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError, ImageError
-from wilss.models.networks.checkpoint import MODEL_FILE, write_model
+from wilss.models.networks.checkpoint import write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
 from wilss_train import Model, cli, load_model

@@ -13,9 +13,10 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info
-from wilss_masks.make.generate import Options as MaskOptions
+from wilss.models.networks.checkpoint import load_segmenter, read_info
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.memory import MemoryBank
@@ -24,7 +25,8 @@ from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
 from wilss_train.results.report.log import read_log, untimed_lines
-from wilss_train.run.train import Options, Progress, Stopped, Summary, run_training, train
+from wilss_train.run.fit import Progress, Stopped
+from wilss_train.run.train import Options, Summary, run_training, train
 from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ..results.episodes.evaluate import EpisodeEvaluation
 
-__all__ = ["episode_options", "judge_episodes", "wants_episodes"]
-
 _OPTIONS = (
     click.option("--frozen", is_flag=True, help="Judge the manifest's frozen ViT features, without a checkpoint."),
     click.option("--episodes", type=click.IntRange(1), help="Of a run, for an embedding.  [default: 1000]"),

@@ -14,8 +14,6 @@ from wilss.console import is_quiet
 if TYPE_CHECKING:
     from ..run.fit import Progress
 
-__all__ = ["INTERRUPTED", "RunDisplay", "stopping"]
-
 INTERRUPTED = 130
 
 

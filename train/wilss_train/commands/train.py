@@ -129,7 +129,8 @@ def _train(
     asked_to_stop: Callable[[], bool],
     display: "RunDisplay",
 ) -> "Summary":
-    from ..run.train import Options, Stopped, run_training
+    from ..run.fit import Stopped
+    from ..run.train import Options, run_training
 
     run_options = Options(
         seed=options["seed"],

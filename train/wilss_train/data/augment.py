@@ -18,8 +18,6 @@ from wilss.models.normalisation import IMAGENET_MEAN
 
 from ..params import TrainParams
 
-__all__ = ["View", "cut_image", "cut_masks", "draw_view", "is_outside", "on_stride", "planar", "view_of"]
-
 #: What stands beyond the image's edge: the input's mean, which is 0 after normalisation.
 _OUTSIDE = tuple(round(255 * value) for value in IMAGENET_MEAN)
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from wilss.randomness import numpy_generator_for
 
-__all__ = ["Order", "Share", "TensorBatch", "Visit", "prefetch"]
-
 _AHEAD = 3  # steps whose batches are being made while one is trained on
 
 Item = TypeVar("Item")

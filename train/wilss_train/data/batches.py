@@ -23,8 +23,6 @@ from .masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedI
 if TYPE_CHECKING:
     from ..memory import MemoryBank
 
-__all__ = ["SegBatch", "SegBatchSource"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SegBatch(TensorBatch):

@@ -17,8 +17,6 @@ from wilss.params import require
 if TYPE_CHECKING:
     from ..memory import Instance, MemoryBank
 
-__all__ = ["PasteParams", "Pasted", "draw_instance", "paste"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PasteParams:

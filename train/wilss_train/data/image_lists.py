@@ -11,8 +11,6 @@ from pathlib import Path
 from wilss.data.manifest import ImageRecord
 from wilss.errors import ParameterError
 
-__all__ = ["ENDINGS", "Found", "Target", "find_images", "read_list", "targets_of"]
-
 #: What an image in a folder is recognised by; a file that is named itself may be called anything.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -21,8 +21,6 @@ from wilss.store.records import records_for
 from .augment import planar
 from .masked_images import MaskedImage, MaskedImages
 
-__all__ = ["MaskDataset"]
-
 Sample = dict[str, Any]
 
 #: Why an image has no masks where the store holds no sentence about it.

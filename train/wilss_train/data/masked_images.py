@@ -19,8 +19,6 @@ from wilss.store import MaskStore, Status, label_map
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
 
-__all__ = ["BoundedCache", "Broken", "BrokenImages", "ImagePool", "MaskedImage", "MaskedImages"]
-
 _MOST_ATTEMPTS = 1000
 
 Key = TypeVar("Key", bound=Hashable)

@@ -20,8 +20,6 @@ from wilss.store.size_limits import require_names, require_planes, require_vecto
 from ..data.masked_images import BoundedCache
 from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, Instance, InstanceInfo, digest_on_disk, specs_of
 
-__all__ = ["MemoryBank"]
-
 
 class MemoryBank:
     """Instances of classes learnt so far; instances of a class lie together, by priority.

@@ -16,8 +16,6 @@ from .writing import Instance
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
 
-__all__ = ["Marks", "archive"]
-
 #: Classes (positions in the list of queues) with their regions in one image.
 _Regions = dict[int, Region]
 

@@ -26,8 +26,6 @@ from .writing import Instance, InstanceInfo, write_bank
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
 
-__all__ = ["FillSummary", "fill"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FillSummary:

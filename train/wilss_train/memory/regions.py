@@ -10,8 +10,6 @@ from scipy import ndimage
 from wilss.randomness import seed_for
 from wilss.store import MaskStore, Status
 
-__all__ = ["Queue", "Region", "is_confident", "largest_region", "priority"]
-
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.bool_)
 
 

@@ -12,8 +12,6 @@ from wilss.errors import StoreError
 from .bank import MemoryBank
 from .writing import Instance, InstanceInfo
 
-__all__ = ["draw_sheet"]
-
 _INK, _SOFT_INK, _RULE, _PAPER = (28, 30, 36), (112, 116, 126), (222, 224, 230), (255, 255, 255)
 _BOARD = (250, 250, 252), (231, 233, 238)
 #: Bright, told apart from ink also by the colour-blind (Okabe and Ito).

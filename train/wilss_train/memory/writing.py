@@ -23,19 +23,6 @@ from wilss.errors import StoreError
 from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
 from wilss.store.shards import encode_shard, shard_path
 
-__all__ = [
-    "DIGEST_KEY",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "ROOT",
-    "SHARD",
-    "Instance",
-    "InstanceInfo",
-    "digest_on_disk",
-    "specs_of",
-    "write_bank",
-]
-
 FORMAT, FORMAT_VERSION = "wilss-memory", 1
 DIGEST_KEY = "digest"
 ROOT = "zarr.json"

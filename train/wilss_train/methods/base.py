@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..inputs import RunInputs
     from ..results.judge import RunResults
 
-__all__ = ["Method", "as_input", "at_size", "frozen", "is_frozen", "without_gradient"]
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -17,12 +17,11 @@ from wilss.models.networks.segmenter import Segmenter
 from ..context import EpochState
 from ..data.semi import SemiBatch
 from .base import as_input, at_size
-from .losses.pseudoseg import multi_label_bce, pixel_ce, soft_ce
+from .losses.kernels import pixel_ce
+from .losses.pseudoseg import multi_label_bce, soft_ce
 
 if TYPE_CHECKING:
     from .pseudoseg import Pseudoseg
-
-__all__ = ["PseudosegObjective", "classes_in"]
 
 
 class PseudosegObjective(nn.Module):

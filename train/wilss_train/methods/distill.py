@@ -14,8 +14,6 @@ from .finetune import LabelObjective
 from .losses.fmwiss import masked_bce, old_targets
 from .segmenter import MaskMethod
 
-__all__ = ["Distill", "DistillObjective"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(MaskMethod):

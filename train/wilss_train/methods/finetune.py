@@ -16,8 +16,6 @@ from .base import as_input, at_size
 from .losses.fmwiss import masked_bce
 from .segmenter import MaskMethod
 
-__all__ = ["Finetune", "LabelObjective", "label_targets"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(MaskMethod):

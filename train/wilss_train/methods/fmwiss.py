@@ -32,8 +32,6 @@ from .losses.fmwiss import (
 from .segmenter import MaskMethod
 from .teacher import Teacher
 
-__all__ = ["Fmwiss", "FmwissObjective"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fmwiss(MaskMethod):

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from ..inputs import RunInputs
     from ..results.judge import RunResults
 
-__all__ = ["Panet", "PanetObjective"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Panet:

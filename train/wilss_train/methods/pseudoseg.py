@@ -36,8 +36,6 @@ from ..data.semi import (
 from .consistency import PseudosegObjective
 from .segmenter import SegmenterMethod, networks_of, write_network
 
-__all__ = ["Pseudoseg"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pseudoseg(SegmenterMethod):

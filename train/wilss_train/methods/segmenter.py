@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from wilss.errors import StoreError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, write_model
+from wilss.models.networks.checkpoint import load_segmenter, write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.embedding import EmbeddingNet
-from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build, grown, load_backbone, set_batch_norm
+from wilss.models.networks.norms import set_batch_norm
+from wilss.models.networks.segmenter import Segmenter, build, grown
+from wilss.models.networks.spec import SegmenterSpec
+from wilss.models.networks.weights import load_backbone
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
 
     from ..inputs import RunInputs
     from ..results.judge import RunResults
-
-__all__ = ["MaskMethod", "SegmenterMethod", "networks_of", "write_network"]
 
 
 @dataclass(frozen=True, kw_only=True)

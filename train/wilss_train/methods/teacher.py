@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from wilss.models.networks.segmenter import Segmenter, aspp
 from wilss.randomness import seed_for
 
-__all__ = ["Taught", "Teacher"]
-
 
 class Taught(NamedTuple):
     """logits: [B, C, h, w], of a sigmoid each. embedding: [B, E, h, w], what L_dcl compares, any length."""

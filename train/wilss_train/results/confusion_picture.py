@@ -11,8 +11,6 @@ from wilss.metrics import Scores
 
 from .report.figures import row_shares
 
-__all__ = ["draw_confusion"]
-
 _DOTS_PER_INCH = 120
 #: With more classes than this the figures in the cells could not be read, and colour alone must do.
 _MOST_WITH_FIGURES = 30

@@ -23,8 +23,6 @@ from wilss.models.networks.checkpoint import CheckpointInfo
 
 from .predict import Sample, predictions
 
-__all__ = ["MODES", "Evaluation", "Mode", "evaluate", "read_labelled", "wilson_view"]
-
 Mode = Literal["full", "wilson"]
 #: How images are judged: whole and at their own size, or as WILSON does (Cermelli et al. 2022, public code).
 MODES: dict[Mode, str] = {"full": "whole images", "wilson": "shorter side 512, centre crop 512"}

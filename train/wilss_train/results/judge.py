@@ -21,8 +21,6 @@ from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
 from .report import LOG_FILE, PAGE_FILE, REPORT_FILE, Picture, choose_images, write_report
 
-__all__ = ["RunResults", "judge_once", "judge_run"]
-
 Results = TypeVar("Results", bound="RunResults")
 
 

@@ -20,8 +20,6 @@ from ..data.image_lists import Target
 from .overlays import draw_overlay
 from .predict import Predicted, predictions
 
-__all__ = ["Written", "palette_png", "write_label_files"]
-
 _WRITERS = 4
 _WAITING = 32
 _JPEG_QUALITY = 90

@@ -17,8 +17,6 @@ from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, rea
 
 from .predict import label_map, logits_of, require_finite
 
-__all__ = ["Model", "load_model"]
-
 #: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
 _SOFTMAX = ("pseudoseg",)
 

@@ -10,8 +10,6 @@ from PIL import Image, ImageDraw
 from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
 from wilss.drawing import font
 
-__all__ = ["class_colours", "draw_overlay"]
-
 _COLOUR_SHARE = 0.5
 _INK, _PAPER = (20, 20, 24), (255, 255, 255)
 

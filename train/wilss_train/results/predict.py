@@ -22,8 +22,6 @@ from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.normalisation import normalise
 
-__all__ = ["Predicted", "Sample", "label_map", "logits_of", "predictions", "read_sample", "require_finite"]
-
 _MOST_THREADS = 8
 #: A batch holds as many images as it would of this size; larger ones share it with fewer.
 _PIXELS_PER_IMAGE = 1 << 20

@@ -22,8 +22,6 @@ from .states import TrainingState, latest_state, save_state
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Loop", "Progress", "Stopped", "fit"]
-
 _LOG_EVERY = 10
 
 

@@ -8,8 +8,6 @@ from torch import nn
 
 from ..params import TrainParams
 
-__all__ = ["learning_rates", "make_optimiser", "poly"]
-
 _BACKBONE, _HEAD = "backbone", "head"
 
 

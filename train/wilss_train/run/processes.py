@@ -18,8 +18,6 @@ from ..params import TrainParams
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accelerator_for", "enough_memory", "gathered", "own_cores", "require_even_share", "require_pairs"]
-
 _TOO_FEW = (
     "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
     "lower accumulate or the number of processes."

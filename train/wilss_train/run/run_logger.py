@@ -11,8 +11,6 @@ from ..context import RunContext
 from ..results.report import LOG_FILE, TrainingLog
 from .fit import Progress
 
-__all__ = ["CurveWriter", "RunLogger", "run_log"]
-
 Listener = Callable[[Progress], None]
 
 

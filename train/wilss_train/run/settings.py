@@ -18,8 +18,6 @@ from ..params import TrainParams, divided, from_manifest
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Layer", "identity_of", "machine_of", "open_run", "require_method"]
-
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 #: Parameters by name, of the run or of its method, and where they were said.

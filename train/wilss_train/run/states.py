@@ -24,8 +24,6 @@ from wilss.errors import CheckpointError, first_line
 
 from ..run_folder import writing_to
 
-__all__ = ["TrainingState", "latest_state", "latest_step", "save_state"]
-
 _KEPT = 2
 _NETWORKS, _OPTIMISER, _FACTS = "networks.safetensors", "optimiser.pt", "state.json"
 

@@ -13,8 +13,8 @@ import torch
 from wilss.data.manifest import Manifest
 from wilss.disk import make_folder
 from wilss.errors import ManifestError
-from wilss.models.networks.checkpoint import MODEL_FILE
-from wilss.models.networks.segmenter import set_batch_norm
+from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.networks.norms import set_batch_norm
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.store import writer_lock
 
@@ -24,7 +24,7 @@ from ..inputs import RunInputs
 from ..methods import Method
 from ..params import TrainParams
 from ..results.report import LOG_FILE, read_log
-from .fit import Loop, Progress, Stopped, fit
+from .fit import Loop, Progress, fit
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
 from .settings import identity_of, machine_of, open_run
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ..results.judge import RunResults
-
-__all__ = ["Options", "Progress", "Stopped", "Summary", "run_training", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 import wilss
 from wilss.equations.panet import masked_average
-from wilss.models.networks.embedding import Embedding, EmbeddingSpec, frozen_embedding
+from wilss.models.networks.embedding import Embedding, frozen_embedding
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_train.context import EpochState
 from wilss_train.data.episodes.batches import EpisodeBatchSource, Shape
 from wilss_train.data.episodes.draw import Episode, episodes

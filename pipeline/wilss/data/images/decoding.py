@@ -25,8 +25,6 @@ from PIL.WebPImagePlugin import WebPImageFile
 from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
 from wilss.errors import ImageError, first_line
 
-__all__ = ["PIXEL_CAP", "read_image", "read_palette_label", "read_size", "rgb_of"]
-
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
 

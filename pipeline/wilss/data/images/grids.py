@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["patch_grid_size", "resize_uint8", "to_pixels"]
-
 
 def patch_grid_size(
     height: int, width: int, *, shorter: int | None, longest: int | None, patch: int

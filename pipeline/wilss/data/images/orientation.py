@@ -4,8 +4,6 @@ import struct
 
 from PIL import Image
 
-__all__ = ["TRANSPOSES", "is_turned", "orientation_of"]
-
 _TAG = 0x0112
 
 #: What makes an image of each EXIF orientation upright.

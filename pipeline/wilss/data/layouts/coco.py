@@ -17,8 +17,6 @@ from wilss.data.layouts.table import Records
 from wilss.data.layouts.tags import TagTable
 from wilss.errors import ManifestError
 
-__all__ = ["annotation_file", "read_coco"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Json:

@@ -13,8 +13,6 @@ from wilss.data.layouts.files import without_suffix
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 
-__all__ = ["CocoLabel", "CocoShape", "read_coco_json", "tags_by_stem"]
-
 _FARTHEST = 1e6
 _LONGEST = 4 * _FARTHEST
 _MOST_BITS = 60

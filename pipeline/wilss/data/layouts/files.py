@@ -12,17 +12,6 @@ from pathlib import Path
 from wilss.data.names import Register
 from wilss.errors import ManifestError
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Folders",
-    "fault_of_name",
-    "lines_of",
-    "printable",
-    "read_bytes",
-    "read_lines",
-    "without_suffix",
-]
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))

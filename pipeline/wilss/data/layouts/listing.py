@@ -20,8 +20,6 @@ from wilss.data.names import some
 from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
 
-__all__ = ["VOC_IMAGES", "Listing", "image_folder", "label_folders", "make_listing", "read_folder", "read_voc"]
-
 VOC_IMAGES = "JPEGImages"
 _VOC_LABELS = ("SegmentationClassAug", "SegmentationClass")
 _FOLDER_LABELS = ("labels", "masks")

@@ -17,8 +17,6 @@ from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.names import Names, Register, some
 from wilss.errors import ManifestError
 
-__all__ = ["Entries", "Entry", "ImageList", "list_files", "load_array", "read_list", "unique"]
-
 _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp))\s+/?(\S+\.png)$", re.IGNORECASE)
 _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
 

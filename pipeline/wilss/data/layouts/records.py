@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError
 
-__all__ = ["ImageRecord", "Label", "LabelTable", "PngLabel", "Selection", "read_label_of", "require_size"]
-
 
 class Label(Protocol):
     """Pixel labels that are read when they are wanted."""

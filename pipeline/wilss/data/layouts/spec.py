@@ -13,8 +13,6 @@ from wilss.data.layouts.records import LabelTable
 from wilss.data.taxonomy import BACKGROUND, Taxonomy, closest
 from wilss.errors import ManifestError
 
-__all__ = ["DataModel", "DataSpec", "GenerateSpec", "NameModel", "Part", "SplitSpec", "TagsSpec", "Text", "expand"]
-
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 

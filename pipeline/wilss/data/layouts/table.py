@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel
 from wilss.data.names import NameIndex, Names
 
-__all__ = ["Records", "RecordsById", "Shared", "Tags"]
-
 Tags = tuple[int, ...]
 _T = TypeVar("_T", bound=Hashable)
 

@@ -27,8 +27,6 @@ from wilss.data.names import Names, Register
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 
-__all__ = ["TagTable", "read_tags", "tag_files"]
-
 log = logging.getLogger("wilss")
 
 _LABEL_THREADS = 4

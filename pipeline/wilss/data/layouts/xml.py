@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-__all__ = ["read_annotations"]
-
 _LARGEST = 1 << 20
 
 

@@ -11,17 +11,6 @@ from wilss.data.protocol import StepProtocol, name_of_steps, preset
 from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest
 from wilss.errors import ManifestError, ProtocolError
 
-__all__ = [
-    "MAIN",
-    "build_background_prompts",
-    "build_data",
-    "build_encoders",
-    "build_prompts",
-    "build_protocol",
-    "build_taxonomy",
-    "class_id",
-]
-
 #: The name of the data set that is described at the top of a manifest.
 MAIN = "main"
 

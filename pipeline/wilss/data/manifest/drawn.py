@@ -5,8 +5,6 @@ import logging
 from wilss.data.layouts import DataSpec
 from wilss.errors import ManifestError
 
-__all__ = ["ensure"]
-
 log = logging.getLogger("wilss")
 
 _STAMP = "shapes.json"

@@ -8,8 +8,6 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo
 
 from wilss.data.layouts.spec import Part, Text
 
-__all__ = ["EncoderSpec", "Encoders", "absolute"]
-
 
 def absolute(base: Path, text: str) -> Path:
     """`text` from the folder `base`, with links left as they are: a linked data folder is as good as another."""

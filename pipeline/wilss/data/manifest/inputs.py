@@ -10,8 +10,6 @@ from wilss.data.layouts.tags import tag_files
 from wilss.digests import digest_of_bytes, digest_of_file
 from wilss.errors import ManifestError
 
-__all__ = ["content_digests", "input_files", "sha256_of_files"]
-
 
 def input_files(spec: DataSpec) -> dict[str, tuple[Path, ...]]:
     """The list and tag files of a data set by their key path; those that are not there are left out."""

@@ -19,8 +19,6 @@ from wilss.errors import ManifestError, StoreError
 if TYPE_CHECKING:
     from wilss.data.manifest.manifest import Manifest
 
-__all__ = ["Lock", "LockedWeights", "applied", "list_digests", "lock_path", "record_hub_digest", "write_lock"]
-
 _HEAD = "# Written by `wilss-masks manifest lock`: what the lists and weights were. Keep it beside the manifest.\n"
 
 

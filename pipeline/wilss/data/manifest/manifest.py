@@ -18,8 +18,6 @@ from wilss.data.taxonomy import Taxonomy, closest
 from wilss.digests import digest_of_json
 from wilss.errors import ManifestError
 
-__all__ = ["Manifest", "StepData", "load_manifest"]
-
 Supervision = Literal["pixel", "tags", "shots"]
 
 

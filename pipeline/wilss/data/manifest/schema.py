@@ -11,8 +11,6 @@ from wilss.data.manifest.text import Key, Where
 from wilss.data.taxonomy import COCO, VOC, closest
 from wilss.errors import ManifestError
 
-__all__ = ["EvaluationModel", "ManifestModel", "StepModel", "parse", "refusal"]
-
 _MOST_ERRORS = 3
 _TAXONOMIES = {"voc": VOC, "coco": COCO}
 

@@ -14,8 +14,6 @@ from wilss.data.manifest.schema import refusal
 from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol
 
-__all__ = ["SupportList", "SupportRow", "build_supports", "parse_rows"]
-
 _Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 _Point = Annotated[list[int], Field(min_length=2, max_length=2)]
 _Line = Annotated[list[_Point], Field(min_length=1)]

@@ -11,8 +11,6 @@ from wilss.data.layouts.files import read_bytes
 from wilss.data.layouts.spec import expand
 from wilss.errors import ManifestError, first_line
 
-__all__ = ["Key", "Where", "read_yaml"]
-
 Key = tuple[str | int, ...]
 
 _LARGEST_FILE = 1 << 20

@@ -10,8 +10,6 @@ from wilss.data.shapes.outlines import CLASS_NAMES, OUTLINES, Outline, blob, sha
 from wilss.data.shapes.textures import CLASS_FAMILIES, FAMILIES, FAVOURITE_HUES, Field, lch
 from wilss.randomness import numpy_generator_for
 
-__all__ = ["VOID", "Drawing", "Style", "draw"]
-
 VOID = 255
 Generator = np.random.Generator
 Colour = NDArray[np.float32]

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CLASS_NAMES", "OUTLINES", "Outline", "Points", "blob", "shard", "stroke"]
-
 Points = NDArray[np.float64]
 Outline = tuple[tuple[Points, bool], ...]
 Generator = np.random.Generator

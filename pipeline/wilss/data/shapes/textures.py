@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["CLASS_FAMILIES", "FAMILIES", "FAVOURITE_HUES", "Field", "lch"]
-
 Field = NDArray[np.float32]
 Generator = np.random.Generator
 

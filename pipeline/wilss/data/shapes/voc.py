@@ -13,8 +13,6 @@ from wilss.disk import built_beside, waiting_lock
 from wilss.errors import ManifestError
 from wilss.randomness import seed_for
 
-__all__ = ["STAMP", "split_seed", "write_voc"]
-
 #: Written last, before the folder gets its name: what is called so without it was made by someone else.
 STAMP = "shapes.json"
 #: Raised whenever a drawing changes, so that an older folder is drawn again.

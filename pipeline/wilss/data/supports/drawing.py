@@ -21,8 +21,6 @@ from wilss.disk import refuse_existing, write_output
 from wilss.errors import ImageError, ManifestError
 from wilss.randomness import numpy_generator_for, seed_for
 
-__all__ = ["Drawn", "draw_supports", "save_supports"]
-
 _HEAD = "# Drawn by `wilss-masks supports draw` from pixel labels; correct or replace what you like.\n"
 #: How the three values look in a viewer; every other entry of the palette is black.
 _COLOURS = {BACKGROUND: (40, 44, 60), FOREGROUND: (255, 176, 0), UNKNOWN: (225, 225, 225)}

@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["BACKGROUND", "FOREGROUND", "UNKNOWN", "Box", "Point", "SupportMap", "line_width", "map_of_boxes",
-           "map_of_lines", "map_of_mask"]  # fmt: skip
-
 BACKGROUND, FOREGROUND, UNKNOWN = 0, 1, 255
 
 SupportMap = NDArray[np.uint8]

@@ -18,8 +18,6 @@ from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError, WilssError
 from wilss.randomness import seed_for
 
-__all__ = ["SUPPORTS_FILE", "Support", "SupportSet", "read_supports"]
-
 SUPPORTS_FILE = "supports.yaml"
 
 

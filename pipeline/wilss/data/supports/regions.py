@@ -7,8 +7,6 @@ pixel, so that a step costs what the front costs and no position runs off the pi
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["depth_inside", "middle_line", "numbered", "regions", "steps_from"]
-
 Mask = NDArray[np.bool_]
 Steps = NDArray[np.int32]
 

@@ -21,8 +21,6 @@ from wilss.data.supports.maps import (
 )
 from wilss.data.supports.regions import middle_line, numbered
 
-__all__ = ["Kind", "box_map", "boxes_of", "map_for", "mask_map", "scribble_map", "scribble_of"]
-
 Kind = Literal["mask", "box", "scribble"]
 
 #: A scribble runs through the part of the object that is at least this share of its greatest depth from the edge.

@@ -25,8 +25,6 @@ from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.errors import ManifestError
 
-__all__ = ["SupportSpec", "spec_of"]
-
 _VALUES = (BACKGROUND, FOREGROUND, UNKNOWN)
 #: What a row may say beside image, class and kind; at most one of them says where the class is.
 _PLACES = {"mask": ("file",), "box": ("box", "boxes"), "scribble": ("file", "points")}

@@ -16,8 +16,6 @@ from torch.overrides import TorchFunctionMode
 
 from wilss.errors import EncoderError
 
-__all__ = ["LinearByOneDnn", "Precision", "has_onednn_linear", "precision_context", "precision_for"]
-
 Precision = Literal["fp32", "bf16"]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from wilss.equations.fmwiss import unit
+from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.encoders.grids import check_images
@@ -26,8 +26,6 @@ from wilss.models.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
-
-__all__ = ["DenseClip", "input_multiple", "open_clip_encoder"]
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
 Tokenizer = Callable[[list[str]], Tensor]

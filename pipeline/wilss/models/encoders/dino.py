@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from wilss.data.manifest import EncoderSpec
 
-__all__ = ["LastBlock", "PatchFeatures", "SeedViT", "input_multiple", "open_vit", "seed_rows", "teacher_tensors"]
-
 PatchFeatures = Literal["tokens", "keys"]
 
 NESTED = ("teacher", "state_dict", "model", "student")  # where checkpoints keep their network, best first

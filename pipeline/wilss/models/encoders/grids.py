@@ -8,8 +8,6 @@ from torch import Tensor
 
 from wilss.errors import EncoderError
 
-__all__ = ["Resampling", "check_images", "resample_positions"]
-
 Resampling = Literal["dino", "size", "timm"]
 
 

@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 from wilss.errors import WeightsError, first_line
 
-__all__ = ["hub_file"]
-
 _SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443}
 _MEND = "pass `file:` with a local copy, or fetch them once where there is a connection and share the cache (HF_HOME)."

@@ -17,8 +17,6 @@ from wilss.models.encoders.weights import config_file, read_config
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
 
-__all__ = ["clip_config", "input_multiple"]
-
 RESNET_STRIDE = 32
 VIT_PATCH = 16
 

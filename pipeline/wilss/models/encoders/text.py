@@ -22,8 +22,6 @@ from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import DenseClip
 
-__all__ = ["cache_folder", "cached_text_features", "text_features"]
-
 FORM = 1  # raise it when the same key would mean other features
 
 

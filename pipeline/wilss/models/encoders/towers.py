@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from wilss.errors import EncoderError
 from wilss.models.encoders.grids import resample_positions
 
-__all__ = ["DensePath", "Form", "check_tower", "dense_path"]
-
 Form = Literal["maskclip", "value"]
 DensePath = Callable[[Tensor], Tensor]
 

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
     from wilss.data.manifest import EncoderSpec
 
-__all__ = [
-    "check_digest",
-    "config_file",
-    "digest_of",
-    "identity_of",
-    "load_strictly",
-    "random_seed",
-    "read_config",
-    "resolve",
-    "sha256_of",
-    "weights_file",
-]
-
 BUILTIN = Path(__file__).parent / "builtin"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB = "hf-hub:"  # before the name of a repository, as open_clip writes it

@@ -20,8 +20,6 @@ from wilss.models.networks.segmenter import Segmenter
 from wilss.params import refuse_unknown_choices, require
 from wilss.randomness import seed_for
 
-__all__ = ["Labeller", "Said", "SoftLabelParams", "on_grid", "soft_labels"]
-
 
 class Said(NamedTuple):
     """tags: logits [B, C - 1] of the image classifier, background left out. scores: m^ [B, C, h, w], logits."""

@@ -15,8 +15,6 @@ from wilss.errors import ParameterError, first_line
 from wilss.models.networks.spec import WIDE_RESNET38, SegmenterSpec
 from wilss.models.tensor_files import listed, loading_args
 
-__all__ = ["Backbone", "build_backbone"]
-
 #: timm's modules of plain vision transformers: one stride, the patch; any size of image if told so.
 _TRANSFORMERS = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.eva")
 

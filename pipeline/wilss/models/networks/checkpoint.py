@@ -30,19 +30,6 @@ if TYPE_CHECKING:
     from ...data.manifest import Manifest
     from .segmenter import Segmenter
 
-__all__ = [
-    "FORMAT_VERSION",
-    "MODEL_FILE",
-    "CheckpointInfo",
-    "Kind",
-    "load_segmenter",
-    "read_info",
-    "read_weights",
-    "require_fit",
-    "spec_of",
-    "write_model",
-]
-
 Kind = Literal["segmenter", "embedding"]
 _SPECS: Mapping[Kind, type[SegmenterSpec] | type[EmbeddingSpec]] = {
     "segmenter": SegmenterSpec,

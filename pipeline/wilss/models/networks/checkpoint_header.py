@@ -7,8 +7,6 @@ from typing import Any
 
 from ...errors import CheckpointError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "KEY", "MODEL_FILE", "read_header"]
-
 MODEL_FILE = "model.safetensors"
 FORMAT = "wilss-checkpoint"
 FORMAT_VERSION = 1

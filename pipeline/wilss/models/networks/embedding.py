@@ -17,25 +17,13 @@ from wilss.data.images import resize_uint8
 from wilss.digests import digest_of_json
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
-from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingKind, EmbeddingSpec
+from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingSpec
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.randomness import seed_for
 
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
     from wilss.models.encoders.dino import SeedViT
-
-__all__ = [
-    "Embedding",
-    "EmbeddingKind",
-    "EmbeddingNet",
-    "EmbeddingSpec",
-    "build_embedding",
-    "digest_of_encoder",
-    "embedding_of",
-    "frozen_embedding",
-    "load_embedding",
-]
 
 #: VGG-16 by blocks of 3x3 convolutions (Simonyan and Zisserman 2015, configuration D).
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

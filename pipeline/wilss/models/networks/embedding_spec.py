@@ -8,8 +8,6 @@ from wilss.data.images import patch_grid_size
 from wilss.errors import ParameterError
 from wilss.params import refuse_unknown_choices, require
 
-__all__ = ["FROZEN_SIZE", "VGG_STRIDE", "EmbeddingKind", "EmbeddingSpec"]
-
 EmbeddingKind = Literal["frozen", "projection", "vgg16"]
 #: Image pixels per feature of PANet's VGG-16: three of its five pools halve the map.
 VGG_STRIDE = 8

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from wilss.models.networks.checkpoint import CheckpointInfo
     from wilss.models.networks.segmenter import Segmenter
 
-__all__ = ["LABELLER_FILE", "labeller_digest", "load_labeller", "write_labeller"]
-
 LABELLER_FILE = "labeller.safetensors"
 FORMAT = "wilss-labeller"
 FORMAT_VERSION = 1

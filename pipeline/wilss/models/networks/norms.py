@@ -6,8 +6,6 @@ from typing import Literal, TypeVar, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["BatchNormMode", "set_batch_norm"]
-
 BatchNormMode = Literal["frozen", "train", "synchronised"]
 M = TypeVar("M", bound=nn.Module)
 

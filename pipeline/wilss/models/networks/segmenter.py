@@ -19,22 +19,8 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import ParameterError
 from wilss.models.networks.backbones import build_backbone
-from wilss.models.networks.norms import BatchNormMode, set_batch_norm
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.networks.weights import load_backbone
 from wilss.randomness import seed_for
-
-__all__ = [
-    "BatchNormMode",
-    "NewRows",
-    "Segmenter",
-    "SegmenterSpec",
-    "aspp",
-    "build",
-    "grown",
-    "load_backbone",
-    "set_batch_norm",
-]
 
 NewRows = Literal["background", "random"]
 

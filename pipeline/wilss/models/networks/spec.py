@@ -7,8 +7,6 @@ from typing import Any
 from wilss.errors import ParameterError
 from wilss.params import require
 
-__all__ = ["WIDE_RESNET38", "SegmenterSpec"]
-
 #: The one backbone that is not timm's.
 WIDE_RESNET38 = "wide_resnet38"
 #: DeepLabV3's dilation rates by output stride (Chen et al. 2017, Sec. 4.1).

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from wilss.errors import WeightsError
 from wilss.models.tensor_files import misfits, read_tensors, told
 
-__all__ = ["load_backbone"]
-
 _NESTED = ("state_dict", "model", "network", "teacher")  # where checkpoints keep their network
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "encoder.", "network.", "model.")
 _UNUSED = (

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from wilss.errors import ParameterError
 
-__all__ = ["WideResNet38"]
-
 #: Output stride -> what b5 steps by, and the dilations of b5, b6 and b7.
 _STRIDES = {8: (1, 2, 4, 4), 16: (2, 1, 2, 2)}
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from wilss.errors import ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, hypercolumn, on_grid, soft_labels
-from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build
+from wilss.models.networks.segmenter import Segmenter, build
+from wilss.models.networks.spec import SegmenterSpec
 
 CHANNELS = 4
 

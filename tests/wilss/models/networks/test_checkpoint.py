@@ -12,7 +12,8 @@ from torch import Tensor
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.normalisation import normalise

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from tests.wilss.models.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, header, rewrite
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import CheckpointError, ParameterError, WeightsError
-from wilss.models.networks.checkpoint import MODEL_FILE, load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.embedding import (
     EmbeddingNet,
-    EmbeddingSpec,
     build_embedding,
     digest_of_encoder,
     embedding_of,
     frozen_embedding,
     load_embedding,
 )
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.weights import load_backbone
 from wilss.models.normalisation import normalise

@@ -10,9 +10,11 @@ from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError
 from wilss.models.networks.attention_cam import Labeller
-from wilss.models.networks.checkpoint import MODEL_FILE, CheckpointInfo, load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, write_model
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE, labeller_digest, load_labeller, write_labeller
-from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build
+from wilss.models.networks.segmenter import Segmenter, build
+from wilss.models.networks.spec import SegmenterSpec
 
 NAMES = ("background", "cat", "dog")
 PROTOCOL = StepProtocol(name="2", taxonomy=Taxonomy(name="pets", class_names=NAMES), steps=((1, 2),))

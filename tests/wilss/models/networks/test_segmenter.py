@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from wilss.errors import ParameterError
-from wilss.models.networks.segmenter import Segmenter, SegmenterSpec, build, grown, set_batch_norm
+from wilss.models.networks.norms import set_batch_norm
+from wilss.models.networks.segmenter import Segmenter, build, grown
+from wilss.models.networks.spec import SegmenterSpec
 
 SMALL = {"channels": [8, 8, 16, 16]}
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}

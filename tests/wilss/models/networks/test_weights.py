@@ -8,7 +8,9 @@ from torchvision.models import resnet18
 
 from tests.wilss.models.networks.test_segmenter import SMALL, VIT, images, same_weights, small
 from wilss.errors import WeightsError
-from wilss.models.networks.segmenter import SegmenterSpec, build, load_backbone
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
+from wilss.models.networks.weights import load_backbone
 
 
 def contiguous(tensors):

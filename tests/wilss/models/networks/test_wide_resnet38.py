@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from wilss.errors import ParameterError
-from wilss.models.networks.segmenter import Segmenter, SegmenterSpec
+from wilss.models.networks.segmenter import Segmenter
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.networks.wide_resnet38 import WideResNet38, _Bottleneck, _Residual
 
 META = torch.device("meta")

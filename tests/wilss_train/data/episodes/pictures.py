@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from wilss.data.manifest import EncoderSpec
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError
-from wilss.models.networks.embedding import Embedding, EmbeddingNet, EmbeddingSpec, embedding_of
+from wilss.models.networks.embedding import Embedding, EmbeddingNet, embedding_of
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 
 VIT = EncoderSpec(
     library="timm",

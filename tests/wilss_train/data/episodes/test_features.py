@@ -8,7 +8,8 @@ import torch
 
 from tests.wilss_train.data.episodes.pictures import Pictures, frozen
 from wilss.data.taxonomy import VOID
-from wilss.models.networks.embedding import EmbeddingSpec, build_embedding, embedding_of
+from wilss.models.networks.embedding import build_embedding, embedding_of
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_train.data.episodes.features import EmbeddedBank, FeatureBank, Support, labels_for, support_map
 
 

@@ -9,8 +9,8 @@ from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.data.semi.world import IMAGES, KNOWN, inputs, make
 from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
-from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.data.semi.labelled import Labelled, digest_of, list_path, read_labelled
 from wilss_train.inputs import open_inputs

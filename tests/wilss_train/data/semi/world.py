@@ -7,8 +7,8 @@ from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
-from wilss_masks.make.generate import Options as MaskOptions
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.params import TrainParams

@@ -7,7 +7,7 @@ import torch
 
 from tests.references import pseudoseg as slow
 from wilss.data.taxonomy import VOID
-from wilss_train.methods.losses import pseudoseg
+from wilss_train.methods.losses import kernels, pseudoseg
 
 CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -37,23 +37,23 @@ def soft(*shape, seed=0):
 def test_pixel_ce_equals_its_slow_twin(share):
     logits, labels = normal(3, 4, 2, 5) * 4, labels_of(3, 2, 5, share=share)
     expected = slow.pixel_ce(logits.numpy(), labels.numpy())
-    assert pseudoseg.pixel_ce(logits, labels).item() == pytest.approx(expected, rel=1e-12)
-    assert pseudoseg.pixel_ce(logits.float(), labels.long()).item() == pytest.approx(expected, rel=1e-5)
+    assert kernels.pixel_ce(logits, labels).item() == pytest.approx(expected, rel=1e-12)
+    assert kernels.pixel_ce(logits.float(), labels.long()).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_pixel_ce_of_a_batch_is_the_mean_over_its_images_and_one_without_a_label_counts_as_zero():
     logits, labels = normal(3, 4, 2, 5), labels_of(3, 2, 5)
     labels[1] = VOID
-    parts = [pseudoseg.pixel_ce(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    parts = [kernels.pixel_ce(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
     assert parts[1].item() == 0
-    torch.testing.assert_close(pseudoseg.pixel_ce(logits, labels), torch.stack(parts).mean(), **CLOSE)
+    torch.testing.assert_close(kernels.pixel_ce(logits, labels), torch.stack(parts).mean(), **CLOSE)
 
 
 def test_pixel_ce_does_not_see_void_pixels():
     logits, labels = normal(2, 4, 3, 5), labels_of(2, 3, 5)
     other = torch.where((labels == VOID)[:, None], 7.0, logits).requires_grad_()
-    loss = pseudoseg.pixel_ce(other, labels)
-    torch.testing.assert_close(loss, pseudoseg.pixel_ce(logits, labels), **CLOSE)
+    loss = kernels.pixel_ce(other, labels)
+    torch.testing.assert_close(loss, kernels.pixel_ce(logits, labels), **CLOSE)
     loss.backward()
     assert other.grad is not None
     assert not other.grad[(labels == VOID)[:, None].expand_as(other)].any()
@@ -62,7 +62,7 @@ def test_pixel_ce_does_not_see_void_pixels():
 @pytest.mark.parametrize("images", [0, 2])
 def test_pixel_ce_of_nothing_is_zero_and_has_a_gradient(images):
     logits = normal(images, 4, 3, 3).requires_grad_()
-    loss = pseudoseg.pixel_ce(logits, torch.full((images, 3, 3), VOID))
+    loss = kernels.pixel_ce(logits, torch.full((images, 3, 3), VOID))
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -70,12 +70,12 @@ def test_pixel_ce_of_nothing_is_zero_and_has_a_gradient(images):
 
 def test_pixel_ce_has_the_right_gradient():
     logits, labels = normal(2, 4, 2, 3).requires_grad_(), labels_of(2, 2, 3)
-    assert torch.autograd.gradcheck(lambda x: pseudoseg.pixel_ce(x, labels), (logits,))
+    assert torch.autograd.gradcheck(lambda x: kernels.pixel_ce(x, labels), (logits,))
 
 
 def test_pixel_ce_of_even_scores_is_the_logarithm_of_the_channels():
     labels = labels_of(2, 3, 5, share=0.0)
-    assert pseudoseg.pixel_ce(torch.zeros(2, 4, 3, 5), labels).item() == pytest.approx(math.log(4), rel=1e-6)
+    assert kernels.pixel_ce(torch.zeros(2, 4, 3, 5), labels).item() == pytest.approx(math.log(4), rel=1e-6)
 
 
 # -- soft_ce ------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_soft_ce_with_hard_targets_is_pixel_ce():
     logits, labels = normal(2, 4, 3, 5), labels_of(2, 3, 5)
     hard = torch.nn.functional.one_hot(labels.long().masked_fill(labels == VOID, 0), 4).movedim(-1, 1)
     torch.testing.assert_close(
-        pseudoseg.soft_ce(logits, hard, labels != VOID), pseudoseg.pixel_ce(logits, labels), **CLOSE
+        pseudoseg.soft_ce(logits, hard, labels != VOID), kernels.pixel_ce(logits, labels), **CLOSE
     )
 
 
@@ -133,7 +133,7 @@ def test_soft_ce_has_the_right_gradient():
 def test_losses_of_half_precision_are_computed_in_float32():
     logits, labels, targets = normal(2, 4, 3, 5).bfloat16() * 9, labels_of(2, 3, 5), soft(2, 4, 3, 5).float()
     for loss in (
-        lambda x: pseudoseg.pixel_ce(x, labels),
+        lambda x: kernels.pixel_ce(x, labels),
         lambda x: pseudoseg.soft_ce(x, targets, labels != VOID),
     ):
         assert loss(logits).dtype == torch.float32

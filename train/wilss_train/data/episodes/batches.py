@@ -23,8 +23,6 @@ from ..masked_images import Broken, BrokenImages
 from .draw import Episode, Index, draw_episode, require_enough, sorted_index
 from .features import FeatureBank, Support, labels_for, support_map
 
-__all__ = ["EpisodeBatch", "EpisodeBatchSource", "EpisodeSample", "Shape"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:

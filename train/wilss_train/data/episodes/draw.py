@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 from wilss.errors import ParameterError
 from wilss.randomness import seed_for
 
-__all__ = ["Episode", "Index", "draw_episode", "episodes", "require_enough", "sorted_index"]
-
 #: Class id -> the images that hold it, in the order of their names (`sorted_index`).
 Index = Mapping[int, Sequence[str]]
 T = TypeVar("T")

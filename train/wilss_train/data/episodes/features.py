@@ -21,8 +21,6 @@ from wilss.randomness import numpy_generator_for
 from ..masked_images import BoundedCache
 from .images import LabelledImages
 
-__all__ = ["EmbeddedBank", "FeatureBank", "Support", "labels_for", "support_map"]
-
 
 class FeatureBank:
     """What the trained part of an embedding is given, and labels, by image; made once while there is room for them.

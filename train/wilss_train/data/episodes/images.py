@@ -19,8 +19,6 @@ from .draw import Index, sorted_index
 if TYPE_CHECKING:
     from wilss.data.layouts import ImageRecord
 
-__all__ = ["LabelledImages", "LabelledSplit", "index_of_store", "labelled_split"]
-
 
 class LabelledImages(Protocol):
     """Where episodes get images and labels from, several threads at once: `MaskedImages`, or a `LabelledSplit`."""

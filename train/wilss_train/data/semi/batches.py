@@ -25,8 +25,6 @@ from .labelled import Labelled
 from .soft import SoftLabels, warped
 from .views import StrongParams, strong_view
 
-__all__ = ["SemiBatch", "SemiBatchSource", "SemiParts"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SemiBatch(TensorBatch):

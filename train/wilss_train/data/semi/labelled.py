@@ -18,8 +18,6 @@ from wilss.digests import digest_of_file
 from wilss.errors import ManifestError, ParameterError
 from wilss.store import MaskStore, Status
 
-__all__ = ["Labelled", "digest_of", "list_path", "read_labelled"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labelled:

@@ -18,8 +18,6 @@ from wilss.store import ImageMasks, MaskStore
 
 from ..augment import View
 
-__all__ = ["SoftLabels", "require_soft_labels", "warped"]
-
 
 def require_soft_labels(store: MaskStore, manifest: Manifest) -> None:
     """StoreError unless the store holds whole soft labels of PseudoSeg, of this manifest's images."""

@@ -13,8 +13,6 @@ from PIL import Image, ImageEnhance
 from wilss.models.normalisation import IMAGENET_MEAN
 from wilss.params import require
 
-__all__ = ["StrongParams", "strong_view"]
-
 #: What stands in the square: the input's mean, which is 0 after normalisation.
 _CUT = tuple(round(255 * value) for value in IMAGENET_MEAN)
 _HUES = 256  # values of a hue in eight bits

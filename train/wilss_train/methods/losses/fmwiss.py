@@ -19,16 +19,6 @@ from torch import Tensor
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.equations.kernels import exact, first_greatest
 
-__all__ = [
-    "dense_contrastive",
-    "embedding_at",
-    "labels_of",
-    "masked_bce",
-    "old_targets",
-    "sample_points",
-    "student_targets",
-]
-
 _LABELS = 256  # what a uint8 label can say
 
 

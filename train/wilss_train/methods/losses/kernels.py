@@ -10,8 +10,6 @@ from torch import Tensor
 from wilss.data.taxonomy import VOID
 from wilss.equations.kernels import exact
 
-__all__ = ["mean_inside", "pixel_ce"]
-
 
 def pixel_ce(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy with pixel labels, averaged over the labelled pixels of an image, then over all images.

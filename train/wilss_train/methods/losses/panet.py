@@ -18,8 +18,6 @@ from wilss.equations.kernels import exact
 from wilss.equations.panet import ALPHA, label_map, scores, weighted_average
 from wilss_train.methods.losses.kernels import pixel_ce
 
-__all__ = ["alignment_loss", "query_ce"]
-
 
 def query_ce(scores: Tensor, labels: Tensor) -> Tensor:
     """L_seg: cross-entropy of the query's scores with its labels, mean over labelled pixels (Eq. 5).

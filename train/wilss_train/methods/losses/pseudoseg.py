@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wilss.equations.kernels import exact
-from wilss_train.methods.losses.kernels import mean_inside, pixel_ce
-
-__all__ = ["multi_label_bce", "pixel_ce", "soft_ce"]
+from wilss_train.methods.losses.kernels import mean_inside
 
 
 def soft_ce(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:

@@ -32,8 +32,6 @@ from ...data.episodes.images import LabelledSplit
 from ...data.masked_images import BoundedCache, BrokenImages
 from .metrics import EpisodeCounts, Metric
 
-__all__ = ["EpisodeEvaluation", "EpisodeParams", "Segmenting", "evaluate_episodes"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeParams:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ...inputs import RunInputs
     from ...methods.panet import Panet
 
-__all__ = ["EpisodeResults", "held_out", "judge_embedding", "judge_run", "table_of"]
-
 
 class EpisodeResults(RunResults):
     """What a run ended with: the figures of its episodes, and no page."""

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from wilss.metrics import confusion
 
-__all__ = ["EpisodeCounts", "Metric"]
-
 #: `wilss` counts a class's false positives in every episode that asks for it; `panet`, the paper's public code, only
 #: where the query holds it. With one way both are the same.
 Metric = Literal["wilss", "panet"]

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from . import svg
 from .figures import row_shares
 
-__all__ = ["class_bar", "confusion_map", "curve", "nice_ticks"]
-
 _BUCKETS = 120
 _LEAST_SHARE = 0.005  # a cell below it would be as good as white
 _CURVE_WIDTH, _CURVE_HEIGHT = 320.0, 150.0

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ..evaluate import Evaluation
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "digests_of", "document_of"]
-
 FORMAT = "wilss-report"
 FORMAT_VERSION = 1
 #: Libraries whose version can change what a run makes.

@@ -13,17 +13,6 @@ from wilss.errors import CheckpointError
 if TYPE_CHECKING:
     from ..evaluate import Evaluation
 
-__all__ = [
-    "ClassFigures",
-    "Confused",
-    "Headline",
-    "class_figures",
-    "headlines",
-    "most_confused",
-    "require_comparable",
-    "row_shares",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFigures:

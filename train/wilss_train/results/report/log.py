@@ -22,8 +22,6 @@ from typing import Any, Self
 from wilss.disk import AppendedFile, write_atomically
 from wilss.errors import CheckpointError
 
-__all__ = ["LOG_FILE", "LogStep", "RunLog", "TrainingLog", "plain", "read_log", "untimed_lines"]
-
 LOG_FILE = "log.jsonl"
 
 Entry = dict[str, Any]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ..evaluate import Evaluation
     from .figures import ClassFigures
 
-__all__ = ["PAGE_FILE", "REPORT_FILE", "render", "write_report"]
-
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 _MANY_CLASSES = 30
 _CONFUSIONS = 10

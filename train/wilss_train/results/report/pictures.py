@@ -12,18 +12,6 @@ from PIL import Image
 from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
 from wilss.randomness import seed_for
 
-__all__ = [
-    "PICTURES",
-    "Picture",
-    "agreement",
-    "choose_images",
-    "colour_of",
-    "labels_uri",
-    "only_seen",
-    "photo_uri",
-    "shown_size",
-]
-
 #: How many a report shows.
 PICTURES = 12
 _LONGEST_SIDE = 340

@@ -3,8 +3,6 @@
 import re
 from xml.etree import ElementTree
 
-__all__ = ["element", "line", "number", "picture", "rect", "text", "titled"]
-
 Element = ElementTree.Element
 
 #: What XML 1.0 has no way to say.
