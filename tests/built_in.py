@@ -1,4 +1,4 @@
-"""The manifest of the built-in data over fewer drawings: drawing seven hundred takes longer than most tests."""
+"""The built-in data over fewer drawings and with a smaller network: all of it takes longer than most tests."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,34 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
+CHANNELS = [4, 8, 12, 16]
+SMALL_NETWORK: dict[str, Any] = {
+    "backbone": "resnet18", "backbone_args": {"channels": CHANNELS}, "output_stride": 8, "head_width": 8,
+    "rates": [1, 2], "crop": 32, "batch_size": 4, "epochs": 1, "precision": "fp32", "min_area": 4,
+    "fmwiss": {"warmup_epochs": 0},
+    "pseudoseg": {"width": 8},
+    "panet": {"episodes": 4, "judged": 4, "batch_size": 2, "width": 8, "size": 0, "lr": 0.001},
+}  # fmt: skip
+#: Sections of the built-in manifest with which every command goes through in a moment, and learns nothing to speak of.
+QUICK_SETTINGS: dict[str, Any] = {
+    "train": {**SMALL_NETWORK, "base": {"epochs": 1}, "weak": {"epochs": 1}},
+    "masks": {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"}, "panet": {"vit_size": 96}},
+}
 
 
-def manifest_of_few(folder: Path, *, train: int, val: int, **changes: Any) -> Path:
-    """Write the built-in manifest, with so many drawings, into `folder`; they are drawn there at first use."""
+def built_in_manifest() -> dict[str, Any]:
+    """The content of the manifest in the repository."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "data_manifest.yaml").read_text(encoding="utf-8"))
-    drawn = {**content["generate"], "train": train, "val": val}
+    return content
+
+
+def manifest_of_few(folder: Path, *, drawn: tuple[int, int], **sections: Any) -> Path:
+    """Write the built-in manifest over so many drawings (train, val) into `folder`; they are drawn at first use.
+
+    sections: take the place of its own.
+    """
+    content = built_in_manifest()
+    generate = {**content["generate"], "train": drawn[0], "val": drawn[1]}
     path = folder / "data_manifest.yaml"
-    path.write_text(yaml.safe_dump({**content, "path": "./shapes", "generate": drawn, **changes}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({**content, "path": "./shapes", "generate": generate, **sections}), encoding="utf-8")
     return path

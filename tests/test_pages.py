@@ -21,6 +21,7 @@ import click
 import pytest
 import yaml
 
+from tests.built_in import CHANNELS, QUICK_SETTINGS, SMALL_NETWORK, built_in_manifest, manifest_of_few
 from wilss_masks import cli as masks_cli
 from wilss_train import cli as train_cli
 
@@ -215,18 +216,6 @@ class Outcome:
     text: str
 
 
-CHANNELS = [4, 8, 12, 16]
-SMALL = {
-    "backbone": "resnet18", "backbone_args": {"channels": CHANNELS}, "output_stride": 8, "head_width": 8,
-    "rates": [1, 2], "crop": 32, "batch_size": 4, "epochs": 1, "precision": "fp32", "min_area": 4,
-    "fmwiss": {"warmup_epochs": 0},
-    "pseudoseg": {"width": 8},
-    "panet": {"episodes": 4, "judged": 4, "batch_size": 2, "width": 8, "size": 0, "lr": 0.001},
-}  # fmt: skip
-#: The pictures are small, and the fewest that show all that the commands ask for.
-DRAWN = {"with": "shapes", "train": 90, "val": 4, "seed": 0}
-
-
 QUICK = {"WILSS_TRAIN_THREADS": "1", "WILSS_SHEET_COUNT": "2", "WILSS_SUPPORTS_CHECK_CELL": "80"}
 
 
@@ -243,11 +232,6 @@ def run_all(place: Path, texts: tuple[str, ...], before: dict[str, Any]) -> dict
             outcomes[text] = Outcome(int(ended.value.code or 0), said.getvalue())
             assert ended.value.code in (0, None), f"{text}\n{said.getvalue()}"
     return outcomes
-
-
-def built_in() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((ROOT / "data_manifest.yaml").read_text(encoding="utf-8"))
-    return content
 
 
 @functools.cache
@@ -283,7 +267,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         path = place / "data_manifest.yaml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         masks = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"}}
-        content |= {"encoders": built_in()["encoders"], "masks": masks, "train": SMALL}
+        content |= {"encoders": built_in_manifest()["encoders"], "masks": masks, "train": SMALL_NETWORK}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
     return place, run_all(place, PHOTOGRAPHS, {"wilss-masks manifest check": small})
@@ -304,10 +288,8 @@ def test_a_folder_of_photographs_becomes_masks_a_model_and_label_maps(
 def built_in_walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Outcome]]:
     """The other commands of the pages, on few of the built-in pictures."""
     place = tmp_path_factory.mktemp("shapes")
-    train = {**SMALL, "base": {"epochs": 1}, "weak": {"epochs": 1}}
-    masks = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"}, "panet": {"vit_size": 96}}
-    content = {**built_in(), "path": "./shapes", "generate": DRAWN, "train": train, "masks": masks}
-    (place / "data_manifest.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    # the fewest drawings that show all that the commands ask for
+    manifest_of_few(place, drawn=(90, 4), **QUICK_SETTINGS)
     (place / "my-photos").mkdir()
     photographs()[0][0].save(place / "my-photos/a.jpg")
 

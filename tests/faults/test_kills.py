@@ -132,9 +132,10 @@ def test_killed_and_resumed_gives_the_same_bytes(
     assert not list(MaskStore.open(store).verify())
 
 
+@pytest.mark.long
 def test_the_real_thing_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     """The built-in encoders through the command line, killed after the first shard, resumed by two workers."""
-    manifest = manifest_of_few(tmp_path, train=40, val=4)
+    manifest = manifest_of_few(tmp_path, drawn=(40, 4))
     options = (
         "generate",
         "-q",

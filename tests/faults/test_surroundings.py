@@ -174,15 +174,6 @@ def assert_same_run(run: Path, plain: Path) -> None:
 
 
 @pytest.mark.long
-def test_masks_in_a_world_where_much_is_odd(masks: dict[str, bytes], tmp_path: Path) -> None:
-    root = data_set(tmp_path / ODD)
-    assert len(str(root / "data/JPEGImages/im0.jpg").encode()) > 250
-    assert content(masks_in(TOGETHER, root)) == masks
-    assert_modes(root / "out", 0o077)
-    assert not calls_of(root).exists()
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("world", [TOGETHER, BARE])
 def test_masks_of_networks_in_a_world_where_much_is_odd(
     seen_masks: dict[str, bytes], tmp_path: Path, world: World
@@ -193,13 +184,16 @@ def test_masks_of_networks_in_a_world_where_much_is_odd(
     assert not calls_of(root).exists()
 
 
-def test_masks_without_a_home_and_a_locale(masks: dict[str, bytes], tmp_path: Path) -> None:
-    root = data_set(tmp_path)
-    assert content(masks_in(BARE, root)) == masks
-    assert_modes(root / "out", 0o000)
+@pytest.mark.parametrize(("world", "folder"), [(TOGETHER, ODD), (BARE, "data")])
+def test_masks_in_a_world_where_much_is_odd(masks: dict[str, bytes], tmp_path: Path, world: World, folder: str) -> None:
+    root = data_set(tmp_path / folder)
+    assert (folder != ODD) or len(str(root / "data/JPEGImages/im0.jpg").encode()) > 250
+    assert content(masks_in(world, root)) == masks
+    assert_modes(root / "out", world.umask)
     assert not calls_of(root).exists()
 
 
+@pytest.mark.long
 def test_a_run_in_a_world_where_much_is_odd(learning: Path, tmp_path: Path) -> None:
     root = moved(learning, tmp_path / ODD)
     assert_same_run(run_in(TOGETHER, root), learning / "run")

@@ -32,6 +32,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, uninterrupted: Resul
     assert resumed(root, out) == uninterrupted
 
 
+@pytest.mark.long
 def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, uninterrupted: Result) -> None:
     process = start(program(words(root, "program")))
     wait_for_state(root / "program", 4, lambda: process.poll() is None)

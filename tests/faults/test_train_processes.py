@@ -79,6 +79,7 @@ def moved(one: Path, before: Path) -> float:
     return max(float(np.abs(weights[name] - former[name]).max()) for name in alike)
 
 
+@pytest.mark.long
 def test_torchrun_with_two_processes_learns_what_one_does(root: Path) -> None:
     given = (*FROZEN, "--set", "teacher=false")
     one = wilss_train(*words(root, "one", *given))

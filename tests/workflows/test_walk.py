@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.built_in import manifest_of_few
+from tests.built_in import QUICK_SETTINGS, manifest_of_few
 from wilss.models.networks.checkpoint import read_info
 from wilss_masks import cli as masks
 from wilss_train import cli as train
 
 ROOT = Path(__file__).parents[2]
-SHORT = ("--epochs", "3", "--crop", "64", "--split", "none", "-q")
+SHORT = ("--split", "none", "-q")
 PROGRAMS = {
     "wilss-masks": masks.main,
     "wilss-train": train.train,
@@ -31,7 +31,7 @@ echo >> "$WALK_NOTES"
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
-    manifest = manifest_of_few(tmp_path, train=60, val=4)
+    manifest = manifest_of_few(tmp_path, drawn=(60, 4), **QUICK_SETTINGS)
     places = {"WILSS_OUT": "masks", "WILSS_RUNS": "runs", "WALK_NOTES": "notes"}
     return {"WILSS_MANIFEST": str(manifest), **{name: str(tmp_path / place) for name, place in places.items()}}
 

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 import wilss
 import wilss_train
+from tests.drills import turns
 from tests.wilss_train.data.semi.world import IMAGES, make, masks
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
@@ -106,7 +107,7 @@ def test_a_transform_may_give_anything(root: Path) -> None:
     assert given == (IMAGES[3], pytest.approx(images[3]["masks"].float().mean().item()))
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", turns(["fork", "spawn"], short=["fork"]))
 def test_workers_give_the_same_batches_and_no_warning(root: Path, start: str) -> None:
     images = dataset(root, transform=v2.Resize((24, 24)))
     alone = [images[number] for number in range(len(images))]
