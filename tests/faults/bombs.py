@@ -293,7 +293,7 @@ def draw(segmentation: Any) -> Callable[[Path], None]:
     def read(path: Path) -> None:
         from wilss.data.layouts.coco_json import CocoLabel, CocoShape
 
-        shape = CocoShape(identity=1, crowd=False, area=1.0, annotation=1, segmentation=json.dumps(segmentation))
+        shape = CocoShape(identity=1, crowd=False, annotation=1, segmentation=json.dumps(segmentation))
         CocoLabel(path=path, image_id="a", height=10, width=10, shapes=(shape,)).read()
 
     return read

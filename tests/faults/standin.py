@@ -39,6 +39,7 @@ class StandInSource:
     name: ClassVar[str] = "standin"
     has_void: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 2
 
     delay: float = 0.0

@@ -70,14 +70,23 @@ def test_check_finds_every_bad_image_once_and_goes_on(tmp_path: Path) -> None:
     (data / "SegmentationClass/d.png").unlink()
     report = check_manifest(load_manifest(file))
     told = {finding.image_id: finding.sentence for finding in report.findings}
-    assert sorted(told) == ["../x", "a", "b", "c", "d", "new", "none"]
-    assert len(report.findings) == 7
+    assert sorted(told) == ["../x", "a", "b", "c", "new", "none"]
+    assert len(report.findings) == 6
     assert "label 99" in told["a"]
     assert "3 x 3 pixels" in told["b"]
     assert "is damaged" in told["c"]
-    assert "no pixel labels" in told["d"]
+    assert any("step 0: 1 image (d) have no pixel labels" in warning for warning in report.warnings)
     assert "has no tags" in told["new"]
     assert any("names 1 image (a) more than once" in warning for warning in report.warnings)
+
+
+def test_a_pixel_step_without_any_label_is_unusable(tmp_path: Path) -> None:
+    file = pets(tmp_path)
+    for path in (tmp_path / "data/SegmentationClass").iterdir():
+        path.unlink()
+    report = check_manifest(load_manifest(file))
+    assert {finding.image_id for finding in report.findings} == {"a", "b", "c", "d"}
+    assert all("has no pixel labels" in finding.sentence for finding in report.findings)
 
 
 def test_the_check_command_prints_tables_and_says_by_its_exit_code_what_is_wrong(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Status(enum.IntEnum):
     DONE = 1
     FAILED = 2
     UNTAGGED = 3
+    UNLABELLED = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -239,6 +239,8 @@ def _report(summary: "Summary") -> None:
 
 def _what_happened(summary: "Summary") -> str:
     counts = f"{summary.done} done, {len(summary.failed)} failed, {summary.untagged} skipped (no tag of this step)"
+    if summary.unlabelled:
+        counts += f", {summary.unlabelled} without pixel labels"
     if not summary.made_now:
         return f"{summary.store} was complete already: {counts}; nothing to do ({summary.seconds:.1f} s)"
     rate = f"{summary.made_now} images in {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s"

@@ -163,6 +163,7 @@ def _countable(store: MaskStore, records: "Mapping[str, ImageRecord]") -> tuple[
         "failed when the masks were made": status == Status.FAILED,
         "without a tag of this step": status == Status.UNTAGGED,
         "not made yet": status == Status.PENDING,
+        "without pixel labels when the masks were made": status == Status.UNLABELLED,
     }
     unlabelled = np.fromiter((records[name].label is None for name in store.image_ids), np.bool_, len(status))
     reasons["without pixel labels"] = unlabelled & (status == Status.DONE)

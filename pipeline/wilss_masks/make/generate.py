@@ -49,6 +49,7 @@ class Summary:
     done: int
     failed: Mapping[str, str]
     untagged: int
+    unlabelled: int
     masks_per_class: Mapping[str, int]
     made_now: int
     seconds: float
@@ -116,7 +117,7 @@ def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str)
 def plan_for(
     manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
 ) -> MaskPlan:
-    """The plan of a step: reads the images' headers, and nothing else of them."""
+    """The plan of a step: reads the images' headers and, for a source of pixel labels, which classes these hold."""
     taxonomy = manifest.taxonomy
     return make_plan(
         step=step,
@@ -126,6 +127,7 @@ def plan_for(
         shard_size=options.shard_size,
         batch_size=options.batch_size,
         keep_soft=options.keep_scores,
+        tags_are_labels=manifest.data[manifest.steps[step].data].tags_are_labels,
     )
 
 
@@ -186,6 +188,7 @@ def _summary_of(
         done=int((status == Status.DONE).sum()),
         failed=failed,
         untagged=int((status == Status.UNTAGGED).sum()),
+        unlabelled=int((status == Status.UNLABELLED).sum()),
         masks_per_class=dict(zip(store.category_names, masks, strict=True)),
         made_now=made_now,
         seconds=seconds,

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from wilss.errors import ImageError, StoreError
 from wilss.store import Status, StoreHeader, StoreLayout
 
 from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
+from ..threads import map_in_threads
 
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
@@ -79,15 +81,25 @@ def make_plan(
     shard_size: int,
     batch_size: int,
     keep_soft: bool,
+    tags_are_labels: bool = False,
 ) -> MaskPlan:
     """Measure the images (headers only) and cut them into shards and batches.
 
     categories: taxonomy id -> name of the step's classes, in channel order. keep_soft: whether score map,
-    attention and seeds are kept in the store.
-    Raises StoreError when no image can be opened at all.
+    attention and seeds are kept in the store. tags_are_labels: the tags were read from the labels, so that a source
+    that reads labels need not look into them for more classes.
+    Raises StoreError when no image can be opened at all, or none has the labels that the source reads.
     """
-    images = _within_canvas(_measure(Records.of(records), tuple(categories), source.uses_tags))
+    images = _measure(Records.of(records), tuple(categories), source.uses_tags)
+    if source.reads_labels:
+        images = _as_labelled(images, None if tags_are_labels else tuple(categories))
+    images = _within_canvas(images)
     sizes = _distinct(images.sizes[images.usable])
+    if not sizes and images.unlabelled:
+        raise StoreError(
+            f"none of the {len(images)} images of step {step} has pixel labels (boxes without outlines are none); add "
+            "label files where the layout looks for them, or write `supervision: tags` for this step."
+        )
     if not sizes:
         why = f": {images[0].problem}" if images else "; the step has no images."
         raise StoreError(f"none of the {len(images)} images of step {step} can be used{why}")
@@ -136,6 +148,44 @@ def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> 
         asked=np.array(asked, np.bool_).reshape(len(tags), len(category_ids)),
         problems=problems,
     )
+
+
+def _as_labelled(images: ImageTasks, category_ids: tuple[int, ...] | None) -> ImageTasks:
+    """The same images, asked for the classes that their labels hold beside those of their tags.
+
+    category_ids: of the step; None where the tags hold all that the labels do. An image without labels is not asked;
+    labels that cannot be read are left to whoever makes the mask.
+    """
+    rows = range(len(images))
+    unlabelled = frozenset(
+        row
+        for row in rows
+        if row not in images.problems and images.records[row].label is None and _is_asked(images, row)
+    )
+    images = dataclasses.replace(images, unlabelled=unlabelled)
+    if category_ids is None:
+        return images
+    asked: dict[tuple[bool, ...], int] = {}
+    kinds = np.zeros(len(images), np.int32)
+    for row, held in zip(rows, map_in_threads(partial(_held, images), rows, _HEADER_THREADS), strict=True):
+        wanted = images.asked[images.kinds[row]] | np.isin(category_ids, held)
+        kinds[row] = asked.setdefault(tuple(wanted.tolist()), len(asked))
+    return dataclasses.replace(images, kinds=kinds, asked=np.array(list(asked), np.bool_).reshape(len(asked), -1))
+
+
+def _is_asked(images: ImageTasks, row: int) -> bool:
+    return bool(images.asked[images.kinds[row]].any())
+
+
+def _held(images: ImageTasks, row: int) -> list[int]:
+    """The values in an image's labels, none where they cannot be read."""
+    label = images.records[row].label
+    if label is None or row in images.problems:
+        return []
+    try:
+        return np.flatnonzero(np.bincount(label.read().ravel())).tolist()
+    except ImageError:
+        return []
 
 
 def _measure_one(record: ImageRecord) -> tuple[tuple[int, int], str | None]:

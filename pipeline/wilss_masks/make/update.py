@@ -20,6 +20,7 @@ from wilss.store.shards import read_planes, shard_path
 
 from .plan import MaskPlan
 
+_FINISHED = (Status.DONE, Status.UNTAGGED, Status.UNLABELLED)
 #: What a store says of its images alone, and not of how their masks were made.
 UPDATABLE = ("limit", "manifest_sha256", "records_sha256")
 
@@ -58,16 +59,22 @@ def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
     status, digests = store.current_status(), store.vector("shard_digest")
     for shard, digest in enumerate(digests):
         rows = store.layout.rows(shard)
-        if digest and np.isin(status[rows.start : rows.stop], (Status.DONE, Status.UNTAGGED)).all():
+        if digest and np.isin(status[rows.start : rows.stop], _FINISHED).all():
             sizes = ((int(heights[row]), int(widths[row])) for row in rows)
             asked = (tuple(np.flatnonzero(tags[row]).tolist()) for row in rows)
             names = (store.image_ids[row] for row in rows)
-            yield shard, tuple((name, *size, where) for name, size, where in zip(names, sizes, asked, strict=True))
+            bare = (status[rows.start : rows.stop] == Status.UNLABELLED).tolist()
+            yield (
+                shard,
+                tuple((name, *size, *more) for name, size, *more in zip(names, sizes, asked, bare, strict=True)),
+            )
 
 
 def _planned(plan: MaskPlan, shard: int) -> Hashable:
     images = plan.shard(shard).images
-    return tuple((image.record.image_id, image.height, image.width, image.categories) for image in images)
+    return tuple(
+        (image.record.image_id, image.height, image.width, image.categories, image.unlabelled) for image in images
+    )
 
 
 def _carry(old: MaskStore, new: MaskStore, source: int, target: int) -> ShardReceipt:

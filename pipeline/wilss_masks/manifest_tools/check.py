@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
 
@@ -51,10 +52,14 @@ class CheckReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What opening an image told: a sentence, or the classes of its labels (None where they were not read)."""
+    """What opening an image told: a sentence, or the classes of its labels (None where they were not read).
+
+    unlabelled: whether labels are asked of it and there are none.
+    """
 
     problem: str | None = None
     holds: frozenset[int] | None = None
+    unlabelled: bool = False
 
 
 def check_manifest(
@@ -69,9 +74,14 @@ def check_manifest(
     needs = {_key(r) for _, supervision, _, records, _ in parts if supervision in ("pixel", "") for r in records}
     seen = _look(wanted, needs, labels, progress)
     findings: dict[tuple[str, str], Finding] = {}
-    for name, _, _, records, _ in parts:
+    unlabelled: list[str] = []
+    for name, supervision, _, records, _ in parts:
+        bare = [record for record in records if seen[_key(record)].unlabelled]
+        if bare and len(bare) < len(records) and supervision in ("pixel", ""):
+            unlabelled.append(_without_labels(name, supervision, bare))
+            bare = []
         for record in records:
-            problem = seen[_key(record)].problem
+            problem = seen[_key(record)].problem or (_no_label(record) if record in bare else None)
             if problem is not None:
                 findings.setdefault(_key(record), Finding(part=name, image_id=record.image_id, sentence=problem))
     return CheckReport(
@@ -80,7 +90,7 @@ def check_manifest(
             _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
         ),
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys(warning for *_, warnings in parts for warning in warnings)),
+        warnings=tuple(dict.fromkeys([*(warning for *_, warnings in parts for warning in warnings), *unlabelled])),
     )
 
 
@@ -142,7 +152,7 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
     try:
         size = read_size(record.path)
         if record.label is None:
-            return _Seen(problem=_no_label(record) if needs_label else None, holds=frozenset())
+            return _Seen(unlabelled=needs_label, holds=frozenset())
         return _Seen(holds=_classes(record, size) if labels else None)
     except ImageError as error:
         return _Seen(problem=str(error))
@@ -150,6 +160,11 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
 
 def _no_label(record: ImageRecord) -> str:
     return f"{record.path} has no pixel labels; add its label file, or leave it out of the list."
+
+
+def _without_labels(part: str, supervision: str, records: Sequence[ImageRecord]) -> str:
+    what = "have no masks in its store" if supervision else "are not judged on"
+    return f"{part}: {some([record.image_id for record in records])} have no pixel labels, and so {what}."
 
 
 def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:

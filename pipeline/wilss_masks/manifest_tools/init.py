@@ -75,7 +75,12 @@ def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = 
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
         title=_scalar(title),
         path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
-        layout=layout,
+        layout=layout
+        + (
+            "\ncrowd: void          # COCO's own annotations with iscrowd 1 are crowds; mask: masks"
+            if contents.class_names == COCO.class_names
+            else ""
+        ),
         names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
         names_note="" if contents.sure else f"\n# {contents.doubt}",
         splits=", ".join(f"{split}: {_scalar(name)}" for split, name in contents.splits.items()),

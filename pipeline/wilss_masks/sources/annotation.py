@@ -25,6 +25,7 @@ class AnnotationSource:
 
     name: ClassVar[str] = "annotation"
     has_void: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = True
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 
@@ -73,7 +74,7 @@ class AnnotationSource:
         return labels
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[NDArray[np.uint8]]) -> list[ImageContent]:
-        """One mask per class that the image is tagged with, and its void."""
+        """One mask per class that the image is tagged with or its labels hold, and its void."""
         return [self._one(task.categories, labels) for task, labels in zip(tasks, loaded, strict=True)]
 
     def _one(self, categories: tuple[int, ...], labels: NDArray[np.uint8]) -> ImageContent:

@@ -16,7 +16,8 @@ class ImageTask:
     """One image and what is asked of it.
 
     height, width: upright pixels, 0 where the image cannot be opened. categories: positions on the store's
-    category axis. problem: why it will not be tried, or None.
+    category axis. problem: why it will not be tried, or None. unlabelled: whether the source reads pixel labels and
+    there are none of this image, so that it is not tried either.
     """
 
     record: ImageRecord
@@ -24,10 +25,13 @@ class ImageTask:
     width: int
     categories: tuple[int, ...]
     problem: str | None = None
+    unlabelled: bool = False
 
     @property
     def status(self) -> Status:
         """Its status before anything has run."""
+        if self.unlabelled:
+            return Status.UNLABELLED
         return Status.PENDING if self.categories or self.problem else Status.UNTAGGED
 
 
@@ -38,7 +42,8 @@ class ImageTasks(Sequence[ImageTask]):
     A million images are 20 bytes each here, beside those of their records; a task with its record and path takes 700.
 
     sizes: int32 [N, 2], height and width, 0 where an image cannot be opened. asked: bool [K, C], the K different
-    sets of categories; kinds: int32 [N], which of them an image has. problems: row -> sentence.
+    sets of categories; kinds: int32 [N], which of them an image has. problems: row -> sentence. unlabelled: the rows
+    of images without the pixel labels that are asked of them.
     """
 
     records: Records
@@ -46,6 +51,7 @@ class ImageTasks(Sequence[ImageTask]):
     kinds: NDArray[np.int32]
     asked: NDArray[np.bool_]
     problems: Mapping[int, str]
+    unlabelled: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -66,13 +72,14 @@ class ImageTasks(Sequence[ImageTask]):
             width=width,
             categories=tuple(np.flatnonzero(self.asked[self.kinds[row]]).tolist()),
             problem=self.problems.get(row),
+            unlabelled=row in self.unlabelled,
         )
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """bool [N]: the images that will be tried."""
         usable = np.ones(len(self), np.bool_)
-        usable[list(self.problems)] = False
+        usable[[*self.problems, *self.unlabelled]] = False
         return usable
 
     @property
@@ -83,8 +90,11 @@ class ImageTasks(Sequence[ImageTask]):
     @property
     def status(self) -> NDArray[np.int8]:
         """int8 [N]: the statuses before anything has run."""
-        waiting = np.any(self.asked, axis=1, keepdims=True)[self.kinds, 0] | ~self.usable
-        return np.where(waiting, np.int8(Status.PENDING), np.int8(Status.UNTAGGED))
+        waiting = np.any(self.asked, axis=1, keepdims=True)[self.kinds, 0]
+        waiting[list(self.problems)] = True
+        status = np.where(waiting, np.int8(Status.PENDING), np.int8(Status.UNTAGGED))
+        status[list(self.unlabelled)] = Status.UNLABELLED
+        return status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +132,10 @@ class MaskSource(Protocol):
     @property
     def uses_tags(self) -> bool:
         """Whether an image's tags say which classes to look for; else all of the step's, on all images of a split."""
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether pixel labels say what an image holds, whatever its tags; one without labels is then not tried."""
 
     @property
     def seeds_kept(self) -> int:

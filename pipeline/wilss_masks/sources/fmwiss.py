@@ -38,6 +38,7 @@ class FmwissSource:
 
     name: ClassVar[str] = "fmwiss"
     has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
 
     params: FmwissParams

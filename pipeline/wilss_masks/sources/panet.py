@@ -77,6 +77,7 @@ class PanetSource:
 
     name: ClassVar[str] = "panet"
     has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
 
     params: PanetParams

@@ -67,6 +67,7 @@ class PseudosegSource:
 
     name: ClassVar[str] = "pseudoseg"
     has_void: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
 

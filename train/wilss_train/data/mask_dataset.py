@@ -28,6 +28,7 @@ _REASONS = {
     Status.PENDING: "its masks are not made yet; run the same `wilss-masks generate` again.",
     Status.FAILED: "no masks could be made of it.",
     Status.UNTAGGED: "it has no tag of the step's classes.",
+    Status.UNLABELLED: "it has no pixel labels.",
 }
 
 

@@ -46,6 +46,7 @@ class SleepingSource:
     name: ClassVar[str] = "sleeping"
     has_void: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
 
     rate: float = 0.0

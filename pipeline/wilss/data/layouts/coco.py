@@ -2,42 +2,55 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wilss.data.layouts.coco_json import CocoLabel, CocoShape, read_coco_json
+from wilss.data.layouts.coco_json import CocoLabel, CocoShape, has_outline, read_coco_json
 from wilss.data.layouts.files import Folders, fault_of_name, without_suffix
 from wilss.data.layouts.listing import Listing, make_listing
-from wilss.data.layouts.lists import Entry, read_list, unique
+from wilss.data.layouts.lists import Entry, read_list
 from wilss.data.layouts.records import ImageRecord
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records
 from wilss.data.layouts.tags import TagTable
+from wilss.data.names import some
 from wilss.errors import ManifestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Image:
+    """What a COCO json says of an image file: its size as it is written, and its annotations, of every entry."""
+
+    file_name: str
+    height: Any
+    width: Any
+    shapes: tuple[CocoShape, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Json:
     """What a COCO json says.
 
-    images: its entries by image id (file name without ending). foreign: unknown categories.
+    images: by image id. foreign: unknown categories. has_outlines: whether any annotation is more than a box.
     """
 
     path: Path
-    images: Mapping[str, Mapping[str, Any]]
-    shapes: Mapping[Any, tuple[CocoShape, ...]]
+    images: Mapping[str, _Image]
     foreign: tuple[str, ...]
+    has_outlines: bool
     warnings: tuple[str, ...]
 
 
 def read_coco(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     """A split of COCO: the images of its json or of a list, tags and labels from the annotations."""
     chosen = spec.split(split)
-    source = _read_json(spec, annotation_file(spec, chosen))
+    path = annotation_file(spec, chosen)
+    folders, folder = Folders(), _image_folder(spec, chosen, path)
+    source = _read_json(spec, path, folder)
     listed, exact, warnings = _entries(spec, chosen, source)
-    folders, folder = Folders(), _image_folder(spec, chosen, source.path)
     images = Records(_found(spec, folders, folder, entry, source) for entry in listed)
     own_tags = spec.tags.kind == "coco" and spec.tags.file is None
     return make_listing(
@@ -63,7 +76,7 @@ def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
     )
 
 
-def _read_json(spec: DataSpec, path: Path) -> _Json:
+def _read_json(spec: DataSpec, path: Path, folder: str) -> _Json:
     content = read_coco_json(path)
     ids, foreign = _categories(spec, content, path)
     named = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
@@ -71,18 +84,68 @@ def _read_json(spec: DataSpec, path: Path) -> _Json:
         f"{path}: {len(foreign)} of its categories ({named}) are no classes of {spec.taxonomy.name} and count as "
         "background."
     )
-    images = {without_suffix(str(image["file_name"])): image for image in reversed(content["images"])}
+    images, twice = _images(content, _shapes(content, ids, path), folder, path)
+    decided, about_crowds = _crowds_decided(spec, images, path)
     return _Json(
         path=path,
-        images=images,
-        shapes=_shapes(content, ids, path),
+        images=decided,
         foreign=tuple(foreign),
-        warnings=((sentence,) if foreign else ()) + _twice(content, path),
+        has_outlines=any(has_outline(annotation.get("segmentation") or []) for annotation in content["annotations"]),
+        warnings=((sentence,) if foreign else ()) + twice + about_crowds,
     )
 
 
-def _twice(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    return unique((without_suffix(str(image["file_name"])) for image in content["images"]), path)[1]
+def _images(
+    content: Mapping[str, Any], shapes: Mapping[Any, tuple[CocoShape, ...]], folder: str, path: Path
+) -> tuple[dict[str, _Image], tuple[str, ...]]:
+    """The images by id, each with the annotations of all its entries; and a sentence about those with several."""
+    entries: dict[str, list[Mapping[str, Any]]] = {}
+    for image in content["images"]:
+        name = str(image["file_name"])
+        entries.setdefault(name.removeprefix(f"{folder}/") if folder else name, []).append(image)
+    stems = Counter(map(without_suffix, entries))
+    images = {}
+    for name, rows in entries.items():
+        stem = without_suffix(name)
+        images[stem if stems[stem] == 1 else name] = _Image(
+            file_name=name,
+            height=rows[0].get("height"),
+            width=rows[0].get("width"),
+            shapes=tuple(shape for row in {row["id"]: row for row in rows} for shape in shapes.get(row, ())),
+        )
+    twice = [without_suffix(name) for name, rows in entries.items() if len(rows) > 1]
+    sentence = f"{path} names {some(twice)} more than once; the annotations of all entries are put together."
+    return images, (sentence,) if twice else ()
+
+
+def _crowds_decided(
+    spec: DataSpec, images: Mapping[str, _Image], path: Path
+) -> tuple[dict[str, _Image], tuple[str, ...]]:
+    """Which annotations with iscrowd 1 are void and which are masks, as the manifest says; and what was decided.
+
+    Where it says nothing, a crowd is void only in an image that has single objects of its class as well: some
+    libraries write iscrowd 1 for every mask that is no polygon.
+    """
+    if not any(shape.crowd for image in images.values() for shape in image.shapes):
+        return dict(images), ()
+    decided = {name: _with_crowds(image, spec.crowd) for name, image in images.items()}
+    lone = [name for name, image in images.items() if image.shapes != decided[name].shapes]
+    if spec.crowd is not None or not lone:
+        return decided, ()
+    return decided, (
+        f"{path}: annotations with iscrowd 1 in {some(lone)} are read as masks, since these images have no other "
+        "annotation of the class; write `crowd: void` beside `layout` if they are crowds, `crowd: mask` if none is.",
+    )
+
+
+def _with_crowds(image: _Image, crowd: str | None) -> _Image:
+    single = {shape.identity for shape in image.shapes if not shape.crowd}
+    is_void = {"void": True, "mask": False}
+    shapes = (
+        replace(shape, crowd=is_void.get(crowd or "", shape.identity in single)) if shape.crowd else shape
+        for shape in image.shapes
+    )
+    return replace(image, shapes=tuple(shapes))
 
 
 def _categories(spec: DataSpec, content: Mapping[str, Any], path: Path) -> tuple[dict[Any, int], list[str]]:
@@ -121,13 +184,21 @@ def _shapes(content: Mapping[str, Any], ids: Mapping[Any, int], path: Path) -> d
 
 
 def _shape(annotation: Mapping[str, Any], identity: int, number: int) -> CocoShape:
+    segmentation = annotation.get("segmentation") or []
+    outlined = has_outline(segmentation)
     return CocoShape(
         identity=identity,
-        crowd=bool(annotation.get("iscrowd")),
-        area=float(annotation.get("area") or 0.0),
+        crowd=bool(int(annotation.get("iscrowd") or 0)) and outlined,
         annotation=int(annotation.get("id", number)),
-        segmentation=json.dumps(annotation.get("segmentation") or []),
+        segmentation=json.dumps(segmentation),
+        box=None if outlined else _box(annotation.get("bbox")),
     )
+
+
+def _box(bbox: Any) -> tuple[float, float, float, float]:
+    """Left, top, width and height; of no pixel where the annotation gives none."""
+    left, top, width, height = map(float, bbox or (0, 0, 0, 0))
+    return left, top, width, height
 
 
 def _image_folder(spec: DataSpec, split: SplitSpec, path: Path) -> str:
@@ -144,26 +215,37 @@ def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: 
         problem = f"{source.path} names {entry.image_id!r}, which {entry.fault}; name files inside {spec.root} only."
         return ImageRecord(image_id=entry.image_id, path=spec.root, problem=problem)
     known = source.images.get(entry.image_id)
-    name = str(known["file_name"]) if known else entry.image
-    path = folders.find(str(spec.root), f"{folder}/{name}" if folder else name)
+    name = known.file_name if known else entry.image
+    inside = f"{folder}/{name}" if folder else name
+    path = folders.find(str(spec.root), inside) or folders.find(str(spec.root), name)
     if path is None:
-        path = spec.root / folder / name
+        path = spec.root / inside
         problem = f"{path} is named in {source.path}, but is not there; copy it there, or take it off the list."
         return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
     return ImageRecord(image_id=entry.image_id, path=path, label=_label(entry.image_id, known, source))
 
 
-def _label(image_id: str, known: Mapping[str, Any] | None, source: _Json) -> CocoLabel | None:
-    size = [known.get(side) for side in ("height", "width")] if known else []
-    if known is None or not all(isinstance(side, int) and side > 0 for side in size):
+def _label(image_id: str, known: _Image | None, source: _Json) -> CocoLabel | None:
+    """The annotations; None where they are boxes without an outline, which say nothing of pixels."""
+    if known is None or not source.has_outlines or (known.shapes and all(shape.box for shape in known.shapes)):
         return None
-    return CocoLabel(
-        path=source.path,
-        image_id=image_id,
-        height=known["height"],
-        width=known["width"],
-        shapes=source.shapes.get(known["id"], ()),
-    )
+    height, width = _side(known.height), _side(known.width)
+    fault = None
+    if not (height and width):
+        fault = (
+            f"{source.path} gives {image_id} the height {known.height!r} and the width {known.width!r}; write both as "
+            "numbers of pixels."
+        )
+    return CocoLabel(path=source.path, image_id=image_id, height=height, width=width, shapes=known.shapes, fault=fault)
+
+
+def _side(written: Any) -> int:
+    """A side in pixels, also where it is written as 480.0 or "480"; 0 where it is no whole number above 0."""
+    try:
+        side = float(written)
+        return int(side) if side >= 1 and side.is_integer() else 0
+    except (TypeError, ValueError):
+        return 0
 
 
 def _tags(spec: DataSpec, listed: Iterable[Entry], source: _Json) -> TagTable:
@@ -172,6 +254,6 @@ def _tags(spec: DataSpec, listed: Iterable[Entry], source: _Json) -> TagTable:
     for entry in listed:
         known = source.images.get(entry.image_id)
         if known is not None:
-            ids = {shape.identity for shape in source.shapes.get(known["id"], ())}
+            ids = {shape.identity for shape in known.shapes}
             names[entry.image_id] = tuple(spec.taxonomy.name_of(identity) for identity in sorted(ids))
     return TagTable(names)

@@ -55,21 +55,26 @@ def tags_by_stem(path: Path) -> Mapping[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class CocoShape:
-    """One annotation: class, whether it is a crowd, area in pixels, id, and its segmentation as json text."""
+    """One annotation: class, whether it is a crowd, id, and its segmentation as json text.
+
+    box: left, top, width, height in pixels, of an annotation without an outline; None for all others.
+    """
 
     identity: int
     crowd: bool
-    area: float
     annotation: int
     segmentation: str
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoLabel:
     """The annotations of one image, drawn into a label map when it is read.
 
-    Order of drawing, later over earlier: crowds (as VOID), then instances from large to small, equal areas by
-    annotation id. So a small thing in front of a large one is not lost, and the result is always the same.
+    Order of drawing, later over earlier: boxes without an outline and crowds (both as VOID), then instances from large
+    to small by the pixels that they cover, equal ones by annotation id. So a small thing in front of a large one is
+    not lost, and the result is always the same.
+    fault: why its size cannot be used, as a sentence; None where it can.
     """
 
     path: Path
@@ -77,25 +82,31 @@ class CocoLabel:
     height: int
     width: int
     shapes: tuple[CocoShape, ...]
+    fault: str | None = None
 
     def read(self) -> NDArray[np.uint8]:
         """Taxonomy ids, uint8 [H, W]. Raises ImageError for a damaged segmentation or without pycocotools."""
         from wilss.data.images import PIXEL_CAP
 
+        if self.fault is not None:
+            raise ImageError(self.fault)
         if self.height * self.width > PIXEL_CAP:
             raise ImageError(
                 f"{self.path} says that {self.image_id} is {self.width} x {self.height} pixels; correct it."
             )
         labels = np.full((self.height, self.width), BACKGROUND, np.uint8)
-        for shape in sorted(self.shapes, key=lambda s: (not s.crowd, -s.area, s.annotation)):
-            mask = self._mask(shape)
-            if mask is not None:
-                labels[mask] = VOID if shape.crowd else shape.identity
+        for box in (shape.box for shape in self.shapes if shape.box is not None):
+            labels[_inside(box, self.height, self.width)] = VOID
+        drawn = [(shape, runs) for shape in self.shapes for runs in self._runs(shape)]
+        for shape, runs in sorted(drawn, key=lambda one: (not one[0].crowd, -one[1][1::2].sum(), one[0].annotation)):
+            labels[_mask(runs, self.height, self.width)] = VOID if shape.crowd else shape.identity
         return labels
 
-    def _mask(self, shape: CocoShape) -> NDArray[np.bool_] | None:
+    def _runs(self, shape: CocoShape) -> list[NDArray[np.int64]]:
+        """Run lengths of the shape; none where it has no outline."""
         try:
-            return _rasterised(json.loads(shape.segmentation), self.height, self.width)
+            runs = _rasterised(json.loads(shape.segmentation), self.height, self.width)
+            return [] if runs is None else [runs]
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ImageError(
                 f"{self.path}: annotation {shape.annotation} of {self.image_id} has a segmentation that cannot be "
@@ -103,14 +114,42 @@ class CocoLabel:
             ) from None
 
 
-def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.bool_] | None:
+def has_outline(segmentation: Any) -> bool:
+    """Whether a segmentation is more than an empty list: run lengths, or a polygon of three corners."""
     if not isinstance(segmentation, list):
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"its size {segmentation['size']} is not the image's {[height, width]}")
-        return _decoded(segmentation["counts"], height, width)
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    if not polygons:
-        return None
+        return segmentation is not None
+    return any(isinstance(part, dict) or not isinstance(part, list) or len(part) >= 6 for part in _parts(segmentation))
+
+
+def _parts(segmentation: list[Any]) -> list[Any]:
+    """Polygons as flat lists of numbers, also where they are written as pairs; run lengths as they are."""
+    pairs = [part for part in segmentation if isinstance(part, list) and len(part) == 2]
+    if len(pairs) == len(segmentation) >= 3 and not any(isinstance(place, list) for pair in pairs for place in pair):
+        return [[place for pair in pairs for place in pair]]  # one polygon as a list of its corners
+    return [_flat(part) if isinstance(part, list) else part for part in segmentation]
+
+
+def _flat(polygon: list[Any]) -> list[Any]:
+    if polygon and all(isinstance(corner, list) and len(corner) == 2 for corner in polygon):
+        return [place for corner in polygon for place in corner]
+    return polygon
+
+
+def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.int64] | None:
+    """Run lengths of a segmentation, column by column, 0s first; None where it has no outline."""
+    if not isinstance(segmentation, list):
+        return _decoded(segmentation, height, width)
+    parts = _parts(segmentation)
+    coded = [_decoded(part, height, width) for part in parts if isinstance(part, dict)]
+    polygons = [polygon for polygon in parts if not isinstance(polygon, dict) and len(polygon) >= 6]
+    if polygons:
+        coded.append(_of_polygons(polygons, height, width))
+    if len(coded) > 1:
+        return _runs_of(np.logical_or.reduce([_mask(runs, height, width) for runs in coded]))
+    return coded[0] if coded else None
+
+
+def _of_polygons(polygons: list[list[float]], height: int, width: int) -> NDArray[np.int64]:
     if not all(abs(float(place)) <= _FARTHEST for polygon in polygons for place in polygon):
         raise ValueError("it has a corner far outside of any image")
     if sum(map(_length, polygons)) > _LONGEST:
@@ -119,7 +158,7 @@ def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]
         from pycocotools import mask as rle
     except ImportError:
         raise ImageError("COCO labels need pycocotools; run `pip install 'wilss[coco]'`.") from None
-    return _decoded(rle.merge(rle.frPyObjects(polygons, height, width))["counts"], height, width)
+    return _decoded(rle.merge(rle.frPyObjects(polygons, height, width)), height, width)
 
 
 def _length(polygon: list[float]) -> float:
@@ -129,12 +168,37 @@ def _length(polygon: list[float]) -> float:
     return sum(max(abs(x - u), abs(y - v)) for (x, y), (u, v) in zip(corners, ends, strict=True))
 
 
-def _decoded(counts: bytes | str | list[int], height: int, width: int) -> NDArray[np.bool_]:
-    """Run lengths of 0s and 1s in turn, column by column, as a mask [H, W]; too few or too many are refused."""
+def _decoded(coded: Any, height: int, width: int) -> NDArray[np.int64]:
+    """Run lengths of 0s and 1s in turn, column by column; too few or too many are refused."""
+    if list(coded["size"]) != [height, width]:
+        raise ValueError(f"its size {coded['size']} is not the image's {[height, width]}")
+    counts = coded["counts"]
     runs = np.asarray(_expanded(counts) if isinstance(counts, (bytes, str)) else counts, np.int64)
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
         raise ValueError("its run lengths do not add up to the image")
+    return runs
+
+
+def _mask(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """Run lengths as a mask, bool [H, W]."""
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The run lengths of a mask, bool [H, W]."""
+    pixels = np.concatenate([[False], mask.T.ravel()])
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1])
+    return np.diff(np.concatenate([[0], ends, [mask.size]]))
+
+
+def _inside(box: tuple[float, float, float, float], height: int, width: int) -> tuple[slice, slice]:
+    """The pixels that a box touches."""
+    left, top, wide, high = box
+    sides = ((top, top + high, height), (left, left + wide, width))
+    rows, columns = (
+        slice(int(min(max(first, 0), most)), int(min(max(np.ceil(last), 0), most))) for first, last, most in sides
+    )
+    return rows, columns
 
 
 def _expanded(text: bytes | str) -> list[int]:

@@ -4,7 +4,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -86,7 +86,10 @@ class GenerateSpec(Part):
 
 
 class DataModel(Part):
-    """A data set as it is written down. labels, images: folders under the root, None for the layout's own choice."""
+    """A data set as it is written down. labels, images: folders under the root, None for the layout's own choice.
+
+    crowd: what COCO's annotations with iscrowd 1 are, None to decide it by image: see `layouts.coco`.
+    """
 
     path: Text | None = None
     layout: Literal["voc", "coco", "folder"] = "voc"
@@ -96,6 +99,7 @@ class DataModel(Part):
     tags: TagsSpec | None = None
     labels: Text | None = None
     images: Text | None = None
+    crowd: Literal["void", "mask"] | None = None
 
 
 class DataSpec(DataModel):
@@ -129,6 +133,16 @@ class DataSpec(DataModel):
                 "`splits`."
             )
         return self.splits[name]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What decides how labels are read, for the manifest's digest; nothing where it is as it always was."""
+        return {"coco": ["large to small by drawn pixels", self.crowd]} if self.layout == "coco" else {}
+
+    @property
+    def tags_are_labels(self) -> bool:
+        """Whether the tags come from the pixel labels themselves, so that these hold no class more."""
+        return self.tags.kind == "masks" or (self.tags.kind == "coco" and self.tags.file is None)
 
     @cached_property
     def label_table(self) -> LabelTable:

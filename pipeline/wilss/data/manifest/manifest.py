@@ -127,6 +127,7 @@ class Manifest:
                     "labels": spec.labels,
                     "names": spec.own.class_names,
                     "lists": content_digests(spec),
+                    **spec.reading,
                 }
                 for name, spec in self.data.items()
             },

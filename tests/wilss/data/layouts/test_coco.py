@@ -68,11 +68,133 @@ def test_crowds_are_void_below_every_instance_and_count_as_tags(tmp_path: Path) 
     crowd = {
         "category_id": 10, "iscrowd": 1, "area": 1.0, "segmentation": {"size": [height, width], "counts": counts},
     }  # fmt: skip
-    manifest = load(tmp_path, {"000001.jpg": [disk.box(0, 0, 2, 2, 30), crowd]})
+    manifest = load(tmp_path, {"000001.jpg": [disk.box(0, 0, 2, 2, 30), crowd]}, crowd="void")
     labels = drawn(manifest)
     assert labels[:2, :2].tolist() == [[1, 1], [1, 1]]
     assert (labels == VOID).sum() == height * width - 4
     assert records(manifest)["000001"].tags == (1, 2)
+
+
+def mask(*pixels: tuple[int, int]) -> dict[str, Any]:
+    """Run lengths of single pixels (row, column)."""
+    drawn_mask = np.zeros(disk.SIZE, bool)
+    for row, column in pixels:
+        drawn_mask[row, column] = True
+    flat = np.concatenate([[False], drawn_mask.T.ravel(), [not drawn_mask[-1, -1]]])
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(disk.SIZE), "counts": np.diff(np.concatenate([[0], ends])).tolist()}
+
+
+def test_a_lone_crowd_is_a_mask_and_one_beside_single_objects_of_its_class_is_void(tmp_path: Path) -> None:
+    """What datumaro and supervision write: iscrowd 1 for every mask that is no polygon."""
+    crowd = {"category_id": 10, "iscrowd": 1, "segmentation": mask((5, 5), (5, 6))}
+    images = {"000001.jpg": [crowd, disk.box(0, 0, 2, 2, 30)], "000002.jpg": [crowd, disk.box(0, 0, 2, 2, 10)]}
+    manifest = load(tmp_path, images)
+    assert drawn(manifest, "000001")[5, 5:7].tolist() == [2, 2]
+    assert drawn(manifest, "000002")[5, 5:7].tolist() == [VOID, VOID]
+    (told,) = [warning for warning in manifest.records(0).warnings if "iscrowd" in warning]
+    assert "in 1 image (000001) are read as masks" in told
+    assert "`crowd: void`" in told
+
+
+@pytest.mark.parametrize(("crowd", "value"), [("void", VOID), ("mask", 2)])
+def test_the_manifest_decides_what_crowds_are(tmp_path: Path, crowd: str, value: int) -> None:
+    annotation = {"category_id": 10, "iscrowd": 1, "segmentation": mask((5, 5))}
+    manifest = load(tmp_path, {"000001.jpg": [annotation], "000002.jpg": [annotation, disk.box(0, 0, 2, 2, 10)]},
+                    crowd=crowd)  # fmt: skip
+    assert [drawn(manifest, name)[5, 5] for name in ("000001", "000002")] == [value, value]
+    assert not [warning for warning in manifest.records(0).warnings if "iscrowd" in warning]
+
+
+@pytest.mark.parametrize("area", [{}, {"area": 0}, {"area": 1.0}])
+def test_the_drawn_pixels_decide_what_is_large_whatever_the_file_says(tmp_path: Path, area: dict[str, Any]) -> None:
+    boxes = [{**disk.box(3, 3, 2, 2, 10), "area": None, **area}, {**disk.box(1, 1, 9, 9, 30), "area": None, **area}]
+    assert np.bincount(drawn(load(tmp_path, {"000001.jpg": boxes})).ravel()).tolist() == [192 - 81, 77, 4]
+
+
+def test_a_list_of_run_lengths_is_their_union(tmp_path: Path) -> None:
+    both = [mask((0, 0), (1, 0)), mask((1, 0), (3, 7))]
+    labels = drawn(load(tmp_path, {"000001.jpg": [{"category_id": 10, "segmentation": both}]}))
+    assert np.argwhere(labels).tolist() == [[0, 0], [1, 0], [3, 7]]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_corners_may_be_pairs(tmp_path: Path, nested: bool) -> None:
+    corners = [[1, 2], [7, 2], [7, 7], [1, 7]]
+    annotation = {"category_id": 10, "segmentation": [corners] if nested else corners}
+    expected = drawn(load(tmp_path / "flat", {"000001.jpg": [disk.box(1, 2, 6, 5, 10)]}))
+    np.testing.assert_array_equal(drawn(load(tmp_path / "pairs", {"000001.jpg": [annotation]})), expected)
+    assert expected.any()
+
+
+def test_boxes_without_outlines_are_no_pixel_labels_and_void_beside_others(tmp_path: Path) -> None:
+    bare = {"category_id": 10, "bbox": [4, 4, 3, 2], "segmentation": []}
+    images = {"000001.jpg": [bare], "000002.jpg": [bare, disk.box(0, 0, 2, 2, 30)], "000003.jpg": []}
+    manifest = load(tmp_path / "some", images)
+    found = records(manifest)
+    assert [found[name].label is None for name in sorted(found)] == [True, False, False]
+    assert found["000001"].tags == (2,)
+    labels = drawn(manifest, "000002")
+    assert labels[4:6, 4:7].tolist() == [[VOID] * 3] * 2
+    assert (labels == VOID).sum() == 6
+    without = records(load(tmp_path / "none", {"000001.jpg": [bare], "000003.jpg": []}))
+    assert all(record.label is None for record in without.values())
+
+
+def change(folder: Path, edit: Any) -> Manifest:
+    """The manifest with its json edited."""
+    load(folder)
+    path = folder / "data/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return load_manifest(folder / "data_manifest.yaml")
+
+
+def test_annotations_of_an_image_that_is_listed_twice_are_put_together(tmp_path: Path) -> None:
+    def edit(content: Any) -> None:
+        content["images"].append({**content["images"][0], "id": 900})
+        content["annotations"][1]["image_id"] = 900
+
+    manifest = change(tmp_path, edit)
+    assert np.unique(drawn(manifest)).tolist() == [0, 1, 2]
+    assert records(manifest)["000001"].tags == (1, 2)
+
+
+def test_two_files_of_one_stem_are_two_images(tmp_path: Path) -> None:
+    def edit(content: Any) -> None:
+        content["images"].append({**content["images"][0], "id": 900, "file_name": "000001.png"})
+        content["annotations"][1]["image_id"] = 900
+
+    manifest = change(tmp_path, edit)
+    disk.image(tmp_path / "data/train2017/000001.png")
+    assert np.unique(drawn(manifest, "000001.jpg")).tolist() == [0, 2]
+    assert np.unique(drawn(manifest, "000001.png")).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["train2017/000001.jpg", "000001.jpg"])
+def test_file_names_may_hold_their_folder(tmp_path: Path, name: str) -> None:
+    manifest = change(tmp_path, lambda content: content["images"][0].update(file_name=name))
+    assert records(manifest)["000001"].path == tmp_path / "data/train2017/000001.jpg"
+
+
+def test_a_file_name_from_another_folder_under_the_root_is_found(tmp_path: Path) -> None:
+    manifest = change(tmp_path, lambda content: content["images"][0].update(file_name="more/a.jpg"))
+    disk.image(tmp_path / "data/more/a.jpg")
+    assert records(manifest)["more/a"].problem is None
+
+
+@pytest.mark.parametrize("size", [("12", "16"), (12.0, 16.0)])
+def test_sizes_may_be_numbers_of_any_kind(tmp_path: Path, size: tuple[Any, Any]) -> None:
+    manifest = change(tmp_path, lambda content: content["images"][0].update(height=size[0], width=size[1]))
+    assert drawn(manifest).shape == disk.SIZE
+
+
+@pytest.mark.parametrize("height", [None, 0, "high", 12.5, [12]])
+def test_a_size_that_is_none_is_told_as_that(tmp_path: Path, height: Any) -> None:
+    manifest = change(tmp_path, lambda content: content["images"][0].update(height=height))
+    with pytest.raises(ImageError, match=r"json gives 000001 the height .* write both as numbers of pixels"):
+        drawn(manifest)
 
 
 def test_compressed_run_lengths_are_drawn(tmp_path: Path) -> None:
@@ -95,7 +217,7 @@ def test_polygons_of_several_parts_are_one_instance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("segmentation", [[], [[1, 1, 2, 2]], None])
 def test_a_segmentation_of_nothing_draws_nothing(tmp_path: Path, segmentation: Any) -> None:
     annotation = {"category_id": 10, "area": 0, "segmentation": segmentation}
-    assert not drawn(load(tmp_path, {"000001.jpg": [annotation]})).any()
+    assert drawn(load(tmp_path, {"000001.jpg": [annotation, disk.box(0, 0, 2, 2, 30)]})).sum() == 4
 
 
 @pytest.mark.parametrize(
