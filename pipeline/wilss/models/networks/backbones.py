@@ -6,8 +6,11 @@ several processes from training together.
 
 import difflib
 import functools
+import sys
+from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,6 +20,9 @@ from wilss.models.tensor_files import listed, loading_args
 
 #: timm's modules of plain vision transformers: one stride, the patch; any size of image if told so.
 _TRANSFORMERS = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.eva")
+#: timm's modules of networks whose attention is cut into blocks or positions of one size of image.
+_ONE_SIZE = ("timm.models.byoanet",)
+_EXAMPLES = "resnet50, tf_efficientnet_lite0, mobilenetv3_large_100, convnext_tiny or vit_small_patch16_224"
 
 
 class Backbone(nn.Module):
@@ -84,6 +90,25 @@ def _wide_resnet38(spec: SegmenterSpec) -> Backbone:
     return Backbone(network, feature_dim=network.feature_dim, previous_dim=network.previous_dim)
 
 
+def whole_network(spec: SegmenterSpec) -> nn.Module | None:
+    """timm's whole network of the backbone, classifier included, on torch's meta device; None for what is not timm's.
+
+    Its names are those of timm's own weights files.
+    """
+    if spec.backbone == WIDE_RESNET38:
+        return None
+    import timm
+
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(spec.backbone, pretrained=False, **spec.args)
+    return network
+
+
+def filter_of(backbone: str) -> Callable[..., Any] | None:
+    """What timm applies to published weights of this network, whose names may be older or another library's."""
+    return getattr(sys.modules[_module_of(backbone)], "checkpoint_filter_fn", None)
+
+
 def _timm_network(spec: SegmenterSpec) -> Any:
     """timm's network, wrapped so that it returns the feature maps of its last two stages."""
     import timm
@@ -92,14 +117,45 @@ def _timm_network(spec: SegmenterSpec) -> Any:
         raise ParameterError(f"timm has no model {spec.backbone!r}{_closest(spec.backbone)}.")
     if names := loading_args(spec.args):
         raise ParameterError(f"the backbone's args {listed(names)} would load a file; name it as backbone_weights.")
-    last: dict[str, Any] = {"pretrained": False, "features_only": True, "out_indices": (-2, -1)}
+    if _module_of(spec.backbone) in _ONE_SIZE:
+        raise ParameterError(
+            f"{spec.backbone} attends within blocks that fit one size of image only, and photographs have many; take "
+            f"another backbone, such as {_EXAMPLES}."
+        )
     how = _for_transformers() if _is_transformer(spec.backbone) else {"output_stride": spec.output_stride}
     try:
-        return timm.create_model(spec.backbone, **last, **how, **spec.args)
+        return _with_features(spec.backbone, **how, **spec.args)
     except Exception as error:  # timm raises nearly anything on arguments that it was not written for
-        raise ParameterError(
-            f"timm cannot build {spec.backbone} ({first_line(error)}); fix the backbone or its args."
-        ) from error
+        raise ParameterError(_why_not(spec, error)) from error
+
+
+def _with_features(backbone: str, **how: Any) -> Any:
+    import timm
+
+    return timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(-2, -1), **how)
+
+
+def _why_not(spec: SegmenterSpec, error: Exception) -> str:
+    """Why timm cannot build the backbone, as far as building it otherwise tells."""
+    try:
+        with torch.device("meta"):
+            stride = _with_features(spec.backbone, **spec.args).feature_info.reduction()[-1]
+    except Exception as other:  # not a matter of the stride
+        if not spec.args:
+            return (
+                f"timm gives no feature maps of {spec.backbone} ({first_line(other) or type(other).__name__}); take "
+                f"another backbone, such as {_EXAMPLES}."
+            )
+        return f"timm cannot build {spec.backbone} ({first_line(error)}); fix the backbone or its args."
+    if stride == spec.output_stride:
+        return (
+            f"timm builds {spec.backbone} only as it is, with no word on strides or sizes ({first_line(error)}); take "
+            f"another backbone, such as {_EXAMPLES}."
+        )
+    return (
+        f"{spec.backbone} has a feature every {stride} pixels, and timm cannot dilate it to one every "
+        f"{spec.output_stride}, as a segmenter needs; take a backbone that it can, such as {_EXAMPLES}."
+    )
 
 
 def _for_transformers() -> dict[str, Any]:
@@ -110,9 +166,15 @@ def _for_transformers() -> dict[str, Any]:
 
 
 def _is_transformer(name: str) -> bool:
+    return _module_of(name) in _TRANSFORMERS
+
+
+def _module_of(name: str) -> str:
+    """timm's module that has the network."""
     from timm.models import model_entrypoint
 
-    return model_entrypoint(name.split(".")[0]).__module__ in _TRANSFORMERS
+    module: str = model_entrypoint(name.split(".")[0]).__module__
+    return module
 
 
 def _closest(name: str) -> str:

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from wilss.errors import WeightsError
+from wilss.models.networks.backbones import filter_of, whole_network
+from wilss.models.networks.other_names import by_timms_names
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.tensor_files import misfits, read_tensors, told
 
 _NESTED = ("state_dict", "model", "network", "teacher")  # where checkpoints keep their network
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "encoder.", "network.", "model.")
+#: Classifiers of torchvision, DINO and DeepLab, and a segmenter's head. timm's are known from its whole network.
 _UNUSED = (
     "fc.",
     "head.",
@@ -19,6 +23,7 @@ _UNUSED = (
     "fc_norm.",
     "classifier.",
     "aux_classifier.",
+    "pre_logits.",
     "linear1000.",
     "body.",
     "mask_token",
@@ -30,20 +35,60 @@ def load_backbone(segmenter: nn.Module, path: Path | str) -> None:
     """Fill the backbone of `segmenter` with the weights at `path`; its head stays as it is.
 
     A checkpoint of this package, of timm or of torchvision fits: wrappers' prefixes are taken off and
-    classifiers left out. Every other tensor must be there, be known and have its shape.
-    Raises WeightsError naming the file and what does not fit.
+    classifiers left out, which are what timm's whole network has beyond the backbone. Every other tensor must be
+    there, be known and have its shape. Raises WeightsError naming the file and what does not fit.
     """
     source = Path(path)
     wanted = segmenter.get_submodule("backbone").state_dict(keep_vars=False)
     homes = {_key(name): name for name in wanted}
-    tensors = {
-        _key(name): tensor for name, tensor in _tensors_in(read_tensors(source), source).items() if not _is_unused(name)
-    }
-    _check_fit({key: wanted[name] for key, name in homes.items()}, tensors, source)
+    tensors = _fitting(_tensors_in(read_tensors(source), source), homes, wanted, getattr(segmenter, "spec", None))
+    network = _name_of(segmenter)
+    if faults := _faults({key: wanted[name] for key, name in homes.items()}, tensors):
+        raise WeightsError(
+            f"{source} does not fit the backbone{network}: {told(faults)}; name the model it belongs to."
+        )
     with torch.no_grad():
         for key, name in homes.items():
             if key in tensors:
                 wanted[name].copy_(tensors[key])
+
+
+def _name_of(segmenter: nn.Module) -> str:
+    spec = getattr(segmenter, "spec", None)
+    return f" {spec.backbone}" if isinstance(spec, SegmenterSpec) else ""
+
+
+def _fitting(
+    tensors: dict[str, Tensor], homes: Mapping[str, str], wanted: Mapping[str, Tensor], spec: Any
+) -> dict[str, Tensor]:
+    """The tensors that the backbone is to have, by key: as they are named or, if that fits better, as timm reads them.
+
+    homes: the backbone's names by key. wanted: its tensors.
+    """
+    whole = whole_network(spec) if isinstance(spec, SegmenterSpec) else None
+    if whole is None:
+        return _used(tensors, homes, ())
+    others = {_key(name) for name in whole.state_dict()} - set(homes)
+    tensors = by_timms_names(tensors, whole)
+    used = _used(tensors, homes, others)
+    read = filter_of(spec.backbone)
+    if read is None or not _faults({key: wanted[name] for key, name in homes.items()}, used):
+        return used
+    try:
+        filtered = _used(read({_bare(name): value for name, value in tensors.items()}, whole), homes, others)
+    except Exception:  # timm's filters expect their own files; what did not fit before is what is told
+        return used
+    return used if _faults({key: wanted[name] for key, name in homes.items()}, filtered) else filtered
+
+
+def _used(tensors: Mapping[str, Tensor], homes: Mapping[str, str], others: Any) -> dict[str, Tensor]:
+    """By key, without what belongs to a network's other parts. others: keys of those."""
+    keyed = {_key(name): (name, tensor) for name, tensor in tensors.items()}
+    return {
+        key: tensor
+        for key, (name, tensor) in keyed.items()
+        if key in homes or not (key in others or _bare(name).startswith(_UNUSED))
+    }
 
 
 def _key(name: str) -> str:
@@ -55,10 +100,6 @@ def _bare(name: str) -> str:
     while prefix := next((one for one in _PREFIXES if name.startswith(one)), None):
         name = name.removeprefix(prefix)
     return name
-
-
-def _is_unused(name: str) -> bool:
-    return _bare(name).startswith(_UNUSED)
 
 
 def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
@@ -73,13 +114,12 @@ def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
     raise WeightsError(f"{path} holds no state dict; save the network's state dict as .safetensors.")
 
 
-def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], source: Path) -> None:
-    """WeightsError unless every tensor wanted is given, no other is, and all have their shape and are finite."""
+def _faults(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """None where every tensor wanted is given, no other is, and all have their shape and are finite."""
     needed = {name: tensor for name, tensor in wanted.items() if name in given or not name.endswith(_COUNTER)}
     faults = misfits(needed, given)
     # Of the right shape alone: a view of one number may claim to be any size.
     shared = [name for name in sorted(set(wanted) & set(given)) if given[name].shape == wanted[name].shape]
     if broken := [name for name in shared if not bool(given[name].isfinite().all())]:
         faults["not finite"] = broken
-    if faults:
-        raise WeightsError(f"{source} does not fit the backbone: {told(faults)}; name the model it belongs to.")
+    return faults

@@ -2,12 +2,13 @@ import pickle
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from tests.wilss.models.networks.test_segmenter import SMALL, VIT, images, same_weights, small
-from wilss.errors import WeightsError
+from wilss.errors import ParameterError, WeightsError
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.networks.weights import load_backbone
@@ -85,6 +86,96 @@ def test_a_file_without_counters_loads(tmp_path):
     assert same_weights(target.backbone, source.backbone)
 
 
+#: A small network of each of timm's families that a segmenter can stand on.
+FAMILIES = (
+    "lcnet_050", "mixnet_s", "mnasnet_small", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "resnetv2_18",
+    "rexnet_100", "test_efficientnet", "test_resnet", "test_vit",
+)  # fmt: skip
+MORE_FAMILIES = (
+    "cs3darknet_focus_s", "cspdarknet53", "cspnext_tiny", "deit_tiny_patch16_224", "efficientnet_b0", "fbnetc_100",
+    "gernet_s", "hardcorenas_b", "inception_next_atto", "mobilenetv2_050", "mobilevit_xxs", "regnety_002", "res2next50",
+    "resnest14d", "resnetv2_50", "seresnet18", "skresnet18", "spnasnet_100", "test_byobnet", "test_convnext",
+    "test_nfnet", "tf_efficientnet_lite0", "tinynet_e", "vit_tiny_patch16_dinov3_qkvb", "xception41p",
+)  # fmt: skip
+
+
+def fits_with_its_own_file(name, folder):
+    """Whether timm's own tensors of `name`, in a file, are those that a segmenter on it has afterwards."""
+    whole = timm.create_model(name)
+    torch.save(whole.state_dict(), folder / "timms.pth")
+    segmenter = build(SegmenterSpec(backbone=name, head_width=8, num_channels=2), seed=1)
+    load_backbone(segmenter, folder / "timms.pth")
+    theirs = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
+    network = segmenter.backbone.network
+    ours = getattr(network, "model", network).state_dict()
+    assert all(torch.equal(value, theirs[key.replace(".", "_")]) for key, value in ours.items())
+    with torch.no_grad():
+        assert segmenter.eval()(torch.zeros(1, 3, 49, 70)).shape[:2] == (1, 2)
+    return True
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_timms_own_file_fits_its_network(tmp_path, name):
+    assert fits_with_its_own_file(name, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MORE_FAMILIES)
+def test_timms_own_file_fits_its_larger_networks(tmp_path, name):
+    assert fits_with_its_own_file(name, tmp_path)
+
+
+def test_what_is_in_neither_network_is_refused_beside_what_is_left_out(tmp_path):
+    tensors = timm.create_model("test_efficientnet").state_dict()
+    torch.save({**tensors, "conv_tail.weight": torch.zeros(2)}, tmp_path / "w.pth")
+    target = build(SegmenterSpec(backbone="test_efficientnet", head_width=8, num_channels=2), seed=1)
+    with pytest.raises(WeightsError, match=r"does not fit the backbone test_efficientnet: 1 unexpected \(conv_tail_"):
+        load_backbone(target, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hgnetv2_b0", "hgnetv2_b0 has a feature every 32 pixels, and timm cannot dilate it to one every 16"),
+        ("swiftformer_xs", "timm cannot dilate it to one every 16"),
+        ("ghostnet_050", "timm cannot dilate it to one every 16"),
+        ("convit_tiny", "timm builds convit_tiny only as it is"),
+        ("halonet_h1", "fit one size of image only"),
+    ],
+)
+def test_a_family_that_no_segmenter_can_stand_on_is_refused_with_the_reason(name, said):
+    with pytest.raises(ParameterError, match=said + ".*take.* such as resnet50"):
+        build(SegmenterSpec(backbone=name, head_width=8, num_channels=2), seed=0)
+
+
+def as_efficientnet_pytorch_names_them(whole):
+    """A timm EfficientNet's tensors under the names of the package efficientnet_pytorch, by their places."""
+    outside = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    blocks = [block for stage in whole.blocks for block in stage]
+    named = {}
+    for name, value in whole.state_dict().items():
+        if not name.startswith("blocks."):
+            layer, kind = name.split(".")
+            named[f"{outside[layer]}.{kind}"] = value
+    for number, block in enumerate(blocks):
+        widens = hasattr(block, "conv_pwl")
+        layers = [block.conv_pw, block.bn1, block.conv_dw, block.bn2, block.conv_pwl, block.bn3] if widens else [
+            block.conv_dw, block.bn1, block.conv_pw, block.bn2]  # fmt: skip
+        names = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"][0 if widens else 2 :]
+        for layer, name in zip(layers, names, strict=True):
+            named.update({f"_blocks.{number}.{name}.{kind}": value for kind, value in layer.state_dict().items()})
+    return named
+
+
+def test_efficientnet_pytorchs_names_are_known(tmp_path):
+    whole = timm.create_model("tf_efficientnet_lite0")
+    torch.save(as_efficientnet_pytorch_names_them(whole), tmp_path / "w.pth")
+    segmenter = build(SegmenterSpec(backbone="tf_efficientnet_lite0", head_width=8, num_channels=2), seed=1)
+    load_backbone(segmenter, tmp_path / "w.pth")
+    ours = segmenter.backbone.network.state_dict()
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in ours.items())
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -100,7 +191,7 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(tmp_path, change
     tensors = {name: value for name, value in {**tensors, **change}.items() if value is not None}
     path = tmp_path / "weights.safetensors"
     save_file(tensors, path)
-    with pytest.raises(WeightsError, match=rf"weights.safetensors does not fit the backbone: .*({said})"):
+    with pytest.raises(WeightsError, match=rf"weights.safetensors does not fit the backbone resnet18: .*({said})"):
         load_backbone(target, path)
     assert same_weights(target, build(small(), seed=2))
 
