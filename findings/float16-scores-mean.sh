@@ -2,10 +2,10 @@
 # xarray's mean of float16 score maps is wrong by a factor of 38, or infinite, where numpy's is right.
 #
 # xarray 2026.9.0, numpy 2.4.6. numpy's mean adds float16 up in float32. xarray leaves missing values out and adds up in
-# float16: the running sum of 0.5 stands still at 1024, where one more 0.5 is lost to rounding, and a sum beyond 65504 is
-# inf. Seen, 400 images x 14 x 14 patches x 3 classes, every score 0.5: the mean per class is 0.0131 without an error or
-# a warning, the mean of all is inf; .values.mean() is 0.5, and so is .mean(skipna=False).
-# Why it matters: patch-grid scores and attention are stored as float16 with NaN where there is none, and a class's mean
+# float16: the running sum of 0.5 stands still at 1024, where one more 0.5 is lost to rounding, and a sum beyond 65504
+# is inf. Seen, 400 images x 14 x 14 patches x 3 classes, every score 0.5: the mean per class is 0.0131 without an error
+# or a warning, the mean of all is inf; .values.mean() is 0.5, and so is .mean(skipna=False).
+# Why it matters: patch-grid scores and attention are often float16, NaN where there is none, and a class's mean
 # score is what thresholds are chosen by. Say .astype("float32") first. Known for numpy's nanmean: numpy issue 23075.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; cd "$work"

@@ -3,10 +3,10 @@
 #
 # Pillow 13.0.0 (the same in 12.3.0), numpy 2.4.6. Pillow packs a PNG of mode P into as many bits a pixel as the PALETTE
 # needs, whatever values the pixels have. Given the colours of its classes alone (up to 16), a map with 255 for void is
-# written in 1, 2 or 4 bits: 255 becomes 1, 3 or 15, without an error. Seen: with 3 colours 0 1 255 comes back as
-# 0 1 3, with 2 colours void IS the one class, with 5 to 16 it is class 15, with 17 or more all is well.
+# written in 1, 2 or 4 bits: 255 becomes 1, 3 or 15, without an error. Seen: with 3 colours 0 1 255 comes back as 0 1 3,
+# with 2 colours void IS the one class, with 5 to 16 it is class 15, with 17 or more all is well.
 # Why it matters: VOC's way to store labels is a palette PNG with 255 for void; VOC's own 21 colours hide this, and it
-# appears with a data set of 15 classes or fewer. Losses and mIoU then take void for a class. Give putpalette 256 colours.
+# appears with a data set of 15 classes or fewer. Losses and mIoU then take void for a class. Give 256 colours.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; cd "$work"
 python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check pillow==13.0.0 numpy==2.4.6 || exit 2
