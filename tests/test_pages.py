@@ -68,6 +68,7 @@ SHAPES = (
     "wilss-masks export voc masks/shapes-15-5/step-1.zarr out/",
     "wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json",
     "wilss-masks generate --step 1 --update",
+    "wilss-masks generate --step 1 --check-digests",
     "wilss-masks generate --step 1 --retry-failed",
     "wilss-masks generate --step 1 --dry-run",
     "wilss-masks supports draw --step 1 --kind scribble --shots 5 --out supports",

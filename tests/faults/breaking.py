@@ -30,6 +30,7 @@ WAYS: tuple[Way, ...] = ("kill", "EIO", "ENOSPC", "EACCES", "short")
 KINDS_OF_WRITE = {
     "lock": r"\w+ (s\.zarr|run|shapes)\.(lock|owner\.json)",
     "folder of results": r"\w+ (\.|run)",
+    "store.stamps": r"(?!remove .*\.partial)\w+ s\.zarr\.stamps.*",
     "store.probe": r"open (\.|s\.zarr)",
     "store.building": r"\w+ s\.zarr\.building.*",
     "store.replace": r"(rename s\.zarr|\w+ s\.zarr\.former.*)",

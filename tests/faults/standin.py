@@ -90,6 +90,9 @@ class StandInManifest:
     taxonomy: Taxonomy = TAXONOMY
     protocol: StepProtocol = StepProtocol(name="standin", taxonomy=TAXONOMY, steps=((1, 2, 3),), setting="overlap")
 
+    def described(self, step: int) -> dict[str, Any]:
+        return {}
+
     def records(self, step: int, split: str = "train") -> Selection:
         records = [
             ImageRecord(

@@ -19,7 +19,7 @@ from tests.faults.scenes import SCENES, World, draw_world
 from wilss.store import MaskStore
 
 #: Without these files a run is none the worse; what goes wrong with them is not told.
-UNTOLD = {"text cache", "state.prune", "sweep"}
+UNTOLD = {"text cache", "state.prune", "sweep", "store.stamps"}
 
 
 @pytest.fixture(scope="module")

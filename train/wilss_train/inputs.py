@@ -12,6 +12,7 @@ from wilss.models.encoders.weights import resolve, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
+from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
 from .memory import MemoryBank
@@ -51,15 +52,17 @@ class RunInputs:
         """Whether the step's classes come without pixel labels of every image, so that its masks are not sure."""
         return self.manifest.supervision(self.step) != "pixel"
 
-    def verify(self) -> None:
+    def verify(self, *, check_digests: bool = False) -> None:
         """Hold every byte of store, parent and memory against their digests; takes as long as reading them once.
 
-        Raises StoreError or CheckpointError for the first that is damaged.
+        The images or labels that the masks were made of are compared by size and time, and by content where these are
+        others, or with `check_digests`. Raises StoreError or CheckpointError for the first that is damaged or changed.
         """
         for damage in self.store.verify():
             raise StoreError(
                 f"{self.store.path} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`."
             )
+        require_unchanged(self.store, self.records, every_byte=check_digests)
         if self.parent is not None:
             read_weights(self.parent)
         if self.memory is not None:

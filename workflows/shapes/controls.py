@@ -29,6 +29,7 @@ class WholeImage:
 
     name: ClassVar[str] = "whole-image"
     has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 
@@ -57,6 +58,7 @@ class TrueSeeds:
 
     name: ClassVar[str] = "true-seeds"
     has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
 
     method: FmwissSource
@@ -102,6 +104,7 @@ class ClassActivation:
 
     name: ClassVar[str] = "cam"
     has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
 

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import StoreError, first_line
-from .schema import VECTORS, ArraySpec, StoreLayout
+from .schema import ArraySpec, StoreLayout
 from .shards import read_planes
 from .size_limits import require_as_written, require_names, require_planes, require_shape, require_values
 from .vectors import read_rows
@@ -38,7 +38,7 @@ class StoreArrays:
         """The sizes of the store, read from its arrays."""
         with _reading(self.path, "mask"):
             layout = self._read_layout()
-            for name in VECTORS:
+            for name in layout.vectors:
                 require_shape(self.path, name, self._array(name), layout.vector_shape(name))
             require_names(self.path, "image", self._array("image"), layout.num_images, layout.chunk_rows("image"))
         for spec in layout.arrays:
@@ -78,6 +78,7 @@ class StoreArrays:
             attention_grid=self._grid("attention") if "attention" in names else None,
             num_seeds=self._array("seeds").shape[2] if "seeds" in names else 0,
             has_void="void" in names,
+            has_content="content" in names,
         )
 
     def _grid(self, name: str) -> tuple[int, int]:

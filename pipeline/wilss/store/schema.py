@@ -81,6 +81,7 @@ def _vectors() -> dict[str, VectorSpec]:
         ("category", ("category",), "object", ""),
         ("category_id", ("category",), "int32", 0),
         ("shard_digest", ("shard",), "object", ""),
+        ("content", image, "uint64", 0),
     )
     return {name: VectorSpec(name=name, dims=dims, dtype=dtype, fill=fill) for name, dims, dtype, fill in rows}
 
@@ -95,7 +96,8 @@ class StoreLayout:
 
     canvas: (H, W) of the largest image; masks lie anchored top-left on it.
     score_grid, attention_grid: (h, w) of the largest patch grids, or None where soft layers are not kept.
-    num_seeds: seeds kept per category, 0 for none.
+    num_seeds: seeds kept per category, 0 for none. has_content: whether there is a digest of what each image's masks
+    were made of, see `changes`; older stores have none.
     """
 
     num_images: int
@@ -106,11 +108,17 @@ class StoreLayout:
     attention_grid: tuple[int, int] | None = None
     num_seeds: int = 0
     has_void: bool = False
+    has_content: bool = False
 
     @property
     def num_shards(self) -> int:
         """Shards along the image axis; the last one may be short."""
         return -(-self.num_images // self.shard_size)
+
+    @property
+    def vectors(self) -> dict[str, VectorSpec]:
+        """The small arrays of this store by name."""
+        return {name: spec for name, spec in VECTORS.items() if name != "content" or self.has_content}
 
     def vector_shape(self, name: str) -> tuple[int, ...]:
         """The shape of the small array `name`."""
@@ -220,7 +228,7 @@ def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
         "category": header.category_names,
         "category_id": header.category_ids,
     }
-    for spec in VECTORS.values():
+    for spec in header.layout.vectors.values():
         shape = header.layout.vector_shape(spec.name)
         array = group.create_array(
             spec.name,

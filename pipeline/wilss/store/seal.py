@@ -16,7 +16,7 @@ from typing import Any
 from ..digests import digest_of_bytes, digest_of_json, listing_of_files
 from ..disk import PARTIAL_SUFFIX, write_atomically
 from ..errors import StoreError
-from .schema import SEAL_KEY, VECTORS, StoreLayout
+from .schema import SEAL_KEY, StoreLayout
 from .shards import ShardReceipt, committed_digest, digest_on_disk
 from .vectors import is_as_written
 
@@ -75,7 +75,7 @@ def verify_but_shards(path: Path, layout: StoreLayout) -> Iterator[Damage]:
     if digests is None:
         yield from _of_metadata(path, root)
         yield from _foreign_files(path, layout)
-        for name in VECTORS:
+        for name in layout.vectors:
             if not is_as_written(path, layout, name):
                 yield Damage(what=f"the vector {name} is not as it was written")
         return
@@ -99,10 +99,11 @@ def _of_metadata(path: Path, root: dict[str, Any]) -> Iterator[Damage]:
 
 def _foreign_files(path: Path, layout: StoreLayout) -> Iterator[Damage]:
     """Name what would be sealed in with the store and is none of its files."""
-    metadata = {path / _ROOT, *(path / name / _ROOT for name in (*VECTORS, *(spec.name for spec in layout.arrays)))}
+    names = (*layout.vectors, *(spec.name for spec in layout.arrays))
+    metadata = {path / _ROOT, *(path / name / _ROOT for name in names)}
     chunks = {
         name: (-(-layout.vector_shape(name)[0] // layout.chunk_rows(name)), len(spec.dims))
-        for name, spec in VECTORS.items()
+        for name, spec in layout.vectors.items()
     }
     for file in sorted(_small_files(path, layout)):
         if file not in metadata and not _is_piece(file.relative_to(path).parts, chunks):

@@ -41,6 +41,7 @@ class ImageContent:
     planes: array name -> category position -> plane, not larger than that array's plane; arrays
         without a category axis use position 0. Planes are anchored top-left.
     confidence, agreement, area, fallback: category position -> value.
+    content: what its masks were made of, see `wilss.data.contents`; 0 where that is not known.
     """
 
     status: Status
@@ -50,11 +51,15 @@ class ImageContent:
     agreement: Mapping[int, float] = field(default_factory=dict)
     area: Mapping[int, int] = field(default_factory=dict)
     fallback: Mapping[int, bool] = field(default_factory=dict)
+    content: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReceipt:
-    """What the writer of a shard hands to the coordinator: the digest, and one row per image for the vectors."""
+    """What the writer of a shard hands to the coordinator: the digest, and one row per image for the vectors.
+
+    content: None for a store that has no such vector.
+    """
 
     shard: int
     digest: str
@@ -64,6 +69,12 @@ class ShardReceipt:
     agreement: NDArray[np.float32]
     area: NDArray[np.int32]
     fallback: NDArray[np.bool_]
+    content: NDArray[np.uint64] | None = None
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The vectors besides status and errors that it has rows for."""
+        return RECEIPT_VECTORS if self.content is None else (*RECEIPT_VECTORS, "content")
 
 
 def write_shard(root: Path, layout: StoreLayout, shard: int, images: list[ImageContent]) -> ShardReceipt:
@@ -143,7 +154,7 @@ def digest_on_disk(root: Path, layout: StoreLayout, shard: int) -> str:
 def committed_digest(receipt: ShardReceipt) -> str:
     """What `shard_digest` says of a shard: the digest of its files, and that of its rows of the vectors."""
     digest = hashlib.sha256(json.dumps(receipt.errors).encode("utf-8"))
-    for name in ("status", *RECEIPT_VECTORS):
+    for name in ("status", *receipt.vectors):
         values = np.asarray(getattr(receipt, name), np.dtype(VECTORS[name].dtype).newbyteorder("<"))
         digest.update(np.where(values == values, values, values.dtype.type(VECTORS[name].fill)).tobytes())
     return f"{receipt.digest.split()[0]} {digest.hexdigest()}"
@@ -184,6 +195,7 @@ def _receipt(shard: int, digest: str, layout: StoreLayout, images: list[ImageCon
         agreement=np.full(shape, np.nan, np.float32),
         area=np.zeros(shape, np.int32),
         fallback=np.zeros(shape, np.bool_),
+        content=np.array([image.content for image in images], np.uint64) if layout.has_content else None,
     )
     for row, image in enumerate(images):
         for name in RECEIPT_VECTORS:

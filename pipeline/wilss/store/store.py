@@ -215,8 +215,12 @@ class MaskStore:
             digest=str(read("shard_digest", slice(shard, shard + 1))[0]),
             status=read("status", rows),
             errors=tuple(str(error) for error in read("error", rows)),
-            **{name: read(name, rows) for name in RECEIPT_VECTORS},
+            **{name: read(name, rows) for name in self._of_receipts},
         )
+
+    @property
+    def _of_receipts(self) -> tuple[str, ...]:
+        return (*RECEIPT_VECTORS, "content") if self.layout.has_content else RECEIPT_VECTORS
 
     def verify(self) -> Iterator[Damage]:
         """Compare every byte with the store's digests; yields what is damaged, nothing when all is whole."""
@@ -231,7 +235,7 @@ class MaskStore:
         size, step, read = self.layout.shard_size, SHARDS_PER_VECTOR_CHUNK, self._arrays.rows
         for first in range(0, self.layout.num_shards, step):
             digests, rows = read("shard_digest", slice(first, first + step)), slice(first * size, (first + step) * size)
-            names = ("status", "error", *RECEIPT_VECTORS) if any(digests) else ()
+            names = ("status", "error", *self._of_receipts) if any(digests) else ()
             vectors = {name: read(name, rows) for name in names}
             for place, digest in enumerate(digests):
                 own = {name: values[place * size : (place + 1) * size] for name, values in vectors.items()}

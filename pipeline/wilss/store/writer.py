@@ -39,7 +39,7 @@ class MaskStoreWriter:
 
     def commit(self, *receipts: ShardReceipt) -> None:
         """Say that these shards are on disk: vectors, then digests, then status, each chunk of them written once."""
-        for name in RECEIPT_VECTORS:
+        for name in (*RECEIPT_VECTORS, "content") if self._layout.has_content else RECEIPT_VECTORS:
             self._write(name, receipts, operator.attrgetter(name))
         self._write("error", receipts, lambda receipt: np.array(receipt.errors, dtype=object))
         self._write_digests({receipt.shard: committed_digest(receipt) for receipt in receipts})

@@ -97,7 +97,8 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Throw an existing store away.")
-@click.option("--update", is_flag=True, help="Where images were added or taken away: make only their shards again.")
+@click.option("--update", is_flag=True, help="Where images or labels changed: make only their shards again.")
+@click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again.")
 @click.option(
     "--set",
@@ -189,6 +190,7 @@ def _options(arguments: dict[str, Any]) -> "Options":
         "overwrite",
         "update",
         "retry_failed",
+        "check_digests",
         "shard_seconds",
     )
     return Options(**{key: arguments[key] for key in same}, keep_scores=arguments["keep"] == "scores", cluster=cluster)

@@ -2,18 +2,39 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .common import store_argument
 
+if TYPE_CHECKING:
+    from wilss.data.manifest import Manifest
+    from wilss.store import MaskStore
 
-@click.command(epilog="\b\nExample:\n  wilss-masks verify masks/shapes-15-5/step-1.zarr")
+_DEFAULT_MANIFEST = Path("data_manifest.yaml")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-masks verify masks/shapes-15-5/step-1.zarr
+  wilss-masks verify masks/shapes-15-5/step-1.zarr --check-digests"""
+)
 @store_argument
-def command(store: Path) -> None:
-    """Compare every byte of a store with its digests.
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(path_type=Path),
+    envvar="WILSS_MANIFEST",
+    show_envvar=True,
+    help="The data manifest.  [default: data_manifest.yaml, if it is the store's]",
+)
+@click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
+def command(store: Path, manifest_path: Path | None, check_digests: bool) -> None:
+    """Compare every byte of a store with its digests, and the images or labels that it was made of with what they were.
 
-    Exit code 0 when all is whole, 1 when anything is damaged or missing.
+    Exit code 0 when all is whole and the same, 1 when anything is damaged, missing or has changed.
     """
     from wilss.store import MaskStore
 
@@ -31,5 +52,39 @@ def command(store: Path) -> None:
     pending = len(opened.pending_shards())
     state = "complete" if opened.is_complete else f"not complete, {pending} shards are missing"
     click.echo(f"{store}: {opened.layout.num_shards - pending} shards match their digests; the store is {state}")
+    click.echo(_compared(opened, manifest_path, check_digests))
     if not opened.is_complete:
         sys.exit(1)
+
+
+def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) -> str:
+    """What is known of the images or labels that a store was made of. Raises StoreError where they have changed."""
+    from wilss.store.changes import made_of, require_unchanged
+    from wilss.store.records import records_for
+
+    kind = made_of(store)
+    if kind is None:
+        return "It does not say what its images and labels were, so nobody can know whether they are still the same."
+    manifest = _manifest_of(store, manifest_path)
+    if manifest is None:
+        return f"Its {kind} were not compared with what they were; name the manifest of the store with --manifest."
+    require_unchanged(store, records_for(store, manifest), every_byte=every_byte)
+    how = "every byte was read" if every_byte else "by size and time, or by what they hold where these differ"
+    return f"Its {kind} are those that it was made of ({how})."
+
+
+def _manifest_of(store: "MaskStore", path: Path | None) -> "Manifest | None":
+    """The manifest of a store: the one that was named, or the one that lies here if it is the store's; else None."""
+    from wilss.data.manifest import load_manifest
+    from wilss.errors import ManifestError
+
+    if path is not None:
+        return load_manifest(path)
+    if not _DEFAULT_MANIFEST.is_file():
+        return None
+    try:
+        manifest = load_manifest(_DEFAULT_MANIFEST)
+    except ManifestError:
+        return None
+    is_there = all(spec.root.is_dir() for spec in manifest.data.values())  # nothing is drawn for this
+    return manifest if is_there and manifest.name == store.attributes.get("manifest") else None

@@ -109,6 +109,7 @@ class _ShardMaker:
         self._reader = KeptReader(store)
         self._status, self._errors = store.vector("status"), store.vector("error")
         self._fallback = store.vector("fallback")
+        self._contents = store.vector("content") if store.layout.has_content else None
 
     def make(self, shard: int) -> ShardReceipt:
         layout = self._store.layout
@@ -127,6 +128,8 @@ class _ShardMaker:
             seeds=maps.seeds,
             fallback=[bool(self._fallback[row, category]) for category in maps.categories],
         )
+        if self._contents is not None:
+            content = dataclasses.replace(content, content=int(self._contents[row]))
         if not self._store.layout.has_void:
             return content
         void = {0: self._store.plane("void", row)}

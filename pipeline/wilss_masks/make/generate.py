@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.manifest import ImageRecord, Manifest, Selection
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, writer_lock
+from wilss.store.changes import keep_stamps
 
-from ..sources.base import MaskSource
+from ..sources.base import MaskSource, made_of
 from .cluster import connect, interrupts_deferred
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
@@ -29,6 +33,7 @@ from .resume import (
     is_finished,
     is_of,
     keeping_what_is_kept,
+    require_compared,
     require_writable,
 )
 from .run import Job, run
@@ -91,22 +96,56 @@ def generate(
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made_now: list[int] = []
-    existing = compatible(path, attributes, options)
-    if existing is None or not is_of(existing, attributes) or not is_finished(existing, options):
+    existing = compatible(path, attributes, options, records)
+    if existing is None or not _is_done(existing, attributes, options, records):
         require_means(options)
         require_writable(path)
         with writer_lock(path):
-            compatible(path, attributes, options)  # again: somebody may have finished it meanwhile
-            plan = plan_for(manifest, step, source, records, options)
+            existing = compatible(path, attributes, options, records)  # again: somebody may have finished it meanwhile
+            has_content = existing is None or existing.layout.has_content or options.update
+            before = _stamps(records, source)
+            plan = plan_for(manifest, step, source, records, options, has_content=has_content)
             writer = create_or_resume(path, plan, attributes, options)
             lost = _make(writer, plan, source, options, _Counting(progress, made_now))
             settle(path)  # once more: an old store may not have let itself be removed
-    else:
-        for damage in existing.verify_but_shards():
-            raise StoreError(f"{path} is complete but damaged: {damage.what}; make it again with --overwrite.")
+        if not lost:
+            # A file that was changed while the masks were made may be either of two; it is read at the next look.
+            after = _stamps(records, source)
+            keep_stamps(MaskStore.open(path), np.where(before == after, after, np.uint64(UNKNOWN)))
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    return _summary_of(store, sum(made_now), seconds, selection.warnings, lost)
+    warnings = selection.warnings if store.layout.has_content else (*selection.warnings, _not_noted(store))
+    return _summary_of(store, sum(made_now), seconds, warnings, lost)
+
+
+def _is_done(
+    existing: MaskStore, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord]
+) -> bool:
+    """Whether nothing is to be made; looks at the files that the masks were made of, and at what is small of the store.
+
+    Raises StoreError where something has changed or is damaged.
+    """
+    if not is_of(existing, attributes) or not is_finished(existing, options):
+        return False
+    comparison, has_changed = require_compared(existing, records, options)
+    if has_changed:
+        return False
+    for damage in existing.verify_but_shards():
+        raise StoreError(f"{existing.path} is complete but damaged: {damage.what}; make it again with --overwrite.")
+    if comparison is not None:
+        keep_stamps(existing, comparison.stamps)
+    return True
+
+
+def _stamps(records: Sequence[ImageRecord], source: MaskSource) -> NDArray[np.uint64]:
+    return stamps_of(records, np.arange(len(records)), made_of(source))
+
+
+def _not_noted(store: MaskStore) -> str:
+    return (
+        f"{store.path} was begun by an older wilss, which did not note what its images and labels were; nobody can say "
+        "whether they are still the same. --update makes it again, so that changes are noticed."
+    )
 
 
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
@@ -115,9 +154,18 @@ def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str)
 
 
 def plan_for(
-    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
+    manifest: Manifest,
+    step: int,
+    source: MaskSource,
+    records: Sequence[ImageRecord],
+    options: Options,
+    *,
+    has_content: bool = True,
 ) -> MaskPlan:
-    """The plan of a step: reads the images' headers and, for a source of pixel labels, which classes these hold."""
+    """The plan of a step: reads the images' headers and, for a source of pixel labels, which classes these hold.
+
+    has_content: see `make_plan`.
+    """
     taxonomy = manifest.taxonomy
     return make_plan(
         step=step,
@@ -128,6 +176,7 @@ def plan_for(
         batch_size=options.batch_size,
         keep_soft=options.keep_scores,
         tags_are_labels=manifest.data[manifest.steps[step].data].tags_are_labels,
+        has_content=has_content,
     )
 
 

@@ -17,8 +17,9 @@ class Options:
     threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
     shard_seconds: how long a worker process may take for a shard before it is considered hung; None for half an hour,
     or a minute an image where that is more; 0 for any time.
-    overwrite: throw away what is there. update: where only the list of images is another one, keep the shards whose
-    images are the same. retry_failed: try the failed images of a complete store again.
+    overwrite: throw away what is there. update: where only images, labels or their list are others, keep the shards of
+    which nothing has changed. retry_failed: try the failed images of a complete store again. check_digests: read every
+    image or label that masks were made of, also those whose size and time are as they were.
     """
 
     split: str = "train"
@@ -31,6 +32,7 @@ class Options:
     overwrite: bool = False
     update: bool = False
     retry_failed: bool = False
+    check_digests: bool = False
     shard_seconds: float | None = None
     cluster: ClusterOptions = ClusterOptions()
 

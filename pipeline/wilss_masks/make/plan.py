@@ -82,12 +82,14 @@ def make_plan(
     batch_size: int,
     keep_soft: bool,
     tags_are_labels: bool = False,
+    has_content: bool = True,
 ) -> MaskPlan:
     """Measure the images (headers only) and cut them into shards and batches.
 
     categories: taxonomy id -> name of the step's classes, in channel order. keep_soft: whether score map,
     attention and seeds are kept in the store. tags_are_labels: the tags were read from the labels, so that a source
-    that reads labels need not look into them for more classes.
+    that reads labels need not look into them for more classes. has_content: whether it notes what the masks were made
+    of, which only a store that was begun by an older wilss does not.
     Raises StoreError when no image can be opened at all, or none has the labels that the source reads.
     """
     images = _measure(Records.of(records), tuple(categories), source.uses_tags)
@@ -110,6 +112,7 @@ def make_plan(
         canvas=_largest(sizes),
         shard_size=shard_size,
         has_void=source.has_void,
+        has_content=has_content,
         **(_soft_layers(source, list(grids.values())) if keep_soft else {}),
     )
     return MaskPlan(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import numpy as np
 from wilss import disk
 from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Manifest
+from wilss.data.names import NameIndex
 from wilss.digests import version_of
 from wilss.errors import StoreError
 from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
+from wilss.store.changes import Comparison, compare
 
-from ..sources.base import MaskSource
+from ..sources.base import MaskSource, made_of
 from .options import Options
 from .plan import MaskPlan
 from .run import disk_errors
@@ -28,6 +31,8 @@ from .update import UPDATABLE, updated
 
 log = logging.getLogger(__name__)
 
+#: Attributes that an older store does not have; what it holds is none the worse.
+_ADDED_SINCE = ("made_of", "data")
 #: Libraries whose version can change a mask or its bytes.
 _LIBRARIES = (
     "wilss",
@@ -62,6 +67,8 @@ def attributes_of(
         "shard_size": options.shard_size,
         "batch_size": options.batch_size,
         "threads": options.threads,
+        "made_of": made_of(source),
+        "data": manifest.described(step),
         "manifest": manifest.name,
         "manifest_sha256": manifest.digest,
         "records_sha256": _records_digest(records, source.uses_tags),
@@ -71,7 +78,9 @@ def attributes_of(
     return dict(json.loads(json.dumps(attributes)))
 
 
-def compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> MaskStore | None:
+def compatible(
+    path: Path, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord]
+) -> MaskStore | None:
     """The store that is there, None if there is none, or it is to be overwritten, or nothing was ever made in it.
 
     Raises StoreError, with the difference, when it was made with something else.
@@ -83,15 +92,42 @@ def compatible(path: Path, attributes: Mapping[str, Any], options: Options) -> M
     lines = _differences({**attributes, "fused_from": None}, store.attributes)
     if lines and _holds_nothing(store):
         return None
-    of_images_alone = all(line.split(":")[0] in UPDATABLE for line in lines)
+    of_images_alone = all(re.split(r"[.:]", line)[0] in UPDATABLE for line in lines)
     if lines and not (options.update and of_images_alone):
-        also = "; --update keeps what is the same" if of_images_alone else ""
-        raise StoreError(
-            f"{path} was made with something else:\n"
-            + "\n".join(f"  {line}" for line in lines)
-            + f"\nGive another --out, or make it again with --overwrite{also}."
-        )
+        if of_images_alone and (comparison := compared(store, records, options)) is not None:
+            lines += [comparison.sentence(records)] if comparison.changed.size else []
+        raise _made_otherwise(path, lines, of_images_alone)
     return store
+
+
+def compared(store: MaskStore, records: Sequence[ImageRecord], options: Options) -> Comparison | None:
+    """What became of the images or labels that the masks of a store were made of; None where it does not know them."""
+    rows = NameIndex(Records.of(records).ids()).find_all(store.image_ids)
+    return compare(store, records, rows, every_byte=options.check_digests)
+
+
+def require_compared(
+    store: MaskStore, records: Sequence[ImageRecord], options: Options
+) -> tuple[Comparison | None, bool]:
+    """The same, and whether masks of it are to be made again, as `update` asks.
+
+    Raises StoreError where an image or label has changed and nobody asked for an update.
+    """
+    comparison = compared(store, records, options)
+    if comparison is None:
+        return None, options.update and not store.layout.has_content
+    if comparison.changed.size and not options.update:
+        raise _made_otherwise(store.path, [comparison.sentence(records)], True)
+    return comparison, bool(comparison.changed.size)
+
+
+def _made_otherwise(path: Path, lines: Sequence[str], of_images_alone: bool) -> StoreError:
+    also = "; --update keeps what is the same" if of_images_alone else ""
+    return StoreError(
+        f"{path} was made with something else:\n"
+        + "\n".join(f"  {line}" for line in lines)
+        + f"\nGive another --out, or make it again with --overwrite{also}."
+    )
 
 
 def is_of(store: MaskStore, attributes: Mapping[str, Any]) -> bool:
@@ -119,8 +155,9 @@ def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], 
         if path.exists():
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not _holds_nothing(store):
-                if not is_of(store, attributes):
-                    store = updated(store, plan, attributes)
+                comparison, has_changed = require_compared(store, plan.images.records, options)
+                if has_changed or not is_of(store, attributes):
+                    store = updated(store, plan, attributes, comparison)
                 return _resume(MaskStoreWriter(store), plan, attributes, options)
         return MaskStoreWriter.create(path, plan.header(attributes))
 
@@ -222,6 +259,7 @@ def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Leaves that differ, as `parameters.threshold: 0.5 asked for, 0.6 in the store`."""
+    wanted = {name: value for name, value in wanted.items() if name in found or name not in _ADDED_SINCE}
     return [
         f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store"
         for name, mine, theirs in differences(wanted, found)

@@ -5,6 +5,7 @@ and vectors, after the shard is on disk. `run` is handed a source and knows none
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -20,11 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from wilss.data.contents import UNKNOWN, content_of
 from wilss.disk import writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
 
-from ..sources.base import ImageTask, MaskSource, Proposer
+from ..sources.base import ImageTask, MaskSource, Proposer, made_of
 from .plan import MaskPlan, ShardTask
 from .workers import on_workers
 
@@ -151,7 +153,7 @@ def _started(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int,
 
 def _finished(job: Job, task: ShardTask, batches: list[Future[dict[int, ImageContent]]]) -> ShardReceipt:
     """Wait for a shard's batches and write it."""
-    contents = {i: _before_running(image) for i, image in enumerate(task.images)}
+    contents = {i: _before_running(job, image) for i, image in enumerate(task.images)}
     for made in batches:
         contents.update(made.result())
     with disk_errors(job.store):
@@ -160,20 +162,29 @@ def _finished(job: Job, task: ShardTask, batches: list[Future[dict[int, ImageCon
 
 def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, ImageContent]:
     """Decode the images at positions `batch` of a shard, and propose their masks together."""
-    proposer, loaded, contents = _opened(job), {}, {}
+    proposer, loaded, contents, noted = _opened(job), {}, {}, {}
     for i in batch:
+        # First, so that a file that is replaced meanwhile is one that has changed since.
+        noted[i] = _content_of(job, task.images[i])
         try:
             loaded[i] = proposer.load(task.images[i])
         except ImageError as error:
             contents[i] = ImageContent(status=Status.FAILED, error=str(error))
     made = _propose(proposer, [task.images[i] for i in loaded], list(loaded.values()))
-    return contents | dict(zip(loaded, made, strict=True))
+    whole = (dataclasses.replace(content, content=noted[i]) for i, content in zip(loaded, made, strict=True))
+    return contents | dict(zip(loaded, whole, strict=True))
 
 
-def _before_running(image: ImageTask) -> ImageContent:
+def _content_of(job: Job, image: ImageTask) -> int:
+    """What a store notes of an image that something was made of."""
+    return content_of(image.record, made_of(job.source)) if job.layout.has_content else UNKNOWN
+
+
+def _before_running(job: Job, image: ImageTask) -> ImageContent:
     if image.problem is not None:
         return ImageContent(status=Status.FAILED, error=image.problem)
-    return ImageContent(status=image.status)
+    is_of_label = job.source.reads_labels and image.status is Status.UNTAGGED  # which says so, whatever the tags
+    return ImageContent(status=image.status, content=_content_of(job, image) if is_of_label else UNKNOWN)
 
 
 def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:

@@ -1,4 +1,4 @@
-"""A store whose list of images has changed: the shards whose images are the same are carried over, the rest is made.
+"""A store whose images, labels or their list have changed: shards that are the same are carried over, the rest is made.
 
 The new store takes the old one's place by a rename, so a kill leaves one of the two. It holds what a store made from
 the start would hold, byte for byte.
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from wilss.data.contents import UNKNOWN
 from wilss.disk import built_beside
 from wilss.store import ImageContent, MaskStore, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store.changes import Comparison
 from wilss.store.schema import ArraySpec
 from wilss.store.shards import read_planes, shard_path
 
@@ -22,30 +25,41 @@ from .plan import MaskPlan
 
 _FINISHED = (Status.DONE, Status.UNTAGGED, Status.UNLABELLED)
 #: What a store says of its images alone, and not of how their masks were made.
-UPDATABLE = ("limit", "manifest_sha256", "records_sha256")
+UPDATABLE = ("data", "limit", "manifest_sha256", "records_sha256")
 
 
-def updated(store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any]) -> MaskStore:
-    """The store of `plan` in the place of `store`, with every shard of the old one that holds the same images."""
-    carried = carried_shards(store, plan)
+def updated(
+    store: MaskStore, plan: MaskPlan, attributes: Mapping[str, Any], comparison: Comparison | None
+) -> MaskStore:
+    """The store of `plan` in the place of `store`, with every shard of the old one that holds the same images.
+
+    comparison: of the old one's images and labels with those of the plan.
+    """
+    carried = {} if comparison is None else carried_shards(store, plan, comparison)
     with built_beside(store.path) as building:
         writer = MaskStoreWriter.create(building, plan.header(attributes))
         writer.commit(*(_carry(store, writer.store, old, new) for new, old in carried.items()))
     return MaskStore.open(store.path, allow_partial=True)
 
 
-def carried_shards(store: MaskStore, plan: MaskPlan) -> dict[int, int]:
-    """Shards of the plan -> finished shards of the store with the same images, of the same sizes and tags, in order."""
+def carried_shards(store: MaskStore, plan: MaskPlan, comparison: Comparison) -> dict[int, int]:
+    """Shards of the plan -> finished shards of the store with the same images in order.
+
+    They have the same sizes and tags, and what their masks are made of has the same content.
+    """
     if not _fits(store.layout, plan.layout):
         return {}
     there = {key: shard for shard, key in _finished(store)}
-    wanted = ((shard, _planned(plan, shard)) for shard in range(plan.layout.num_shards))
+    contents = np.full(plan.layout.num_images, UNKNOWN, np.uint64)
+    is_listed = comparison.rows >= 0
+    contents[comparison.rows[is_listed]] = comparison.contents[is_listed]
+    wanted = ((shard, _planned(plan, shard, contents)) for shard in range(plan.layout.num_shards))
     return {shard: there[key] for shard, key in wanted if key in there}
 
 
 def _fits(old: StoreLayout, new: StoreLayout) -> bool:
     """Whether every plane of the old store is one of the new store's, maybe on a larger canvas."""
-    if (old.shard_size, old.num_categories) != (new.shard_size, new.num_categories):
+    if (old.shard_size, old.num_categories, old.has_content) != (new.shard_size, new.num_categories, new.has_content):
         return False
     planes = [{spec.name: spec.plane for spec in layout.arrays} for layout in (old, new)]
     if planes[0].keys() != planes[1].keys():
@@ -56,7 +70,7 @@ def _fits(old: StoreLayout, new: StoreLayout) -> bool:
 def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
     """Every shard of which nothing failed, with what its content depends on."""
     heights, widths, tags = (store.vector(name) for name in ("height", "width", "tags"))
-    status, digests = store.current_status(), store.vector("shard_digest")
+    status, digests, contents = store.current_status(), store.vector("shard_digest"), store.vector("content")
     for shard, digest in enumerate(digests):
         rows = store.layout.rows(shard)
         if digest and np.isin(status[rows.start : rows.stop], _FINISHED).all():
@@ -64,16 +78,16 @@ def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
             asked = (tuple(np.flatnonzero(tags[row]).tolist()) for row in rows)
             names = (store.image_ids[row] for row in rows)
             bare = (status[rows.start : rows.stop] == Status.UNLABELLED).tolist()
-            yield (
-                shard,
-                tuple((name, *size, *more) for name, size, *more in zip(names, sizes, asked, bare, strict=True)),
-            )
+            made_of = contents[rows.start : rows.stop].tolist()
+            facts = zip(names, sizes, asked, bare, made_of, strict=True)
+            yield shard, tuple((name, *size, *more) for name, size, *more in facts)
 
 
-def _planned(plan: MaskPlan, shard: int) -> Hashable:
-    images = plan.shard(shard).images
+def _planned(plan: MaskPlan, shard: int, contents: NDArray[np.uint64]) -> Hashable:
+    images, made_of = plan.shard(shard).images, contents[plan.layout.row_slice(shard)].tolist()
     return tuple(
-        (image.record.image_id, image.height, image.width, image.categories, image.unlabelled) for image in images
+        (image.record.image_id, image.height, image.width, image.categories, image.unlabelled, content)
+        for image, content in zip(images, made_of, strict=True)
     )
 
 
@@ -108,6 +122,7 @@ def _content(store: MaskStore, row: int) -> ImageContent:
         agreement={category: float(receipt.agreement[place, category]) for category in categories},
         area={category: int(receipt.area[place, category]) for category in categories},
         fallback={category: bool(receipt.fallback[place, category]) for category in categories},
+        content=0 if receipt.content is None else int(receipt.content[place]),
     )
 
 

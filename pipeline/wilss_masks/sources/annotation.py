@@ -48,7 +48,7 @@ class AnnotationSource:
         return cls(category_ids=tuple(manifest.protocol.new(step)))
 
     def identity(self) -> Mapping[str, Any]:
-        """Nothing but the labels themselves, which the manifest's digest stands for."""
+        """Nothing but the labels themselves, of which a store notes the contents."""
         return {"parameters": {}, "models": {}}
 
     def grids(self, height: int, width: int) -> Grids:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.contents import MadeOf
 from wilss.data.layouts import ImageRecord, Records
 from wilss.store import ImageContent, Status
 
@@ -106,6 +107,11 @@ class Grids:
 
     score: tuple[int, int] | None = None
     attention: tuple[int, int] | None = None
+
+
+def made_of(source: "MaskSource") -> MadeOf:
+    """What the masks of a source are made of, which is what a store notes the contents of."""
+    return "labels" if source.reads_labels else "images"
 
 
 class Proposer(Protocol):

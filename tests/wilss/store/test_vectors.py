@@ -11,7 +11,7 @@ from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
 from wilss.store.vectors import read_rows, write_rows
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
-LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD)
+LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD, has_content=True)
 
 
 def empty(path: Path) -> zarr.Group:

@@ -73,6 +73,7 @@ Examples:
 )
 @click.option("--resume", is_flag=True, help="Continue where the run stopped, bit for bit; start if it never did.")
 @click.option("--overwrite", is_flag=True, help="Throw away what is in the run's folder.")
+@click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Loader threads.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Of torch on the CPU.  [default: all cores]")
 @device_option
@@ -136,6 +137,7 @@ def _train(
         seed=options["seed"],
         resume=options["resume"],
         overwrite=options["overwrite"],
+        check_digests=options["check_digests"],
         workers=options["workers"],
         threads=options["threads"],
         device=options["device"],

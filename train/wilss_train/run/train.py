@@ -42,7 +42,8 @@ class Options:
 
     workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
     a machine. device: auto, cpu or cuda.
-    split: the images on which the result is judged, None for none.
+    split: the images on which the result is judged, None for none. check_digests: read every image or label that the
+    masks were made of, also those whose size and time are as they were.
     asked_to_stop: looked at after every optimiser step. on_start: called with the step at which the run starts, and how
     many there are. on_progress: called every tenth step.
     """
@@ -56,6 +57,7 @@ class Options:
     deterministic: bool = False
     tensorboard: bool = False
     split: str | None = "val"
+    check_digests: bool = False
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
     on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
     on_progress: Callable[[Progress], None] = field(default=lambda progress: None)
@@ -116,7 +118,9 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     experiment = functools.cache(lambda: method.experiment(context))
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            inputs.verify()  # here, so that whoever finds the folder taken need not wait, and one process reads
+            inputs.verify(
+                check_digests=options.check_digests
+            )  # here, so that whoever finds the folder taken need not wait, and one process reads
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(inputs, method, params, options.seed, machine)
             if options.overwrite:

@@ -219,6 +219,11 @@ class RecordsById(Mapping[str, ImageRecord]):
             raise KeyError(image_id)
         return self._records[row]
 
+    @property
+    def records(self) -> Records:
+        """The records in their order."""
+        return self._records
+
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """int64 [N]: the row of each id in the records, -1 where there is none."""
         return self._index.find_all(image_ids)

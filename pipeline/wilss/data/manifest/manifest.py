@@ -134,6 +134,12 @@ class Manifest:
         }
         return digest_of_json(facts)
 
+    def described(self, step: int) -> dict[str, Any]:
+        """How a step's images and labels are read, in the manifest's own words; `digest` has more, but says nothing."""
+        spec = self.data[self.steps[step].data]
+        names = {} if spec.own is spec.taxonomy else {str(i): name for i, name in enumerate(spec.own.class_names)}
+        return {"layout": spec.layout, "labels": spec.labels, **({"names": names} if names else {})}
+
     def _admitted(self, records: Records, step: int) -> Records:
         """What the protocol admits by its tags, and what has none because of its problem."""
         return records.where(

@@ -15,6 +15,8 @@ from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore
+from wilss.store.changes import made_of, require_unchanged
+from wilss.store.records import records_for
 
 from ..augment import View
 
@@ -28,6 +30,8 @@ def require_soft_labels(store: MaskStore, manifest: Manifest) -> None:
         )
     for damage in store.verify():
         raise StoreError(f"{store.path} is damaged: {damage.what}; make it again with `wilss-masks generate`.")
+    if made_of(store) is not None:
+        require_unchanged(store, records_for(store, manifest))
 
 
 class SoftLabels:

@@ -1,0 +1,236 @@
+"""Images and labels that are others than when the masks were made: noticed, named, and made again alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.faults import cli
+from tests.faults.cli import IMAGES, SIZES, content, generate, wilss_masks
+from tests.wilss.data import data_on_disk as disk
+from wilss.store import MaskStore, MaskStoreWriter, write_shard
+from wilss_masks.make.plan import MaskPlan, make_plan
+from wilss_masks.make.resume import attributes_of
+
+REFUSED = "or make it again with --overwrite; --update keeps what is the same."
+COMPLETE = "was complete already"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = cli.data_set(tmp_path)
+    age(root)
+    return root
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The shards that were written, in the order in which they were."""
+    shards: list[int] = []
+    write = write_shard
+
+    def noted(path: Path, layout: Any, shard: int, images: Any) -> Any:
+        shards.append(shard)
+        return write(path, layout, shard, images)
+
+    monkeypatch.setattr("wilss_masks.make.run.write_shard", noted)
+    return shards
+
+
+def age(root: Path, seconds: int = 1000) -> None:
+    """Make all files older: the time of a file that was written just now says nothing."""
+    for path in root.rglob("data*/**/*"):
+        state = path.stat()
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns - seconds * 10**9))
+
+
+def label_of(root: Path, name: str, folder: str = "SegmentationClass") -> Path:
+    return root / f"data/{folder}/{name}.png"
+
+
+def fixed_label(root: Path) -> None:
+    disk.label(label_of(root, "im4"), [0, 0, 0, 1, 3], SIZES[1])
+
+
+def replaced_image(root: Path) -> None:
+    disk.image(root / "data/JPEGImages/im4.jpg", SIZES[1], seed=77)
+
+
+def in_manifest(root: Path, **changes: Any) -> None:
+    path = root / "data_manifest.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}, sort_keys=False))
+
+
+def other_folder(root: Path) -> None:
+    """Labels of the same images in another folder, of which one says something else."""
+    shutil.copytree(root / "data/SegmentationClass", root / "data/Fixed")
+    disk.label(label_of(root, "im0", "Fixed"), [0, 0, 0, 1, 3], SIZES[0])
+    in_manifest(root, labels="Fixed")
+
+
+def as_data_set(root: Path, names: tuple[str, ...]) -> None:
+    in_manifest(root, path=None, splits=None, data={"pets": {"path": "data", "splits": {"train": "train"},
+                                                           "names": list(names)}})  # fmt: skip
+    path = root / "data_manifest.yaml"
+    settings = {key: value for key, value in yaml.safe_load(path.read_text()).items() if value is not None}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+#: What happens -> step, source, what the refusal says, the shards that are made again.
+CHANGES: dict[str, tuple[Callable[[Path], None], int, str, str, list[int]]] = {
+    "a label": (fixed_label, 0, "annotation", "1 label has changed: {r}/data/SegmentationClass/im4.png", [1]),
+    "an image of a label": (replaced_image, 0, "annotation", "", []),
+    "an image": (replaced_image, 1, "standin", "1 image has changed: {r}/data/JPEGImages/im4.jpg", [1]),
+    "a label beside tags": (fixed_label, 1, "standin", "", []),
+    "another folder": (other_folder, 0, "annotation", 'data.labels: "Fixed" asked for, null in the store', [0]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changed_in_place_is_noticed_and_made_again(root: Path, made: list[int], name: str) -> None:
+    change, step, source, sentence, again = CHANGES[name]
+    assert generate(root, source=source, step=step).code == 0
+    change(root)
+    refused = generate(root, source=source, step=step)
+    if not sentence:
+        assert COMPLETE in refused.out
+    else:
+        assert refused.code == 1
+        assert sentence.format(r=root) in refused.err
+        assert REFUSED in refused.err
+        verified = wilss_masks("verify", root / "out/s.zarr", "--manifest", root / "data_manifest.yaml")
+        assert verified.code == 1, verified.said
+    made.clear()
+    assert generate(root, "--update", source=source, step=step).code == 0
+    assert made == again
+    assert generate(root, source=source, step=step, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+    assert COMPLETE in generate(root, source=source, step=step).out
+    verified = wilss_masks("verify", root / "out/s.zarr", "--manifest", root / "data_manifest.yaml")
+    assert verified.code == 0, verified.said
+
+
+def test_other_names_give_the_values_of_labels_another_meaning(root: Path) -> None:
+    as_data_set(root, ("background", "cat", "dog", "horse"))
+    assert generate(root, source="annotation", step=0).code == 0
+    as_data_set(root, ("background", "dog", "cat", "horse"))
+    refused = generate(root, source="annotation", step=0)
+    assert refused.code == 1
+    assert 'data.names.1: "dog" asked for, "cat" in the store' in refused.err
+    assert REFUSED in refused.err
+    assert generate(root, "--update", source="annotation", step=0).code == 0
+    assert generate(root, source="annotation", step=0, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
+def test_shapes_of_a_json_are_compared_by_image(tmp_path: Path, made: list[int]) -> None:
+    images = {f"im{i}.jpg": [disk.box(2, 2, 4, 4, 10)] for i in range(6)}
+    file = disk.coco(tmp_path / "data", "train2017", images, disk.CLASSES[1:])
+    disk.manifest(tmp_path, layout="coco", splits=None, encoders=None)
+    assert generate(tmp_path, source="annotation", step=0).code == 0
+    edited = json.loads(file.read_text())
+    edited["annotations"][4] = {**edited["annotations"][4], **disk.box(8, 2, 4, 4, 10)}
+    file.write_text(json.dumps(edited))
+    refused = generate(tmp_path, source="annotation", step=0)
+    assert f"1 label has changed: {file} (im4)" in refused.err
+    made.clear()
+    assert generate(tmp_path, "--update", source="annotation", step=0).code == 0
+    assert made == [1]
+    (mask,) = MaskStore.open(tmp_path / "out/s.zarr").read("im4").masks
+    assert np.flatnonzero(mask.any(axis=0)).tolist() == [8, 9, 10, 11]
+
+
+def test_a_change_that_keeps_size_and_time_takes_check_digests(root: Path) -> None:
+    path = label_of(root, "im4")
+    for column in (1, 2):
+        pixels = np.zeros(SIZES[1], np.uint8)
+        pixels[:, column] = 2
+        Image.fromarray(pixels).save(path, compress_level=0)
+        os.utime(path, ns=(10**18, 10**18))
+        if column == 1:
+            assert generate(root, source="annotation", step=0).code == 0
+    assert COMPLETE in generate(root, source="annotation", step=0).out
+    refused = generate(root, "--check-digests", source="annotation", step=0)
+    assert refused.code == 1
+    assert f"1 label has changed: {path}" in refused.err
+    words = ("verify", root / "out/s.zarr", "--manifest", root / "data_manifest.yaml")
+    assert wilss_masks(*words).code == 0
+    assert wilss_masks(*words, "--check-digests").code == 1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copied_data_folder_is_read_once_and_found_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    from wilss.data import contents
+
+    assert generate(root).code == 0
+    if lost:
+        (root / "out/s.zarr.stamps").unlink()
+    else:
+        age(root, seconds=5)
+    read, of = [], contents.content_of
+    monkeypatch.setattr(contents, "content_of", lambda record, made_of: read.append(record) or of(record, made_of))
+    assert COMPLETE in generate(root).out
+    assert len(read) == len(IMAGES)
+    read.clear()
+    assert COMPLETE in generate(root).out
+    assert not read
+
+
+def test_stamps_of_another_store_tell_nothing(root: Path) -> None:
+    assert generate(root, source="annotation", step=0).code == 0
+    shutil.copytree(root / "out/s.zarr", root / "old.zarr")
+    fixed_label(root)
+    age(root)
+    assert generate(root, "--update", source="annotation", step=0).code == 0
+    shutil.rmtree(root / "out/s.zarr")
+    shutil.copytree(root / "old.zarr", root / "out/s.zarr")
+    assert "1 label has changed" in generate(root, source="annotation", step=0).err
+
+
+def test_a_run_that_was_stopped_does_not_go_on_over_a_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskStoreWriter, "seal", lambda writer: (_ for _ in ()).throw(OSError(5, "unplugged")))
+        assert generate(root, source="annotation", step=0).code == 1
+    fixed_label(root)
+    refused = generate(root, source="annotation", step=0)
+    assert f"1 label has changed: {label_of(root, 'im4')}" in refused.err
+    assert generate(root, "--update", source="annotation", step=0).code == 0
+    assert generate(root, source="annotation", step=0, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
+def test_what_is_gone_has_not_changed(root: Path) -> None:
+    assert generate(root).code == 0
+    (root / "data/JPEGImages/im4.jpg").rename(root / "im4.jpg")
+    assert COMPLETE in generate(root, "--check-digests").out
+
+
+def test_an_older_store_is_read_and_said_to_know_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def older_plan(**words: Any) -> MaskPlan:
+        return make_plan(**{**words, "has_content": False})
+
+    def older_attributes(*words: Any) -> dict[str, Any]:
+        return {name: value for name, value in attributes_of(*words).items() if name not in ("made_of", "data")}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_masks.make.generate.make_plan", older_plan)
+        patch.setattr("wilss_masks.make.generate.attributes_of", older_attributes)
+        assert generate(root).code == 0
+    again = generate(root)
+    assert COMPLETE in again.out
+    assert "was begun by an older wilss" in again.err
+    verified = wilss_masks("verify", root / "out/s.zarr", "--manifest", root / "data_manifest.yaml")
+    assert verified.code == 0
+    assert "nobody can know whether they are still the same" in verified.out
+    assert generate(root, "--update").code == 0
+    assert generate(root, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
