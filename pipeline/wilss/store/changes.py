@@ -85,9 +85,9 @@ def compare(
     differs = (contents[doubtful] != known[doubtful]) & (contents[doubtful] != UNKNOWN)
     if kind == "labels":
         differs |= _has_other_size(store, records, rows, doubtful)
-    bare = np.flatnonzero(is_committed & (status == Status.UNLABELLED))
-    labelled = [row for row, place in zip(bare.tolist(), rows[bare].tolist(), strict=True) if records[place].label]
-    changed = np.union1d(doubtful[differs], np.array(labelled, np.intp)).astype(np.intp)
+        changed = np.union1d(doubtful[differs], _newly_labelled(records, rows, is_committed, status, known))
+    else:
+        changed = doubtful[differs]
     return Comparison(made_of=kind, rows=rows, changed=changed, contents=contents, stamps=stamps)
 
 
@@ -143,6 +143,20 @@ def _read_stamps(store: MaskStore) -> tuple[NDArray[np.uint64], NDArray[np.uint6
                 return values[:count], values[count:]
     empty = np.full(count, UNKNOWN, np.uint64)
     return empty, empty
+
+
+def _newly_labelled(
+    records: Sequence[ImageRecord],
+    rows: NDArray[np.integer],
+    is_committed: NDArray[np.bool_],
+    status: NDArray[np.int8],
+    known: NDArray[np.uint64],
+) -> NDArray[np.intp]:
+    """The store's rows of images that had no label then and have one now."""
+    had_none = (status == Status.UNLABELLED) | ((status == Status.UNTAGGED) & (known == UNKNOWN))
+    asked = np.flatnonzero(is_committed & had_none)
+    has_one = contents_of(records, rows[asked], "labels") != UNKNOWN
+    return np.asarray(asked[has_one])
 
 
 def _has_other_size(

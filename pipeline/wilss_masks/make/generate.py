@@ -175,7 +175,7 @@ def plan_for(
         shard_size=options.shard_size,
         batch_size=options.batch_size,
         keep_soft=options.keep_scores,
-        tags_are_labels=manifest.data[manifest.steps[step].data].tags_are_labels,
+        tags_are_labels=source.reads_labels and manifest.data[manifest.steps[step].data].tags_are_labels,
         has_content=has_content,
     )
 

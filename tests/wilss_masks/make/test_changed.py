@@ -208,6 +208,28 @@ def test_a_run_that_was_stopped_does_not_go_on_over_a_change(root: Path, monkeyp
     assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
 
 
+def test_a_label_decides_also_of_images_that_had_none_of_the_classes_or_no_label(root: Path, made: list[int]) -> None:
+    (label_of(root, "im1")).rename(root / "im1.png")  # without labels
+    path = root / "data/ImageSets/Main/dog_train.txt"
+    path.write_text(path.read_text().replace("im3  1", "im3 -1"))  # without a tag of the step
+    disk.label(label_of(root, "im3"), [3], SIZES[0])
+    np.save(root / "data/train.npy", np.arange(len(IMAGES)))  # a selection, taken as it is
+    in_manifest(root, splits={"train": {"list": "train.npy", "into": "train"}})
+    age(root)
+    assert generate(root, source="annotation", step=0).code == 0
+    assert COMPLETE in generate(root, source="annotation", step=0).out
+    disk.label(label_of(root, "im3"), [0, 1], SIZES[0])
+    refused = generate(root, source="annotation", step=0)
+    assert f"1 label has changed: {label_of(root, 'im3')}" in refused.err
+    (root / "im1.png").rename(label_of(root, "im1"))
+    assert "2 labels have changed" in generate(root, source="annotation", step=0).err
+    made.clear()
+    assert generate(root, "--update", source="annotation", step=0).code == 0
+    assert made == [0, 1]
+    assert generate(root, source="annotation", step=0, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
 def test_what_is_gone_has_not_changed(root: Path) -> None:
     assert generate(root).code == 0
     (root / "data/JPEGImages/im4.jpg").rename(root / "im4.jpg")
