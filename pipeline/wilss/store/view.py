@@ -69,7 +69,9 @@ def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
             return indexing.explicit_indexing_adapter(asked, self.shape, basic, partial(_planes, store, spec))
 
     lazy = dataset[spec.name].variable.copy(data=indexing.LazilyIndexedArray(Planes()))
-    return lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
+    chunked = lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
+    # Sums and counts of float16 overflow at 65,504: xarray's mean of a few shards would be 0 or infinite.
+    return chunked.astype(np.float32) if spec.dtype == "float16" else chunked
 
 
 def _planes(store: MaskStore, spec: ArraySpec, asked: tuple[Any, ...]) -> NDArray[Any]:

@@ -249,6 +249,17 @@ def test_open_masks_has_a_lazy_label_map(filled: MaskStore) -> None:
         np.testing.assert_array_equal(ds.label.isel(image=row).values[:height, :width], expected)
 
 
+def test_means_of_scores_do_not_overflow(filled: MaskStore) -> None:
+    """66,000 values of 0.5 are more than float16 can count; what is looked at is handed out as float32."""
+    ds = open_masks(filled.path)
+    assert ds.score.dtype == ds.attention.dtype == np.float32
+    on_disk = xarray.open_zarr(filled.path).score
+    assert on_disk.dtype == np.float16
+    np.testing.assert_array_equal(ds.score.values, on_disk.values.astype(np.float32))
+    many = xarray.concat([ds.score] * (66_000 // ds.score.size + 1), dim="image")
+    assert float(many.fillna(0.5).mean()) == pytest.approx(float(ds.score.fillna(0.5).mean()), rel=1e-3)
+
+
 def test_label_map_limits() -> None:
     ids = np.array([3, 7])
     both = np.ones((2, 1, 1), bool)
