@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from wilss.data.manifest import Manifest
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError
-from wilss.models.encoders.weights import resolve, sha256_of
+from wilss.models.encoders.weights import check_digest, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
 from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.networks.pretrained import pretrained_file
 from wilss.store import MaskStore
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
 from .memory import MemoryBank
+from .params import TrainParams
 from .run_folder import MEMORY
 
 if TYPE_CHECKING:
@@ -102,20 +104,22 @@ def default_parent(manifest: Manifest, step: int, method: str) -> Path:
     return default_out(manifest, step - 1, method)
 
 
-def weights_path(word: str, manifest: Manifest) -> Path:
-    """A file in the package for `builtin:`, else a path relative to the manifest."""
-    return resolve(word) if word.startswith("builtin:") else manifest.path.parent / Path(word).expanduser()
+def weights_path(word: str, backbone: str, manifest: Manifest) -> Path:
+    """The file that a word names, see `wilss.models.networks.pretrained`; paths are relative to the manifest."""
+    return pretrained_file(word, backbone, manifest.path.parent)
 
 
-def digest_of_backbone(word: str, manifest: Manifest) -> str:
-    """sha256 of the file that `weights_path` names. Raises WeightsError where it cannot be read."""
+def digest_of_backbone(params: TrainParams, manifest: Manifest) -> str:
+    """sha256 of the backbone's weights. Raises WeightsError where they cannot be read, or are not `backbone_sha256`."""
     try:
-        return sha256_of(weights_path(word, manifest))
+        path = weights_path(params.backbone_weights, params.backbone, manifest)
+        digest = sha256_of(path)
     except WeightsError as error:
         raise WeightsError(
             f"{str(error).split(';', maxsplit=1)[0]}; say where the backbone's weights are with --set "
             "backbone_weights=FILE, or start without any by --set backbone_weights=."
         ) from None
+    return check_digest(path, params.backbone_sha256, "backbone_sha256") if params.backbone_sha256 else digest
 
 
 def _step_of(store: MaskStore, manifest: Manifest) -> int:

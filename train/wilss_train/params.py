@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from wilss.errors import ParameterError
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.params import refuse_unknown_choices, require, with_values
 
 _BASE, _WEAK = "base", "weak"
@@ -14,8 +15,11 @@ _BASE, _WEAK = "base", "weak"
 class TrainParams:
     """Everything about a run but the method's own parameters. README.md says which values are published.
 
-    backbone, backbone_args: a timm model with `features_only`, or `wide_resnet38`. backbone_weights: a local file
-        of ImageNet (or other) weights for step 0; `builtin:backbone.safetensors` is the package's own, "" none.
+    backbone, backbone_args: a timm model with `features_only`, or `wide_resnet38`. backbone_weights: what step 0
+        starts from: `timm` or `timm:TAG` (published weights, from the hub, `@REVISION` behind), a local file,
+        `package:NAME/FILE`, `builtin:backbone.safetensors` (the package's own), "" for random weights.
+    backbone_sha256: of that file, "" for any. backbone_mean, backbone_std: of the input's three channels, in [0, 1];
+        () takes those of the backbone's weights, and in later steps those of the step before.
     output_stride, head_width, rates: of the DeepLabV3 head; () takes the published rates of the stride.
     batch_norm: `frozen` statistics, `train`, or `synchronised` over processes.
     new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
@@ -35,6 +39,9 @@ class TrainParams:
     backbone: str = "resnet101"
     backbone_args: Mapping[str, Any] = field(default_factory=dict)
     backbone_weights: str = ""
+    backbone_sha256: str = ""
+    backbone_mean: tuple[float, ...] = ()
+    backbone_std: tuple[float, ...] = ()
     output_stride: int = 16
     head_width: int = 256
     rates: tuple[int, ...] = ()
@@ -86,6 +93,12 @@ class TrainParams:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
         require(0 <= self.flip <= 1, "flip", self.flip, "between 0 and 1")
         require(self.output_stride in (8, 16), "output_stride", self.output_stride, "8 or 16")
+        for name in ("backbone_mean", "backbone_std"):
+            three = len(getattr(self, name)) in (0, 3) and all(0 <= value <= 1 for value in getattr(self, name))
+            require(three, name, getattr(self, name), "three numbers between 0 and 1, or left out")
+        require(all(self.backbone_std) or not self.backbone_std, "backbone_std", self.backbone_std, "above 0")
+        together = bool(self.backbone_mean) == bool(self.backbone_std)
+        require(together, "backbone_mean", self.backbone_mean, "given where backbone_std is, and only there")
         ordered = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
         require(ordered, "scale", self.scale, "two numbers above 0, the smaller first")
         require(
@@ -93,6 +106,16 @@ class TrainParams:
         )
         even = self.batch_size % self.accumulate == 0
         require(even, "accumulate", self.accumulate, f"a divisor of the batch size {self.batch_size}")
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of the input, per colour channel, for images in [0, 1]."""
+        return self.backbone_mean or IMAGENET_MEAN
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of the input, per colour channel, for images in [0, 1]."""
+        return self.backbone_std or IMAGENET_STD
 
     def as_json(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""

@@ -43,7 +43,7 @@ def batch(count: int = 3, **shape: Any) -> EpisodeBatch:
 
 
 def objective(net: EmbeddingNet | None = None, **values: Any) -> PanetObjective:
-    return PanetObjective(Panet(width=6, **values), net or build_embedding(SPEC, seed=0))
+    return PanetObjective(Panet(width=6, **values), net or build_embedding(SPEC, seed=0), TrainParams())
 
 
 def by_hand(sample: EpisodeSample, net: EmbeddingNet, alpha: float) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def objective(target: str = "fused", **more: Any) -> PseudosegObjective:
     spec = SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=4)
     student, method = build(spec, seed=0), Pseudoseg(target=target, **more)  # type: ignore[arg-type]
     labeller = Labeller.like(student, width=6, seed=1) if target in ("fused", "sgc") else None
-    return PseudosegObjective(method, student, labeller)
+    return PseudosegObjective(method, student, labeller, PARAMS)
 
 
 def moved(module: nn.Module) -> set[str]:
@@ -129,7 +129,7 @@ def test_a_label_depends_on_no_batch_mate() -> None:
     made(given, NOW)
     mixed = replace(given, weak=torch.cat([given.weak[:1], other.weak[1:]]))
     torch.testing.assert_close(made._targets(given)[0][:1], made._targets(mixed)[0][:1], rtol=1e-4, atol=1e-6)
-    of_batch = PseudosegObjective(Pseudoseg(norm="batch"), made.student, made.labeller)
+    of_batch = PseudosegObjective(Pseudoseg(norm="batch"), made.student, made.labeller, PARAMS)
     assert not torch.allclose(of_batch._targets(given)[0][:1], of_batch._targets(mixed)[0][:1], atol=1e-5)
 
 

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
+from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train.context import EpochState, RunContext
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
@@ -26,6 +30,7 @@ from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
 from wilss_train.results.report.log import read_log, untimed_lines
 from wilss_train.run.fit import Progress, Stopped
+from wilss_train.run.settings import with_input_statistics
 from wilss_train.run.train import Options, Summary, run_training, train
 from wilss_train.run_folder import MEMORY
 
@@ -231,7 +236,8 @@ def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: P
     }  # fmt: skip
     second = train(str(world.masks(1)), params=names, out=str(tmp_path / "names"), **asked)
     assert second.results is not None
-    assert second.results.info.params == {**PARAMS.as_json(), **METHOD.parameters()}
+    resolved = {"backbone_mean": list(IMAGENET_MEAN), "backbone_std": list(IMAGENET_STD)}
+    assert second.results.info.params == {**PARAMS.as_json(), **METHOD.parameters(), **resolved}
     for out in (first.folder, second.folder):
         assert (out / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
 
@@ -251,3 +257,56 @@ def test_defaults_of_one_call(world: World, tmp_path: Path, monkeypatch: pytest.
     summary = train(world.masks(0), manifest=manifest, method="finetune", params=small, options=QUIET)
     assert summary.folder == Path("runs") / manifest.name / "step-0"
     assert (summary.folder / MODEL_FILE).exists()
+
+
+# -- the input's mean and standard deviation are the backbone's own, from step 0 on
+
+HALF = (0.5, 0.5, 0.5)
+HALF_PARAMS = replace(PARAMS, backbone="test_convnext", backbone_args={}, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def half(world: World) -> Path:
+    weights = world.root / "net.pth"
+    torch.save(timm.create_model("test_convnext").state_dict(), weights)
+    params = replace(HALF_PARAMS, backbone_weights=str(weights))
+    run_training(world.inputs(0), METHODS["finetune"](), params, world.root / "half", QUIET)
+    return world.root / "half"
+
+
+def test_the_inputs_mean_is_in_checkpoint_run_and_next_step(world: World, half: Path) -> None:
+    info = read_info(half)
+    assert (info.mean, info.std) == (HALF, HALF)
+    assert info.params["backbone_sha256"] == sha256_of(world.root / "net.pth")
+    assert json.loads((half / "run.json").read_text())["input"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    inputs = open_inputs(load_manifest(world.root / "data_manifest.yaml"), world.masks(1), half, "fmwiss")
+    run_training(inputs, METHOD, replace(HALF_PARAMS, epochs=2), world.root / "half-1", QUIET)
+    assert read_info(world.root / "half-1").mean == HALF
+
+
+def test_the_inputs_mean_of_a_later_step_is_not_another(world: World, half: Path) -> None:
+    inputs = open_inputs(load_manifest(world.root / "data_manifest.yaml"), world.masks(1), half, "fmwiss")
+    params = replace(HALF_PARAMS, backbone_mean=(0.4,) * 3, backbone_std=(0.2,) * 3)
+    with pytest.raises(ParameterError, match=r"takes images of mean \(0.5, 0.5, 0.5\).*leave them out"):
+        run_training(inputs, METHOD, params, world.root / "never", QUIET)
+
+
+def test_the_inputs_mean_of_another_run_is_a_difference(world: World, half: Path) -> None:
+    params = replace(HALF_PARAMS, backbone_weights=str(world.root / "net.pth"), backbone_mean=(0.4,) * 3,
+                     backbone_std=(0.2,) * 3)  # fmt: skip
+    with pytest.raises(CheckpointError, match="input.mean was"):
+        run_training(world.inputs(0), METHODS["finetune"](), params, half, replace(QUIET, resume=True))
+
+
+@pytest.mark.parametrize("method", ["finetune", "distill", "fmwiss"])
+def test_the_inputs_mean_reaches_the_network(method: str, world: World, half: Path) -> None:
+    inputs = open_inputs(load_manifest(world.root / "data_manifest.yaml"), world.masks(1), half, "fmwiss")
+    params = with_input_statistics(HALF_PARAMS, METHODS[method](), inputs)
+    context = RunContext(inputs=inputs, params=replace(params, epochs=9), seed=0)
+    experiment = METHODS[method]().experiment(context)
+    (batch,) = next(iter(experiment.batches.stream(0, 1)))
+    student: Any = experiment.objective.student
+    seen: list[torch.Tensor] = []
+    student.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    experiment.objective(batch, EpochState(0, 9))
+    torch.testing.assert_close(seen[0], batch.images.float() / 127.5 - 1, check_stride=False)

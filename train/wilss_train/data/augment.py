@@ -5,6 +5,7 @@ numbers. Pixel centres; the image is resized with antialiasing, masks take the n
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,15 +19,15 @@ from wilss.models.normalisation import IMAGENET_MEAN
 
 from ..params import TrainParams
 
-#: What stands beyond the image's edge: the input's mean, which is 0 after normalisation.
-_OUTSIDE = tuple(round(255 * value) for value in IMAGENET_MEAN)
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
     """left, top: the window's corner in image pixels, which may lie outside. factor: view pixels per image pixel.
 
-    size: side of the square view. gain, offset: of every colour channel, `gain * value + offset` on [0, 255].
+    size: side of the square view. outside: the colour beyond the image's edge. gain, offset: of every colour channel,
+    `gain * value + offset` on [0, 255].
     """
 
     left: float
@@ -34,6 +35,7 @@ class View:
     factor: float
     size: int
     mirrored: bool = False
+    outside: Colour = (124, 116, 104)
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -47,25 +49,48 @@ def draw_view(
     flip: float,
     colour: float,
     rng: np.random.Generator,
+    mean: Sequence[float] = IMAGENET_MEAN,
 ) -> View:
     """A random view of an image of this size.
 
     The image is resized by a factor drawn log-uniformly from `scale`, then a `crop` x `crop` window is placed inside
-    it at random; where it is smaller than the window, the window is placed around it at random.
+    it at random; where it is smaller than the window, the window is placed around it at random. mean: of the input.
     """
     factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
     window = crop / factor
     left, top = (rng.uniform(min(0.0, side - window), max(0.0, side - window)) for side in (width, height))
     mirrored = bool(rng.random() < flip)
     gain, offset = _draw_light(colour, rng)
-    return View(left=left, top=top, factor=factor, size=crop, mirrored=mirrored, gain=gain, offset=offset)
+    return View(
+        left=left,
+        top=top,
+        factor=factor,
+        size=crop,
+        mirrored=mirrored,
+        outside=mean_colour(mean),
+        gain=gain,
+        offset=offset,
+    )
+
+
+def mean_colour(mean: Sequence[float]) -> Colour:
+    """The colour that is nearest to 0 once it is normalised."""
+    red, green, blue = (round(255 * value) for value in mean)
+    return red, green, blue
 
 
 def view_of(image: NDArray[np.uint8], params: TrainParams, rng: np.random.Generator) -> View:
     """A random view of an image uint8 [H, W, 3], of the size and range that a run has."""
     height, width = image.shape[:2]
     return draw_view(
-        height, width, crop=params.crop, scale=params.scale, flip=params.flip, colour=params.colour, rng=rng
+        height,
+        width,
+        crop=params.crop,
+        scale=params.scale,
+        flip=params.flip,
+        colour=params.colour,
+        rng=rng,
+        mean=params.mean,
     )
 
 
@@ -73,7 +98,7 @@ def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """The view of an image uint8 [H, W, 3], uint8 [size, size, 3]; the input's mean beyond its edge."""
     height, width = image.shape[:2]
     rows, columns = _inside(view.top, height, view), _inside(view.left, width, view)
-    cut = _empty(view.size).copy()
+    cut = _empty(view.size, view.outside).copy()
     if rows[1] > rows[0] and columns[1] > columns[0]:
         box = (*_source(view.left, columns, view)[:1], *_source(view.top, rows, view)[:1],
                *_source(view.left, columns, view)[1:], *_source(view.top, rows, view)[1:])  # fmt: skip
@@ -84,9 +109,9 @@ def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=4)
-def _empty(size: int) -> NDArray[np.uint8]:
+def _empty(size: int, colour: Colour) -> NDArray[np.uint8]:
     """A view of nothing, uint8 [size, size, 3]; to be copied."""
-    return np.full((size, size, 3), _OUTSIDE, np.uint8)
+    return np.full((size, size, 3), colour, np.uint8)
 
 
 def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:

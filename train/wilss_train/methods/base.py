@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
+from wilss.models.normalisation import normalise
 
 from ..context import Experiment, RunContext
+from ..params import TrainParams
 
 if TYPE_CHECKING:
     from wilss.data.manifest import Manifest
@@ -31,6 +32,9 @@ class Method(Protocol):
     def input_digests(self, manifest: "Manifest") -> Mapping[str, str]:
         """sha256 of everything beside mask store, parent and backbone that decides what is learnt, by name."""
 
+    def origin(self, run: TrainParams) -> tuple[str, str]:
+        """The network that images go into, and the word for the weights that it starts from at step 0; "" is none."""
+
     def experiment(self, context: RunContext) -> Experiment:
         """One run, ready to be trained. Raises a WilssError before anything is trained."""
 
@@ -38,9 +42,9 @@ class Method(Protocol):
         """Judge the checkpoint in `out` on `split` and write its report, unless that is done already."""
 
 
-def as_input(images: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] as the networks take it: normalised, float32, channels last."""
-    return normalise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
+def as_input(images: Tensor, run: TrainParams) -> Tensor:
+    """uint8 [B, 3, H, W] as the run's networks take it: normalised, float32, channels last."""
+    return normalise(images, run.mean, run.std).contiguous(memory_format=torch.channels_last)
 
 
 def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:

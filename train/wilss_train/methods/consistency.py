@@ -16,6 +16,7 @@ from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState
 from ..data.semi import SemiBatch
+from ..params import TrainParams
 from .base import as_input, at_size
 from .losses.kernels import pixel_ce
 from .losses.pseudoseg import multi_label_bce, soft_ce
@@ -31,11 +32,11 @@ class PseudosegObjective(nn.Module):
     in evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
     """
 
-    def __init__(self, params: "Pseudoseg", student: Segmenter, labeller: Labeller | None) -> None:
+    def __init__(self, params: "Pseudoseg", student: Segmenter, labeller: Labeller | None, run: TrainParams) -> None:
         super().__init__()
         self.student = student
         self.labeller = labeller
-        self._params = params
+        self._params, self._run = params, run
 
     def forward(self, batch: SemiBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `sup`, then `cons` where unlabelled images are learnt from, `cls` and `sgc` of the labeller."""
@@ -43,7 +44,7 @@ class PseudosegObjective(nn.Module):
         targets, valid = self._targets(batch) if consistent else (None, None)
         images = torch.cat([batch.images, batch.strong]) if consistent else batch.images
         known, size = len(batch.images), batch.labels.shape[-2:]
-        previous, last = self.student.stages(as_input(images))
+        previous, last = self.student.stages(as_input(images, self._run))
         logits = at_size(self.student.logits(last), size)
         labels = batch.labels.long()
         terms = {"sup": pixel_ce(logits[:known], labels)}
@@ -73,7 +74,9 @@ class PseudosegObjective(nn.Module):
             targets = batch.targets.float()
         else:
             with _evaluating(self):
-                grid = soft_labels(self.student, self.labeller, as_input(batch.weak), self._params.labels, batch.shown)
+                grid = soft_labels(
+                    self.student, self.labeller, as_input(batch.weak, self._run), self._params.labels, batch.shown
+                )
             torch.clear_autocast_cache()  # else the casts of this pass, which carry no gradient, serve the next one
             targets = at_size(grid, size)
         if self._params.target != "fixmatch":

@@ -36,12 +36,13 @@ class DistillObjective(nn.Module):
         super().__init__()
         self.student = student
         self.old = frozen(old)
+        self._run = context.params
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new` and `old`."""
-        images, size, known = as_input(batch.images), batch.void.shape[-2:], ~batch.void
+        images, size, known = as_input(batch.images, self._run), batch.void.shape[-2:], ~batch.void
         logits = at_size(self.student(images), size)
         old = without_gradient(self.old, images, size)
         return {

@@ -37,11 +37,12 @@ class LabelObjective(nn.Module):
     def __init__(self, student: Segmenter, context: RunContext) -> None:
         super().__init__()
         self.student = student
+        self._run = context.params
         self._new = context.inputs.protocol.new_channels(context.inputs.step)
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The one term `seg`."""
-        logits = at_size(self.student(as_input(batch.images)), batch.void.shape[-2:])
+        logits = at_size(self.student(as_input(batch.images, self._run)), batch.void.shape[-2:])
         targets = label_targets(batch.pseudo, self._new, logits.shape[1])
         return {"seg": masked_bce(logits, targets, ~batch.void)}
 

@@ -107,14 +107,14 @@ class FmwissObjective(nn.Module):
         self.student = student
         self.teacher = Teacher.like(student, seed=context.seed)
         self.old = frozen(old)
-        self._params, self._gather = params, context.gather
+        self._params, self._run, self._gather = params, context.params, context.gather
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
         alone = state.epoch < self._params.warmup_epochs
-        images, size = as_input(batch.images), batch.void.shape[-2:]
+        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
         old = without_gradient(self.old, images, size)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
             features = self.student.features(images)

@@ -20,7 +20,7 @@ from wilss.errors import StoreError
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
+from wilss.models.normalisation import normalise
 from wilss.params import refuse_unknown_choices, require
 
 from ..context import EpochState, Experiment, RunContext
@@ -29,7 +29,7 @@ from ..data.episodes.features import FeatureBank
 from ..data.episodes.images import index_of_store
 from ..data.masked_images import MaskedImages
 from ..inputs import weights_path
-from ..params import as_json
+from ..params import TrainParams, as_json
 from .losses.panet import alignment_loss, query_ce
 from .segmenter import write_network
 
@@ -38,13 +38,16 @@ if TYPE_CHECKING:
     from ..results.judge import RunResults
 
 
+_VGG = "vgg16"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Panet:
     """Parameters of PANet; `epochs`, `batch_size` and the rates are the run's, counted in episodes.
 
     embedding: `projection` of the manifest's frozen vision transformer, or the paper's `vgg16`.
     width, depth: of the projection [D]. features, size, longest: see `EmbeddingSpec`; the paper's VGG-16 has size 417.
-    weights: a local file of ImageNet weights for the VGG-16, relative to the manifest; "" for none.
+    weights: ImageNet weights for the VGG-16, a file or another word of `backbone_weights`; "" for none.
     ways, shots, support: of the training episodes; supports are drawn from the store's masks.
     alpha: what the cosine is multiplied with (Eq. 3). par: weight of the alignment loss (Eq. 7), 0 leaves it out.
     episodes: of an epoch [D].
@@ -93,7 +96,11 @@ class Panet:
 
         if self.on_vit:
             return {"vit": digest_of_encoder(manifest.encoders.vit)}
-        return {"weights": sha256_of(weights_path(self.weights, manifest))} if self.weights else {}
+        return {"weights": sha256_of(weights_path(self.weights, _VGG, manifest))} if self.weights else {}
+
+    def origin(self, run: TrainParams) -> tuple[str, str]:
+        """VGG-16 and its weights, or the frozen network's features, which are what is trained on."""
+        return ("", "") if self.on_vit else (_VGG, self.weights)
 
     def experiment(self, context: RunContext) -> Experiment:
         """Embedding, episodes and results of one run, on the store's classes."""
@@ -110,14 +117,16 @@ class Panet:
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             write_network(context, out, net, facts)
 
-        return Experiment(objective=PanetObjective(self, net), batches=self._batches(context, frozen), write=write)
+        return Experiment(
+            objective=PanetObjective(self, net, context.params), batches=self._batches(context, frozen), write=write
+        )
 
     def network(self, manifest: Manifest, *, seed: int) -> EmbeddingNet:
         """The embedding as it is before training. Raises WeightsError for weights that do not fit."""
         if not self.on_vit:
             net = build_embedding(EmbeddingSpec(kind="vgg16", size=self.size), seed=seed)
             if self.weights:
-                load_backbone(net, weights_path(self.weights, manifest))
+                load_backbone(net, weights_path(self.weights, _VGG, manifest))
             return net
         vit = manifest.encoders.vit
         spec = EmbeddingSpec(
@@ -165,10 +174,10 @@ def _width_of(vit: EncoderSpec) -> int:
 class PanetObjective(nn.Module):
     """The embedding on a batch of episodes: L = L_seg + L_PAR (Eq. 7)."""
 
-    def __init__(self, params: Panet, net: EmbeddingNet) -> None:
+    def __init__(self, params: Panet, net: EmbeddingNet, run: TrainParams) -> None:
         super().__init__()
         self.student = net
-        self._params = params
+        self._params, self._run = params, run
 
     def forward(self, batch: EpisodeBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `seg` and, unless `par` is 0, `par`: means over the episodes."""
@@ -199,14 +208,14 @@ class PanetObjective(nn.Module):
             groups.setdefault(image.shape, []).append(place)
         embedded: dict[int, Tensor] = {}
         for places in groups.values():
-            maps = self.student(torch.cat([_as_input(images[place][None]) for place in places])).float()
+            maps = self.student(torch.cat([_as_input(images[place][None], self._run) for place in places])).float()
             embedded.update(zip(places, maps, strict=True))
         return [embedded[place] for place in range(len(images))]
 
 
-def _as_input(image: Tensor) -> Tensor:
+def _as_input(image: Tensor, run: TrainParams) -> Tensor:
     """Frozen features as float32, images normalised."""
-    return normalise(image, IMAGENET_MEAN, IMAGENET_STD) if image.dtype == torch.uint8 else image.float()
+    return normalise(image, run.mean, run.std) if image.dtype == torch.uint8 else image.float()
 
 
 def _without(labels: Tensor, present: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Pseudoseg(SegmenterMethod):
             )
         student, _ = networks_of(context)
         labeller = self._labeller(student, context)
-        objective = PseudosegObjective(self, student, labeller)
+        objective = PseudosegObjective(self, student, labeller, context.params)
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             if labeller is not None:

@@ -42,6 +42,10 @@ class SegmenterMethod:
         """Every parameter by its name."""
         return as_json(self)
 
+    def origin(self, run: TrainParams) -> tuple[str, str]:
+        """The run's backbone."""
+        return run.backbone, run.backbone_weights
+
     def input_digests(self, manifest: "Manifest") -> Mapping[str, str]:
         """None beside mask store, parent and backbone."""
         return {}
@@ -92,7 +96,7 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
     if old is None:
         student = build(_spec(params, channels), seed=context.seed)
         if params.backbone_weights:
-            load_backbone(student, weights_path(params.backbone_weights, inputs.manifest))
+            load_backbone(student, weights_path(params.backbone_weights, params.backbone, inputs.manifest))
     else:
         student = grown(old, channels, rows=params.new_rows, seed=context.seed)
     student = set_batch_norm(student, params.batch_norm)

@@ -1,6 +1,7 @@
 """What a run is asked for, the manifest's values and those above them; and what of it decides the outcome."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
 from wilss.digests import version_of
 from wilss.errors import ParameterError
+from wilss.models.networks.pretrained import input_statistics
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.params import with_values
 
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+
+#: What of the parameters changes nothing that is learnt, or stands in the identity under another name.
+_NO_MATTER = ("save_minutes", "save_steps", "cache_mib", "backbone_sha256", "backbone_mean", "backbone_std")
 
 #: Parameters by name, of the run or of its method, and where they were said.
 Layer = tuple[str, Mapping[str, Any]]
@@ -47,7 +53,26 @@ def open_run(
     for where, values in layers:
         run, own = divided(values)
         method, params = with_values(method, own, where=where), with_values(params, run, where=where)
+    params = with_input_statistics(params, method, inputs)
     return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
+
+
+def with_input_statistics(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:
+    """The parameters with mean and standard deviation of the input filled in: the parent's, or the backbone's own."""
+    given = (params.backbone_mean, params.backbone_std)
+    if inputs.parent is not None:
+        own: tuple[tuple[float, ...], tuple[float, ...]] = (inputs.parent.mean, inputs.parent.std)
+        if params.backbone_mean and given != own:
+            raise ParameterError(
+                f"{inputs.parent.path} takes images of mean {own[0]} and standard deviation {own[1]}, and "
+                f"backbone_mean and backbone_std say {given[0]} and {given[1]}; leave them out in a later step."
+            )
+    elif params.backbone_mean:
+        return params
+    else:
+        statistics = input_statistics(*method.origin(params))
+        own = (statistics.mean, statistics.std)
+    return replace(params, backbone_mean=own[0], backbone_std=own[1])
 
 
 def require_method(name: str) -> None:
@@ -85,17 +110,25 @@ def identity_of(
         "method": method.name,
         "method_params": {name: value for name, value in method.parameters().items() if name not in files},
         "method_inputs": dict(files),
-        "params": {k: v for k, v in params.as_json().items() if k not in ("save_minutes", "save_steps", "cache_mib")},
+        "params": {k: v for k, v in params.as_json().items() if k not in _NO_MATTER},
         "seed": seed,
         "step": inputs.step,
         "masks": inputs.store_digest,
         "parent": None if parent is None else parent.digest,
         "memory": None if inputs.memory is None else MemoryBank.open(inputs.memory).digest,
-        "weights": _digest_of_weights(inputs, params),
+        "weights": digest_of_weights(inputs, params),
         "manifest": inputs.manifest.digest,
         "machine": machine,
+        **_input_of(params),
         "versions": {name: version_of(name) for name in _LIBRARIES},
     }
+
+
+def _input_of(params: TrainParams) -> dict[str, Any]:
+    """Mean and standard deviation of the input where they are not ImageNet's, which runs did not use to name."""
+    if (params.mean, params.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return {}
+    return {"input": {"mean": list(params.mean), "std": list(params.std)}}
 
 
 def machine_of(accelerator: "Accelerator", threads: int, *, deterministic: bool) -> dict[str, Any]:
@@ -109,8 +142,8 @@ def machine_of(accelerator: "Accelerator", threads: int, *, deterministic: bool)
     }
 
 
-def _digest_of_weights(inputs: RunInputs, params: TrainParams) -> str | None:
+def digest_of_weights(inputs: RunInputs, params: TrainParams) -> str | None:
     """sha256 of the backbone's file, where a run starts from one."""
     if inputs.parent is not None or not params.backbone_weights:
         return None
-    return digest_of_backbone(params.backbone_weights, inputs.manifest)
+    return digest_of_backbone(params, inputs.manifest)

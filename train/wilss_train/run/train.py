@@ -15,7 +15,6 @@ from wilss.disk import make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.store import writer_lock
 
 from .. import run_folder as runs
@@ -27,7 +26,7 @@ from ..results.report import LOG_FILE, read_log
 from .fit import Loop, Progress, fit
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
-from .settings import identity_of, machine_of, open_run
+from .settings import digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
 from .states import latest_step
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
     """
     started = time.perf_counter()
+    params = with_input_statistics(params, method, inputs)
     threads = options.threads or own_cores()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
@@ -197,12 +197,13 @@ def _context(
 def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
     """What the checkpoint says of the run that it came from."""
     inputs = context.inputs
+    digest = digest_of_weights(inputs, context.params)
     return {
         "method": method.name,
         "step": inputs.step,
-        "mean": list(IMAGENET_MEAN),
-        "std": list(IMAGENET_STD),
-        "params": {**context.params.as_json(), **method.parameters()},
+        "mean": list(context.params.mean),
+        "std": list(context.params.std),
+        "params": {**context.params.as_json(), **method.parameters(), "backbone_sha256": digest or ""},
         "seed": context.seed,
         "iterations": steps,
         "parent_digest": None if inputs.parent is None else inputs.parent.digest,

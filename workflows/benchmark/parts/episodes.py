@@ -108,7 +108,7 @@ class _Learning:
         return EpisodeBatchSource(self._bank, self._index, Shape(), count=_METHOD.episodes, batch_size=8, seed=0)
 
     def _objective(self) -> PanetObjective:
-        return PanetObjective(_METHOD, _METHOD.network(self._manifest, seed=0))
+        return PanetObjective(_METHOD, _METHOD.network(self._manifest, seed=0), TrainParams())
 
     def ours(self) -> float:
         """Episodes per second of the loop with its loader, behind the features of every image; states left out."""

@@ -145,7 +145,7 @@ class SemiBatchSource:
         height, width = read.image.shape[:2]
         weak = cut_image(read.image, view)
         rng = numpy_generator_for(self._seed, "strong", *visit.names, read.image_id)
-        strong, hole = strong_view(weak, self._wanted.strong, rng)
+        strong, hole = strong_view(weak, self._wanted.strong, rng, self._params.mean)
         inside = ~is_outside(height, width, view)
         tensors = {"strong": planar(strong), "valid": self._map(inside & ~hole)}
         if self._wanted.weak:

@@ -4,6 +4,7 @@ Y. Zou et al., "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", I
 labels of the weak view are labels of the strong one, but for the square.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image, ImageEnhance
 from wilss.models.normalisation import IMAGENET_MEAN
 from wilss.params import require
 
-#: What stands in the square: the input's mean, which is 0 after normalisation.
-_CUT = tuple(round(255 * value) for value in IMAGENET_MEAN)
+from ..augment import mean_colour
+
 _HUES = 256  # values of a hue in eight bits
 
 
@@ -40,12 +41,18 @@ class StrongParams:
 
 
 def strong_view(
-    image: NDArray[np.uint8], params: StrongParams, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    params: StrongParams,
+    rng: np.random.Generator,
+    mean: Sequence[float] = IMAGENET_MEAN,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The strong view of a weak one uint8 [S, S, 3], and where it shows nothing, bool [S, S]."""
+    """The strong view of a weak one uint8 [S, S, 3], and where it shows nothing, bool [S, S].
+
+    mean: of the input, which stands in the square.
+    """
     lit = _jittered(image, params, rng)
     hole = _square(image.shape[0], params.cutout, rng)
-    lit[hole] = _CUT
+    lit[hole] = mean_colour(mean)
     return lit, hole
 
 
