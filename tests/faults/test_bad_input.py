@@ -148,12 +148,6 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
         lambda root: ([tags(root, c, lambda rows: [r for r in rows if BROKEN not in r]) for c in disk.CLASSES[1:]]),
         r"im2\.jpg has no tags \(from voc-main\); add them, or leave the image out of the list",
     ),
-    (
-        "no label",
-        "annotation",
-        lambda root: label_of(root).unlink(),
-        r"im2\.jpg has no pixel labels; add its label",
-    ),
     ("label cut", "annotation", cut(label_of, 0.7), r"im2\.png is damaged \(.*\)"),
     (
         "label of another size",

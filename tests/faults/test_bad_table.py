@@ -595,9 +595,11 @@ REFUSED: list[Row] = [
         "manifest check --manifest coco.yaml", 2, ("instances_train.json has an entry of 'images'", "fix it")),
     Row("coco", "other categories", annotations(lambda said: [c.update(name="x") for c in said["categories"]] and None),
         "manifest check --manifest coco.yaml", 2, ("instances_train.json", "correct `names`")),
-    Row("coco", "a word for an area", annotations(lambda said: said["annotations"][1].update(area="large")),
+    Row("coco", "a word for a box",
+        annotations(lambda said: said["annotations"][1].update(segmentation=[], bbox="box")),
         "manifest check --manifest coco.yaml", 2, ("instances_train.json: its annotation 1", "fix it")),
-    Row("coco", "an area beyond any number", annotations(lambda said: said["annotations"][1].update(area=10**400)),
+    Row("coco", "a box beyond any number",
+        annotations(lambda said: said["annotations"][1].update(segmentation=[], bbox=[10**400, 0, 1, 1])),
         "manifest check --manifest coco.yaml", 2,
         ("instances_train.json: its annotation 1", "fix it")),  # fuzz: OverflowError
     Row("coco", "nested too deeply", file("coco/annotations/instances_train.json", holds(DEEP)),

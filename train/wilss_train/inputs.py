@@ -12,7 +12,7 @@ from wilss.models.encoders.weights import check_digest, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.pretrained import pretrained_file
-from wilss.store import MaskStore
+from wilss.store import MaskStore, coverage_of
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
@@ -53,6 +53,21 @@ class RunInputs:
     def is_weak(self) -> bool:
         """Whether the step's classes come without pixel labels of every image, so that its masks are not sure."""
         return self.manifest.supervision(self.step) != "pixel"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about classes of the step that the store has no mask of, and what becomes of their images."""
+        coverage = coverage_of(self.store)
+        left_out = "no mask shows it; images that are tagged with it are left out, lest it be learnt as background"
+        by_tags = self.store.attributes.get("uses_tags") is not False
+        return tuple(
+            f"{self.store.path}: {coverage.names[place]!r} is tagged in {coverage.tagged[place]} images, and "
+            f"{left_out if by_tags else 'no mask shows it'}."
+            for place in coverage.without_mask
+        ) + tuple(
+            f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
+            for place in coverage.without_image
+        )
 
     def verify(self, *, check_digests: bool = False) -> None:
         """Hold every byte of store, parent and memory against their digests; takes as long as reading them once.

@@ -14,6 +14,22 @@ from wilss.errors import ManifestError
 BACKGROUND = 0
 VOID = 255
 
+_BACKGROUND_WORDS = frozenset({"background", "bg", "none", "nothing", "other", "others", "rest"})
+_VOID_WORDS = frozenset(
+    {
+        "void",
+        "ignore",
+        "ignored",
+        "ignorelabel",
+        "unlabeled",
+        "unlabelled",
+        "unknown",
+        "undefined",
+        "dontcare",
+        "boundary",
+    }
+)
+
 #: Names that mean the same class in VOC and in COCO.
 _SAME = (
     ("aeroplane", "airplane"),
@@ -78,6 +94,12 @@ def same_class(name: str) -> str:
     """One spelling for all names of a class: case, blanks, `_` and `-` aside, and VOC's names for COCO's."""
     plain = _plain(name)
     return _FIRST_NAMES.get(plain, plain)
+
+
+def meaning_of(word: str) -> int | None:
+    """BACKGROUND or VOID for the words that data sets have for them (`_background_`, `__ignore__`); None for a name."""
+    plain = "".join(letter for letter in word.casefold() if letter.isalnum())
+    return BACKGROUND if plain in _BACKGROUND_WORDS else VOID if plain in _VOID_WORDS else None
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from wilss.disk import writer_lock
 
+from .coverage import Coverage, coverage_of
 from .schema import Status, StoreHeader, StoreLayout
 from .seal import Damage
 from .shards import ImageContent, ShardReceipt, write_shard
@@ -10,6 +11,7 @@ from .view import label_map, open_masks
 from .writer import MaskStoreWriter
 
 __all__ = [
+    "Coverage",
     "Damage",
     "ImageContent",
     "ImageMasks",
@@ -19,6 +21,7 @@ __all__ = [
     "Status",
     "StoreHeader",
     "StoreLayout",
+    "coverage_of",
     "label_map",
     "open_masks",
     "write_shard",

@@ -56,6 +56,8 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     evaluation = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
+    for warning in evaluation.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if json_path is not None:
         write_json(evaluation.as_json(), json_path)
     if json_path != "-" and not is_quiet():

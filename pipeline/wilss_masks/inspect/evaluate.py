@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.layouts import why_no_pixel
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import MaskStore, Status, label_map
@@ -37,7 +38,8 @@ class Evaluation:
     """Scores of the stored masks and, if asked for, of the ablation's; and which images they rest on.
 
     scores: "stored", then the names in ABLATION. failed: image id -> why its labels could not be used.
-    left_out: why -> how many images of the store were not counted.
+    left_out: why -> how many images of the store were not counted. warnings: about classes that are tagged and that no
+    label or no mask shows, whose figures say nothing.
     """
 
     store: MaskStore
@@ -45,6 +47,7 @@ class Evaluation:
     counted: int
     failed: Mapping[str, str]
     left_out: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values; ratios in [0, 1], null where there is none."""
@@ -87,13 +90,34 @@ def evaluate(
     for part in map_in_threads(judge.block, blocks, threads):
         total.add(part)
     names = ("background", *store.category_names)
+    scores = {name: Scores(names=names, matrix=total.matrices.get(name, judge.nothing)) for name in judge.names}
     return Evaluation(
         store=store,
-        scores={name: Scores(names=names, matrix=total.matrices.get(name, judge.nothing)) for name in judge.names},
+        scores=scores,
+        warnings=_unseen(
+            judge, manifest, [r for r in rows.tolist() if store.image_ids[r] not in total.failed], scores[STORED].matrix
+        ),
         counted=len(rows) - len(total.failed),
         failed=total.failed,
         left_out=left_out,
     )
+
+
+def _unseen(judge: "_Judge", manifest: "Manifest", rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:
+    """A sentence for every class that counted images are tagged with, and that no label or no mask of theirs shows."""
+    store, sentences = judge.store, []
+    if store.attributes.get("uses_tags") is False:
+        return ()
+    tagged = store.vector("tags")[rows].sum(axis=0)
+    for place, name in enumerate(store.category_names):
+        if not tagged[place] or (matrix[place + 1].sum() and matrix[:, place + 1].sum()):
+            continue
+        why = "no mask shows it"
+        if not matrix[place + 1].sum():
+            records = (judge.records[store.image_ids[row]] for row in rows)
+            why = f"labelled in none: {why_no_pixel(records, store.category_ids[place], manifest.taxonomy)}"
+        sentences.append(f"{name!r} is tagged in {tagged[place]} of the counted images, and {why}.")
+    return tuple(sentences)
 
 
 @dataclass

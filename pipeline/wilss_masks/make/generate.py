@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
+from wilss.data.layouts import why_no_pixel
 from wilss.data.manifest import ImageRecord, Manifest, Selection
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, writer_lock
 from wilss.store.changes import keep_stamps
 
 from ..sources.base import MaskSource, made_of
@@ -114,7 +115,9 @@ def generate(
             keep_stamps(MaskStore.open(path), np.where(before == after, after, np.uint64(UNKNOWN)))
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    warnings = selection.warnings if store.layout.has_content else (*selection.warnings, _not_noted(store))
+    warnings = (*selection.warnings, *warnings_of(store, manifest, records, source))
+    if not store.layout.has_content:
+        warnings += (_not_noted(store),)
     return _summary_of(store, sum(made_now), seconds, warnings, lost)
 
 
@@ -151,6 +154,28 @@ def _not_noted(store: MaskStore) -> str:
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
     """The images that a source is asked about: those that the step's tags admit, or all of the split."""
     return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
+
+
+def warnings_of(
+    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
+) -> tuple[str, ...]:
+    """A sentence for every class of which no image is tagged, or that is tagged and that no mask shows."""
+    coverage = coverage_of(store)
+    if not source.uses_tags or not coverage.tagged.sum():
+        return ()
+    sentences = [
+        f"no image of step {store.step} is tagged {coverage.names[place]!r}, so nothing can be learnt of it; tag some, "
+        "or leave the class out of the step."
+        for place in coverage.without_image
+    ]
+    for place in coverage.without_mask:
+        why = "look at `wilss-masks sheet`, and let more pass with a lower threshold"
+        if source.reads_labels:
+            why = why_no_pixel(records, store.category_ids[place], manifest.taxonomy)
+        sentences.append(
+            f"{coverage.names[place]!r} is tagged in {coverage.tagged[place]} images and no mask shows it: {why}."
+        )
+    return tuple(sentences)
 
 
 def plan_for(

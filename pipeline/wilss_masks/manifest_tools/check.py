@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wilss.data.layouts import why_no_pixel
 from wilss.data.manifest import ImageRecord, Manifest
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID
@@ -84,13 +85,18 @@ def check_manifest(
             problem = seen[_key(record)].problem or (_no_label(record) if record in bare else None)
             if problem is not None:
                 findings.setdefault(_key(record), Finding(part=name, image_id=record.image_id, sentence=problem))
+    counts = tuple(
+        _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
+    )
+    records_of = {name: records for name, _, _, records, _ in parts}
+    unseen = [sentence for part in counts for sentence in _unseen(manifest, part, records_of[part.part], seen)]
     return CheckReport(
         images=len(wanted),
-        counts=tuple(
-            _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
-        ),
+        counts=counts,
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys([*(warning for *_, warnings in parts for warning in warnings), *unlabelled])),
+        warnings=tuple(
+            dict.fromkeys([*(warning for *_, warnings in parts for warning in warnings), *unlabelled, *unseen])
+        ),
     )
 
 
@@ -160,6 +166,23 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
 
 def _no_label(record: ImageRecord) -> str:
     return f"{record.path} has no pixel labels; add its label file, or leave it out of the list."
+
+
+def _unseen(
+    manifest: Manifest, counts: Counts, records: Sequence[ImageRecord], seen: dict[tuple[str, str], _Seen]
+) -> list[str]:
+    """A sentence for every class that a step has no image of, or that is tagged and in no label where labels count."""
+    sentences = []
+    usable = [record for record in records if seen[_key(record)].holds is not None]
+    for identity, name, tagged, labelled in counts.classes:
+        if not tagged and not labelled and counts.supervision in ("pixel", "tags"):
+            sentences.append(
+                f"{counts.part}: no image is tagged {name!r}; tag some, or leave the class out of the step."
+            )
+        if labelled == 0 and counts.supervision in ("pixel", "") and any(identity in r.tags for r in usable):
+            why = why_no_pixel(usable, identity, manifest.taxonomy)
+            sentences.append(f"{counts.part}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
+    return sentences
 
 
 def _without_labels(part: str, supervision: str, records: Sequence[ImageRecord]) -> str:

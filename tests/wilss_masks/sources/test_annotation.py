@@ -10,8 +10,10 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
+from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.make.generate import Summary, generate
 from wilss_masks.make.options import Options
+from wilss_masks.manifest_tools import check_manifest
 from wilss_masks.sources.annotation import AnnotationSource
 
 
@@ -75,3 +77,21 @@ def test_labels_that_cannot_be_read_fail_alone(tmp_path: Path) -> None:
     (tmp_path / "data/labels/b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     summary = made(manifest, tmp_path / "m.zarr")
     assert (summary.done, list(summary.failed)) == (1, ["b"])
+
+
+def test_a_class_that_is_tagged_and_labelled_nowhere_is_told(tmp_path: Path) -> None:
+    manifest = described(tmp_path, "a,cat;dog\nb,cat\n", {"a": (1,), "b": (1,)})
+    for _ in range(2):  # also by a run that finds the store complete
+        (told,) = made(manifest, tmp_path / "m.zarr").warnings
+        assert "'dog' is tagged in 1 images and no mask shows it: compare their tags" in told
+    report = check_manifest(manifest)
+    assert any("step 0: 'dog' is tagged in 1 images and labelled in none" in warning for warning in report.warnings)
+    assert any("step 1: no image is tagged 'horse'" in warning for warning in report.warnings)
+    judged = evaluate(MaskStore.open(tmp_path / "m.zarr"), manifest)
+    assert any("'dog' is tagged in 1 of the counted images, and labelled in none" in told for told in judged.warnings)
+
+
+def test_a_class_without_any_image_is_told(tmp_path: Path) -> None:
+    manifest = described(tmp_path, "a,cat\n", {"a": (1,)})
+    (told,) = made(manifest, tmp_path / "m.zarr").warnings
+    assert "no image of step 0 is tagged 'dog'" in told

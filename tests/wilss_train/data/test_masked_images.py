@@ -78,6 +78,13 @@ def test_images_without_masks_are_left_out(tmp_path: Path) -> None:
         reader.read(1)
 
 
+def test_a_class_that_no_mask_shows_is_not_learnt_as_background(tmp_path: Path) -> None:
+    """Whoever is tagged with it is left out: `b` and `d`; of class 3 there are masks, though not in `c`."""
+    some, none = blob((9, 9), 0, 0, 5), np.zeros((9, 9), bool)
+    images: dict[str, Masks] = {"a": {3: some}, "b": {3: some, 4: none}, "c": {3: none}, "d": {4: none}}
+    assert opened(tmp_path, images).finished().tolist() == [0, 2]
+
+
 def test_kept_images_need_no_disk_and_are_as_many_as_there_is_room_for(tmp_path: Path) -> None:
     images = random_masks(4, (4, 3))
     kept = pool_of(opened(tmp_path / "a", images))

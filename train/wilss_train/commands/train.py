@@ -93,6 +93,8 @@ def command(
     if options["parameters"]:
         _show_parameters({**params.as_json(), **kind.parameters()})
         return
+    for warning in inputs.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     with stopping() as asked_to_stop, RunDisplay() as display:
         summary = _train(inputs, kind, params, folder, options, asked_to_stop, display)
     if summary.results is not None:

@@ -63,7 +63,10 @@ class SegBatchSource:
     ) -> None:
         rows = images.finished()
         if not len(rows):
-            raise StoreError("the store holds no image with masks of this step; `wilss-masks info` shows why.")
+            raise StoreError(
+                "the store holds no image with masks of this step, or none but those of classes that no mask shows; "
+                "`wilss-masks info` shows why."
+            )
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
         self._pool = ImagePool(

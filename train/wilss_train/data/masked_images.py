@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wilss.data.images import read_image
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.randomness import numpy_generator_for
-from wilss.store import MaskStore, Status, label_map
+from wilss.store import MaskStore, Status, coverage_of, label_map
 
 if TYPE_CHECKING:
     from wilss.data.manifest import ImageRecord
@@ -55,8 +55,12 @@ class MaskedImages:
         self._records = records
 
     def finished(self) -> NDArray[np.intp]:
-        """The rows whose masks are there, [N], ascending."""
-        return np.flatnonzero(self.store.current_status() == Status.DONE)
+        """The rows whose masks are there, [N], ascending.
+
+        But for images that are tagged with a class of which the whole store has no mask: their pixels of it would be
+        learnt as background.
+        """
+        return np.flatnonzero((self.store.current_status() == Status.DONE) & ~coverage_of(self.store).empty)
 
     def path(self, image: str | int) -> Path:
         """The image's file. Raises ImageError where the manifest names none."""

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from wilss.data.layouts.causes import why_no_pixel
 from wilss.data.layouts.coco import annotation_file, read_coco
 from wilss.data.layouts.coco_json import CocoLabel, CocoShape
 from wilss.data.layouts.listing import Listing, read_folder, read_voc
@@ -29,6 +30,7 @@ __all__ = [
     "read_label_of",
     "require_size",
     "some",
+    "why_no_pixel",
 ]
 
 

@@ -1,6 +1,7 @@
 """COCO instances: a json with images, categories and annotations, beside a folder of images."""
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -198,6 +199,8 @@ def _shape(annotation: Mapping[str, Any], identity: int, number: int) -> CocoSha
 def _box(bbox: Any) -> tuple[float, float, float, float]:
     """Left, top, width and height; of no pixel where the annotation gives none."""
     left, top, width, height = map(float, bbox or (0, 0, 0, 0))
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise ValueError(f"its bbox is {bbox}")
     return left, top, width, height
 
 

@@ -54,9 +54,9 @@ class LabelTable:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[int, int]]) -> "LabelTable":
-        """The table with these (value, id) pairs; VOID stays VOID."""
+        """The table with these (value, id) pairs, of which the last counts; VOID stays VOID unless it is among them."""
         values = [-1] * 256
-        for value, identity in (*pairs, (VOID, VOID)):
+        for value, identity in ((VOID, VOID), *pairs):
             values[value] = identity
         return cls(tuple(values))
 
@@ -69,8 +69,8 @@ class LabelTable:
         if stray:
             listed = ", ".join(map(str, stray[:5])) + (", ..." if len(stray) > 5 else "")
             raise ImageError(
-                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or label "
-                f"those pixels 0 (background) or {VOID} (void)."
+                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or say "
+                f"what it is beside `layout`: `void: [{stray[0]}]`, or `values: {{{stray[0]}: NAME}}`."
             )
         return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from wilss.data.layouts.records import LabelTable
-from wilss.data.taxonomy import BACKGROUND, Taxonomy, closest
+from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy, closest, meaning_of
 from wilss.errors import ManifestError
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -31,6 +31,10 @@ def expand(text: str) -> str:
 
 #: Text of a manifest in which variables are filled in.
 Text = Annotated[str, AfterValidator(expand)]
+
+
+#: A value of a label file.
+_Value = Annotated[int, Field(ge=0, le=VOID)]
 
 
 class Part(BaseModel):
@@ -89,6 +93,8 @@ class DataModel(Part):
     """A data set as it is written down. labels, images: folders under the root, None for the layout's own choice.
 
     crowd: what COCO's annotations with iscrowd 1 are, None to decide it by image: see `layouts.coco`.
+    values: what single values of label files are, a class by its name, `background` or `void`; over `names`.
+    void: values of label files that are void, beside 255.
     """
 
     path: Text | None = None
@@ -100,6 +106,8 @@ class DataModel(Part):
     labels: Text | None = None
     images: Text | None = None
     crowd: Literal["void", "mask"] | None = None
+    values: dict[_Value, str] | None = None
+    void: list[_Value] | None = None
 
 
 class DataSpec(DataModel):
@@ -137,7 +145,13 @@ class DataSpec(DataModel):
     @property
     def reading(self) -> dict[str, Any]:
         """What decides how labels are read, for the manifest's digest; nothing where it is as it always was."""
-        return {"coco": ["large to small by drawn pixels", self.crowd]} if self.layout == "coco" else {}
+        facts: dict[str, Any] = {
+            "coco": ["large to small by drawn pixels", self.crowd] if self.layout == "coco" else None,
+            "values": sorted(self.values.items()) if self.values else None,
+            "void": sorted(set(self.void)) if self.void else None,
+            "zero": self._meaning(self.own.class_names[0]) or None,
+        }
+        return {name: fact for name, fact in facts.items() if fact is not None}
 
     @property
     def tags_are_labels(self) -> bool:
@@ -147,16 +161,29 @@ class DataSpec(DataModel):
     @cached_property
     def label_table(self) -> LabelTable:
         """Values of this data set's label files to ids of the manifest's taxonomy, by class name."""
-        pairs = [(BACKGROUND, BACKGROUND)]
-        for value in self.own.class_ids:
-            identity = self.taxonomy.find(self.own.name_of(value))
-            if identity is None:
-                raise ManifestError(
-                    f"{self.at(f'names.{value}')}: {self.own.name_of(value)!r} is not a class of "
-                    f"{self.taxonomy.name}{closest(self.own.name_of(value), self.taxonomy.class_names)}."
-                )
-            pairs.append((value, identity))
-        return LabelTable.of(pairs)
+        pairs = {value: self._meant(name, f"names.{value}") for value, name in enumerate(self.own.class_names)}
+        pairs |= {value: self._meant(word, f"values.{value}") for value, word in (self.values or {}).items()}
+        pairs |= dict.fromkeys(self.void or (), VOID)
+        return LabelTable.of(pairs.items())
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """The data set's own names of classes, in its order: no background and no void."""
+        return tuple(name for name in self.own.class_names if self._meaning(name) not in (BACKGROUND, VOID))
+
+    def _meaning(self, word: str) -> int | None:
+        """The id of a class of the manifest, BACKGROUND or VOID, by its name; None for a word that is none of them."""
+        identity = self.taxonomy.find(word)
+        return meaning_of(word) if identity is None else identity
+
+    def _meant(self, word: str, key: str) -> int:
+        identity = self._meaning(word)
+        if identity is None:
+            raise ManifestError(
+                f"{self.at(key)}: {word!r} is not a class of "
+                f"{self.taxonomy.name}{closest(word, (*self.taxonomy.class_names, 'void'))}."
+            )
+        return identity
 
     def ids_of(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Taxonomy ids of tag names, ascending and once each, and the names that are no classes here."""

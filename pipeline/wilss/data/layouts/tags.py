@@ -125,7 +125,7 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
     stem = Path(spec.split(split).list).stem
     there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     chosen = {}
-    for name in (spec.own.name_of(identity) for identity in spec.own.class_ids):
+    for name in spec.tag_names:
         options = [
             [f"{name}_{part}.txt" for part in parts] for parts in ((stem,), ("trainval",), ("train", "val"), ("train",))
         ]
@@ -230,9 +230,9 @@ def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
 
 def _from_npy(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """One row per line of a list, one column per class, with or without background (WILSON's 1h labels)."""
-    path, own = _file(spec), spec.own
+    path = _file(spec)
     array = load_array(path)
-    classes = len(own.class_names) - 1
+    classes = len(spec.tag_names)
     if array.ndim != 2 or array.shape[1] not in (classes, classes + 1) or array.dtype.kind not in "biuf":
         raise ManifestError(
             f"{path} is {array.dtype} of shape {array.shape}; it needs a row per image and {classes} columns, one "
@@ -245,7 +245,7 @@ def _from_npy(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagT
             "`tags.list`."
         )
     flags = array[:, array.shape[1] - classes :] > 0
-    names = np.array(own.class_names[1:], dtype=object)
+    names = np.array(spec.tag_names, dtype=object)
     tagged = _Tagged()
     for image_id, row in zip(ids, flags, strict=True):
         tagged.add(image_id, tuple(names[row]))

@@ -137,6 +137,10 @@ def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where:
         raise where.error((*key, "path"), "this key is missing; say where the data lies.")
     if model.generate is not None and model.layout != "voc":
         raise where.error((*key, "layout"), "must be voc where `generate` draws the data.")
+    if model.layout == "coco" and (model.values or model.void):
+        raise where.error(key, "has `values` or `void`, which are for label files; COCO's annotations name categories.")
+    if model.layout != "coco" and model.crowd is not None:
+        raise where.error((*key, "crowd"), "is for COCO's annotations; leave it out, or write `layout: coco`.")
     base = where.path.parent
     written = {field: getattr(model, field) for field in DataModel.model_fields}
     resolved = {

@@ -16,7 +16,7 @@ from wilss.data.manifest import Manifest
 from wilss.data.names import NameIndex, some
 from wilss.digests import digest_of_file
 from wilss.errors import ManifestError, ParameterError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore, Status, coverage_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +89,13 @@ def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDA
             f"{path} names {some(unfinished)}, of which {store.path} holds no masks (`wilss-masks info` says why); "
             "take it off the list, or fix its labels and recreate the masks."
         )
-    return rows
+    learnt = rows[~coverage_of(store).empty[rows]]
+    if not len(learnt):
+        raise ParameterError(
+            f"the images in {path} are tagged with classes that no mask of {store.path} shows, so that nothing can be "
+            "learnt of them; `wilss-masks manifest check` says why."
+        )
+    return learnt
 
 
 def _id_in(line: str, folder: str) -> str:

@@ -1,0 +1,77 @@
+"""Why a class that images are tagged with has no pixel in their labels: what a person would look at first."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from wilss.data.images import read_palette_label
+from wilss.data.layouts.coco_json import CocoLabel
+from wilss.data.layouts.records import ImageRecord, PngLabel
+from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
+from wilss.errors import ImageError
+
+_LOOKED_AT = 20
+
+
+def why_no_pixel(records: Iterable[ImageRecord], identity: int, taxonomy: Taxonomy) -> str:
+    """The likely cause, as a clause that says what to do. records: of a split; the labels of a few are read."""
+    tagged = (record for record in records if identity in record.tags and record.problem is None)
+    looked_at = list(itertools.islice(tagged, _LOOKED_AT))
+    labels = [record.label for record in looked_at if record.label is not None]
+    name = taxonomy.name_of(identity)
+    if not labels:
+        return "none of these images has pixel labels; add label files, or write `supervision: tags` for the step"
+    shapes = [s for label in labels if isinstance(label, CocoLabel) for s in label.shapes if s.identity == identity]
+    if shapes:
+        return _why_of_shapes(name, all(s.crowd for s in shapes), all(s.box is not None for s in shapes))
+    values = set[int]().union(*(_values(label.path) for label in labels if isinstance(label, PngLabel)))
+    if VOID in values and values <= {BACKGROUND, VOID}:
+        return (
+            f"their label files hold 0 and {VOID} alone, and {VOID} is void; if it is the class, write `values: "
+            f"{{{VOID}: {name}}}` beside `layout`"
+        )
+    held = Counter(other for record in looked_at for other in _classes(record) if other not in record.tags)
+    if held:
+        other, count = held.most_common(1)[0]
+        return (
+            f"{count} of {len(looked_at)} of their label files hold {taxonomy.name_of(other)!r} without a tag of it; "
+            "if it is the same class, write which value is which beside `layout`: "
+            f"`values: {{{_value(other, labels)}: {name}}}`"
+        )
+    return "compare their tags with their label files"
+
+
+def _why_of_shapes(name: str, crowds: bool, boxes: bool) -> str:
+    if crowds:
+        return (
+            "all of its annotations have iscrowd 1 and are void; write `crowd: mask` beside `layout` if they are masks"
+        )
+    if boxes:
+        return (
+            "its annotations are boxes without outlines; add segmentations, or write `supervision: tags` for the step"
+        )
+    return f"other annotations hide what is drawn of {name!r}; compare them"
+
+
+def _values(path: Path) -> set[int]:
+    try:
+        return set(np.unique(read_palette_label(path)).tolist())
+    except ImageError:
+        return set()
+
+
+def _classes(record: ImageRecord) -> list[int]:
+    try:
+        ids = [] if record.label is None else np.unique(record.label.read()).tolist()
+    except ImageError:
+        return []
+    return [identity for identity in ids if identity not in (BACKGROUND, VOID)]
+
+
+def _value(identity: int, labels: Iterable[object]) -> int:
+    """The value that stands for a class in label files."""
+    tables = (label.table.values for label in labels if isinstance(label, PngLabel))
+    return next((values.index(identity) for values in tables if identity in values), identity)
