@@ -78,8 +78,8 @@ def test_a_disk_that_becomes_full_is_said_and_the_run_goes_on_later(
 ) -> None:
     """zarr's files and ours are written under another name and renamed; after so many of them nothing fits any more.
 
-    files: negative ones count from the last file of a whole run. The last of all holds the stamps beside the store, which
-    may be missing.
+    files: negative ones count from the last file of a whole run. The last of all holds the stamps beside the store,
+    which may be missing.
     """
     store, left, replace = root / f"out/later-{files}.zarr", [files % renames], Path.replace
 

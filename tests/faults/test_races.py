@@ -116,7 +116,7 @@ def test_one_of_several_writers_of_a_store_wins(
     store = tmp_path / "s.zarr"
     one_won(race(writers, make_slowly, folder, store))
     assert content(store) == alone
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr", "s.zarr.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr", "s.zarr.lock", "s.zarr.stamps"]
 
 
 @pytest.mark.long
