@@ -24,8 +24,8 @@ setup: $(STAMP) ## make .venv with the tested versions
 demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, new classes, report
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
-test: $(STAMP)  ## the tests, about three minutes on two cores
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
+test: $(STAMP)  ## the tests, about five minutes on two cores
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400

@@ -69,15 +69,23 @@ def voc(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
 def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, allow_partial: bool) -> None:
     """COCO json with one RLE annotation per image and class; needs the extra `coco`.
 
-    Category ids are taxonomy ids. Masks of two classes may overlap, as in the store.
+    Category ids are taxonomy ids. Masks of two classes may overlap, as in the store. Void is in no annotation, so a
+    reader takes it for background; `export voc` keeps it.
     """  # fmt: skip
     from wilss.store import MaskStore
 
-    from ..inspect.export import export_coco, plain_file_name
+    from ..inspect.export import export_coco, holds_void, plain_file_name
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     file_name = _file_names(opened, manifest_path) if manifest_path else plain_file_name
-    _report(export_coco(opened, out, file_name=file_name, overwrite=overwrite), out, "annotations")
+    exported = export_coco(opened, out, file_name=file_name, overwrite=overwrite)
+    if holds_void(opened) and not is_quiet():
+        click.echo(
+            f"{store} holds void pixels, which are in no annotation: readers of {out} take them for background; "
+            "`wilss-masks export voc` keeps them.",
+            err=True,
+        )
+    _report(exported, out, "annotations")
 
 
 def _file_names(store: Any, manifest_path: Path) -> Callable[[str], str]:

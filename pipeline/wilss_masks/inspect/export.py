@@ -38,6 +38,11 @@ class Exported:
     without_masks: int
 
 
+def holds_void(store: MaskStore) -> bool:
+    """Whether any pixel of the store is void: planes without one are not on disk."""
+    return any(path.is_file() for path in (store.path / "void/c").rglob("*"))
+
+
 def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads: int | None = None) -> Exported:
     """Write label maps in the VOC layout into the folder `out`, the list last.
 

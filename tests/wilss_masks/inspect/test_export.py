@@ -62,6 +62,14 @@ def test_void_of_an_annotation_store_is_255(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels, np.where(IMAGES[1].labels == 3, 0, IMAGES[1].labels))
 
 
+def test_void_that_coco_cannot_hold_is_told(tmp_path: Path, store: MaskStore) -> None:
+    labelled = make_annotation_store(tmp_path / "s.zarr")
+    for opened, told in ((labelled, True), (store, False)):
+        result = CliRunner().invoke(command, ["coco", str(opened.path), str(tmp_path / f"{told}.json")], obj={})
+        assert result.exit_code == 0, result.output
+        assert ("`wilss-masks export voc` keeps them" in result.output) == told
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own decoder
 def test_coco_is_read_back_by_pycocotools(tmp_path: Path, store: MaskStore) -> None:
     from pycocotools.coco import COCO
