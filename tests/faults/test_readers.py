@@ -187,13 +187,13 @@ def retry_again_and_again(stop: Any, folders: list[Path], store: Path) -> None:
 
 
 def reopen(store: Path) -> None:
-    """Say of a shard of a finished store that an image of it failed."""
+    """Say of a shard of a finished store that the two images failed that are replaced beside it."""
     with writer_lock(store):
         opened = MaskStore.open(store)
         unseal(store)
         receipt = opened.receipt(BROKEN // 4)
         status = receipt.status.copy()
-        status[BROKEN % 4] = Status.FAILED
+        status[[BROKEN % 4, BROKEN % 4 + 1]] = Status.FAILED
         writer = MaskStoreWriter(opened)
         writer.commit(dataclasses.replace(receipt, status=status))
         writer.seal()
