@@ -30,7 +30,7 @@ from wilss_train.params import TrainParams
 from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
 from wilss_train.results.report.log import read_log, untimed_lines
 from wilss_train.run.fit import Progress, Stopped
-from wilss_train.run.settings import with_input_statistics
+from wilss_train.run.settings import open_run, with_input_statistics
 from wilss_train.run.train import Options, Summary, run_training, train
 from wilss_train.run_folder import MEMORY
 
@@ -289,6 +289,18 @@ def test_the_inputs_mean_of_a_later_step_is_not_another(world: World, half: Path
     params = replace(HALF_PARAMS, backbone_mean=(0.4,) * 3, backbone_std=(0.2,) * 3)
     with pytest.raises(ParameterError, match=r"takes images of mean \(0.5, 0.5, 0.5\).*leave them out"):
         run_training(inputs, METHOD, params, world.root / "never", QUIET)
+
+
+def test_a_doubtful_mean_of_the_input_is_told_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The network's published weights were trained with more than one mean, and a file does not say with which."""
+    values = {"backbone": "vit_small_patch16_224", "backbone_weights": "mine.pth"}
+    with caplog.at_level("WARNING"):
+        _, _, params, _ = open_run(world.masks(0), manifest=world.root / "data_manifest.yaml", method="fmwiss",
+                                   layers=[("params", values)])  # fmt: skip
+        with_input_statistics(params, METHOD, world.inputs(0))
+    told = [record.getMessage() for record in caplog.records if "mine.pth does not say" in record.getMessage()]
+    assert len(told) == 1
+    assert "backbone_mean" in told[0]
 
 
 def test_the_inputs_mean_of_another_run_is_a_difference(world: World, half: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run is asked for, the manifest's values and those above them; and what of it decides the outcome."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..params import TrainParams, divided, from_manifest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
@@ -58,7 +61,10 @@ def open_run(
 
 
 def with_input_statistics(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:
-    """The parameters with mean and standard deviation of the input filled in: the parent's, or the backbone's own."""
+    """The parameters with mean and standard deviation of the input filled in: the parent's, or the backbone's own.
+
+    Warns where it is not certain that a file's weights were trained with them.
+    """
     given = (params.backbone_mean, params.backbone_std)
     if inputs.parent is not None:
         own: tuple[tuple[float, ...], tuple[float, ...]] = (inputs.parent.mean, inputs.parent.std)
@@ -71,6 +77,8 @@ def with_input_statistics(params: TrainParams, method: Method, inputs: RunInputs
         return params
     else:
         statistics = input_statistics(*method.origin(params))
+        if statistics.doubt:
+            log.warning(statistics.doubt)
         own = (statistics.mean, statistics.std)
     return replace(params, backbone_mean=own[0], backbone_std=own[1])
 
