@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from .data.mask_dataset import MaskDataset
     from .params import TrainParams
     from .results.model import Model, load_model
-    from .run.fit import Progress, Stopped
+    from .results.report.log import Progress
+    from .run.fit import Stopped
     from .run.train import Options, Summary, train
 
 _HOMES = {
     "MaskDataset": "data.mask_dataset",
     "Model": "results.model",
     "Options": "run.train",
-    "Progress": "run.fit",
+    "Progress": "results.report.log",
     "Stopped": "run.fit",
     "Summary": "run.train",
     "TrainParams": "params",

@@ -15,7 +15,8 @@ from wilss_train.data.batch_source import Order
 from wilss_train.data.batches import SegBatch
 from wilss_train.methods.base import frozen
 from wilss_train.params import TrainParams
-from wilss_train.run.fit import Loop, Progress, Stopped, fit
+from wilss_train.results.report.log import Progress
+from wilss_train.run.fit import Loop, Stopped, fit
 from wilss_train.run.optimiser import poly
 from wilss_train.run.processes import gathered
 from wilss_train.run.states import latest_step

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wilss.errors import ParameterError
-from wilss_train.run.fit import Progress
+from wilss_train.results.report.log import Progress
 from wilss_train.run.run_logger import CurveWriter
 
 

@@ -12,7 +12,7 @@ import click
 from wilss.console import is_quiet
 
 if TYPE_CHECKING:
-    from ..run.fit import Progress
+    from ..results.report.log import Progress
 
 INTERRUPTED = 130
 

@@ -16,6 +16,7 @@ from wilss.randomness import seed_for
 from ..context import Batch, BatchSource, EpochState
 from ..methods.base import is_frozen
 from ..params import TrainParams
+from ..results.report.log import Progress
 from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
 from .states import TrainingState, latest_state, save_state
 
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _LOG_EVERY = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What the loop says every few steps: mean loss terms since it last did, rates, and where it stands."""
-
-    step: int
-    steps: int
-    epoch: int
-    losses: Mapping[str, float]
-    lr: Mapping[str, float]
-    images_per_second: float
-    seconds: float
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong

@@ -9,7 +9,7 @@ from wilss.errors import ParameterError
 
 from ..context import RunContext
 from ..results.report import LOG_FILE, TrainingLog
-from .fit import Progress
+from ..results.report.log import Progress
 
 Listener = Callable[[Progress], None]
 
@@ -27,15 +27,7 @@ class RunLogger:
             return
         for image in sorted(broken):
             self._log.image(image, broken[image], step=progress.step)
-        self._log.step(
-            step=progress.step,
-            steps=progress.steps,
-            epoch=progress.epoch,
-            losses=progress.losses,
-            lr=progress.lr,
-            seconds=progress.seconds,
-            images_per_second=progress.images_per_second,
-        )
+        self._log.step(progress)
         self._log.sync()
         for listener in self._listeners:
             listener(progress)

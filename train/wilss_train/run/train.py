@@ -23,7 +23,8 @@ from ..inputs import RunInputs
 from ..methods import Method
 from ..params import TrainParams
 from ..results.report import LOG_FILE, read_log
-from .fit import Loop, Progress, fit
+from ..results.report.log import Progress
+from .fit import Loop, fit
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
 from .settings import digest_of_weights, identity_of, machine_of, open_run, with_input_statistics

@@ -22,7 +22,8 @@ from wilss_train.data.episodes.images import LabelledSplit, labelled_split
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
 from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
-from wilss_train.run.fit import Loop, Progress, fit
+from wilss_train.results.report.log import Progress
+from wilss_train.run.fit import Loop, fit
 from wilss_train.run.optimiser import make_optimiser, poly, set_learning_rates
 from wilss_train.run.processes import accelerator_for
 

@@ -14,6 +14,7 @@ from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.results.evaluate import Evaluation
 from wilss_train.results.report import Picture, TrainingLog
+from wilss_train.results.report.log import Progress
 
 NASTY = '<b>"x"&'
 PARAMS = {"lr": 0.001, "epochs": 40, "scale": (0.5, 2.0), "method": {"alpha": 0.5, "beta": 0.9}, "note": "<i>&amp;"}
@@ -105,10 +106,9 @@ def write_step(log: TrainingLog, step: int, steps: int, rng: np.random.Generator
     rate = 1e-3 * (1 - (step - 1) / steps) ** 0.9
     speed = 61 + rng.normal(0, 2)
     lr = {"backbone": rate, "head": 10 * rate}
-    log.step(
-        step=step, steps=steps, epoch=40 * step // (steps + 1), losses=losses, lr=lr, seconds=step * 0.4,
-        images_per_second=speed,
-    )  # fmt: skip
+    epoch = 40 * step // (steps + 1)
+    log.step(Progress(step=step, steps=steps, epoch=epoch, losses=losses, lr=lr, seconds=step * 0.4,
+                      images_per_second=speed))  # fmt: skip
 
 
 LOSSES = {"new": 0.8, "dcl": 0.12, "old": 0.5, "seg": 1.3}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.wilss_train.results.report.reports import write_step
 from wilss.errors import CheckpointError
 from wilss_train.results.report import LOG_FILE, TrainingLog, read_log
-from wilss_train.results.report.log import plain, untimed_lines
+from wilss_train.results.report.log import Progress, plain, untimed_lines
 
 STEPS = 40
 
@@ -95,9 +95,9 @@ def test_seconds_go_on_over_restarts(tmp_path: Path) -> None:
     line: dict[str, Any] = {"steps": 4, "epoch": 0, "losses": {"total": 1.0}, "lr": {}}
     with TrainingLog.open(path) as log:
         for step, seconds in ((1, 1.0), (2, 2.0), (3, 3.5)):
-            log.step(step=step, seconds=seconds, images_per_second=10.0, **line)
+            log.step(Progress(step=step, seconds=seconds, images_per_second=10.0, **line))
     with TrainingLog.open(path, keep_steps_up_to=2) as log:
-        log.step(step=3, seconds=1.0, images_per_second=40.0, **line)
+        log.step(Progress(step=3, seconds=1.0, images_per_second=40.0, **line))
     found = read_log(path)
     assert [one.seconds for one in found.steps] == [1.0, 2.0, 3.0]
     assert found.seconds == 3.0
@@ -107,7 +107,8 @@ def test_seconds_go_on_over_restarts(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_is_null_in_the_file_and_nan_to_the_reader(tmp_path: Path) -> None:
     path = tmp_path / LOG_FILE
     with TrainingLog.open(path) as log:
-        log.step(step=1, steps=1, epoch=0, losses={"a": float("inf")}, lr={"a": 1.0}, seconds=1, images_per_second=1)
+        losses = {"a": float("inf")}
+        log.step(Progress(step=1, steps=1, epoch=0, losses=losses, lr={"a": 1.0}, seconds=1, images_per_second=1))
     assert json.loads(path.read_text())["losses"] == {"a": None}
     assert math.isnan(read_log(path).steps[0].losses["a"])
 

@@ -14,7 +14,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,8 +28,13 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogStep:
-    """One step line. epoch: from 0. seconds: of work so far, over all restarts. A loss that was not finite is NaN."""
+class Progress:
+    """Where a run stands, as the loop says it every few steps and as a step line of the log holds it.
+
+    epoch: from 0. losses: mean terms since it was last said; NaN for one that was not finite in a log that is read.
+    seconds: of work since this process began to train; in a log that is read, over all restarts. images_per_second:
+    since it was last said.
+    """
 
     step: int
     steps: int
@@ -45,7 +50,7 @@ class RunLog:
     """A log that was read. run: what the start line says; failed: image id -> sentence; ended: ran to its end."""
 
     run: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[LogStep, ...] = ()
+    steps: tuple[Progress, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     ended: bool = False
 
@@ -98,24 +103,11 @@ class TrainingLog:
             self._write({"kind": "start", "step": 0, "run": plain(run)})
         self._started = True
 
-    def step(
-        self,
-        *,
-        step: int,
-        steps: int,
-        epoch: int,
-        losses: Mapping[str, float],
-        lr: Mapping[str, float],
-        seconds: float,
-        images_per_second: float,
-    ) -> None:
-        """Where the run is. A loss that is not finite is written as null.
-
-        seconds: of work since this process began to train; the line has what came before a restart added.
-        images_per_second: since the last step line.
-        """
-        timing = {"seconds": self._seconds_before + seconds, "images_per_second": images_per_second}
-        line = {"step": step, "steps": steps, "epoch": epoch, "losses": losses, "lr": lr, "timing": timing}
+    def step(self, progress: Progress) -> None:
+        """A step line, with the seconds before a restart added. A loss that is not finite is written as null."""
+        line = asdict(progress)
+        seconds = self._seconds_before + line.pop("seconds")
+        line["timing"] = {"seconds": seconds, "images_per_second": line.pop("images_per_second")}
         self._write({"kind": "step", **plain(line)})
 
     def image(self, image_id: str, error: str, *, step: int) -> None:
@@ -191,9 +183,9 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _step(entry: Entry) -> LogStep:
+def _step(entry: Entry) -> Progress:
     timing = entry.get("timing", {})
-    return LogStep(
+    return Progress(
         step=int(entry["step"]),
         steps=int(entry["steps"]),
         epoch=int(entry["epoch"]),

@@ -9,7 +9,7 @@ from wilss.disk import write_atomically
 
 from .document import digests_of, document_of
 from .figures import class_figures, headlines, most_confused, require_comparable
-from .log import LogStep, RunLog, read_log
+from .log import Progress, RunLog, read_log
 from .pictures import Picture, agreement, colour_of, labels_uri, only_seen, photo_uri, shown_size
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _matrix(evaluation: "Evaluation") -> str:
     return confusion_map(scores.names, scores.matrix, first_new=first_new)
 
 
-def _curves(steps: Sequence[LogStep]) -> list[dict[str, str]]:
+def _curves(steps: Sequence[Progress]) -> list[dict[str, str]]:
     """Small charts: the total loss first, then its parts, learning rates and speed."""
     from .charts import curve
 
