@@ -8,7 +8,7 @@ from wilss.data.manifest.encoders import Encoders, EncoderSpec, absolute
 from wilss.data.manifest.schema import ManifestModel
 from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol, name_of_steps, preset
-from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest
+from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest, meaning_of
 from wilss.errors import ManifestError, ProtocolError
 
 #: The name of the data set that is described at the top of a manifest.
@@ -33,6 +33,16 @@ def build_taxonomy(names: Mapping[int, NameModel], name: str, where: Where, key:
         return known or Taxonomy(name=name, class_names=class_names)
     except ManifestError as error:
         raise where.error(key, str(error)) from None
+
+
+def require_background(names: Mapping[int, NameModel], where: Where) -> None:
+    """Refuse a class at id 0: id 0 is background in every store, and its pixels would be learnt as that in silence."""
+    if 0 in names and meaning_of(names[0].name) is None:
+        raise where.error(
+            ("names", 0),
+            f"is {names[0].name!r}, but id 0 is background. Write `0: background` here, the classes from 1 on; if 0 is "
+            "a class in the label files, give their values by name under `data: NAME: names:`.",
+        )
 
 
 def build_prompts(names: Mapping[int, NameModel], where: Where) -> tuple[dict[int, tuple[str, ...]], frozenset[int]]:

@@ -174,6 +174,7 @@ def load_manifest(path: Path | str, *, check_lock: bool = True) -> Manifest:
 
 
 def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
+    build.require_background(model.names, where)
     taxonomy = build.build_taxonomy(model.names, model.name, where, ("names",))
     protocol = build.build_protocol(model, taxonomy, where)
     prompts, written = build.build_prompts(model.names, where)

@@ -131,6 +131,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "yaml's no": ({"names": ["background", "yes", False]}, r"names\.2: "),
     "unknown class id": ({"steps": [{"classes": [1, 9]}]}, r"steps\.0\.classes\.1: class 9 is not among .*1 to 3"),
     "unknown class name": ({"steps": [{"classes": ["hrose"]}]}, r"steps\.0\.classes\.0: .*did you mean 'horse'"),
+    "a class at 0": (
+        {"names": {0: "road", 1: "cat", 2: "dog", 3: "horse"}},
+        r"names\.0: is 'road', but id 0 is background",
+    ),
     "background as a class": ({"steps": [{"classes": [0]}]}, r"steps\.0\.classes\.0: class 0"),
     "a class twice": (
         {"steps": [{"classes": [1, 2]}, {"classes": [3, 1]}]},
