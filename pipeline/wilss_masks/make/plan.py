@@ -97,14 +97,8 @@ def make_plan(
         images = _as_labelled(images, None if tags_are_labels else tuple(categories))
     images = _within_canvas(images)
     sizes = _distinct(images.sizes[images.usable])
-    if not sizes and images.unlabelled:
-        raise StoreError(
-            f"none of the {len(images)} images of step {step} has pixel labels (boxes without outlines are none); add "
-            "label files where the layout looks for them, or write `supervision: tags` for this step."
-        )
     if not sizes:
-        why = f": {images[0].problem}" if images else "; the step has no images."
-        raise StoreError(f"none of the {len(images)} images of step {step} can be used{why}")
+        raise StoreError(_why_no_image(images, step))
     grids = {(height, width): source.grids(height, width) for height, width in sizes}
     layout = StoreLayout(
         num_images=len(images),
@@ -124,6 +118,16 @@ def make_plan(
         batch_size=batch_size,
         grids=grids,
     )
+
+
+def _why_no_image(images: ImageTasks, step: int) -> str:
+    if images.unlabelled:
+        return (
+            f"none of the {len(images)} images of step {step} has pixel labels (boxes without outlines are none); add "
+            "label files where the layout looks for them, or write `supervision: tags` for this step."
+        )
+    why = f": {images[0].problem}" if images else "; the step has no images."
+    return f"none of the {len(images)} images of step {step} can be used{why}"
 
 
 def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> ImageTasks:

@@ -119,9 +119,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     experiment = functools.cache(lambda: method.experiment(context))
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            inputs.verify(
-                check_digests=options.check_digests
-            )  # here, so that whoever finds the folder taken need not wait, and one process reads
+            # here, so that whoever finds the folder taken need not wait, and one process reads
+            inputs.verify(check_digests=options.check_digests)
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(inputs, method, params, options.seed, machine)
             if options.overwrite:
