@@ -181,6 +181,15 @@ def test_an_image_that_has_changed_is_named(tmp_path: Path) -> None:
         images[2]
 
 
+def test_masks_of_labels_that_were_replaced_are_refused(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    label = root / "data/SegmentationClass/im2.png"
+    with Image.open(label) as before:
+        Image.fromarray(np.zeros_like(np.array(before))).save(label)
+    with pytest.raises(StoreError, match=r"1 label has changed: .*im2\.png; make those masks again"):
+        dataset(root)
+
+
 def test_it_is_the_public_name() -> None:
     assert wilss_train.MaskDataset is MaskDataset
     assert "MaskDataset" in dir(wilss_train)

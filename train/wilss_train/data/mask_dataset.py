@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
+from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
 from .augment import planar
@@ -57,8 +58,9 @@ class MaskDataset(Dataset[Sample]):
             batch["masks"]  # bool [8, C, 128, 128]
         label = dataset.label(0)  # uint8 [H, W]: one taxonomy id a pixel, 0 background, 255 void
 
-    Raises StoreError for a store that is missing, incomplete or of other data than the manifest describes; an item
-    raises ImageError where its image cannot be read or has changed since the masks were made.
+    Raises StoreError for a store that is missing, incomplete or of other data than the manifest describes, and where
+    images or labels were changed since the masks were made (a look at every file's size and time). An item raises
+    ImageError where its image cannot be read or has another size than its masks.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class MaskDataset(Dataset[Sample]):
         opened = MaskStore.open(self.path, allow_partial=allow_partial)
         manifest = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
         self._records = records_for(opened, manifest)
+        require_unchanged(opened, self._records)
         self._status = opened.current_status()
         self._rows = np.flatnonzero(self._status == Status.DONE)
         self._identity = _identity_of(opened)
