@@ -38,7 +38,8 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     """The store at `path` as an `xarray.Dataset`, lazily read, with a `label` map [image, y, x] beside its masks.
 
     `ds.mask.sel(image="2007_000033", category="sofa").plot()` draws one mask, and
-    `ds.label.sel(image="2007_000033").plot()` the resolved labels (taxonomy ids, 255 for void).
+    `ds.label.sel(image="2007_000033").plot()` the resolved labels (taxonomy ids, 255 for void and
+    for the canvas beyond the image).
     Of a store that is being written, `ds.status` says which images were there when it was opened; the others read as
     background. Masks that are read while others replace them are a consistent snapshot, or there is a StoreError.
     Raises StoreError when there is no store, or it is not complete and `allow_partial` is False.
@@ -100,6 +101,9 @@ def _lazy_labels(store: MaskStore, dataset: Any) -> Any:
         dask="parallelized",
         output_dtypes=[np.uint8],
     )
+    rows, columns = (xarray.DataArray(np.arange(dataset.sizes[axis]), dims=axis) for axis in ("y", "x"))
+    inside = (rows < dataset.height) & (columns < dataset.width)
+    labels = labels.where(inside.chunk(image=store.layout.shard_size), np.uint8(VOID)).transpose("image", "y", "x")
     return labels.assign_attrs(long_name="taxonomy id, 255 is void")
 
 

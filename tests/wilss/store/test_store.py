@@ -246,7 +246,11 @@ def test_open_masks_has_a_lazy_label_map(filled: MaskStore) -> None:
                 claims = [(content.confidence[c], -c) for c, m in content.planes["mask"].items() if m[y, x]]
                 expected[y, x] = (16, 17, 20)[-max(claims)[1]] if claims else 0
         expected[content.planes["void"][0]] = 255
-        np.testing.assert_array_equal(ds.label.isel(image=row).values[:height, :width], expected)
+        labels = ds.label.isel(image=row).values
+        np.testing.assert_array_equal(labels[:height, :width], expected)
+        assert (labels[height:] == 255).all()
+        assert (labels[:, width:] == 255).all()
+    assert ds.label.dtype == np.uint8
 
 
 def test_means_of_scores_do_not_overflow(filled: MaskStore) -> None:
