@@ -414,7 +414,7 @@ REFUSED: list[Row] = [
         (M, "is not there", "correct `splits`")),
     Row("manifest", "a name of 300 letters for the data", manifest(path="a" * 300), LABELS, 2,
         (M, "cannot be opened", "check its links")),
-    Row("manifest", "300 names", manifest(names={i: f"n{i}" for i in range(300)}), LABELS, 2, (M, "names",
+    Row("manifest", "300 names", manifest(names={0: "background"} | {i: f"n{i}" for i in range(1, 300)}), LABELS, 2, (M, "names",
         "name 1 to")),
     Row("manifest", "ids with a gap", manifest(names={0: "background", 5: "cat"}), LABELS, 2, (M, "number them 0, 1")),
     Row("manifest", "a key that is no text", line("5: 6"), LABELS, 2, (M, "5")),
