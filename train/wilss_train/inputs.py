@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import ImageRecord, Manifest
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError
 from wilss.models.encoders.weights import check_digest, sha256_of
@@ -19,9 +18,6 @@ from wilss.store.records import records_for
 from .memory import MemoryBank
 from .params import TrainParams
 from .run_folder import MEMORY
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
@@ -38,7 +34,7 @@ class RunInputs:
 
     manifest: Manifest
     store: MaskStore
-    records: "Mapping[str, ImageRecord]"
+    records: Mapping[str, ImageRecord]
     step: int
     parent: CheckpointInfo | None
     store_digest: str

@@ -1,19 +1,16 @@
 """Back from a mask store to the images and labels that it was made from."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wilss.data.layouts import Records, RecordsById
+from wilss.data.layouts import ImageRecord, Records, RecordsById
+from wilss.data.manifest import Manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore
 
-if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord, Manifest
 
-
-def records_for(store: MaskStore, manifest: "Manifest") -> "Mapping[str, ImageRecord]":
+def records_for(store: MaskStore, manifest: Manifest) -> Mapping[str, ImageRecord]:
     """The manifest's records of a store's step and split, by image id; at least those that the store holds.
 
     Each record is made when it is asked for: a million images take 50 MB.

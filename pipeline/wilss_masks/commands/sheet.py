@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
 
 from .common import require_png, store_argument, write_sheet
-
-if TYPE_CHECKING:
-    pass
 
 _WORDS = {
     "agreement": "worst agreement first",

@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
+from wilss.disk import refuse_existing
 
 from .common import require_png, write_sheet
 
@@ -51,7 +52,6 @@ def draw(
     from wilss.data.manifest import load_manifest
     from wilss.data.supports.drawing import draw_supports, save_supports
     from wilss.data.supports.reading import SUPPORTS_FILE
-    from wilss.disk import refuse_existing
 
     refuse_existing(out / SUPPORTS_FILE, overwrite)
     drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import why_no_pixel
+from wilss.data.manifest import ImageRecord, Manifest
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import MaskStore, Status, label_map
@@ -22,8 +23,6 @@ from wilss.store.records import records_for
 from ..threads import map_in_threads
 
 if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord, Manifest
-
     from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
 
@@ -68,9 +67,7 @@ class Evaluation:
         }
 
 
-def evaluate(
-    store: MaskStore, manifest: "Manifest", *, ablation: bool = False, threads: int | None = None
-) -> Evaluation:
+def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, threads: int | None = None) -> Evaluation:
     """Compare the masks of every finished image with its pixel labels; images are streamed, never all held.
 
     ablation: also judge M_init, M_seeds, their intersection and union, from the kept maps with the store's
@@ -103,7 +100,7 @@ def evaluate(
     )
 
 
-def _unseen(judge: "_Judge", manifest: "Manifest", rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:
+def _unseen(judge: "_Judge", manifest: Manifest, rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:
     """A sentence for every class that counted images are tagged with, and that no label or no mask of theirs shows."""
     store, sentences = judge.store, []
     if store.attributes.get("uses_tags") is False:
@@ -139,7 +136,7 @@ class _Tally:
 class _Judge:
     """Reads masks and labels of single images and compares them; used by several threads."""
 
-    def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]", ablation: bool) -> None:
+    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], ablation: bool) -> None:
         self.store, self.records = store, records
         self.names = (STORED, *(ABLATION if ablation else ()))
         self.nothing = np.zeros((len(store.category_ids) + 1,) * 2, np.int64)
@@ -180,7 +177,7 @@ class _Judge:
         return labels
 
 
-def _countable(store: MaskStore, records: "Mapping[str, ImageRecord]") -> tuple[NDArray[np.intp], dict[str, int]]:
+def _countable(store: MaskStore, records: Mapping[str, ImageRecord]) -> tuple[NDArray[np.intp], dict[str, int]]:
     """Rows [n] whose masks and labels are both there; and how many are not, by reason."""
     status = store.vector("status")
     reasons = {

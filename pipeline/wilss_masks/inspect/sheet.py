@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import read_image
+from wilss.data.manifest import ImageRecord, Manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.store import MaskStore, Status
 from wilss.store.records import records_for
 
 if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord, Manifest
-
     from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
 
@@ -129,7 +129,7 @@ def _shown(store: MaskStore) -> NDArray[np.bool_]:
     return asked & (store.vector("area") > 0) if store.attributes.get("uses_tags") is False else asked
 
 
-def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, int]]) -> Sheet:
+def collect(store: MaskStore, manifest: Manifest, chosen: Sequence[tuple[int, int]]) -> Sheet:
     """Read all that is needed to draw the chosen (image, category) positions.
 
     Images that cannot be read any more are left out and named. Raises StoreError when store and manifest do
@@ -152,9 +152,7 @@ def collect(store: MaskStore, manifest: "Manifest", chosen: Sequence[tuple[int, 
 class _RowReader:
     """Gathers image, mask, maps and label of one row."""
 
-    def __init__(
-        self, store: MaskStore, records: "Mapping[str, ImageRecord]", chosen: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], chosen: Sequence[tuple[int, int]]) -> None:
         self._store, self._records = store, records
         places = tuple(np.array(chosen).T)
         self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
@@ -194,15 +192,13 @@ class _RowReader:
         )
 
 
-def _image(record: "ImageRecord", shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    from wilss.data.images import read_image
-
+def _image(record: ImageRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     image = read_image(record.path)
     _require_shape(f"{record.path}", image.shape[:2], shape)
     return image
 
 
-def _truth(record: "ImageRecord", identity: int, shape: tuple[int, ...]) -> Truth | None:
+def _truth(record: ImageRecord, identity: int, shape: tuple[int, ...]) -> Truth | None:
     if record.label is None:
         return None
     labels = record.label.read()

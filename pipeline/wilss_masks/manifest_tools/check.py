@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wilss.data.images import read_size
 from wilss.data.layouts import why_no_pixel
-from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.manifest import ImageRecord, Manifest, require_size
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
@@ -151,8 +152,6 @@ def _look(
 
 
 def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
-    from wilss.data.images import read_size
-
     if record.problem is not None:
         return _Seen(problem=record.problem)
     try:
@@ -191,8 +190,6 @@ def _without_labels(part: str, supervision: str, records: Sequence[ImageRecord])
 
 
 def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
-    from wilss.data.manifest import require_size
-
     assert record.label is not None
     labels = record.label.read()
     require_size(record, labels.shape, size)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wilss.data.images import read_palette_label
 from wilss.data.layouts.files import IMAGE_SUFFIXES, read_lines, without_suffix
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID
@@ -104,8 +105,6 @@ def _ordered(
 
 def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
     """Values by image id in an evenly spread sample of label files."""
-    from wilss.data.images import read_palette_label
-
     values_by_image = {}
     for path in labels[:: max(1, len(labels) // _LOOKED_AT)]:
         try:

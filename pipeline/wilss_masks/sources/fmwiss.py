@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import patch_grid_size, read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
 from wilss.params import with_values
+from wilss.randomness import generator_for
 from wilss.store import ImageContent
 
 from .base import Grids, ImageTask
@@ -138,8 +140,6 @@ class FmwissSource:
         return FmwissProposer(source, self.open_clip(device), vit)
 
     def _input(self, height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
-        from wilss.data.images import patch_grid_size
-
         return patch_grid_size(height, width, shorter=shorter or None, longest=self.params.longest, patch=patch)
 
     @cached_property
@@ -168,8 +168,6 @@ class FmwissProposer:
     def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
         """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
         import torch
-
-        from wilss.data.images import read_image, resize_uint8
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
@@ -220,7 +218,6 @@ class FmwissProposer:
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
         from wilss.equations import fmwiss
-        from wilss.randomness import generator_for
 
         name, score = self.source.classes[position][0], score.cpu()
         foreground = score >= self.params.threshold

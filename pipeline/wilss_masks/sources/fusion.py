@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
+from wilss.data.images import to_pixels
 from wilss.params import refuse_unknown_choices, require
 from wilss.store import ImageContent, Status
 
@@ -98,7 +99,6 @@ def refine(score: "Tensor", attention: "Tensor", height: int, width: int, params
     score: float16 [T, h, w] in [0, 1]. attention: float16 [T, ha, wa], non-negative, scaled so that each
     map's maximum is 1. The K cut is taken on the patch grid and applied after bilinear upsampling [D].
     """
-    from wilss.data.images import to_pixels
     from wilss.equations import fmwiss
 
     score32, attention32 = score.float(), attention.float()

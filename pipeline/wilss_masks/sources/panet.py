@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
+from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 from wilss.params import refuse_unknown_choices, require, with_values
 from wilss.store import ImageContent, Status
@@ -154,8 +156,6 @@ def _encoder_of(vit: EncoderSpec, params: PanetParams) -> PatchEncoder:
     if not params.embedding:
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
         return PatchEncoder(vit=vit, spec=spec)
-    from wilss.models.networks.checkpoint import read_info, spec_of
-
     info = read_info(params.embedding)
     spec = spec_of(info, EmbeddingSpec)
     return PatchEncoder(vit=vit, spec=spec, checkpoint=info.path.absolute(), digest=info.digest)
@@ -194,7 +194,6 @@ class PanetProposer:
         """
         import torch
 
-        from wilss.data.images import to_pixels
         from wilss.equations import fmwiss, panet
 
         scores = scores[[0, *(1 + position for position in task.categories)]]

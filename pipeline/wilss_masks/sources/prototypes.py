@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec
 from wilss.data.supports import BACKGROUND, FOREGROUND, Support, SupportMap
 from wilss.errors import CheckpointError, ManifestError
+from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 
 if TYPE_CHECKING:
@@ -52,14 +54,11 @@ class PatchEncoder:
         """An image as the network's input, uint8 [3, H, W]. Raises ImageError."""
         import torch
 
-        from wilss.data.images import read_image, resize_uint8
-
         image = torch.from_numpy(read_image(path)).permute(2, 0, 1)
         return resize_uint8(image, self.spec.input_size(image.shape[1], image.shape[2], self._patch))
 
     def open(self, device: str) -> "Embedding":
         """The network, loaded on `device`. Raises CheckpointError where it is not what it was before."""
-        from wilss.models.networks.checkpoint import read_info
         from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
         if self.checkpoint is None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from wilss.data.images import patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
 from wilss.errors import CheckpointError, ParameterError
-from wilss.models.networks.checkpoint import CheckpointInfo, read_info, spec_of
-from wilss.models.networks.labeller_file import labeller_digest
+from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
+from wilss.models.networks.labeller_file import labeller_digest, load_labeller
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import refuse_unknown_choices, require, with_values
 from wilss.store import ImageContent, Status
@@ -123,8 +124,6 @@ class PseudosegSource:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Input size (H, W) for an image of this size: multiples of the stride, so that the grid covers it exactly."""
-        from wilss.data.images import patch_grid_size
-
         return patch_grid_size(
             height, width, shorter=self.params.size or None, longest=self.params.longest, patch=self._stride
         )
@@ -161,8 +160,6 @@ class PseudosegProposer:
 
     def __init__(self, source: PseudosegSource, device: str) -> None:
         from wilss.models.networks.attention_cam import SoftLabelParams
-        from wilss.models.networks.checkpoint import load_segmenter
-        from wilss.models.networks.labeller_file import load_labeller
 
         params = source.params
         self.source, self.device = source, device
@@ -177,8 +174,6 @@ class PseudosegProposer:
     def load(self, task: ImageTask) -> "Tensor":
         """The image as the network's input, uint8 [3, H, W]."""
         import torch
-
-        from wilss.data.images import read_image, resize_uint8
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         return resize_uint8(image, self.source.input_size(task.height, task.width))
@@ -199,7 +194,6 @@ class PseudosegProposer:
 
     def _one(self, task: ImageTask, soft: "Tensor") -> ImageContent:
         """soft: float16 [C, h, w], all channels. The mask is the likeliest at the image's own size."""
-        from wilss.data.images import to_pixels
         from wilss.equations import fmwiss
         from wilss.equations.kernels import first_greatest
 

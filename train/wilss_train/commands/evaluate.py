@@ -19,6 +19,7 @@ from wilss.console import (
     tell_failures,
     write_json,
 )
+from wilss.disk import write_output
 
 from .episodes import episode_options, judge_episodes, wants_episodes
 
@@ -142,8 +143,6 @@ def _require_png(target: Path | None) -> None:
 
 
 def _draw(evaluation: "Evaluation", target: Path) -> None:
-    from wilss.disk import write_output
-
     from ..results.confusion_picture import draw_confusion
 
     info = evaluation.info

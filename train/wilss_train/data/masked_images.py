@@ -6,18 +6,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image
+from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore, Status, coverage_of, label_map
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord
 
 _MOST_ATTEMPTS = 1000
 
@@ -50,7 +48,7 @@ class MaskedImages:
     records: what the manifest says of an image, by id. Several threads may read at once.
     """
 
-    def __init__(self, store: MaskStore, records: "Mapping[str, ImageRecord]") -> None:
+    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord]) -> None:
         self.store = store
         self._records = records
 

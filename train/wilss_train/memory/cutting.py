@@ -5,16 +5,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING
 
+from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError
 
 from ..data.masked_images import MaskedImages
 from .regions import Queue, Region
 from .writing import Instance
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord
 
 #: Classes (positions in the list of queues) with their regions in one image.
 _Regions = dict[int, Region]
@@ -29,7 +26,7 @@ class Marks:
 
 
 def archive(
-    queues: Sequence[Queue], records: "Mapping[str, ImageRecord]", marks: Marks, *, per_class: int, threads: int
+    queues: Sequence[Queue], records: Mapping[str, ImageRecord], marks: Marks, *, per_class: int, threads: int
 ) -> tuple[list[Instance], dict[str, str]]:
     """The first `per_class` instances of every queue, queue by queue, and image id -> why it was passed over.
 

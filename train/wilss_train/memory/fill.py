@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wilss.data.layouts import ImageRecord
 from wilss.data.protocol import StepProtocol
 from wilss.errors import StoreError
 from wilss.params import require
@@ -22,9 +23,6 @@ from .bank import MemoryBank
 from .cutting import Marks, archive
 from .regions import Queue
 from .writing import Instance, InstanceInfo, write_bank
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ def fill(
     path: Path,
     *,
     store: MaskStore,
-    records: "Mapping[str, ImageRecord]",
+    records: Mapping[str, ImageRecord],
     protocol: StepProtocol,
     step: int,
     parent: MemoryBank | None,

@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from wilss.data.manifest import Manifest
 from wilss.models.normalisation import normalise
 
 from ..context import Experiment, RunContext
+from ..inputs import RunInputs
 from ..params import TrainParams
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import Manifest
-
-    from ..inputs import RunInputs
-    from ..results.judge import RunResults
+from ..results.judge import RunResults
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -29,7 +26,7 @@ class Method(Protocol):
     def parameters(self) -> Mapping[str, object]:
         """Every parameter by its name, as JSON values."""
 
-    def input_digests(self, manifest: "Manifest") -> Mapping[str, str]:
+    def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """sha256 of everything beside mask store, parent and backbone that decides what is learnt, by name."""
 
     def origin(self, run: TrainParams) -> tuple[str, str]:
@@ -38,7 +35,7 @@ class Method(Protocol):
     def experiment(self, context: RunContext) -> Experiment:
         """One run, ready to be trained. Raises a WilssError before anything is trained."""
 
-    def judge(self, inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> "RunResults":
+    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
         """Judge the checkpoint in `out` on `split` and write its report, unless that is done already."""
 
 

@@ -6,7 +6,7 @@ K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
 from wilss.errors import StoreError
+from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
@@ -28,15 +29,13 @@ from ..data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSam
 from ..data.episodes.features import FeatureBank
 from ..data.episodes.images import index_of_store
 from ..data.masked_images import MaskedImages
-from ..inputs import weights_path
+from ..inputs import RunInputs, weights_path
 from ..params import TrainParams, as_json
+from ..results.episodes.evaluate import EpisodeParams
+from ..results.episodes.judge import judge_run
+from ..results.judge import RunResults
 from .losses.panet import alignment_loss, query_ce
 from .segmenter import write_network
-
-if TYPE_CHECKING:
-    from ..inputs import RunInputs
-    from ..results.judge import RunResults
-
 
 _VGG = "vgg16"
 
@@ -92,8 +91,6 @@ class Panet:
 
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""
-        from wilss.models.encoders.weights import sha256_of
-
         if self.on_vit:
             return {"vit": digest_of_encoder(manifest.encoders.vit)}
         return {"weights": sha256_of(weights_path(self.weights, _VGG, manifest))} if self.weights else {}
@@ -135,11 +132,12 @@ class Panet:
         )  # fmt: skip
         return build_embedding(spec, seed=seed)
 
-    def judge(self, inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> "RunResults":
+    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
         """Judge the embedding on a run of episodes with classes that it was not trained on."""
-        from ..results.episodes.judge import judge_run
-
-        return judge_run(self, inputs, out, split=split, device=device)
+        params = EpisodeParams(
+            episodes=self.judged, runs=1, ways=self.ways, shots=self.shots, alpha=self.alpha, support=self.support
+        )
+        return judge_run(params, inputs, out, split=split, device=device)
 
     def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeBatchSource:
         inputs, params = context.inputs, context.params

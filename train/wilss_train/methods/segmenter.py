@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from wilss.data.manifest import Manifest
 from wilss.errors import StoreError
 from wilss.models.networks.checkpoint import load_segmenter, write_model
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -23,15 +24,10 @@ from ..context import Experiment, RunContext
 from ..data.batches import SegBatchSource
 from ..data.copy_paste import PasteParams
 from ..data.masked_images import MaskedImages
-from ..inputs import weights_path
+from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams, as_json
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import Manifest
-
-    from ..inputs import RunInputs
-    from ..results.judge import RunResults
+from ..results.judge import RunResults, judge_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +42,12 @@ class SegmenterMethod:
         """The run's backbone."""
         return run.backbone, run.backbone_weights
 
-    def input_digests(self, manifest: "Manifest") -> Mapping[str, str]:
+    def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """None beside mask store, parent and backbone."""
         return {}
 
-    def judge(self, inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> "RunResults":
+    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
         """IoU per class beside the model of the step before, and report.html."""
-        from ..results.judge import judge_run
-
         return judge_run(inputs, out, split=split, device=device)
 
 

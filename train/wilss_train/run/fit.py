@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from wilss.errors import TrainingError
@@ -19,9 +19,6 @@ from ..params import TrainParams
 from ..results.report.log import Progress
 from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
 from .states import TrainingState, latest_state, save_state
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _LOG_EVERY = 10
 
@@ -51,7 +48,7 @@ class Loop:
     on_start: Callable[[int, int], None] = lambda step, steps: None
 
 
-def fit(objective: nn.Module, batches: BatchSource, accelerator: "Accelerator", loop: Loop) -> int:
+def fit(objective: nn.Module, batches: BatchSource, accelerator: Accelerator, loop: Loop) -> int:
     """Train `objective` to the end, from the newest state if there is one; returns the optimiser steps taken in all.
 
     Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss is not finite (the last state
@@ -89,7 +86,7 @@ class _Sums:
 class _Run:
     """A run at work; `step` optimiser steps are done."""
 
-    def __init__(self, objective: nn.Module, batches: BatchSource, accelerator: "Accelerator", loop: Loop) -> None:
+    def __init__(self, objective: nn.Module, batches: BatchSource, accelerator: Accelerator, loop: Loop) -> None:
         self._batches, self._accelerator, self._loop = batches, accelerator, loop
         self._params = loop.params
         optimiser = make_optimiser(objective, self._params)

@@ -3,9 +3,11 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -14,9 +16,6 @@ from wilss.models.devices import resolve_device
 
 from ..context import Gather
 from ..params import TrainParams
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _TOO_FEW = (
     "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
@@ -30,11 +29,8 @@ def own_cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
-def accelerator_for(params: TrainParams, device: str) -> "Accelerator":
+def accelerator_for(params: TrainParams, device: str) -> Accelerator:
     """accelerate's view of device, precision and processes; `auto` precision is bf16 on CUDA and fp32 elsewhere."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
     device = resolve_device(device)
     AcceleratorState._reset_state()  # another run of this process may have asked for another precision
     precision = params.precision if params.precision != "auto" else ("fp32" if device == "cpu" else "bf16")
@@ -81,7 +77,7 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-def gathered(accelerator: "Accelerator") -> Gather:
+def gathered(accelerator: Accelerator) -> Gather:
     """Rows of all processes one below the other, with gradients; every process has as many columns, not rows."""
     if accelerator.num_processes == 1:
         return lambda rows: rows

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from wilss.errors import ParameterError
 
 from ..context import RunContext
@@ -72,6 +74,4 @@ class CurveWriter:
 
 def _of_all_processes(broken: dict[str, str]) -> dict[str, str]:
     """What each process knows of broken images, together."""
-    from accelerate.utils import gather_object
-
     return dict(gather_object(sorted(broken.items())))

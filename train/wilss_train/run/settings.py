@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate import Accelerator
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
@@ -18,9 +20,6 @@ from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
 from ..params import TrainParams, divided, from_manifest
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +138,7 @@ def _input_of(params: TrainParams) -> dict[str, Any]:
     return {"input": {"mean": list(params.mean), "std": list(params.std)}}
 
 
-def machine_of(accelerator: "Accelerator", threads: int, *, deterministic: bool) -> dict[str, Any]:
+def machine_of(accelerator: Accelerator, threads: int, *, deterministic: bool) -> dict[str, Any]:
     """What of the machine touches the bits: how many processes and threads, which kind of device and precision."""
     return {
         "processes": accelerator.num_processes,

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from wilss.data.manifest import Manifest
 from wilss.disk import make_folder
@@ -22,6 +23,7 @@ from ..context import Experiment, RunContext
 from ..inputs import RunInputs
 from ..methods import Method
 from ..params import TrainParams
+from ..results.judge import RunResults
 from ..results.report import LOG_FILE, read_log
 from ..results.report.log import Progress
 from .fit import Loop, fit
@@ -29,11 +31,6 @@ from .processes import accelerator_for, enough_memory, gathered, own_cores, requ
 from .run_logger import CurveWriter, RunLogger, run_log
 from .settings import digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
 from .states import latest_step
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from ..results.judge import RunResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,7 @@ class Summary:
     folder: Path
     seconds: float
     was_complete: bool
-    results: "RunResults | None"
+    results: RunResults | None
     failed: Mapping[str, str]
 
 
@@ -149,7 +146,7 @@ def _learn(
     method: Method,
     out: Path,
     options: Options,
-    accelerator: "Accelerator",
+    accelerator: Accelerator,
     broken: Mapping[str, str],
 ) -> None:
     """From the newest state to the checkpoint and what comes with it."""
@@ -179,7 +176,7 @@ def _learn(
 
 
 def _context(
-    inputs: RunInputs, params: TrainParams, seed: int, accelerator: "Accelerator", broken: dict[str, str]
+    inputs: RunInputs, params: TrainParams, seed: int, accelerator: Accelerator, broken: dict[str, str]
 ) -> RunContext:
     """What the method is given; broken images are noted in `broken`."""
     return RunContext(
@@ -223,7 +220,7 @@ def _require_split(inputs: RunInputs, split: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _alone(accelerator: "Accelerator", out: Path) -> Iterator[None]:
+def _alone(accelerator: Accelerator, out: Path) -> Iterator[None]:
     """Only one run trains in a folder; the first process holds its lock."""
     with runs.writing_to(out):
         make_folder(out.parent)

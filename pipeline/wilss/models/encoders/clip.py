@@ -4,16 +4,15 @@ Images come as uint8 and are normalised here with the model's own mean and devia
 float32 of unit length. An opened encoder holds nothing but its weights: equal batches give equal bytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
@@ -23,9 +22,6 @@ from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_pat
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.normalisation import normalise
 from wilss.models.tensor_files import read_tensors
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import EncoderSpec
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
 Tokenizer = Callable[[list[str]], Tensor]

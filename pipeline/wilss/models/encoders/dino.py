@@ -7,17 +7,16 @@ The N x N attention map of the last block is never formed: a caller gathers the 
 `wilss.equations.fmwiss.seed_attention`. The blocks before the last run as timm runs them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
@@ -26,11 +25,6 @@ from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.models.tensor_files import listed, loading_args, read_tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from wilss.data.manifest import EncoderSpec
 
 PatchFeatures = Literal["tokens", "keys"]
 

@@ -3,19 +3,15 @@
 Nothing here imports torch; open_clip's model configs are read as the json files that they are.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.weights import config_file, read_config
-
-if TYPE_CHECKING:
-    from wilss.data.manifest import EncoderSpec
 
 RESNET_STRIDE = 32
 VIT_PATCH = 16

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_file, digest_of_json, version_of
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.hub import hub_file
@@ -20,8 +21,6 @@ from wilss.models.tensor_files import listed, misfits, told
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from wilss.data.manifest import EncoderSpec
 
 BUILTIN = Path(__file__).parent / "builtin"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

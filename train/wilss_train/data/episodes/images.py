@@ -2,22 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image
-from wilss.data.layouts import Records, RecordsById, read_label_of
+from wilss.data.layouts import ImageRecord, Records, RecordsById, read_label_of
 from wilss.data.names import Names
 from wilss.data.protocol import StepProtocol
 from wilss.errors import ImageError, ManifestError
 from wilss.store import MaskStore, Status
 
 from .draw import Index, sorted_index
-
-if TYPE_CHECKING:
-    from wilss.data.layouts import ImageRecord
 
 
 class LabelledImages(Protocol):
@@ -45,7 +42,7 @@ def index_of_store(store: MaskStore, protocol: StepProtocol, step: int) -> Index
 class LabelledSplit:
     """The images of a split with pixel labels. index: class id -> images that hold it. failed: image -> why not."""
 
-    records: "Mapping[str, ImageRecord]"
+    records: Mapping[str, ImageRecord]
     index: Index
     failed: Mapping[str, str]
 
@@ -58,7 +55,7 @@ class LabelledSplit:
         return read_label_of(self.records[image_id])
 
 
-def labelled_split(records: "Sequence[ImageRecord]", classes: Collection[int], split: str) -> LabelledSplit:
+def labelled_split(records: Sequence[ImageRecord], classes: Collection[int], split: str) -> LabelledSplit:
     """Reads every label once to see which images hold which of `classes`.
 
     Raises ManifestError where no image has pixel labels.

@@ -1,9 +1,9 @@
 """The end of a run of `panet`: its embedding judged on classes that it has not seen, and a report of that."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wilss.console import aligned, percent
 from wilss.data.manifest import Manifest
@@ -14,15 +14,10 @@ from wilss.models.networks.embedding import Embedding, load_embedding
 
 from ... import run_folder as runs
 from ...data.episodes.images import labelled_split
+from ...inputs import RunInputs
 from ..judge import RunResults, judge_once
 from ..report import LOG_FILE, REPORT_FILE, read_log
 from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ...inputs import RunInputs
-    from ...methods.panet import Panet
 
 
 class EpisodeResults(RunResults):
@@ -33,12 +28,8 @@ class EpisodeResults(RunResults):
         return [] if self.scores is None else table_of(self.scores)
 
 
-def judge_run(method: "Panet", inputs: "RunInputs", out: Path, *, split: str | None, device: str) -> EpisodeResults:
-    """Judge the run's embedding on `method.judged` episodes and write report.json, unless that is done already."""
-    params = EpisodeParams(
-        episodes=method.judged, runs=1, ways=method.ways, shots=method.shots, alpha=method.alpha,
-        support=method.support,
-    )  # fmt: skip
+def judge_run(params: EpisodeParams, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> EpisodeResults:
+    """Judge the run's embedding on episodes and write report.json, unless that is done already."""
 
     def report() -> None:
         info = read_info(out)
@@ -68,7 +59,7 @@ def judge_embedding(
     split: str,
     params: EpisodeParams,
     *,
-    progress: "Callable[[int, int], None] | None" = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> EpisodeEvaluation:
     """An embedding on a split's images of the classes after `step`."""
     names = held_out(manifest, step)

@@ -2,17 +2,14 @@
 
 import platform
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wilss.digests import version_of
+from wilss.models.networks.checkpoint import CheckpointInfo
 
+from ..evaluate import Evaluation
 from .figures import class_figures, headlines
 from .log import RunLog, plain
-
-if TYPE_CHECKING:
-    from wilss.models.networks.checkpoint import CheckpointInfo
-
-    from ..evaluate import Evaluation
 
 FORMAT = "wilss-report"
 FORMAT_VERSION = 1
@@ -21,7 +18,7 @@ _LIBRARIES = ("wilss", "torch", "torchvision", "timm", "accelerate", "numpy", "p
 
 
 def document_of(
-    evaluation: "Evaluation", old: "Evaluation | None", log: RunLog | None, run: Mapping[str, Any]
+    evaluation: Evaluation, old: Evaluation | None, log: RunLog | None, run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The report as JSON values: ratios in [0, 1], null where there is none.
 
@@ -50,13 +47,13 @@ def document_of(
     }
 
 
-def _title(info: "CheckpointInfo", run: Mapping[str, Any]) -> str:
+def _title(info: CheckpointInfo, run: Mapping[str, Any]) -> str:
     """What the report is called: the run's own title, else method, protocol and step."""
     title = run.get("title")
     return str(title) if title else f"{info.method} on {info.protocol.name}, step {info.step}"
 
 
-def digests_of(info: "CheckpointInfo") -> dict[str, str | None]:
+def digests_of(info: CheckpointInfo) -> dict[str, str | None]:
     """What the figures rest on, each by its sha256."""
     return {
         "model": info.digest,
@@ -82,7 +79,7 @@ def _training(log: RunLog, run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _classes(info: "CheckpointInfo") -> dict[str, Any]:
+def _classes(info: CheckpointInfo) -> dict[str, Any]:
     def names(ids: tuple[int, ...]) -> list[str]:
         return [info.protocol.taxonomy.name_of(identity) for identity in ids]
 
@@ -95,7 +92,7 @@ def _classes(info: "CheckpointInfo") -> dict[str, Any]:
     }
 
 
-def _change(evaluation: "Evaluation", old: "Evaluation") -> dict[str, Any]:
+def _change(evaluation: Evaluation, old: Evaluation) -> dict[str, Any]:
     means = {headline.label: headline.change for headline in headlines(evaluation, old)}
     figures = class_figures(evaluation, old)
     per_class = {each.name: each.change for each in figures if each.change is not None}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import CheckpointError
 
-if TYPE_CHECKING:
-    from ..evaluate import Evaluation
+from ..evaluate import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class Confused:
     share: float
 
 
-def require_comparable(evaluation: "Evaluation", old: "Evaluation | None") -> None:
+def require_comparable(evaluation: Evaluation, old: Evaluation | None) -> None:
     """Raise CheckpointError unless both models were judged on the same images in the same way."""
     if old is None or (old.split, old.mode) == (evaluation.split, evaluation.mode):
         return
@@ -65,7 +63,7 @@ def require_comparable(evaluation: "Evaluation", old: "Evaluation | None") -> No
     )
 
 
-def class_figures(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[ClassFigures, ...]:
+def class_figures(evaluation: Evaluation, old: Evaluation | None) -> tuple[ClassFigures, ...]:
     """All classes in the order of the channels, background first."""
     info, scores = evaluation.info, evaluation.scores
     step_of = {identity: step for step in range(info.step + 1) for identity in info.protocol.new(step)}
@@ -86,7 +84,7 @@ def class_figures(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[C
     )
 
 
-def headlines(evaluation: "Evaluation", old: "Evaluation | None") -> tuple[Headline, ...]:
+def headlines(evaluation: Evaluation, old: Evaluation | None) -> tuple[Headline, ...]:
     """The means of a report. Old classes are compared on the same classes: what they lost was forgotten."""
     info, scores = evaluation.info, evaluation.scores
     old_ids, new_ids = info.protocol.old(info.step), info.protocol.new(info.step)

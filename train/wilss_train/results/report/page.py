@@ -3,20 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from wilss.disk import write_atomically
 
+from ..evaluate import Evaluation
+from .charts import class_bar, confusion_map, curve
 from .document import digests_of, document_of
-from .figures import class_figures, headlines, most_confused, require_comparable
+from .figures import ClassFigures, class_figures, headlines, most_confused, require_comparable
 from .log import Progress, RunLog, read_log
 from .pictures import Picture, agreement, colour_of, labels_uri, only_seen, photo_uri, shown_size
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from ..evaluate import Evaluation
-    from .figures import ClassFigures
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 _MANY_CLASSES = 30
@@ -27,8 +26,8 @@ _FAILED_SHOWN = 40
 def write_report(
     folder: Path,
     *,
-    evaluation: "Evaluation",
-    old_evaluation: "Evaluation | None" = None,
+    evaluation: Evaluation,
+    old_evaluation: Evaluation | None = None,
     pictures: Sequence[Picture] = (),
     log: Path | None = None,
     run: Mapping[str, Any] | None = None,
@@ -51,8 +50,8 @@ def write_report(
 
 def render(
     document: Mapping[str, Any],
-    evaluation: "Evaluation",
-    old: "Evaluation | None",
+    evaluation: Evaluation,
+    old: Evaluation | None,
     log: RunLog | None,
     pictures: Sequence[Picture],
 ) -> str:
@@ -75,10 +74,7 @@ def render(
     )
 
 
-def _template() -> "Template":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
+def _template() -> Template:
     home = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=home, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -88,7 +84,7 @@ def _template() -> "Template":
     return environment.get_template("template.html.j2")
 
 
-def _groups(evaluation: "Evaluation", old: "Evaluation | None") -> list[dict[str, Any]]:
+def _groups(evaluation: Evaluation, old: Evaluation | None) -> list[dict[str, Any]]:
     """Tables of classes: old ones, then new ones and background, the best first; long tables in two halves."""
     figures = class_figures(evaluation, old)
     classes = [each for each in figures if each.step is not None]
@@ -101,7 +97,7 @@ def _groups(evaluation: "Evaluation", old: "Evaluation | None") -> list[dict[str
     return [part for title, members in titled for part in _tables(title, members, beside_old=has_old)]
 
 
-def _tables(title: str, members: "Sequence[ClassFigures]", *, beside_old: bool) -> list[dict[str, Any]]:
+def _tables(title: str, members: Sequence[ClassFigures], *, beside_old: bool) -> list[dict[str, Any]]:
     """One table, or two halves of a long one; none without members."""
     ordered = sorted(members, key=lambda each: -1.0 if each.iou is None else each.iou, reverse=True)
     half = (len(ordered) + 1) // 2 if len(ordered) > _MANY_CLASSES else max(len(ordered), 1)
@@ -115,9 +111,7 @@ def _tables(title: str, members: "Sequence[ClassFigures]", *, beside_old: bool) 
     ]
 
 
-def _bar_row(figures: "ClassFigures", *, beside_old: bool) -> dict[str, Any]:
-    from .charts import class_bar
-
+def _bar_row(figures: ClassFigures, *, beside_old: bool) -> dict[str, Any]:
     label = f"{figures.name}: IoU {_percent(figures.iou)}"
     if figures.before is not None:
         label += f", the old model {_percent(figures.before)}"
@@ -127,9 +121,7 @@ def _bar_row(figures: "ClassFigures", *, beside_old: bool) -> dict[str, Any]:
     }
 
 
-def _matrix(evaluation: "Evaluation") -> str:
-    from .charts import confusion_map
-
+def _matrix(evaluation: Evaluation) -> str:
     info, scores = evaluation.info, evaluation.scores
     old_channels = info.protocol.old_channels(info.step)
     first_new = len(old_channels) if info.protocol.old(info.step) else 0
@@ -138,8 +130,6 @@ def _matrix(evaluation: "Evaluation") -> str:
 
 def _curves(steps: Sequence[Progress]) -> list[dict[str, str]]:
     """Small charts: the total loss first, then its parts, learning rates and speed."""
-    from .charts import curve
-
     if not steps:
         return []
     at, last = [line.step for line in steps], max(steps[-1].steps, steps[-1].step)
@@ -163,7 +153,7 @@ def _names(lines: Any) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
-def _example(picture: Picture, evaluation: "Evaluation") -> dict[str, Any]:
+def _example(picture: Picture, evaluation: Evaluation) -> dict[str, Any]:
     """A row of the examples: the photo once, label maps to be laid over it, the classes, and how well they agree."""
     info, size = evaluation.info, shown_size(picture.image)
     maps = {"Truth": picture.truth, "Old model": picture.old, "Prediction": picture.predicted}
@@ -180,7 +170,7 @@ def _example(picture: Picture, evaluation: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _failed(evaluation: "Evaluation", log: RunLog | None) -> dict[str, Any]:
+def _failed(evaluation: Evaluation, log: RunLog | None) -> dict[str, Any]:
     """Images that could not be used, in training or in the evaluation; the first of them with their sentences."""
     failed = {**({} if log is None else log.failed), **evaluation.failed}
     return {"count": len(failed), "shown": dict(list(failed.items())[:_FAILED_SHOWN])}
