@@ -5,14 +5,50 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from wilss.errors import ParameterError
 
 P = TypeVar("P")
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class Rule(NamedTuple):
+    """What a number must be, in words and as a test of it; stands beside the type of a field."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+PositiveInt = Annotated[int, Rule("at least 1", lambda value: value >= 1)]
+NonNegativeInt = Annotated[int, Rule("0 or more", lambda value: value >= 0)]
+NonNegativeFloat = Annotated[float, Rule("0 or more", lambda value: value >= 0)]
+PositiveFloat = Annotated[float, Rule("above 0", lambda value: value > 0)]
+Share = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
+ShareBelowOne = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)]
+#: Sides of an encoder's input in pixels.
+ShorterSide = Annotated[int, Rule("0 (the image's own) or from 16 to 4096", lambda v: v == 0 or 16 <= v <= 4096)]
+LongerSide = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= value <= 16384)]
+
+
+class Params:
+    """Base of frozen dataclasses whose values are held against the types of their fields when one is made."""
+
+    def __post_init__(self) -> None:
+        """Raise ParameterError for a word that a Literal does not have, and for a number that its rule forbids."""
+        for name, kind in typing.get_type_hints(type(self), include_extras=True).items():
+            value, choices = getattr(self, name), typing.get_args(kind)
+            if typing.get_origin(kind) is Literal and value not in choices:
+                raise ParameterError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+            for rule in getattr(kind, "__metadata__", ()):
+                require(rule.holds(value), name, value, rule.words)
+
+    def as_json(self) -> dict[str, Any]:
+        """Every value by the name of its field, as JSON values."""
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
@@ -61,14 +97,6 @@ def shortened(value: object, most: int) -> str:
     """`value` as JSON, of `most` letters at most."""
     text = json.dumps(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def refuse_unknown_choices(params: Any) -> None:
-    """Raise ParameterError where a field that is a Literal holds another word."""
-    for name, kind in typing.get_type_hints(type(params)).items():
-        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-        if choices and getattr(params, name) not in choices:
-            raise ParameterError(f"{name} is {getattr(params, name)!r}; choose one of {', '.join(map(str, choices))}.")
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:

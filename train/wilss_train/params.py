@@ -1,18 +1,28 @@
 """Parameters of training, with published values as defaults; wrong ones are refused in one sentence."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from wilss.errors import ParameterError
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from wilss.params import refuse_unknown_choices, require, with_values
+from wilss.params import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    ShareBelowOne,
+    require,
+    with_values,
+)
 
 _BASE, _WEAK = "base", "weak"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainParams:
+class TrainParams(Params):
     """Everything about a run but the method's own parameters. README.md says which values are published.
 
     backbone, backbone_args: a timm model with `features_only`, or `wide_resnet38`. backbone_weights: what step 0
@@ -43,55 +53,37 @@ class TrainParams:
     backbone_mean: tuple[float, ...] = ()
     backbone_std: tuple[float, ...] = ()
     output_stride: int = 16
-    head_width: int = 256
+    head_width: PositiveInt = 256
     rates: tuple[int, ...] = ()
     batch_norm: Literal["frozen", "train", "synchronised"] = "train"
     new_rows: Literal["background", "random"] = "background"
-    epochs: int = 40
-    epoch_steps: int = 1
-    batch_size: int = 24
-    accumulate: int = 1
+    epochs: PositiveInt = 40
+    epoch_steps: PositiveInt = 1
+    batch_size: PositiveInt = 24
+    accumulate: PositiveInt = 1
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 1e-3
-    head_lr: float = 10.0
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    power: float = 0.9
-    warmup: int = 0
-    clip: float = 0.0
-    crop: int = 512
+    lr: PositiveFloat = 1e-3
+    head_lr: PositiveFloat = 10.0
+    momentum: ShareBelowOne = 0.9
+    weight_decay: NonNegativeFloat = 1e-4
+    power: NonNegativeFloat = 0.9
+    warmup: NonNegativeInt = 0
+    clip: NonNegativeFloat = 0.0
+    crop: PositiveInt = 512
     scale: tuple[float, ...] = (0.5, 2.0)
-    flip: float = 0.5
-    colour: float = 0.0
-    loss_stride: int = 1
-    per_class: int = 50
-    min_area: int = 64
+    flip: Share = 0.5
+    colour: NonNegativeFloat = 0.0
+    loss_stride: PositiveInt = 1
+    per_class: NonNegativeInt = 50
+    min_area: NonNegativeInt = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    save_minutes: float = 10.0
-    save_steps: int = 0
-    cache_mib: int = 1024
+    save_minutes: PositiveFloat = 10.0
+    save_steps: NonNegativeInt = 0
+    cache_mib: NonNegativeInt = 1024
 
     def __post_init__(self) -> None:
         """Validate every value."""
-        refuse_unknown_choices(self)
-        for name in ("epochs", "epoch_steps", "batch_size", "accumulate", "crop", "loss_stride", "head_width"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in (
-            "weight_decay",
-            "warmup",
-            "clip",
-            "colour",
-            "per_class",
-            "min_area",
-            "cache_mib",
-            "power",
-            "save_steps",
-        ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("lr", "head_lr", "save_minutes"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
-        require(0 <= self.flip <= 1, "flip", self.flip, "between 0 and 1")
+        super().__post_init__()
         require(self.output_stride in (8, 16), "output_stride", self.output_stride, "8 or 16")
         for name in ("backbone_mean", "backbone_std"):
             three = len(getattr(self, name)) in (0, 3) and all(0 <= value <= 1 for value in getattr(self, name))
@@ -117,10 +109,6 @@ class TrainParams:
         """Of the input, per colour channel, for images in [0, 1]."""
         return self.backbone_std or IMAGENET_STD
 
-    def as_json(self) -> dict[str, Any]:
-        """Every parameter by its name, as JSON values."""
-        return as_json(self)
-
 
 #: Step 0 is trained longer and harder: 30 epochs at 0.01 (WILSON).
 _BASE_DEFAULTS = {"epochs": 30, "lr": 0.01}
@@ -140,11 +128,6 @@ def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tupl
     known, rest = divided(flat)
     params = TrainParams() if step else with_values(TrainParams(), _BASE_DEFAULTS, where=where)
     return with_values(params, known, where=where), rest
-
-
-def as_json(params: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass of parameters by name, as JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(params).items()}
 
 
 def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,12 +5,12 @@ first run gives the very same masks. torch is imported where it is needed: the p
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from numpy.typing import NDArray
 
 from wilss.data.images import to_pixels
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import LongerSide, Params, Rule, Share, ShorterSide, require
 from wilss.store import ImageContent, Status
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionParams:
+class FusionParams(Params):
     """How kept soft maps become masks; changing these needs no forward pass.
 
     threshold: where M_init is cut, on scores in [0, 1] [D].
@@ -28,15 +28,14 @@ class FusionParams:
     fusion: `union` is the paper's M_refine; `intersection`, `init`, `seeds` are for ablations.
     """
 
-    threshold: float = 0.5
+    threshold: Share = 0.5
     keep: Literal["mass", "locations", "std"] = "mass"
     keep_amount: float = 0.7
     fusion: Literal["union", "intersection", "init", "seeds"] = "union"
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        refuse_unknown_choices(self)
-        require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
+        super().__post_init__()
         if self.keep != "std":
             require(0 < self.keep_amount <= 1, "keep_amount", self.keep_amount, "above 0 and at most 1")
 
@@ -58,24 +57,14 @@ class FmwissParams(FusionParams):
 
     form: Literal["maskclip", "value"] = "maskclip"
     background: Literal["softmax", "margin", "minmax"] = "softmax"
-    seeds: int = 9
-    draws: int = 1
+    seeds: Annotated[int, Rule("between 1 and 10000", lambda value: 1 <= value <= 10_000)] = 9
+    draws: Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1_000)] = 1
     affinity: Literal["qk", "kk"] = "qk"
-    clip_size: int = 448
-    vit_size: int = 448
-    longest: int = 1024
+    clip_size: ShorterSide = 448
+    vit_size: ShorterSide = 448
+    longest: LongerSide = 1024
     templates: Literal["openai", "maskclip", "plain"] = "openai"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        super().__post_init__()
-        require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "between 1 and 10000")
-        require(1 <= self.draws <= 1_000, "draws", self.draws, "between 1 and 1000")
-        for name in ("clip_size", "vit_size"):
-            size = getattr(self, name)
-            require(size == 0 or 16 <= size <= 4096, name, size, "0 (the image's own) or from 16 to 4096")
-        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
 
     @property
     def forward_precision(self) -> Literal["fp32", "bf16"] | None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import refuse_unknown_choices, require, with_values
+from wilss.params import LongerSide, Params, Rule, ShorterSide, with_values
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanetParams:
+class PanetParams(Params):
     """Parameters of PANet's masks from a few supports (Sec. 3).
 
     shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
@@ -46,24 +46,15 @@ class PanetParams:
     An embedding's checkpoint says itself on which features and at which size it is to be used.
     """
 
-    shots: int = 0
-    alpha: float = 20.0
+    shots: Annotated[int, Rule("0 (all there are) or more", lambda value: 0 <= value <= 100_000)] = 0
+    alpha: Annotated[float, Rule("above 0", lambda value: 0 < value <= 10_000)] = 20.0
     supports: str = ""
     embedding: str = ""
     features: Literal["tokens", "keys"] = "tokens"
-    vit_size: int = FROZEN_SIZE
-    longest: int = 1024
+    vit_size: ShorterSide = FROZEN_SIZE
+    longest: LongerSide = 1024
     tags: bool = True
     keep_masks: bool = True
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        refuse_unknown_choices(self)
-        require(0 <= self.shots <= 100_000, "shots", self.shots, "0 (all there are) or more")
-        require(0 < self.alpha <= 10_000, "alpha", self.alpha, "above 0")
-        require(self.vit_size == 0 or 16 <= self.vit_size <= 4096, "vit_size", self.vit_size,
-                "0 (the image's own) or from 16 to 4096")  # fmt: skip
-        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
 
 
 @dataclass(frozen=True, kw_only=True)

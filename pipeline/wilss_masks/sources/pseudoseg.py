@@ -17,7 +17,7 @@ from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
 from wilss.models.networks.labeller_file import labeller_digest, load_labeller
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.params import refuse_unknown_choices, require, with_values
+from wilss.params import LongerSide, Params, PositiveFloat, Share, ShorterSide, with_values
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudosegParams:
+class PseudosegParams(Params):
     """How a trained network's soft labels are made and cut.
 
     checkpoint: a run of `wilss-train --method pseudoseg`, or its model.safetensors.
@@ -40,22 +40,13 @@ class PseudosegParams:
 
     checkpoint: str = ""
     kind: Literal["fused", "decoder", "sgc"] = "fused"
-    share: float = 0.5
-    temperature: float = 0.5
+    share: Share = 0.5
+    temperature: PositiveFloat = 0.5
     norm: Literal["image", "batch"] = "image"
-    present: float = 0.5
-    certain: float = 0.0
-    size: int = 0
-    longest: int = 1024
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        refuse_unknown_choices(self)
-        for name in ("share", "present", "certain"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        require(self.temperature > 0, "temperature", self.temperature, "above 0")
-        require(self.size == 0 or 16 <= self.size <= 4096, "size", self.size, "0 (the image's own) or from 16 to 4096")
-        require(16 <= self.longest <= 16384, "longest", self.longest, "between 16 and 16384")
+    present: Share = 0.5
+    certain: Share = 0.0
+    size: ShorterSide = 0
+    longest: LongerSide = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

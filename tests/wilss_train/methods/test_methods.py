@@ -244,4 +244,4 @@ def test_what_is_pasted_is_what_was_asked_for() -> None:
 def test_parameters_are_told_by_name(name: str) -> None:
     made = METHODS[name]()
     assert made.name == name
-    assert with_values(made, made.parameters(), where="json") == made
+    assert with_values(made, made.as_json(), where="json") == made

@@ -91,7 +91,7 @@ def command(
     """  # fmt: skip
     inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
     if options["parameters"]:
-        _show_parameters({**params.as_json(), **kind.parameters()})
+        _show_parameters({**params.as_json(), **kind.as_json()})
         return
     for warning in inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)

@@ -12,32 +12,30 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from wilss.errors import StoreError
-from wilss.params import require
+from wilss.params import NonNegativeInt, Params, Share, require
 
 if TYPE_CHECKING:
     from ..memory import Instance, MemoryBank
 
 
 @dataclass(frozen=True, kw_only=True)
-class PasteParams:
+class PasteParams(Params):
     """How instances are pasted; the paper says that they are, none of these numbers [D].
 
     probability: of each paste. scale: range of the factor on an instance's size. flip: probability of mirroring.
     per_image: how many times an image is offered an instance. Raises ParameterError.
     """
 
-    probability: float = 0.5
+    probability: Share = 0.5
     scale: tuple[float, float] = (0.5, 1.5)
-    flip: float = 0.5
-    per_image: int = 1
+    flip: Share = 0.5
+    per_image: NonNegativeInt = 1
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        for name in ("probability", "flip"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        """Validate the values."""
+        super().__post_init__()
         ordered = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < float("inf")
         require(ordered, "scale", self.scale, "two numbers above 0, the smaller first")
-        require(self.per_image >= 0, "per_image", self.per_image, "0 or more")
 
 
 class Pasted(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
 
-    def parameters(self) -> Mapping[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""
 
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError
 from wilss.models.networks.segmenter import Segmenter
-from wilss.params import require
+from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, require
 
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
@@ -48,27 +48,22 @@ class Fmwiss(MaskMethod):
 
     name: ClassVar[str] = "fmwiss"
 
-    alpha: float = 0.5
-    beta: float = 0.9
-    contrastive: float = 0.1
-    temperature: float = 0.1
-    points: int = 10
-    warmup_epochs: int = 5
+    alpha: Share = 0.5
+    beta: Share = 0.9
+    contrastive: NonNegativeFloat = 0.1
+    temperature: PositiveFloat = 0.1
+    points: PositiveInt = 10
+    warmup_epochs: NonNegativeInt = 5
     teacher: bool = True
     teacher_gradient: bool = True
-    paste_probability: float = 0.5
-    paste_flip: float = 0.5
+    paste_probability: Share = 0.5
+    paste_flip: Share = 0.5
     paste_scale: tuple[float, ...] = (0.5, 1.5)
-    paste_per_image: int = 1
+    paste_per_image: NonNegativeInt = 1
 
     def __post_init__(self) -> None:
         """Validate every value."""
-        for name in ("alpha", "beta", "paste_probability", "paste_flip"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        require(self.contrastive >= 0, "contrastive", self.contrastive, "0 or more")
-        require(self.temperature > 0, "temperature", self.temperature, "above 0")
-        require(self.points >= 1, "points", self.points, "at least 1")
-        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
+        super().__post_init__()
         self._paste_params()
 
     @property

@@ -22,7 +22,7 @@ from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embed
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
 from wilss.models.normalisation import normalise
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import NonNegativeFloat, Params, PositiveFloat, PositiveInt, require
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
@@ -30,7 +30,7 @@ from ..data.episodes.features import FeatureBank
 from ..data.episodes.images import index_of_store
 from ..data.masked_images import MaskedImages
 from ..inputs import RunInputs, weights_path
-from ..params import TrainParams, as_json
+from ..params import TrainParams
 from ..results.episodes.evaluate import EpisodeParams
 from ..results.episodes.judge import judge_run
 from ..results.judge import RunResults
@@ -41,7 +41,7 @@ _VGG = "vgg16"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panet:
+class Panet(Params):
     """Parameters of PANet; `epochs`, `batch_size` and the rates are the run's, counted in episodes.
 
     embedding: `projection` of the manifest's frozen vision transformer, or the paper's `vgg16`.
@@ -56,27 +56,23 @@ class Panet:
     name: ClassVar[str] = "panet"
 
     embedding: Literal["projection", "vgg16"] = "projection"
-    width: int = 128
-    depth: int = 2
+    width: PositiveInt = 128
+    depth: PositiveInt = 2
     features: Literal["tokens", "keys"] = "tokens"
     size: int = 224
-    longest: int = 1024
+    longest: PositiveInt = 1024
     weights: str = ""
-    ways: int = 1
-    shots: int = 1
+    ways: PositiveInt = 1
+    shots: PositiveInt = 1
     support: Kind = "mask"
-    alpha: float = 20.0
-    par: float = 1.0
-    episodes: int = 400
-    judged: int = 200
+    alpha: PositiveFloat = 20.0
+    par: NonNegativeFloat = 1.0
+    episodes: PositiveInt = 400
+    judged: PositiveInt = 200
 
     def __post_init__(self) -> None:
         """Validate every value."""
-        refuse_unknown_choices(self)
-        for name in ("width", "depth", "ways", "shots", "episodes", "judged", "longest"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.alpha > 0, "alpha", self.alpha, "above 0")
-        require(self.par >= 0, "par", self.par, "0 or more")
+        super().__post_init__()
         require(not (self.on_vit and self.weights), "weights", self.weights, "left out for a projection")
         EmbeddingSpec(kind="vgg16" if self.embedding == "vgg16" else "frozen", size=self.size)
 
@@ -84,10 +80,6 @@ class Panet:
     def on_vit(self) -> bool:
         """Whether a frozen vision transformer comes first."""
         return self.embedding != "vgg16"
-
-    def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name."""
-        return as_json(self)
 
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""

@@ -17,7 +17,7 @@ from wilss.models.networks.attention_cam import Labeller, SoftLabelParams
 from wilss.models.networks.labeller_file import LABELLER_FILE, write_labeller
 from wilss.models.networks.norms import set_batch_norm
 from wilss.models.networks.segmenter import Segmenter
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveInt, Share, require
 from wilss.store import MaskStore
 
 from .. import run_folder as runs
@@ -62,23 +62,19 @@ class Pseudoseg(SegmenterMethod):
     temperature: float = 0.5
     norm: Literal["image", "batch"] = "image"
     present: float = 0.5
-    threshold: float = 0.95
-    unlabelled: float = 1.0
-    classes: float = 1.0
-    attention: float = 1.0
-    supervised_epochs: int = 0
-    labelled_batch: int = 0
-    width: int = 128
+    threshold: Share = 0.95
+    unlabelled: NonNegativeFloat = 1.0
+    classes: NonNegativeFloat = 1.0
+    attention: NonNegativeFloat = 1.0
+    supervised_epochs: NonNegativeInt = 0
+    labelled_batch: NonNegativeInt = 0
+    width: PositiveInt = 128
     jitter: tuple[float, ...] = (0.5, 0.5, 0.5, 0.25)
     cutout: float = 0.2
 
     def __post_init__(self) -> None:
         """Validate every value."""
-        refuse_unknown_choices(self)
-        require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
-        for name in ("unlabelled", "classes", "attention", "supervised_epochs", "labelled_batch"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        require(self.width >= 1, "width", self.width, "at least 1")
+        super().__post_init__()
         require(len(self.jitter) == 4, "jitter", self.jitter, "four numbers: brightness, contrast, saturation, hue")
         stored = not self.targets or self.target != "none"
         require(stored, "target", self.target, "something else where --targets are given: `none` learns from none")

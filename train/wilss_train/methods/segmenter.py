@@ -18,6 +18,7 @@ from wilss.models.networks.norms import set_batch_norm
 from wilss.models.networks.segmenter import Segmenter, build, grown
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.networks.weights import load_backbone
+from wilss.params import Params
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
@@ -26,17 +27,13 @@ from ..data.copy_paste import PasteParams
 from ..data.masked_images import MaskedImages
 from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
-from ..params import TrainParams, as_json
+from ..params import TrainParams
 from ..results.judge import RunResults, judge_run
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterMethod:
+class SegmenterMethod(Params):
     """What all methods that teach a segmenter have in common."""
-
-    def parameters(self) -> Mapping[str, object]:
-        """Every parameter by its name."""
-        return as_json(self)
 
     def origin(self, run: TrainParams) -> tuple[str, str]:
         """The run's backbone."""

@@ -115,7 +115,7 @@ def identity_of(
     files = method.input_digests(inputs.manifest)
     return {
         "method": method.name,
-        "method_params": {name: value for name, value in method.parameters().items() if name not in files},
+        "method_params": {name: value for name, value in method.as_json().items() if name not in files},
         "method_inputs": dict(files),
         "params": {k: v for k, v in params.as_json().items() if k not in _NO_MATTER},
         "seed": seed,

@@ -200,7 +200,7 @@ def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
         "step": inputs.step,
         "mean": list(context.params.mean),
         "std": list(context.params.std),
-        "params": {**context.params.as_json(), **method.parameters(), "backbone_sha256": digest or ""},
+        "params": {**context.params.as_json(), **method.as_json(), "backbone_sha256": digest or ""},
         "seed": context.seed,
         "iterations": steps,
         "parent_digest": None if inputs.parent is None else inputs.parent.digest,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wilss.equations.kernels import score_map
 from wilss.equations.pseudoseg import calibrated_fusion, max_normalised, self_attention_cam, sharpen, with_background
 from wilss.models.networks.segmenter import Segmenter
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import Params, PositiveFloat, Share
 from wilss.randomness import seed_for
 
 
@@ -74,7 +74,7 @@ class Labeller(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftLabelParams:
+class SoftLabelParams(Params):
     """How soft labels are made.
 
     kind: `fused` of decoder and attention maps, or one of them alone. share: g, of the decoder. temperature: T of the
@@ -83,17 +83,10 @@ class SoftLabelParams:
     """
 
     kind: Literal["fused", "decoder", "sgc"] = "fused"
-    share: float = 0.5
-    temperature: float = 0.5
+    share: Share = 0.5
+    temperature: PositiveFloat = 0.5
     norm: Literal["image", "batch"] = "image"
-    present: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        refuse_unknown_choices(self)
-        require(0 <= self.share <= 1, "share", self.share, "between 0 and 1")
-        require(0 <= self.present <= 1, "present", self.present, "between 0 and 1")
-        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+    present: Share = 0.5
 
 
 @torch.no_grad()

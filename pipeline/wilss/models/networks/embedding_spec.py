@@ -1,12 +1,12 @@
 """What an embedding network is, as plain data: all that a checkpoint needs to build it again. torch is not imported."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from wilss.data.images import patch_grid_size
 from wilss.errors import ParameterError
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import Params, PositiveInt, require
 
 EmbeddingKind = Literal["frozen", "projection", "vgg16"]
 #: Image pixels per feature of PANet's VGG-16: three of its five pools halve the map.
@@ -17,7 +17,7 @@ FROZEN_SIZE = 448
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingSpec:
+class EmbeddingSpec(Params):
     """A network that gives every patch of an image a vector.
 
     kind: `frozen`, the features of a self-supervised vision transformer as they are; `projection`, 1x1 convolutions
@@ -32,17 +32,15 @@ class EmbeddingSpec:
     kind: EmbeddingKind = "frozen"
     features: Literal["tokens", "keys"] = "tokens"
     size: int = 224
-    longest: int = 1024
-    width: int = 128
-    depth: int = 1
+    longest: PositiveInt = 1024
+    width: PositiveInt = 128
+    depth: PositiveInt = 1
     in_width: int = 0
     encoder: str = ""
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        refuse_unknown_choices(self)
-        for name in ("width", "depth", "longest"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        super().__post_init__()
         least = VGG_STRIDE if self.kind == "vgg16" else 0
         require(self.size >= least, "size", self.size, f"{least} or more")
         projects = self.kind == "projection"
@@ -67,10 +65,6 @@ class EmbeddingSpec:
         step = patch if self.is_on_frozen_features else VGG_STRIDE
         rows, columns = self.input_size(height, width, patch)
         return -(-rows // step), -(-columns // step)
-
-    def as_json(self) -> dict[str, Any]:
-        """Every field as a JSON value."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "EmbeddingSpec":

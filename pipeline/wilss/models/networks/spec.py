@@ -1,11 +1,11 @@
 """What a segmenter is, as plain data: all that a checkpoint needs to build it again. torch is not imported."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wilss.errors import ParameterError
-from wilss.params import require
+from wilss.params import Params, PositiveInt, ShareBelowOne, require
 
 #: The one backbone that is not timm's.
 WIDE_RESNET38 = "wide_resnet38"
@@ -14,7 +14,7 @@ _PUBLISHED_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterSpec:
+class SegmenterSpec(Params):
     """A DeepLabV3 head on a backbone.
 
     backbone: a timm model name, or "wide_resnet38". args: what timm.create_model is given besides, e.g.
@@ -29,27 +29,21 @@ class SegmenterSpec:
     backbone: str = "resnet101"
     args: Mapping[str, Any] = field(default_factory=dict)
     output_stride: int = 16
-    head_width: int = 256
+    head_width: PositiveInt = 256
     rates: tuple[int, ...] = ()
-    dropout: float = 0.0
-    num_channels: int
+    dropout: ShareBelowOne = 0.0
+    num_channels: PositiveInt
 
     def __post_init__(self) -> None:
         """Validate the values."""
+        super().__post_init__()
         require(self.output_stride in _PUBLISHED_RATES, "output_stride", self.output_stride, "8 or 16")
-        require(self.head_width >= 1, "head_width", self.head_width, "at least 1")
-        require(self.num_channels >= 1, "num_channels", self.num_channels, "at least 1")
         require(all(rate >= 1 for rate in self.rates), "rates", self.rates, "whole numbers of at least 1")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
 
     @property
     def head_rates(self) -> tuple[int, ...]:
         """`rates`, or the published ones of the output stride."""
         return self.rates or _PUBLISHED_RATES[self.output_stride]
-
-    def as_json(self) -> dict[str, Any]:
-        """Every field as a JSON value."""
-        return {**asdict(self), "args": dict(self.args), "rates": list(self.rates)}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "SegmenterSpec":

@@ -6,13 +6,14 @@ labels of the weak view are labels of the strong one, but for the square.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from wilss.models.normalisation import IMAGENET_MEAN
-from wilss.params import require
+from wilss.params import Params, Rule, Share
 
 from ..augment import mean_colour
 
@@ -20,24 +21,18 @@ _HUES = 256  # values of a hue in eight bits
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrongParams:
+class StrongParams(Params):
     """Published values [C].
 
     brightness, contrast, saturation: factors are drawn from 1 - s to 1 + s. hue: it is turned by up to this part of
     the whole circle. cutout: side of the square cut out, as a part of the view's side; 0 for none.
     """
 
-    brightness: float = 0.5
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 0.25
-    cutout: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        for name in ("brightness", "contrast", "saturation", "cutout"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        require(0 <= self.hue <= 0.5, "hue", self.hue, "between 0 and 0.5")
+    brightness: Share = 0.5
+    contrast: Share = 0.5
+    saturation: Share = 0.5
+    hue: Annotated[float, Rule("between 0 and 0.5", lambda value: 0 <= value <= 0.5)] = 0.25
+    cutout: Share = 0.2
 
 
 def strong_view(

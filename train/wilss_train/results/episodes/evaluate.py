@@ -24,7 +24,7 @@ from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of
 from wilss.errors import ImageError
 from wilss.metrics import or_none
 from wilss.models.networks.embedding import Embedding
-from wilss.params import refuse_unknown_choices, require
+from wilss.params import Params, PositiveFloat, PositiveInt
 
 from ...data.episodes.draw import Episode, Index, draw_episode, require_enough, sorted_index
 from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
@@ -34,28 +34,21 @@ from .metrics import EpisodeCounts, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeParams:
+class EpisodeParams(Params):
     """How an embedding is judged. Defaults are the published protocol's.
 
     episodes, runs: per run, and how many runs. ways, shots: of an episode. support: how supports are annotated.
     metric: see `Metric`. alpha: what the cosine is multiplied with (Eq. 3). seed: names the episodes and the scribbles.
     """
 
-    episodes: int = 1000
-    runs: int = 5
-    ways: int = 1
-    shots: int = 1
+    episodes: PositiveInt = 1000
+    runs: PositiveInt = 5
+    ways: PositiveInt = 1
+    shots: PositiveInt = 1
     support: Kind = "mask"
     metric: Metric = "wilss"
-    alpha: float = 20.0
+    alpha: PositiveFloat = 20.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Validate every value."""
-        refuse_unknown_choices(self)
-        for name in ("episodes", "runs", "ways", "shots"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.alpha > 0, "alpha", self.alpha, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
