@@ -11,7 +11,7 @@ from .options import (
     manifest_option,
     version_option,
 )
-from .output import FINISHED_WITH_FAILURES, aligned, percent, tell_failures, write_json
+from .output import FINISHED_WITH_FAILURES, aligned, finish, percent, require_png, tell_failures, write_json
 from .progress import ProgressDisplay
 from .running import run
 
@@ -22,9 +22,11 @@ __all__ = [
     "aligned",
     "batch_size_option",
     "device_option",
+    "finish",
     "is_quiet",
     "manifest_option",
     "percent",
+    "require_png",
     "run",
     "tell_failures",
     "version_option",

@@ -1,6 +1,7 @@
 """What a command shows or leaves behind: JSON, the names of what failed, tables of figures."""
 
 import json
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def tell_failures(failed: Mapping[str, str], rest: str) -> None:
             click.echo(f"... and {len(failed) - number} more; {rest}", err=True)
             break
         click.echo(f"Failed: {image}: {error}", err=True)
+
+
+def finish(failed: Mapping[str, str], rest: str) -> None:
+    """`tell_failures`, and leave with the exit code that says so where there are any."""
+    tell_failures(failed, rest)
+    if failed:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def require_png(target: Path, option: str = "--out") -> Path:
+    """`target`, refused where it is not called a PNG."""
+    if target.suffix.lower() != ".png":
+        raise click.BadParameter(f"{target} does not end in .png; it is a PNG picture.", param_hint=option)
+    return target
 
 
 def aligned(table: Sequence[tuple[str, ...]], rules_before: Collection[int] = ()) -> list[str]:

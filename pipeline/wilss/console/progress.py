@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -36,7 +36,10 @@ class ProgressDisplay:
             self._last_line = time.monotonic()
             click.echo(self._line(done, total), err=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.close()

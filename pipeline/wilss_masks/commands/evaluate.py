@@ -1,20 +1,11 @@
 """`wilss-masks evaluate`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import (
-    FINISHED_WITH_FAILURES,
-    aligned,
-    is_quiet,
-    manifest_option,
-    percent,
-    tell_failures,
-    write_json,
-)
+from wilss.console import aligned, finish, is_quiet, manifest_option, percent, write_json
 
 from .common import store_argument
 
@@ -62,9 +53,7 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
         write_json(evaluation.as_json(), json_path)
     if json_path != "-" and not is_quiet():
         click.echo("\n".join(_report(evaluation)))
-    tell_failures(evaluation.failed, "--json names them all.")
-    if evaluation.failed:
-        sys.exit(FINISHED_WITH_FAILURES)
+    finish(evaluation.failed, "--json names them all.")
 
 
 def _report(evaluation: "Evaluation") -> list[str]:

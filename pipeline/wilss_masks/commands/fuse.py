@@ -37,11 +37,9 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
     from ..inspect.fuse import fuse, new_params
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
-    params, display = new_params(opened, values), ProgressDisplay()
-    try:
+    params = new_params(opened, values)
+    with ProgressDisplay() as display:
         fused = fuse(opened, out, values, overwrite=overwrite, progress=display)
-    finally:
-        display.close()
     if not is_quiet():
         click.echo(
             f"{out}: {fused.layout.num_images} images fused by {params.fusion} (keep "

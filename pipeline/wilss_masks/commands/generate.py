@@ -123,20 +123,18 @@ def command(**arguments: Any) -> None:
     if arguments["dry_run"]:
         _dry_run(manifest, arguments, source, options)
         return
-    display = ProgressDisplay()
     before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        summary = generate(
-            manifest, step=arguments["step"], source=source, out=arguments["out"], options=options, progress=display
-        )
+        with ProgressDisplay() as display:
+            summary = generate(
+                manifest, step=arguments["step"], source=source, out=arguments["out"], options=options, progress=display
+            )
     except KeyboardInterrupt:
-        display.close()
         without = ", without --overwrite," if arguments["overwrite"] else ""
         click.echo(f"Stopped. What is done is kept; run the same command again{without} to go on.", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-        display.close()
     _remember_weights(manifest, source)
     _report(summary)
     if summary.lost:

@@ -60,11 +60,8 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
     from ..manifest_tools import check_manifest
 
     manifest = load_manifest(manifest_path)
-    display = ProgressDisplay()
-    try:
+    with ProgressDisplay() as display:
         report = check_manifest(manifest, labels=not no_labels, progress=display)
-    finally:
-        display.close()
     click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report))
     if report.findings:
         sys.exit(FINISHED_WITH_FAILURES)

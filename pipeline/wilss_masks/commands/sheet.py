@@ -6,9 +6,10 @@ from typing import Literal
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
+from wilss.disk import write_output
 
-from .common import require_png, store_argument, write_sheet
+from .common import store_argument
 
 _WORDS = {
     "agreement": "worst agreement first",
@@ -62,6 +63,7 @@ def command(
     one.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
+    from wilss.drawing import encoded
     from wilss.store import MaskStore
 
     from ..inspect.page import draw_page
@@ -73,7 +75,7 @@ def command(
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]
     chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
     sheet = collect(opened, load_manifest(manifest_path), chosen)
-    write_sheet(draw_page(sheet, cell), target)
+    write_output(target, encoded(draw_page(sheet, cell)))
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]
         click.echo(f"{target}: {len(sheet.rows)} rows, {how}")

@@ -6,10 +6,8 @@ from typing import Literal
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option
-from wilss.disk import refuse_existing
-
-from .common import require_png, write_sheet
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
+from wilss.disk import refuse_existing, write_output
 
 _SHEET = "supports.png"
 
@@ -80,6 +78,7 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
     """
     from wilss.data.manifest import load_manifest
     from wilss.data.supports import problems_of, read_supports
+    from wilss.drawing import encoded
 
     from ..inspect.support_sheet import draw_supports_page
 
@@ -88,7 +87,7 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
     problems = tuple(problems_of(supports_of_step))
     usable = supports_of_step.usable()
     if usable.supports:
-        write_sheet(draw_supports_page(usable, cell), target)
+        write_output(target, encoded(draw_supports_page(usable, cell)))
     for problem in problems:
         click.echo(f"Failed: {problem}", err=True)
     if not is_quiet():

@@ -4,7 +4,6 @@ Image ids come from a store that somebody else may have made, so none is joined 
 at. An image whose id is refused is left out and named; the others are written.
 """
 
-import io
 import itertools
 import json
 from array import array
@@ -19,6 +18,7 @@ from PIL import Image
 
 from wilss.data.taxonomy import voc_palette
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
+from wilss.drawing import encoded
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore, Status, label_map
 
@@ -135,9 +135,7 @@ class _LabelPng:
     def __call__(self, row: int) -> None:
         image = Image.fromarray(self._labels(self._store.read(row), row), mode="P")
         image.putpalette(self._palette)
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        write_atomically(self.target(row), buffer.getvalue())
+        write_atomically(self.target(row), encoded(image))
 
     def _labels(self, masks: ImageMasks, row: int) -> NDArray[np.uint8]:
         wanted = list(masks.categories)

@@ -147,8 +147,7 @@ def test_failures_are_named_and_counted(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_progress_is_a_line_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    display = console.ProgressDisplay("steps")
-    display(0, 4)
-    display(4, 4)
-    display.close()
+    with console.ProgressDisplay("steps") as display:
+        display(0, 4)
+        display(4, 4)
     assert re.fullmatch(r"4 of 4 steps, \S+ steps/s\n", capsys.readouterr().err)

@@ -1,13 +1,12 @@
 """`wilss-eval --episodes`: how well an embedding does on classes that it was not trained on."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, tell_failures, write_json
+from wilss.console import ProgressDisplay, finish, is_quiet, write_json
 
 if TYPE_CHECKING:
     from wilss.data.manifest import Manifest
@@ -77,9 +76,7 @@ def judge_episodes(
         write_json({**title, "split": split, **evaluation.as_json()}, json)
     if json != "-" and not is_quiet():
         click.echo("\n".join([*_heading(title, manifest, split, evaluation), "", *_table(evaluation)]))
-    tell_failures(evaluation.failed, "--json names them all.")
-    if evaluation.failed:
-        sys.exit(FINISHED_WITH_FAILURES)
+    finish(evaluation.failed, "--json names them all.")
 
 
 def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tuple[Embedding, int, dict[str, Any]]":
@@ -116,11 +113,8 @@ def _judged(
     from ..results.episodes.judge import judge_embedding
 
     params = EpisodeParams(**{name: options[name] for name in _NAMES if options[name] is not None})
-    display = ProgressDisplay("episodes", "ep")
-    try:
+    with ProgressDisplay("episodes", "ep") as display:
         return judge_embedding(embedding, step, manifest, split, params, progress=display)
-    finally:
-        display.close()
 
 
 def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, evaluation: "EpisodeEvaluation") -> list[str]:

@@ -1,6 +1,5 @@
 """`wilss-eval`."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import (
-    FINISHED_WITH_FAILURES,
     ProgressDisplay,
     aligned,
     batch_size_option,
     device_option,
+    finish,
     is_quiet,
     manifest_option,
     percent,
-    tell_failures,
+    require_png,
     write_json,
 )
 from wilss.disk import write_output
@@ -90,7 +89,8 @@ def _judge(
     from wilss.data.manifest import load_manifest
     from wilss.models.networks.checkpoint import read_info
 
-    _require_png(confusion)
+    if confusion is not None:
+        require_png(confusion, "--confusion")
     info, manifest = read_info(checkpoint), load_manifest(manifest_path)
     info.require_same_classes(manifest)
     selection = manifest.evaluation(split)
@@ -98,8 +98,6 @@ def _judge(
         click.echo(f"Warning: {warning}", err=True)
     evaluation = _judged(info, selection.records, split, protocol, batch_size, device)
     _tell(evaluation, json, confusion)
-    if evaluation.failed:
-        sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _tell(evaluation: "Evaluation", json: str | None, confusion: Path | None) -> None:
@@ -109,7 +107,7 @@ def _tell(evaluation: "Evaluation", json: str | None, confusion: Path | None) ->
         _draw(evaluation, confusion)
     if json != "-" and not is_quiet():
         click.echo("\n".join([*_heading(evaluation), "", *_table(evaluation)]))
-    tell_failures(evaluation.failed, "--json names them all.")
+    finish(evaluation.failed, "--json names them all.")
 
 
 def _judged(
@@ -121,8 +119,7 @@ def _judged(
     from ..results.evaluate import evaluate
 
     where = resolve_device(device)
-    display = ProgressDisplay()
-    try:
+    with ProgressDisplay() as display:
         return evaluate(
             load_segmenter(info, where),
             info,
@@ -133,13 +130,6 @@ def _judged(
             device=where,
             progress=display,
         )
-    finally:
-        display.close()
-
-
-def _require_png(target: Path | None) -> None:
-    if target is not None and target.suffix.lower() != ".png":
-        raise click.BadParameter(f"{target} does not end in .png; it is a PNG picture.", param_hint="--confusion")
 
 
 def _draw(evaluation: "Evaluation", target: Path) -> None:

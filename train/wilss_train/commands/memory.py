@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import aligned, is_quiet
+from wilss.console import aligned, is_quiet, require_png
+from wilss.disk import write_output
 
 if TYPE_CHECKING:
     from ..memory import InstanceInfo, MemoryBank
@@ -49,11 +50,14 @@ def info(bank: Path, as_json: bool) -> None:
               help="Side of an instance's square in pixels.")  # fmt: skip
 def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
     """A contact sheet (PNG): a row per class, its first instances cut out; weak ones are framed."""
-    if out is not None and out.suffix.lower() != ".png":
-        raise click.BadParameter(f"{out} does not end in .png; a sheet is a PNG picture.", param_hint="--out")
+    from wilss.drawing import encoded
+
+    from ..memory.sheet import draw_sheet
+
+    target = None if out is None else require_png(out)
     opened = _opened(bank)
-    target = out or opened.path.with_suffix(".png")
-    _write(opened, target, count, cell)
+    target = target or opened.path.with_suffix(".png")
+    write_output(target, encoded(draw_sheet(opened, count=count, cell=cell)))
     if not is_quiet():
         shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids)
         click.echo(f"{target}: {shown} of {len(opened)} instances")
@@ -64,18 +68,6 @@ def _opened(path: Path) -> "MemoryBank":
 
     inside = path / "memory.zarr"
     return MemoryBank.open(inside if inside.exists() else path)
-
-
-def _write(bank: "MemoryBank", target: Path, count: int, cell: int) -> None:
-    import io
-
-    from wilss.disk import write_output
-
-    from ..memory.sheet import draw_sheet
-
-    buffer = io.BytesIO()
-    draw_sheet(bank, count=count, cell=cell).save(buffer, format="PNG")
-    write_output(target, buffer.getvalue())
 
 
 def _facts(bank: "MemoryBank") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`wilss-predict`."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import (
-    FINISHED_WITH_FAILURES,
     ProgressDisplay,
     aligned,
     batch_size_option,
     device_option,
+    finish,
     is_quiet,
     percent,
-    tell_failures,
 )
 from wilss.disk import refuse_existing
 
@@ -58,9 +56,7 @@ def command(**options: Any) -> None:
     written = _written(info, targets, options)
     if not is_quiet():
         click.echo("\n".join(_report(info, written, listing, out, options["overlays"])))
-    tell_failures(written.failed, "fix these first, and run the same command again with --overwrite.")
-    if written.failed:
-        sys.exit(FINISHED_WITH_FAILURES)
+    finish(written.failed, "fix these first, and run the same command again with --overwrite.")
 
 
 def _found(images: Sequence[Path], listed: Path | None, out: Path) -> "Found":
@@ -90,12 +86,9 @@ def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dic
     from ..results.label_files import write_label_files
 
     device = resolve_device(options["device"])
-    display = ProgressDisplay()
     same = {key: options[key] for key in ("overlays", "batch_size")}
-    try:
+    with ProgressDisplay() as display:
         return write_label_files(load_segmenter(info, device), info, targets, device=device, progress=display, **same)
-    finally:
-        display.close()
 
 
 def _report(info: "CheckpointInfo", written: "Written", listing: "Found", out: Path, overlays: bool) -> list[str]:

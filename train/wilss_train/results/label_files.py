@@ -1,6 +1,5 @@
 """Predicted label maps as files: palette PNGs with taxonomy ids, and overlays for people."""
 
-import io
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from torch import nn
 
 from wilss.data.taxonomy import voc_palette
 from wilss.disk import write_output
+from wilss.drawing import encoded
 from wilss.models.networks.checkpoint import CheckpointInfo
 
 from ..data.image_lists import Target
@@ -98,7 +98,7 @@ def palette_png(labels: NDArray[np.uint8]) -> bytes:
     """A label map uint8 [H, W] as a PNG with VOC's palette, whose values are the ids."""
     image = Image.fromarray(labels, mode="P")
     image.putpalette(voc_palette())
-    return _encoded(image, "PNG")
+    return encoded(image)
 
 
 def _write(image: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
@@ -108,10 +108,4 @@ def _write(image: Predicted, target: Target, names: Mapping[int, str] | None) ->
     if names is None:
         return
     drawn = Image.fromarray(draw_overlay(image.sample.image, image.labels, names))
-    write_output(target.overlay, _encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
-
-
-def _encoded(image: Image.Image, form: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=form, **options)
-    return buffer.getvalue()
+    write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))

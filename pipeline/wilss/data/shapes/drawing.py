@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from wilss.data.shapes.outlines import CLASS_NAMES, OUTLINES, Outline, blob, shard, stroke
 from wilss.data.shapes.textures import CLASS_FAMILIES, FAMILIES, FAVOURITE_HUES, Field, lch
+from wilss.drawing import borders
 from wilss.randomness import numpy_generator_for
 
 VOID = 255
@@ -261,13 +262,7 @@ def _blurred(alpha: Field) -> Field:
 
 def _with_rim(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Void on both sides of every border between two ids: a line of two pixels."""
-    rim = np.zeros(label.shape, dtype=bool)
-    rows, columns = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
-    rim[1:] |= rows
-    rim[:-1] |= rows
-    rim[:, 1:] |= columns
-    rim[:, :-1] |= columns
-    return np.where(rim, np.uint8(VOID), label)
+    return np.where(borders(label), np.uint8(VOID), label)
 
 
 def _tagged(label: NDArray[np.uint8], smallest: float) -> tuple[NDArray[np.uint8], tuple[int, ...]]:

@@ -1,6 +1,5 @@
 """Supports drawn from pixel labels, for research: a folder that `read_supports` takes."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from wilss.data.supports.reading import SUPPORTS_FILE
 from wilss.data.supports.simulate import Kind, boxes_of, map_for
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
+from wilss.drawing import encoded
 from wilss.errors import ImageError, ManifestError
 from wilss.randomness import numpy_generator_for, seed_for
 
@@ -105,9 +105,7 @@ def _saved(drawn: Drawn, kind: Kind, out: Path, seed: int) -> dict[str, Any]:
 def _map_png(found: NDArray[np.uint8]) -> bytes:
     picture = Image.fromarray(found, mode="P")
     picture.putpalette([part for value in range(256) for part in _COLOURS.get(value, (0, 0, 0))])
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return encoded(picture, optimize=True)
 
 
 def _as_yaml(rows: list[dict[str, Any]]) -> str:

@@ -1,7 +1,6 @@
 """Twelve images of the split: which, and how they are shown."""
 
 import base64
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
+from wilss.drawing import borders, encoded
 from wilss.randomness import seed_for
 
 #: How many a report shows.
@@ -98,7 +98,7 @@ def labels_uri(labels: Labels, size: tuple[int, int]) -> str:
     indices = np.zeros(256, np.uint8)
     indices[ids], indices[VOID] = np.arange(1, len(ids) + 1), 2 * len(ids) + 1
     edged = indices[shown]
-    edge = _edges(shown) & (edged > 0) & (shown != VOID)
+    edge = borders(shown) & (edged > 0) & (shown != VOID)
     edged = np.where(edge, edged + len(ids), edged).astype(np.uint8)
     drawn = Image.fromarray(edged)
     drawn.putpalette(_colours(ids))
@@ -118,18 +118,5 @@ def _colours(ids: Sequence[int]) -> list[int]:
     return [0, 0, 0, *classes, *classes, 255, 255, 255]
 
 
-def _edges(labels: Labels) -> NDArray[np.bool_]:
-    """Pixels with a neighbour of another label; the frame of the image is no edge."""
-    edge = np.zeros(labels.shape, np.bool_)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    edge[1:] |= down
-    edge[:-1] |= down
-    edge[:, 1:] |= right
-    edge[:, :-1] |= right
-    return edge
-
-
 def _data_uri(picture: Image.Image, form: str, **options: object) -> str:
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/{form};base64,{base64.b64encode(encoded(picture, form, **options)).decode()}"
