@@ -34,7 +34,7 @@ from wilss.data.layouts.records import read_label_of
 from wilss.data.manifest import Manifest, load_manifest, write_lock
 from wilss.data.manifest.lock import LockedWeights, list_digests
 from wilss.data.protocol import StepProtocol
-from wilss.data.supports import problems_of, read_supports
+from wilss.data.supports.reading import problems_of, read_supports
 from wilss.errors import WilssError
 from wilss.models.networks.checkpoint import load_segmenter, read_info, read_weights, spec_of, write_model
 from wilss.models.networks.segmenter import build

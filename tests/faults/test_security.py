@@ -25,7 +25,7 @@ from tests.faults.cli import ROOT, command, data_set, generate, listing, start, 
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.memory.test_bank import make_bank
 from wilss.data.manifest import EncoderSpec, load_manifest
-from wilss.data.supports import read_supports
+from wilss.data.supports.reading import read_supports
 from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, WilssError
 from wilss.models.encoders.dino import open_vit
 from wilss.models.networks.backbones import build_backbone

@@ -22,7 +22,7 @@ from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store.schema import SEAL_KEY
 from wilss_train.data.batch_source import Visit
 from wilss_train.data.batches import SegBatchSource
-from wilss_train.results.report import LOG_FILE, read_log
+from wilss_train.results.report.log import LOG_FILE, read_log
 from wilss_train.run import fit, states
 
 Spoil = Callable[[Path], None]

@@ -14,7 +14,9 @@ from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import COCO, VOC
 from wilss.errors import ManifestError, WeightsError
 from wilss_masks.commands.manifest import command
-from wilss_masks.manifest_tools import CheckReport, check_manifest, init_manifest, lock_manifest, save_manifest
+from wilss_masks.manifest_tools.check import CheckReport, check_manifest
+from wilss_masks.manifest_tools.init import init_manifest, save_manifest
+from wilss_masks.manifest_tools.lock import lock_manifest
 
 IMAGES = {"a": (1,), "b": (2, 3), "c": (3,), "d": (1, 2)}
 

@@ -11,7 +11,7 @@ import click
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option
 
 if TYPE_CHECKING:
-    from ..manifest_tools import CheckReport, Counts
+    from ..manifest_tools.check import CheckReport, Counts
 
 _SHOWN = 20
 
@@ -35,7 +35,7 @@ def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str,
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools import init_manifest, save_manifest
+    from ..manifest_tools.init import init_manifest, save_manifest
 
     save_manifest(init_manifest(layout, data, out, protocol=protocol, setting=setting), out, overwrite=force)
     manifest = load_manifest(out)
@@ -57,7 +57,7 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
     """
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools import check_manifest
+    from ..manifest_tools.check import check_manifest
 
     manifest = load_manifest(manifest_path)
     with ProgressDisplay() as display:
@@ -74,7 +74,7 @@ def lock(manifest_path: Path, no_weights: bool) -> None:
     """Keep the sha256 of lists and weights beside the manifest; later runs refuse what changed."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools import lock_manifest
+    from ..manifest_tools.lock import lock_manifest
 
     report = lock_manifest(load_manifest(manifest_path, check_lock=False), weights=not no_weights)
     for warning in report.warnings:

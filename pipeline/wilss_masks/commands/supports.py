@@ -77,7 +77,7 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
     SUPPORTS is a YAML file or a folder with supports.yaml. Exit code 3 when some cannot be used.
     """
     from wilss.data.manifest import load_manifest
-    from wilss.data.supports import problems_of, read_supports
+    from wilss.data.supports.reading import problems_of, read_supports
     from wilss.drawing import encoded
 
     from ..inspect.support_sheet import draw_supports_page

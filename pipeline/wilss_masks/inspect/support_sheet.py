@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from wilss.data.images import read_image
-from wilss.data.supports import BACKGROUND, FOREGROUND, Support, SupportSet
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND
+from wilss.data.supports.reading import Support, SupportSet
 from wilss.drawing import font
 
 from . import drawing

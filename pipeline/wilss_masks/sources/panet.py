@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
-from wilss.data.supports import FOREGROUND, UNKNOWN, SupportMap, SupportSet, read_supports
+from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
+from wilss.data.supports.reading import SupportSet, read_supports
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 from wilss.params import LongerSide, Params, Rule, ShorterSide, with_values

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from wilss.data.images import read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec
-from wilss.data.supports import BACKGROUND, FOREGROUND, Support, SupportMap
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
+from wilss.data.supports.reading import Support
 from wilss.errors import CheckpointError, ManifestError
 from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.embedding_spec import EmbeddingSpec

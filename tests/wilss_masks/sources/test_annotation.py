@@ -13,7 +13,7 @@ from wilss.store import MaskStore, Status
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.make.generate import Summary, generate
 from wilss_masks.make.options import Options
-from wilss_masks.manifest_tools import check_manifest
+from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.sources.annotation import AnnotationSource
 
 

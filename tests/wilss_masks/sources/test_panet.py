@@ -16,7 +16,7 @@ from tests.references import panet as slow
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.encoders.tiny import vit_spec
 from wilss.data.manifest import Encoders, Manifest, load_manifest
-from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.errors import CheckpointError, ManifestError, ParameterError
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import PanetSource

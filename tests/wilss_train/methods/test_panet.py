@@ -27,8 +27,8 @@ from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
-from wilss_train.results.report import LOG_FILE, REPORT_FILE
-from wilss_train.results.report.log import untimed_lines
+from wilss_train.results.report.log import LOG_FILE, untimed_lines
+from wilss_train.results.report.page import REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.train import Options, Summary, run_training
 

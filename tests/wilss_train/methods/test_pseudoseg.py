@@ -26,12 +26,11 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.context import EpochState
-from wilss_train.data.semi import SemiBatch
+from wilss_train.data.semi.batches import SemiBatch
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
-from wilss_train.results.report import LOG_FILE
-from wilss_train.results.report.log import read_log, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, read_log, untimed_lines
 from wilss_train.run.fit import Stopped
 from wilss_train.run.train import Options, Summary, run_training
 

@@ -27,8 +27,8 @@ from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
-from wilss_train.results.report import LOG_FILE, PAGE_FILE, REPORT_FILE
-from wilss_train.results.report.log import Progress, read_log, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, Progress, read_log, untimed_lines
+from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.settings import open_run, with_input_statistics
 from wilss_train.run.train import Options, Summary, run_training, train

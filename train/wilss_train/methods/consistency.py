@@ -15,7 +15,7 @@ from wilss.models.networks.attention_cam import Labeller, on_grid, soft_labels
 from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState
-from ..data.semi import SemiBatch
+from ..data.semi.batches import SemiBatch
 from ..params import TrainParams
 from .base import as_input, at_size
 from .losses.kernels import pixel_ce

@@ -23,16 +23,10 @@ from wilss.store import MaskStore
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
 from ..data.masked_images import MaskedImages
-from ..data.semi import (
-    SemiBatchSource,
-    SemiParts,
-    SoftLabels,
-    StrongParams,
-    digest_of,
-    list_path,
-    read_labelled,
-    require_soft_labels,
-)
+from ..data.semi.batches import SemiBatchSource, SemiParts
+from ..data.semi.labelled import digest_of, list_path, read_labelled
+from ..data.semi.soft import SoftLabels, require_soft_labels
+from ..data.semi.views import StrongParams
 from .consistency import PseudosegObjective
 from .segmenter import SegmenterMethod, networks_of, write_network
 

@@ -19,7 +19,9 @@ from .. import run_folder as runs
 from ..inputs import RunInputs
 from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
-from .report import LOG_FILE, PAGE_FILE, REPORT_FILE, Picture, choose_images, write_report
+from .report.log import LOG_FILE
+from .report.page import PAGE_FILE, REPORT_FILE, write_report
+from .report.pictures import Picture, choose_images
 
 Results = TypeVar("Results", bound="RunResults")
 

@@ -10,8 +10,7 @@ from accelerate.utils import gather_object
 from wilss.errors import ParameterError
 
 from ..context import RunContext
-from ..results.report import LOG_FILE, TrainingLog
-from ..results.report.log import Progress
+from ..results.report.log import LOG_FILE, Progress, TrainingLog
 
 Listener = Callable[[Progress], None]
 

@@ -24,8 +24,7 @@ from ..inputs import RunInputs
 from ..methods import Method
 from ..params import TrainParams
 from ..results.judge import RunResults
-from ..results.report import LOG_FILE, read_log
-from ..results.report.log import Progress
+from ..results.report.log import LOG_FILE, Progress, read_log
 from .fit import Loop, fit
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log

@@ -2,8 +2,3 @@
 
 Importing this package imports no torch; `clip` and `dino` do, when they are imported.
 """
-
-from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.weights import digest_of, identity_of
-
-__all__ = ["digest_of", "identity_of", "input_multiple"]

@@ -8,8 +8,9 @@ import pytest
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.data.supports import BACKGROUND, FOREGROUND, read_supports
 from wilss.data.supports.drawing import draw_supports, save_supports
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND
+from wilss.data.supports.reading import read_supports
 from wilss.errors import ManifestError, StoreError
 
 IMAGES = {f"2007_{i:06}": (1 + i % 2, 3) for i in range(6)}

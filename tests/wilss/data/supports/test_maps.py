@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.data.supports import maps as support_maps
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.data.supports.regions import depth_inside, middle_line, regions, steps_from
 from wilss.data.supports.simulate import box_map, boxes_of, map_for, mask_map, scribble_map, scribble_of
 from wilss.randomness import numpy_generator_for

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.data.supports import BACKGROUND, FOREGROUND, UNKNOWN, SupportSet, problems_of, read_supports
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
+from wilss.data.supports.reading import SupportSet, problems_of, read_supports
 from wilss.data.taxonomy import VOID
 from wilss.errors import ManifestError, WilssError
 

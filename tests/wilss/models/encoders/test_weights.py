@@ -259,7 +259,8 @@ def test_multiples_and_local_digests_need_no_torch(saved):
     code = (
         "import sys\n"
         "from wilss.data.manifest import EncoderSpec\n"
-        "from wilss.models.encoders import digest_of, input_multiple\n"
+        "from wilss.models.encoders.multiples import input_multiple\n"
+        "from wilss.models.encoders.weights import digest_of\n"
         f"files = dict(config={str(path.parent / 'clip.json')!r}, file={str(path)!r})\n"
         "own = EncoderSpec(library='open_clip', **files)\n"
         "hub = EncoderSpec(library='open_clip', model='ViT-B-16')\n"

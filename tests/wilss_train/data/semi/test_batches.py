@@ -13,7 +13,9 @@ from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore
 from wilss_train.data.augment import cut_masks, draw_view, is_outside
 from wilss_train.data.masked_images import Broken, MaskedImages
-from wilss_train.data.semi import Labelled, SemiBatch, SemiBatchSource, SemiParts, StrongParams
+from wilss_train.data.semi.batches import SemiBatch, SemiBatchSource, SemiParts
+from wilss_train.data.semi.labelled import Labelled
+from wilss_train.data.semi.views import StrongParams
 from wilss_train.inputs import RunInputs
 from wilss_train.params import TrainParams
 

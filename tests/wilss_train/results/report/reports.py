@@ -13,8 +13,8 @@ from wilss.metrics import Scores
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.results.evaluate import Evaluation
-from wilss_train.results.report import Picture, TrainingLog
-from wilss_train.results.report.log import Progress
+from wilss_train.results.report.log import Progress, TrainingLog
+from wilss_train.results.report.pictures import Picture
 
 NASTY = '<b>"x"&'
 PARAMS = {"lr": 0.001, "epochs": 40, "scale": (0.5, 2.0), "method": {"alpha": 0.5, "beta": 0.9}, "note": "<i>&amp;"}

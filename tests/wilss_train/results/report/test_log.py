@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.wilss_train.results.report.reports import write_step
 from wilss.errors import CheckpointError
-from wilss_train.results.report import LOG_FILE, TrainingLog, read_log
-from wilss_train.results.report.log import Progress, plain, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, Progress, TrainingLog, plain, read_log, untimed_lines
 
 STEPS = 40
 

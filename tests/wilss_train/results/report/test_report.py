@@ -18,9 +18,16 @@ from tests.wilss_train.results.report.reports import (
     write_log,
 )
 from wilss.errors import CheckpointError
-from wilss_train.results.report import PAGE_FILE, REPORT_FILE, write_report
 from wilss_train.results.report.figures import class_figures, headlines, most_confused
-from wilss_train.results.report.page import _change, _direction, _duration, _percent
+from wilss_train.results.report.page import (
+    PAGE_FILE,
+    REPORT_FILE,
+    _change,
+    _direction,
+    _duration,
+    _percent,
+    write_report,
+)
 
 VOID_TAGS = {"meta", "img", "br", "link", "input", "hr", "col"}
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wilss.data.supports import SupportMap
+from wilss.data.supports.maps import SupportMap
 from wilss.data.supports.simulate import Kind, map_for
 from wilss.data.taxonomy import VOID
 from wilss.equations.kernels import unit

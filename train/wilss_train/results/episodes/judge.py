@@ -16,7 +16,8 @@ from ... import run_folder as runs
 from ...data.episodes.images import labelled_split
 from ...inputs import RunInputs
 from ..judge import RunResults, judge_once
-from ..report import LOG_FILE, REPORT_FILE, read_log
+from ..report.log import LOG_FILE, read_log
+from ..report.page import REPORT_FILE
 from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
 
 
