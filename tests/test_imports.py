@@ -21,14 +21,14 @@ PACKAGES = {
 #: its own floor or above. The package itself (`__init__`) stands on top and loads what it offers when it is asked for.
 FLOORS = {
     "wilss": [
-        ["digests", "drawing", "errors", "randomness"],
+        ["digests", "drawing", "errors", "randomness", "threads"],
         ["params", "disk"],
         ["data"],
         ["equations", "metrics", "store"],
         ["models"],
         ["console"],
     ],
-    "wilss_masks": [["threads"], ["sources"], ["make"], ["inspect", "manifest_tools"], ["commands"], ["cli"]],
+    "wilss_masks": [["sources"], ["make"], ["inspect", "manifest_tools"], ["commands"], ["cli"]],
     "wilss_train": [
         ["params", "run_folder"],
         ["data"],

@@ -7,7 +7,7 @@ knows is no excuse: there is no mask there, so it counts as background.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import MaskStore, Status, label_map
 from wilss.store.records import records_for
-
-from ..threads import map_in_threads
+from wilss.threads import map_in_threads
 
 if TYPE_CHECKING:
     from ..sources.fusion import FusionParams
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 STORED = "stored"
 #: What `--ablation` recomputes from the kept maps, in the order of the table.
 ABLATION = ("init", "seeds", "intersection", "union")
-_BLOCK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +80,22 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
             f"{manifest.path} has no pixel labels of the images in {store.path}, so there is nothing to "
             "compare with; add the label files that its layout looks for."
         )
-    blocks = (rows[start : start + _BLOCK].tolist() for start in range(0, len(rows), _BLOCK))
-    total = _Tally()
-    for part in map_in_threads(judge.block, blocks, threads):
-        total.add(part)
-    names = ("background", *store.category_names)
-    scores = {name: Scores(names=names, matrix=total.matrices.get(name, judge.nothing)) for name in judge.names}
+    names, failed = ("background", *store.category_names), dict[str, str]()
+    matrices = {name: np.zeros((len(names),) * 2, np.int64) for name in (STORED, *(ABLATION if ablation else ()))}
+    for row, counts in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
+        if isinstance(counts, WilssError):
+            failed[store.image_ids[row]] = str(counts)
+        else:
+            for name, matrix in counts.items():
+                matrices[name] += matrix
+    counted = [row for row in rows.tolist() if store.image_ids[row] not in failed]
     return Evaluation(
         store=store,
-        scores=scores,
-        warnings=_unseen(
-            judge, manifest, [r for r in rows.tolist() if store.image_ids[r] not in total.failed], scores[STORED].matrix
-        ),
-        counted=len(rows) - len(total.failed),
-        failed=total.failed,
+        scores={name: Scores(names=names, matrix=matrix) for name, matrix in matrices.items()},
+        counted=len(counted),
+        failed=failed,
         left_out=left_out,
+        warnings=_unseen(judge, manifest, counted, matrices[STORED]),
     )
 
 
@@ -117,43 +116,23 @@ def _unseen(judge: "_Judge", manifest: Manifest, rows: Sequence[int], matrix: ND
     return tuple(sentences)
 
 
-@dataclass
-class _Tally:
-    """Sums over some images."""
-
-    matrices: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def add(self, other: "_Tally") -> None:
-        self.failed.update(other.failed)
-        self.count(other.matrices)
-
-    def count(self, matrices: Mapping[str, NDArray[np.int64]]) -> None:
-        for name, matrix in matrices.items():
-            self.matrices[name] = self.matrices[name] + matrix if name in self.matrices else matrix
-
-
 class _Judge:
     """Reads masks and labels of single images and compares them; used by several threads."""
 
     def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], ablation: bool) -> None:
         self.store, self.records = store, records
-        self.names = (STORED, *(ABLATION if ablation else ()))
-        self.nothing = np.zeros((len(store.category_ids) + 1,) * 2, np.int64)
         self._ids = np.array(store.category_ids)
         self._confidence = store.vector("confidence")
         self._kept = _kept_of(store) if ablation else None
 
-    def block(self, rows: Sequence[int]) -> _Tally:
-        tally = _Tally()
-        for row in rows:
-            try:
-                tally.count(self._one(row))
-            except WilssError as error:
-                tally.failed[self.store.image_ids[row]] = str(error)
-        return tally
+    def __call__(self, row: int) -> dict[str, NDArray[np.int64]] | WilssError:
+        """Confusion matrices by name; or why the image's labels cannot be used."""
+        try:
+            return self._matrices(row)
+        except WilssError as error:
+            return error
 
-    def _one(self, row: int) -> dict[str, NDArray[np.int64]]:
+    def _matrices(self, row: int) -> dict[str, NDArray[np.int64]]:
         labels_by_name = {STORED: self._stored(row)}
         truth = self._truth(row, labels_by_name[STORED].shape)
         if self._kept is not None:

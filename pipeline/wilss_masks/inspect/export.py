@@ -21,8 +21,7 @@ from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_
 from wilss.drawing import encoded
 from wilss.errors import StoreError
 from wilss.store import ImageMasks, MaskStore, Status, label_map
-
-from ..threads import map_in_threads
+from wilss.threads import map_in_threads
 
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
 _LONGEST_NAME = 200

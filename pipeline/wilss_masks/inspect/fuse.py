@@ -26,9 +26,9 @@ from wilss.store import (
     write_shard,
     writer_lock,
 )
+from wilss.threads import map_in_threads
 
 from ..sources.fusion import FmwissParams, FusionParams, as_content
-from ..threads import map_in_threads
 from .kept_scores import KeptReader, fusion_of
 
 #: Attributes that belong to one store and not to what it was made with.

@@ -18,9 +18,9 @@ from wilss.data.images import PIXEL_CAP, read_size
 from wilss.data.layouts import ImageRecord, Records
 from wilss.errors import ImageError, StoreError
 from wilss.store import Status, StoreHeader, StoreLayout
+from wilss.threads import map_in_threads
 
 from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
-from ..threads import map_in_threads
 
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.

@@ -12,8 +12,7 @@ from wilss.data.manifest import ImageRecord, Manifest, require_size
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
-
-from ..threads import map_in_threads
+from wilss.threads import map_in_threads
 
 _THREADS = 4
 

@@ -69,10 +69,7 @@ def test_the_store_is_judged_pixel_by_pixel(store: MaskStore, manifest: FakeMani
     assert 0.5 < found.scores["stored"].mean_iou < 1
 
 
-def test_threads_do_not_change_a_count(
-    store: MaskStore, manifest: FakeManifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wilss_masks.inspect.evaluate._BLOCK", 1)
+def test_threads_do_not_change_a_count(store: MaskStore, manifest: FakeManifest) -> None:
     one, many = (evaluate(store, manifest, threads=n, ablation=True) for n in (1, 8))  # type: ignore[arg-type]
     for name, scores in one.scores.items():
         np.testing.assert_array_equal(scores.matrix, many.scores[name].matrix)

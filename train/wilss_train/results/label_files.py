@@ -1,10 +1,10 @@
 """Predicted label maps as files: palette PNGs with taxonomy ids, and overlays for people."""
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,13 @@ from wilss.data.taxonomy import voc_palette
 from wilss.disk import write_output
 from wilss.drawing import encoded
 from wilss.models.networks.checkpoint import CheckpointInfo
+from wilss.threads import map_in_threads
 
 from ..data.image_lists import Target
 from .overlays import draw_overlay
 from .predict import Predicted, predictions
 
 _WRITERS = 4
-_WAITING = 32
 _JPEG_QUALITY = 90
 
 
@@ -55,43 +55,18 @@ def write_label_files(
     records = [target.record for target in targets]
     predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device)
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
-    with _Writers() as writers:
-        for number, image in enumerate(predicted, start=1):
-            if image.labels is None:
-                failed[image.record.image_id] = str(image.error)
-            else:
-                writers.begin(image, by_id[image.record.image_id], names)
-                ids, counts = np.unique(image.labels, return_counts=True)
-                images.update(ids.tolist())
-                pixels.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
-            if progress is not None:
-                progress(number, len(targets))
+    write = partial(_write, targets=by_id, names=names)
+    for number, image in enumerate(map_in_threads(write, predicted, _WRITERS), start=1):
+        if image.labels is None:
+            failed[image.record.image_id] = str(image.error)
+        else:
+            ids, counts = np.unique(image.labels, return_counts=True)
+            images.update(ids.tolist())
+            pixels.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        if progress is not None:
+            progress(number, len(targets))
     seconds = time.monotonic() - start
     return Written(count=len(targets) - len(failed), failed=failed, images=images, pixels=pixels, seconds=seconds)
-
-
-class _Writers:
-    """Threads that write files; a few wait, so that memory does not fill where the disk is slow."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
-        self._waiting: deque[Future[None]] = deque()
-
-    def begin(self, image: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
-        """Let a thread write; an error of an earlier file comes out here."""
-        self._waiting.append(self._pool.submit(_write, image, target, names))
-        if len(self._waiting) > _WAITING:
-            self._waiting.popleft().result()
-
-    def __enter__(self) -> "_Writers":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Wait for the files that are begun, and raise the error of one that failed; after an error, only stop."""
-        self._pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for future in self._waiting:
-                future.result()
 
 
 def palette_png(labels: NDArray[np.uint8]) -> bytes:
@@ -101,11 +76,13 @@ def palette_png(labels: NDArray[np.uint8]) -> bytes:
     return encoded(image)
 
 
-def _write(image: Predicted, target: Target, names: Mapping[int, str] | None) -> None:
-    """names: of the ids, for the overlay; None for no overlay."""
-    assert image.sample is not None and image.labels is not None  # noqa: PT018
+def _write(image: Predicted, targets: Mapping[str, Target], names: Mapping[int, str] | None) -> Predicted:
+    """The image, whose files are written where it has a label map. names: of the ids; None for no overlay."""
+    if image.sample is None or image.labels is None:
+        return image
+    target = targets[image.record.image_id]
     write_output(target.labels, palette_png(image.labels))
-    if names is None:
-        return
-    drawn = Image.fromarray(draw_overlay(image.sample.image, image.labels, names))
-    write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
+    if names is not None:
+        drawn = Image.fromarray(draw_overlay(image.sample.image, image.labels, names))
+        write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
+    return image

@@ -4,12 +4,10 @@ Images go through whole and at their own size; those of equal size share a batch
 follows from their order alone, not from how fast they were decoded, so that two runs give the same label maps.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,8 +19,8 @@ from wilss.data.manifest import ImageRecord
 from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.normalisation import normalise
+from wilss.threads import map_in_threads
 
-_MOST_THREADS = 8
 #: A batch holds as many images as it would of this size; larger ones share it with fewer.
 _PIXELS_PER_IMAGE = 1 << 20
 #: Images that wait for others of their size: this many batches, then the oldest goes alone.
@@ -76,7 +74,8 @@ def predictions(
     forward = _Forward(segmenter.eval(), info, device)
     before: list[_Running | Predicted] = []
     try:
-        with closing(_decoded(records, read, threads, window=2 * batch_size)) as samples:
+        decoded = map_in_threads(partial(_read, read=read), records, threads, ahead=2 * batch_size)
+        with closing(decoded) as samples:
             for batch in _batches(samples, batch_size):
                 now: list[_Running | Predicted] = []
                 now += [batch] if isinstance(batch, Predicted) else forward.start(batch)
@@ -85,24 +84,6 @@ def predictions(
             yield from _finished(before)
     finally:
         segmenter.train(was_training)
-
-
-def _decoded(
-    records: Iterable[ImageRecord], read: Callable[[ImageRecord], Sample], threads: int | None, window: int
-) -> Generator[Sample | Predicted, None, None]:
-    """Samples in the order of the records, at least `window` of them decoded ahead."""
-    count = threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    waiting: deque[Future[Sample | Predicted]] = deque()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
-    try:
-        for record in records:
-            waiting.append(pool.submit(_read, record, read))
-            if len(waiting) > max(window, 2 * count):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read(record: ImageRecord, read: Callable[[ImageRecord], Sample]) -> Sample | Predicted:
