@@ -11,7 +11,16 @@ from .options import (
     manifest_option,
     version_option,
 )
-from .output import FINISHED_WITH_FAILURES, aligned, finish, percent, require_png, tell_failures, write_json
+from .output import (
+    FINISHED_WITH_FAILURES,
+    aligned,
+    finish,
+    percent,
+    require_png,
+    show_figures,
+    tell_failures,
+    write_json,
+)
 from .progress import ProgressDisplay
 from .running import run
 
@@ -28,6 +37,7 @@ __all__ = [
     "percent",
     "require_png",
     "run",
+    "show_figures",
     "tell_failures",
     "version_option",
     "write_json",

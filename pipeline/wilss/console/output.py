@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wilss.disk import write_output
+
+from .options import is_quiet
 
 #: The exit code of a run that is done, but for images that it names.
 FINISHED_WITH_FAILURES = 3
@@ -41,6 +43,15 @@ def finish(failed: Mapping[str, str], rest: str) -> None:
     tell_failures(failed, rest)
     if failed:
         sys.exit(FINISHED_WITH_FAILURES)
+
+
+def show_figures(lines: Iterable[str], figures: Any, json_path: str | None, failed: Mapping[str, str]) -> None:
+    """A table on stdout, or its figures as JSON there or in a file, as --json says; then `finish`."""
+    if json_path is not None:
+        write_json(figures, json_path)
+    if json_path != "-" and not is_quiet():
+        click.echo("\n".join(lines))
+    finish(failed, "--json names them all.")
 
 
 def require_png(target: Path, option: str = "--out") -> Path:

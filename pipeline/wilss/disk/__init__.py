@@ -10,12 +10,10 @@ from .files import (
     require_writable,
     sweep_partials,
     sweep_partials_of,
-    sync_file,
-    sync_folder,
     unlink,
     write_atomically,
 )
-from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle, sync_tree
+from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle
 from .lock import waiting_lock, writer_lock
 from .outputs import refuse_existing, write_output, writing
 
@@ -31,9 +29,6 @@ __all__ = [
     "settle",
     "sweep_partials",
     "sweep_partials_of",
-    "sync_file",
-    "sync_folder",
-    "sync_tree",
     "unlink",
     "waiting_lock",
     "write_atomically",

@@ -62,19 +62,14 @@ def unlink(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def sync_file(path: Path) -> None:
-    """fsync a file that somebody else wrote, and the folder that names it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(path.parent)
-
-
 def sync_folder(folder: Path) -> None:
     """fsync a folder, so that a rename inside it outlives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    sync(folder, os.O_DIRECTORY)
+
+
+def sync(path: Path, flags: int = 0) -> None:
+    """fsync one file or folder. flags: with which it is opened."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:

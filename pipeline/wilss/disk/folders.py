@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import sync_folder
+from .files import sync, sync_folder
 
 BUILDING_SUFFIX = ".building"
 _FORMER_SUFFIX = ".former"
@@ -56,9 +56,5 @@ def sync_tree(path: Path) -> None:
     """fsync every file and folder of a tree, for what zarr wrote without doing so."""
     for folder, _, files in os.walk(path):
         for name in files:
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(Path(folder, name))
         sync_folder(Path(folder))

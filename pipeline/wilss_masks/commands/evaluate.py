@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import aligned, finish, is_quiet, manifest_option, percent, write_json
+from wilss.console import aligned, manifest_option, percent, show_figures
 
 from .common import store_argument
 
@@ -49,11 +49,7 @@ def command(store: Path, manifest_path: Path, ablation: bool, json_path: str | N
     evaluation = evaluate(opened, load_manifest(manifest_path), ablation=ablation)
     for warning in evaluation.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    if json_path is not None:
-        write_json(evaluation.as_json(), json_path)
-    if json_path != "-" and not is_quiet():
-        click.echo("\n".join(_report(evaluation)))
-    finish(evaluation.failed, "--json names them all.")
+    show_figures(_report(evaluation), evaluation.as_json(), json_path, evaluation.failed)
 
 
 def _report(evaluation: "Evaluation") -> list[str]:

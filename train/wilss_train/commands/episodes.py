@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wilss.console import ProgressDisplay, finish, is_quiet, write_json
+from wilss.console import ProgressDisplay, show_figures
 
 if TYPE_CHECKING:
     from wilss.data.manifest import Manifest
@@ -58,25 +58,23 @@ def wants_episodes(checkpoint: Path | None, options: Mapping[str, Any]) -> bool:
     return any(options[name] is not None for name in _NAMES) or read_info(checkpoint).kind == "embedding"
 
 
-def judge_episodes(
-    checkpoint: Path | None, manifest_path: Path, split: str, json: str | None, device: str, options: Mapping[str, Any]
-) -> None:
+def judge_episodes(checkpoint: Path | None, manifest_path: Path, options: Mapping[str, Any]) -> None:
     """Judge, tell, and leave with 3 where images could not be read."""
     from wilss.data.manifest import load_manifest
+
+    from ..results.episodes.judge import table_of
 
     for name, option in _SEGMENTERS_ONLY.items():
         if options[name] is not None:
             raise click.UsageError(f"{option} is for segmenters, and episodes judge an embedding; leave it out.")
-    manifest = load_manifest(manifest_path)
+    manifest, split = load_manifest(manifest_path), options["split"]
     for warning in manifest.evaluation(split).warnings:
         click.echo(f"Warning: {warning}", err=True)
-    embedding, step, title = _opened(checkpoint, manifest, device)
+    embedding, step, title = _opened(checkpoint, manifest, options["device"])
     evaluation = _judged(embedding, step, manifest, split, options)
-    if json is not None:
-        write_json({**title, "split": split, **evaluation.as_json()}, json)
-    if json != "-" and not is_quiet():
-        click.echo("\n".join([*_heading(title, manifest, split, evaluation), "", *_table(evaluation)]))
-    finish(evaluation.failed, "--json names them all.")
+    figures = evaluation.as_json()
+    lines = [*_heading(title, manifest, split, evaluation), "", *table_of(figures)]
+    show_figures(lines, {**title, "split": split, **figures}, options["json"], evaluation.failed)
 
 
 def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tuple[Embedding, int, dict[str, Any]]":
@@ -126,9 +124,3 @@ def _heading(title: Mapping[str, Any], manifest: "Manifest", split: str, evaluat
         f"{params.ways}-way {params.shots}-shot, supports as {params.support}, {params.runs} x {params.episodes} "
         f"episodes; {count / max(evaluation.seconds, 1e-9):.0f} episodes/s",
     ]
-
-
-def _table(evaluation: "EpisodeEvaluation") -> list[str]:
-    from ..results.episodes.judge import table_of
-
-    return table_of(evaluation.as_json())

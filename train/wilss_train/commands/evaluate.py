@@ -1,6 +1,5 @@
 """`wilss-eval`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +10,17 @@ from wilss.console import (
     aligned,
     batch_size_option,
     device_option,
-    finish,
-    is_quiet,
     manifest_option,
     percent,
     require_png,
-    write_json,
+    show_figures,
 )
 from wilss.disk import write_output
 
 from .episodes import episode_options, judge_episodes, wants_episodes
 
 if TYPE_CHECKING:
-    from wilss.data.manifest import ImageRecord
-    from wilss.models.networks.checkpoint import CheckpointInfo
-
-    from ..results.evaluate import Evaluation, Mode
+    from ..results.evaluate import Evaluation
 
 
 @click.command(
@@ -51,15 +45,7 @@ Examples:
 @batch_size_option
 @device_option
 @episode_options
-def command(
-    checkpoint: Path | None,
-    manifest_path: Path,
-    split: str,
-    json: str | None,
-    batch_size: int,
-    device: str,
-    **options: Any,
-) -> None:
+def command(checkpoint: Path | None, manifest_path: Path, **options: Any) -> None:
     """How well a checkpoint does on the manifest's pixel labels: IoU of every class, of old, new and all.
 
     CHECKPOINT is the folder of a run or its model.safetensors. Classes that it has not seen yet count as
@@ -69,67 +55,34 @@ def command(
     these classes, and binary IoU, with their spread over the runs.
     """  # fmt: skip
     if wants_episodes(checkpoint, options):
-        judge_episodes(checkpoint, manifest_path, split, json, device, options)
+        judge_episodes(checkpoint, manifest_path, options)
     elif checkpoint is not None:
-        _judge(checkpoint, manifest_path, split, options["protocol"] or "full", json, options["confusion"], batch_size,
-               device)  # fmt: skip
+        _judge(checkpoint, manifest_path, options)
 
 
-def _judge(
-    checkpoint: Path,
-    manifest_path: Path,
-    split: str,
-    protocol: "Mode",
-    json: str | None,
-    confusion: Path | None,
-    batch_size: int,
-    device: str,
-) -> None:
+def _judge(checkpoint: Path, manifest_path: Path, options: dict[str, Any]) -> None:
     """A segmenter on every labelled image of a split."""
     from wilss.data.manifest import load_manifest
-    from wilss.models.networks.checkpoint import read_info
+    from wilss.models.devices import resolve_device
+    from wilss.models.networks.checkpoint import load_segmenter, read_info
 
-    if confusion is not None:
-        require_png(confusion, "--confusion")
-    info, manifest = read_info(checkpoint), load_manifest(manifest_path)
+    from ..results.evaluate import evaluate
+
+    if options["confusion"] is not None:
+        require_png(options["confusion"], "--confusion")
+    info, manifest, split = read_info(checkpoint), load_manifest(manifest_path), options["split"]
     info.require_same_classes(manifest)
     selection = manifest.evaluation(split)
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    evaluation = _judged(info, selection.records, split, protocol, batch_size, device)
-    _tell(evaluation, json, confusion)
-
-
-def _tell(evaluation: "Evaluation", json: str | None, confusion: Path | None) -> None:
-    if json is not None:
-        write_json(evaluation.as_json(), json)
-    if confusion is not None:
-        _draw(evaluation, confusion)
-    if json != "-" and not is_quiet():
-        click.echo("\n".join([*_heading(evaluation), "", *_table(evaluation)]))
-    finish(evaluation.failed, "--json names them all.")
-
-
-def _judged(
-    info: "CheckpointInfo", records: "Sequence[ImageRecord]", split: str, mode: "Mode", batch_size: int, device: str
-) -> "Evaluation":
-    from wilss.models.devices import resolve_device
-    from wilss.models.networks.checkpoint import load_segmenter
-
-    from ..results.evaluate import evaluate
-
-    where = resolve_device(device)
+    device, mode = resolve_device(options["device"]), options["protocol"] or "full"
+    same: dict[str, Any] = {"split": split, "mode": mode, "batch_size": options["batch_size"], "device": device}
     with ProgressDisplay() as display:
-        return evaluate(
-            load_segmenter(info, where),
-            info,
-            records,
-            split=split,
-            mode=mode,
-            batch_size=batch_size,
-            device=where,
-            progress=display,
-        )
+        evaluation = evaluate(load_segmenter(info, device), info, selection.records, progress=display, **same)
+    if options["confusion"] is not None:
+        _draw(evaluation, options["confusion"])
+    lines = [*_heading(evaluation), "", *_table(evaluation)]
+    show_figures(lines, evaluation.as_json(), options["json"], evaluation.failed)
 
 
 def _draw(evaluation: "Evaluation", target: Path) -> None:
