@@ -190,7 +190,7 @@ def create_group(path: Path, header: StoreHeader) -> zarr.Group:
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     for spec in header.layout.arrays:
-        _create_sharded(group, spec, header.layout.shard_size)
+        create_sharded(group, spec, header.layout.shard_size)
     _create_vectors(group, header)
     return consolidate(group)
 
@@ -203,7 +203,8 @@ def consolidate(group: zarr.Group) -> zarr.Group:
         return zarr.consolidate_metadata(group.store)
 
 
-def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None:
+def create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None:
+    """Write the metadata of a sharded array, `shard_size` entries of its first axis to a shard."""
     lead = len(spec.shape) - len(spec.plane)
     group.create_array(
         spec.name,
@@ -211,6 +212,19 @@ def _create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None
         dtype=spec.dtype,
         chunks=(*(1,) * lead, *spec.plane),
         shards=(shard_size, *spec.shape[1:]),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
+        fill_value=spec.fill,
+        dimension_names=spec.dims,
+    )
+
+
+def create_vector(group: zarr.Group, spec: VectorSpec, shape: tuple[int, ...], chunk_rows: int) -> Any:
+    """Write the metadata of a small array, chunked along its first axis; zarr's array."""
+    return group.create_array(
+        spec.name,
+        shape=shape,
+        dtype=str if spec.dtype == "object" else spec.dtype,
+        chunks=(chunk_rows, *shape[1:]),
         compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=spec.fill,
         dimension_names=spec.dims,
@@ -229,17 +243,9 @@ def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
         "category_id": header.category_ids,
     }
     for spec in header.layout.vectors.values():
-        shape = header.layout.vector_shape(spec.name)
-        array = group.create_array(
-            spec.name,
-            shape=shape,
-            dtype=str if spec.dtype == "object" else spec.dtype,
-            chunks=(header.layout.chunk_rows(spec.name), *shape[1:]),
-            compressors=ZstdCodec(level=ZSTD_LEVEL),
-            fill_value=spec.fill,
-            dimension_names=spec.dims,
-        )
+        shape, step = header.layout.vector_shape(spec.name), header.layout.chunk_rows(spec.name)
+        array = create_vector(group, spec, shape, step)
         if spec.name in known and all(shape):
-            values, step = known[spec.name], header.layout.chunk_rows(spec.name)
+            values = known[spec.name]
             for first in range(0, shape[0], step):  # a million names at once would be a hundred megabytes
                 array[first : first + step] = np.array(values[first : first + step], dtype=spec.dtype)

@@ -5,7 +5,6 @@ an array is. Both are looked at before memory is taken. A store of our own alway
 """
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def require_names(path: Path, name: str, array: Any, count: int, rows: int) -> N
     """Raise StoreError unless as many things are named on disk as the sizes say that there are.
 
     path: the group's folder. array: zarr's array of names, in the folder `name` below; it has `rows` of them in a
-    chunk. A name is never empty, so each chunk has its file, and what `require_vector` says of that holds.
+    chunk. A name is never empty, so each chunk has its file.
     """
     last = (count - 1) // max(rows, 1)
     if array.chunks != (max(rows, 1),) or (count and not (path / name / "c" / str(last)).is_file()):
@@ -84,20 +83,6 @@ def require_shape(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> 
     """Raise StoreError unless the unsharded `array` has this shape."""
     if tuple(array.shape) != shape:
         raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_FIX}")
-
-
-def require_vector(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
-    """Raise StoreError unless the unsharded `array` has this shape and its chunks are what they can be.
-
-    path: the store's folder. array: zarr's, in the folder `name` below.
-    """
-    codecs = {str(codec.to_dict().get("name")) for codec in array.metadata.codecs}
-    is_text = "vlen-utf8" in codecs
-    itemsize = np.dtype(object).itemsize if is_text else array.dtype.itemsize
-    require_shape(path, name, array, shape)
-    if not codecs <= _CODECS or itemsize > _LARGEST_ITEM:
-        raise StoreError(f"{path}: the array {name!r} is not as wilss writes it ({array.dtype}); {_FIX}")
-    _require_chunks(path, name, math.prod(array.chunks), None if is_text else itemsize)
 
 
 def require_as_written(path: Path, name: str, array: Any, layout: StoreLayout) -> None:
@@ -130,24 +115,3 @@ def require_values(name: str, values: NDArray[Any], layout: StoreLayout) -> None
     }.get(name, (0, 0))
     if most and values.size and not least <= values.min() <= values.max() <= most:
         raise ValueError(f"it has values from {values.min()} to {values.max()}, and {least} to {most} there can be")
-
-
-def _require_chunks(path: Path, name: str, values: int, itemsize: int | None) -> None:
-    """Raise StoreError unless every chunk becomes as many values as it must. itemsize: None for texts."""
-    for folder, _, files in os.walk(path / name):
-        for file in files:
-            if file == "zarr.json" or file.endswith(".partial"):
-                continue
-            count = _values_in(Path(folder, file), values, itemsize)
-            if count != values:
-                raise StoreError(f"{path}: a chunk of {name!r} has {count} values and not {values}; {_FIX}")
-
-
-def _values_in(chunk: Path, values: int, itemsize: int | None) -> int:
-    """How many values a chunk becomes, as far as its first bytes tell. Raises ValueError where it tells nothing."""
-    with chunk.open("rb") as file:
-        frame = file.read(_LONGEST_HEADER if itemsize is not None else -1)
-    if itemsize is None:
-        return int.from_bytes(unpacked(frame, values, None)[:_COUNT], "little")
-    claimed = content_size(frame)
-    return claimed // itemsize if claimed % itemsize == 0 else -1

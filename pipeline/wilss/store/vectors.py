@@ -74,8 +74,14 @@ def _path(root: Path, spec: VectorSpec, chunk: int) -> Path:
 
 
 def _read(root: Path, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDArray[Any]:
-    """A chunk as it is on disk, padded to its full length. Raises ValueError where it is damaged."""
-    shape = (layout.chunk_rows(spec.name), *layout.vector_shape(spec.name)[1:])
+    return read_chunk(root, spec, chunk, (layout.chunk_rows(spec.name), *layout.vector_shape(spec.name)[1:]))
+
+
+def read_chunk(root: Path, spec: VectorSpec, chunk: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A chunk of a small array as it is on disk, padded to its full length, which is `shape`.
+
+    Raises ValueError or RuntimeError where it is damaged, before it takes more memory than that, and OSError.
+    """
     try:
         itemsize = None if spec.dtype == "object" else _on_disk(spec).itemsize
         data = unpacked(_path(root, spec, chunk).read_bytes(), math.prod(shape), itemsize)

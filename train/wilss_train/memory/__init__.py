@@ -1,7 +1,7 @@
 """The memory bank: a few instances per class, archived after a step for copy-paste in later ones (FMWISS Sec. 3.4)."""
 
 from .bank import MemoryBank
-from .fill import FillSummary, fill
+from .fill import fill
 from .writing import Instance, InstanceInfo
 
-__all__ = ["FillSummary", "Instance", "InstanceInfo", "MemoryBank", "fill"]
+__all__ = ["Instance", "InstanceInfo", "MemoryBank", "fill"]

@@ -15,10 +15,23 @@ from wilss.data.taxonomy import Taxonomy
 from wilss.errors import StoreError, first_line
 from wilss.store.schema import ArraySpec
 from wilss.store.shards import read_planes
-from wilss.store.size_limits import require_names, require_planes, require_vector
+from wilss.store.size_limits import require_names, require_planes, require_shape
+from wilss.store.vectors import read_chunk
 
 from ..data.masked_images import BoundedCache
-from .writing import DIGEST_KEY, FORMAT, FORMAT_VERSION, ROOT, SHARD, Instance, InstanceInfo, digest_on_disk, specs_of
+from .writing import (
+    DIGEST_KEY,
+    FORMAT,
+    FORMAT_VERSION,
+    ROOT,
+    SHARD,
+    VECTORS,
+    Instance,
+    InstanceInfo,
+    digest_on_disk,
+    specs_of,
+    vector_shape,
+)
 
 
 class MemoryBank:
@@ -136,9 +149,11 @@ class MemoryBank:
         group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
         count = group["area"].shape[0]
         require_names(self.path, "image_id", group["image_id"], count, rows=count)
-        for name in _VECTORS:
-            require_vector(self.path, name, group[name], (count, 4) if name == "box" else (count,))
-        columns = {name: np.asarray(group[name][...]).tolist() for name in _VECTORS}
+        columns: dict[str, list[Any]] = {}
+        for spec in VECTORS:
+            shape = vector_shape(spec, count)
+            require_shape(self.path, spec.name, group[spec.name], shape)
+            columns[spec.name] = read_chunk(self.path, spec, 0, shape).tolist()
         for index, values in enumerate(zip(*columns.values(), strict=True)):
             fields = dict(zip(columns, values, strict=True))
             top, left, bottom, right = fields.pop("box")
@@ -158,7 +173,6 @@ class MemoryBank:
 _CACHE_MIB = 256
 #: Of the largest canvas: crops have three colours, and the highest may not be the widest.
 _BYTES_PER_PIXEL = 12
-_VECTORS = ("category_id", "image_id", "box", "area", "step", "weak", "confidence")
 _FIX = "its files were changed or are incomplete; copy the bank again, or train its step again."
 
 

@@ -6,7 +6,6 @@ here order decides nothing, so a resumed run and any number of threads or proces
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,6 @@ from .regions import Queue
 from .writing import Instance, InstanceInfo, write_bank
 
 
-@dataclass(frozen=True, kw_only=True)
-class FillSummary:
-    """What a bank holds now: instances per class id, of all classes seen; failed: image id -> why it was left out."""
-
-    path: Path
-    digest: str
-    counts: Mapping[int, int]
-    failed: Mapping[str, str]
-
-
 def fill(
     path: Path,
     *,
@@ -49,16 +38,16 @@ def fill(
     min_area: int = 64,
     keep_confident: float = 0.5,
     threads: int = 4,
-) -> FillSummary:
+) -> dict[str, str]:
     """Write the bank of `step` to `path`: the parent's instances of old classes, and new ones of this step's store.
 
     records: what the manifest says of the store's images, by id. per_class: B, 50 in the paper. weak: whether the masks
     were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
     candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
 
-    Images that cannot be read are named and passed over. A bank that lies at `path` is replaced. Raises StoreError
-    where store or parent are damaged or of other classes, and where `path` is something else or cannot be written;
-    ParameterError for a value out of range.
+    A bank that lies at `path` is replaced. Returns image id -> why it cannot be read; such images are passed over.
+    Raises StoreError where store or parent are damaged or of other classes, and where `path` is something else or
+    cannot be written; ParameterError for a value out of range.
     """
     require(per_class >= 0, "per_class", per_class, "0 or more")
     require(0 < keep_confident <= 1, "keep_confident", keep_confident, "above 0 and at most 1")
@@ -69,10 +58,8 @@ def fill(
     archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
     infos, instances = [*carried, *archived], chain(_read(parent, carried), archived)
     attributes = {**_described(store, parent, protocol, step), "per_class": per_class, **trusted}
-    digest = write_bank(path, attributes, infos, instances, protocol.taxonomy)
-    classes = (*protocol.old(step), *protocol.new(step))
-    counts = {identity: sum(info.category_id == identity for info in infos) for identity in classes}
-    return FillSummary(path=path, digest=digest, counts=counts, failed=failed)
+    write_bank(path, attributes, infos, instances, protocol.taxonomy)
+    return failed
 
 
 def _require_classes(store: MaskStore, protocol: StepProtocol, step: int) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from wilss.data.taxonomy import Taxonomy
 from wilss.digests import digest_of_bytes, listing_of_files
 from wilss.disk import built_beside, write_atomically, writing
 from wilss.errors import StoreError
-from wilss.store.schema import ZSTD_LEVEL, ArraySpec, consolidate
+from wilss.store.schema import ArraySpec, VectorSpec, consolidate, create_sharded, create_vector
 from wilss.store.shards import encode_shard, shard_path
 
 FORMAT, FORMAT_VERSION = "wilss-memory", 1
@@ -28,6 +27,14 @@ DIGEST_KEY = "digest"
 ROOT = "zarr.json"
 #: Instances of a shard file.
 SHARD = 32
+#: The vectors along `instance`; who reads them begins with the names, of which there are as many as they say.
+VECTORS = tuple(
+    VectorSpec(name=name, dims=("instance", "edge") if name == "box" else ("instance",), dtype=dtype, fill=fill)
+    for name, dtype, fill in (
+        ("image_id", "object", ""), ("category_id", "int32", 0), ("area", "int32", 0), ("step", "int32", 0),
+        ("weak", "bool", 0), ("confidence", "float32", 0), ("box", "int32", 0),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +109,7 @@ def _write(
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     specs = specs_of(infos)
     for spec in specs:
-        group.create_array(
-            spec.name, shape=spec.shape, dtype=spec.dtype, chunks=(1, *spec.plane), shards=(SHARD, *spec.plane),
-            compressors=ZstdCodec(level=ZSTD_LEVEL), fill_value=spec.fill, dimension_names=spec.dims,
-        )  # fmt: skip
+        create_sharded(group, spec, SHARD)
     _write_vectors(group, infos)
     for shard in range(-(-len(infos) // SHARD)):
         some = list(islice(instances, SHARD))
@@ -128,26 +132,16 @@ def specs_of(infos: Sequence[InstanceInfo]) -> tuple[ArraySpec, ArraySpec]:
 
 
 def _write_vectors(group: zarr.Group, infos: Sequence[InstanceInfo]) -> None:
-    _vector(group, "image_id", np.array([info.image_id for info in infos], dtype=object))
-    for name, kind in (("category_id", "int32"), ("area", "int32"), ("step", "int32"), ("weak", "bool"),
-                       ("confidence", "float32")):  # fmt: skip
-        _vector(group, name, np.array([getattr(info, name) for info in infos], dtype=kind))
-    boxes = np.array([info.box for info in infos], np.int32).reshape(-1, 4)
-    _vector(group, "box", boxes, ("instance", "edge"))
+    for spec in VECTORS:
+        shape = vector_shape(spec, len(infos))
+        array = create_vector(group, spec, shape, max(len(infos), 1))
+        if infos:
+            array[...] = np.array([getattr(info, spec.name) for info in infos], dtype=spec.dtype)
 
 
-def _vector(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...] = ("instance",)) -> None:
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=str if values.dtype == object else values.dtype,
-        chunks=tuple(max(side, 1) for side in values.shape),
-        compressors=ZstdCodec(level=ZSTD_LEVEL),
-        fill_value="" if values.dtype == object else 0,
-        dimension_names=dims,
-    )
-    if values.size:
-        array[...] = values
+def vector_shape(spec: VectorSpec, count: int) -> tuple[int, ...]:
+    """The shape of a vector of `count` instances."""
+    return (count, 4) if spec.name == "box" else (count,)
 
 
 def _seal(path: Path) -> str:
