@@ -83,6 +83,12 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
         raise ParameterError(f"{where}: {error}") from None
 
 
+def of_fields(kind: type[P], values: Mapping[str, Any]) -> P:
+    """An instance of the dataclass `kind` from those of `values` that are fields of it."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """The leaves of `wanted` that are not the same in `found`: dotted name, wanted and found value (None for none)."""
     for name, value in wanted.items():

@@ -7,7 +7,7 @@ from .schema import Status, StoreHeader, StoreLayout
 from .seal import Damage
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
-from .view import label_map, open_masks
+from .view import LabelMaps, label_map, open_masks
 from .writer import MaskStoreWriter
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Damage",
     "ImageContent",
     "ImageMasks",
+    "LabelMaps",
     "MaskStore",
     "MaskStoreWriter",
     "ShardReceipt",

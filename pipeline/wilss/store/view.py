@@ -34,6 +34,19 @@ def label_map(
     return labels
 
 
+class LabelMaps:
+    """The masks of single images of a store as one label map each, see `label_map`; several threads may ask at once."""
+
+    def __init__(self, store: MaskStore) -> None:
+        self._store, self._ids, self._confidence = store, np.array(store.category_ids), store.vector("confidence")
+
+    def __call__(self, image: str | int, *, void: bool = True) -> NDArray[np.uint8]:
+        """uint8 [H, W] of taxonomy ids. void: whether what the store knows to be void is VOID. Raises StoreError."""
+        masks, row = self._store.read(image), self._store.position(image)
+        wanted = list(masks.categories)
+        return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted], masks.void if void else None)
+
+
 def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     """The store at `path` as an `xarray.Dataset`, lazily read, with a `label` map [image, y, x] beside its masks.
 

@@ -168,35 +168,16 @@ def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
 
 
 def _options(arguments: dict[str, Any]) -> "Options":
+    from wilss.params import of_fields
+
     from ..make.cluster import ClusterOptions
     from ..make.options import Options
 
-    cluster = ClusterOptions(
-        **{key: arguments[key] for key in ("workers", "devices", "scheduler", "scheduler_file", "dashboard")}
-    )
-    arguments = {
-        **arguments,
-        "shard_size": arguments["shard_size"] or (_SHARD_ON_GPUS if _is_fast(arguments) else _SHARD),
-    }
-    same = (
-        "split",
-        "limit",
-        "shard_size",
-        "batch_size",
-        "device",
-        "threads",
-        "overwrite",
-        "update",
-        "retry_failed",
-        "check_digests",
-        "shard_seconds",
-    )
-    return Options(**{key: arguments[key] for key in same}, keep_scores=arguments["keep"] == "scores", cluster=cluster)
-
-
-def _is_fast(arguments: dict[str, Any]) -> bool:
-    """Whether shards may come so quickly that each should hold more, so that the coordinator keeps up."""
-    return bool(arguments["devices"] or arguments["scheduler"] or arguments["scheduler_file"])
+    cluster = of_fields(ClusterOptions, arguments)
+    # where shards come quickly each should hold more, so that the coordinator keeps up
+    size = _SHARD_ON_GPUS if cluster.devices or cluster.is_elsewhere else _SHARD
+    own = {"shard_size": arguments["shard_size"] or size, "keep_scores": arguments["keep"] == "scores"}
+    return of_fields(Options, {**arguments, **own, "cluster": cluster})
 
 
 def _as_interrupt(signum: int, frame: object) -> None:

@@ -17,7 +17,7 @@ from wilss.data.layouts import why_no_pixel
 from wilss.data.manifest import ImageRecord, Manifest
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
-from wilss.store import MaskStore, Status, label_map
+from wilss.store import LabelMaps, MaskStore, Status, label_map
 from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
@@ -122,7 +122,7 @@ class _Judge:
     def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], ablation: bool) -> None:
         self.store, self.records = store, records
         self._ids = np.array(store.category_ids)
-        self._confidence = store.vector("confidence")
+        self._stored = LabelMaps(store)
         self._kept = _kept_of(store) if ablation else None
 
     def __call__(self, row: int) -> dict[str, NDArray[np.int64]] | WilssError:
@@ -133,16 +133,11 @@ class _Judge:
             return error
 
     def _matrices(self, row: int) -> dict[str, NDArray[np.int64]]:
-        labels_by_name = {STORED: self._stored(row)}
+        labels_by_name = {STORED: self._stored(row, void=False)}
         truth = self._truth(row, labels_by_name[STORED].shape)
         if self._kept is not None:
             labels_by_name.update(_ablated(*self._kept, row, self._ids))
         return {name: confusion(truth, labels, self.store.category_ids) for name, labels in labels_by_name.items()}
-
-    def _stored(self, row: int) -> NDArray[np.uint8]:
-        masks = self.store.read(row)
-        wanted = list(masks.categories)
-        return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted])
 
     def _truth(self, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         record = self.records[self.store.image_ids[row]]

@@ -20,7 +20,7 @@ from wilss.data.taxonomy import voc_palette
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
 from wilss.drawing import encoded
 from wilss.errors import StoreError
-from wilss.store import ImageMasks, MaskStore, Status, label_map
+from wilss.store import LabelMaps, MaskStore, Status
 from wilss.threads import map_in_threads
 
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
@@ -126,19 +126,15 @@ class _LabelPng:
 
     def __init__(self, store: MaskStore, folder: Path) -> None:
         self._store, self._folder, self._palette = store, folder, voc_palette()
-        self._ids, self._confidence = np.array(store.category_ids), store.vector("confidence")
+        self._labels = LabelMaps(store)
 
     def target(self, row: int) -> Path:
         return self._folder / f"{self._store.image_ids[row]}.png"
 
     def __call__(self, row: int) -> None:
-        image = Image.fromarray(self._labels(self._store.read(row), row), mode="P")
+        image = Image.fromarray(self._labels(row), mode="P")
         image.putpalette(self._palette)
         write_atomically(self.target(row), encoded(image))
-
-    def _labels(self, masks: ImageMasks, row: int) -> NDArray[np.uint8]:
-        wanted = list(masks.categories)
-        return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted], masks.void)
 
 
 class _CocoImage:

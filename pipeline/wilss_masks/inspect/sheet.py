@@ -6,7 +6,7 @@ mask, and the pixel label where there is one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from wilss.data.images import read_image
 from wilss.data.manifest import ImageRecord, Manifest
 from wilss.data.taxonomy import VOID
+from wilss.equations import fmwiss
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.store import MaskStore, Status
 from wilss.store.records import records_for
 
-if TYPE_CHECKING:
-    from ..sources.fusion import FusionParams
-    from .kept_scores import KeptReader
+from .kept_scores import KeptReader, fusion_of, keeps_maps
 
 Order = Literal["agreement", "confidence", "spread"]
 
@@ -156,7 +155,8 @@ class _RowReader:
         self._store, self._records = store, records
         places = tuple(np.array(chosen).T)
         self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
-        self._kept, self._scores = _kept_of(store), _scores_of(store)
+        self._reader = KeptReader(store) if store.layout.score_grid is not None else None
+        self._params = fusion_of(store) if keeps_maps(store) else None
 
     def read(self, number: int, row: int, category: int) -> Row:
         store, record = self._store, self._records[self._store.image_ids[row]]
@@ -175,12 +175,11 @@ class _RowReader:
         )
 
     def _soft(self, row: int, category: int) -> Soft | None:
-        from wilss.equations import fmwiss
-
-        if self._kept is None:
-            return Soft(score=self._scores.score(row, category)) if self._scores is not None else None
-        reader, params = self._kept
-        maps = reader.read(row)
+        if self._reader is None:
+            return None
+        if self._params is None:
+            return Soft(score=self._reader.score(row, category))
+        params, maps = self._params, self._reader.read(row)
         slot = maps.categories.index(category)
         cut = fmwiss.keep_top(maps.attention[slot].float(), params.keep_amount, params.keep)
         return Soft(
@@ -204,18 +203,6 @@ def _truth(record: ImageRecord, identity: int, shape: tuple[int, ...]) -> Truth 
     labels = record.label.read()
     _require_shape(f"the label of {record.image_id}", labels.shape, shape)
     return Truth(inside=labels == identity, unknown=labels == VOID)
-
-
-def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams] | None":
-    from .kept_scores import KeptReader, fusion_of, keeps_maps
-
-    return (KeptReader(store), fusion_of(store)) if keeps_maps(store) else None
-
-
-def _scores_of(store: MaskStore) -> "KeptReader | None":
-    from .kept_scores import KeptReader
-
-    return KeptReader(store) if store.layout.score_grid is not None else None
 
 
 def _require_shape(what: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -1,8 +1,9 @@
 """`manifest check`: is every image there and readable, do its tags and labels fit, and what is in each step."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,56 +72,60 @@ def check_manifest(
     Raises ManifestError where the manifest or a list is of no use at all.
     """
     parts = _parts(manifest)
-    wanted = {_key(record): record for _, _, _, records, _ in parts for record in records}
-    needs = {_key(r) for _, supervision, _, records, _ in parts if supervision in ("pixel", "") for r in records}
+    wanted = {_key(record): record for part in parts for record in part.records}
+    needs = {_key(record) for part in parts if part.needs_labels for record in part.records}
     seen = _look(wanted, needs, labels, progress)
     findings: dict[tuple[str, str], Finding] = {}
     unlabelled: list[str] = []
-    for name, supervision, _, records, _ in parts:
-        bare = [record for record in records if seen[_key(record)].unlabelled]
-        if bare and len(bare) < len(records) and supervision in ("pixel", ""):
-            unlabelled.append(_without_labels(name, supervision, bare))
+    for part in parts:
+        bare = [record for record in part.records if seen[_key(record)].unlabelled]
+        if bare and len(bare) < len(part.records) and part.needs_labels:
+            unlabelled.append(_without_labels(part, bare))
             bare = []
-        for record in records:
+        for record in part.records:
             problem = seen[_key(record)].problem or (_no_label(record) if record in bare else None)
             if problem is not None:
-                findings.setdefault(_key(record), Finding(part=name, image_id=record.image_id, sentence=problem))
-    counts = tuple(
-        _counts(manifest, name, supervision, ids, records, seen) for name, supervision, ids, records, _ in parts
-    )
-    records_of = {name: records for name, _, _, records, _ in parts}
-    unseen = [sentence for part in counts for sentence in _unseen(manifest, part, records_of[part.part], seen)]
+                findings.setdefault(_key(record), Finding(part=part.name, image_id=record.image_id, sentence=problem))
+    counts = tuple(_counts(manifest, part, seen) for part in parts)
+    unseen = [
+        sentence
+        for part, counted in zip(parts, counts, strict=True)
+        for sentence in _unseen(manifest, part, counted, seen)
+    ]
+    warnings = [warning for part in parts for warning in part.warnings]
     return CheckReport(
         images=len(wanted),
         counts=counts,
         findings=tuple(findings.values()),
-        warnings=tuple(
-            dict.fromkeys([*(warning for *_, warnings in parts for warning in warnings), *unlabelled, *unseen])
-        ),
+        warnings=tuple(dict.fromkeys([*warnings, *unlabelled, *unseen])),
     )
 
 
-_Part = tuple[str, str, tuple[int, ...], Sequence[ImageRecord], Sequence[str]]
+class _Part(NamedTuple):
+    """A step, or an evaluation split, whose supervision is ""."""
+
+    name: str
+    supervision: str
+    class_ids: tuple[int, ...]
+    records: Sequence[ImageRecord]
+    warnings: Sequence[str]
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.supervision in ("pixel", "")
 
 
 def _parts(manifest: Manifest) -> list[_Part]:
-    """(name, supervision, class ids, records, warnings) of every step, and of `val` where there is one."""
+    """Every step, and `val` where there is one."""
     parts: list[_Part] = []
     for step in range(manifest.protocol.num_steps):
         supervision = manifest.supervision(step)
         selection = manifest.images(step) if supervision == "shots" else manifest.records(step)
-        parts.append(
-            (
-                f"step {step}",
-                supervision,
-                manifest.protocol.new(step),
-                selection.records,
-                selection.warnings,
-            )
-        )
+        new = manifest.protocol.new(step)
+        parts.append(_Part(f"step {step}", supervision, new, selection.records, selection.warnings))
     for split in _evaluations(manifest):
         chosen = manifest.evaluation(split)
-        parts.append((split, "", manifest.taxonomy.class_ids, chosen.records, chosen.warnings))
+        parts.append(_Part(split, "", manifest.taxonomy.class_ids, chosen.records, chosen.warnings))
     return parts
 
 
@@ -166,26 +171,22 @@ def _no_label(record: ImageRecord) -> str:
     return f"{record.path} has no pixel labels; add its label file, or leave it out of the list."
 
 
-def _unseen(
-    manifest: Manifest, counts: Counts, records: Sequence[ImageRecord], seen: dict[tuple[str, str], _Seen]
-) -> list[str]:
+def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple[str, str], _Seen]) -> list[str]:
     """A sentence for every class that a step has no image of, or that is tagged and in no label where labels count."""
     sentences = []
-    usable = [record for record in records if seen[_key(record)].holds is not None]
+    usable = [record for record in part.records if seen[_key(record)].holds is not None]
     for identity, name, tagged, labelled in counts.classes:
-        if not tagged and not labelled and counts.supervision in ("pixel", "tags"):
-            sentences.append(
-                f"{counts.part}: no image is tagged {name!r}; tag some, or leave the class out of the step."
-            )
-        if labelled == 0 and counts.supervision in ("pixel", "") and any(identity in r.tags for r in usable):
+        if not tagged and not labelled and part.supervision in ("pixel", "tags"):
+            sentences.append(f"{part.name}: no image is tagged {name!r}; tag some, or leave the class out of the step.")
+        if labelled == 0 and part.needs_labels and any(identity in r.tags for r in usable):
             why = why_no_pixel(usable, identity, manifest.taxonomy)
-            sentences.append(f"{counts.part}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
+            sentences.append(f"{part.name}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
     return sentences
 
 
-def _without_labels(part: str, supervision: str, records: Sequence[ImageRecord]) -> str:
-    what = "have no masks in its store" if supervision else "are not judged on"
-    return f"{part}: {some([record.image_id for record in records])} have no pixel labels, and so {what}."
+def _without_labels(part: _Part, records: Sequence[ImageRecord]) -> str:
+    what = "have no masks in its store" if part.supervision else "are not judged on"
+    return f"{part.name}: {some([record.image_id for record in records])} have no pixel labels, and so {what}."
 
 
 def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
@@ -195,20 +196,14 @@ def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
     return frozenset(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()) - {BACKGROUND, VOID}
 
 
-def _counts(
-    manifest: Manifest,
-    name: str,
-    supervision: str,
-    ids: tuple[int, ...],
-    records: Sequence[ImageRecord],
-    seen: dict[tuple[str, str], _Seen],
-) -> Counts:
-    tagged = Counter(identity for record in records for identity in record.tags)
-    read = [holds for record in records if (holds := seen[_key(record)].holds) is not None]
+def _counts(manifest: Manifest, part: _Part, seen: Mapping[tuple[str, str], _Seen]) -> Counts:
+    tagged = Counter(identity for record in part.records for identity in record.tags)
+    read = [holds for record in part.records if (holds := seen[_key(record)].holds) is not None]
     held = Counter(identity for holds in read for identity in holds) if read else None
+    name_of, held_in = manifest.taxonomy.name_of, (lambda identity: None if held is None else held[identity])
     return Counts(
-        part=name,
-        supervision=supervision,
-        images=len(records),
-        classes=tuple((i, manifest.taxonomy.name_of(i), tagged[i], None if held is None else held[i]) for i in ids),
+        part=part.name,
+        supervision=part.supervision,
+        images=len(part.records),
+        classes=tuple((i, name_of(i), tagged[i], held_in(i)) for i in part.class_ids),
     )

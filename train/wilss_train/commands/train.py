@@ -91,7 +91,8 @@ def command(
     """  # fmt: skip
     inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
     if options["parameters"]:
-        _show_parameters({**params.as_json(), **kind.as_json()})
+        values = {**params.as_json(), **kind.as_json()}
+        click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
         return
     for warning in inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -132,24 +133,14 @@ def _train(
     asked_to_stop: Callable[[], bool],
     display: "RunDisplay",
 ) -> "Summary":
+    from wilss.params import of_fields
+
     from ..run.fit import Stopped
     from ..run.train import Options, run_training
 
-    run_options = Options(
-        seed=options["seed"],
-        resume=options["resume"],
-        overwrite=options["overwrite"],
-        check_digests=options["check_digests"],
-        workers=options["workers"],
-        threads=options["threads"],
-        device=options["device"],
-        deterministic=options["deterministic"],
-        tensorboard=options["tensorboard"],
-        split=None if options["split"] == "none" else options["split"],
-        asked_to_stop=asked_to_stop,
-        on_start=display.start,
-        on_progress=display,
-    )
+    split = None if options["split"] == "none" else options["split"]
+    told = {"split": split, "asked_to_stop": asked_to_stop, "on_start": display.start, "on_progress": display}
+    run_options = of_fields(Options, {**options, **told})
     try:
         return run_training(inputs, method, params, folder, run_options)
     except Stopped as stopped:
@@ -160,10 +151,6 @@ def _train(
             err=True,
         )
         sys.exit(INTERRUPTED)
-
-
-def _show_parameters(values: dict[str, Any]) -> None:
-    click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
 
 
 def _show(summary: "Summary", results: "RunResults") -> None:

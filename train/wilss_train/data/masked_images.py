@@ -15,7 +15,7 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.randomness import numpy_generator_for
-from wilss.store import MaskStore, Status, coverage_of, label_map
+from wilss.store import LabelMaps, MaskStore, Status, coverage_of
 
 _MOST_ATTEMPTS = 1000
 
@@ -92,10 +92,7 @@ class MaskedImages:
 
         Raises StoreError where there are none.
         """
-        masks = self.store.read(image)
-        categories = list(masks.categories)
-        confidence = self._confidence[self.store.position(image), categories]
-        return label_map(masks.masks, self._category_ids[categories], confidence, masks.void)
+        return self._labels(image)
 
     def _of_size(self, image: str | int, size: tuple[int, ...]) -> NDArray[np.uint8]:
         path = self.path(image)
@@ -112,12 +109,8 @@ class MaskedImages:
         return self.store.vector("height"), self.store.vector("width")
 
     @cached_property
-    def _confidence(self) -> NDArray[np.floating[Any]]:
-        return self.store.vector("confidence")
-
-    @cached_property
-    def _category_ids(self) -> NDArray[np.int64]:
-        return np.array(self.store.category_ids, np.int64)
+    def _labels(self) -> LabelMaps:
+        return LabelMaps(self.store)
 
 
 class BoundedCache(Generic[Key, Value]):
