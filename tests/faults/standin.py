@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.faults.misfortune import meet
 from wilss.data.images.decoding import read_image
-from wilss.data.manifest import ImageRecord, Selection
+from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.randomness import numpy_generator_for

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.layouts import ImageRecord
+from wilss.data.manifest import Manifest
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError
 from wilss.models.encoders.weights import check_digest, sha256_of

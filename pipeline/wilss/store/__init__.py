@@ -2,17 +2,14 @@
 
 from wilss.disk import writer_lock
 
-from .coverage import Coverage, coverage_of
+from .coverage import coverage_of
 from .schema import Status, StoreHeader, StoreLayout
-from .seal import Damage
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
 from .view import LabelMaps, label_map, open_masks
 from .writer import MaskStoreWriter
 
 __all__ = [
-    "Coverage",
-    "Damage",
     "ImageContent",
     "ImageMasks",
     "LabelMaps",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts import why_no_pixel
-from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.layouts import ImageRecord, why_no_pixel
+from wilss.data.manifest import Manifest
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
 from wilss.store import LabelMaps, MaskStore, Status, label_map

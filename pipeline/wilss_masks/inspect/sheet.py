@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image
-from wilss.data.manifest import ImageRecord, Manifest
+from wilss.data.layouts import ImageRecord
+from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
 from wilss.errors import ImageError, StoreError, WilssError

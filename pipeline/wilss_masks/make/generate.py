@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
-from wilss.data.layouts import why_no_pixel
-from wilss.data.manifest import ImageRecord, Manifest, Selection
+from wilss.data.layouts import ImageRecord, Selection, why_no_pixel
+from wilss.data.manifest import Manifest
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device

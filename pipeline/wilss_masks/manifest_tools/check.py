@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wilss.data.images import read_size
-from wilss.data.layouts import why_no_pixel
-from wilss.data.manifest import ImageRecord, Manifest, require_size
+from wilss.data.layouts import ImageRecord, require_size, why_no_pixel
+from wilss.data.manifest import Manifest
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
@@ -200,10 +200,11 @@ def _counts(manifest: Manifest, part: _Part, seen: Mapping[tuple[str, str], _See
     tagged = Counter(identity for record in part.records for identity in record.tags)
     read = [holds for record in part.records if (holds := seen[_key(record)].holds) is not None]
     held = Counter(identity for holds in read for identity in holds) if read else None
-    name_of, held_in = manifest.taxonomy.name_of, (lambda identity: None if held is None else held[identity])
     return Counts(
         part=part.name,
         supervision=part.supervision,
         images=len(part.records),
-        classes=tuple((i, name_of(i), tagged[i], held_in(i)) for i in part.class_ids),
+        classes=tuple(
+            (i, manifest.taxonomy.name_of(i), tagged[i], None if held is None else held[i]) for i in part.class_ids
+        ),
     )

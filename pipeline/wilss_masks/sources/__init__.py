@@ -1,7 +1,7 @@
 """Who proposes masks, a frozen dataclass each. `SOURCES` is a plain table; only the command line reads it."""
 
 from .annotation import AnnotationSource
-from .base import Grids, MaskSource, Proposer
+from .base import Grids
 from .fmwiss import FmwissSource
 from .panet import PanetSource
 from .pseudoseg import PseudosegSource
@@ -11,9 +11,7 @@ __all__ = [
     "AnnotationSource",
     "FmwissSource",
     "Grids",
-    "MaskSource",
     "PanetSource",
-    "Proposer",
     "PseudosegSource",
 ]
 

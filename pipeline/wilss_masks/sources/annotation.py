@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.manifest import Manifest, require_size
+from wilss.data.layouts import require_size
+from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, ParameterError
 from wilss.store import ImageContent, Status

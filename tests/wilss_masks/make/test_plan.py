@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.faults.standin import StandInSource
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.errors import StoreError
 from wilss.store import Status
 from wilss_masks.make.plan import MaskPlan, make_plan

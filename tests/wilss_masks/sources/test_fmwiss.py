@@ -12,7 +12,7 @@ from PIL import Image
 from tests.references import fmwiss as slow
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.images import to_pixels
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.errors import ParameterError
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import FmwissSource

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.wilss_train.colours import NAMES, PROTOCOL, TAXONOMY, ColourNet, blocks, info, picture, save
-from wilss.data.manifest import ImageRecord, Selection
+from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import CheckpointError, ImageError, ManifestError

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.wilss_train.colours import ColourNet, blocks, info, picture, save
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError
 from wilss_train.results import predict
 from wilss_train.results.predict import Predicted, Sample, predictions, read_sample

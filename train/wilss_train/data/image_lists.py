@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.errors import ParameterError
 
 #: What an image in a folder is recognised by; a file that is named itself may be called anything.

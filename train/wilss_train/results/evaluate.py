@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from wilss.data.images import read_image
-from wilss.data.manifest import ImageRecord, require_size
+from wilss.data.layouts import ImageRecord, require_size
 from wilss.errors import ImageError, ManifestError
 from wilss.metrics import Scores, confusion
 from wilss.models.networks.checkpoint import CheckpointInfo

@@ -9,8 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from wilss.console import aligned, percent
-from wilss.data.layouts import read_label_of
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.errors import CheckpointError, ImageError, ManifestError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 from wilss.models.networks.segmenter import Segmenter

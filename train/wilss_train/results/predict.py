@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wilss.data.images import read_image, to_pixels
-from wilss.data.manifest import ImageRecord
+from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.normalisation import normalise

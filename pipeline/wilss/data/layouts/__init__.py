@@ -4,17 +4,15 @@ from typing import Protocol
 
 from wilss.data.layouts.causes import why_no_pixel
 from wilss.data.layouts.coco import annotation_file, read_coco
-from wilss.data.layouts.coco_json import CocoLabel, CocoShape
+from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.listing import Listing, read_folder, read_voc
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
-from wilss.data.layouts.spec import DataSpec, SplitSpec, TagsSpec
+from wilss.data.layouts.spec import DataSpec
 from wilss.data.layouts.table import Records, RecordsById
-from wilss.data.names import some
 
 __all__ = [
     "READERS",
     "CocoLabel",
-    "CocoShape",
     "DataSpec",
     "ImageRecord",
     "Label",
@@ -24,12 +22,9 @@ __all__ = [
     "Records",
     "RecordsById",
     "Selection",
-    "SplitSpec",
-    "TagsSpec",
     "annotation_file",
     "read_label_of",
     "require_size",
-    "some",
     "why_no_pixel",
 ]
 

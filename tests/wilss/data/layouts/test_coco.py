@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import ImageRecord, Manifest, load_manifest, read_label_of
+from wilss.data.layouts import ImageRecord, read_label_of
+from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import COCO, VOC, VOID
 from wilss.errors import ImageError, ManifestError
 

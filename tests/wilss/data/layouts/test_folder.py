@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import Manifest, load_manifest, read_label_of
+from wilss.data.layouts import read_label_of
+from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ManifestError
 
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import ImageRecord, Manifest, Selection, load_manifest, read_label_of
+from wilss.data.layouts import ImageRecord, Selection, read_label_of
+from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ImageError, ManifestError, ProtocolError
 
 IMAGES = {"a": (1,), "b": (2, 3), "c": (3,), "d": (1, 2), "e": ()}
