@@ -21,10 +21,11 @@ from PIL import Image
 
 from tests.faults.cli import ROOT, Outcome, wilss_masks
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss_train.logs import untimed_lines
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_train import cli
 from wilss_train.memory import MemoryBank
-from wilss_train.results.report.log import LOG_FILE, untimed_lines
+from wilss_train.results.report.log import LOG_FILE
 from wilss_train.run_folder import MEMORY, STATES
 
 IMAGES = tuple(f"im{i:02}" for i in range(14))

@@ -16,9 +16,9 @@ def add_common_options(command: click.Command) -> None:
     if any(option.name == "version" for option in command.params):
         return
     command.params += [
-        click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set_verbose,
+        click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=_note,
                      help="Say more, and show tracebacks."),
-        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet,
+        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note,
                      help="Say only what went wrong."),
         click.Option(["--version"], **_VERSION),
     ]  # fmt: skip
@@ -36,20 +36,11 @@ def set_level(loggers: tuple[str, ...], level: int) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _set_verbose(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    if value:
-        _note(ctx, "verbose", logging.DEBUG)
-
-
-def _set_quiet(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    if value:
-        _note(ctx, "quiet", logging.ERROR)
-
-
-def _note(ctx: click.Context, word: str, level: int) -> None:
-    state = ctx.find_root().ensure_object(dict)
-    set_level(state.get("loggers", ()), level)
-    state[word] = True
+def _note(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and option.name is not None:
+        state = ctx.find_root().ensure_object(dict)
+        set_level(state.get("loggers", ()), logging.DEBUG if option.name == "verbose" else logging.ERROR)
+        state[option.name] = True
 
 
 def _show_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:

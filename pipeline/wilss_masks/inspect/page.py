@@ -1,5 +1,6 @@
 """The page of a contact sheet: panels in equal cells, a header, and a caption beside every row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
@@ -59,7 +60,7 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
 
     cell_width: of one panel in pixels; its height follows from the images' own shapes.
     """
-    cell = _cell(sheet.rows, cell_width)
+    cell = cell_for((row.image.shape for row in sheet.rows), cell_width)
     caption = _FACTS_TOP + _FACT * max(len(_facts(row)) for row in sheet.rows)
     page = _Page(cell=cell, row=max(cell[0], caption), columns=_columns(sheet.rows))
     canvas = Image.new("RGB", (page.width, page.height(len(sheet.rows))), PAPER)
@@ -79,9 +80,9 @@ def _columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
     return ("image", *soft, "mask", *truth)
 
 
-def _cell(rows: tuple[Row, ...], width: int) -> tuple[int, int]:
+def cell_for(shapes: Iterable[tuple[int, ...]], width: int) -> tuple[int, int]:
     """Cells take the median shape of the images, within bounds, so that little paper stays white."""
-    shape = median(row.image.shape[0] / row.image.shape[1] for row in rows)
+    shape = median([shape[0] / shape[1] for shape in shapes] or [1.0])
     return round(width * min(max(shape, 0.6), 1.15)), width
 
 

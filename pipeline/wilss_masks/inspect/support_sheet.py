@@ -12,7 +12,7 @@ from wilss.data.supports.reading import Support, SupportSet
 from wilss.drawing import font
 
 from . import drawing
-from .page import INK, PAPER, SOFT_INK, class_colour, cut_text, fitted
+from .page import INK, PAPER, SOFT_INK, cell_for, class_colour, cut_text, fitted
 
 _MARGIN, _GAP, _CAPTION, _NOTE, _HEADER = 28, 10, 150, 24, 62
 _SUPERSAMPLING = 2
@@ -29,7 +29,7 @@ def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Ima
     Every map must be readable, see `problems_of`.
     """
     rows = [(name, supports.of(identity)) for identity, name in supports.classes.items()]
-    cell = round(cell_width * _shape(supports.supports)), cell_width
+    cell = cell_for((support.map.shape for support in supports.supports), cell_width)
     columns = max(1, *(len(row) for _, row in rows))
     width = 2 * _MARGIN + _CAPTION + columns * (cell[1] + _GAP) - _GAP
     canvas = Image.new("RGB", (width, _MARGIN + _HEADER + len(rows) * (cell[0] + _NOTE + _GAP) + _MARGIN), PAPER)
@@ -78,12 +78,6 @@ def _shown(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if region.mean() >= _THIN / 4:
         return region
     return np.asarray(Image.fromarray(region.astype(np.uint8)).filter(ImageFilter.MaxFilter(_LINE_GROWTH)), np.bool_)
-
-
-def _shape(supports: Sequence[Support]) -> float:
-    """Cells take the median shape of the images, within bounds."""
-    shapes = [support.map.shape[0] / support.map.shape[1] for support in supports]
-    return float(min(max(np.median(shapes), 0.6), 1.15)) if shapes else 1.0
 
 
 def _counted(row: Sequence[Support]) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tests.faults.train_cli import data_set, make_masks
 from tests.references import panet as slow
 from tests.wilss_train.data.episodes.pictures import VIT, Pictures, frozen
+from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import Encoders, Manifest, load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError, WeightsError
@@ -27,7 +28,7 @@ from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.panet import Panet, PanetObjective
 from wilss_train.params import TrainParams
-from wilss_train.results.report.log import LOG_FILE, untimed_lines
+from wilss_train.results.report.log import LOG_FILE
 from wilss_train.results.report.page import REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.train import Options, Summary, run_training

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make, masks
+from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
@@ -30,7 +31,7 @@ from wilss_train.data.semi.batches import SemiBatch
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
-from wilss_train.results.report.log import LOG_FILE, read_log, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, read_log
 from wilss_train.run.fit import Stopped
 from wilss_train.run.train import Options, Summary, run_training
 

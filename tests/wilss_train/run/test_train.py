@@ -11,6 +11,7 @@ import timm
 import torch
 
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
@@ -27,7 +28,7 @@ from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
-from wilss_train.results.report.log import LOG_FILE, Progress, read_log, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, Progress, read_log
 from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.settings import open_run, with_input_statistics

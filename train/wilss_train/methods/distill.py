@@ -42,9 +42,14 @@ class DistillObjective(nn.Module):
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new` and `old`."""
-        images, size, known = as_input(batch.images, self._run), batch.void.shape[-2:], ~batch.void
+        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
         logits = at_size(self.student(images), size)
         old = without_gradient(self.old, images, size)
+        return self.distilled(batch, logits, old)
+
+    def distilled(self, batch: SegBatch, logits: Tensor, old: Tensor) -> dict[str, Tensor]:
+        """New channels against the masks, old ones against the old model's probabilities. All [B, C, h, w]."""
+        known = ~batch.void
         return {
             "new": masked_bce(logits[:, self._new], batch.pseudo.float(), known),
             "old": masked_bce(logits[:, self._old], old_targets(old, batch.pasted, batch.pseudo), known),

@@ -17,7 +17,7 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, Positi
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..data.copy_paste import PasteParams
-from .base import as_input, at_size, frozen, without_gradient
+from .base import as_input, at_size, without_gradient
 from .distill import DistillObjective
 from .finetune import LabelObjective
 from .losses.fmwiss import (
@@ -25,7 +25,6 @@ from .losses.fmwiss import (
     embedding_at,
     labels_of,
     masked_bce,
-    old_targets,
     sample_points,
     student_targets,
 )
@@ -94,17 +93,13 @@ class Fmwiss(MaskMethod):
         )
 
 
-class FmwissObjective(nn.Module):
+class FmwissObjective(DistillObjective):
     """Student, plug-in teacher and frozen old model on one batch."""
 
     def __init__(self, params: Fmwiss, student: Segmenter, old: Segmenter, context: RunContext) -> None:
-        super().__init__()
-        self.student = student
+        super().__init__(student, old, context)
         self.teacher = Teacher.like(student, seed=context.seed)
-        self.old = frozen(old)
-        self._params, self._run, self._gather = params, context.params, context.gather
-        protocol, step = context.inputs.protocol, context.inputs.step
-        self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
+        self._params, self._gather = params, context.gather
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
@@ -127,11 +122,7 @@ class FmwissObjective(nn.Module):
 
     def _teacher_terms(self, batch: SegBatch, logits: Tensor, embedding: Tensor, old: Tensor) -> dict[str, Tensor]:
         """L_teacher = L_new + lambda L_dcl + L_old."""
-        known = ~batch.void
-        terms = {
-            "new": masked_bce(logits[:, self._new], batch.pseudo.float(), known),
-            "old": masked_bce(logits[:, self._old], old_targets(old, batch.pasted, batch.pseudo), known),
-        }
+        terms = self.distilled(batch, logits, old)
         if self._params.contrastive:
             terms["dcl"] = self._params.contrastive * self._contrastive(batch, embedding, old)
         return terms

@@ -16,7 +16,7 @@ from wilss.models.networks.embedding import Embedding, frozen_embedding
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_train.context import EpochState
 from wilss_train.data.episodes.batches import EpisodeBatchSource, Shape
-from wilss_train.data.episodes.draw import Episode, episodes
+from wilss_train.data.episodes.draw import Episode, draw_episode, sorted_index
 from wilss_train.data.episodes.features import FeatureBank
 from wilss_train.data.episodes.images import LabelledSplit, labelled_split
 from wilss_train.methods.panet import Panet, PanetObjective
@@ -60,7 +60,8 @@ class _Judged:
     def __init__(self, frozen: Embedding, images: LabelledSplit, names: dict[int, str], count: int) -> None:
         self._frozen, self._images, self._names, self._count = frozen, images, names, count
         self._bank = FeatureBank(frozen, images, mib=4096)
-        drawn = list(episodes(images.index, ways=1, shots=1, count=count, seed=0))
+        index = sorted_index(images.index)
+        drawn = [draw_episode(index, ways=1, shots=1, seed=0, names=("episode", 0, n)) for n in range(count)]
         used = {image for episode in drawn for image in episode.image_ids}
         self._drawn = drawn
         self._features = {image: self._bank.input_of(image).float() for image in used}

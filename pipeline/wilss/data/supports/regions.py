@@ -11,12 +11,6 @@ Mask = NDArray[np.bool_]
 Steps = NDArray[np.int32]
 
 
-def regions(mask: Mask) -> list[Mask]:
-    """The connected regions of `mask` [H, W], each as a mask of its own, in raster order of their first pixels."""
-    numbers = numbered(mask)
-    return [numbers == number for number in range(1, int(numbers.max(initial=0)) + 1)]
-
-
 def numbered(mask: Mask) -> Steps:
     """The connected regions of `mask` [H, W] by number from 1, in raster order of their first pixels; 0 elsewhere."""
     from scipy import ndimage  # here: a run that needs none should not wait for it

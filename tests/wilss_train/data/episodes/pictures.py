@@ -1,5 +1,6 @@
 """Labelled images of three classes in memory, and an embedding of them that costs nothing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
+from wilss_train.data.episodes.draw import Episode, Index, draw_episode, sorted_index
 
 VIT = EncoderSpec(
     library="timm",
@@ -63,3 +65,9 @@ def classes_of(number: int) -> tuple[int, int]:
 
 def frozen() -> Embedding:
     return embedding_of(EmbeddingNet(EmbeddingSpec(size=0)), VIT)
+
+
+def episodes(index: Index, *, ways: int, shots: int, count: int, seed: int, run: int = 0) -> Iterator[Episode]:
+    """The `count` episodes of one run of an evaluation."""
+    for number in range(count):
+        yield draw_episode(sorted_index(index), ways=ways, shots=shots, seed=seed, names=("episode", run, number))

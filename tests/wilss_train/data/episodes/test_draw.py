@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from tests.wilss_train.data.episodes.pictures import episodes
 from wilss.errors import ParameterError
-from wilss_train.data.episodes.draw import Episode, draw_episode, episodes, require_enough, sorted_index
+from wilss_train.data.episodes.draw import Episode, draw_episode, require_enough, sorted_index
 
 INDEX = {
     7: tuple(f"a{i}" for i in range(9)),

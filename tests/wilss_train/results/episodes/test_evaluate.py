@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.references import panet as slow
-from tests.wilss_train.data.episodes.pictures import Pictures, frozen
+from tests.wilss_train.data.episodes.pictures import Pictures, episodes, frozen
 from wilss.errors import ImageError, ParameterError
-from wilss_train.data.episodes.draw import Episode, draw_episode, episodes
+from wilss_train.data.episodes.draw import Episode, draw_episode
 from wilss_train.data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
 from wilss_train.results.episodes.evaluate import EpisodeParams, Segmenting, evaluate_episodes
 from wilss_train.results.episodes.metrics import EpisodeCounts

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.wilss_train.logs import untimed_lines
 from tests.wilss_train.results.report.reports import write_step
 from wilss.errors import CheckpointError
-from wilss_train.results.report.log import LOG_FILE, Progress, TrainingLog, plain, read_log, untimed_lines
+from wilss_train.results.report.log import LOG_FILE, Progress, TrainingLog, plain, read_log
 
 STEPS = 40
 

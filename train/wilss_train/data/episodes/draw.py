@@ -6,7 +6,7 @@ any version of anything, and episode 900 without the 899 before it.
 
 import bisect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,14 +33,6 @@ class Episode:
     def image_ids(self) -> tuple[str, ...]:
         """All its images, supports first."""
         return (*(image for shots in self.supports for image in shots), self.query)
-
-
-def episodes(index: Index, *, ways: int, shots: int, count: int, seed: int, run: int = 0) -> Iterator[Episode]:
-    """The `count` episodes of one run of an evaluation. Raises ParameterError where there are too few images."""
-    require_enough(index, ways=ways, shots=shots)
-    index = sorted_index(index)
-    for number in range(count):
-        yield draw_episode(index, ways=ways, shots=shots, seed=seed, names=("episode", run, number))
 
 
 def sorted_index(index: Index) -> Index:

@@ -1,7 +1,7 @@
 """The log of a run: one JSON object per line, only ever appended to.
 
 What depends on wall time stands under the key "timing" of a line and nowhere else, so that a run that was killed
-and resumed writes, "timing" aside, the very lines of one that was not (`untimed_lines` reads them without it).
+and resumed writes, "timing" aside, the very lines of one that was not.
 
     {"kind":"start","step":0,"run":{...}}
     {"kind":"step","step":..,"steps":..,"epoch":..,"losses":{..},"lr":{..},
@@ -157,13 +157,6 @@ def read_log(path: Path) -> RunLog:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: a line lacks {error}; copy it again, or train again.") from error
-
-
-def untimed_lines(path: Path) -> list[Entry]:
-    """The lines of a log without their "timing": equal for a run that was killed and one that was not."""
-    return [
-        {key: value for key, value in entry.items() if key != "timing"} for entry in _entries(path, path.read_bytes())
-    ]
 
 
 def plain(value: Any) -> Any:
