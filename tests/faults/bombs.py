@@ -216,6 +216,21 @@ def jpeg() -> bytes:
     return bytes(data)
 
 
+def tiff(*tags: tuple[int, int], size: tuple[int, int] = (16, 16)) -> bytes:
+    """A compressed TIFF of one strip or tile with these whole numbers as tags beside what every TIFF has."""
+    content = zlib.compress(bytes(1 << 10))
+    known = {256: size[1], 257: size[0], 258: 8, 259: 8, 262: 1, 273: 8, 277: 1, 279: len(content), **dict(tags)}
+    known[273 if 322 not in known else 324] = 8
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, known[tag]) for tag in sorted(known))
+    directory = struct.pack("<H", len(known)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory
+
+
+def bmp() -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, 65_000, 65_000, 1, 8, 1, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + 1024) + head + bytes(1024) + b"\xff\x01" * 100
+
+
 def gzipped_zeros() -> Iterator[bytes]:
     """Many zeros, a megabyte at a time."""
     packer = zlib.compressobj(1, wbits=31)
@@ -235,6 +250,9 @@ IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "png with a profile": (lambda: png((b"iCCP", b"k\0\0" + packed(200 << 20)), (b"IDAT", b"")), r"data too large for"),
     "webp": (webp, r"is damaged \(.*exceeds limit|more than 64 million|needs more memory than there is"),
     "jpeg": (jpeg, r"is 65000 x 65000 pixels, more than 64 million"),
+    "tiff": (lambda: tiff(size=(9_000, 9_000)), r"is 9000 x 9000 pixels, more than 64 million"),
+    "tiff with large tiles": (lambda: tiff((322, 65_536), (323, 32_768)), r"tiles of more than 64 million pixels"),
+    "bmp": (bmp, r"is 65000 x 65000 pixels, more than 64 million"),
 }
 
 

@@ -134,8 +134,8 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
     ("cut in half, networks", "fmwiss", cut(image_of, 0.5), r"im2\.jpg is damaged \(.*\); copy it again"),
     ("cut in its header", "standin", cut(image_of, 0.02), r"im2\.jpg is damaged \(.*\); copy it again"),
     ("empty", "standin", replaced_by("empty"), r"im2\.jpg is empty; copy it again"),
-    ("text", "standin", replaced_by("text"), r"im2\.jpg is not a JPEG, PNG or WebP image; copy it again"),
-    ("gif", "standin", replaced_by("gif"), r"im2\.jpg is not a JPEG, PNG or WebP image; copy it again"),
+    ("text", "standin", replaced_by("text"), r"im2\.jpg is not a JPEG, PNG, TIFF, WebP or BMP image; copy"),
+    ("gif", "standin", replaced_by("gif"), r"im2\.jpg is a GIF file, not a JPEG, PNG, TIFF, WebP or BMP image; save"),
     ("folder", "standin", replaced_by("folder"), r"im2.* copy it there, or take it off the list"),
     ("pipe", "standin", replaced_by("pipe"), r"im2\.jpg is no plain file, not an image; check the list"),
     ("link loop", "standin", replaced_by("loop"), r"im2\.jpg is a link that leads back to itself; replace it"),
@@ -171,7 +171,7 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
         "label as JPEG",
         "annotation",
         relabelled(lambda path, pixels: _save(pixels, path, format="JPEG")),
-        r"im2\.png is not a PNG, so its class ids are not exact; save labels as PNG",
+        r"im2\.png is a JPEG, in which class ids may not be exact; save labels as PNG",
     ),
 ]
 

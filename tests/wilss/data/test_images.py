@@ -173,8 +173,13 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated png": (damaged("png"), "is damaged"),
     "truncated webp": (damaged("webp"), "is damaged"),
     "empty": (write(b""), "is empty"),
-    "text": (write(b"hello, I am no image\n"), "is not a JPEG, PNG or WebP"),
-    "gif": (write(b"GIF89a" + b"\0" * 50), "is not a JPEG, PNG or WebP"),
+    "text": (write(b"hello, I am no image\n"), "is not a JPEG, PNG, TIFF, WebP or BMP image"),
+    "gif": (write(b"GIF89a" + b"\0" * 50), "is a GIF file, not a JPEG"),
+    "heic": (write(b"\0\0\0\x18ftypheic" + b"\0" * 50), "is a HEIC file, not a JPEG"),
+    "web page": (write(b"<!DOCTYPE html><html>"), "is a web page and not an image; download the image itself"),
+    "pointer": (write(b"version https://git-lfs.github.com/spec/v1\n"), "is a pointer of Git LFS and not the image"),
+    "only tiff's signature": (write(b"II*\0"), "is damaged"),
+    "only bmp's signature": (write(b"BM" + b"\0" * 12 + b"\x28\0\0\0"), "is damaged"),
     "only a signature": (write(b"\x89PNG\r\n\x1a\n"), "is damaged"),
     "only jpeg's signature": (write(b"\xff\xd8\xff\xe0"), "is damaged"),
     "missing": (lambda folder: folder / "none.jpg", "is not there"),
@@ -297,7 +302,7 @@ def test_a_label_in_colours_or_as_jpeg_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"holds colours \(RGB\)"):
         read_palette_label(tmp_path / "a.png")
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "b.png", format="JPEG")
-    with pytest.raises(ImageError, match="is not a PNG"):
+    with pytest.raises(ImageError, match="is a JPEG, in which class ids may not be exact"):
         read_palette_label(tmp_path / "b.png")
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.data.layouts import ImageRecord
+from wilss.data.layouts.files import IMAGE_SUFFIXES
 from wilss.errors import ParameterError
 
 #: What an image in a folder is recognised by; a file that is named itself may be called anything.
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+ENDINGS = IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)

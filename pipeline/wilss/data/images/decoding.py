@@ -1,9 +1,8 @@
 """Images and label maps from disk: nothing is decoded before its header was found harmless.
 
-Pillow's plugins are called by name, by the first bytes of a file: only JPEG, PNG and WebP are ever tried, and
-Pillow's own decompression-bomb check, which works by warnings and a global limit, has no part in it. So
-threads may
-decode at once, and nothing here changes Pillow for the rest of the process.
+Pillow's plugins are called by name, by the first bytes of a file: only JPEG, PNG, TIFF, WebP and BMP are ever tried,
+and Pillow's own decompression-bomb check, which works by warnings and a global limit, has no part in it. So threads
+may decode at once, and nothing here changes Pillow for the rest of the process.
 """
 
 import errno
@@ -17,12 +16,15 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from wilss.data.images.formats import HEAD, what_it_is
 from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
+from wilss.data.images.tiff import HEADS, grey_of, open_tiff
 from wilss.errors import ImageError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
@@ -51,7 +53,8 @@ def read_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The image upright (EXIF applied) and in RGB, uint8 [H, W, 3], a copy that may be written to.
 
-    CMYK, palette and grey become RGB; 16 bits are scaled to 8; what is transparent is shown on white.
+    CMYK, palette and grey become RGB; 16 bits are scaled to 8, their whole range to 0 to 255; what is transparent is
+    shown on white.
     Raises ImageError: one sentence with file and fix.
     """
     with _opened(path) as image:
@@ -75,7 +78,7 @@ def read_palette_label(path: Path) -> NDArray[np.uint8]:
     """
     with _opened(path) as image:
         if not isinstance(image, PngImageFile):
-            raise ImageError(f"{path} is not a PNG, so its class ids are not exact; save labels as PNG.")
+            raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
         scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
         image.load()
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
@@ -123,7 +126,7 @@ class _Jpeg(JpegImageFile):
 
 
 def _identified(path: Path, file: IO[bytes]) -> ImageFile:
-    head = file.read(16)
+    head = file.read(HEAD)
     file.seek(0)
     if head.startswith(b"\xff\xd8\xff"):
         return _Jpeg(file)
@@ -131,8 +134,11 @@ def _identified(path: Path, file: IO[bytes]) -> ImageFile:
         return PngImageFile(file)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WebPImageFile(file)
-    what = "is not a JPEG, PNG or WebP image" if head else "is empty"
-    raise ImageError(f"{path} {what}; {_LEFT_OUT}.")
+    if head.startswith(HEADS):
+        return open_tiff(path, file, PIXEL_CAP)
+    if head.startswith(b"BM") and 12 <= int.from_bytes(head[14:18], "little") <= 124:
+        return BmpImageFile(file)
+    raise ImageError(f"{path} {what_it_is(head)}.")
 
 
 def _check_size(path: Path, image: ImageFile) -> None:
@@ -148,8 +154,7 @@ def _check_size(path: Path, image: ImageFile) -> None:
 
 def _in_colour(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(grey_of(image)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         white = Image.new("RGBA", clear.size, (255, 255, 255, 255))

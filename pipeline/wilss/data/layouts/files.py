@@ -12,7 +12,8 @@ from pathlib import Path
 from wilss.data.names import Register
 from wilss.errors import ManifestError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+#: Of images; a name without one is tried with each in this order.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -90,7 +91,7 @@ def printable(text: str) -> str:
 
 
 def without_suffix(name: str) -> str:
-    """`name` without .jpg, .jpeg, .png or .webp; other dots belong to the name."""
+    """`name` without the ending of an image (`IMAGE_SUFFIXES`); other dots belong to the name."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 

@@ -158,7 +158,7 @@ def files(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
             r"no pixel of the class on it in .*0\.png",
         ),
         "white": ({**mask, "file": png(folder, np.full(disk.SIZE, 255), "w.png")}, r"255 where nobody knows"),
-        "text": ({**mask, "file": "notes.png"}, r"notes\.png is not a JPEG, PNG or WebP image"),
+        "text": ({**mask, "file": "notes.png"}, r"notes\.png is not a JPEG, PNG, TIFF, WebP or BMP image"),
         "label": ({**mask, "image": "a"}, r"has no pixel of the class on it; a map is 1"),
         "box": (
             {**BOX, "box": [2, 3, 17, 10]},

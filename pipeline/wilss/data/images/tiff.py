@@ -1,0 +1,81 @@
+"""TIFF: one picture in a file, of 8 or 16 bits a channel, as cameras, scanners and microscopes write it.
+
+A file of several pictures is refused, since nobody said which one is meant; smaller copies of the first are none.
+"""
+
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from wilss.errors import ImageError
+
+#: How TIFF and BigTIFF begin, in both orders of bytes.
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_KIND, _BITS, _PHOTOMETRIC, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT, _DNG = (
+    254, 258, 262, 284, 322, 323, 339, 50706,
+)  # fmt: skip
+_COPY, _MASK = 1, 4
+_WHITE_IS_ZERO = 0
+_MOST_COPIES = 16
+
+
+def open_tiff(path: Path, file: IO[bytes], most_pixels: int) -> TiffImageFile:
+    """The one picture of a TIFF, not yet decoded. Raises ImageError where it is of a form that is not read."""
+    try:
+        image = TiffImageFile(file)
+    except SyntaxError as error:
+        if "pixel mode" in str(error) or "samples per pixel" in str(error):
+            raise _unread(path, "channels of a kind that no photograph has") from None
+        raise
+    tags: Any = image.tag_v2
+    _require_form(path, image, tags)
+    if _number(tags.get(_TILE_WIDTH, 0)) * _number(tags.get(_TILE_HEIGHT, 0)) > most_pixels:
+        raise _unread(path, f"tiles of more than {most_pixels // 10**6} million pixels")
+    if getattr(image, "is_animated", False):
+        _require_one(path, image)
+    return image
+
+
+def grey_of(image: Image.Image) -> NDArray[np.uint8]:
+    """16-bit grey as uint8 [H, W]: the whole range of its bits (16, or 12) becomes 0 to 255, and white is 255."""
+    tags: Any = getattr(image, "tag_v2", {})
+    highest = (1 << int(max(tags.get(_BITS, (16,))))) - 1
+    deep = np.asarray(image).astype(np.uint32).clip(0, highest)
+    grey = ((deep * 255 + highest // 2) // highest).astype(np.uint8)
+    return 255 - grey if tags.get(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO else grey
+
+
+def _require_form(path: Path, image: TiffImageFile, tags: Any) -> None:
+    bits = max(tags.get(_BITS, (1,)))
+    if bits > 16 or set(tags.get(_FORMAT, (1,))) != {1}:
+        raise _unread(path, f"numbers of {bits} bits that are no brightness from black to white")
+    if image.mode == "LAB":
+        raise _unread(path, "LAB colours")
+    if bits > 8 and tags.get(_PLANAR, 1) == 2 and image.info.get("compression") == "raw":
+        raise _unread(path, "16-bit channels one behind the other (planar)")
+    if _number(tags.get(_KIND, 0)) & _COPY or _DNG in tags:
+        raise ImageError(f"{path} begins with a small preview, as raw photographs do; develop it to PNG or JPEG.")
+
+
+def _require_one(path: Path, image: TiffImageFile) -> None:
+    for page in range(1, _MOST_COPIES):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        if not _number(image.tag_v2.get(_KIND, 0)) & (_COPY | _MASK):
+            raise ImageError(f"{path} holds several pictures; save the one that is meant as a file of its own.")
+    image.seek(0)
+
+
+def _unread(path: Path, what: str) -> ImageError:
+    return ImageError(f"{path} is a TIFF with {what}, which is not read; save it as PNG with 8 or 16 bits a channel.")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

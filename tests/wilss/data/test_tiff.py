@@ -1,0 +1,128 @@
+"""TIFF and BMP: written here byte by byte, since a library that writes and reads may be wrong twice."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from wilss.data.images import read_image, read_palette_label, read_size
+from wilss.errors import ImageError
+
+RNG = np.random.default_rng(0)
+DEEP = RNG.integers(0, 65536, (5, 4, 3), dtype=np.uint16)
+FLAT = (DEEP >> 8).astype(np.uint8)
+
+
+def tiff(*pages: NDArray[Any], order: Any = "<", planar: int = 1, more: int = 0, **written: int) -> bytes:
+    """Pages, each [H, W] or [H, W, C]; written: tags by `t` and their number. more: what all but the first are."""
+    out = bytearray(struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 0))
+    place_of_next = 4
+    for number, page in enumerate(pages):
+        channels = page.shape[2] if page.ndim == 3 else 1
+        parts = [page[..., c] for c in range(channels)] if planar == 2 else [page]
+        offsets = []
+        for part in parts:
+            offsets.append(len(out))
+            out += np.ascontiguousarray(part).astype(part.dtype.newbyteorder(order)).tobytes()
+        tags: dict[int, Any] = {
+            256: page.shape[1], 257: page.shape[0], 258: (8 * page.itemsize,) * channels, 259: 1,
+            254: more if number else 0,
+            262: 2 if channels > 1 else 1, 273: tuple(offsets), 277: channels, 278: page.shape[0],
+            279: (page.nbytes // len(parts),) * len(parts), 284: planar,
+        } | {int(name[1:]): value for name, value in written.items()}  # fmt: skip
+        entries = b""
+        for tag, value in sorted(tags.items()):
+            values = value if isinstance(value, tuple) else (value,)
+            packed = struct.pack(f"{order}{len(values)}I", *values)
+            if len(values) > 1:
+                packed, at = struct.pack(f"{order}I", len(out)), packed
+                out += at
+            entries += struct.pack(f"{order}HHI", tag, 4, len(values)) + packed
+        struct.pack_into(f"{order}I", out, place_of_next, len(out))
+        out += struct.pack(f"{order}H", len(tags)) + entries
+        place_of_next = len(out)
+        out += bytes(4)
+    return bytes(out)
+
+
+def scaled(deep: NDArray[Any], highest: int = 65535) -> NDArray[np.float64]:
+    return np.asarray(deep.astype(np.float64) * 255 / highest)
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_8_bits_are_read_as_they_are(tmp_path: Path, order: str, planar: int) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(FLAT, order=order, planar=planar))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), FLAT)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bits_are_scaled_over_their_whole_range(tmp_path: Path, order: str) -> None:
+    (tmp_path / "colour.tif").write_bytes(tiff(DEEP, order=order))
+    (tmp_path / "grey.tif").write_bytes(tiff(DEEP[..., 0], order=order))
+    np.testing.assert_allclose(read_image(tmp_path / "colour.tif"), scaled(DEEP), atol=1)
+    np.testing.assert_allclose(read_image(tmp_path / "grey.tif")[..., 2], scaled(DEEP[..., 0]), atol=0.5)
+
+
+@pytest.mark.parametrize("pixels", [FLAT[..., 0], DEEP[..., 0]], ids=["8", "16"])
+def test_where_white_is_zero_it_stays_white(tmp_path: Path, pixels: NDArray[Any]) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, t262=0))
+    highest = np.iinfo(pixels.dtype).max
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif")[..., 0], 255 - scaled(pixels, highest), atol=0.5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_is_turned_as_its_orientation_says(tmp_path: Path, orientation: int) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(FLAT, t274=orientation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(FLAT).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), read_image(tmp_path / "a.png"))
+    assert read_size(tmp_path / "a.tif") == read_size(tmp_path / "a.png")
+
+
+def test_compressed_ones_are_read(tmp_path: Path) -> None:
+    for number, compression in enumerate(("tiff_lzw", "tiff_adobe_deflate", "packbits")):
+        Image.fromarray(FLAT).save(tmp_path / f"{number}.tif", compression=compression)
+        np.testing.assert_array_equal(read_image(tmp_path / f"{number}.tif"), FLAT)
+
+
+def test_smaller_copies_behind_the_picture_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(FLAT, FLAT[::2, ::2], FLAT[::4, ::4], more=1))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), FLAT)
+    assert read_size(tmp_path / "a.tif") == (5, 4)
+
+
+BAD = {
+    "two pictures": (tiff(FLAT, FLAT), r"holds several pictures; save the one that is meant as a file of its own\."),
+    "a preview": (tiff(FLAT, t254=1), r"begins with a small preview, as raw photographs do; develop it to PNG or JPEG"),
+    "float": (tiff(DEEP[..., 0].astype(np.float32), t339=3), r"is a TIFF with numbers of 32 bits"),
+    "32 bits": (tiff(DEEP[..., 0].astype(np.uint32)), r"is a TIFF with numbers of 32 bits"),
+    "signed": (tiff(DEEP[..., 0].astype(np.int16), t339=2), r"is a TIFF with numbers of 16 bits"),
+    "seven channels": (tiff(np.repeat(FLAT[..., :1], 7, 2)), r"is a TIFF with channels of a kind that no photograph"),
+    "planes": (tiff(DEEP, planar=2), r"is a TIFF with 16-bit channels one behind the other"),
+    "lab": (tiff(FLAT, t262=8), r"is a TIFF with LAB colours, which is not read; save it as PNG"),
+    "cut short": (tiff(FLAT)[:100], r"is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_not_read_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.tif").write_bytes(BAD[name][0])
+    with pytest.raises(ImageError, match=BAD[name][1]) as refused:
+        read_image(tmp_path / "a.tif")
+    assert str(refused.value).count("\n") == 0
+
+
+def test_a_bmp_is_read(tmp_path: Path) -> None:
+    rows = b"".join(row[:, ::-1].tobytes().ljust(12, b"\0") for row in FLAT[::-1])  # from the bottom, as BGR
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 5, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + head + rows)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), FLAT)
+    assert read_size(tmp_path / "a.bmp") == (5, 4)
+    with pytest.raises(ImageError, match=r"is a BMP, in which class ids may not be exact; save labels as PNG\."):
+        read_palette_label(tmp_path / "a.bmp")
