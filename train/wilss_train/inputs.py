@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.data.layouts import ImageRecord
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError
 from wilss.models.encoders.weights import check_digest, sha256_of
@@ -76,6 +76,8 @@ class RunInputs:
             raise StoreError(
                 f"{self.store.path} is damaged: {damage.what}; make it again with `wilss-masks generate --overwrite`."
             )
+        if check_digests:
+            require_locked_contents(self.manifest, self.step, str(self.store.attributes.get("split", "train")))
         require_unchanged(self.store, self.records, every_byte=check_digests)
         if self.parent is not None:
             read_weights(self.parent)

@@ -69,18 +69,24 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
 
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest lock --manifest data_manifest.yaml")
 @manifest_option
-@click.option("--no-weights", is_flag=True, help="Lock the lists only.")
-def lock(manifest_path: Path, no_weights: bool) -> None:
-    """Keep the sha256 of lists and weights beside the manifest; later runs refuse what changed."""
+@click.option("--no-weights", is_flag=True, help="Do not read the encoders' weights.")
+@click.option("--no-contents", is_flag=True, help="Do not read images and labels (quicker).")
+def lock(manifest_path: Path, no_weights: bool, no_contents: bool) -> None:
+    """Keep the sha256 of lists, images, labels and weights beside the manifest; later runs refuse what changed.
+
+    Lists and weights are compared by every run, images and labels with --check-digests.
+    """
     from wilss.data.manifest import load_manifest
 
     from ..manifest_tools.lock import lock_manifest
 
-    report = lock_manifest(load_manifest(manifest_path, check_lock=False), weights=not no_weights)
+    report = lock_manifest(
+        load_manifest(manifest_path, check_lock=False), weights=not no_weights, contents=not no_contents
+    )
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
-        for name, digest in {**report.lists, **report.weights}.items():
+        for name, digest in {**report.lists, **report.contents, **report.weights}.items():
             click.echo(f"{digest}  {name}")
         click.echo(f"Wrote {report.path}.")
 

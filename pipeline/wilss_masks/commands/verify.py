@@ -59,6 +59,7 @@ def command(store: Path, manifest_path: Path | None, check_digests: bool) -> Non
 
 def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) -> str:
     """What is known of the images or labels that a store was made of. Raises StoreError where they have changed."""
+    from wilss.data.manifest import require_locked_contents
     from wilss.store.changes import made_of, require_unchanged
     from wilss.store.records import records_for
 
@@ -68,7 +69,10 @@ def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) 
     manifest = _manifest_of(store, manifest_path)
     if manifest is None:
         return f"Its {kind} were not compared with what they were; name the manifest of the store with --manifest."
-    require_unchanged(store, records_for(store, manifest), every_byte=every_byte)
+    records = records_for(store, manifest)
+    if every_byte:
+        require_locked_contents(manifest, store.step, str(store.attributes.get("split", "train")))
+    require_unchanged(store, records, every_byte=every_byte)
     how = "every byte was read" if every_byte else "by size and time, or by what they hold where these differ"
     return f"Its {kind} are those that it was made of ({how})."
 

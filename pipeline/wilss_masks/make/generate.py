@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection, why_no_pixel
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError
 from wilss.models.devices import resolve_device
@@ -97,6 +97,8 @@ def generate(
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made_now: list[int] = []
+    if options.check_digests:
+        require_locked_contents(manifest, step, options.split)
     existing = compatible(path, attributes, options, records)
     if existing is None or not _is_done(existing, attributes, options, records):
         require_means(options)

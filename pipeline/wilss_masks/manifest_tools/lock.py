@@ -1,11 +1,20 @@
-"""`manifest lock`: the sha256 of lists and weights, kept beside the manifest."""
+"""`manifest lock`: the sha256 of lists, images, labels and weights, kept beside the manifest."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.data.manifest import EncoderSpec, LockedWeights, Manifest, list_digests, lock_path, write_lock
-from wilss.errors import WeightsError
+from wilss.data.manifest import (
+    EncoderSpec,
+    LockedWeights,
+    Manifest,
+    content_digests_of,
+    list_digests,
+    lock_path,
+    write_lock,
+)
+from wilss.errors import ManifestError, WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,17 +23,18 @@ class LockReport:
 
     path: Path
     lists: Mapping[str, str]
+    contents: Mapping[str, str]
     weights: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
-def lock_manifest(manifest: Manifest, *, weights: bool = True) -> LockReport:
+def lock_manifest(manifest: Manifest, *, weights: bool = True, contents: bool = True) -> LockReport:
     """Write data_manifest.lock.yaml for `manifest`, which was loaded with `check_lock=False`.
 
-    weights: also digest the encoders' weights; hub weights are fetched if need be. Hub weights that cannot be
-    had are left out with a warning, and are then recorded at their first use. Raises WeightsError for a local
-    file
-    that is missing or is not what the manifest says, ManifestError where nothing may be written.
+    contents: also read every image and label. weights: also digest the encoders' weights; hub weights are fetched if
+    need be. Hub weights that cannot be had are left out with a warning, and are then recorded at their first use.
+    Raises WeightsError for a local file that is missing or is not what the manifest says, ManifestError where nothing
+    may be written.
     """
     kept: dict[str, LockedWeights] = {}
     warnings: list[str] = []
@@ -40,13 +50,25 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True) -> LockReport:
             warnings.append(f"encoders.{name} is not locked yet, but will be at its first use: {error}")
     manifest.draw()
     lists = list_digests(manifest)
-    write_lock(manifest, lists=lists, weights=kept)
+    read = _contents(manifest) if contents else {}
+    write_lock(manifest, lists=lists, weights=kept, contents=read)
     return LockReport(
         path=lock_path(manifest.path),
         lists=lists,
+        contents=read,
         weights={name: entry.sha256 for name, entry in kept.items()},
         warnings=tuple(warnings),
     )
+
+
+def _contents(manifest: Manifest) -> dict[str, str]:
+    """Of every split whose list is there."""
+    digests: dict[str, str] = {}
+    for data, spec in manifest.data.items():
+        for split in spec.splits:
+            with contextlib.suppress(ManifestError):
+                digests |= content_digests_of(manifest, data, split)
+    return digests
 
 
 def _digest(spec: EncoderSpec) -> str:

@@ -1,7 +1,15 @@
 """data_manifest.yaml: which images, which tags and labels, which classes at which step, which encoders."""
 
 from wilss.data.manifest.encoders import Encoders, EncoderSpec
-from wilss.data.manifest.lock import LockedWeights, list_digests, lock_path, record_hub_digest, write_lock
+from wilss.data.manifest.lock import (
+    LockedWeights,
+    content_digests_of,
+    list_digests,
+    lock_path,
+    record_hub_digest,
+    require_locked_contents,
+    write_lock,
+)
 from wilss.data.manifest.manifest import Manifest, load_manifest
 from wilss.data.manifest.supports import SupportRow
 
@@ -11,9 +19,11 @@ __all__ = [
     "LockedWeights",
     "Manifest",
     "SupportRow",
+    "content_digests_of",
     "list_digests",
     "load_manifest",
     "lock_path",
     "record_hub_digest",
+    "require_locked_contents",
     "write_lock",
 ]

@@ -11,10 +11,12 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import (
     LockedWeights,
     Manifest,
+    content_digests_of,
     list_digests,
     load_manifest,
     lock_path,
     record_hub_digest,
+    require_locked_contents,
     write_lock,
 )
 from wilss.errors import ManifestError, StoreError
@@ -140,3 +142,24 @@ def test_lists_of_other_data_sets_are_locked_under_their_names(tmp_path: Path) -
         "splits.train",
         "tags.train",
     ]
+
+
+def test_images_and_labels_that_changed_are_refused_by_whoever_asks(tmp_path: Path) -> None:
+    manifest = pets(tmp_path)
+    contents = content_digests_of(manifest, "main", "train")
+    assert sorted(contents) == ["images.train", "labels.train"]
+    write_lock(manifest, lists=list_digests(manifest), weights={}, contents=contents)
+    require_locked_contents(load_manifest(manifest.path), 0)
+    disk.label(tmp_path / "data/SegmentationClass/a.png", [0, 0, 1])
+    changed = load_manifest(manifest.path)
+    with pytest.raises(ManifestError, match=r"labels\.train hold something else than .*lock\.yaml keeps"):
+        require_locked_contents(changed, 0)
+    (tmp_path / "data/SegmentationClass/a.png").rename(tmp_path / "data/SegmentationClass/gone.png")
+    with pytest.raises(ManifestError, match=r"labels\.train hold something else"):
+        require_locked_contents(load_manifest(manifest.path), 0)
+
+
+def test_a_lock_of_before_knows_no_contents(tmp_path: Path) -> None:
+    manifest = locked(tmp_path)
+    assert "contents:" not in lock_path(manifest.path).read_text()
+    require_locked_contents(manifest, 0)
