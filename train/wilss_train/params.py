@@ -18,6 +18,8 @@ from wilss.params import (
     with_values,
 )
 
+#: What a run says that it starts from where `backbone_weights` names nothing.
+RANDOM = "random"
 _BASE, _WEAK = "base", "weak"
 
 

@@ -18,12 +18,16 @@ from wilss.models.networks.labeller_file import LABELLER_FILE
 from wilss.params import differences, shortened
 
 CURVES, MEMORY, RUN_FILE, STATES = "tensorboard", "memory.zarr", "run.json", "state"
-_DONE = "done.json"
+_DONE, _ABOUT = "done.json", "about"
 _MOST_SHOWN = 4
 
 
-def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+def prepare(
+    folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any] | None = None, *, resume: bool, overwrite: bool
+) -> bool:
     """Make `folder` ready for a run; True where there is one to resume (or one that is complete).
+
+    about: what a reader of run.json wants to know besides; two runs may differ in it.
 
     Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was asked for, or where it was
     started with something else (naming the difference). One that has saved nothing yet is started again.
@@ -34,7 +38,7 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool, overwrit
     if former is None or overwrite or not _has_saved(folder):
         with writing_to(folder / RUN_FILE):
             _clear(folder)
-            text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+            text = json.dumps({**identity, _ABOUT: dict(about or {})}, indent=2, sort_keys=True) + "\n"
             write_atomically(folder / RUN_FILE, text.encode())
         return False
     if phrases := _differences(former, json.loads(json.dumps(identity))):
@@ -82,7 +86,7 @@ def _identity_of(folder: Path, *, readable: bool = True) -> dict[str, Any] | Non
         if not readable:
             return {}
         raise CheckpointError(f"{path} cannot be read ({error}); start again with --overwrite.") from error
-    return identity if isinstance(identity, dict) else {}
+    return {name: value for name, value in identity.items() if name != _ABOUT} if isinstance(identity, dict) else {}
 
 
 def _has_saved(folder: Path) -> bool:

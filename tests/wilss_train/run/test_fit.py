@@ -1,5 +1,7 @@
 """The loop on a linear student: rates, parts of a batch, reports, states, and what stops it."""
 
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from wilss.errors import TrainingError
+from wilss.errors import CheckpointError, TrainingError
 from wilss_train.context import EpochState
 from wilss_train.data.batch_source import Order
 from wilss_train.data.batches import SegBatch
 from wilss_train.methods.base import frozen
 from wilss_train.params import TrainParams
 from wilss_train.results.report.log import Progress
+from wilss_train.run import long_steps
 from wilss_train.run.fit import Loop, Stopped, fit
 from wilss_train.run.optimiser import poly
 from wilss_train.run.processes import gathered
@@ -166,6 +169,77 @@ def test_stopped_and_gone_on_with_is_uninterrupted(
     assert torch.equal(weights(whole), weights(again))
     course = [(one.step, one.losses, one.lr) for one in told]
     assert course == [(one.step, one.losses, one.lr) for one in (*before, *rest)]
+
+
+class Normed(Objective):
+    """With statistics of its images, which a forward pass changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student.norm = nn.BatchNorm2d(3)
+
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
+        terms = super().forward(batch, state)
+        norm: Any = self.student.norm
+        return {**terms, "norm": norm(batch.images.float()).mean() * self.student.head.weight.sum()}
+
+
+class Endless(Normed):
+    """Whose fourth step does not end before somebody has left it."""
+
+    left = threading.Event()
+
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
+        terms = super().forward(batch, state)
+        assert len(self.states) != 4 or self.left.wait(60)
+        return terms
+
+
+def test_left_in_the_middle_of_a_step_is_uninterrupted(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is saved is the state before the step, statistics of batch norm included; the loop waits meanwhile."""
+    monkeypatch.setattr(long_steps, "_GRACE", 0.0)
+    outcomes: list[Exception] = []
+
+    def leave(outcome: Exception) -> None:
+        shutil.copytree(tmp_path / "a", tmp_path / "left")
+        outcomes.append(outcome)
+        Endless.left.set()
+
+    objective = Endless()
+    loop = Loop(params=PARAMS, states=tmp_path / "a", asked_to_stop=lambda: len(objective.states) >= 4, leave=leave)
+    with pytest.raises(Stopped):  # since here nobody ends the process
+        fit(objective, Maker(), accelerator, loop)
+    assert [str(outcome) for outcome in outcomes] == ["stopped at step 3 of 24"]
+    assert latest_step(tmp_path / "left") == 3
+    again, whole = Normed(), Normed()
+    fit(again, Maker(), accelerator, Loop(params=PARAMS, states=tmp_path / "left"))
+    fit(whole, Maker(), accelerator, Loop(params=PARAMS, states=tmp_path / "whole"))
+    assert len(again.states) == 21
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_left_where_nothing_can_be_saved_says_why(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_steps, "_GRACE", 0.0)
+    Endless.left.clear()
+    outcomes: list[Exception] = []
+    objective = Endless()
+    (tmp_path / "states").write_text("no folder")
+
+    def leave(outcome: Exception) -> None:
+        outcomes.append(outcome)
+        Endless.left.set()
+
+    asked = lambda: len(objective.states) >= 4  # noqa: E731
+    loop = Loop(params=PARAMS, states=tmp_path / "states", asked_to_stop=asked, leave=leave)
+    with pytest.raises(CheckpointError):
+        fit(objective, Maker(), accelerator, loop)
+    assert [type(outcome) for outcome in outcomes] == [CheckpointError]
+    assert "cannot be written" in str(outcomes[0])
 
 
 def test_a_finished_run_takes_no_step_more(accelerator: Accelerator, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One step after another on a data set of seven images: stopped and gone on with, the result is the same to the bit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from wilss_train.params import TrainParams
 from wilss_train.results.report.log import LOG_FILE, Progress, read_log
 from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
+from wilss_train.run.plan import origin_of
 from wilss_train.run.settings import open_run, with_input_statistics
 from wilss_train.run.train import Options, Summary, run_training, train
 from wilss_train.run_folder import MEMORY
@@ -116,6 +118,20 @@ def test_a_run_is_reproducible_and_says_what_it_is(world: World, whole: Path, tm
     assert log.ended
     assert [line.step for line in log.steps] == [10, 12]
     assert set(log.steps[-1].losses) == {"new", "old", "dcl", "seg", "total"}
+
+
+def test_where_the_weights_come_from_is_said(world: World, whole: Path, tmp_path: Path) -> None:
+    """In run.json and, where it is nowhere, in the report; a run is resumed whatever is said there."""
+    about = {name: json.loads((world.root / name / "run.json").read_text())["about"] for name in ("base", "whole")}
+    assert about["base"] == {"network": "resnet18", "weights": "random"}
+    assert about["whole"] == {"network": "resnet18", "weights": str(world.root / "base")}
+    origin = origin_of(world.inputs(0), METHOD, replace(PARAMS, backbone="tf_efficientnet_lite0"))
+    assert "Set backbone_weights to `timm` (the published ones" in origin.warning
+    assert "`timm`" not in origin_of(world.inputs(0), METHOD, replace(PARAMS, backbone="wide_resnet38")).warning
+    former = json.loads((whole / "run.json").read_text())
+    shutil.copytree(whole, tmp_path / "former")
+    (tmp_path / "former/run.json").write_text(json.dumps({k: v for k, v in former.items() if k != "about"}))
+    assert run(world, tmp_path / "former", options=replace(QUIET, resume=True)).was_complete
 
 
 def test_another_seed_is_another_network(world: World, whole: Path, tmp_path: Path) -> None:
@@ -243,7 +259,9 @@ def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: P
         assert (out / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
 
 
-def test_defaults_of_one_call(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_of_one_call(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Folder and parent are in their places, names that nobody has are refused, and nothing is written then."""
     monkeypatch.chdir(tmp_path)
     manifest = load_manifest(world.root / "data_manifest.yaml")
@@ -255,9 +273,11 @@ def test_defaults_of_one_call(world: World, tmp_path: Path, monkeypatch: pytest.
         train(world.masks(0), manifest=manifest, method="fmwis")
     assert not list(tmp_path.iterdir())
     small = {**PARAMS.as_json(), "epochs": 1}
+    caplog.clear()
     summary = train(world.masks(0), manifest=manifest, method="finetune", params=small, options=QUIET)
     assert summary.folder == Path("runs") / manifest.name / "step-0"
     assert (summary.folder / MODEL_FILE).exists()
+    assert "RANDOM WEIGHTS: resnet18 starts from random weights" in caplog.text
 
 
 # -- the input's mean and standard deviation are the backbone's own, from step 0 on

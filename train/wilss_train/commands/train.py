@@ -1,7 +1,8 @@
 """`wilss-train`."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from wilss.console import (
     tell_failures,
 )
 
-from .running import INTERRUPTED, RunDisplay, stopping
+from .running import INTERRUPTED, RunDisplay, StopRequest, exit_now
 
 if TYPE_CHECKING:
     from ..inputs import RunInputs
     from ..methods import Method
     from ..params import TrainParams
     from ..results.judge import RunResults
+    from ..run.fit import Stopped
     from ..run.train import Summary
 
 #: Parameters that have options of their own: those of the method, and those of every run.
@@ -96,8 +98,8 @@ def command(
         return
     for warning in inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    with stopping() as asked_to_stop, RunDisplay() as display:
-        summary = _train(inputs, kind, params, folder, options, asked_to_stop, display)
+    with StopRequest() as stop, RunDisplay() as display:
+        summary = _train(inputs, kind, params, folder, options, stop, display)
     if summary.results is not None:
         _show(summary, summary.results)
         tell_failures(summary.failed, "log.jsonl names them all.")
@@ -130,7 +132,7 @@ def _train(
     params: "TrainParams",
     folder: Path,
     options: dict[str, Any],
-    asked_to_stop: Callable[[], bool],
+    stop: StopRequest,
     display: "RunDisplay",
 ) -> "Summary":
     from wilss.params import of_fields
@@ -138,19 +140,35 @@ def _train(
     from ..run.fit import Stopped
     from ..run.train import Options, run_training
 
+    told = {"asked_to_stop": stop.asked, "running": stop.running, "leave": partial(_leave, folder, display)}
+    shown = {f"on_{name}": getattr(display, name) for name in ("plan", "start", "phase", "step")}
     split = None if options["split"] == "none" else options["split"]
-    told = {"split": split, "asked_to_stop": asked_to_stop, "on_start": display.start, "on_progress": display}
-    run_options = of_fields(Options, {**options, **told})
+    run_options = of_fields(Options, {**options, **told, **shown, "on_progress": display, "split": split})
     try:
         return run_training(inputs, method, params, folder, run_options)
     except Stopped as stopped:
         display.close()
-        click.echo(
-            f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Continue with the same command "
-            "and --resume.",
-            err=True,
-        )
+        click.echo(_stopped(stopped, folder), err=True)
         sys.exit(INTERRUPTED)
+
+
+def _leave(folder: Path, display: "RunDisplay", outcome: Exception) -> None:
+    """End the process in the middle of a step, from another thread."""
+    from ..run.fit import Stopped
+
+    display.close()
+    if isinstance(outcome, Stopped):
+        click.echo(_stopped(outcome, folder), err=True)
+        exit_now(INTERRUPTED)
+    click.echo(f"Error: {outcome}", err=True)
+    exit_now(1)
+
+
+def _stopped(stopped: "Stopped", folder: Path) -> str:
+    return (
+        f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Continue with the same command and "
+        "--resume."
+    )
 
 
 def _show(summary: "Summary", results: "RunResults") -> None:

@@ -16,6 +16,7 @@ from wilss.models.networks.segmenter import Segmenter
 
 from .. import run_folder as runs
 from ..inputs import RunInputs
+from ..params import RANDOM
 from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
 from .report.log import LOG_FILE
@@ -108,8 +109,19 @@ def _report(inputs: RunInputs, out: Path, split: str, device: str) -> None:
         old_evaluation=before,
         pictures=_pictures(networks, _chosen(records, info), device),
         log=out / LOG_FILE,
-        run={"title": f"{inputs.manifest.title}, step {info.step}: {info.method}", "images": len(inputs.records)},
+        run={
+            "title": f"{inputs.manifest.title}, step {info.step}: {info.method}",
+            "images": len(inputs.records),
+            "weights": _weights(info),
+        },
     )
+
+
+def _weights(info: CheckpointInfo) -> str:
+    """What the run started from."""
+    if info.parent_digest is not None:
+        return "the model of the step before"
+    return str(info.params.get("backbone_weights") or RANDOM)
 
 
 def _chosen(records: Sequence[ImageRecord], info: CheckpointInfo) -> list[ImageRecord]:

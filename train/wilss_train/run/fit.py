@@ -17,6 +17,7 @@ from ..context import Batch, BatchSource, EpochState
 from ..methods.base import is_frozen
 from ..params import TrainParams
 from ..results.report.log import Progress
+from .long_steps import LongSteps
 from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
 from .states import TrainingState, latest_state, save_state
 
@@ -36,16 +37,22 @@ class Loop:
     """What the loop is run with.
 
     states: the folder of the run's states. workers: loader threads. asked_to_stop: looked at after every step.
-    on_start: called with the step at which the run starts, and how many there are. on_progress: called every
-    tenth step.
+    leave: called from another thread where a step does not end soon after that, with `Stopped` once the state of the
+    step before is saved, or with why it could not be; it ends the process. None waits for the step, as several
+    processes always do.
+    on_start: called with the step at which the run starts, and how many there are. on_phase: called with what a step is
+    at. on_step: called with the steps taken. on_progress: called every tenth step.
     """
 
     params: TrainParams
     states: Path
     workers: int = 1
     asked_to_stop: Callable[[], bool] = lambda: False
+    leave: Callable[[Exception], None] | None = None
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_start: Callable[[int, int], None] = lambda step, steps: None
+    on_phase: Callable[[str], None] = lambda phase: None
+    on_step: Callable[[int], None] = lambda step: None
 
 
 def fit(objective: nn.Module, batches: BatchSource, accelerator: Accelerator, loop: Loop) -> int:
@@ -96,6 +103,8 @@ class _Run:
         self.step = 0
         self._sums = _Sums()
         self._reported = 0.0
+        self._leaves = loop.leave is not None and accelerator.num_processes == 1
+        self._statistics: dict[str, Tensor] = {}
 
     def restore(self) -> None:
         """Go on from the newest state, if there is one."""
@@ -116,52 +125,80 @@ class _Run:
         first = self.step
         self._objective.train()
         self._loop.on_start(first, self.steps)
-        for parts in self._batches.stream(first, self.steps, workers=self._loop.workers):
-            epoch = self.step // self._batches.order.steps_per_epoch
-            self._take(parts, EpochState(epoch, self._params.epochs))
-            self.step += 1
-            if self.step % _LOG_EVERY == 0 or self.step == self.steps:
-                self._report(epoch, started)
-            stop, due = self._agreed(self._loop.asked_to_stop(), self._is_due(last_save))
-            if stop or due:
-                self.save()
-                last_save = time.perf_counter()
-            if stop:
-                raise Stopped(self.step, self.steps)
+        stream = iter(self._batches.stream(first, self.steps, workers=self._loop.workers))
+        with LongSteps(self._loop.asked_to_stop, self._leave if self._leaves else None) as long_steps:
+            while self.step < self.steps:
+                epoch = self.step // self._batches.order.steps_per_epoch
+                with long_steps.unchanged():
+                    terms = self._gradients(stream, EpochState(epoch, self._params.epochs))
+                self._take(terms)
+                if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+                    self._report(epoch, started)
+                stop, due = self._agreed(self._loop.asked_to_stop(), self._is_due(last_save))
+                if stop or due:
+                    self.save()
+                    last_save = time.perf_counter()
+                if stop:
+                    raise Stopped(self.step, self.steps)
         if self.step > first or not self.step:
             self.save()
 
     def save(self) -> None:
         """Write the state; in the first process alone, the others wait. Weights that are not finite are not written."""
-        self._refuse_broken_weights()
+        self._save(dict(self._kept()))
+
+    def _save(self, networks: Mapping[str, Tensor]) -> None:
+        self._refuse_broken_weights(networks)
         sums = {name: self._accelerator.gather(value[None]).cpu() for name, value in sorted(self._sums.terms.items())}
         if self._accelerator.is_main_process:
-            networks = dict(self._kept())
             optimiser = {"optimiser": self._optimiser.state_dict(), "sums": sums, "count": self._sums.count}
             save_state(self._loop.states, TrainingState(step=self.step, networks=networks, optimiser=optimiser))
         self._accelerator.wait_for_everyone()
 
-    def _take(self, parts: Sequence[Batch], state: EpochState) -> None:
-        """One optimiser step over the batches in `parts`, whose gradients are averaged."""
-        set_learning_rates(
-            self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
-        )
+    def _leave(self) -> None:
+        """In the middle of a step: save what was before it, and go."""
+        outcome: Exception = Stopped(self.step, self.steps)
+        try:
+            self._save({name: self._statistics.get(name, value) for name, value in self._kept()})
+        except Exception as error:  # whatever it is, nobody else would hear of it
+            outcome = error
+        if self._loop.leave is not None:
+            self._loop.leave(outcome)
+
+    def _gradients(self, stream: Iterator[Sequence[Batch]], state: EpochState) -> dict[str, Tensor]:
+        """Loss terms of one optimiser step, whose gradients, averaged over its parts, are left with the parameters."""
+        if self._leaves:  # a forward pass changes the statistics of batch norm, and nothing else that is kept
+            self._statistics = {name: buffer.clone() for name, buffer in self._objective.named_buffers()}
+        self._loop.on_phase("reading images")
+        parts = next(stream)
         # what a network draws by itself, dropout, is named too
         torch.manual_seed(seed_for(self._batches.order.seed, "step", self.step, self._accelerator.process_index))
         summed: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
+            where = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
             with self._syncing(last=number == len(parts) - 1):
+                self._loop.on_phase(f"forward pass{where}")
                 terms = self._wrapped(part.to(self._accelerator.device), state)
                 total = torch.stack(list(terms.values())).sum() / len(parts)
                 self._refuse_not_finite(total, part)
+                self._loop.on_phase(f"backward pass{where}")
                 self._accelerator.backward(total)
             for name, value in terms.items():
                 summed[name] = summed.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
+        return summed
+
+    def _take(self, terms: Mapping[str, Tensor]) -> None:
+        """One optimiser step along the gradients. terms: of the loss that they are of."""
+        set_learning_rates(
+            self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
+        )
         if self._params.clip:
             self._accelerator.clip_grad_norm_(self._wrapped.parameters(), self._params.clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        self._sums.add(summed)
+        self._sums.add(terms)
+        self.step += 1
+        self._loop.on_step(self.step)
 
     def _refuse_not_finite(self, total: Tensor, part: Batch) -> None:
         if not bool(torch.isfinite(total)):
@@ -171,9 +208,9 @@ class _Run:
                 "again with a lower --lr or --set clip=1, and --overwrite."
             )
 
-    def _refuse_broken_weights(self) -> None:
+    def _refuse_broken_weights(self, networks: Mapping[str, Tensor]) -> None:
         """A gradient may be no number where the loss is one; the next loss would tell, but a state comes before it."""
-        for name, value in self._kept():
+        for name, value in networks.items():
             if not bool(torch.isfinite(value).all()):
                 raise TrainingError(
                     f"the weights {name} are not finite after step {self.step} of {self.steps}; the last saved state "

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,10 +27,13 @@ from ..params import TrainParams
 from ..results.judge import RunResults
 from ..results.report.log import LOG_FILE, Progress, read_log
 from .fit import Loop, fit
+from .plan import RunPlan, origin_of, plan_of
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
 from .settings import digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
 from .states import latest_step
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,11 @@ class Options:
     a machine. device: auto, cpu or cuda.
     split: the images on which the result is judged, None for none. check_digests: read every image or label that the
     masks were made of, also those whose size and time are as they were.
-    asked_to_stop: looked at after every optimiser step. on_start: called with the step at which the run starts, and how
-    many there are. on_progress: called every tenth step.
+    asked_to_stop: looked at after every optimiser step. running: stands around all of them. leave: see
+    `wilss_train.run.fit.Loop`; None waits for every step to end.
+    on_plan: called with what is about to be trained. on_start: called with the step at which the run starts, and how
+    many there are. on_phase, on_step: called with what is being done, and with the steps taken. on_progress: called
+    every tenth step.
     """
 
     seed: int = 0
@@ -55,7 +62,12 @@ class Options:
     split: str | None = "val"
     check_digests: bool = False
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
+    running: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    leave: Callable[[Exception], None] | None = None
+    on_plan: Callable[[RunPlan], None] = field(default=lambda plan: None)
     on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
+    on_phase: Callable[[str], None] = field(default=lambda phase: None)
+    on_step: Callable[[int], None] = field(default=lambda step: None)
     on_progress: Callable[[Progress], None] = field(default=lambda progress: None)
 
 
@@ -115,13 +127,15 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     experiment = functools.cache(lambda: method.experiment(context))
     with _alone(accelerator, out):
         if accelerator.is_main_process:
+            options.on_phase("reading and checking masks, images and weights")
             # here, so that whoever finds the folder taken need not wait, and one process reads
             inputs.verify(check_digests=options.check_digests)
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(inputs, method, params, options.seed, machine)
             if options.overwrite:
                 experiment()  # what would be refused is refused before anything is thrown away
-            runs.prepare(out, identity, resume=options.resume, overwrite=options.overwrite)
+            about = origin_of(inputs, method, params).as_json()
+            runs.prepare(out, identity, about, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
         if not was_complete and not (out / MODEL_FILE).exists():
@@ -129,6 +143,7 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
         experiment.cache_clear()  # its networks make room for those that are judged
         results = None
         if accelerator.is_main_process:
+            options.on_phase(f"judging the result on {options.split}" if options.split else "reading the result")
             results = method.judge(inputs, out, split=options.split, device=str(accelerator.device))
     return Summary(
         folder=out,
@@ -153,6 +168,8 @@ def _learn(
     if params.batch_norm == "synchronised":
         objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
     require_pairs(objective, params, context.world)
+    if accelerator.is_main_process:
+        _announce(plan_of(experiment, context, method), options)
     first = latest_step(out / runs.STATES)
     with run_log(out, context, first) as log:
         listeners = [options.on_progress]
@@ -163,15 +180,30 @@ def _learn(
             states=out / runs.STATES,
             workers=options.workers,
             asked_to_stop=options.asked_to_stop,
-            on_start=options.on_start if accelerator.is_main_process else lambda step, steps: None,
+            leave=options.leave,
             on_progress=RunLogger(log, broken, listeners),
+            **_listening(options, accelerator),
         )
-        with enough_memory():
+        with enough_memory(), options.running():
             steps = fit(objective, experiment.batches, accelerator, loop)
         if log is not None:
+            options.on_phase("writing the results")
             log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
             experiment.write(out, steps, _facts(context, method, steps))
     accelerator.wait_for_everyone()
+
+
+def _announce(plan: RunPlan, options: Options) -> None:
+    if plan.origin.is_random:
+        _log.warning(plan.origin.warning)
+    options.on_plan(plan)
+
+
+def _listening(options: Options, accelerator: Accelerator) -> dict[str, Any]:
+    """Whom the loop tells where it is: the first process alone has somebody who listens."""
+    if not accelerator.is_main_process:
+        return {}
+    return {"on_start": options.on_start, "on_phase": options.on_phase, "on_step": options.on_step}
 
 
 def _context(

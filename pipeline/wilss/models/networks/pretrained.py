@@ -75,6 +75,11 @@ def input_statistics(backbone: str, word: str) -> InputStatistics:
     return InputStatistics(mean=found.mean, std=found.std, source=found.source, doubt=doubt)
 
 
+def is_published(backbone: str) -> bool:
+    """Whether timm publishes weights of a network."""
+    return any(record.hf_hub_id for record in _records(backbone).values())
+
+
 def _is_timm(word: str) -> bool:
     return word.partition("@")[0].partition(":")[0] == _TIMM and "/" not in word.partition("@")[0]
 

@@ -113,6 +113,12 @@ def test_the_charts_of_the_page_are_xml(report: tuple[dict[str, Any], str]) -> N
         ElementTree.fromstring(svg)
 
 
+def test_a_start_from_nothing_is_said_on_the_page(report: tuple[dict[str, Any], str], tmp_path: Path) -> None:
+    sentence = "The backbone started from random weights"
+    assert sentence not in report[1]
+    assert sentence in written(tmp_path, protocol_of(), 0, run={"weights": "random"})[1]
+
+
 def test_nothing_loads_from_anywhere(report: tuple[dict[str, Any], str]) -> None:
     page = Page(report[1])
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)

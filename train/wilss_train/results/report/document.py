@@ -24,7 +24,7 @@ def document_of(
 
     scores, old_model: `Evaluation.as_json` of the two models. change: IoU against the old model, per class that both
     have, and in the mean of the old classes. run: facts that the run wants said; `title` replaces the title, `images`
-    is the size of its training set.
+    is the size of its training set, `weights` what it started from, "random" for nothing.
     """
     info = evaluation.info
     return {

@@ -1,0 +1,101 @@
+"""How a run shows itself, and how it is asked to stop."""
+
+import os
+import queue
+import signal
+
+import pytest
+
+from wilss_train.commands import running
+from wilss_train.commands.running import RunDisplay, StopRequest
+from wilss_train.params import RANDOM
+from wilss_train.results.report.log import Progress
+from wilss_train.run.plan import Origin, RunPlan
+
+PLAN = RunPlan(
+    origin=Origin(network="tf_efficientnet_lite0", weights="timm"), method="fmwiss", parameters=4_412_000, crop=224,
+    batch_size=8, images=434, epochs=16, steps=864, device="cpu", mean=(0.5,) * 3, std=(0.5,) * 3,
+)  # fmt: skip
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still unless it is set."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_plan_says_network_weights_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    RunDisplay().plan(PLAN)
+    assert capsys.readouterr().err == (
+        "Network: tf_efficientnet_lite0, weights timm (images of mean 0.5, std 0.5), 4.4 million parameters to train\n"
+        "Training: fmwiss, crop 224, batch 8 of 434 images, 864 steps in 16 epochs, on cpu\n"
+    )
+
+
+def test_a_start_from_nothing_is_said_with_the_remedy() -> None:
+    origin = Origin(network="resnet18", weights=RANDOM, remedy="Set backbone_weights to `timm`.")
+    assert origin.is_random
+    assert origin.warning.startswith("RANDOM WEIGHTS: resnet18 starts from random weights")
+    assert origin.warning.endswith("Set backbone_weights to `timm`.")
+
+
+def test_time_left_is_told_after_two_steps_and_follows(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """The first step, a slow one, is not reckoned with; a later one moves the mean by a tenth."""
+    display = RunDisplay()
+    display.start(10, 112)
+    clock[0] += 90
+    display.step(11)
+    assert not capsys.readouterr().err
+    clock[0] += 6
+    display.step(12)
+    assert capsys.readouterr().err == "About 10 min for the 100 steps that are left, then the result is judged\n"
+    display(Progress(step=12, steps=112, epoch=0, losses={"seg": 0.25}, lr={}, seconds=96, images_per_second=1.25))
+    clock[0] += 36
+    display.step(13)
+    assert capsys.readouterr().err == "Step 13 of 112: seg 0.250, 1.2 images/s, about 15 min left\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 hours")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert running._duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("in_loop", "line"),
+    [(False, "Reading the masks, 0 s so far"), (True, "Step 3 of 5: reading the masks, 0 s so far")],
+)
+def test_a_silent_run_says_what_it_is_at(in_loop: bool, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_BEAT", 0.0)
+    monkeypatch.setattr(running, "_LOOKS", 0.001)
+    lines = queue.SimpleQueue[str]()
+    monkeypatch.setattr(RunDisplay, "_say", lambda display, line: lines.put(line))
+    display = RunDisplay()
+    if in_loop:
+        display.start(2, 5)
+    display.phase("reading the masks")
+    with display:
+        assert lines.get(timeout=60) == line
+
+
+def test_a_signal_in_the_loop_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop looks at it; had it looked for the last time, the command is interrupted after it."""
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        _terminated_in_the_loop(stop)
+    assert "Stopping; once more to stop at once" in capsys.readouterr().err
+
+
+def _terminated_in_the_loop(stop: StopRequest) -> None:
+    with stop.running():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop._asked.wait(60)
+
+
+def test_a_signal_outside_of_the_loop_interrupts() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with StopRequest(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

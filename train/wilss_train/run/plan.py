@@ -1,0 +1,113 @@
+"""What a run is about to do, in words: for the lines before its first step, and for run.json."""
+
+from dataclasses import dataclass
+
+from wilss.models.networks.pretrained import is_published
+from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
+from ..context import Experiment, RunContext
+from ..inputs import RunInputs
+from ..methods import Method
+from ..params import RANDOM, TrainParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a run's weights come from. network: "" where frozen features are trained on. weights: a word, `RANDOM`."""
+
+    network: str
+    weights: str
+    remedy: str = ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the network knows nothing of images when it starts."""
+        return self.weights == RANDOM
+
+    @property
+    def warning(self) -> str:
+        """What a start from nothing means, and what to write to start from something."""
+        return (
+            f"RANDOM WEIGHTS: {self.network} starts from random weights, and from as few images as segmenters are "
+            f"trained on it learns little. {self.remedy}"
+        )
+
+    def as_json(self) -> dict[str, str]:
+        """Network and weights, for run.json."""
+        return {"network": self.network, "weights": self.weights}
+
+
+def origin_of(inputs: RunInputs, method: Method, params: TrainParams) -> Origin:
+    """Where the weights of a run come from."""
+    network, word = method.origin(params)
+    if inputs.parent is not None:
+        backbone = getattr(inputs.parent.spec, "backbone", "")
+        return Origin(network=backbone, weights=str(inputs.parent.path.parent))
+    if not network:
+        return Origin(network="", weights="")
+    name = "backbone_weights" if network == params.backbone else f"{method.name}.weights"
+    return Origin(network=network, weights=word or RANDOM, remedy="" if word else _remedy(network, name))
+
+
+def _remedy(network: str, name: str) -> str:
+    published = "`timm` (the published ones, fetched once), " if is_published(network) else ""
+    return (
+        f"Set {name} to {published}a file, or `package:NAME/FILE`, in the manifest's train section or with "
+        f"--set {name.rpartition('.')[2]}=..."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What is trained, and on what. parameters: how many are trained. images: of the training set."""
+
+    origin: Origin
+    method: str
+    parameters: int
+    crop: int
+    batch_size: int
+    images: int
+    epochs: int
+    steps: int
+    device: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The network; then how it is trained."""
+        network = self.origin.network or "a network on frozen features"
+        weights = {"": "", RANDOM: ", RANDOM weights"}.get(self.origin.weights, f", weights {self.origin.weights}")
+        plain = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        statistics = "" if plain else f" (images of mean {_short(self.mean)}, std {_short(self.std)})"
+        parts = f"crop {self.crop}, batch {self.batch_size} of {self.images} images"
+        return (
+            f"Network: {network}{weights}{statistics}, {_millions(self.parameters)} parameters to train",
+            f"Training: {self.method}, {parts}, {self.steps} steps in {self.epochs} epochs, on {self.device}",
+        )
+
+
+def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunPlan:
+    """What the run is about to do."""
+    params, order = context.params, experiment.batches.order
+    return RunPlan(
+        origin=origin_of(context.inputs, method, params),
+        method=method.name,
+        parameters=sum(each.numel() for each in experiment.objective.parameters() if each.requires_grad),
+        crop=params.crop,
+        batch_size=params.batch_size,
+        images=order.count,
+        epochs=params.epochs,
+        steps=params.epochs * order.steps_per_epoch,
+        device=str(context.device),
+        mean=params.mean,
+        std=params.std,
+    )
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:g}" for value in dict.fromkeys(values))
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
