@@ -46,7 +46,7 @@ PHOTOGRAPHS = (
     "wilss-masks manifest check",
     "wilss-masks generate --step 0",
     "wilss-masks sheet masks/photos/step-0.zarr",
-    "wilss-train --masks masks/photos/step-0.zarr --split none --set backbone_weights=resnet101.pth",
+    "wilss-train --masks masks/photos/step-0.zarr --split none",
     "wilss-predict runs/photos/step-0 new-photos/ --out labels/",
 )
 SHAPES = (
@@ -262,13 +262,15 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         rows.append(f"photo{number}.jpg,{';'.join(tags)}\n")
     photographs()[0][0].save(place / "new-photos/new.jpg")
     (place / "photos/tags.csv").write_text("".join(rows), encoding="utf-8")
-    torch.save(timm.create_model("resnet18", channels=CHANNELS).state_dict(), place / "resnet101.pth")
+    torch.save(timm.create_model("resnet18", channels=CHANNELS).state_dict(), place / "weights.pth")
 
     def small() -> None:
         path = place / "data_manifest.yaml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         masks = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"}}
-        content |= {"encoders": built_in_manifest()["encoders"], "masks": masks, "train": SMALL_NETWORK}
+        assert content["train"]["backbone_weights"]
+        train = {**SMALL_NETWORK, "backbone_weights": "weights.pth"}
+        content |= {"encoders": built_in_manifest()["encoders"], "masks": masks, "train": train}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
     return place, run_all(place, PHOTOGRAPHS, {"wilss-masks manifest check": small})
@@ -323,9 +325,6 @@ def test_what_a_page_says_in_python_runs(
     shutil.copy(place / "my-photos/a.jpg", place / "photo.jpg")
     assert blocks
     for block in blocks:
-        if "pretrained=True" in block:
-            compile(block, page, "exec")  # fetches weights
-            continue
         shown = re.sub(r"\.plot\(\)", "", block).replace('"epochs": 3', '"epochs": 1')
         with contextlib.chdir(place), contextlib.redirect_stderr(io.StringIO()):
             exec(compile(shown, page, "exec"), {})

@@ -14,9 +14,7 @@ def resolve_device(device: str, option: str | None = None) -> str:
         return device
     require_device_word(device)
     number = device.partition(":")[2]
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = count_cuda()
     if device == "auto":
         return "cuda" if count else "cpu"
     if int(number or 0) >= count:
@@ -25,6 +23,13 @@ def resolve_device(device: str, option: str | None = None) -> str:
             f"{option or f'--device {device}'}: torch finds {available} here; name others, or use --device cpu."
         )
     return device
+
+
+def count_cuda() -> int:
+    """How many CUDA devices torch finds here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def require_device_word(device: str) -> None:

@@ -30,14 +30,17 @@ def command() -> None:
 @click.option("--protocol", help="19-1, 15-5, 15-1, 10-10, 10-5, 10-2 or coco-voc; 15-5 for VOC's 20 classes.")
 @click.option("--setting", type=click.Choice(["overlap", "disjoint"]), default="overlap", show_default=True,
               help="Which images a step gets.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True,
+              help="What `train` is written for: cpu, cuda, or auto for what is here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str, force: bool) -> None:
+def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str, device: str, force: bool) -> None:
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
     from ..manifest_tools.init import init_manifest, save_manifest
 
-    save_manifest(init_manifest(layout, data, out, protocol=protocol, setting=setting), out, overwrite=force)
+    text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device)
+    save_manifest(text, out, overwrite=force)
     manifest = load_manifest(out)
     if not is_quiet():
         click.echo(

@@ -13,6 +13,7 @@ from wilss.errors import ManifestError
 
 from ..sources.prompts import prompt_names
 from .survey import Survey, survey
+from .train_block import train_block
 
 _PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
 _YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
@@ -59,10 +60,18 @@ class _Steps:
     note: str
 
 
-def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = None, setting: str = "overlap") -> str:
-    """The text of a manifest at `out` for the data in `root`.
+def init_manifest(
+    layout: str,
+    root: Path,
+    out: Path,
+    *,
+    protocol: str | None = None,
+    setting: str = "overlap",
+    device: str = "auto",
+) -> str:
+    """The text of a manifest at `out` for the data in `root`; its `train` section is for `device`.
 
-    Raises ManifestError if there is no data of that layout.
+    Raises ManifestError if there is no data of that layout, ParameterError for an unknown device.
     """
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
@@ -71,7 +80,7 @@ def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = 
     contents = survey(layout, root)
     steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
-    return _TEXT.format(
+    text = _TEXT.format(
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
         title=_scalar(title),
         path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
@@ -90,6 +99,7 @@ def init_manifest(layout: str, root: Path, out: Path, *, protocol: str | None = 
         steps_note=steps.note,
         setting=setting,
     )
+    return text + train_block(device)
 
 
 def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:

@@ -84,8 +84,11 @@ def refusal(
 
 
 def _written_out(content: dict[str, Any], where: Where) -> dict[str, Any]:
-    """Short forms in full: `names: voc`, `names: [background, cat]`, `splits: {train: train}`, `tags: masks`."""
-    full = _data_written_out(content, where, ())
+    """Short forms in full: `names: voc`, `names: [background, cat]`, `splits: {train: train}`, `tags: masks`.
+
+    A key whose lines below are all commented out is not there.
+    """
+    full = _data_written_out({key: value for key, value in content.items() if value is not None}, where, ())
     data = full.get("data")
     if isinstance(data, dict):
         full["data"] = {

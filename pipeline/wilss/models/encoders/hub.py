@@ -27,7 +27,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None = None)
     from huggingface_hub import constants
 
     for name in names:
-        if cached := _cached(repository, name, revision):
+        if cached := cached_file(repository, name, revision):
             return cached
     if constants.HF_HUB_OFFLINE:
         raise WeightsError(f"offline, and the weights of {repository} are not in the cache; {_MEND}")
@@ -73,7 +73,8 @@ def _call(host: str, port: int) -> str | None:
     return None
 
 
-def _cached(repository: str, name: str, revision: str | None) -> Path | None:
+def cached_file(repository: str, name: str, revision: str | None = None) -> Path | None:
+    """A file of a Hugging Face repository where the cache holds it; nothing is fetched."""
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(repository, name, revision=revision)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wilss.errors import ParameterError, WeightsError
-from wilss.models.encoders.hub import hub_file
-from wilss.models.encoders.weights import TIMM_FILES, resolve
+from wilss.models.encoders.hub import cached_file, hub_file
+from wilss.models.encoders.weights import TIMM_FILES, resolve, sha256_of
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.models.tensor_files import listed
 
@@ -75,6 +75,24 @@ def input_statistics(backbone: str, word: str) -> InputStatistics:
     return InputStatistics(mean=found.mean, std=found.std, source=found.source, doubt=doubt)
 
 
+def pinned(word: str, backbone: str, folder: Path) -> tuple[str, str] | None:
+    """`word` with the revision of the file that it names, and the file's sha256; None where it is not on this disk.
+
+    Nothing is fetched. Raises ParameterError as `pretrained_file` does.
+    """
+    if not _is_timm(word):
+        try:
+            return word, sha256_of(pretrained_file(word, backbone, folder))
+        except WeightsError:
+            return None
+    tag, revision = _tag_and_revision(word)
+    record = _record(backbone, tag)
+    files = (cached_file(record.hf_hub_id, name, revision) for name in _names_of(record))
+    path = next((path for path in files if path is not None), None)
+    # .../snapshots/REVISION/FILE
+    return None if path is None else (f"timm:{record.tag}@{path.parent.name}", sha256_of(path))
+
+
 def is_published(backbone: str) -> bool:
     """Whether timm publishes weights of a network."""
     return any(record.hf_hub_id for record in _records(backbone).values())
@@ -133,11 +151,14 @@ def _short(values: tuple[float, ...]) -> str:
 def _hub_file(word: str, backbone: str) -> Path:
     tag, revision = _tag_and_revision(word)
     record = _record(backbone, tag)
-    names = (record.hf_hub_filename,) if record.hf_hub_filename else TIMM_FILES
     try:
-        return hub_file(record.hf_hub_id, names, revision)
+        return hub_file(record.hf_hub_id, _names_of(record), revision)
     except WeightsError as error:
         raise WeightsError(str(error).replace("pass `file:` with", "set backbone_weights to")) from None
+
+
+def _names_of(record: Any) -> tuple[str, ...]:
+    return (record.hf_hub_filename,) if record.hf_hub_filename else TIMM_FILES
 
 
 def _file_of_package(word: str) -> Path:

