@@ -4,13 +4,23 @@ One convention, here and nowhere else: pixel centres (`align_corners=False`), ro
 as a viewer shows them (EXIF orientation applied).
 """
 
-from wilss.data.images.decoding import PIXEL_CAP, read_image, read_palette_label, read_size, rgb_of
+from wilss.data.images.decoding import (
+    PIXEL_CAP,
+    LabelPixels,
+    read_image,
+    read_label_pixels,
+    read_palette_label,
+    read_size,
+    rgb_of,
+)
 from wilss.data.images.grids import patch_grid_size, resize_uint8, to_pixels
 
 __all__ = [
     "PIXEL_CAP",
+    "LabelPixels",
     "patch_grid_size",
     "read_image",
+    "read_label_pixels",
     "read_palette_label",
     "read_size",
     "resize_uint8",

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -69,24 +70,64 @@ def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelPixels:
+    """What a label file holds.
+
+    values: uint8 [H, W], palette indices or grey values; None where the file holds colours.
+    palette: uint8 [K, 3], the colours of the first K values; None for a file without palette.
+    colours: uint8 [H, W, 3] of an RGB file; where all of them are grey, there are values as well.
+    """
+
+    values: NDArray[np.uint8] | None = None
+    palette: NDArray[np.uint8] | None = None
+    colours: NDArray[np.uint8] | None = None
+
+
 def read_palette_label(path: Path) -> NDArray[np.uint8]:
     """A label map, uint8 [H, W]: palette indices or grey values as they are. Raises ImageError.
 
-    16-bit files are fine while their values are below 256. A label's EXIF is not looked at: labels are drawn
-    on
-    the upright image.
+    16-bit files are fine while their values are below 256. A label's EXIF is not looked at: labels are drawn on the
+    upright image.
     """
+    pixels = read_label_pixels(path)
+    if pixels.values is None:
+        raise ImageError(
+            f"{path} holds colours (RGB), not class ids; say which colour is which class beside `layout`, as in "
+            "`colors: {background: [0, 0, 0], cat: [128, 0, 0]}` or in a labelmap.txt, or save it as a palette or grey "
+            "PNG."
+        )
+    return pixels.values
+
+
+def read_label_pixels(path: Path) -> LabelPixels:
+    """The values or colours of a label file, and its palette. Raises ImageError."""
     with _opened(path) as image:
         if not isinstance(image, PngImageFile):
             raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
         scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
         image.load()
-        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-            raise ImageError(f"{path} holds colours ({image.mode}), not class ids; save it as a palette or grey PNG.")
-        values = np.array(image)
-    if values.size and int(values.max()) > 255:
-        raise ImageError(f"{path} holds the label {values.max()}; ids are 0 to 254, and 255 for void.")
-    return values.astype(np.uint8) // np.uint8(scale)
+        pixels, palette = np.array(image), _palette_of(image)
+    if image.mode in ("RGB", "RGBA", "LA"):
+        return _of_colours(path, pixels)
+    if pixels.size and int(pixels.max()) > 255:
+        raise ImageError(f"{path} holds the label {pixels.max()}; ids are 0 to 254, and 255 for void.")
+    return LabelPixels(values=pixels.astype(np.uint8) // np.uint8(scale), palette=palette)
+
+
+def _palette_of(image: Image.Image) -> NDArray[np.uint8] | None:
+    """uint8 [K, 3], as many colours as the file has."""
+    return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3) if image.mode == "P" else None
+
+
+def _of_colours(path: Path, pixels: NDArray[np.uint8]) -> LabelPixels:
+    """pixels: uint8 [H, W, 2 to 4], the last channel alpha unless there are three."""
+    if pixels.shape[2] != 3:
+        if pixels.size and int(pixels[..., -1].min()) < 255:
+            raise ImageError(f"{path} has transparent pixels, whose class nobody can know; save it without alpha.")
+        pixels = pixels[..., :-1]
+    values = pixels[..., 0].copy() if (pixels == pixels[..., :1]).all() else None
+    return LabelPixels(values=values, colours=pixels if pixels.shape[2] == 3 else None)
 
 
 @contextmanager

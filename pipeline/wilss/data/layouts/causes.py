@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import read_palette_label
+from wilss.data.images import read_label_pixels
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
@@ -58,9 +58,10 @@ def _why_of_shapes(name: str, crowds: bool, boxes: bool) -> str:
 
 def _values(path: Path) -> set[int]:
     try:
-        return set(np.unique(read_palette_label(path)).tolist())
+        values = read_label_pixels(path).values
     except ImageError:
         return set()
+    return set() if values is None else set(np.unique(values).tolist())
 
 
 def _classes(record: ImageRecord) -> list[int]:
@@ -73,5 +74,5 @@ def _classes(record: ImageRecord) -> list[int]:
 
 def _value(identity: int, labels: Iterable[object]) -> int:
     """The value that stands for a class in label files."""
-    tables = (label.table.values for label in labels if isinstance(label, PngLabel))
-    return next((values.index(identity) for values in tables if identity in values), identity)
+    values = (label.table.value_of(identity) for label in labels if isinstance(label, PngLabel))
+    return next((value for value in values if value is not None), identity)

@@ -60,6 +60,16 @@ class LabelTable:
             values[value] = identity
         return cls(tuple(values))
 
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """The ids of a label file, uint8 [H, W], VOID where nobody labelled. Raises ImageError."""
+        from wilss.data.images import read_palette_label
+
+        return self.apply(read_palette_label(path), path)
+
+    def value_of(self, identity: int) -> int | None:
+        """The first value that stands for a class, None where none does."""
+        return self.values.index(identity) if identity in self.values else None
+
     def apply(self, labels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
         """Ids in the place of values; values without an id raise ImageError naming them.
 
@@ -75,18 +85,29 @@ class LabelTable:
         return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
 
 
+class LabelReader(Protocol):
+    """How label files become taxonomy ids; hashable, since the labels of a data set share one."""
+
+    def __hash__(self) -> int:
+        """Of what the table says."""
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """The ids of a label file, uint8 [H, W], VOID where nobody labelled. Raises ImageError."""
+
+    def value_of(self, identity: int) -> int | None:
+        """A value that stands for a class in label files; None where only colours do."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PngLabel:
-    """A label map in a palette or grey PNG."""
+    """A label map in a PNG, and how it is read."""
 
     path: Path
-    table: LabelTable
+    table: LabelReader
 
     def read(self) -> NDArray[np.uint8]:
         """Taxonomy ids, uint8 [H, W]. Raises ImageError for damaged files and values outside the taxonomy."""
-        from wilss.data.images import read_palette_label
-
-        return self.table.apply(read_palette_label(self.path), self.path)
+        return self.table.read(self.path)
 
 
 def read_label_of(record: ImageRecord) -> NDArray[np.uint8]:

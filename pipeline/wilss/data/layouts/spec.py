@@ -6,13 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from wilss.data.layouts.colours import (
+    ColourTable,
+    LabelmapRow,
+    Rgb,
+    code_of,
+    find_labelmap,
+    read_labelmap,
+    rgb_of_text,
+)
 from wilss.data.layouts.records import LabelTable
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy, closest, meaning_of
 from wilss.errors import ManifestError
 
+#: Folders in which a labelmap.txt is looked for, beside the root.
+_LABEL_FOLDERS = ("SegmentationClassAug", "SegmentationClass", "labels", "masks")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -31,6 +42,17 @@ def expand(text: str) -> str:
 
 #: Text of a manifest in which variables are filled in.
 Text = Annotated[str, AfterValidator(expand)]
+
+
+def _colours_of(written: Any) -> Any:
+    """One colour or several, each as [r, g, b], "r, g, b" or "#rrggbb". Raises ValueError."""
+    several = isinstance(written, list) and any(isinstance(one, list | str) for one in written)
+    colours = written if several else [written]
+    try:
+        return [rgb_of_text(one if isinstance(one, str) else ",".join(map(str, one))) for one in colours]
+    except (TypeError, ValueError):
+        sentence = f'is {written!r}; a colour is [128, 0, 0] or "#800000"; several are a list of those.'
+        raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence}) from None
 
 
 #: A value of a label file.
@@ -94,7 +116,8 @@ class DataModel(Part):
 
     crowd: what COCO's annotations with iscrowd 1 are, None to decide it by image: see `layouts.coco`.
     values: what single values of label files are, a class by its name, `background` or `void`; over `names`.
-    void: values of label files that are void, beside 255.
+    void: values of label files that are void, beside 255. reduce_zero_label: as mmsegmentation means it, value 0 is
+    void and every other one the class of the value below. colors: the colours of RGB label files, by class name.
     """
 
     path: Text | None = None
@@ -108,6 +131,8 @@ class DataModel(Part):
     crowd: Literal["void", "mask"] | None = None
     values: dict[_Value, str] | None = None
     void: list[_Value] | None = None
+    reduce_zero_label: bool = False
+    colors: dict[str, Annotated[list[Rgb], BeforeValidator(_colours_of)]] | None = Field(default=None, min_length=1)
 
 
 class DataSpec(DataModel):
@@ -150,6 +175,9 @@ class DataSpec(DataModel):
             "values": sorted(self.values.items()) if self.values else None,
             "void": sorted(set(self.void)) if self.void else None,
             "zero": self._meaning(self.own.class_names[0]) or None,
+            "reduce_zero_label": self.reduce_zero_label or None,
+            "colors": sorted(self.colors.items()) if self.colors else None,
+            "labelmap": [list(row) for row in self.labelmap] or None,
         }
         return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -159,12 +187,52 @@ class DataSpec(DataModel):
         return self.tags.kind == "masks" or (self.tags.kind == "coco" and self.tags.file is None)
 
     @cached_property
-    def label_table(self) -> LabelTable:
-        """Values of this data set's label files to ids of the manifest's taxonomy, by class name."""
-        pairs = {value: self._meant(name, f"names.{value}") for value, name in enumerate(self.own.class_names)}
-        pairs |= {value: self._meant(word, f"values.{value}") for value, word in (self.values or {}).items()}
-        pairs |= dict.fromkeys(self.void or (), VOID)
-        return LabelTable.of(pairs.items())
+    def label_table(self) -> LabelTable | ColourTable:
+        """How this data set's label files become ids of the manifest's taxonomy, by class name."""
+        written = {value: self._meant(word, f"values.{value}") for value, word in (self.values or {}).items()}
+        written |= dict.fromkeys(self.void or (), VOID)
+        by_value = LabelTable.of([*self._named_values().items(), *written.items()])
+        if not self.colors and not self.labelmap:
+            return by_value
+        colours: dict[int, int | str] = {code_of(row.rgb): self._or_word(row.name) for row in self.labelmap}
+        for word, several in (self.colors or {}).items():
+            colours |= dict.fromkeys(map(code_of, several), self._meant(word, f"colors.{word}"))
+        return ColourTable(
+            colours=tuple((code, -1 if isinstance(known, str) else known) for code, known in colours.items()),
+            by_value=by_value,
+            written=tuple(written.items()),
+            strangers=tuple((code, known) for code, known in colours.items() if isinstance(known, str)),
+        )
+
+    @cached_property
+    def labelmap(self) -> tuple[LabelmapRow, ...]:
+        """The rows of the data set's labelmap.txt; none where it has no such file, or the data are COCO's."""
+        path = None if self.layout == "coco" else find_labelmap(self.root, (*_LABEL_FOLDERS, self.labels or ""))
+        rows = () if path is None else read_labelmap(path)
+        for value, row in enumerate(rows if self.own is not self.taxonomy else ()):
+            name = self.own.class_names[value] if value < len(self.own.class_names) else None
+            if name is not None and self._or_word(name) != self._or_word(row.name):
+                raise ManifestError(
+                    f"{self.at(f'names.{value}')}: is {name!r}, but row {value} of {path} (counted from 0) is "
+                    f"{row.name!r}; leave `names` out here, since the file says them, or correct one of the two."
+                )
+        return rows
+
+    def _named_values(self) -> dict[int, int]:
+        """What values mean by the rows of labelmap.txt, else by `names`."""
+        if self.labelmap and not self.reduce_zero_label:
+            if meaning_of(self.labelmap[0].name) is None:
+                return {}  # no row for background, so that nobody knows which row is value 0
+            ids = {value: self._meaning(row.name) for value, row in enumerate(self.labelmap)}
+            return {value: identity for value, identity in ids.items() if identity is not None}
+        ids_by_place = {value: self._meant(name, f"names.{value}") for value, name in enumerate(self.own.class_names)}
+        if not self.reduce_zero_label:
+            return ids_by_place
+        return {0: VOID, **{value + 1: identity for value, identity in ids_by_place.items() if value + 1 < VOID}}
+
+    def _or_word(self, word: str) -> int | str:
+        identity = self._meaning(word)
+        return word if identity is None else identity
 
     @property
     def tag_names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel
+from wilss.data.layouts.records import ImageRecord, Label, LabelReader, PngLabel
 from wilss.data.names import NameIndex, Names
 
 Tags = tuple[int, ...]
@@ -78,7 +78,7 @@ class _PngPattern(NamedTuple):
     """A `PngLabel`, likewise."""
 
     path: _Pattern
-    table: LabelTable
+    table: LabelReader
 
 
 @dataclass(frozen=True)

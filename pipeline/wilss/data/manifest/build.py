@@ -147,8 +147,7 @@ def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where:
         raise where.error((*key, "path"), "this key is missing; say where the data lies.")
     if model.generate is not None and model.layout != "voc":
         raise where.error((*key, "layout"), "must be voc where `generate` draws the data.")
-    if model.layout == "coco" and (model.values or model.void):
-        raise where.error(key, "has `values` or `void`, which are for label files; COCO's annotations name categories.")
+    _require_meaning_of_labels(model, where, key)
     if model.layout != "coco" and model.crowd is not None:
         raise where.error((*key, "crowd"), "is for COCO's annotations; leave it out, or write `layout: coco`.")
     base = where.path.parent
@@ -165,6 +164,19 @@ def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where:
         "own": own,
     }
     return DataSpec.model_construct(**(written | resolved))
+
+
+def _require_meaning_of_labels(model: DataModel, where: Where, key: Key) -> None:
+    for_files = [name for name in ("values", "void", "reduce_zero_label", "colors") if getattr(model, name)]
+    if model.layout == "coco" and for_files:
+        raise where.error(
+            (*key, for_files[0]), "is for label files; leave it out, since COCO's annotations name their categories."
+        )
+    colours: dict[tuple[int, int, int], str] = {}
+    for word, several in (model.colors or {}).items():
+        for colour in several:
+            if colours.setdefault(colour, word) != word:
+                raise where.error((*key, "colors", word), f"has {list(colour)}, which is {colours[colour]!r} as well.")
 
 
 def _tags(model: DataModel, where: Where, key: Key) -> TagsSpec:

@@ -75,7 +75,7 @@ def test_the_manifest_says_what_single_values_are(
         ({"values": {1: "gnu"}}, r"values\.1: 'gnu' is not a class of pets"),
         ({"values": {300: "cat"}}, r"values\.300"),
         ({"void": [-1]}, r"void\.0"),
-        ({"layout": "coco", "void": [0]}, "are for label files"),
+        ({"layout": "coco", "void": [0]}, "is for label files"),
         ({"crowd": "void"}, "crowd: is for COCO's annotations"),
     ],
 )
