@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from wilss.data.images import patch_grid_size, read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
-from wilss.params import with_values
 from wilss.randomness import generator_for
 from wilss.store import ImageContent
 
 from .base import Grids, ImageTask
 from .fusion import FmwissParams, as_content, refine, scaled
+from .presets import params_of
 from .prompts import background_words, prompt_names, templates
 
 if TYPE_CHECKING:
@@ -61,18 +61,17 @@ class FmwissSource:
         where: str = "--set",
     ) -> "FmwissSource":
         """The source for one step: the paper's defaults, then the manifest's `masks.fmwiss`, then `values`."""
-        defaults = manifest.masks.get(cls.name, {})
-        params = with_values(FmwissParams(), defaults, where=f"{manifest.path}: masks.{cls.name}")
-        params = with_values(params, values, where=where)
+        params = params_of(FmwissParams(), manifest, cls.name, values, where=where)
         protocol = manifest.protocol
         classes = tuple((manifest.taxonomy.name_of(i), _prompts(manifest, i)) for i in protocol.new(step))
-        words = manifest.background_prompts
         return cls(
             params=params,
             clip=manifest.encoders.clip,
             vit=manifest.encoders.vit,
             classes=classes,
-            background_words=background_words([names for _, names in classes]) if words is None else words,
+            background_words=background_words(
+                [names for _, names in classes], manifest.background_prompts, params.words
+            ),
             seed=seed,
         )
 
@@ -86,8 +85,11 @@ class FmwissSource:
         from wilss.models.encoders.weights import identity_of
 
         prompts = [self.classes, self.background_words, self.params.templates]
+        parameters = dataclasses.asdict(self.params)
+        if self.params.words == "own":  # a store of before there was a choice is none the worse
+            del parameters["words"]
         return {
-            "parameters": dataclasses.asdict(self.params),
+            "parameters": parameters,
             "seed": self.seed,
             "models": {"clip": identity_of(self.clip), "vit": identity_of(self.vit)},
             "prompts_sha256": digest_of_json(prompts),
@@ -156,64 +158,45 @@ def _prompts(manifest: Manifest, identity: int) -> tuple[str, ...]:
     return prompt_names(manifest.taxonomy.name_of(identity))
 
 
-class FmwissProposer:
-    """`FmwissSource` with its networks loaded on one device."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Maps:
+    """What the masks of one image's T tags are cut from: score float16 [T, h, w], attention float16 [T, ha, wa].
 
-    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT") -> None:
-        import torch
+    points: seeds int64 [T, S, 2] (row, column) on the grid of `score`. fell_back: which tags had no foreground.
+    """
 
-        self.source, self.params, self.clip, self.vit = source, source.params, clip, vit
-        self.text = torch.from_numpy(source.text).to(clip.device)
+    score: "Tensor"
+    attention: "Tensor"
+    points: "Tensor"
+    fell_back: list[bool]
 
-    def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
-        """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
-        import torch
 
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
-        size = self.source.vit_input(task.height, task.width)
-        return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
+class MapMaker:
+    """From what the two networks say of an image to its maps, by a source's parameters; needs no network."""
 
-    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
-        """Two forward passes for the batch, then each image by itself."""
-        import torch
+    def __init__(self, source: FmwissSource, logit_scale: float) -> None:
+        self.source, self.params, self.logit_scale = source, source.params, logit_scale
 
-        from wilss.equations.kernels import score_map
-
-        with torch.inference_mode():
-            features = self.clip.features(self._stack([clip for clip, _ in loaded]))
-            similarity = score_map(features, self.text)
-            block = self.vit.last_block(self._stack([vit for _, vit in loaded]))
-            return [self._one(task, similarity[i], block, i) for i, task in enumerate(tasks)]
-
-    def _stack(self, images: "list[Tensor]") -> "Tensor":
-        import torch
-
-        return torch.stack(images).to(self.clip.device, non_blocking=True)
-
-    def _one(self, task: ImageTask, similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
-        import torch
-
+    def score(self, task: ImageTask, similarity: "Tensor") -> "Tensor":
+        """The scores float32 [T, h, w] of the image's tags. similarity: [C + G, h, w] of classes, then words."""
         from wilss.equations import fmwiss
 
-        score = fmwiss.foreground_score(
+        return fmwiss.foreground_score(
             similarity[list(task.categories)],
             similarity[len(self.source.classes) :],
             mode=self.params.background,
-            logit_scale=self.clip.logit_scale,
+            logit_scale=self.logit_scale,
         )
+
+    def maps(self, task: ImageTask, score: "Tensor", block: "LastBlock", row: int) -> Maps:
+        """The maps of an image of this `score`, which is in the place `row` of the ViT's batch."""
+        import torch
+
         seeds = [self._seeds(task, position, score[t]) for t, position in enumerate(task.categories)]
         points = torch.stack([drawn.points for drawn in seeds])
         attention = self._attention(points, (score.shape[-2], score.shape[-1]), block, row)
-        score, attention = score.half(), scaled(attention).half()
-        return as_content(
-            refine(score, attention, task.height, task.width, self.params),
-            task.categories,
-            score=score,
-            attention=attention,
-            seeds=points.to(torch.int16),
-            fallback=[drawn.fell_back for drawn in seeds],
-        )
+        fell_back = [drawn.fell_back for drawn in seeds]
+        return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
 
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
@@ -238,3 +221,57 @@ class FmwissProposer:
         rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)
         attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
         return attention.reshape(-1, *block.grid)
+
+
+class FmwissProposer(MapMaker):
+    """`FmwissSource` with its networks loaded on one device."""
+
+    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT") -> None:
+        import torch
+
+        super().__init__(source, clip.logit_scale)
+        self.clip, self.vit = clip, vit
+        self.text = torch.from_numpy(source.text).to(clip.device)
+
+    def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
+        """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
+        import torch
+
+        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
+        size = self.source.vit_input(task.height, task.width)
+        return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
+
+    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
+        """Two forward passes for the batch, then each image by itself."""
+        import torch
+
+        from wilss.equations.kernels import score_map
+
+        with torch.inference_mode():
+            features, block = self.forward(loaded)
+            similarity = score_map(features, self.text)
+            return [self._one(task, similarity[i], block, i) for i, task in enumerate(tasks)]
+
+    def forward(self, loaded: "Sequence[tuple[Tensor, Tensor]]") -> "tuple[Tensor, LastBlock]":
+        """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last block."""
+        features = self.clip.features(self._stack([clip for clip, _ in loaded]))
+        return features, self.vit.last_block(self._stack([vit for _, vit in loaded]))
+
+    def _stack(self, images: "list[Tensor]") -> "Tensor":
+        import torch
+
+        return torch.stack(images).to(self.clip.device, non_blocking=True)
+
+    def _one(self, task: ImageTask, similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
+        import torch
+
+        maps = self.maps(task, self.score(task, similarity), block, row)
+        return as_content(
+            refine(maps.score, maps.attention, task.height, task.width, self.params),
+            task.categories,
+            score=maps.score,
+            attention=maps.attention,
+            seeds=maps.points.to(torch.int16),
+            fallback=maps.fell_back,
+        )

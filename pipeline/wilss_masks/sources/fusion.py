@@ -16,6 +16,8 @@ from wilss.store import ImageContent, Status
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wilss.equations.fmwiss import Keep
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionParams(Params):
@@ -47,6 +49,7 @@ class FmwissParams(FusionParams):
     form: CLIP's dense path, `maskclip` (last block with residual and FFN) or `value` (without).
     background: how a class stands out: `softmax` over the image's tags and the background words times the
         model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
+    words: which background words: the manifest's `own` (the package's where it has none), the `package`'s, or `both`.
     seeds: N = 9 of the paper. draws: averaged draws of N seeds each [D].
     affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D].
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
@@ -57,6 +60,7 @@ class FmwissParams(FusionParams):
 
     form: Literal["maskclip", "value"] = "maskclip"
     background: Literal["softmax", "margin", "minmax"] = "softmax"
+    words: Literal["own", "package", "both"] = "own"
     seeds: Annotated[int, Rule("between 1 and 10000", lambda value: 1 <= value <= 10_000)] = 9
     draws: Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1_000)] = 1
     affinity: Literal["qk", "kk"] = "qk"
@@ -90,12 +94,20 @@ def refine(score: "Tensor", attention: "Tensor", height: int, width: int, params
     """
     from wilss.equations import fmwiss
 
-    score32, attention32 = score.float(), attention.float()
-    pixels = to_pixels(score32, height, width)
+    pixels = to_pixels(score.float(), height, width)
     init = pixels >= params.threshold
-    cut = fmwiss.keep_top(attention32, params.keep_amount, by=params.keep)
-    seeds = to_pixels(attention32, height, width) >= cut[:, None, None]
+    seeds = kept(attention, to_pixels(attention.float(), height, width), params.keep, params.keep_amount)
     return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
+
+
+def kept(attention: "Tensor", pixels: "Tensor", keep: "Keep", amount: float) -> "Tensor":
+    """M_seeds: what of `attention` is kept, cut on its patch grid and seen at pixels.
+
+    attention: float16 [T, ha, wa]; pixels: the same maps, float32 [T, H, W]. Returns bool [T, H, W].
+    """
+    from wilss.equations import fmwiss
+
+    return pixels >= fmwiss.keep_top(attention.float(), amount, by=keep)[:, None, None]
 
 
 def as_content(

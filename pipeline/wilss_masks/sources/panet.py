@@ -21,10 +21,11 @@ from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
 from wilss.data.supports.reading import SupportSet, read_supports
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import LongerSide, Params, Rule, ShorterSide, with_values
+from wilss.params import LongerSide, Params, Rule, ShorterSide
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
+from .presets import params_of
 from .prototypes import PatchEncoder, prototypes_of
 
 if TYPE_CHECKING:
@@ -96,9 +97,8 @@ class PanetSource:
         Where the manifest says that a step comes with shots, its images have no tags to go by. `seed` names the draw
         of the shots. Raises ManifestError or ImageError for supports that are missing or of no use.
         """
-        params = PanetParams(tags=manifest.supervision(step) != "shots")
-        params = with_values(params, manifest.masks.get(cls.name, {}), where=f"{manifest.path}: masks.{cls.name}")
-        params = with_values(params, values, where=where)
+        defaults = PanetParams(tags=manifest.supervision(step) != "shots")
+        params = params_of(defaults, manifest, cls.name, values, where=where)
         supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
         return cls(
             params=params,

@@ -77,10 +77,19 @@ def prompt_names(class_name: str) -> tuple[str, ...]:
     return SYNONYMS.get(class_name, (class_name,))
 
 
-def background_words(classes: Sequence[Sequence[str]] = ()) -> tuple[str, ...]:
-    """BACKGROUND_WORDS without those that are prompt names of `classes`: a class is not its own background."""
+def background_words(
+    classes: Sequence[Sequence[str]] = (), own: Sequence[str] | None = None, which: str = "own"
+) -> tuple[str, ...]:
+    """What stands for the background: the words of a manifest, the package's, or both.
+
+    The package's are BACKGROUND_WORDS without those that are prompt names of `classes`: a class is not its own
+    background. own: a manifest's words, None where it has none. which: see `FmwissParams.words`.
+    """
     taken = {name.lower() for names in classes for name in names}
-    return tuple(word for word in BACKGROUND_WORDS if word not in taken)
+    package = tuple(word for word in BACKGROUND_WORDS if word not in taken)
+    if own is None or which == "package":
+        return package
+    return tuple(dict.fromkeys((*own, *package))) if which == "both" else tuple(own)
 
 
 def templates(name: str = "openai") -> tuple[str, ...]:

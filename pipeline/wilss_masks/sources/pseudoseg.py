@@ -17,10 +17,11 @@ from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
 from wilss.models.networks.labeller_file import labeller_digest, load_labeller
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.params import LongerSide, Params, PositiveFloat, Share, ShorterSide, with_values
+from wilss.params import LongerSide, Params, PositiveFloat, Share, ShorterSide
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
+from .presets import params_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,9 +82,7 @@ class PseudosegSource:
 
         Nothing is drawn from `seed`. Raises CheckpointError for a checkpoint of other classes or without a labeller.
         """
-        defaults = manifest.masks.get(cls.name, {})
-        params = with_values(PseudosegParams(), defaults, where=f"{manifest.path}: masks.{cls.name}")
-        params = with_values(params, values, where=where)
+        params = params_of(PseudosegParams(), manifest, cls.name, values, where=where)
         if not params.checkpoint:
             raise ParameterError(
                 "the source 'pseudoseg' labels with a trained network and has been given none; say --checkpoint RUN, "

@@ -37,7 +37,9 @@ class Manifest:
     prompts: what the text tower is asked for each id but background, the class's own name by default;
         written_prompts: the ids whose prompts stand in the manifest. background_prompts: None for the
         package's own words.
-    masks: parameters by the name of the mask source. train: parameters of the trainer. data: data sets by name.
+    masks: parameters by the name of the mask source; preset: the set of parameters that these start from, "" for
+        none; chosen_on: a list of the images that they were chosen on. train: parameters of the trainer. data: data
+        sets by name.
     steps: where each step's images come from. parts: (data, split) by the name of an evaluation. supports: where a
         step's few annotated images are named. locked: the lock file's content, if there is one.
     """
@@ -58,6 +60,8 @@ class Manifest:
     parts: Mapping[str, tuple[tuple[str, str], ...]]
     supports: Mapping[int, SupportList] = field(default_factory=dict)
     locked: lock.Lock | None = None
+    preset: str = ""
+    chosen_on: Path | None = None
     _listings: dict[tuple[str, str, bool], Listing] = field(default_factory=dict, repr=False, compare=False)
 
     def supervision(self, step: int) -> Supervision:
@@ -189,7 +193,9 @@ def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
         written_prompts=written,
         background_prompts=build.build_background_prompts(model, where),
         encoders=build.build_encoders(model, where),
-        masks=model.masks,
+        masks=model.masks.model_extra or {},
+        preset=model.masks.preset or "",
+        chosen_on=file.parent / model.masks.chosen_on if model.masks.chosen_on else None,
         train=model.train,
         data=data,
         steps=_steps(model, protocol, data, where),

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from wilss.data.layouts.spec import DataModel, NameModel, Part
+from wilss.data.layouts.spec import DataModel, NameModel, Part, Text
 from wilss.data.manifest.encoders import Encoders
 from wilss.data.manifest.text import Key, Where
 from wilss.data.taxonomy import COCO, VOC, closest
@@ -39,6 +39,14 @@ class LicenseModel(Part):
     url: str | None = None
 
 
+class MasksModel(Part, extra="allow"):
+    """Parameters by the name of the source that makes masks; and what holds for all of them."""
+
+    preset: str | None = None
+    chosen_on: Text | None = None
+    __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
+
+
 class ManifestModel(DataModel):
     """A whole manifest; what describes a data set at its top is that of the first one."""
 
@@ -52,7 +60,7 @@ class ManifestModel(DataModel):
     steps: list[StepModel] | None = Field(default=None, min_length=1)
     setting: Literal["overlap", "disjoint"] = "overlap"
     encoders: Encoders = Encoders()
-    masks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    masks: MasksModel = MasksModel()
     train: dict[str, Any] = Field(default_factory=dict)
     background_prompts: list[str] | None = None
     evaluation: dict[str, list[EvaluationModel]] = Field(default_factory=dict)

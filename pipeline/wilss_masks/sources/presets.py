@@ -1,0 +1,50 @@
+"""Whole sets of parameters by name: what `preset=paper` stands for, and what a new manifest begins with."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from wilss.data.manifest import Manifest
+from wilss.data.taxonomy import closest
+from wilss.errors import ParameterError
+from wilss.params import with_values
+
+P = TypeVar("P")
+
+PAPER, RECOMMENDED = "paper", "recommended"
+#: Values by preset and source, in the place of the defaults of the source's parameters, which are the paper's. The
+#: recommended ones were chosen on several kinds of pictures and judged on others (workflows/presets.py).
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    PAPER: {},
+    RECOMMENDED: {"fmwiss": {}},
+}
+
+
+def params_of(
+    defaults: P, manifest: Manifest, name: str, values: Mapping[str, Any] = MappingProxyType({}), *, where: str
+) -> P:
+    """The parameters of the source `name`: a preset's, then those of the manifest's section, then `values`.
+
+    A `preset` among `values` is taken in the place of all that the manifest says. Raises ParameterError.
+    """
+    section = manifest.masks.get(name, {})
+    said = f"{manifest.path}: masks.{name}"
+    if "preset" in values:
+        params = _preset(defaults, name, values["preset"], where)
+    else:
+        begun = section.get("preset", manifest.preset)
+        params = _preset(defaults, name, begun, said) if begun else defaults
+        params = with_values(params, _but_preset(section), where=said)
+    return with_values(params, _but_preset(values), where=where)
+
+
+def _preset(defaults: P, name: str, preset: object, where: str) -> P:
+    if preset not in PRESETS:
+        raise ParameterError(
+            f"{where}: there is no preset {preset!r}{closest(str(preset), PRESETS)}."
+        )
+    return with_values(defaults, PRESETS[str(preset)].get(name, {}), where=where)
+
+
+def _but_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "preset"}
