@@ -9,6 +9,8 @@ import click
 
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
 
+from .common import as_interrupt
+
 if TYPE_CHECKING:
     from ..make.generate import Summary
     from ..make.options import Options
@@ -123,7 +125,7 @@ def command(**arguments: Any) -> None:
     if arguments["dry_run"]:
         _dry_run(manifest, arguments, source, options)
         return
-    before = signal.signal(signal.SIGTERM, _as_interrupt)
+    before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
         with ProgressDisplay() as display:
             summary = generate(
@@ -178,11 +180,6 @@ def _options(arguments: dict[str, Any]) -> "Options":
     size = _SHARD_ON_GPUS if cluster.devices or cluster.is_elsewhere else _SHARD
     own = {"shard_size": arguments["shard_size"] or size, "keep_scores": arguments["keep"] == "scores"}
     return of_fields(Options, {**arguments, **own, "cluster": cluster})
-
-
-def _as_interrupt(signum: int, frame: object) -> None:
-    """A scheduler's SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:

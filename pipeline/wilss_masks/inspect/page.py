@@ -28,6 +28,7 @@ _TITLES = {
     "score": ("CLIP score", "outline: M_init"),
     "probability": ("Score", "probability; outline: 0.5"),
     "attention": ("Seed attention", "outline: M_seeds, dots: seeds"),
+    "before": ("Before", "the present setting"),
     "mask": ("Mask", ""),
     "truth": ("Pixel label", "white: void"),
 }
@@ -77,7 +78,8 @@ def _columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
     kept = [row.soft for row in rows if row.soft is not None]
     soft = ("score", "attention") if any(maps.attention is not None for maps in kept) else ("probability",) * bool(kept)
     truth = ("truth",) if any(row.truth is not None for row in rows) else ()
-    return ("image", *soft, "mask", *truth)
+    before = ("before",) if any(row.before is not None for row in rows) else ()
+    return ("image", *soft, *before, "mask", *truth)
 
 
 def cell_for(shapes: Iterable[tuple[int, ...]], width: int) -> tuple[int, int]:
@@ -105,8 +107,9 @@ def _draw_panel(row: Row, kind: str, base: NDArray[np.uint8]) -> NDArray[np.uint
     size, colour = base.shape[:2], class_colour(row.category)
     if kind == "image":
         return base
-    if kind == "mask":
-        return drawing.overlay(base, drawing.resized_mask(row.mask, size), colour)
+    if kind in ("mask", "before"):
+        mask = row.mask if kind == "mask" else row.before
+        return None if mask is None else drawing.overlay(base, drawing.resized_mask(mask, size), colour)
     if kind == "truth":
         return None if row.truth is None else _draw_truth(row.truth, base, colour)
     if row.soft is None:
@@ -186,6 +189,8 @@ def _draw_caption(draw: ImageDraw.ImageDraw, page: _Page, number: int, row: Row)
 def _facts(row: Row) -> list[tuple[str, str]]:
     """Label and value per line, without those that are not known."""
     facts = [("confidence", row.confidence), ("agreement", row.agreement), ("IoU with label", row.iou)]
+    if row.before is not None and row.truth is not None:
+        facts.append(("IoU before", row.truth.iou(row.before)))
     lines = [(what, f"{value:.2f}") for what, value in facts if value == value]
     lines.append(("area", f"{100 * row.share:.1f} %"))
     return [*lines, ("seeds fell back", "")] if row.fell_back else lines

@@ -58,7 +58,8 @@ class Truth:
 class Row:
     """What is known of one class on one image; arrays are [H, W], the image uint8 [H, W, 3].
 
-    category: its position on the store's axis. agreement: NaN where the source has none.
+    category: its position on the store's axis. agreement: NaN where the source has none. before: another mask, to be
+    shown beside `mask`.
     """
 
     image_id: str
@@ -71,6 +72,7 @@ class Row:
     confidence: float
     agreement: float
     fell_back: bool
+    before: NDArray[np.bool_] | None = None
 
     @property
     def share(self) -> float:

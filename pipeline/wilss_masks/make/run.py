@@ -170,7 +170,7 @@ def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, 
             loaded[i] = proposer.load(task.images[i])
         except ImageError as error:
             contents[i] = ImageContent(status=Status.FAILED, error=str(error))
-    made = _propose(proposer, [task.images[i] for i in loaded], list(loaded.values()))
+    made = propose_in_parts(proposer, [task.images[i] for i in loaded], list(loaded.values()))
     whole = (dataclasses.replace(content, content=noted[i]) for i, content in zip(loaded, made, strict=True))
     return contents | dict(zip(loaded, whole, strict=True))
 
@@ -187,7 +187,7 @@ def _before_running(job: Job, image: ImageTask) -> ImageContent:
     return ImageContent(status=image.status, content=_content_of(job, image) if is_of_label else UNKNOWN)
 
 
-def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
+def propose_in_parts(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
     """Propose masks for a batch; when the device is out of memory, for its halves."""
     if not tasks:
         return []
@@ -205,8 +205,8 @@ def _propose(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Sequence[An
         log.warning("out of memory with %d images at once; trying %d", len(tasks), len(tasks) // 2)
     half = len(tasks) // 2
     return [
-        *_propose(proposer, tasks[:half], loaded[:half]),
-        *_propose(proposer, tasks[half:], loaded[half:]),
+        *propose_in_parts(proposer, tasks[:half], loaded[:half]),
+        *propose_in_parts(proposer, tasks[half:], loaded[half:]),
     ]
 
 

@@ -177,16 +177,11 @@ class MapMaker:
     def __init__(self, source: FmwissSource, logit_scale: float) -> None:
         self.source, self.params, self.logit_scale = source, source.params, logit_scale
 
-    def score(self, task: ImageTask, similarity: "Tensor") -> "Tensor":
-        """The scores float32 [T, h, w] of the image's tags. similarity: [C + G, h, w] of classes, then words."""
+    def score(self, tags: "Tensor", words: "Tensor") -> "Tensor":
+        """The scores float32 [T, h, w] of an image's tags. tags: [T, h, w], words: [G, h, w] of the background."""
         from wilss.equations import fmwiss
 
-        return fmwiss.foreground_score(
-            similarity[list(task.categories)],
-            similarity[len(self.source.classes) :],
-            mode=self.params.background,
-            logit_scale=self.logit_scale,
-        )
+        return fmwiss.foreground_score(tags, words, mode=self.params.background, logit_scale=self.logit_scale)
 
     def maps(self, task: ImageTask, score: "Tensor", block: "LastBlock", row: int) -> Maps:
         """The maps of an image of this `score`, which is in the place `row` of the ViT's batch."""
@@ -266,7 +261,8 @@ class FmwissProposer(MapMaker):
     def _one(self, task: ImageTask, similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
         import torch
 
-        maps = self.maps(task, self.score(task, similarity), block, row)
+        words = similarity[len(self.source.classes) :]
+        maps = self.maps(task, self.score(similarity[list(task.categories)], words), block, row)
         return as_content(
             refine(maps.score, maps.attention, task.height, task.width, self.params),
             task.categories,

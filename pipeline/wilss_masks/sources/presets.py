@@ -40,9 +40,7 @@ def params_of(
 
 def _preset(defaults: P, name: str, preset: object, where: str) -> P:
     if preset not in PRESETS:
-        raise ParameterError(
-            f"{where}: there is no preset {preset!r}{closest(str(preset), PRESETS)}."
-        )
+        raise ParameterError(f"{where}: there is no preset {preset!r}{closest(str(preset), PRESETS)}.")
     return with_values(defaults, PRESETS[str(preset)].get(name, {}), where=where)
 
 

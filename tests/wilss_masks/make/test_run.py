@@ -12,7 +12,7 @@ from wilss.disk.files import write_atomically
 from wilss.errors import EncoderError, StoreError
 from wilss.store import MaskStore, shards
 from wilss_masks.make.cluster import require_safe_address
-from wilss_masks.make.run import _propose
+from wilss_masks.make.run import propose_in_parts
 
 
 class OutOfMemoryError(RuntimeError):
@@ -36,7 +36,7 @@ class SmallDevice:
 def test_out_of_memory_halves_the_batch_and_keeps_the_order() -> None:
     device: Any = SmallDevice(room=2)
     numbers: Any = list(range(7))
-    assert list(map(str, _propose(device, numbers, numbers))) == [f"mask of {i}" for i in range(7)]
+    assert list(map(str, propose_in_parts(device, numbers, numbers))) == [f"mask of {i}" for i in range(7)]
     assert device.asked == [7, 3, 1, 2, 4, 2, 2]
 
 
@@ -45,7 +45,7 @@ def test_an_image_too_large_for_the_device_is_named(tmp_path: Path) -> None:
         record = type("Record", (), {"path": tmp_path / "large.png"})
 
     with pytest.raises(EncoderError, match=r"large.png alone; make the source"):
-        _propose(SmallDevice(room=0), [Task()], [None])  # type: ignore[arg-type, list-item]
+        propose_in_parts(SmallDevice(room=0), [Task()], [None])  # type: ignore[arg-type, list-item]
 
 
 def test_other_errors_of_a_source_are_not_swallowed() -> None:
@@ -54,7 +54,7 @@ def test_other_errors_of_a_source_are_not_swallowed() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        _propose(Broken(), [1], [1])  # type: ignore[arg-type, list-item]
+        propose_in_parts(Broken(), [1], [1])  # type: ignore[arg-type, list-item]
 
 
 def test_one_broken_image_fails_alone(tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""`wilss-masks tune`."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wilss.console import ProgressDisplay, aligned, finish, is_quiet, manifest_option, percent, require_png
+
+from .common import as_interrupt, pasted
+
+if TYPE_CHECKING:
+    from ..tuning.search import Ranked
+    from ..tuning.tune import Tuning
+
+_BY = {
+    "labels": "pixel labels",
+    "supports": "supports",
+    "nothing": "guesses, since nothing is labelled",
+}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wilss-masks tune --step 1
+  wilss-masks tune --step 1 --labelled labelled.txt --write
+  wilss-masks tune --step 1 --manifest voc.yaml --supports supports --images 50"""
+)
+@click.option("--step", type=click.IntRange(min=0), required=True, help="The step whose masks are looked at.")
+@manifest_option
+@click.option("--split", default="train", show_default=True, help="The split whose images are drawn.")
+@click.option(
+    "--images", "count", type=click.IntRange(1, 100_000), default=200, show_default=True,
+    help="So many images, drawn by name; the networks run over each once.",
+)  # fmt: skip
+@click.option("--labelled", type=click.Path(path_type=Path), metavar="LIST", help="Images with pixel labels, an id a "
+              "line, in the place of a draw.")  # fmt: skip
+@click.option("--supports", type=click.Path(path_type=Path), metavar="PATH",
+              help="Judge by annotated images: a YAML file, or a folder with one.")  # fmt: skip
+@click.option("--write", is_flag=True, help="Put the best setting into the manifest.")
+@click.option("--out", type=click.Path(path_type=Path), help="The sheet to write.  [default: tune-step-N.png]")
+@click.option("--rows", type=click.IntRange(1, 200), default=8, show_default=True, help="How many rows it has.")
+@click.option("--cell", type=click.IntRange(80, 1024), default=240, show_default=True, help="Width of a panel in "
+              "pixels.")  # fmt: skip
+@click.option("--top", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many settings are shown.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Names the draws, as in generate.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads of a forward "
+              "pass.")  # fmt: skip
+@click.option("--scratch", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where the networks' answers are kept, from which a second run goes on.  [default: in the user's "
+              "cache]")  # fmt: skip
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A parameter, as with generate.")
+def command(**arguments: Any) -> None:
+    """Which parameters make the best masks of a step's images? The networks run once, the search without them.
+
+    Judged by pixel labels where there are any, else by supports; without either by guesses: whether both maps agree,
+    whether other seeds give the same mask, whether areas are plausible. The images are noted, and `evaluate` leaves
+    them out where masks are made with what was chosen on them.
+    """  # fmt: skip
+    from wilss.data.manifest import load_manifest
+    from wilss.params import parse_assignments
+
+    from ..tuning.sample import draw_sample
+    from ..tuning.tune import tune
+
+    target = require_png(arguments["out"] or Path(f"tune-step-{arguments['step']}.png"))
+    manifest = load_manifest(arguments["manifest_path"])
+    if arguments["labelled"] and arguments["supports"]:
+        raise click.UsageError("--labelled and --supports say different things; leave one of them out.")
+    names = ("split", "count", "seed", "labelled", "supports")
+    sample = draw_sample(manifest, arguments["step"], **{name: arguments[name] for name in names})
+    for warning in sample.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    before = signal.signal(signal.SIGTERM, as_interrupt)
+    try:
+        with ProgressDisplay() as seen, ProgressDisplay("images judged") as judged:
+            tuning = tune(
+                manifest,
+                arguments["step"],
+                sample,
+                values=parse_assignments(arguments["assignments"]),
+                folder=arguments["scratch"],
+                seen=seen,
+                judged=judged,
+                **{name: arguments[name] for name in ("seed", "device", "threads")},
+            )
+    except KeyboardInterrupt:
+        click.echo("Stopped. What the networks said is kept; run the same command again to go on.", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if not is_quiet():
+        click.echo("\n".join(_report(tuning, manifest, arguments)))
+    _draw(tuning, manifest, arguments, target)
+    _adopt(tuning, manifest, arguments)
+    finish(tuning.found.failed, "correct them, or take them off the list.")
+
+
+def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[str]:
+    found, sample = tuning.found, tuning.sample
+    lines = [
+        f"step {arguments['step']} of {manifest.name}, {arguments['split']}: {found.judged} of {sample.available} "
+        f"images, {found.tried} settings, judged by {_BY[sample.kind]}",
+        "",
+        *_table(tuning, arguments["top"]),
+    ]
+    if sample.kind == "nothing":
+        lines += [
+            "",
+            "quality is agreement x stability x plausible area, which says little of how right a mask is. A few "
+            "labelled images (--labelled), or supports, tell more.",
+        ]
+    elif found.crosswise == found.crosswise:
+        lines += ["", f"Chosen on one half of these images and judged on the other: {percent(found.crosswise)}."]
+    return lines
+
+
+def _table(tuning: "Tuning", top: int) -> list[str]:
+    """The best settings and all controls, best first."""
+    guessed = tuning.sample.kind == "nothing"
+    ranked = [one for place, one in enumerate(tuning.found.ranked) if place < top or one.setting.control]
+    heads = ("quality", "agreement", "stability", "plausible") if guessed else ("mIoU",)
+    return aligned([("%", *heads, "area"), *(_row(one, guessed) for one in ranked)])
+
+
+def _row(one: "Ranked", guessed: bool) -> tuple[str, ...]:
+    values = (one.score, *((one.agreement, one.stability, one.plausible) if guessed else ()), one.share)
+    return (one.setting.name, *map(percent, values))
+
+
+def _draw(tuning: "Tuning", manifest: Any, arguments: dict[str, Any], target: Path) -> None:
+    from wilss.disk import write_output
+    from wilss.drawing import encoded
+
+    from ..inspect.page import draw_page
+    from ..tuning.sheet import sheet_of
+
+    title = f"{manifest.name}  ·  step {arguments['step']}  ·  {tuning.best.setting.name}"
+    sheet = sheet_of(tuning, title, arguments["rows"])
+    write_output(target, encoded(draw_page(sheet, arguments["cell"])))
+    if not is_quiet():
+        click.echo(f"\n{target}: {len(sheet.rows)} rows, the best setting beside the present one")
+
+
+def _adopt(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> None:
+    """Show the section for the manifest, or write it, and the list of the images."""
+    from wilss.disk import write_output
+
+    from ..tuning.adopt import adopted, block, save_list
+
+    values, comment = _section(tuning, manifest, arguments)
+    if not arguments["write"]:
+        if not is_quiet():
+            noted = save_list(manifest.path, tuning.image_ids)
+            click.echo(f"For {manifest.path} (--write puts it there):\n\n{block(values, noted.name, comment)}")
+        return
+    with manifest.path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    noted = save_list(manifest.path, tuning.image_ids)
+    write_output(manifest.path, adopted(text, values, noted.name, comment).encode("utf-8"))
+    if not is_quiet():
+        click.echo(
+            f"{manifest.path}: masks.fmwiss changed, {noted.name} names the images\nNext: "
+            + pasted(f"wilss-masks generate --step {arguments['step']}", manifest=arguments["manifest_path"])
+        )
+
+
+def _section(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """All of `masks.fmwiss` as it shall be, and what it was chosen on."""
+    from wilss.params import parse_assignments
+
+    from ..tuning.settings import changes
+
+    present, best = tuning.present, tuning.best
+    assert present.setting.params is not None
+    assert best.setting.params is not None
+    given: dict[str, Any] = parse_assignments(arguments["assignments"])
+    section = {} if "preset" in given else manifest.masks.get("fmwiss", {})
+    typed = {name: getattr(best.setting.params, name, value) for name, value in given.items()}
+    values = {**section, **typed, **changes(present.setting.params, best.setting.params)}
+    score = "mIoU" if tuning.sample.kind != "nothing" else "guessed quality"
+    comment = (
+        f" --step {arguments['step']}` on {tuning.found.judged} images by {_BY[tuning.sample.kind]}: {score} "
+        f"{percent(best.score)}, before {percent(present.score)}"
+    )
+    return values, comment

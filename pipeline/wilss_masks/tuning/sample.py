@@ -1,0 +1,139 @@
+"""Which images a setting is chosen on, and what is known of their pixels."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.layouts import ImageRecord, read_label_of
+from wilss.data.layouts.files import read_lines
+from wilss.data.manifest import Manifest
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND
+from wilss.data.supports.reading import Support, read_supports
+from wilss.data.taxonomy import VOID, closest
+from wilss.errors import ManifestError
+from wilss.randomness import seed_for
+
+Kind = Literal["labels", "supports", "nothing"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What is known of an image's pixels: `labels` uint8 [H, W] of ids, VOID where nobody knows.
+
+    classes: the ids that are judged by it.
+    """
+
+    labels: NDArray[np.uint8]
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Images of a step, in the order of its list, and by what their masks are judged.
+
+    order: places in `records`, shuffled by name. available: how many there were to draw from.
+    """
+
+    records: tuple[ImageRecord, ...]
+    order: tuple[int, ...]
+    available: int
+    kind: Kind
+    classes: tuple[int, ...]
+    supports: Mapping[str, tuple[Support, ...]]
+    warnings: tuple[str, ...] = ()
+
+    def truths(self, record: ImageRecord) -> tuple[Truth, ...]:
+        """What is known of an image. Raises ImageError or ManifestError for a label that is damaged."""
+        if self.kind == "labels":
+            return (Truth(labels=read_label_of(record), classes=self.classes),)
+        return tuple(map(_of_support, self.supports.get(record.image_id, ())))
+
+
+def draw_sample(
+    manifest: Manifest,
+    step: int,
+    *,
+    split: str = "train",
+    count: int = 200,
+    seed: int = 0,
+    labelled: Path | None = None,
+    supports: Path | None = None,
+) -> Sample:
+    """So many images of a step that are tagged with one of its classes, drawn by name.
+
+    Where any has pixel labels, only such are drawn; labelled: a list of their ids, one a line. supports: annotated
+    images in their place; without labels those of the manifest, if it has some.
+    Raises ManifestError for a list that names what is not there, and where no image has a tag of the step.
+    """
+    selection, new = manifest.records(step, split), manifest.protocol.new(step)
+    tagged = {record.image_id: record for record in selection.records if set(record.tags) & set(new)}
+    if not tagged:
+        raise ManifestError(
+            f"no image of step {step} is tagged with a class of it, so there is nothing to choose on; add tags."
+        )
+    few: dict[str, tuple[Support, ...]] = {}
+    if labelled is not None:
+        chosen, kind = _listed(labelled, tagged, step), "labels"
+    elif supports is None and any(record.label is not None for record in tagged.values()):
+        chosen, kind = [record for record in tagged.values() if record.label is not None], "labels"
+    elif supports is not None or step in manifest.supports:
+        few = _by_image(read_supports(manifest, step, supports).supports)
+        chosen, kind = [record for name, record in tagged.items() if name in few], "supports"
+        _require_some(chosen, f"none of the supports of step {step} is tagged with its class; correct the tags.")
+    else:
+        chosen, kind = list(tagged.values()), "nothing"
+    drawn = sorted(chosen, key=lambda record: seed_for(seed, "tune", record.image_id))[:count]
+    names = {record.image_id for record in drawn}
+    records = tuple(record for record in tagged.values() if record.image_id in names)
+    place = {record.image_id: number for number, record in enumerate(records)}
+    return Sample(
+        records=records,
+        order=tuple(place[record.image_id] for record in drawn),
+        available=len(chosen),
+        kind=kind,  # type: ignore[arg-type]
+        classes=tuple(new),
+        supports=few,
+        warnings=(*selection.warnings, *_unseen(manifest, records, new)),
+    )
+
+
+def _listed(path: Path, tagged: Mapping[str, ImageRecord], step: int) -> list[ImageRecord]:
+    names = list(dict.fromkeys(line.strip() for line in read_lines(path) if line.strip()))
+    for name in names:
+        if name not in tagged:
+            raise ManifestError(f"{path}: {name!r} is no image with a tag of step {step}{closest(name, tagged)}.")
+        if tagged[name].label is None:
+            raise ManifestError(f"{path}: {name!r} has no pixel labels; add its label file, or take it off the list.")
+    _require_some(names, f"{path} names no image; write an image's name on each line.")
+    return [tagged[name] for name in names]
+
+
+def _require_some(found: Sequence[object], sentence: str) -> None:
+    if not found:
+        raise ManifestError(sentence)
+
+
+def _by_image(supports: Iterable[Support]) -> dict[str, tuple[Support, ...]]:
+    found: dict[str, tuple[Support, ...]] = {}
+    for support in supports:
+        found[support.spec.image_id] = (*found.get(support.spec.image_id, ()), support)
+    return found
+
+
+def _unseen(manifest: Manifest, records: Sequence[ImageRecord], new: Sequence[int]) -> list[str]:
+    seen = {tag for record in records for tag in record.tags}
+    names = [manifest.taxonomy.name_of(identity) for identity in new if identity not in seen]
+    return [f"none of the {len(records)} images is tagged {', '.join(map(repr, names))}."] if names else []
+
+
+def _of_support(support: Support) -> Truth:
+    """A support speaks of its own class alone: what is background to it may be another class."""
+    said = support.map
+    labels = np.full(said.shape, VOID, np.uint8)
+    labels[said == BACKGROUND] = 0
+    labels[said == FOREGROUND] = support.spec.class_id
+    return Truth(labels=labels, classes=(support.spec.class_id,))

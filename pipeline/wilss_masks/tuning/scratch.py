@@ -1,0 +1,191 @@
+"""What both networks say of a sample's images, kept on disk: a search reads it as often as it likes.
+
+A file holds a batch of images, those that `generate` would make together, so that its numbers are the very same; it
+is named by all that they depend on. Whoever stops finds the batches that are done there the next time.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wilss.data.contents import content_of
+from wilss.digests import digest_of_json, version_of
+from wilss.disk import make_folder, unlink, write_output
+from wilss.equations.kernels import score_map
+from wilss.errors import ImageError
+from wilss.models.encoders.dino import LastBlock
+from wilss.models.encoders.text import cache_folder
+
+from ..make.plan import MaskPlan
+from ..make.run import propose_in_parts
+from ..sources.base import ImageTask
+from ..sources.fmwiss import FmwissProposer, FmwissSource
+
+_FORM = 1  # raise it when the same name would mean other content
+_LIBRARIES = ("wilss", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
+#: Parameters that decide what the networks say; the search is free in all others.
+_OF_FORWARD = ("form", "clip_size", "vit_size", "longest", "templates", "precision")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the networks say of one image of T tags.
+
+    tags: float32 [T, h, w], cosines with its tags' prompts; words: float32 [G, h, w], with each set of background
+    words. block: of the ViT, a batch of one.
+    """
+
+    task: ImageTask
+    tags: Mapping[str, Tensor]
+    words: Mapping[str, Tensor]
+    block: LastBlock
+    logit_scale: float
+
+
+def default_folder(manifest_name: str, step: int) -> Path | None:
+    """Where it is kept when nobody says: beside the cache of text features; None without a home."""
+    cache = cache_folder()
+    return None if cache is None else cache.parent / "tune" / f"{manifest_name}-step-{step}"
+
+
+class Scratch:
+    """The batches of a plan, made by `see` and read by a search.
+
+    sources: the source by each set of background words, all with prepared text. folder: holds nothing else.
+    """
+
+    def __init__(self, folder: Path, plan: MaskPlan, sources: Mapping[str, FmwissSource], device: str) -> None:
+        self._folder, self._sources, self._device = folder, sources, device
+        shards = map(plan.shard, range(plan.layout.num_shards))
+        self.batches = [tuple(s.images[i] for i in batch) for s in shards for batch in s.batches]
+        facts = digest_of_json(self._facts())
+        self._files = [folder / f"{_name(facts, batch)}.npz" for batch in self.batches]
+
+    def see(self, threads: int, progress: Callable[[int, int], None]) -> None:
+        """Run the networks over the batches that are not there yet; what is there of other runs is removed.
+
+        Raises StoreError where the folder cannot be written.
+        """
+        make_folder(self._folder)
+        for stale in {*self._folder.glob("*.npz")} - {*self._files}:
+            unlink(stale)
+        proposer: FmwissProposer | None = None
+        done, total = 0, sum(map(len, self.batches))
+        for batch, file in zip(self.batches, self._files, strict=True):
+            progress(done, total)
+            if not _is_whole(file):
+                proposer = proposer or next(iter(self._sources.values())).open(self._device, threads)
+                write_output(file, self._seen_by(proposer, batch))
+            done += len(batch)
+        progress(done, total)
+
+    def read(self, number: int) -> list[Seen]:
+        """The images of a batch that could be read."""
+        with np.load(self._files[number], allow_pickle=False) as arrays:
+            facts = json.loads(str(arrays["facts"]))
+            return [self._one(arrays, facts, place, task) for place, task in self._read_tasks(number, facts)]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why images could not be read, by id."""
+        failed: dict[str, str] = {}
+        for file in self._files:
+            with np.load(file, allow_pickle=False) as arrays:
+                failed |= json.loads(str(arrays["facts"]))["failed"]
+        return failed
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self._files)
+
+    def _facts(self) -> dict[str, Any]:
+        one = next(iter(self._sources.values()))
+        identities = {words: source.identity() for words, source in self._sources.items()}
+        return {
+            "form": _FORM,
+            "models": identities[next(iter(identities))]["models"],
+            "prompts": {words: identity["prompts_sha256"] for words, identity in identities.items()},
+            "parameters": {name: getattr(one.params, name) for name in _OF_FORWARD},
+            "versions": {name: version_of(name) for name in _LIBRARIES},
+            "device": self._device,
+        }
+
+    def _seen_by(self, proposer: FmwissProposer, batch: Sequence[ImageTask]) -> bytes:
+        """The file of a batch."""
+        loaded, failed = {}, {}
+        for place, task in enumerate(batch):
+            try:
+                loaded[place] = proposer.load(task)
+            except ImageError as error:
+                failed[task.record.image_id] = str(error)
+        keeper: Any = _Keeper(proposer, self._sources)
+        kept: Any = propose_in_parts(keeper, [batch[place] for place in loaded], list(loaded.values()))
+        arrays = {f"{place}.{name}": a for place, one in zip(loaded, kept, strict=True) for name, a in one.items()}
+        facts = {"failed": failed, "logit_scale": proposer.logit_scale}
+        file = io.BytesIO()
+        np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+        return file.getvalue()
+
+    def _read_tasks(self, number: int, facts: Mapping[str, Any]) -> Iterator[tuple[int, ImageTask]]:
+        for place, task in enumerate(self.batches[number]):
+            if task.record.image_id not in facts["failed"]:
+                yield place, task
+
+    def _one(self, arrays: Any, facts: Mapping[str, Any], place: int, task: ImageTask) -> Seen:
+        def tensor(name: str) -> Tensor:
+            return torch.from_numpy(arrays[f"{place}.{name}"]).to(self._device)
+
+        # In the network queries and keys of a token lie side by side; the same products of them are then the same.
+        queries, keys = tensor("block").permute(1, 2, 0, 3)
+        prefix, *grid = arrays[f"{place}.grid"].tolist()
+        block = LastBlock(queries=queries[None], keys=keys[None], prefix=prefix, grid=(grid[0], grid[1]))
+        tags, words = ({w: tensor(f"{kind}.{w}") for w in self._sources} for kind in ("tags", "words"))
+        return Seen(task=task, tags=tags, words=words, block=block, logit_scale=facts["logit_scale"])
+
+
+class _Keeper:
+    """In the place of a proposer: what it would make masks of, as arrays by name."""
+
+    def __init__(self, proposer: FmwissProposer, sources: Mapping[str, FmwissSource]) -> None:
+        self._proposer, self._sources = proposer, sources
+
+    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
+        with torch.inference_mode():
+            features, block = self._proposer.forward(loaded)
+            made: list[dict[str, NDArray[Any]]] = [_of_block(block, row) for row in range(len(tasks))]
+            for words, source in self._sources.items():
+                similarity = score_map(features, torch.from_numpy(source.text).to(features.device))
+                for row, task in enumerate(tasks):
+                    made[row][f"tags.{words}"] = similarity[row][list(task.categories)].cpu().numpy()
+                    made[row][f"words.{words}"] = similarity[row][len(source.classes) :].cpu().numpy()
+        return made
+
+
+def _of_block(block: LastBlock, row: int) -> dict[str, NDArray[Any]]:
+    """Queries and keys of one image [L, 2, n, d]."""
+    both = torch.stack([block.queries[row], block.keys[row]]).permute(2, 0, 1, 3).contiguous()
+    return {"block": both.cpu().numpy(), "grid": np.array([block.prefix, *block.grid])}
+
+
+def _name(facts: str, batch: Sequence[ImageTask]) -> str:
+    """What the file of a batch is called: by all that it depends on, the images' contents among it."""
+    images = [(task.record.image_id, content_of(task.record, "images"), list(task.categories)) for task in batch]
+    return digest_of_json([facts, images])[:32]
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return "facts" in arrays
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,111 @@
+"""`tune`: the networks once over a sample, a search without them, and what it found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wilss.data.manifest import Manifest
+from wilss.disk import writing
+from wilss.errors import ManifestError, ParameterError, StoreError
+from wilss.models.devices import resolve_device
+
+from ..make.generate import plan_for
+from ..make.options import Options
+from ..sources.fmwiss import FmwissSource
+from .sample import Sample
+from .scratch import Scratch, default_folder
+from .search import Found, Ranked, may_be_chosen, search
+from .settings import Setting, settings
+
+if TYPE_CHECKING:
+    from .judging import Judge
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What a search found. sources: by set of background words, with which a sheet makes masks again.
+
+    scratch: what the networks said of the images, on disk.
+    """
+
+    sample: Sample
+    found: Found
+    sources: dict[str, FmwissSource]
+    scratch: Scratch
+
+    @property
+    def best(self) -> Ranked:
+        """The best setting that may be chosen."""
+        return next(one for one in self.found.ranked if may_be_chosen(one.setting))
+
+    @property
+    def present(self) -> Ranked:
+        """The setting that the manifest has now."""
+        return next(one for one in self.found.ranked if one.setting.control == "present")
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The images that it was chosen on."""
+        return [r.image_id for r in self.sample.records if r.image_id not in self.found.failed]
+
+
+def tune(
+    manifest: Manifest,
+    step: int,
+    sample: Sample,
+    *,
+    values: dict[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    folder: Path | None = None,
+    seen: Progress = lambda done, total: None,
+    judged: Progress = lambda done, total: None,
+) -> Tuning:
+    """Compare settings of fmwiss on a sample of a step's images.
+
+    values: parameters in the place of the manifest's, as with `generate --set`. folder: where what the networks say is
+    kept; a run that was stopped resumes from there. seen, judged: told of the images that either part is through with.
+    Raises ParameterError without a folder; what `generate` raises for manifest, encoders and images.
+    """
+    import torch
+
+    sources, here = _sources(manifest, step, dict(values or {}), seed), resolve_device(device)
+    torch.set_num_threads(threads)
+    sources = {words: source.prepare(here) for words, source in sources.items()}
+    first = next(iter(sources.values()))
+    plan = plan_for(manifest, step, first, sample.records, Options())
+    place = folder or default_folder(manifest.name, step)
+    if place is None:
+        raise ParameterError("there is no home folder to keep the networks' answers in; name one with --scratch.")
+    scratch = Scratch(place, plan, sources, here)
+    with writing(place, raises=StoreError, then="run the same command again, or give another --scratch"):
+        scratch.see(threads, seen)
+    guesses = sample.kind == "nothing"
+
+    def judge(chosen: Sequence[Setting]) -> "Judge":
+        from .judging import Judge
+
+        return Judge(chosen, sources, sample.classes, guesses=guesses)
+
+    candidates = settings(first.params, tuple(sources))
+    found = search(scratch, sample, candidates, judge, progress=judged)
+    found.failed.update({plan.images[row].record.image_id: why for row, why in plan.images.problems.items()})
+    if not found.judged:
+        why = next(iter(found.failed.values()), "none could be read")
+        raise ManifestError(f"no image of the sample could be judged: {why}")
+    return Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
+
+
+def _sources(manifest: Manifest, step: int, values: dict[str, Any], seed: int) -> dict[str, FmwissSource]:
+    """The source as it is set now, then with the other sets of background words, where these are others."""
+    present = FmwissSource.from_manifest(manifest, step, values, seed)
+    sources = {present.params.words: present}
+    for words in ("own", "package", "both"):
+        source = FmwissSource.from_manifest(manifest, step, {**values, "words": words}, seed)
+        if source.background_words not in [other.background_words for other in sources.values()]:
+            sources[words] = source
+    return sources
