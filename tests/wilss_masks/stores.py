@@ -64,6 +64,7 @@ class FakeManifest:
     records_: tuple[ImageRecord, ...]
     digest: str = DIGEST
     path: Path = Path("data_manifest.yaml")
+    chosen_on: Path | None = None
     asked: list[Any] = field(default_factory=list)
 
     def records(self, step: int, split: str = "train") -> Any:

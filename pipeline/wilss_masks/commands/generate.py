@@ -9,7 +9,7 @@ import click
 
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
 
-from .common import as_interrupt
+from .common import as_interrupt, pasted
 
 if TYPE_CHECKING:
     from ..make.generate import Summary
@@ -138,7 +138,7 @@ def command(**arguments: Any) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     _remember_weights(manifest, source)
-    _report(summary)
+    _report(summary, source, arguments)
     if summary.lost:
         sys.exit(1)
     if summary.failed:
@@ -202,8 +202,8 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
         click.echo(f"  {problem}")
 
 
-def _report(summary: "Summary") -> None:
-    for warning in summary.warnings:
+def _report(summary: "Summary", source: Any, arguments: dict[str, Any]) -> None:
+    for warning in (*summary.warnings, *_warnings(summary, source, arguments)):
         click.echo(f"Warning: {warning}", err=True)
     for lost in summary.lost:
         click.echo(f"Error: {lost}", err=True)
@@ -212,7 +212,20 @@ def _report(summary: "Summary") -> None:
         return
     click.echo(_what_happened(summary))
     click.echo("masks per class: " + ", ".join(f"{name} {count}" for name, count in summary.masks_per_class.items()))
-    click.echo(_next_step(summary))
+    for line in summary.look.sentences():
+        click.echo(line)
+    click.echo(_next_step(summary, source, arguments))
+
+
+def _warnings(summary: "Summary", source: Any, arguments: dict[str, Any]) -> list[str]:
+    """What makes masks useless, with a remedy; masks that are the labels themselves are right."""
+    if source.reads_labels or summary.lost:
+        return []
+    remedy = f"look at them: {pasted('wilss-masks sheet', summary.store, manifest=arguments['manifest_path'])}"
+    if source.name == "fmwiss":
+        command = pasted(f"wilss-masks tune --step {arguments['step']}", manifest=arguments["manifest_path"])
+        remedy = f"for better parameters: {command}"
+    return [f"{what}; {remedy}" for what in summary.look.warnings()]
 
 
 def _what_happened(summary: "Summary") -> str:
@@ -225,9 +238,14 @@ def _what_happened(summary: "Summary") -> str:
     return f"{summary.store}: {counts}; {rate}"
 
 
-def _next_step(summary: "Summary") -> str:
+def _next_step(summary: "Summary", source: Any, arguments: dict[str, Any]) -> str:
     if summary.lost:
         return "Not complete: run the same command again to make what is missing."
     if summary.failed:
         return "Fix the failed images and run the same command with --retry-failed, or go on without them."
-    return f"Next: wilss-masks evaluate {summary.store}   or   wilss-masks sheet {summary.store}"
+    manifest = arguments["manifest_path"]
+    looks = [pasted("wilss-masks sheet", summary.store, manifest=manifest)]
+    if summary.has_labels and not source.reads_labels:
+        looks.append(pasted("wilss-masks evaluate", summary.store, manifest=manifest))
+    trains = pasted("wilss-train --masks", summary.store, manifest=manifest)
+    return "\n      ".join([f"Next: {looks[0]}", *looks[1:], trains])

@@ -9,6 +9,8 @@ import click
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
 from wilss.disk import refuse_existing, write_output
 
+from .common import pasted
+
 _SHEET = "supports.png"
 
 
@@ -56,7 +58,7 @@ def draw(
     file = save_supports(drawn, kind, out, seed=seed, overwrite=overwrite)
     if not is_quiet():
         click.echo(f"{file}: {len(drawn)} supports, {shots} of each of {len(drawn) // shots} classes, by {kind}")
-        click.echo(f"Next: wilss-masks supports check {out} --step {step}")
+        click.echo("Next: " + pasted(f"wilss-masks supports check --step {step}", out, manifest=manifest_path))
 
 
 @command.command(

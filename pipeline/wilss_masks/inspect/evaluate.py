@@ -6,7 +6,7 @@ are for whoever trains on the store. VOID in the labels is left out of every cou
 knows is no excuse: there is no mask there, so it counts as background.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord, why_no_pixel
+from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
@@ -75,6 +76,8 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
     """
     judge = _Judge(store, records_for(store, manifest), ablation)
     rows, left_out = _countable(store, judge.records)
+    rows, biased, told = _unbiased(store, manifest, rows)
+    left_out |= biased
     if not rows.size:
         raise ManifestError(
             f"{manifest.path} has no pixel labels of the images in {store.path}, so there is nothing to "
@@ -95,8 +98,51 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
         counted=len(counted),
         failed=failed,
         left_out=left_out,
-        warnings=_unseen(judge, manifest, counted, matrices[STORED]),
+        warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED])),
     )
+
+
+def _unbiased(
+    store: MaskStore, manifest: Manifest, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], dict[str, int], tuple[str, ...]]:
+    """The rows on whose images neither the store's settings were chosen nor masks are what a person drew.
+
+    And how many are left out, by reason; sentences where that would leave none, so that they count all the same, and
+    where nobody knows which they are.
+    """
+    left_out: dict[str, int] = {}
+    told: list[str] = []
+    for names, why in _told_before(store, manifest, told):
+        with_name = np.fromiter((store.image_ids[row] in names for row in rows.tolist()), np.bool_, len(rows))
+        if not with_name.any():
+            continue
+        if with_name.all():
+            told.append(f"all images that can be judged are {why}: the figures are better than on others.")
+            continue
+        rows, left_out[why] = rows[~with_name], int(with_name.sum())
+    return rows, left_out, tuple(told)
+
+
+def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Iterator[tuple[set[str], str]]:
+    """Ids of images and what they are; what is not known goes to `told`."""
+    if store.attributes.get("source") == "fmwiss" and manifest.chosen_on is not None:
+        if manifest.chosen_on.exists():
+            why = f"images that masks.fmwiss was chosen on ({manifest.chosen_on.name})"
+            yield set(read_lines(manifest.chosen_on)), why
+        else:
+            told.append(
+                f"{manifest.chosen_on} is not there, so that nobody knows which images the settings were chosen on; "
+                "they may count here."
+            )
+    if store.attributes.get("source") == "panet" and store.attributes.get("parameters", {}).get("keep_masks"):
+        own = store.attributes.get("own_masks")
+        if isinstance(own, list):
+            yield set(own), "supports, whose masks are what a person drew"
+        else:
+            told.append(
+                f"{store.path} was made by an older wilss, which did not note the supports; those that keep the mask "
+                "that a person drew count as right. Make it again with --overwrite to leave them out."
+            )
 
 
 def _unseen(judge: "_Judge", manifest: Manifest, rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:

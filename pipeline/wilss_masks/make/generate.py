@@ -3,11 +3,12 @@
 Everything that can be refused is refused before the first forward pass.
 """
 
+import itertools
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from wilss.store.changes import keep_stamps
 
 from ..sources.base import MaskSource, made_of
 from .cluster import connect, interrupts_deferred
+from .look import Look, look_at
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
 from .resume import (
@@ -42,13 +44,20 @@ from .run import Job, run
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
 _BATCHES_ON_A_GPU = 4
 
+#: Images of which one has pixel labels, where there are any.
+_LOOKED_AT = 1000
+
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What is in the store now, and what this call added. `lost` has a sentence for every shard not made."""
+    """What is in the store now, and what this call added.
+
+    look: what a person would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
+    sentence for every shard not made.
+    """
 
     store: Path
     images: int
@@ -59,6 +68,8 @@ class Summary:
     masks_per_class: Mapping[str, int]
     made_now: int
     seconds: float
+    look: Look
+    has_labels: bool = False
     warnings: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
@@ -120,7 +131,10 @@ def generate(
     warnings = (*selection.warnings, *warnings_of(store, manifest, records, source))
     if not store.layout.has_content:
         warnings += (_not_noted(store),)
-    return _summary_of(store, sum(made_now), seconds, warnings, lost)
+    summary = _summary_of(store, sum(made_now), seconds, warnings, lost)
+    return replace(
+        summary, has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT))
+    )
 
 
 def _is_done(
@@ -268,6 +282,7 @@ def _summary_of(
         masks_per_class=dict(zip(store.category_names, masks, strict=True)),
         made_now=made_now,
         seconds=seconds,
+        look=look_at(store),
         warnings=warnings,
         lost=lost,
     )

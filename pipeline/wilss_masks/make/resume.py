@@ -32,7 +32,7 @@ from .update import UPDATABLE, updated
 log = logging.getLogger(__name__)
 
 #: Attributes that an older store does not have; what it holds is none the worse.
-_ADDED_SINCE = ("made_of", "data")
+_ADDED_SINCE = ("made_of", "data", "own_masks")
 #: Libraries whose version can change a mask or its bytes.
 _LIBRARIES = (
     "wilss",

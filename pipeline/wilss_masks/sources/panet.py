@@ -68,6 +68,7 @@ class PanetSource:
         they say.
     prototypes: float32 [1 + C, D], the background's first; None until `prepare` has made them.
     own: support maps [H, W] of whole masks that images keep, by image and taxonomy id; made with the prototypes.
+    own_masks: the ids of these images.
     """
 
     name: ClassVar[str] = "panet"
@@ -79,6 +80,7 @@ class PanetSource:
     encoder: PatchEncoder
     category_ids: tuple[int, ...]
     supports_sha256: str
+    own_masks: tuple[str, ...] = ()
     supports: SupportSet | None = field(default=None, repr=False, compare=False)
     prototypes: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     own: Mapping[str, Mapping[int, SupportMap]] = field(default_factory=dict, repr=False, compare=False)
@@ -105,6 +107,7 @@ class PanetSource:
             encoder=_encoder_of(manifest.encoders.vit, params),
             category_ids=tuple(manifest.protocol.new(step)),
             supports_sha256=supports.digest,
+            own_masks=tuple(sorted(_whole_masks(supports))) if params.keep_masks else (),
             supports=supports,
         )
 
@@ -117,7 +120,12 @@ class PanetSource:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
         places = ("supports", "embedding")
         parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in places}
-        return {"parameters": parameters, "models": self.encoder.identity(), "supports_sha256": self.supports_sha256}
+        return {
+            "parameters": parameters,
+            "models": self.encoder.identity(),
+            "supports_sha256": self.supports_sha256,
+            "own_masks": list(self.own_masks),
+        }
 
     def grids(self, height: int, width: int) -> Grids:
         """The grid of the encoder's features for an image of this size."""

@@ -15,7 +15,6 @@ from wilss.disk import write_output
 from wilss.errors import ManifestError
 
 _MARK = "chosen by `wilss-masks tune"
-_WIDTH = 118
 
 
 def list_of(manifest: Path) -> Path:
@@ -69,8 +68,8 @@ def _changed(text: str, masks: Mapping[str, Any], values: Mapping[str, Any], cho
         text = _without(text, name)
     key, value = _child(yaml.compose(text, yaml.SafeLoader), "masks") or node
     start = text.index("\n", key.start_mark.index) + 1 if "\n" in text[key.start_mark.index :] else len(text)
-    lines = "\n".join(_lines(values, chosen_on, comment, indent)) + "\n"
-    return text[:start] + lines + text[start:]
+    section = "\n".join(_lines(values, chosen_on, comment, indent)) + "\n"
+    return text[:start] + section + text[start:]
 
 
 def _without(text: str, name: str) -> str:
@@ -81,23 +80,18 @@ def _without(text: str, name: str) -> str:
         return text
     key, value = node
     lines = text.splitlines(keepends=True)
-    first, last = key.start_mark.line, value.end_mark.line
-    if value.end_mark.column == 0 and last > first:
-        last -= 1
-    while last > first and not lines[last].strip():
-        last -= 1
-    while first and lines[first - 1].strip().startswith("#") and _is_ours(lines, first - 1):
+    first, last = key.start_mark.line, _last_line(value)
+    if first and _MARK in lines[first - 1]:
         first -= 1
     return "".join(lines[:first] + lines[last + 1 :])
 
 
-def _is_ours(lines: Sequence[str], place: int) -> bool:
-    """Whether a comment line belongs to a comment that `tune` wrote, which begins with its mark."""
-    while place >= 0 and lines[place].strip().startswith("#"):
-        if _MARK in lines[place]:
-            return True
-        place -= 1
-    return False
+def _last_line(node: yaml.Node) -> int:
+    """Where a value ends; a mapping in block style is said to end where the next key begins."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    return int(node.end_mark.line)
 
 
 def _child(node: yaml.Node | None, name: str) -> tuple[yaml.Node, yaml.Node] | None:
@@ -110,12 +104,11 @@ def _replaced(text: str, start: int, end: int, by: str) -> str:
 
 
 def _lines(values: Mapping[str, Any], chosen_on: str, comment: str, indent: str) -> list[str]:
-    words, lines = f"{_MARK}{comment}".split(), [f"{indent}#"]
-    for word in words:
-        if len(lines[-1]) + 1 + len(word) > _WIDTH:
-            lines.append(f"{indent}#")
-        lines[-1] += f" {word}"
-    return [*lines, _line("fmwiss", values, indent), _line("chosen_on", chosen_on, indent)]
+    return [
+        f"{indent}# {_MARK}{comment}",
+        _line("fmwiss", values, indent),
+        _line("chosen_on", chosen_on, indent),
+    ]
 
 
 def _line(name: str, value: Any, indent: str) -> str:

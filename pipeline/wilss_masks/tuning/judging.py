@@ -187,7 +187,7 @@ class _Made:
             return masks
         confidence = fmwiss.confidence(self.score, self.masks).cpu().numpy()
         labels = label_map(masks, np.array(ids), confidence)
-        return labels == np.array(ids, np.uint8)[:, None, None]
+        return np.asarray(labels == np.array(ids, np.uint8)[:, None, None])
 
 
 class _Known:

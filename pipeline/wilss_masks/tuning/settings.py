@@ -52,7 +52,7 @@ def settings(present: FmwissParams, words: Sequence[str]) -> tuple[Setting, ...]
     words: the sets of background words that differ. The present values take part beside those of the lists.
     """
     whole = Setting(params=None, control="whole")
-    alone = [Setting(params=_with(present, fusion=name), control=name) for name in ("init", "seeds")]  # type: ignore[arg-type]
+    alone = [Setting(params=_with(present, fusion=name), control=name) for name in ("init", "seeds")]
     controls = [Setting(params=present, control="present"), *alone, whole]
     found = {_key(one.params): one for one in controls}
     for params in _grid(present, words):

@@ -103,7 +103,7 @@ def tune(
 def _sources(manifest: Manifest, step: int, values: dict[str, Any], seed: int) -> dict[str, FmwissSource]:
     """The source as it is set now, then with the other sets of background words, where these are others."""
     present = FmwissSource.from_manifest(manifest, step, values, seed)
-    sources = {present.params.words: present}
+    sources: dict[str, FmwissSource] = {present.params.words: present}
     for words in ("own", "package", "both"):
         source = FmwissSource.from_manifest(manifest, step, {**values, "words": words}, seed)
         if source.background_words not in [other.background_words for other in sources.values()]:

@@ -1,0 +1,224 @@
+"""`wilss-masks tune` on few of the built-in pictures: what it scores is what `generate` writes."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.built_in import manifest_of_few
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.supports.drawing import draw_supports, save_supports
+from wilss.errors import ManifestError
+from wilss.store import MaskStore
+from wilss_masks.commands.evaluate import command as evaluate_command
+from wilss_masks.commands.tune import command
+from wilss_masks.inspect.evaluate import evaluate
+from wilss_masks.make.generate import generate
+from wilss_masks.sources import FmwissSource
+from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.tuning import search as search_module
+from wilss_masks.tuning import settings as grid
+from wilss_masks.tuning.judging import masks_of
+from wilss_masks.tuning.sample import draw_sample
+from wilss_masks.tuning.settings import changes, settings
+from wilss_masks.tuning.tune import Tuning, tune
+
+MASKS = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain", "threshold": 0.9}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_search() -> Iterator[None]:
+    """A small grid, whose settings are thinned out after a part of the images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "THRESHOLDS", (0.4,))
+        patch.setattr(grid, "KEEPS", (("std", 1.0), ("locations", 0.2)))
+        patch.setattr(grid, "DRAWS", (2,))
+        patch.setattr(search_module, "FIRST_IMAGES", 5)
+        patch.setattr(search_module, "KEPT_SETTINGS", 20)
+        patch.setattr(search_module, "REFINED", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    manifest_of_few(folder, drawn=(24, 2), masks=MASKS)
+    load_manifest(folder).draw()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(place: Path) -> Manifest:
+    return load_manifest(place)
+
+
+@pytest.fixture(scope="module")
+def tuning(place: Path, manifest: Manifest) -> Tuning:
+    return tune(manifest, 1, draw_sample(manifest, 1), folder=place / "scratch")
+
+
+def run(place: Path, *words: str, **more: Any) -> Result:
+    """The command, on few rows and in a scratch of its own where none is named."""
+    manifest = more.pop("manifest", place / "data_manifest.yaml")
+    base = ["--step", "1", "--manifest", str(manifest), "--scratch", str(place / "scratch"), "--rows", "2"]
+    return CliRunner().invoke(command, [*base, "--cell", "80", "--out", str(place / "sheet.png"), *words], **more)
+
+
+def some_settings(tuning: Tuning) -> list[FmwissParams]:
+    """The best, the present one, and one of every mode, fusion, affinity and set of words."""
+    ranked = [one.setting.params for one in tuning.found.ranked if one.setting.params is not None]
+    chosen, seen = [tuning.best.setting.params, tuning.present.setting.params], set[Any]()
+    for params in ranked:
+        kinds = {params.background, params.fusion, params.affinity, params.keep, params.words, params.draws}
+        if not kinds <= seen:
+            chosen.append(params)
+            seen |= kinds
+    return [params for params in dict.fromkeys(chosen) if params is not None]
+
+
+def test_a_setting_is_scored_by_the_masks_that_generate_writes(
+    tuning: Tuning, manifest: Manifest, tmp_path: Path
+) -> None:
+    """Byte for byte, and by the very mean that `evaluate` reports."""
+    scores = {one.setting.params: one for one in tuning.found.ranked if one.setting.params is not None}
+    chosen = some_settings(tuning)
+    assert len(chosen) >= 5
+    for number, params in enumerate(chosen):
+        source = FmwissSource.from_manifest(manifest, 1, changes(tuning.present.setting.params or params, params))
+        assert source.params == params
+        out = tmp_path / f"{number}.zarr"
+        generate(manifest, step=1, source=source, out=out)
+        store = MaskStore.open(out)
+        seen = 0
+        for batch in range(len(tuning.scratch.batches)):
+            for one in tuning.scratch.read(batch):
+                masks = masks_of(tuning.sources[params.words], params, one).fused.numpy()
+                stored = store.read(store.position(one.task.record.image_id), one.task.categories).masks
+                np.testing.assert_array_equal(masks, stored)
+                seen += 1
+        assert seen == store.layout.num_images
+        judged = evaluate(store, manifest).scores["stored"].mean_iou_classes
+        assert scores[params].score == pytest.approx(judged, abs=1e-12)
+
+
+def test_the_best_comes_first_and_all_controls_are_there(tuning: Tuning) -> None:
+    ranked = tuning.found.ranked
+    assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
+    assert {one.setting.control for one in ranked} == {"", "present", "init", "seeds", "whole"}
+    whole = next(one for one in ranked if one.setting.control == "whole")
+    assert whole.share == 1.0
+    assert whole.score < tuning.present.score < tuning.best.score
+    assert tuning.best.setting.params is not None
+
+
+def test_settings_whose_masks_are_equal_are_tried_once() -> None:
+    present = FmwissParams()
+    found = settings(present, ["own"])
+    assert len({one.params for one in found}) == len(found)
+    assert sum(one.params is not None and one.params.fusion == "init" for one in found) == 3 * 2
+    with_words = settings(present, ["own", "package"])
+    assert not [one for one in with_words if one.params and one.params.background == "minmax"
+                and one.params.words == "package"]  # fmt: skip
+
+
+def test_a_sample_is_drawn_by_name(manifest: Manifest) -> None:
+    few, more = draw_sample(manifest, 1, count=3), draw_sample(manifest, 1, count=6)
+    assert {r.image_id for r in few.records} < {r.image_id for r in more.records}
+    assert [r.image_id for r in more.records] == sorted(r.image_id for r in more.records)
+    assert draw_sample(manifest, 1, count=3, seed=1).records != few.records
+
+
+def test_without_labels_it_guesses_and_says_so(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare/shapes/SegmentationClass")
+    (tmp_path / "bare/shapes/SegmentationClass").mkdir()
+    found = run(tmp_path / "bare")
+    assert found.exit_code == 0, found.output
+    assert "judged by guesses, since nothing is labelled" in found.stdout
+    assert "which says little of how right a mask is" in found.stdout
+    assert "mIoU" not in found.stdout
+
+
+def test_supports_judge_their_own_class_alone(place: Path, manifest: Manifest) -> None:
+    save_supports(draw_supports(manifest, 1, 1), "mask", place / "supports", seed=0)
+    sample = draw_sample(manifest, 1, supports=place / "supports")
+    assert sample.kind == "supports"
+    assert {len(truth.classes) for record in sample.records for truth in sample.truths(record)} == {1}
+    found = run(place, "--supports", str(place / "supports"))
+    assert found.exit_code == 0, found.output
+    assert "judged by supports" in found.stdout
+
+
+def test_a_list_names_its_typos(place: Path, manifest: Manifest, tmp_path: Path) -> None:
+    name = draw_sample(manifest, 1).records[0].image_id
+    (tmp_path / "list.txt").write_text(f"{name}\n{name}x\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=rf"'{name}x' is no image with a tag of step 1; did you mean '{name}'"):
+        draw_sample(manifest, 1, labelled=tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text(f"{name}\n", encoding="utf-8")
+    assert [r.image_id for r in draw_sample(manifest, 1, labelled=tmp_path / "list.txt").records] == [name]
+
+
+def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path / "broken")
+    name = draw_sample(load_manifest(tmp_path / "broken"), 1).records[1].image_id
+    picture = tmp_path / f"broken/shapes/JPEGImages/{name}.jpg"
+    picture.write_bytes(picture.read_bytes()[:2000])
+    found = run(tmp_path / "broken")
+    assert found.exit_code == 3
+    assert f"Failed: {name}" in found.output
+    assert name not in (tmp_path / "broken/data_manifest.tuned.txt").read_text(encoding="utf-8")
+
+
+def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, asked = place / "stopped", list[int]()
+    forward = FmwissProposer.forward
+
+    def counted(self: FmwissProposer, loaded: Any) -> Any:
+        asked.append(len(loaded))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return forward(self, loaded)
+
+    monkeypatch.setattr(FmwissProposer, "forward", counted)
+    sample = draw_sample(manifest, 1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(manifest, 1, sample, folder=folder)
+    again = tune(manifest, 1, sample, folder=folder)
+    assert len(again.scratch.batches) > 2
+    assert len(asked) == 1 + len(again.scratch.batches)
+    third = tune(manifest, 1, sample, folder=folder)
+    assert len(asked) == 1 + len(again.scratch.batches)
+    assert [one.score for one in third.found.ranked] == [one.score for one in again.found.ranked]
+
+
+def test_what_was_chosen_is_written_and_its_images_are_left_out(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path / "own")
+    own = tmp_path / "own"
+    names = [r.image_id for r in draw_sample(load_manifest(own), 1, count=4).records]
+    found = run(own, "--images", "4", "--write")
+    assert found.exit_code == 0, found.output
+    changed = load_manifest(own)
+    assert changed.chosen_on == own / "data_manifest.tuned.txt"
+    assert changed.chosen_on.read_text(encoding="utf-8").split() == names
+    source = FmwissSource.from_manifest(changed, 1)
+    assert source.params != FmwissSource.from_manifest(load_manifest(place), 1).params
+    summary = generate(changed, step=1, source=source, out=tmp_path / "s.zarr")
+    judged = evaluate(MaskStore.open(summary.store), changed)
+    assert judged.counted == summary.images - 4
+    assert judged.left_out == {"images that masks.fmwiss was chosen on (data_manifest.tuned.txt)": 4}
+    changed.chosen_on.write_text("\n".join(MaskStore.open(summary.store).image_ids), encoding="utf-8")
+    said = CliRunner().invoke(evaluate_command, [str(summary.store), "--manifest", str(own / "data_manifest.yaml")])
+    assert "all images that can be judged are images that masks.fmwiss was chosen on" in said.stderr
+    changed.chosen_on.unlink()
+    (missing,) = evaluate(MaskStore.open(summary.store), changed).warnings
+    assert "nobody knows which images" in missing
+
+
+def test_an_impossible_parameter_is_refused_before_the_networks(place: Path) -> None:
+    found = run(place, "--set", "treshold=0.5")
+    assert "did you mean threshold" in str(found.exception)
