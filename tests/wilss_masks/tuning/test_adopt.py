@@ -17,7 +17,7 @@ TEXTS = {
     "nothing": "name: a\nmasks:\ntrain: {crop: 3}\n",
     "flow": "name: a\nmasks: {panet: {vit_size: 224}, fmwiss: {draws: 5}}\n# after\ntrain: {crop: 3}\n",
     "block": "name: a\n# why\nmasks:\n  # ours\n  fmwiss: {draws: 5}\n  panet: {vit_size: 9}  # and this\n\nc: {}\n",
-    "deep": "masks:\n    fmwiss:\n        draws: 5   # five\n        seeds: 9\n\n    panet:\n        vit_size: 9\na: b\n",
+    "deep": "masks:\n    fmwiss:\n        draws: 5   # five\n        seeds: 9\n\n    panet:\n        size: 9\na: b\n",
     "last": "name: a\nmasks:\n  fmwiss:\n    draws: 5",
     "others": "masks:\n  preset: paper\n  chosen_on: old.txt\n  pseudoseg: {share: 0.7}\n",
 }
