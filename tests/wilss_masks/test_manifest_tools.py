@@ -191,7 +191,7 @@ def test_init_for_a_folder(tmp_path: Path) -> None:
     [
         ("voc", "no folder JPEGImages"),
         ("coco", "no annotations/instances"),
-        ("folder", r"no tags\.csv; write a row"),
+        ("folder", r"holds no image; name the folder that holds the data"),
     ],
 )
 def test_init_on_other_data_is_one_sentence(tmp_path: Path, layout: str, told: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from wilss.disk import write_output
 from wilss.errors import ManifestError
 
 from ..sources.prompts import prompt_names
+from .folder_survey import survey_folder
 from .survey import Survey, survey
 from .train_block import train_block
 
@@ -34,7 +36,7 @@ names:
 
 # {splits_note}
 splits: {{{splits}}}
-tags: {{{tags}}}           # voc-main | voc-xml | masks | csv | npy | coco
+tags: {{{tags}}}           # voc-main | voc-xml | masks | csv | npy | coco | folders
 
 # {steps_note}
 {steps}
@@ -50,7 +52,7 @@ encoders:
 _SPLIT_NOTES = {
     "voc": "Names of lists in ImageSets/Segmentation, or paths to txt lists or npy index arrays.",
     "coco": "Names such as train2017, or {images: FOLDER, annotations: FILE}.",
-    "folder": "`all`, the name of a folder or of a list (NAME.txt), or paths to txt lists.",
+    "folder": "`all`, a folder, a list (NAME.txt), paths to txt lists, or {images: FOLDER, labels: FOLDER}.",
 }
 
 
@@ -77,7 +79,7 @@ def init_manifest(
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
     if protocol is not None and protocol not in PRESETS:
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
-    contents = survey(layout, root)
+    contents = survey_folder(root) if layout == "folder" else survey(layout, root)
     steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
     text = _TEXT.format(
@@ -85,6 +87,8 @@ def init_manifest(
         title=_scalar(title),
         path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
         layout=layout
+        + (f"\nimages: {_scalar(contents.images)}" if contents.images else "")
+        + (f"\nlabels: {_scalar(contents.labels)}" if contents.labels else "")
         + (
             "\ncrowd: void          # COCO's own annotations with iscrowd 1 are crowds; mask: masks"
             if contents.class_names == COCO.class_names
@@ -92,9 +96,9 @@ def init_manifest(
         ),
         names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
         names_note="" if contents.sure else f"\n# {contents.doubt}",
-        splits=", ".join(f"{split}: {_scalar(name)}" for split, name in contents.splits.items()),
+        splits=", ".join(f"{split}: {_flow(value)}" for split, value in contents.splits.items()),
         splits_note=_SPLIT_NOTES[layout],
-        tags=f"from: {contents.tags}" + (f", file: {_scalar(contents.tag_file)}" if contents.tag_file else ""),
+        tags=_tags(contents),
         steps=steps.text,
         steps_note=steps.note,
         setting=setting,
@@ -109,9 +113,22 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
     write_output(out, text.encode("utf-8"))
 
 
+def _tags(contents: Survey) -> str:
+    file = {"file": contents.tag_file} if contents.tag_file else {}
+    keys = {"from": contents.tags, **file, **contents.tag_keys}
+    return ", ".join(f"{key}: {_scalar(value)}" for key, value in keys.items())
+
+
+def _flow(value: str | Mapping[str, str]) -> str:
+    """A name, or a mapping of names, in one line of YAML."""
+    if isinstance(value, str):
+        return _scalar(value)
+    return f"{{{', '.join(f'{key}: {_scalar(inner)}' for key, inner in value.items())}}}"
+
+
 def _steps(contents: Survey, protocol: str | None) -> _Steps:
     count = len(contents.class_names) - 1
-    if protocol is None and contents.class_names == VOC.class_names:
+    if protocol is None and contents.has_labels and contents.class_names == VOC.class_names:
         protocol = "15-5"
     if protocol is not None:
         note = f"The protocol's classes per step; or write them out under `steps`. Known: {', '.join(PRESETS)}."

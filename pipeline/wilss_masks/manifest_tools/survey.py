@@ -1,16 +1,15 @@
 """What lies in a folder of data: classes, splits, tags and labels, as far as can be told by looking."""
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from wilss.data.images import read_palette_label
-from wilss.data.layouts.files import IMAGE_SUFFIXES, read_lines, without_suffix
+from wilss.data.layouts.files import read_lines
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID
 from wilss.errors import ImageError, ManifestError
@@ -23,12 +22,18 @@ _GUESSED = "THE NAMES' ORDER IS A GUESS: compare the columns of `wilss-masks man
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """sure: whether the names certainly belong to the values in the label files; doubt: what to say if not."""
+    """What a manifest says of data. sure: whether the names certainly belong to the values in the label files.
+
+    doubt: what to say if not. tag_keys: more keys of `tags`. images, labels: folders that have other names than usual.
+    """
 
     class_names: tuple[str, ...]
-    splits: Mapping[str, str]
+    splits: Mapping[str, str | Mapping[str, str]]
     tags: str
     tag_file: str | None = None
+    tag_keys: Mapping[str, str] = field(default_factory=dict)
+    images: str | None = None
+    labels: str | None = None
     has_labels: bool = True
     sure: bool = True
     doubt: str = _GUESSED
@@ -36,7 +41,7 @@ class Survey:
 
 def survey(layout: str, root: Path) -> Survey:
     """Look through `root`. Raises ManifestError if it does not hold data of this layout."""
-    return {"voc": _voc, "coco": _coco, "folder": _folder}[layout](root)
+    return {"voc": _voc, "coco": _coco}[layout](root)
 
 
 # -- VOC ----------------------------------------------------------------------------------------------------
@@ -50,7 +55,7 @@ def _voc(root: Path) -> Survey:
     tags, names, held = _voc_tags(root)
     if set(VOC.class_names[1:]) <= set(names):
         return Survey(class_names=VOC.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels))
-    ordered, sure = _ordered(root, names, held, labels)
+    ordered, sure = ordered_names(root, names, held, labels)
     return Survey(
         class_names=("background", *ordered), splits=_splits(root), tags=tags, has_labels=bool(labels), sure=sure
     )
@@ -77,15 +82,15 @@ def _voc_tags(root: Path) -> tuple[str, list[str], dict[str, set[str]]]:
                 held.setdefault(image_id.rstrip(), set()).add(name)
     if files:
         return "voc-main", sorted({path.stem.rpartition("_")[0] for path in files}), held
-    if (root / "Annotations").is_dir():
-        ids = [path.stem for path in sorted((root / "Annotations").glob("*.xml"))]
+    ids = [path.stem for path in sorted((root / "Annotations").glob("*.xml"))]
+    if ids:
         names_by_image, _ = read_annotations(root / "Annotations", ids, difficult=True)
         held = {image_id: set(names) for image_id, names in names_by_image.items()}
         return "voc-xml", sorted(set().union(*held.values())), held
     return "masks", [], {}
 
 
-def _ordered(
+def ordered_names(
     root: Path, names: Sequence[str], held: Mapping[str, set[str]], labels: Sequence[Path]
 ) -> tuple[list[str], bool]:
     """Class names in the order of the label values, and whether that order is certain."""
@@ -155,38 +160,3 @@ def _category_names(path: Path) -> list[str]:
         return [str(category["name"]) for category in sorted(categories, key=lambda category: int(category["id"]))]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path} is no COCO instances json ({error}); copy it again.") from None
-
-
-# -- a plain folder -----------------------------------------------------------------------------------------
-
-
-def _folder(root: Path) -> Survey:
-    table = root / "tags.csv"
-    if not table.is_file():
-        raise ManifestError(
-            f"{root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between."
-        )
-    images = {without_suffix(path.name) for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
-    names = _csv_names(table, images)
-    labels = [path for folder in ("labels", "masks") for path in sorted((root / folder).glob("*.png"))]
-    lists = {split: split for split in ("train", "val") if (root / f"{split}.txt").is_file() or (root / split).is_dir()}
-    return Survey(
-        class_names=("background", *names),
-        splits=lists if "train" in lists else {"train": "all"},
-        tags="csv",
-        tag_file="tags.csv",
-        has_labels=bool(labels),
-        sure=not labels,
-    )
-
-
-def _csv_names(table: Path, images: Iterable[str]) -> list[str]:
-    rows = [row for row in csv.reader(read_lines(table)) if row]
-    if rows and len(rows[0]) > 2:
-        return [cell.strip() for cell in rows[0][1:]]
-    known = set(images)
-    cells = [row[1] for row in rows if len(row) > 1 and Path(without_suffix(row[0].strip())).name in known]
-    names = sorted({name.strip() for cell in cells for name in cell.split(";") if name.strip()})
-    if not names:
-        raise ManifestError(f"{table} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
-    return names

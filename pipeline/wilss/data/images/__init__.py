@@ -7,6 +7,7 @@ as a viewer shows them (EXIF orientation applied).
 from wilss.data.images.decoding import (
     PIXEL_CAP,
     LabelPixels,
+    is_in_colour,
     read_image,
     read_label_pixels,
     read_palette_label,
@@ -18,6 +19,7 @@ from wilss.data.images.grids import patch_grid_size, resize_uint8, to_pixels
 __all__ = [
     "PIXEL_CAP",
     "LabelPixels",
+    "is_in_colour",
     "patch_grid_size",
     "read_image",
     "read_label_pixels",

@@ -130,6 +130,12 @@ def _of_colours(path: Path, pixels: NDArray[np.uint8]) -> LabelPixels:
     return LabelPixels(values=values, colours=pixels if pixels.shape[2] == 3 else None)
 
 
+def is_in_colour(path: Path) -> bool:
+    """Whether the image is no grey or palette image, by its header alone. Raises ImageError."""
+    with _opened(path) as image:
+        return image.mode not in ("1", "L", "P") and not image.mode.startswith("I")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile]:
     """An image whose header was read and found harmless; every way in which it can fail becomes one sentence."""

@@ -33,10 +33,11 @@ def read_lines(path: Path) -> list[str]:
 
 def lines_of(path: Path) -> Iterator[str]:
     """`read_lines` for lists of a million lines: one at a time. The file is read, and refused, at once."""
-    return (line for raw in _LINE.finditer(_text_of(path)) if (line := raw[0].strip()))
+    return (line for raw in _LINE.finditer(read_text(path)) if (line := raw[0].strip()))
 
 
-def _text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file as it is, whatever its encoding of `read_lines`. Raises ManifestError."""
     content = read_bytes(path)
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
     try:

@@ -6,16 +6,16 @@ Every fault of a single image becomes a sentence in its record.
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wilss.data.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
 from wilss.data.layouts.lists import Entry, ImageList, read_list
 from wilss.data.layouts.records import ImageRecord, PngLabel
-from wilss.data.layouts.spec import DataSpec
+from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records, Tags
-from wilss.data.layouts.tags import TagTable, read_tags
+from wilss.data.layouts.tags import TagTable, label_names, read_tags
 from wilss.data.names import some
 from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
@@ -23,6 +23,8 @@ from wilss.errors import ManifestError
 VOC_IMAGES = "JPEGImages"
 _VOC_LABELS = ("SegmentationClassAug", "SegmentationClass")
 _FOLDER_LABELS = ("labels", "masks")
+#: Lists that stand for every image there is.
+_WHOLE = ("", "*", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +111,10 @@ def read_voc(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
 def read_folder(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     """A split of a plain folder: a list, a folder with the split's name, or (for `all`) every image there is."""
     chosen = spec.split(split)
-    if os.path.isdir(spec.root / chosen.list) or chosen.list in ("", "*", "all"):
-        listed = _whole_folder(spec, chosen.list if chosen.list not in ("*", "all") else "")
+    if os.path.isdir(spec.root / chosen.list) or chosen.list in _WHOLE:
+        listed = _whole_folder(spec, chosen.images or (chosen.list if chosen.list not in _WHOLE else ""))
     else:
-        listed = read_list(spec, chosen, image_folder(spec))
+        listed = read_list(spec, chosen, (chosen.images or image_folder(spec)).strip("/"))
     return _read(spec, split, listed, lenient)
 
 
@@ -125,25 +127,33 @@ def image_folder(spec: DataSpec) -> str:
     return next((name for name in ("images", VOC_IMAGES) if os.path.isdir(spec.root / name)), "")
 
 
-def label_folders(spec: DataSpec) -> tuple[str, ...]:
-    """The folders that labels are looked for in, the preferred one first."""
+def label_folders(spec: DataSpec, split: SplitSpec | None = None) -> tuple[str, ...]:
+    """The folders that the labels of a split, or of all others, are looked for in, the preferred one first."""
+    if split is not None and split.labels is not None:
+        return (split.labels.strip("/"),)
     if spec.labels is not None:
         return (spec.labels.strip("/"),)
     return _VOC_LABELS if spec.layout == "voc" else _FOLDER_LABELS
 
 
+def _all_label_folders(spec: DataSpec) -> tuple[str, ...]:
+    return (*label_folders(spec), *(name for split in spec.splits.values() for name in label_folders(spec, split)))
+
+
 def _read(spec: DataSpec, split: str, listed: ImageList, lenient: bool) -> Listing:
-    images = _all_found(spec, listed)
+    images = _all_found(spec, listed, label_folders(spec, spec.split(split)))
     return make_listing(spec, split, images, warnings=listed.warnings, exact=listed.exact, lenient=lenient)
 
 
-def _all_found(spec: DataSpec, listed: ImageList) -> Records:
+def _all_found(spec: DataSpec, listed: ImageList, labels: Sequence[str]) -> Records:
     """What lies on disk of a list; the folders are forgotten again, since they hold every name once more."""
     folders = Folders()
-    return Records(_found(spec, folders, entry, listed.path) for entry in listed.entries)
+    found = Records(_found(spec, folders, labels, entry, listed.path) for entry in listed.entries)
+    named = label_names(spec, found)
+    return Records(_with_label(spec, folders, labels, record, named) for record in found) if named else found
 
 
-def _found(spec: DataSpec, folders: Folders, entry: Entry, source: Path) -> ImageRecord:
+def _found(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry, source: Path) -> ImageRecord:
     if entry.fault is not None:
         problem = f"{source} names {entry.image_id!r}, which {entry.fault}; name files inside {spec.root} only."
         return ImageRecord(image_id=entry.image_id, path=spec.root, problem=problem)
@@ -152,13 +162,32 @@ def _found(spec: DataSpec, folders: Folders, entry: Entry, source: Path) -> Imag
         path = spec.root / entry.image
         problem = f"{path} is named in {source}, but is not there; copy it there, or take it off the list."
         return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
-    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, entry))
+    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, labels, entry))
 
 
-def _label(spec: DataSpec, folders: Folders, entry: Entry) -> PngLabel | None:
-    names = [f"{folder}/{entry.image_id}" for folder in label_folders(spec)]
+def _label(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry) -> PngLabel | None:
+    names = [f"{folder}/{entry.image_id}" for folder in labels]
     if entry.label is not None and spec.labels is None:
         names = [entry.label, *names]
+    return _png(spec, folders, names)
+
+
+def _with_label(
+    spec: DataSpec, folders: Folders, labels: Sequence[str], record: ImageRecord, named: Mapping[str, str]
+) -> ImageRecord:
+    """The record with the label file that its row of the table names; one that is missing is found when it is read."""
+    name = named.get(record.image_id, "")
+    if not name or record.problem is not None:
+        return replace(record, label=None)
+    if (fault := fault_of_name(name)) is not None:
+        said = f"the label file {name!r} of {record.path} {fault}; name files inside {spec.root} only."
+        return replace(record, label=None, problem=said)
+    base = os.path.basename(name)
+    label = _png(spec, folders, [name, *(f"{folder}/{base}" for folder in labels)])
+    return replace(record, label=label or PngLabel(path=spec.root / name, table=spec.label_table))
+
+
+def _png(spec: DataSpec, folders: Folders, names: Iterable[str]) -> PngLabel | None:
     for name in names:
         path = folders.find(str(spec.root), name, (".png",))
         if path is not None and path.suffix.lower() == ".png":
@@ -170,7 +199,7 @@ def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
     """Every image below a folder; links to files count, links to folders are not followed."""
     images = image_folder(spec)
     top = spec.root / (inside or images)
-    skipped = set() if inside else {spec.root / name for name in label_folders(spec)}
+    skipped = set() if inside else {spec.root / name for name in _all_label_folders(spec)}
     names: list[str] = []
     for folder, below, files in os.walk(top, onerror=_raise(spec)):
         below[:] = sorted(name for name in below if Path(folder, name) not in skipped)

@@ -76,25 +76,34 @@ class SplitSpec(Part):
     """Which images a split holds.
 
     list: name of a list of the layout, or an existing txt or npy file. into: the list that an npy of
-    indices points into. images, annotations: COCO's folder and json of this split, under the root.
+    indices points into. images: the folder of this split's images, under the root. labels: that of its label files;
+    annotations: COCO's json, likewise.
     """
 
     list: Text = ""
     into: Text = "train_aug"
     images: Text | None = None
+    labels: Text | None = None
     annotations: Text | None = None
 
 
 class TagsSpec(Part):
     """Where tags come from.
 
-    file: the csv, npy or COCO json. list: the list whose order the rows of an npy follow.
+    file: the csv, npy or COCO json. separator: between the columns of a csv, between: between tags in one cell. image,
+    columns, mask: the headings of its columns of image names, tags and label files.
+    list: the list whose order the rows of an npy follow.
     difficult: whether VOC's flag 0 (present but difficult) counts as a tag. ignore: names that are no classes
     here and are passed over in silence.
     """
 
-    kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco"] = Field(alias="from")
+    kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco", "folders"] = Field(alias="from")
     file: Text | None = None
+    separator: Literal[",", ";", "\t", "|"] | None = None
+    between: str | None = Field(default=None, min_length=1)
+    image: str | None = None
+    columns: tuple[str, ...] = ()
+    mask: str | None = None
     list: str | None = None
     difficult: bool = True
     ignore: tuple[str, ...] = ()
@@ -178,8 +187,13 @@ class DataSpec(DataModel):
             "reduce_zero_label": self.reduce_zero_label or None,
             "colors": sorted(self.colors.items()) if self.colors else None,
             "labelmap": [list(row) for row in self.labelmap] or None,
+            "table": [self.tags.between, self.tags.columns, self.tags.mask] if self._table_is_described else None,
         }
         return {name: fact for name, fact in facts.items() if fact is not None}
+
+    @property
+    def _table_is_described(self) -> bool:
+        return bool(self.tags.between or self.tags.columns or self.tags.mask)
 
     @property
     def tags_are_labels(self) -> bool:

@@ -4,12 +4,10 @@ Every reader answers for all images that it knows; an image that it does not kno
 not the same as an image that is known to hold nothing.
 """
 
-import csv
-import io
 import logging
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from wilss.data.layouts.coco_json import tags_by_stem
-from wilss.data.layouts.files import lines_of, read_lines, without_suffix
+from wilss.data.layouts.files import lines_of
 from wilss.data.layouts.lists import find_list, load_array, read_list
+from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.records import ImageRecord
 from wilss.data.layouts.spec import DataSpec, SplitSpec
-from wilss.data.layouts.table import Shared
+from wilss.data.layouts.table import Records, Shared
+from wilss.data.layouts.tag_table import TagRows, read_table
 from wilss.data.layouts.xml import read_annotations
-from wilss.data.names import Names, Register
+from wilss.data.names import Names, Register, some
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 
@@ -32,8 +32,6 @@ log = logging.getLogger("wilss")
 _LABEL_THREADS = 4
 #: Labels that a thread reads at a time: a future for each of a million would take a gigabyte.
 _LABELS_AT_ONCE = 32
-_HEADS = frozenset({"image", "image_id", "id", "file", "filename", "file_name", "name", "path"})
-_TAG_HEADS = frozenset({"tags", "tag", "labels", "label", "classes", "class"})
 
 
 @dataclass(frozen=True)
@@ -171,58 +169,57 @@ def _classes_in(spec: DataSpec, image: ImageRecord) -> tuple[str, tuple[str, ...
     return image.image_id, tuple(spec.taxonomy.name_of(identity) for identity in ids)
 
 
-# -- csv ----------------------------------------------------------------------------------------------------
+# -- csv, and folders of classes ----------------------------------------------------------------------------
+
+
+def read_rows(spec: DataSpec, images: NamedImages) -> TagRows:
+    """The rows of a data set's csv. images: all that a row may mean."""
+
+    def is_class(word: str) -> bool:
+        return spec.taxonomy.find(word) is not None or word in spec.tags.ignore
+
+    return read_table(_file(spec), spec.tags, is_image=images.__contains__, is_class=is_class)
+
+
+def named_images(spec: DataSpec, images: Sequence[ImageRecord]) -> NamedImages:
+    """Image records by what a table may call them."""
+    ids = images.ids() if isinstance(images, Records) else [image.image_id for image in images]
+    cut = len(str(spec.root)) + 1
+    return NamedImages(ids, lambda place: str(images[place].path)[cut:].replace(os.sep, "/"))
+
+
+def label_names(spec: DataSpec, images: Sequence[ImageRecord]) -> Mapping[str, str]:
+    """The label file that the csv names for an image, by image id; "" where its row names none."""
+    if spec.tags.kind != "csv" or spec.tags.mask is None:
+        return {}
+    known = named_images(spec, images)
+    named = ((known.find(row.image), row.mask) for row in read_rows(spec, known).rows)
+    return {images[places[0]].image_id: mask for places, mask in named if len(places) == 1}
 
 
 def _from_csv(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    """Rows of "image, tag;tag", or a header of class names above 1, 0 and -1 (or nothing)."""
-    path = _file(spec)
-    rows = _rows(path)
-    if not rows:
-        raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
-    wide = len(rows[0]) > 2 or (len(rows[0]) == 2 and _is_flag_column(rows[1:]))
-    if wide:
-        return _from_columns(path, rows)
-    head = rows[0][0].lower() in _HEADS and (len(rows[0]) < 2 or rows[0][1].lower() in _TAG_HEADS)
-    tagged: dict[str, list[str]] = {}
-    for row in rows[1:] if head else rows:
-        cell = row[1] if len(row) > 1 else ""
-        names = [name for part in cell.split(";") if (name := part.strip())]
-        tagged.setdefault(without_suffix(row[0]), []).extend(names)
-    return TagTable({image_id: tuple(dict.fromkeys(names)) for image_id, names in tagged.items()})
+    """The rows that name an image of the split; see `tag_table`."""
+    known, found, problems = named_images(spec, images), _Tagged(), dict[str, str]()
+    for row in read_rows(spec, known).rows:
+        ids = [images[place].image_id for place in known.find(row.image)]
+        if len(ids) == 1:
+            found.add(ids[0], row.tags)
+        else:
+            said = f"{_file(spec)} has a row of {row.image!r}, which may mean {some(ids)}; write its path there."
+            problems |= dict.fromkeys(ids, said)
+    return TagTable(found, {image_id: said for image_id, said in problems.items() if image_id not in found})
 
 
-def _rows(path: Path) -> list[list[str]]:
-    text = io.StringIO("\n".join(read_lines(path)))
-    try:
-        return [[cell.strip() for cell in row] for row in csv.reader(text) if row]
-    except csv.Error as error:
-        raise ManifestError(f"{path} is not a table of comma-separated values ({error}); fix that line.") from None
-
-
-def _is_flag_column(rows: Iterable[Sequence[str]]) -> bool:
-    cells = {row[1] for row in rows if len(row) > 1}
-    return bool(cells) and cells <= {"1", "0", "-1", "1.0", "0.0"}
-
-
-def _from_columns(path: Path, rows: Sequence[Sequence[str]]) -> TagTable:
-    classes, tagged = rows[0][1:], {}
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise ManifestError(
-                f"{path}, row {number} has {len(row)} cells, the header {len(rows[0])}; with one column per class "
-                "every row needs all of them (or write two columns: the id, and its tags with `;` between)."
-            )
-        strange = [cell for cell in row[1:] if cell not in ("", "0", "1", "-1", "0.0", "1.0")]
-        if strange:
-            raise ManifestError(
-                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class names, or "
-                "two columns: the id, and its tags with `;` between."
-            )
-        tagged[without_suffix(row[0])] = tuple(
-            name for name, cell in zip(classes, row[1:], strict=True) if cell in ("1", "1.0")
-        )
-    return TagTable(tagged)
+def _from_folders(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
+    """An image is of the class that the first folder of its path is called after."""
+    found, problems = _Tagged(), {}
+    for image in images:
+        folder, inside, _ = image.image_id.partition("/")
+        if inside:
+            found.add(image.image_id, (folder,))
+        else:
+            problems[image.image_id] = f"{image.path} lies in no folder of a class; move it into one, or remove it."
+    return TagTable(found, problems)
 
 
 # -- npy ----------------------------------------------------------------------------------------------------
@@ -281,6 +278,7 @@ _READERS: dict[str, Callable[[DataSpec, str, Sequence[ImageRecord]], TagTable]] 
     "voc-xml": _from_xml,
     "masks": _from_masks,
     "csv": _from_csv,
+    "folders": _from_folders,
     "npy": _from_npy,
     "coco": _from_coco,
 }

@@ -9,7 +9,7 @@ import pytest
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.layouts import read_label_of
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.errors import ManifestError
+from wilss.errors import ImageError, ManifestError
 
 
 def load(folder: Path, **changes: Any) -> Manifest:
@@ -88,3 +88,65 @@ def test_a_file_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
     (told,) = (problem for problem in problems.values() if problem is not None)
     assert "is not UTF-8" in told
     assert all(name.encode("utf-8") for name in (*problems, told))
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/deep/1.jpg", "train/2.jpg", "val/cat/1.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.label(tmp_path / "data/labels/cat/1.png", (1,))
+    manifest = load(tmp_path, splits={"train": "train", "val": "val"}, tags="folders")
+    records = {record.image_id: record for record in manifest.listing("main", "train").records}
+    assert {name: record.tags for name, record in records.items()} == {"cat/1": (1,), "dog/deep/1": (2,), "2": ()}
+    assert "lies in no folder of a class" in str(records["2"].problem)
+    assert read_label_of(records["cat/1"])[0, 0] == 1
+
+
+def test_labels_may_have_a_folder_for_each_split(tmp_path: Path) -> None:
+    for split, value in (("train", 1), ("val", 2)):
+        disk.image(tmp_path / f"data/img_dir/{split}/x/a.png")
+        disk.label(tmp_path / f"data/ann_dir/{split}/x/a.png", (value,))
+    disk.text(tmp_path / "data/val.txt", "x/a")
+    splits = {
+        "train": {"images": "img_dir/train", "labels": "ann_dir/train/"},
+        "val": {"list": "val", "images": "img_dir/val", "labels": "ann_dir/val"},
+    }
+    manifest = load(tmp_path, splits=splits, tags="masks")
+    for split, value in (("train", 1), ("val", 2)):
+        (record,) = manifest.listing("main", split).records
+        assert (record.image_id, record.tags) == ("x/a", (value,))
+        assert read_label_of(record)[0, 0] == value
+
+
+def test_a_row_of_another_splits_image_of_the_same_name_is_not_taken(tmp_path: Path) -> None:
+    for name in ("train/1.jpg", "val/1.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "train/1.jpg,cat", "val/1.jpg,dog")
+    manifest = load(tmp_path, splits={"train": "train", "val": "val"})
+    assert [record.tags for record in manifest.listing("main", "train").records] == [(1,)]
+    assert [record.tags for record in manifest.listing("main", "val").records] == [(2,)]
+
+
+def test_a_row_that_may_mean_two_images_is_the_problem_of_both(tmp_path: Path) -> None:
+    for name in ("x/1.jpg", "y/1.jpg", "y/2.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "1.jpg,cat", "2.jpg,dog")
+    records = load(tmp_path).listing("main", "train").records
+    assert [(record.tags, record.problem is None) for record in records] == [((), False), ((), False), ((2,), True)]
+    assert "has a row of '1.jpg', which may mean 2 images (x/1, y/1); write its path there." in str(records[0].problem)
+
+
+def test_a_column_names_the_label_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        disk.image(tmp_path / f"data/pics/{name}.jpg")
+    disk.label(tmp_path / "data/truth/1.png", (1,))
+    disk.label(tmp_path / "data/labels/b.png", (3,))
+    rows = ("a,cat,truth/1.png", "b,cat,", "c,cat,truth/none.png", "d,cat,../1.png", "e,cat,/home/me/1.png")
+    disk.text(tmp_path / "data/tags.csv", "image,tags,mask", *rows)
+    tags = {"from": "csv", "mask": "mask"}
+    records = load(tmp_path, images="pics", labels="truth", tags=tags).listing("main", "train").records
+    assert read_label_of(records[0])[0, 0] == 1
+    assert records[1].label is None  # its row names none, whatever lies in the folder
+    with pytest.raises(ImageError, match=r"truth/none\.png is not there; copy it there"):
+        read_label_of(records[2])
+    assert "the label file '../1.png' of" in str(records[3].problem)
+    assert "is an absolute path; name files inside" in str(records[4].problem)

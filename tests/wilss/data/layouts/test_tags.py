@@ -52,6 +52,19 @@ CSV = {
     "pairs under a header": ("image,tags", "a,cat", "b,dog; horse", "c,horse", "d,"),
     "pairs in many rows": ("a,cat", "b,dog", "b,horse", "c,horse", "d,"),
     "quoted": ('"a","cat"', '"b","dog;horse"', '"c","horse"', '"d",""'),
+    "tabs": ("file\ttags", "a.jpg\tcat", "b.jpg\tdog;horse", "c.jpg\thorse", "d.jpg\t"),
+    "semicolons, commas in cells": ("Bild;Tags", "a.jpg;cat", "b.jpg;dog,horse", "c.jpg;horse", "d.jpg;"),
+    "bars by path": (
+        "JPEGImages/a.jpg|cat",
+        "JPEGImages/b.jpg|dog,horse",
+        "JPEGImages/c.jpg|horse",
+        "JPEGImages/d.jpg|",
+    ),
+    "lists in quotes": ("a,cat", 'b,"dog, horse"', "c,\"['horse']\"", "d,[]"),
+    "several columns": ("image,tag1,tag2,width", "a,cat,,16", "b,dog,horse,16", "c,horse,,16", "d,,,16"),
+    "several columns without a header": ("a,cat,", "b,dog,horse", "c,horse,", "d,,"),
+    "a program's numbers first": (",image,tags", "0,a.jpg,cat", "1,b.jpg,dog|horse", "2,c.jpg,horse", "3,d.jpg,"),
+    "columns of truth": ("image;cat;dog;horse", "a;True;False;False", "b;False;True;True", "c;;;True", "d;;;"),
     "columns": ("image,cat,dog,horse", "a,1,0,0", "b,0,1,1", "c,0,-1,1", "d,0,0,0"),
     "columns, nothing for no": ("id,cat,dog,horse", "a.jpg,1,,", "b.jpg,,1,1", "c.jpg,,,1", "d.jpg,,,"),
 }
@@ -189,7 +202,11 @@ def test_tags_from_masks_name_the_label_that_cannot_be_read(tmp_path: Path) -> N
         ((), r"tags\.csv is empty; write a row per image"),
         (("image,cat,dog,horse", "a,1,0"), "row 2 has 3 cells, the header 4"),
         (("image,cat,dog,horse", "a,1,0,2"), "row 2 has the flag '2'; write 1 or 0"),
-        (("a,cat,dog", "b,cat,horse"), "row 2 has the flag 'cat'; .*two columns"),
+        (("a,1,0", "b,0,1"), "has columns of 0 and 1 without a header; add a first row of class names"),
+        (
+            ("id,who,what", "a,cat,dog"),
+            r"has the columns id, who, what; say which hold tags: .*columns: \[who\]",
+        ),
         ((f"a,{'x' * 200_000}",), "not a table"),
     ],
 )

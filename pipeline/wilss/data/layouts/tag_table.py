@@ -1,0 +1,269 @@
+"""A table of tags as people and programs write it: any of four separators, with or without a header, long or wide.
+
+What `tags` in the manifest does not say is told apart by the content, and by which cells name an image.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from wilss.data.layouts.files import IMAGE_SUFFIXES, read_text
+from wilss.data.layouts.spec import TagsSpec
+from wilss.data.taxonomy import closest
+from wilss.errors import ManifestError
+
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
+_LOOKED_AT = 200
+_IMAGE_HEAD = re.compile(r"(image|img|photo|picture|file)s?(id|name|path|file)?|id|name|path")
+_TAG_HEAD = re.compile(r"(tag|label|class|classe|category|categorie|keyword|concept|object)s?(name|names)?\d*")
+_MASK_HEAD = re.compile(
+    r"(seg|segmentation|label|annotation)?masks?(path|file|filename|name)?|(segmentation|label)(path|file)"
+)
+_YES = frozenset({"1", "1.0", "true", "True", "TRUE"})
+_NO = frozenset({"", "0", "0.0", "-1", "false", "False", "FALSE"})
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+
+
+class Row(NamedTuple):
+    """What a table says of an image: its name as it is written, class names, and its label file ("" for none)."""
+
+    image: str
+    tags: tuple[str, ...]
+    mask: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRows:
+    """All rows of a table.
+
+    form: how it was read, in words. classes: those that head columns of 0 and 1. mask: the heading of a column that
+    names label files, whether it is read or not. ignored: headings that are not read.
+    """
+
+    rows: tuple[Row, ...]
+    form: str
+    classes: tuple[str, ...] = ()
+    mask: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """Which column holds what. flags: the tags are 1 under the name of a class. head: None where there is no header."""
+
+    image: int
+    tags: tuple[int, ...]
+    flags: bool
+    mask: int | None
+    head: Sequence[str] | None
+
+
+def read_table(
+    path: Path, spec: TagsSpec, *, is_image: Callable[[str], bool], is_class: Callable[[str], bool] | None = None
+) -> TagRows:
+    """The rows of a table. is_image: whether a cell names an image; is_class: likewise, None where nobody knows yet.
+
+    Raises ManifestError where it is no table, or could be read in two ways.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
+    separator = spec.separator or _separator(path, text, is_image)
+    grid = _grid(path, text, separator)
+    columns = _columns(path, grid, spec, is_image, is_class or (lambda word: False))
+    body = grid if columns.head is None else grid[1:]
+    if columns.flags:
+        _require_flags(path, body, columns)
+    rows = tuple(_row(cells, columns, spec, is_class) for cells in body if len(cells) > columns.image)
+    head = columns.head or ()
+    used = {columns.image, columns.mask, *columns.tags}
+    return TagRows(
+        rows=rows,
+        form=f"{_SEPARATORS[separator]}-separated, {_form(columns, rows)}",
+        classes=tuple(head[column] for column in columns.tags) if columns.flags else (),
+        mask=None if columns.mask is None else _heading(head, columns.mask),
+        ignored=tuple(name for column, name in enumerate(head) if column not in used and name),
+    )
+
+
+# -- rows and columns ---------------------------------------------------------------------------------------
+
+
+def _separator(path: Path, text: str, is_image: Callable[[str], bool]) -> str:
+    """The one under which most rows name an image, and of equal ones that which always comes first in a line."""
+    lines = [line for line in text.splitlines() if line.strip()][:_LOOKED_AT]
+    there = [separator for separator in _SEPARATORS if any(separator in line for line in lines)]
+    if len(there) <= 1:
+        return there[0] if there else ","
+    hits = {one: max(_hits(_grid(path, "\n".join(lines), one), is_image), default=0) for one in there}
+    best = [one for one in there if hits[one] == max(hits.values())]
+    firsts = {min(best, key=lambda one: (line + one).index(one)) for line in lines if set(best) & set(line)}
+    if len(best) > 1 and len(firsts) > 1:
+        named = " or ".join(f"`{_shown(one)}`" for one in best)
+        raise ManifestError(
+            f"{path} may be separated by {named}; say by which in the manifest: `tags: {{from: csv, file: {path.name}, "
+            f'separator: "{_shown(best[0])}"}}`.'
+        )
+    return best[0] if len(best) == 1 else firsts.pop()
+
+
+def _shown(separator: str) -> str:
+    return separator.replace("\t", "\\t")
+
+
+def _grid(path: Path, text: str, separator: str) -> list[list[str]]:
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+        cells = ([cell.strip() for cell in row] for row in rows)
+        return [row for row in cells if any(row)]
+    except csv.Error as error:
+        raise ManifestError(f"{path} is not a table of separated values ({error}); fix that line.") from None
+
+
+def _hits(grid: Sequence[Sequence[str]], is_image: Callable[[str], bool]) -> list[int]:
+    """How many cells of each column name an image."""
+    width = max(map(len, grid), default=0)
+    return [sum(len(row) > column and is_image(row[column]) for row in grid) for column in range(width)]
+
+
+def _columns(
+    path: Path,
+    grid: list[list[str]],
+    spec: TagsSpec,
+    is_image: Callable[[str], bool],
+    is_class: Callable[[str], bool],
+) -> _Columns:
+    first, sample = grid[0], grid[:_LOOKED_AT]
+    hits = _hits(sample, is_image)
+    image = max(range(len(hits)), key=lambda column: (hits[column], _is_head_of_images(first, column), -column))
+    if spec.image is not None:
+        image = _named(path, first, spec.image, "image")
+    asked = bool(spec.image or spec.columns or spec.mask)
+    head = first if asked or _is_header(grid, image) else None
+    others = [column for column in range(max(map(len, grid))) if column != image]
+    mask = _mask_column(path, grid, spec, head, others)
+    others = [column for column in others if column != mask]
+    if spec.columns:
+        tags = [_named(path, first, name, "columns") for name in spec.columns]
+        return _Columns(image=image, tags=tuple(tags), flags=_all_flags(grid[1:], tags), mask=mask, head=head)
+    if head is None:
+        if others and all(_all_flags(grid, [column]) for column in others):
+            raise ManifestError(f"{path} has columns of 0 and 1 without a header; add a first row of class names.")
+        return _Columns(image=image, tags=tuple(others), flags=False, mask=mask, head=None)
+    tags, flags = _under_header(path, grid, head, others, is_class)
+    return _Columns(image=image, tags=tuple(tags), flags=flags, mask=mask, head=head)
+
+
+def _under_header(
+    path: Path, grid: list[list[str]], head: Sequence[str], others: list[int], is_class: Callable[[str], bool]
+) -> tuple[list[int], bool]:
+    """The columns of tags, and whether they are columns of 0 and 1."""
+    others = [column for column in others if column < len(head) and head[column]]
+    classes = [column for column in others if is_class(head[column])]
+    named = [column for column in others if _TAG_HEAD.fullmatch(_plain(head[column]))]
+    if named and not classes:
+        return named, False
+    flags = [column for column in others if _all_flags(grid[1:], [column])]
+    if flags or classes:
+        return sorted({*flags, *classes}), True
+    if len(others) <= 1:
+        return others, False
+    raise ManifestError(
+        f"{path} has the columns {', '.join(head)}; say which hold tags: `tags: {{from: csv, file: {path.name}, "
+        f"columns: [{head[others[0]]}]}}` in the manifest, or call them tag1, tag2, ..."
+    )
+
+
+def _is_header(grid: list[list[str]], image: int) -> bool:
+    first = grid[0]
+    if len(first) > image and first[image].lower().endswith(IMAGE_SUFFIXES):
+        return False
+    others = [cell for column, cell in enumerate(first) if column != image]
+    known = any(_TAG_HEAD.fullmatch(_plain(cell)) or _MASK_HEAD.fullmatch(_plain(cell)) for cell in others)
+    flags = any(_all_flags(grid[1:], [c]) and not _all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
+    return flags or known or (_is_head_of_images(first, image) and (len(first) > 1 or len(grid) > 1))
+
+
+def _is_head_of_images(first: Sequence[str], column: int) -> bool:
+    return len(first) > column and bool(_IMAGE_HEAD.fullmatch(_plain(first[column])))
+
+
+def _mask_column(
+    path: Path, grid: list[list[str]], spec: TagsSpec, head: Sequence[str] | None, others: Sequence[int]
+) -> int | None:
+    if spec.mask is not None:
+        return _named(path, grid[0], spec.mask, "mask")
+    if head is None:
+        return None
+    return next((c for c in others if c < len(head) and _MASK_HEAD.fullmatch(_plain(head[c]))), None)
+
+
+def _named(path: Path, head: Sequence[str], name: str, key: str) -> int:
+    if name not in head:
+        raise ManifestError(f"{path} has no column {name!r}{closest(name, head)}; correct `tags.{key}`.")
+    return list(head).index(name)
+
+
+def _all_flags(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
+    cells = {row[column] for row in rows for column in columns if len(row) > column}
+    return bool(cells - {""}) and cells <= _YES | _NO
+
+
+def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns) -> None:
+    head = columns.head or ()
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(head):
+            raise ManifestError(
+                f"{path}, row {number} has {len(row)} cells, the header {len(head)}; with one column per class every "
+                "row needs all of them (or write two columns: the id, and its tags with `;` between)."
+            )
+        strange = [row[column] for column in columns.tags if row[column] not in _YES | _NO]
+        if strange:
+            raise ManifestError(
+                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class names, or two "
+                "columns: the id, and its tags with `;` between."
+            )
+
+
+# -- cells --------------------------------------------------------------------------------------------------
+
+
+def _row(cells: Sequence[str], columns: _Columns, spec: TagsSpec, is_class: Callable[[str], bool] | None) -> Row:
+    mask = cells[columns.mask] if columns.mask is not None and columns.mask < len(cells) else ""
+    if columns.flags and columns.head is not None:
+        tags = [columns.head[column] for column in columns.tags if cells[column] in _YES]
+    else:
+        words = [cells[column] for column in columns.tags if column < len(cells)]
+        tags = [name for word in words for name in names_in(word, spec.between, is_class)]
+    return Row(cells[columns.image], tuple(dict.fromkeys(tags)), mask)
+
+
+def names_in(cell: str, between: str | None, is_class: Callable[[str], bool] | None = None) -> list[str]:
+    """The class names in a cell: one, or several with `;`, `|` or commas (or `between`) between them, or a list."""
+    if is_class is not None and is_class(cell):
+        return [cell]
+    if len(cell) > 1 and _BRACKETS.get(cell[0]) == cell[-1]:
+        return [name for part in cell[1:-1].split(",") if (name := part.strip().strip("'\"").strip())]
+    parts = re.split(r"[;|,]", cell) if between is None else cell.split(between)
+    return [name for part in parts if (name := part.strip())]
+
+
+def _form(columns: _Columns, rows: Sequence[Row]) -> str:
+    if columns.flags:
+        return f"a column of 0 and 1 for each of {len(columns.tags)} classes"
+    if len(columns.tags) > 1:
+        return f"tags in {len(columns.tags)} columns"
+    long = len({row.image for row in rows}) < len(rows) and all(len(row.tags) <= 1 for row in rows)
+    return "a row for every tag" if long else "a row for every image"
+
+
+def _heading(head: Sequence[str], column: int) -> str:
+    return head[column] if column < len(head) else str(column + 1)
+
+
+def _plain(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())

@@ -1,0 +1,110 @@
+"""What lies in a plain folder: where its images and labels are, how they are split, and where tags come from."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.spec import TagsSpec
+from wilss.data.layouts.tag_table import Row, TagRows, read_table
+from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
+from wilss.errors import ManifestError
+
+from .folder_tree import FolderTree
+from .survey import Survey, ordered_names
+
+_OWN_IMAGES = ("images", "JPEGImages")
+_OWN_LABELS = ("labels", "masks")
+_TABLES = ("tags.csv", "tags.tsv", "labels.csv", "annotations.csv", "train.csv")
+
+
+def survey_folder(root: Path) -> Survey:
+    """Look through a folder. Raises ManifestError where it holds no images, or nothing that says what they show."""
+    tree = FolderTree.of(root)
+    table, spec, names, held = _tags(tree)
+    if table is not None:
+        tree = tree.without({os.path.dirname(row.mask) for row in table.rows if row.mask} - set(tree.labels))
+    labels = [root / f"{folder}/{name}" for folder in tree.labels.values() for name in tree.files[folder]]
+    labels = [path for path in labels if path.suffix.lower() == ".png"]
+    class_names, sure = ordered_names(root, names, held, labels) if labels else (names, True)
+    has_labels = bool(labels) or (table is not None and any(row.mask for row in table.rows))
+    labels_below = None if tree.tops else tree.labels_below(tree.top)
+    return Survey(
+        class_names=("background", *class_names),
+        splits=tree.splits if has_labels else {"train": tree.splits["train"]},
+        tags=spec.kind,
+        tag_file=spec.file,
+        tag_keys={key: value for key, value in (("mask", spec.mask), ("between", spec.between)) if value is not None},
+        has_labels=has_labels,
+        sure=sure,
+        images=tree.top if tree.top not in ("", *_OWN_IMAGES) else None,
+        labels=labels_below if labels_below not in _OWN_LABELS else None,
+    )
+
+
+def _tags(tree: FolderTree) -> tuple[TagRows | None, TagsSpec, list[str], dict[str, set[str]]]:
+    """The table, where tags come from, all names of classes, and those of each image by its file's stem."""
+    path = _table(tree.root)
+    ids = tree.ids()
+    if path is not None:
+        table, spec = _read(path, NamedImages(list(ids), list(ids.values()).__getitem__))
+        held = _held(table.rows, ids)
+        names = list(table.classes) or sorted(set().union(*held.values()))
+        if not names:
+            raise ManifestError(f"{path} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
+        return table, spec, _without_background(names), held
+    folders = {image_id: image_id.partition("/")[0] for image_id in ids if "/" in image_id}
+    if len(folders) == len(ids) and (len(set(folders.values())) > 1 or not tree.labels):
+        held = {os.path.basename(image_id): {name} for image_id, name in folders.items()}
+        spec = TagsSpec.model_validate({"from": "folders"})
+        return None, spec, _without_background(sorted(set(folders.values()))), held
+    if tree.labels:
+        return None, TagsSpec.model_validate({"from": "masks"}), [], {}
+    raise ManifestError(
+        f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
+        "images of each class into a folder of its name)."
+    )
+
+
+def _table(root: Path) -> Path | None:
+    there = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
+    named = next((root / name for name in _TABLES if (root / name) in there), None)
+    if named is None and len(there) > 1:
+        raise ManifestError(
+            f"{root} has the tables {', '.join(path.name for path in there)}; call the one with the tags tags.csv."
+        )
+    return named or next(iter(there), None)
+
+
+def _read(path: Path, images: NamedImages) -> tuple[TagRows, TagsSpec]:
+    """The rows, and the part of a manifest under which they are read so: blanks between tags must be said there."""
+    said = {"from": "csv", "file": path.name}
+    table = read_table(path, TagsSpec.model_validate(said), is_image=images.__contains__)
+    said |= {"mask": table.mask} if table.mask else {}
+    if not table.classes and _has_blanks_between({name for row in table.rows for name in row.tags}):
+        said["between"] = " "
+    spec = TagsSpec.model_validate(said)
+    return read_table(path, spec, is_image=images.__contains__), spec
+
+
+def _has_blanks_between(cells: set[str]) -> bool:
+    """Whether cells are several tags with blanks between: there are fewer words than different cells."""
+    words = Counter(word for cell in cells for word in set(cell.split()))
+    several = [cell for cell in cells if " " in cell]
+    return len(several) > 1 and len(words) < len(cells)
+
+
+def _held(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, set[str]]:
+    """Class names by the stem of an image's file."""
+    names, known = list(ids), NamedImages(list(ids), list(ids.values()).__getitem__)
+    held: dict[str, set[str]] = {}
+    for row in rows:
+        places = known.find(row.image)
+        if len(places) == 1:
+            held.setdefault(os.path.basename(names[places[0]]), set()).update(row.tags)
+    return held
+
+
+def _without_background(names: Iterable[str]) -> list[str]:
+    return [name for name in names if meaning_of(name) not in (BACKGROUND, VOID)]

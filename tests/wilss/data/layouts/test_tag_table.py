@@ -1,0 +1,94 @@
+"""Tables of tags of every form against the same images, and which image a row means."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.spec import TagsSpec
+from wilss.data.layouts.tag_table import TagRows, read_table
+from wilss.errors import ManifestError
+
+CLASSES = {"cat", "dog", "hot dog", "bus, school"}
+
+
+def read(folder: Path, *lines: str, images: str = "ab", known: bool = True, **said: Any) -> TagRows:
+    path = folder / "tags.csv"
+    path.write_text("\n".join(lines) + "\n")
+    spec = TagsSpec.model_validate({"from": "csv", **said})
+    return read_table(
+        path,
+        spec,
+        is_image=lambda cell: cell.removesuffix(".jpg") in set(images),
+        is_class=CLASSES.__contains__ if known else None,
+    )
+
+
+def tags(table: TagRows) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        found.setdefault(row.image, []).extend(row.tags)
+    return found
+
+
+def test_it_says_how_it_was_read(tmp_path: Path) -> None:
+    assert read(tmp_path, "a,cat", "b,dog").form == "comma-separated, a row for every image"
+    assert read(tmp_path, "a;cat", "a;dog").form == "semicolon-separated, a row for every tag"
+    wide = read(tmp_path, "image\tcat\tdog\tby", "a\t1\t0\tme", known=False)
+    assert (wide.form, wide.classes, wide.ignored) == (
+        "tab-separated, a column of 0 and 1 for each of 2 classes", ("cat", "dog"), ("by",),
+    )  # fmt: skip
+
+
+def test_a_class_whose_name_has_a_comma_or_a_blank_is_one_class(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,tags", 'a,"bus, school"', "b,hot dog;cat")
+    assert tags(table) == {"a": ["bus, school"], "b": ["hot dog", "cat"]}
+    assert tags(read(tmp_path, "image,tags", "a,cat dog", between=" ")) == {"a": ["cat", "dog"]}
+
+
+def test_lines_that_begin_or_end_with_a_separator_keep_their_columns(tmp_path: Path) -> None:
+    table = read(tmp_path, "\timage\tcat\tdog", "0\ta\t1\t", "1\tb\t\t1")
+    assert tags(table) == {"a": ["cat"], "b": ["dog"]}
+
+
+def test_a_row_of_an_image_that_is_missing_is_no_header(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "gone.jpg,cat", "a.jpg,dog").rows) == 2
+    assert len(read(tmp_path, "gone,cat", "a,dog").rows) == 2
+
+
+def test_a_column_of_label_files_is_no_tag(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,mask_path,label", "a,m/a.png,cat", "b,,dog")
+    assert table.mask == "mask_path"
+    assert [(row.mask, row.tags) for row in table.rows] == [("m/a.png", ("cat",)), ("", ("dog",))]
+    assert read(tmp_path, "truth,image,label", "m/a.png,a,cat", mask="truth").rows[0].mask == "m/a.png"
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    lines = ("number,who,what,seen", "a,b,cat,dog")
+    assert tags(read(tmp_path, *lines, image="who", columns=["what", "seen"])) == {"b": ["cat", "dog"]}
+    with pytest.raises(ManifestError, match=r"has no column 'waht'; did you mean 'what'; correct `tags\.columns`"):
+        read(tmp_path, *lines, columns=["waht"])
+
+
+def test_two_separators_that_are_as_good_are_asked_about(tmp_path: Path) -> None:
+    lines = ("x,cat;y", "z;dog,y")
+    with pytest.raises(ManifestError, match=r"may be separated by `,` or `;`; say by which in the manifest: `tags: {"):
+        read(tmp_path, *lines)
+    assert read(tmp_path, *lines, separator=";").rows[1] == ("z", ("dog", "y"), "")
+
+
+PATHS = ["images/a.jpg", "images/sub/b.jpg", "images/one/c.jpg", "images/two/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("a", [0]), ("a.jpg", [0]), ("a.png", [0]), ("./a.jpg", [0]), ("images/a.jpg", [0]), ("b", [1]),
+        ("/home/me/images/sub/b.jpg", [1]), ("sub\\b.jpg", [1]), ("one/c", [2]), ("images/two/c.jpg", [3]),
+        ("c", [2, 3]), ("val/a.jpg", []), ("three/c.jpg", []), ("d", []), ("", []),
+    ],
+)  # fmt: skip
+def test_a_name_means_the_image_whose_path_it_is_a_part_of(name: str, means: list[int]) -> None:
+    ids = [path.removeprefix("images/").removesuffix(".jpg") for path in PATHS]
+    assert list(NamedImages(ids, PATHS.__getitem__).find(name)) == means

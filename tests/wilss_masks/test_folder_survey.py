@@ -1,0 +1,136 @@
+"""What `manifest init --layout folder` finds in folders as people have them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.errors import ManifestError
+from wilss_masks.manifest_tools.folder_survey import survey_folder
+from wilss_masks.manifest_tools.survey import Survey
+
+
+def pictures(root: Path, *names: str) -> Path:
+    for name in names:
+        disk.image(root / name)
+    return root
+
+
+def labels(root: Path, **values: tuple[int, ...]) -> Path:
+    for name, held in values.items():
+        disk.label(root / f"{name}.png", held)
+    return root
+
+
+def found(survey: Survey) -> dict[str, Any]:
+    return {
+        "splits": survey.splits,
+        "tags": (survey.tags, survey.tag_file, dict(survey.tag_keys)),
+        "folders": (survey.images, survey.labels),
+        "labels": survey.has_labels,
+    }
+
+
+def test_a_table_of_any_name_and_form(tmp_path: Path) -> None:
+    pictures(tmp_path, "photos/a.jpg", "photos/b.jpg")
+    disk.text(tmp_path / "list.csv", "Bild;Tag1;Tag2", "a.JPG;dog;", "b.JPG;cat;dog")
+    survey = survey_folder(tmp_path)
+    assert survey.class_names == ("background", "cat", "dog")
+    assert found(survey) == {
+        "splits": {"train": "all"}, "tags": ("csv", "list.csv", {}), "folders": ("photos", None), "labels": False,
+    }  # fmt: skip
+    disk.text(tmp_path / "more.csv", "x,y")
+    with pytest.raises(
+        ManifestError, match=r"has the tables list\.csv, more\.csv; call the one with the tags tags\.csv"
+    ):
+        survey_folder(tmp_path)
+
+
+def test_classes_of_columns_come_in_their_order_and_background_is_none(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    disk.text(tmp_path / "tags.csv", "image,zebra,background,ant", "a,1,1,0", "b,0,1,1")
+    assert survey_folder(tmp_path).class_names == ("background", "zebra", "ant")
+
+
+def test_words_with_blanks_between(tmp_path: Path) -> None:
+    rows = ("haze primary", "clear primary", "clear primary water", "clear", "clear water", "water haze")
+    pictures(tmp_path, *(f"{number}.jpg" for number in range(len(rows))))
+    disk.text(tmp_path / "tags.csv", "image_name,tags", *(f"{number},{row}" for number, row in enumerate(rows)))
+    survey = survey_folder(tmp_path)
+    assert survey.class_names == ("background", "clear", "haze", "primary", "water")
+    assert survey.tag_keys == {"between": " "}
+    disk.text(tmp_path / "tags.csv", "image_name,tags", "0,hot dog", "1,dining table", "2,dog", "3,cat;hot dog")
+    assert survey_folder(tmp_path).class_names == ("background", "cat", "dining table", "dog", "hot dog")
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    pictures(tmp_path / "flat", "cat/1.jpg", "dog/1.jpg")
+    assert found(survey_folder(tmp_path / "flat"))["tags"] == ("folders", None, {})
+    pictures(tmp_path / "split", "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg")
+    survey = survey_folder(tmp_path / "split")
+    assert survey.class_names == ("background", "cat", "dog")
+    assert survey.splits == {"train": "train"}  # without labels nothing can be judged on val
+
+
+@pytest.mark.parametrize(
+    ("images", "truth"), [("img_dir/{}", "ann_dir/{}"), ("{}", "{}annot"), ("images/{}", "labels/{}"), ("{}", "{}_gt")]
+)
+def test_labels_in_a_folder_for_each_split(tmp_path: Path, images: str, truth: str) -> None:
+    for split in ("train", "val"):  # of the same names in both, so that they could be mistaken for each other
+        pictures(tmp_path / images.format(split), "1.png", "2.png")
+        labels(tmp_path / truth.format(split), **{"1": (1, 255), "2": (1, 2)})
+    assert found(survey_folder(tmp_path)) == {
+        "splits": {s: {"images": images.format(s), "labels": truth.format(s)} for s in ("train", "val")},
+        "tags": ("masks", None, {}),
+        "folders": (None, None),
+        "labels": True,
+    }
+
+
+def test_splits_may_share_a_folder_of_labels(tmp_path: Path) -> None:
+    pictures(tmp_path, "train/1.jpg", "train/2.jpg", "val/3.jpg")
+    labels(tmp_path / "truth", **{"1": (1,), "2": (2,), "3": (1,)})
+    shared = {split: {"images": split, "labels": "truth"} for split in ("train", "val")}
+    assert survey_folder(tmp_path).splits == shared
+
+
+def test_names_follow_the_values_that_come_and_go_with_them(tmp_path: Path) -> None:
+    pictures(tmp_path / "JPEGImages", "a.jpg", "b.jpg", "c.jpg")
+    labels(tmp_path / "masks", a=(1,), b=(2,), c=(1, 2))
+    disk.text(tmp_path / "tags.tsv", "file\tclass", "a\tzebra", "b\tant", "c\tzebra", "c\tant")
+    survey = survey_folder(tmp_path)
+    assert (survey.class_names, survey.sure) == (("background", "zebra", "ant"), True)
+    assert found(survey)["folders"] == (None, None)
+
+
+def test_a_column_of_label_files(tmp_path: Path) -> None:
+    pictures(tmp_path, "pics/a.jpg", "pics/b.jpg")
+    labels(tmp_path / "truth", t1=(1,), t2=(2,))
+    disk.text(tmp_path / "data.csv", "image,label,mask_path", "pics/a.jpg,x,truth/t1.png", "pics/b.jpg,y,truth/t2.png")
+    assert found(survey_folder(tmp_path)) == {
+        "splits": {"train": "all"}, "tags": ("csv", "data.csv", {"mask": "mask_path"}), "folders": ("pics", None),
+        "labels": True,
+    }  # fmt: skip
+
+
+def test_grey_photographs_are_no_labels_of_each_other(tmp_path: Path) -> None:
+    for folder in ("left", "right"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / f"{folder}/1.png")
+    disk.text(tmp_path / "tags.csv", "left/1.png,cat", "right/1.png,dog")
+    survey = survey_folder(tmp_path)
+    assert (survey.has_labels, survey.images) == (False, None)
+
+
+def test_a_folder_that_says_nothing_is_one_sentence(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.jpg")
+    with pytest.raises(
+        ManifestError, match=r"has no tags\.csv; write a row per image.*or put the images of each class"
+    ):
+        survey_folder(tmp_path)
+    disk.text(tmp_path / "tags.csv", "b,cat")
+    with pytest.raises(ManifestError, match=r"tags\.csv names no tag of an image here"):
+        survey_folder(tmp_path)
