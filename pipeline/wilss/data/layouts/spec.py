@@ -218,10 +218,14 @@ class DataSpec(DataModel):
             strangers=tuple((code, known) for code, known in colours.items() if isinstance(known, str)),
         )
 
+    @property
+    def _label_folders(self) -> tuple[str, ...]:
+        return (*_LABEL_FOLDERS, self.labels or "", *(split.labels or "" for split in self.splits.values()))
+
     @cached_property
     def labelmap(self) -> tuple[LabelmapRow, ...]:
         """The rows of the data set's labelmap.txt; none where it has no such file, or the data are COCO's."""
-        path = None if self.layout == "coco" else find_labelmap(self.root, (*_LABEL_FOLDERS, self.labels or ""))
+        path = None if self.layout == "coco" else find_labelmap(self.root, self._label_folders)
         rows = () if path is None else read_labelmap(path)
         for value, row in enumerate(rows if self.own is not self.taxonomy else ()):
             name = self.own.class_names[value] if value < len(self.own.class_names) else None
