@@ -37,10 +37,12 @@ def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str,
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools.init import init_manifest, save_manifest
+    from ..manifest_tools.init import doubts_of, init_manifest, save_manifest
 
     text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device)
     save_manifest(text, out, overwrite=force)
+    for doubt in doubts_of(text):
+        click.echo(f"Doubtful: {doubt}", err=True)
     manifest = load_manifest(out)
     if not is_quiet():
         click.echo(

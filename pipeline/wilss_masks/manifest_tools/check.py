@@ -11,9 +11,11 @@ from wilss.data.images import read_size
 from wilss.data.layouts import ImageRecord, require_size, why_no_pixel
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
-from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
 from wilss.errors import ImageError
 from wilss.threads import map_in_threads
+
+from .label_files import label_doubts
 
 _THREADS = 4
 
@@ -92,12 +94,13 @@ def check_manifest(
         for part, counted in zip(parts, counts, strict=True)
         for sentence in _unseen(manifest, part, counted, seen)
     ]
+    doubts = [*_reduced(manifest), *(_doubts(manifest) if labels else ())]
     warnings = [warning for part in parts for warning in part.warnings]
     return CheckReport(
         images=len(wanted),
         counts=counts,
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys([*warnings, *unlabelled, *unseen])),
+        warnings=tuple(dict.fromkeys([*doubts, *warnings, *unlabelled, *unseen])),
     )
 
 
@@ -182,6 +185,32 @@ def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple
             why = why_no_pixel(usable, identity, manifest.taxonomy)
             sentences.append(f"{part.name}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
     return sentences
+
+
+def _doubts(manifest: Manifest) -> list[str]:
+    """What label files say against the names by which they are read."""
+    lists = {
+        f"{step.data}, {step.split}": manifest.listing(step.data, step.split).records
+        for step in manifest.steps
+        if step.supervision == "pixel"
+    }
+    lists |= {split: manifest.evaluation(split).records for split in _evaluations(manifest)}
+    apart = not any(spec.tags_are_labels for spec in manifest.data.values())
+    return [
+        f"{where}: {doubt}"
+        for where, records in lists.items()
+        for doubt in label_doubts(records, manifest.taxonomy, tags_are_labels=not apart)
+    ]
+
+
+def _reduced(manifest: Manifest) -> list[str]:
+    """A sentence where `reduce_zero_label` makes background of a value that is most often the first class."""
+    return [
+        f"{spec.at('reduce_zero_label')}: value 1 of the label files is background and value 2 is {names[1]!r}; if 0 "
+        f"is void and 1 is {names[1]!r}, write `void: [0]` instead."
+        for spec in manifest.data.values()
+        if spec.reduce_zero_label and meaning_of((names := spec.own.class_names)[0]) == BACKGROUND
+    ]
 
 
 def _without_labels(part: _Part, records: Sequence[ImageRecord]) -> str:

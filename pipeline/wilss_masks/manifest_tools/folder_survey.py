@@ -12,7 +12,8 @@ from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
 from wilss.errors import ManifestError
 
 from .folder_tree import FolderTree
-from .survey import Survey, ordered_names
+from .naming import name_values
+from .survey import Survey
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
@@ -27,17 +28,17 @@ def survey_folder(root: Path) -> Survey:
         tree = tree.without({os.path.dirname(row.mask) for row in table.rows if row.mask} - set(tree.labels))
     labels = [root / f"{folder}/{name}" for folder in tree.labels.values() for name in tree.files[folder]]
     labels = [path for path in labels if path.suffix.lower() == ".png"]
-    class_names, sure = ordered_names(root, names, held, labels) if labels else (names, True)
+    named = name_values(root, names, held, labels) if labels else None
     has_labels = bool(labels) or (table is not None and any(row.mask for row in table.rows))
     labels_below = None if tree.tops else tree.labels_below(tree.top)
     return Survey(
-        class_names=("background", *class_names),
+        class_names=("background", *names) if named is None else named.class_names,
         splits=tree.splits if has_labels else {"train": tree.splits["train"]},
         tags=spec.kind,
         tag_file=spec.file,
         tag_keys={key: value for key, value in (("mask", spec.mask), ("between", spec.between)) if value is not None},
         has_labels=has_labels,
-        sure=sure,
+        named=named,
         images=tree.top if tree.top not in ("", *_OWN_IMAGES) else None,
         labels=labels_below if labels_below not in _OWN_LABELS else None,
     )

@@ -14,8 +14,12 @@ from wilss.errors import ManifestError
 
 from ..sources.prompts import prompt_names
 from .folder_survey import survey_folder
+from .naming import ValueNames
 from .survey import Survey, survey
 from .train_block import train_block
+
+#: How a line begins in which a manifest says what could not be known of its data.
+DOUBT = "# doubtful: "
 
 _PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
 _YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
@@ -27,7 +31,7 @@ schema_version: 1
 name: {name}
 title: {title}
 path: {path}          # relative to this file; ${{NAME:-default}} is read from the environment
-layout: {layout}
+layout: {layout}{meaning}
 
 # Ids are the values in the label files: 0 is background, 255 (void) needs no name.{names_note}
 # `prompts` are what the text encoder is asked instead of the name: {{name: disk, prompts: [disk, round plate]}}
@@ -79,7 +83,8 @@ def init_manifest(
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
     if protocol is not None and protocol not in PRESETS:
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
-    contents = survey_folder(root) if layout == "folder" else survey(layout, root)
+    is_voc = protocol is not None and protocol != "coco-voc"
+    contents = survey_folder(root) if layout == "folder" else survey(layout, root, is_voc=is_voc)
     steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
     text = _TEXT.format(
@@ -95,7 +100,8 @@ def init_manifest(
             else ""
         ),
         names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
-        names_note="" if contents.sure else f"\n# {contents.doubt}",
+        meaning=_meaning(contents.named),
+        names_note="".join(f"\n{DOUBT}{doubt}" for doubt in (contents.named.doubts if contents.named else ())),
         splits=", ".join(f"{split}: {_flow(value)}" for split, value in contents.splits.items()),
         splits_note=_SPLIT_NOTES[layout],
         tags=_tags(contents),
@@ -124,6 +130,26 @@ def _flow(value: str | Mapping[str, str]) -> str:
     if isinstance(value, str):
         return _scalar(value)
     return f"{{{', '.join(f'{key}: {_scalar(inner)}' for key, inner in value.items())}}}"
+
+
+def doubts_of(text: str) -> list[str]:
+    """What a written manifest says to be doubtful in it."""
+    return [line.removeprefix(DOUBT) for line in text.splitlines() if line.startswith(DOUBT)]
+
+
+def _meaning(named: ValueNames | None) -> str:
+    """The keys that say what values and colours of label files are, where they are not the ids of `names`."""
+    if named is None:
+        return ""
+    values = ", ".join(f"{value}: {_scalar(name)}" for value, name in sorted(named.values.items()))
+    colors = ", ".join(f"{_scalar(name)}: {json.dumps(list(colour))}" for name, colour in named.colors.items())
+    lines = [
+        f"values: {{{values}}}          # what single values of the label files are, over the ids of `names`",
+        f"void: {json.dumps(list(named.void))}          # values that are void, beside 255",
+        f"colors: {{{colors}}}",
+    ]
+    parts = (named.values, named.void, named.colors)
+    return "".join(f"\n{line}" for line, part in zip(lines, parts, strict=True) if part)
 
 
 def _steps(contents: Survey, protocol: str | None) -> _Steps:

@@ -1,30 +1,27 @@
 """What lies in a folder of data: classes, splits, tags and labels, as far as can be told by looking."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from wilss.data.images import read_palette_label
+from wilss.data.layouts.colours import find_labelmap
 from wilss.data.layouts.files import read_lines
 from wilss.data.layouts.xml import read_annotations
-from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID
-from wilss.errors import ImageError, ManifestError
+from wilss.data.taxonomy import COCO, VOC
+from wilss.errors import ManifestError
 
-_LOOKED_AT = 300
+from .label_files import palette_doubts
+from .naming import ValueNames, name_values
+
 _TRAIN_LISTS = ("train_aug", "trainaug", "train", "trainval")
-_NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt")
-_GUESSED = "THE NAMES' ORDER IS A GUESS: compare the columns of `wilss-masks manifest check`, and renumber."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a manifest says of data. sure: whether the names certainly belong to the values in the label files.
+    """What a manifest says of data. named: what the values of the label files are called, and what is doubtful in that.
 
-    doubt: what to say if not. tag_keys: more keys of `tags`. images, labels: folders that have other names than usual.
+    tag_keys: more keys of `tags`. images, labels: folders that have other names than usual.
     """
 
     class_names: tuple[str, ...]
@@ -35,30 +32,34 @@ class Survey:
     images: str | None = None
     labels: str | None = None
     has_labels: bool = True
-    sure: bool = True
-    doubt: str = _GUESSED
+    named: ValueNames | None = None
 
 
-def survey(layout: str, root: Path) -> Survey:
-    """Look through `root`. Raises ManifestError if it does not hold data of this layout."""
-    return {"voc": _voc, "coco": _coco}[layout](root)
+def survey(layout: str, root: Path, *, is_voc: bool = False) -> Survey:
+    """Look through `root`. is_voc: whether the classes are known to be VOC's, where nothing there names them.
+
+    Raises ManifestError if it does not hold data of this layout.
+    """
+    return _voc(root, is_voc) if layout == "voc" else _coco(root)
 
 
 # -- VOC ----------------------------------------------------------------------------------------------------
 
 
-def _voc(root: Path) -> Survey:
+def _voc(root: Path, is_voc: bool) -> Survey:
     if not (root / "JPEGImages").is_dir():
         raise ManifestError(f"{root} has no folder JPEGImages; name VOC's folder itself (VOC2012), or another layout.")
     folders = ("SegmentationClassAug", "SegmentationClass")
     labels = [path for folder in folders for path in sorted((root / folder).glob("*.png"))]
     tags, names, held = _voc_tags(root)
-    if set(VOC.class_names[1:]) <= set(names):
-        return Survey(class_names=VOC.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels))
-    ordered, sure = ordered_names(root, names, held, labels)
-    return Survey(
-        class_names=("background", *ordered), splits=_splits(root), tags=tags, has_labels=bool(labels), sure=sure
-    )
+    if set(VOC.class_names[1:]) == set(names) and find_labelmap(root, folders) is None:
+        doubts = palette_doubts(labels, dict(enumerate(VOC.class_names)))
+        named = ValueNames(class_names=VOC.class_names, doubts=doubts)
+        return Survey(
+            class_names=VOC.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels), named=named
+        )
+    named = name_values(root, names, held, labels, is_voc=is_voc)
+    return Survey(class_names=named.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels), named=named)
 
 
 def _splits(root: Path) -> dict[str, str]:
@@ -88,52 +89,6 @@ def _voc_tags(root: Path) -> tuple[str, list[str], dict[str, set[str]]]:
         held = {image_id: set(names) for image_id, names in names_by_image.items()}
         return "voc-xml", sorted(set().union(*held.values())), held
     return "masks", [], {}
-
-
-def ordered_names(
-    root: Path, names: Sequence[str], held: Mapping[str, set[str]], labels: Sequence[Path]
-) -> tuple[list[str], bool]:
-    """Class names in the order of the label values, and whether that order is certain."""
-    written = next((root / name for name in _NAME_FILES if (root / name).is_file()), None)
-    if written is not None:
-        lines = [line for line in read_lines(written) if line.casefold() not in ("background", "void", "ignore")]
-        return lines, True
-    values = _values(labels)
-    if not names:
-        last = max((value for sample in values.values() for value in sample), default=0)
-        if not last:
-            raise ManifestError(f"{root} has neither tags nor labels; add ImageSets/Main, Annotations or labels.")
-        return [f"class {value}" for value in range(1, last + 1)], True
-    order = _matched(names, held, values)
-    return (order, True) if order is not None else (list(names), not labels)
-
-
-def _values(labels: Sequence[Path]) -> dict[str, set[int]]:
-    """Values by image id in an evenly spread sample of label files."""
-    values_by_image = {}
-    for path in labels[:: max(1, len(labels) // _LOOKED_AT)]:
-        try:
-            counts = np.bincount(read_palette_label(path).ravel(), minlength=256)
-        except ImageError:
-            continue
-        values_by_image[path.stem] = set(np.flatnonzero(counts).tolist()) - {BACKGROUND, VOID}
-    return values_by_image
-
-
-def _matched(names: Sequence[str], held: Mapping[str, set[str]], values: Mapping[str, set[int]]) -> list[str] | None:
-    """The names in the order of the values that come and go with them, if that is one to one without a gap."""
-    both, tagged, valued = Counter[tuple[str, int]](), Counter[str](), Counter[int]()
-    for image_id in values.keys() & held.keys():
-        tagged.update(held[image_id])
-        valued.update(values[image_id])
-        both.update((name, value) for name in held[image_id] for value in values[image_id])
-    chosen = {}
-    for name in names:
-        scores = {v: both[name, v] / (tagged[name] + valued[v] - both[name, v]) for v in valued if both[name, v]}
-        if not scores:
-            return None
-        chosen[max(scores, key=lambda value: scores[value])] = name
-    return [chosen[v] for v in sorted(chosen)] if set(chosen) == set(range(1, len(names) + 1)) else None
 
 
 # -- COCO ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,159 @@
+"""Names belong to values: what `manifest init` reads beside label files, and what it and `check` doubt."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.layouts.colours import voc_colour
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.taxonomy import VOC, VOID, voc_palette
+from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.check import check_manifest
+from wilss_masks.manifest_tools.init import doubts_of, init_manifest
+
+
+def data(root: Path, values: tuple[int, ...] = (1, 2, 3), palette: Any = None) -> Path:
+    """A VOC folder without tags, whose one label holds `values`."""
+    disk.voc(root, {"a": values}, classes=())
+    if palette is not None:
+        with Image.open(root / "SegmentationClass/a.png") as image:
+            picture = Image.fromarray(np.array(image))
+        picture.putpalette(np.resize(np.asarray(palette, np.uint8), (256, 3)).ravel().tolist())
+        picture.save(root / "SegmentationClass/a.png")
+    return root
+
+
+def init(root: Path, **options: Any) -> tuple[Manifest, list[str]]:
+    text = init_manifest("voc", root, root / "m.yaml", device="cpu", **options)
+    return load_manifest(disk.text(root / "m.yaml", text)), doubts_of(text)
+
+
+def meant(manifest: Manifest, count: int = 3) -> list[str]:
+    """What the first columns of the label are."""
+    (record,) = manifest.images(0).records
+    assert record.label is not None
+    ids = record.label.read()[0, :count].tolist()
+    return ["void" if identity == VOID else manifest.taxonomy.name_of(identity) for identity in ids]
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "values", "expected"),
+    [
+        ("class_names.txt", ("_background_", "cat", "dog"), (1, 2, 0), ["cat", "dog", "background"]),
+        ("labels.txt", ("__ignore__", "_background_", "cat", "dog"), (1, 2, 255), ["cat", "dog", "void"]),
+        ("labels.txt", ("cat", "dog", "horse"), (1, 2, 3), ["cat", "dog", "horse"]),
+        ("classes.txt", ("Void", "cat", "dog"), (0, 1, 2), ["void", "cat", "dog"]),
+        ("classes.txt", ("background", "cat", "unlabeled", "dog"), (1, 2, 3), ["cat", "void", "dog"]),
+        ("classes.txt", ("0: background", "3: cat", "7: dog", "9: ignore"), (3, 7, 9), ["cat", "dog", "void"]),
+        ("labelmap.txt", ("background:0,0,0::", "dog:::", "void:::", "cat:::"), (1, 2, 3), ["dog", "void", "cat"]),
+    ],
+)
+def test_names_beside_label_files_belong_to_their_values(
+    tmp_path: Path, file: str, lines: tuple[str, ...], values: tuple[int, ...], expected: list[str]
+) -> None:
+    root = data(tmp_path, values)
+    disk.text(root / file, *(line.replace(":::", f":{i},9,9::") for i, line in enumerate(lines)))
+    manifest, doubts = init(root)
+    assert (meant(manifest), doubts) == (expected, [])
+
+
+def test_names_that_may_be_shifted_are_doubtful(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "cat", "dog", "horse")
+    _, (doubt,) = init(data(tmp_path, (1, 2)))
+    assert "names no background, so its first name is taken to be that of value 1" in doubt
+
+
+def test_a_value_without_a_name_is_doubtful(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "background", "cat")
+    _, (doubt,) = init(data(tmp_path, (1, 4)))
+    assert "hold the value 4, for which" in doubt
+
+
+def test_values_without_names_are_vocs_where_the_protocol_says_so(tmp_path: Path) -> None:
+    root = data(tmp_path, (1, 20), palette=voc_palette())
+    manifest, doubts = init(root, protocol="15-5")
+    assert (manifest.taxonomy, doubts) == (VOC, [])
+    plain, (doubt,) = init(root)
+    assert plain.taxonomy.name_of(20) == "class 20"
+    assert "`names: voc` for VOC's" in doubt
+
+
+def test_a_palette_of_vocs_colours_in_another_order_is_doubtful(tmp_path: Path) -> None:
+    """Value 1 is painted as VOC's dog, value 2 as its cat; in VOC's order a palette says nothing."""
+    palette = [(0, 0, 0), voc_colour(12), voc_colour(8)]
+    disk.text(tmp_path / "classes.txt", "background", "cat", "dog")
+    manifest, doubts = init(data(tmp_path, (1, 2), palette))
+    assert "value 1 is named 'cat'" in doubts[0]
+    assert "VOC's colour of 'dog'; if it is that, write `values: {1: dog}`" in doubts[0]
+    assert [warning for warning in check_manifest(manifest).warnings if "VOC's colour" in warning]
+    _, doubts = init(data(tmp_path / "in order", (1, 2), voc_palette()))
+    assert not any("VOC's colour" in doubt for doubt in doubts)
+
+
+@pytest.mark.parametrize(("value", "read_as"), [(1, "'cat'"), (255, "void")])
+def test_binary_masks_of_several_classes_are_doubtful(tmp_path: Path, value: int, read_as: str) -> None:
+    disk.text(tmp_path / "classes.txt", "background", "cat", "dog")
+    manifest, doubts = init(data(tmp_path, (value,)))
+    told = f"hold 0 and {value} alone, and {value} is read as {read_as}. If they are masks of one class, write"
+    assert told in doubts[-1]
+    assert any(told in warning for warning in check_manifest(manifest).warnings)
+    assert not any(told in warning for warning in check_manifest(manifest, labels=False).warnings)
+
+
+def test_masks_of_0_and_1_of_one_class_are_not(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "background", "cat")
+    assert init(data(tmp_path, (1,)))[1] == []
+
+
+def test_rgb_masks_without_a_map_are_named_by_who_comes_with_whom(tmp_path: Path) -> None:
+    """Tags name which image holds what; a colour comes and goes with one of them."""
+    red, blue = (200, 0, 0), (0, 0, 200)
+    disk.voc(tmp_path, {"a": (1,), "b": (2,), "c": (1, 2)}, classes=("background", "cat", "ant"))
+    for name, colours in {"a": [red], "b": [blue], "c": [red, blue]}.items():
+        pixels = np.zeros((*disk.SIZE, 3), np.uint8)
+        pixels[:, : len(colours)] = colours
+        Image.fromarray(pixels).save(tmp_path / f"SegmentationClass/{name}.png")
+    manifest, doubts = init(tmp_path)
+    assert doubts == []
+    assert {tuple(c[0]): name for name, c in (manifest.data["main"].colors or {}).items()} == {
+        (0, 0, 0): "background",
+        red: "cat",
+        blue: "ant",
+    }
+
+
+def test_rgb_masks_without_tags_are_a_guess(tmp_path: Path) -> None:
+    pixels = np.zeros((*disk.SIZE, 3), np.uint8)
+    pixels[:, :2] = [[1, 2, 3], [4, 5, 6]]
+    Image.fromarray(pixels).save(data(tmp_path) / "SegmentationClass/a.png")
+    manifest, (doubt,) = init(tmp_path)
+    assert "which colour is which class is a guess: correct `colors`" in doubt
+    assert meant(manifest, 3) == ["class 1", "class 2", "background"]
+
+
+def test_a_palette_that_says_other_than_its_rows_is_told(tmp_path: Path) -> None:
+    disk.text(tmp_path / "labelmap.txt", "background:0,0,0::", "dog:9,9,9::", "cat:5,5,5::")
+    manifest, _ = init(data(tmp_path, (1, 2), palette=[(0, 0, 0), (5, 5, 5), (9, 9, 9)]))
+    assert meant(manifest, 2) == ["cat", "dog"]
+    told = [w for w in check_manifest(manifest).warnings if "value 1 is read as 'cat' by its colour" in w]
+    assert "though row 1 of labelmap.txt is 'dog'; if rows count, write `values: {1: dog}`" in told[0]
+
+
+def test_reduce_zero_label_over_names_with_background_is_told(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "background", "cat", "dog", "horse")
+    init(data(tmp_path))
+    text = (tmp_path / "m.yaml").read_text().replace("layout: voc", "layout: voc\nreduce_zero_label: true")
+    warnings = check_manifest(load_manifest(disk.text(tmp_path / "m.yaml", text))).warnings
+    assert "value 1 of the label files is background and value 2 is 'cat'" in warnings[0]
+
+
+def test_the_init_command_says_what_is_doubtful(tmp_path: Path) -> None:
+    root = data(tmp_path / "data", (1, 2))
+    result = CliRunner().invoke(command, ["init", str(root), "--out", str(tmp_path / "m.yaml")], obj={})
+    assert "Doubtful: nothing here says what the values of the label files are called" in result.stderr
+    assert "# doubtful: nothing here says" in (tmp_path / "m.yaml").read_text()
