@@ -102,7 +102,9 @@ def test_names_follow_the_values_that_come_and_go_with_them(tmp_path: Path) -> N
     labels(tmp_path / "masks", a=(1,), b=(2,), c=(1, 2))
     disk.text(tmp_path / "tags.tsv", "file\tclass", "a\tzebra", "b\tant", "c\tzebra", "c\tant")
     survey = survey_folder(tmp_path)
-    assert (survey.class_names, survey.sure) == (("background", "zebra", "ant"), True)
+    assert survey.class_names == ("background", "zebra", "ant")
+    assert survey.named is not None
+    assert not survey.named.doubts
     assert found(survey)["folders"] == (None, None)
 
 

@@ -189,7 +189,7 @@ def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple
 
 def _doubts(manifest: Manifest) -> list[str]:
     """What label files say against the names by which they are read."""
-    lists = {
+    lists: dict[str, Sequence[ImageRecord]] = {
         f"{step.data}, {step.split}": manifest.listing(step.data, step.split).records
         for step in manifest.steps
         if step.supervision == "pixel"
