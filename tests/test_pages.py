@@ -46,7 +46,7 @@ PHOTOGRAPHS = (
     "wilss-masks manifest check",
     "wilss-masks generate --step 0",
     "wilss-masks sheet masks/photos/step-0.zarr",
-    "wilss-train --masks masks/photos/step-0.zarr --split none",
+    "wilss-train --masks masks/photos/step-0.zarr",
     "wilss-predict runs/photos/step-0 new-photos/ --out labels/",
 )
 SHAPES = (

@@ -45,6 +45,7 @@ class TrainParams(Params):
     per_class: B, instances per class in the memory bank. min_area: pixels that an instance has at least.
     precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere.
     save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock.
+    limit: train on so many images of the store, drawn by seed and name; 0 for all. More is these and others.
     cache_mib: decoded images and masks kept in memory, at most.
     """
 
@@ -81,6 +82,7 @@ class TrainParams(Params):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     save_minutes: PositiveFloat = 10.0
     save_steps: NonNegativeInt = 0
+    limit: NonNegativeInt = 0
     cache_mib: NonNegativeInt = 1024
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from wilss.errors import StoreError
 from wilss_train.data.batch_source import Order, Visit
 from wilss_train.data.batches import SegBatch, SegBatchSource
 from wilss_train.data.copy_paste import PasteParams
-from wilss_train.data.masked_images import Broken, MaskedImages
+from wilss_train.data.masked_images import Broken, MaskedImages, limited
 from wilss_train.memory import MemoryBank, fill
 from wilss_train.params import TrainParams
 
@@ -60,6 +60,19 @@ def equal(first: SegBatch, second: SegBatch) -> bool:
 def all_equal(first: list[list[SegBatch]], second: list[list[SegBatch]]) -> bool:
     pairs = [pair for parts in zip(first, second, strict=True) for pair in zip(*parts, strict=True)]
     return all(equal(*pair) for pair in pairs)
+
+
+def test_a_limit_is_a_draw_by_name_that_grows(images: MaskedImages) -> None:
+    """Twice as many hold them all; which ones depends on the seed, and the order of epochs goes over them alone."""
+    ids, rows = images.store.image_ids, images.finished()
+    drawn = {limit: set(limited(rows, ids, limit, 3).tolist()) for limit in (2, 4, 7, 9, 0)}
+    assert [len(each) for each in drawn.values()] == [2, 4, 7, 7, 7]
+    assert drawn[2] < drawn[4] < drawn[7]
+    assert any(set(limited(rows, ids, 2, seed).tolist()) != drawn[2] for seed in range(4, 9))
+    source = made(images, params=replace(PARAMS, limit=2, epoch_steps=3))
+    assert source.order.count == 2
+    shown = {name for parts in source.stream(0, 6) for batch in parts for name in batch.image_ids}
+    assert shown == {ids[row] for row in drawn[2]}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,22 @@ def filled(path: Path, store: MaskStore, images: dict[str, Path], **given: Any) 
     return fill(path, store=store, records=records_of(images), **(defaults | given))
 
 
+def test_only_images_that_were_trained_on_are_archived(
+    drawn: tuple[dict[str, Masks], MaskStore, dict[str, Path]], tmp_path: Path
+) -> None:
+    _, store, files = drawn
+    rows = masked_images.limited(masked_images.MaskedImages(store, {}).finished(), store.image_ids, 6, 3)
+    filled(tmp_path / "few", store, files, limit=6)
+    filled(tmp_path / "all", store, files)
+    few, whole = (
+        {name for identity in (1, 2) for name in names(MemoryBank.open(tmp_path / bank), identity)}
+        for bank in ("few", "all")
+    )
+    assert few
+    assert few <= {store.image_ids[row] for row in rows}
+    assert not whole <= few
+
+
 def counts(bank: MemoryBank) -> dict[int, int]:
     return {identity: len(bank.instances(identity)) for identity in bank.category_ids}
 

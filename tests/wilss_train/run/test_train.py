@@ -15,7 +15,7 @@ from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
-from wilss.errors import CheckpointError, ParameterError, StoreError
+from wilss.errors import CheckpointError, ManifestError, ParameterError, StoreError
 from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -34,7 +34,7 @@ from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.plan import origin_of
 from wilss_train.run.settings import open_run, with_input_statistics
-from wilss_train.run.train import Options, Summary, run_training, train
+from wilss_train.run.train import Options, Summary, _split_of, run_training, train
 from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))
@@ -196,6 +196,22 @@ def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -
     assert (out / PAGE_FILE).exists()
 
 
+def test_without_a_split_val_nothing_is_judged_and_that_is_said_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = world.inputs(1)
+    (data,) = inputs.manifest.data.values()
+    data = data.model_copy(update={"splits": {"train": data.splits["train"]}})
+    inputs = replace(inputs, manifest=replace(inputs.manifest, data={name: data for name in inputs.manifest.data}))
+    assert _split_of(inputs, "val") is None
+    assert [record.getMessage().partition("has no split")[2] for record in caplog.records] == [
+        " 'val', so the result will not be judged; name a list of images with pixel labels under `splits:` for that."
+    ]
+    with pytest.raises(ManifestError, match=r"has no split 'test'.*Judge the result on another --split"):
+        _split_of(inputs, "test")
+    assert _split_of(world.inputs(1), "val") == "val"
+
+
 def test_a_broken_image_is_logged_once_and_trained_around(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +237,9 @@ def test_other_parameters_are_refused_and_named(world: World, whole: Path, tmp_p
     with pytest.raises(CheckpointError, match=r"threads was 1 and is now 2"):
         run(world, whole, options=replace(QUIET, threads=2))
     torch.set_num_threads(1)
+    assert "limit" not in json.loads((whole / "run.json").read_text())["params"]
+    with pytest.raises(CheckpointError, match=r"params\.limit was null and is now 3"):
+        run(world, whole, limit=3)
 
 
 def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Parameters that have options of their own: those of the method, and those of every run.
 _FILES = ("labelled", "targets")
-_NAMED = ("epochs", "batch_size", "lr", "backbone", "crop", "precision")
+_NAMED = ("limit", "epochs", "batch_size", "lr", "backbone", "crop", "precision")
 
 
 @click.command(
@@ -63,6 +63,7 @@ Examples:
 @manifest_option
 @click.option("--labelled", metavar="LIST", help="pseudoseg: the file that names the labelled images.")
 @click.option("--targets", metavar="STORE", help="pseudoseg: stored soft labels to learn from.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train on N images only, drawn by the seed.")
 @click.option("--epochs", type=int, help="Passes over the images.")
 @click.option("--batch-size", type=int, help="Images of one optimiser step, over all processes.")
 @click.option("--lr", type=float, help="Peak learning rate of the backbone.")

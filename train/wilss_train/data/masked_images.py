@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError, StoreError, WilssError
-from wilss.randomness import numpy_generator_for
+from wilss.randomness import numpy_generator_for, seed_for
 from wilss.store import LabelMaps, MaskStore, Status, coverage_of
 
 _MOST_ATTEMPTS = 1000
@@ -111,6 +111,17 @@ class MaskedImages:
     @cached_property
     def _labels(self) -> LabelMaps:
         return LabelMaps(self.store)
+
+
+def limited(rows: NDArray[np.integer[Any]], image_ids: Sequence[str], limit: int, seed: int) -> NDArray[np.intp]:
+    """`limit` of `rows`, ascending; all where it is 0. Which ones, seed and names decide: twice as many hold them all.
+
+    image_ids: of all rows of the store.
+    """
+    if not limit or len(rows) <= limit:
+        return rows.astype(np.intp)
+    drawn = sorted(rows.tolist(), key=lambda row: (seed_for(seed, "limit", image_ids[row]), image_ids[row]))
+    return np.array(sorted(drawn[:limit]), np.intp)
 
 
 class BoundedCache(Generic[Key, Value]):

@@ -37,6 +37,7 @@ def fill(
     weak: bool,
     min_area: int = 64,
     keep_confident: float = 0.5,
+    limit: int = 0,
     threads: int = 4,
 ) -> dict[str, str]:
     """Write the bank of `step` to `path`: the parent's instances of old classes, and new ones of this step's store.
@@ -44,6 +45,8 @@ def fill(
     records: what the manifest says of the store's images, by id. per_class: B, 50 in the paper. weak: whether the masks
     were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
     candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
+
+    limit: how many of the store's images were trained on, 0 for all; no other is looked at.
 
     A bank that lies at `path` is replaced. Returns image id -> why it cannot be read; such images are passed over.
     Raises StoreError where store or parent are damaged or of other classes, and where `path` is something else or
@@ -54,7 +57,7 @@ def fill(
     _require_classes(store, protocol, step)
     carried = _carried(parent, protocol, step, per_class)
     trusted: dict[str, Any] = {"min_area": min_area, "keep_confident": keep_confident if weak else 1.0, "seed": seed}
-    queues = [Queue.of(store, identity, **trusted) for identity in protocol.new(step)]
+    queues = [Queue.of(store, identity, limit=limit, **trusted) for identity in protocol.new(step)]
     archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
     infos, instances = [*carried, *archived], chain(_read(parent, carried), archived)
     attributes = {**_described(store, parent, protocol, step), "per_class": per_class, **trusted}

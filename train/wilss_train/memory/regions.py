@@ -10,6 +10,8 @@ from scipy import ndimage
 from wilss.randomness import seed_for
 from wilss.store import MaskStore, Status
 
+from ..data.masked_images import MaskedImages, limited
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.bool_)
 
 
@@ -68,12 +70,20 @@ class Queue:
     _found: dict[int, Region | None] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, store: MaskStore, category_id: int, *, min_area: int, keep_confident: float, seed: int) -> "Queue":
-        """The queue of a class; keep_confident: share of its masks that are trusted, by confidence."""
+    def of(
+        cls, store: MaskStore, category_id: int, *, min_area: int, keep_confident: float, seed: int, limit: int = 0
+    ) -> "Queue":
+        """The queue of a class; keep_confident: share of its masks that are trusted, by confidence.
+
+        limit: of the store's finished images only so many are looked at, see `limited`.
+        """
         place = store.category_ids.index(category_id)
         confidence = store.vector("confidence")[:, place]
         candidates = (store.vector("status") == Status.DONE) & store.vector("tags")[:, place]
         rows = np.flatnonzero(candidates & (store.vector("area")[:, place] >= max(min_area, 1)))
+        if limit:
+            trained_on = limited(MaskedImages(store, {}).finished(), store.image_ids, limit, seed)
+            rows = np.intersect1d(rows, trained_on, assume_unique=True)
         rows = rows[is_confident(confidence[rows], keep_confident)]
         name, ids = store.category_names[place], store.image_ids
         ordered = sorted(rows.tolist(), key=lambda row: (priority(seed, ids[row], name), ids[row]))

@@ -136,7 +136,7 @@ class Panet(Params):
         images = MaskedImages(inputs.store, inputs.records)
         return EpisodeBatchSource(
             FeatureBank(frozen, images, mib=params.cache_mib),
-            index_of_store(inputs.store, inputs.protocol, inputs.step),
+            index_of_store(inputs.store, inputs.protocol, inputs.step, limit=params.limit, seed=context.seed),
             Shape(ways=self.ways, shots=self.shots, support=self.support, flip=params.flip),
             count=self.episodes,
             batch_size=params.batch_size,

@@ -159,4 +159,5 @@ def _write_memory(context: RunContext, out: Path) -> None:
         seed=context.seed,
         weak=inputs.is_weak,
         min_area=params.min_area,
+        limit=params.limit,
     )

@@ -1,7 +1,8 @@
 """The end of a run: the checkpoint judged beside the one that it came from, and the report that shows both."""
 
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from wilss.console import aligned, percent
 from wilss.data.layouts import ImageRecord, read_label_of
+from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import CheckpointError, ImageError, ManifestError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 from wilss.models.networks.segmenter import Segmenter
@@ -19,6 +21,7 @@ from ..inputs import RunInputs
 from ..params import RANDOM
 from .evaluate import evaluate, read_labelled
 from .predict import Predicted, predictions
+from .report.figures import shared_means
 from .report.log import LOG_FILE
 from .report.page import PAGE_FILE, REPORT_FILE, write_report
 from .report.pictures import Picture, choose_images
@@ -51,15 +54,31 @@ class RunResults:
         return cls(info=info, scores=scores, old_scores=old_scores, page=page if page.exists() else None)
 
     def table(self) -> list[str]:
-        """Old, new and all mIoU, beside the model of the step before where there is one."""
+        """Old, new and all mIoU; old classes and background beside the same of the model of the step before."""
         if self.scores is None:
             return []
-        rows = [("old classes", "mean_iou_old"), ("new classes", "mean_iou_new"), ("all with background", "mean_iou")]
-        table = [("mIoU %", "now"), *((title, percent(self.scores[key])) for title, key in rows)]
-        if self.old_scores is not None:
-            before = ("step before", "-", "-", percent(self.old_scores["mean_iou"]))
-            return aligned([(*row, more) for row, more in zip(table, before, strict=True)], {1})
-        return aligned(table, {1})
+        protocol, step = self.info.protocol, self.info.step
+        background, *old = (protocol.taxonomy.name_of(identity) for identity in (BACKGROUND, *protocol.old(step)))
+        now, before = self.scores["iou"], None if self.old_scores is None else self.old_scores["iou"]
+        shared = shared_means(now, now if before is None else before, old)
+        rows = [
+            _row("old classes", *shared),
+            _row("new classes" if old else "classes", _known(now) - _known(now, [background, *old]),
+                 self.scores["mean_iou_new"]),
+            _row("background", 1, now[background], None if before is None else before[background]),
+            _row("all", _known(now), self.scores["mean_iou"]),
+        ]  # fmt: skip
+        table = [("mIoU %", "classes", "now", "step before"), *rows[0 if old else 1 :]]
+        return aligned(table if before is not None else [row[:-1] for row in table], {1})
+
+
+def _row(title: str, classes: int, now: float | None, before: float | None = None) -> tuple[str, ...]:
+    return title, str(classes), percent(now), percent(before)
+
+
+def _known(iou: Mapping[str, float | None], names: Iterable[str] | None = None) -> int:
+    """How many of the classes have an IoU."""
+    return sum(iou[name] is not None for name in (iou if names is None else names))
 
 
 def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
@@ -111,7 +130,7 @@ def _report(inputs: RunInputs, out: Path, split: str, device: str) -> None:
         log=out / LOG_FILE,
         run={
             "title": f"{inputs.manifest.title}, step {info.step}: {info.method}",
-            "images": len(inputs.records),
+            "images": min(len(inputs.records), info.params.get("limit") or sys.maxsize),
             "weights": _weights(info),
         },
     )

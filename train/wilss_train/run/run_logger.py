@@ -1,6 +1,7 @@
 """What a run reports while it trains: its log, whoever listens, and curves for TensorBoard."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def run_log(out: Path, context: RunContext, first: int) -> Iterator[TrainingLog 
     if context.rank:
         yield None
         return
-    params, images = context.params, len(context.inputs.records)
+    params = context.params
+    images = min(len(context.inputs.records), params.limit or sys.maxsize)
     with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=first) as log:
         log.start({"images": images, "batch_size": params.batch_size, "epochs": params.epochs})
         yield log

@@ -28,6 +28,9 @@ _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 #: What of the parameters changes nothing that is learnt, or stands in the identity under another name.
 _NO_MATTER = ("save_minutes", "save_steps", "cache_mib", "backbone_sha256", "backbone_mean", "backbone_std")
 
+#: Parameters that came later than runs that may still be resumed.
+_LATER = ("limit",)
+
 #: Parameters by name, of the run or of its method, and where they were said.
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -117,7 +120,7 @@ def identity_of(
         "method": method.name,
         "method_params": {name: value for name, value in method.as_json().items() if name not in files},
         "method_inputs": dict(files),
-        "params": {k: v for k, v in params.as_json().items() if k not in _NO_MATTER},
+        "params": _outcome(params),
         "seed": seed,
         "step": inputs.step,
         "masks": inputs.store_digest,
@@ -129,6 +132,12 @@ def identity_of(
         **_input_of(params),
         "versions": {name: version_of(name) for name in _LIBRARIES},
     }
+
+
+def _outcome(params: TrainParams) -> dict[str, Any]:
+    """The parameters that decide the outcome; those that runs did not use to name, where they are not the default."""
+    values = {name: value for name, value in params.as_json().items() if name not in _NO_MATTER}
+    return {name: value for name, value in values.items() if name not in _LATER or value != getattr(TrainParams, name)}
 
 
 def _input_of(params: TrainParams) -> dict[str, Any]:

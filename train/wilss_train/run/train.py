@@ -35,6 +35,8 @@ from .states import latest_step
 
 _log = logging.getLogger(__name__)
 
+_USUAL_SPLIT = "val"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -42,8 +44,9 @@ class Options:
 
     workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
     a machine. device: auto, cpu or cuda.
-    split: the images on which the result is judged, None for none. check_digests: read every image or label that the
-    masks were made of, also those whose size and time are as they were.
+    split: the images on which the result is judged, None for none; where there is no `val`, nothing is judged.
+    check_digests: read every image or label that the masks were made of, also those whose size and time are as they
+    were.
     asked_to_stop: looked at after every optimiser step. running: stands around all of them. leave: see
     `wilss_train.run.fit.Loop`; None waits for every step to end.
     on_plan: called with what is about to be trained. on_start: called with the step at which the run starts, and how
@@ -59,7 +62,7 @@ class Options:
     device: str = "auto"
     deterministic: bool = False
     tensorboard: bool = False
-    split: str | None = "val"
+    split: str | None = _USUAL_SPLIT
     check_digests: bool = False
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
     running: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -119,7 +122,7 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     threads = options.threads or own_cores()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
-    _require_split(inputs, options.split)
+    split = _split_of(inputs, options.split)
     accelerator = accelerator_for(params, options.device)
     require_even_share(params, accelerator.num_processes)
     broken: dict[str, str] = {}
@@ -143,8 +146,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
         experiment.cache_clear()  # its networks make room for those that are judged
         results = None
         if accelerator.is_main_process:
-            options.on_phase(f"judging the result on {options.split}" if options.split else "reading the result")
-            results = method.judge(inputs, out, split=options.split, device=str(accelerator.device))
+            options.on_phase(f"judging the result on {split}" if split else "reading the result")
+            results = method.judge(inputs, out, split=split, device=str(accelerator.device))
     return Summary(
         folder=out,
         seconds=time.perf_counter() - started,
@@ -241,13 +244,23 @@ def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
     }
 
 
-def _require_split(inputs: RunInputs, split: str | None) -> None:
-    """A split that is not there is refused before the training, not after it."""
+def _split_of(inputs: RunInputs, split: str | None) -> str | None:
+    """The split to judge on; None, with a warning, where it is the usual one and the manifest has none.
+
+    Another one that is not there is refused before the training, not after it.
+    """
+    if split == _USUAL_SPLIT and split not in inputs.manifest.judged_on:
+        _log.warning(
+            f"{inputs.manifest.path} has no split {split!r}, so the result will not be judged; name a list of images "
+            "with pixel labels under `splits:` for that."
+        )
+        return None
     try:
         if split is not None:
             inputs.manifest.evaluation(split)
     except ManifestError as error:
         raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
+    return split
 
 
 @contextlib.contextmanager

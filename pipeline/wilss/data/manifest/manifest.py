@@ -151,14 +151,19 @@ class Manifest:
             for _, tags, problem in records.facts()
         )
 
+    @property
+    def judged_on(self) -> tuple[str, ...]:
+        """The splits that `evaluation` takes, sorted."""
+        used = dict.fromkeys(step.data for step in self.steps)
+        return tuple(sorted({*self.parts, *(split for name in used for split in self.data[name].splits)}))
+
     def _parts(self, split: str) -> tuple[tuple[str, str], ...]:
         if split in self.parts:
             return self.parts[split]
         used = dict.fromkeys(step.data for step in self.steps)
         parts = tuple((name, split) for name in used if split in self.data[name].splits)
         if not parts:
-            known = sorted({*self.parts, *(s for name in used for s in self.data[name].splits)})
-            raise ManifestError(f"{self.path} has no split {split!r}{closest(split, known)}.")
+            raise ManifestError(f"{self.path} has no split {split!r}{closest(split, self.judged_on)}.")
         return parts
 
 

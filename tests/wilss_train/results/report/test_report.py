@@ -18,7 +18,8 @@ from tests.wilss_train.results.report.reports import (
     write_log,
 )
 from wilss.errors import CheckpointError
-from wilss_train.results.report.figures import class_figures, headlines, most_confused
+from wilss_train.results.judge import RunResults
+from wilss_train.results.report.figures import class_figures, headlines, most_confused, shared_means
 from wilss_train.results.report.page import (
     PAGE_FILE,
     REPORT_FILE,
@@ -96,6 +97,7 @@ def test_the_change_is_that_of_the_same_classes(report: tuple[dict[str, Any], st
     assert old.new_iou is not None
     change = report[0]["change"]
     assert change["mean_iou_old"] == pytest.approx(new.old_iou - old.new_iou)
+    assert change["old_classes"] == pytest.approx({"classes": 15, "now": new.old_iou, "before": old.new_iou})
     assert set(change["iou"]) == set(old.scores.names)
     assert change["iou"]["cow"] == pytest.approx(float(new.scores.iou[10] - old.scores.iou[10]))
 
@@ -212,11 +214,38 @@ def test_headlines_of_a_later_step_compare_all_old_classes() -> None:
     protocol = protocol_of("15-1")
     new, old = evaluation_of(protocol, 2, seed=3), evaluation_of(protocol, 1, seed=4)
     line = next(one for one in headlines(new, old) if one.label == "Old classes")
-    assert line.note == "16 classes"
+    before = float(old.scores.iou[1:].mean())
+    assert line.note == f"16 classes, {100 * before:.1f} % before"
     assert new.old_iou is not None
-    assert line.change == pytest.approx(new.old_iou - float(old.scores.iou[1:].mean()))
+    assert line.change == pytest.approx(new.old_iou - before)
     steps = [one.step for one in class_figures(new, old)]
     assert steps == [None, *[0] * 15, 1, 2]
+
+
+def test_before_is_compared_on_the_same_classes() -> None:
+    """A class that one of the models has no IoU of is in neither mean, and nor are new classes or background."""
+    now = {"background": 0.9, "cat": 0.5, "dog": 0.25, "cow": None, "sofa": 0.1}
+    before = {"background": 0.8, "cat": 0.75, "dog": 0.5, "cow": 0.0}
+    assert shared_means(now, before, ("cat", "dog", "cow")) == (2, 0.375, 0.625)
+    assert shared_means(now, before, ("cow",)) == (0, None, None)
+
+
+def test_the_table_of_a_run_has_before_beside_the_same_classes() -> None:
+    protocol = protocol_of()
+    now, before = (
+        evaluation_of(protocol, 1, [0.9] * 6 + [0.5] * 15),
+        evaluation_of(protocol, 0, [0.9] * 6 + [0.75] * 10),
+    )
+    results = RunResults(info=now.info, scores=now.as_json(), old_scores=before.as_json(), page=None)
+    cells = [line.split("  ") for line in results.table()]
+    rows = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in cells}
+    old = [float(each.scores.iou[1:16].mean()) for each in (now, before)]
+    assert rows["old classes"] == ["15", *(f"{100 * value:.1f}" for value in old)]
+    assert rows["new classes"] == ["5", f"{100 * (now.new_iou or 0):.1f}", "-"]
+    assert rows["background"] == ["1", *(f"{100 * float(each.scores.iou[0]):.1f}" for each in (now, before))]
+    assert rows["all"] == ["21", f"{100 * (now.all_iou or 0):.1f}", "-"]
+    first = RunResults(info=before.info, scores=before.as_json(), old_scores=None, page=None).table()
+    assert [line.split("  ")[0] for line in first if line[0] != "-"] == ["mIoU %", "classes", "background", "all"]
 
 
 def test_the_largest_confusions_are_between_classes() -> None:

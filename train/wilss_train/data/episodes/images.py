@@ -14,6 +14,7 @@ from wilss.data.protocol import StepProtocol
 from wilss.errors import ImageError, ManifestError
 from wilss.store import MaskStore, Status
 
+from ..masked_images import limited
 from .draw import Index, sorted_index
 
 
@@ -27,9 +28,13 @@ class LabelledImages(Protocol):
         """Taxonomy ids uint8 [H, W], VOID where nothing is known. Raises ImageError or StoreError."""
 
 
-def index_of_store(store: MaskStore, protocol: StepProtocol, step: int) -> Index:
-    """Class id -> the finished images of a store in which it has a pixel, sorted, for the classes of the step."""
-    done = store.vector("status") == Status.DONE
+def index_of_store(store: MaskStore, protocol: StepProtocol, step: int, *, limit: int = 0, seed: int = 0) -> Index:
+    """Class id -> the finished images of a store in which it has a pixel, sorted, for the classes of the step.
+
+    limit, seed: of how many images at most; see `limited`.
+    """
+    done = np.zeros(len(store.image_ids), np.bool_)
+    done[limited(np.flatnonzero(store.vector("status") == Status.DONE), store.image_ids, limit, seed)] = True
     has_pixel = (np.nan_to_num(store.vector("area")) > 0) & done[:, None]
     column = {identity: place for place, identity in enumerate(store.category_ids)}
     return {

@@ -20,7 +20,7 @@ from wilss.randomness import numpy_generator_for, seed_for
 from ...params import TrainParams
 from ..augment import View, cut_image, cut_masks, is_outside, on_stride, planar, view_of
 from ..batch_source import Order, Share, TensorBatch, Visit, prefetch
-from ..masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
+from ..masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages, limited
 from .labelled import Labelled
 from .soft import SoftLabels, warped
 from .views import StrongParams, strong_view
@@ -99,11 +99,12 @@ class SemiBatchSource:
         self._images, self._soft, self._params, self._wanted, self._seed = images, soft, params, parts, seed
         self._channels = dict(zip(protocol.new(step), protocol.new_channels(step), strict=True))
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
-        self.order = Order(count=len(chosen.unlabelled), batch=params.batch_size, seed=seed, least=params.epoch_steps)
+        unlabelled = limited(chosen.unlabelled, images.store.image_ids, params.limit, seed)
+        self.order = Order(count=len(unlabelled), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._labelled_order = Order(count=len(chosen.rows), batch=parts.labelled, seed=seed_for(seed, "labelled"))
         pool = partial(ImagePool, images.store.image_ids, cache_mib=params.cache_mib / 2, seed=seed)
         self._labelled = pool(chosen.rows, images.read, broken=BrokenImages(on_broken))
-        self._unlabelled = pool(chosen.unlabelled, self._read_unlabelled, broken=BrokenImages(on_broken))
+        self._unlabelled = pool(unlabelled, self._read_unlabelled, broken=BrokenImages(on_broken))
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SemiBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""

@@ -8,7 +8,7 @@ from wilss.digests import version_of
 from wilss.models.networks.checkpoint import CheckpointInfo
 
 from ..evaluate import Evaluation
-from .figures import class_figures, headlines
+from .figures import class_figures, old_classes
 from .log import RunLog, plain
 
 FORMAT = "wilss-report"
@@ -93,7 +93,8 @@ def _classes(info: CheckpointInfo) -> dict[str, Any]:
 
 
 def _change(evaluation: Evaluation, old: Evaluation) -> dict[str, Any]:
-    means = {headline.label: headline.change for headline in headlines(evaluation, old)}
+    shared = old_classes(evaluation, old)
     figures = class_figures(evaluation, old)
     per_class = {each.name: each.change for each in figures if each.change is not None}
-    return {"mean_iou_old": means.get("Old classes"), "iou": per_class}
+    change = None if shared.now is None or shared.before is None else shared.now - shared.before
+    return {"mean_iou_old": change, "old_classes": shared._asdict(), "iou": per_class}

@@ -1,7 +1,8 @@
 """The figures that a report speaks of, read from one evaluation or two: pure, and of no particular form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,14 @@ class Headline:
     value: float | None
     note: str
     change: float | None = None
+
+
+class Shared(NamedTuple):
+    """Means over the classes that two models have in common: how many these are, the mean IoU now and before."""
+
+    classes: int
+    now: float | None
+    before: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +106,39 @@ def headlines(evaluation: Evaluation, old: Evaluation | None) -> tuple[Headline,
     if not old_ids:
         background = evaluation.mean_iou((BACKGROUND,))
         return everything, plain, Headline(label="Background", value=background, note="one class")
-    change = None if old is None else _change(evaluation.old_iou, old.mean_iou(old_ids))
+    shared = old_classes(evaluation, old)
+    before = "" if shared.before is None else f", {100 * shared.before:.1f} % before"
     return (
         everything,
-        Headline(label="Old classes", value=evaluation.old_iou, note=_count(len(old_ids)), change=change),
+        Headline(
+            label="Old classes",
+            value=evaluation.old_iou if old is None else shared.now,
+            note=_count(len(old_ids) if old is None else shared.classes) + before,
+            change=_change(shared.now, shared.before),
+        ),
         Headline(label="New classes", value=evaluation.new_iou, note=_count(len(new_ids))),
         Headline(label="Harmonic mean", value=evaluation.harmonic, note="of old and new classes"),
         plain,
     )
+
+
+def old_classes(evaluation: Evaluation, old: Evaluation | None) -> Shared:
+    """The old classes in both models; what is not comparable is in neither mean."""
+    if old is None:
+        return Shared(0, None, None)
+    ids = evaluation.info.protocol.old(evaluation.info.step)
+    names = [evaluation.info.protocol.taxonomy.name_of(identity) for identity in ids]
+    return shared_means(evaluation.as_json()["iou"], old.as_json()["iou"], names)
+
+
+def shared_means(now: Mapping[str, float | None], before: Mapping[str, float | None], names: Iterable[str]) -> Shared:
+    """Mean IoU of those of `names` that have one in both models; None where there is none."""
+    pairs = [(now.get(name), before.get(name)) for name in names]
+    known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
+    if not known:
+        return Shared(0, None, None)
+    mean_now, mean_before = np.mean(known, axis=0).tolist()
+    return Shared(len(known), mean_now, mean_before)
 
 
 def row_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
