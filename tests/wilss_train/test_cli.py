@@ -113,9 +113,9 @@ def test_wrong_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         ({"kind": "segmenter", "method": "fmwiss", "step": 1}, None),
         ({"kind": "embedding", "method": "panet", "step": 0}, "generate --step 1 --source panet --set embedding=run"),
         ({"kind": "segmenter", "method": "pseudoseg", "step": 0, "target": "fused"},
-         "generate --step 0 --source pseudoseg --checkpoint run --keep scores --out run-soft.zarr"),
+         "generate --step 0 --source pseudoseg --keep scores --checkpoint run --out run-soft.zarr"),
         ({"kind": "segmenter", "method": "pseudoseg", "step": 1, "target": "none"},
-         "generate --step 1 --source pseudoseg --checkpoint run --set kind=decoder --keep scores --out run-soft.zarr"),
+         "generate --step 1 --source pseudoseg --set kind=decoder --keep scores --checkpoint run --out run-soft.zarr"),
     ],
 )  # fmt: skip
 def test_a_run_says_what_comes_next(facts: dict[str, Any], said: str | None) -> None:
@@ -123,5 +123,5 @@ def test_a_run_says_what_comes_next(facts: dict[str, Any], said: str | None) -> 
 
     params = {"target": facts.pop("target", ""), "targets": ""}
     info = SimpleNamespace(**facts, params=params, protocol=SimpleNamespace(num_steps=2))
-    found = _next_command(Path("run"), info)
+    found = _next_command(Path("run"), info, Path("data_manifest.yaml"))
     assert found == (None if said is None else f"wilss-masks {said}")

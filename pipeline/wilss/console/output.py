@@ -1,6 +1,7 @@
 """What a command shows or leaves behind: JSON, the names of what failed, tables of figures."""
 
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from .options import is_quiet
 #: The exit code of a run that is done, but for images that it names.
 FINISHED_WITH_FAILURES = 3
 _FAILURES_SHOWN = 10
+#: The manifest that commands take where none is named.
+DEFAULT_MANIFEST = "data_manifest.yaml"
 
 
 def write_json(value: Any, target: str) -> None:
@@ -75,3 +78,9 @@ def aligned(table: Sequence[tuple[str, ...]], rules_before: Collection[int] = ()
 def percent(value: float | None) -> str:
     """A ratio as a percentage with one decimal; "-" where there is none (None or NaN)."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"
+
+
+def pasted(command: str, *arguments: Path | str, manifest: Path | str = DEFAULT_MANIFEST) -> str:
+    """A command line that can be pasted as it stands: its arguments quoted, the manifest unless it is the default."""
+    chosen = [] if str(manifest) == DEFAULT_MANIFEST else ["--manifest", str(manifest)]
+    return " ".join([command, *(shlex.quote(str(one)) for one in (*arguments, *chosen))])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from wilss.console import ProgressDisplay, is_quiet
+from wilss.console import ProgressDisplay, is_quiet, pasted
 
 from .common import store_argument
 
@@ -44,5 +44,5 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
         click.echo(
             f"{out}: {fused.layout.num_images} images fused by {params.fusion} (keep "
             f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g})\n"
-            f"Next: wilss-masks evaluate {out}"
+            f"Next: {pasted('wilss-masks evaluate', out)}"
         )

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, tell_failures
+from wilss.console import (
+    FINISHED_WITH_FAILURES,
+    ProgressDisplay,
+    is_quiet,
+    manifest_option,
+    pasted,
+    tell_failures,
+)
 
-from .common import as_interrupt, pasted
+from .common import as_interrupt
 
 if TYPE_CHECKING:
     from ..make.generate import Summary

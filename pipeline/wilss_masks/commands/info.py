@@ -65,6 +65,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
     if isinstance(value, list):
-        text = ", ".join(_plain(entry) for entry in value)
+        between = " | " if value and all(isinstance(entry, list) for entry in value) else ", "
+        text = between.join(_plain(entry) for entry in value)
         return text if len(text) <= 100 else f"{text[:97]}..."
     return str(value)

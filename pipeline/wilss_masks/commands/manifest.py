@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, pasted
 
 if TYPE_CHECKING:
     from ..manifest_tools.check import CheckReport, Counts
@@ -32,23 +32,44 @@ def command() -> None:
               help="Which images a step gets.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True,
               help="What `train` is written for: cpu, cuda, or auto for what is here.")  # fmt: skip
+@click.option("--val", type=click.FloatRange(0, 0.9), default=0.2, show_default=True,
+              help="Share of labelled images to judge on where there is no validation split; 0 for none.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of --val.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init(data: Path, layout: str, out: Path, protocol: str | None, setting: str, device: str, force: bool) -> None:
+def init(
+    data: Path,
+    layout: str,
+    out: Path,
+    protocol: str | None,
+    setting: str,
+    device: str,
+    val: float,
+    seed: int,
+    force: bool,
+) -> None:
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
     from ..manifest_tools.init import doubts_of, init_manifest, save_manifest
+    from ..manifest_tools.tables import table_reports
+    from ..manifest_tools.validation import draw_validation, save_lists
 
     text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device)
     save_manifest(text, out, overwrite=force)
     for doubt in doubts_of(text):
         click.echo(f"Doubtful: {doubt}", err=True)
     manifest = load_manifest(out)
+    drawn = draw_validation(manifest, text, share=val, seed=seed)
+    if drawn is not None:
+        save_lists(drawn.lists, overwrite=force)
+        save_manifest(drawn.text, out, overwrite=True)
+    reports = list(table_reports(manifest))
+    for warning in (warning for report in reports for warning in report.warnings):
+        click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
-        click.echo(
-            f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} "
-            f"step(s).\nLook it through, then: wilss-masks manifest check --manifest {out}"
-        )
+        said = [f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} step(s)."]
+        said += [report.form for report in reports] + ([drawn.sentence] if drawn else [])
+        click.echo("\n".join([*said, f"Look it through, then: {pasted('wilss-masks manifest check', manifest=out)}"]))
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest check --manifest data_manifest.yaml")

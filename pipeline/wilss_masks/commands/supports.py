@@ -6,10 +6,8 @@ from typing import Literal
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, pasted, require_png
 from wilss.disk import refuse_existing, write_output
-
-from .common import pasted
 
 _SHEET = "supports.png"
 

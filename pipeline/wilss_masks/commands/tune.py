@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import ProgressDisplay, aligned, finish, is_quiet, manifest_option, percent, require_png
+from wilss.console import (
+    ProgressDisplay,
+    aligned,
+    finish,
+    is_quiet,
+    manifest_option,
+    pasted,
+    percent,
+    require_png,
+)
 
-from .common import as_interrupt, pasted
+from .common import as_interrupt
 
 if TYPE_CHECKING:
     from ..tuning.search import Ranked

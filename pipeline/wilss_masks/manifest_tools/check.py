@@ -16,6 +16,7 @@ from wilss.errors import ImageError
 from wilss.threads import map_in_threads
 
 from .label_files import label_doubts
+from .tables import table_reports
 
 _THREADS = 4
 
@@ -96,6 +97,7 @@ def check_manifest(
     ]
     doubts = [*_reduced(manifest), *(_doubts(manifest) if labels else ())]
     warnings = [warning for part in parts for warning in part.warnings]
+    warnings += [warning for report in table_reports(manifest) for warning in report.warnings]
     return CheckReport(
         images=len(wanted),
         counts=counts,

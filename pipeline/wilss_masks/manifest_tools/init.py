@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,11 @@ from ..sources.prompts import prompt_names
 from .folder_survey import survey_folder
 from .naming import ValueNames
 from .survey import Survey, survey
+from .text import flow, scalar
 from .train_block import train_block
 
 #: How a line begins in which a manifest says what could not be known of its data.
 DOUBT = "# doubtful: "
-
-_PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
-_YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
 
 _TEXT = """\
 # {title}: which images, tags, labels and classes; written by `wilss-masks manifest init`.
@@ -89,11 +86,11 @@ def init_manifest(
     title = root.resolve().name or "data"
     text = _TEXT.format(
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
-        title=_scalar(title),
-        path=_scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
+        title=scalar(title),
+        path=scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
         layout=layout
-        + (f"\nimages: {_scalar(contents.images)}" if contents.images else "")
-        + (f"\nlabels: {_scalar(contents.labels)}" if contents.labels else "")
+        + (f"\nimages: {scalar(contents.images)}" if contents.images else "")
+        + (f"\nlabels: {scalar(contents.labels)}" if contents.labels else "")
         + (
             "\ncrowd: void          # COCO's own annotations with iscrowd 1 are crowds; mask: masks"
             if contents.class_names == COCO.class_names
@@ -102,7 +99,7 @@ def init_manifest(
         names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
         meaning=_meaning(contents.named),
         names_note="".join(f"\n{DOUBT}{doubt}" for doubt in (contents.named.doubts if contents.named else ())),
-        splits=", ".join(f"{split}: {_flow(value)}" for split, value in contents.splits.items()),
+        splits=", ".join(f"{split}: {flow(value)}" for split, value in contents.splits.items()),
         splits_note=_SPLIT_NOTES[layout],
         tags=_tags(contents),
         steps=steps.text,
@@ -122,14 +119,7 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
 def _tags(contents: Survey) -> str:
     file = {"file": contents.tag_file} if contents.tag_file else {}
     keys = {"from": contents.tags, **file, **contents.tag_keys}
-    return ", ".join(f"{key}: {_scalar(value)}" for key, value in keys.items())
-
-
-def _flow(value: str | Mapping[str, str]) -> str:
-    """A name, or a mapping of names, in one line of YAML."""
-    if isinstance(value, str):
-        return _scalar(value)
-    return f"{{{', '.join(f'{key}: {_scalar(inner)}' for key, inner in value.items())}}}"
+    return ", ".join(f"{key}: {scalar(value)}" for key, value in keys.items())
 
 
 def doubts_of(text: str) -> list[str]:
@@ -141,8 +131,8 @@ def _meaning(named: ValueNames | None) -> str:
     """The keys that say what values and colours of label files are, where they are not the ids of `names`."""
     if named is None:
         return ""
-    values = ", ".join(f"{value}: {_scalar(name)}" for value, name in sorted(named.values.items()))
-    colors = ", ".join(f"{_scalar(name)}: {json.dumps(list(colour))}" for name, colour in named.colors.items())
+    values = ", ".join(f"{value}: {scalar(name)}" for value, name in sorted(named.values.items()))
+    colors = ", ".join(f"{scalar(name)}: {json.dumps(list(colour))}" for name, colour in named.colors.items())
     lines = [
         f"values: {{{values}}}          # what single values of the label files are, over the ids of `names`",
         f"void: {json.dumps(list(named.void))}          # values that are void, beside 255",
@@ -178,13 +168,8 @@ def _ids(first: int, last: int) -> str:
 def _named(name: str) -> str:
     prompts = prompt_names(name) if name in VOC.class_names or name in COCO.class_names else (name,)
     if prompts == (name,):
-        return _scalar(name)
-    return f"{{name: {_scalar(name)}, prompts: [{', '.join(map(_scalar, prompts))}]}}"
-
-
-def _scalar(text: str) -> str:
-    plain = _PLAIN.fullmatch(text) and text == text.strip() and text.casefold() not in _YAML_WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
+        return scalar(name)
+    return f"{{name: {scalar(name)}, prompts: [{', '.join(map(scalar, prompts))}]}}"
 
 
 def _slug(text: str) -> str:

@@ -13,6 +13,7 @@ from wilss.console import (
     device_option,
     is_quiet,
     manifest_option,
+    pasted,
     tell_failures,
 )
 
@@ -102,7 +103,7 @@ def command(
     with StopRequest() as stop, RunDisplay() as display:
         summary = _train(inputs, kind, params, folder, options, stop, display)
     if summary.results is not None:
-        _show(summary, summary.results)
+        _show(summary, summary.results, manifest_path)
         tell_failures(summary.failed, "log.jsonl names them all.")
         if summary.failed:
             sys.exit(FINISHED_WITH_FAILURES)
@@ -172,7 +173,7 @@ def _stopped(stopped: "Stopped", folder: Path) -> str:
     )
 
 
-def _show(summary: "Summary", results: "RunResults") -> None:
+def _show(summary: "Summary", results: "RunResults", manifest: Path) -> None:
     if is_quiet():
         return
     info = results.info
@@ -184,21 +185,22 @@ def _show(summary: "Summary", results: "RunResults") -> None:
     click.echo("\n".join(results.table()))
     if results.page is not None:
         click.echo(f"Look at {results.page}")
-    if (following := _next_command(summary.folder, info)) is not None:
+    if (following := _next_command(summary.folder, info, manifest)) is not None:
         click.echo(f"Next: {following}")
 
 
-def _next_command(folder: Path, info: Any) -> str | None:
+def _next_command(folder: Path, info: Any, manifest: Path) -> str | None:
     """What one does with the result: a later step's masks, or, where few images were labelled, those of the others."""
     if info.method == "pseudoseg":
-        return (
-            f"wilss-masks generate --step {info.step} --source pseudoseg --checkpoint {folder} "
-            f"{_labels_of(info.params)}--keep scores --out {folder}-soft.zarr"
+        return pasted(
+            f"wilss-masks generate --step {info.step} --source pseudoseg {_labels_of(info.params)}--keep scores",
+            *("--checkpoint", folder, "--out", f"{folder}-soft.zarr"),
+            manifest=manifest,
         )
     if info.step + 1 == info.protocol.num_steps:
         return None
-    more = f" --source panet --set embedding={folder}" if info.kind == "embedding" else ""
-    return f"wilss-masks generate --step {info.step + 1}{more}"
+    more = ("--source", "panet", "--set", f"embedding={folder}") if info.kind == "embedding" else ()
+    return pasted(f"wilss-masks generate --step {info.step + 1}", *more, manifest=manifest)
 
 
 def _labels_of(params: Mapping[str, Any]) -> str:

@@ -1,0 +1,78 @@
+"""How the table of a data set was read: its form, rows of no image, images without a row, columns that are not read."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wilss.data.layouts import DataSpec, Records
+from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
+from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.tag_table import TagRows
+from wilss.data.layouts.tags import named_images, read_rows, tag_files
+from wilss.data.manifest import Manifest
+from wilss.data.names import some
+from wilss.errors import ManifestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableReport:
+    """form: how it was read, as a sentence. warnings: what in it is of no use, a sentence each."""
+
+    form: str
+    warnings: tuple[str, ...]
+
+
+def table_reports(manifest: Manifest) -> Iterator[TableReport]:
+    """A report of every data set whose tags come from a table; those that cannot be read at all are passed over."""
+    for name, spec in manifest.data.items():
+        if spec.tags.kind == "csv":
+            try:
+                yield _report(spec, [manifest.listing(name, split, lenient=True).records for split in spec.splits])
+            except ManifestError:
+                continue
+
+
+def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
+    """splits: the images of every split; a row may also name an image on disk that none of them has."""
+    (path,) = tag_files(spec, next(iter(spec.splits)))
+    records = Records(record for records in splits for record in records)
+    listed = named_images(spec, records)
+    table = read_rows(spec, listed)
+    places = [listed.find(row.image) for row in table.rows]
+    known = {place for found in places for place in found}
+    strangers = [row.image for row, found in zip(table.rows, places, strict=True) if not found]
+    on_disk = _images_below(spec.root) if strangers else None
+    nobody = [name for name in dict.fromkeys(strangers) if on_disk is not None and name not in on_disk]
+    without = [record.image_id for place, record in enumerate(records) if place not in known]
+    return TableReport(
+        form=f"{path}: {table.form}; {len(known)} of {len(records)} images have a row.",
+        warnings=tuple(_sentences(path, spec, table, nobody, without)),
+    )
+
+
+def _sentences(
+    path: Path, spec: DataSpec, table: TagRows, nobody: Sequence[str], without: Sequence[str]
+) -> Iterator[str]:
+    if nobody:
+        listed = ", ".join(nobody[:5]) + (", ..." if len(nobody) > 5 else "")
+        count = f"{len(nobody)} row{'s' if len(nobody) > 1 else ''}"
+        yield f"{path} has {count} of no image below {spec.root} ({listed}); correct the names, or remove them."
+    if without:
+        yield f"{path} has no row of {some(without)}; tag them (nothing behind the comma for none of the classes)."
+    if table.ignored:
+        names = ", ".join(table.ignored)
+        yield f"{path}: its columns {names} are not read; name those with tags by `tags: {{columns: [...]}}`."
+    if table.mask is not None and spec.tags.mask is None:
+        yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
+
+
+def _images_below(root: Path) -> NamedImages:
+    """Every image below a folder."""
+    paths = [
+        os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+        for folder, _, names in os.walk(root)
+        for name in names
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+    return NamedImages([without_suffix(path) for path in paths], paths.__getitem__)

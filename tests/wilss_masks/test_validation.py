@@ -1,0 +1,91 @@
+"""The validation split that `manifest init` draws, and what it says of a table of tags."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.layouts import ImageRecord, LabelTable, PngLabel
+from wilss.data.manifest import load_manifest
+from wilss.errors import ManifestError
+from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.validation import choose
+
+
+def record(name: str, *tags: int, labelled: bool = True, problem: str | None = None) -> ImageRecord:
+    label = PngLabel(path=Path("x.png"), table=LabelTable.of([])) if labelled else None
+    return ImageRecord(image_id=name, path=Path(name), tags=tags, label=label, problem=problem)
+
+
+MANY = [record(str(number), 1 + number % 3) for number in range(40)]
+
+
+def test_the_draw_is_named_by_seed_and_image() -> None:
+    chosen = choose(MANY, 0.2, 0)
+    assert len(chosen) == 8
+    assert choose(reversed(MANY), 0.2, 0) == chosen
+    assert choose(MANY, 0.2, 1) != chosen
+    assert chosen - choose(MANY[:-1], 0.2, 0) <= {"39"}
+
+
+def test_every_class_of_two_images_is_judged_and_is_learnt() -> None:
+    rare = [*MANY, record("a", 4), record("b", 4)]
+    for seed in range(5):
+        chosen = choose(rare, 0.05, seed)
+        assert len(chosen & {"a", "b"}) == 1
+
+
+def test_images_without_labels_or_with_a_problem_are_not_judged_on() -> None:
+    assert choose([record(str(n), 1, labelled=False) for n in range(20)], 0.2, 0) == frozenset()
+    assert choose(MANY[:4], 0.2, 0) == frozenset()
+    mixed = [*MANY[:10], *(record(f"x{n}", 1, problem="is damaged") for n in range(10))]
+    assert all(not name.startswith("x") for name in choose(mixed, 0.5, 0))
+
+
+def init(folder: Path, *options: str) -> Result:
+    words = ["init", "--layout", "folder", str(folder / "my data"), "--out", str(folder / "m y.yaml"), *options]
+    return CliRunner().invoke(command, words, obj={})
+
+
+def test_init_writes_the_lists_and_says_what_it_drew(tmp_path: Path) -> None:
+    root = tmp_path / "my data"
+    for number in range(6):
+        disk.image(root / f"train/{number}.jpg")
+        disk.label(root / f"trainannot/{number}.png", (1 + number % 2,))
+    disk.text(root / "tags.csv", *(f"{number};{'ab'[number % 2]}" for number in range(5)), "9;a")
+    told = init(tmp_path, "--seed", "3")
+    assert told.exit_code == 0, told.output
+    assert "semicolon-separated, a row for every image; 5 of 6 images have a row" in told.output
+    assert f"tags.csv has 1 row of no image below {root} (9); correct the names, or remove them." in told.output
+    assert "tags.csv has no row of 1 image (5); tag them" in told.output
+    assert (
+        "val is 2 of 6 images, drawn from those with labels by seed 3: my-data-train.txt, my-data-val.txt."
+        in told.output
+    )
+    assert f"then: wilss-masks manifest check --manifest '{tmp_path / 'm y.yaml'}'" in told.output
+    manifest = load_manifest(tmp_path / "m y.yaml")
+    ids = {split: {r.image_id for r in manifest.listing("main", split).records} for split in ("train", "val")}
+    assert ids["train"] | ids["val"] == set("012345")
+    assert not ids["train"] & ids["val"]
+    assert all(record.label is not None for record in manifest.listing("main", "val").records)
+    assert "(manifest init --val 0.2 --seed 3)" in (tmp_path / "m y.yaml").read_text()
+    other = init(tmp_path, "--seed", "4", "--force")
+    assert other.exit_code == 0
+    (tmp_path / "m y.yaml").unlink()
+    refused = init(tmp_path, "--seed", "3").exception
+    assert isinstance(refused, ManifestError)
+    assert "exists; pass --force to replace it, or --val 0" in str(refused)
+    (tmp_path / "m y.yaml").unlink()
+    assert "val is" not in init(tmp_path, "--val", "0").output
+
+
+def test_coco_keeps_its_annotations_beside_the_lists(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    images = {f"{number}.jpg": [disk.box(0, 0, 4, 4, 10)] for number in range(6)}
+    disk.coco(tmp_path / "coco", "train2017", images, ["cat"])
+    words = ["init", "--layout", "coco", str(tmp_path / "coco"), "--out", str(tmp_path / "m.yaml")]
+    told = CliRunner().invoke(command, words, obj={})
+    assert told.exit_code == 0, told.output
+    manifest = load_manifest(tmp_path / "m.yaml")
+    assert [len(manifest.listing("main", split).records) for split in ("train", "val")] == [4, 2]
