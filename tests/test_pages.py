@@ -59,6 +59,7 @@ SHAPES = (
     "wilss-train --masks masks/shapes-15-5/step-1.zarr --parameters",
     "wilss-eval runs/shapes-15-5/step-1",
     "wilss-predict runs/shapes-15-5/step-1 my-photos/ --out labels/",
+    "wilss-predict runs/shapes-15-5/step-1 my-photos/ --out labels/ --resume",
     "wilss-memory sheet runs/shapes-15-5/step-1 --out memory.png",
     "wilss-memory info runs/shapes-15-5/step-1",
     "wilss-masks info masks/shapes-15-5/step-1.zarr",

@@ -1,6 +1,7 @@
 """`wilss-predict`: which images, which files, and that nothing is lost or written over."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError
 from wilss_train.commands.predict import command
 from wilss_train.data.image_lists import find_images, read_list, targets_of
+from wilss_train.results.model import Model
 from wilss_train.results.overlays import class_colours, draw_overlay
 
 SHOWN = {"a.png": [0, 1], "b.PNG": [0, 2], "deep/a.png": [4, 0], "deep/c.webp": [1, 2]}
@@ -75,6 +77,19 @@ def test_links_to_folders_are_followed_once(photos: Path) -> None:
     assert len(names(photos)) == 4
 
 
+def test_links_out_of_a_folder_are_not_entered(photos: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere/secret.png", picture(blocks([0])))
+    (photos / "deep/out").symlink_to(tmp_path / "elsewhere")
+    found = find_images([photos], Path("/nowhere/out"))
+    assert ([record.image_id for record in found.images], found.links) == (list(SHOWN), 1)
+    (tmp_path / "linked").symlink_to(photos)
+    assert names(tmp_path / "linked") == list(SHOWN), "whoever names a link means it"
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/out").symlink_to(photos)
+    with pytest.raises(ParameterError, match=r"only holds no images \(.*\), and .*only/out leads out of it; name"):
+        find_images([tmp_path / "only"], Path("/nowhere/out"))
+
+
 def test_empty_folders_and_the_folder_of_the_label_maps_are_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ParameterError, match=r"empty holds no images \(\.jpg .*; name another folder, or files"):
@@ -87,11 +102,22 @@ def test_empty_folders_and_the_folder_of_the_label_maps_are_refused(photos: Path
 
 
 def test_no_target_is_taken_twice_or_an_image(photos: Path) -> None:
-    save(photos / "a.jpg", picture(blocks([0])))
-    with pytest.raises(ParameterError, match=r"a\.jpg and .*a\.png would both become .*out/a\.png; rename one"):
+    save(photos / "b.jpg", picture(blocks([0])))
+    save(photos / "b.PNG.tif", picture(blocks([0])))
+    with pytest.raises(ParameterError, match=r"b\.PNG and .*b\.PNG\.tif would both become .*out/b\.PNG\.png; rename"):
         targets_of(find_images([photos], photos / "out").images, photos / "out")
     with pytest.raises(ParameterError, match=r"photos/a\.png is one of the images and would be written over"):
         targets_of(find_images([photos / "a.png"], photos).images, photos)
+
+
+def test_images_of_one_name_are_told_apart_by_folder_and_ending(photos: Path) -> None:
+    save(photos / "a.jpg", picture(blocks([0])))
+    targets = targets_of(find_images([photos], Path("/out")).images, Path("/out"))
+    assert {target.record.image_id: target.labels.relative_to("/out").as_posix() for target in targets} == {
+        "a.jpg": "a.jpg.png", "a.png": "a.png.png", "b.PNG": "b.png", "deep/a.png": "deep/a.png",
+        "deep/c.webp": "deep/c.png",
+    }  # fmt: skip
+    assert targets[0].overlay == Path("/out/a.jpg.overlay.jpg")
 
 
 @given(st.lists(st.sampled_from("abc/."), min_size=1, max_size=8).map("".join))
@@ -105,6 +131,8 @@ def test_lists(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a.png\n\n  deep/\u00fc.png \n", encoding="utf-8")
     assert read_list(path) == [Path("a.png"), Path("deep/\u00fc.png")]
+    save(tmp_path / "a.png", picture(blocks([0])))
+    assert read_list(path)[0] == tmp_path / "a.png", "beside the list, since it is not in the current folder"
     path.write_text("\n")
     with pytest.raises(ParameterError, match=r"list\.txt names no image; write one path per line"):
         read_list(path)
@@ -154,6 +182,52 @@ def test_what_is_there_is_not_replaced_unasked(photos: Path, tmp_path: Path, inv
     assert (out / "deep/a.png").read_bytes() == before
     assert invoke(photos, "--out", out, "--overwrite").exit_code == 0
     assert (out / "deep/a.png").read_bytes() != before
+
+
+def test_resume_leaves_out_what_this_model_has_made(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    out = tmp_path / "out"
+    invoke(photos / "a.png", photos / "deep/a.png", "--out", out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}
+    result = invoke(photos, "--out", out, "--resume")
+    assert "label maps and overlays of 2 images, 0 failed" in result.stdout
+    assert "2 images had theirs already" in result.stdout
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}.items()
+    assert "nothing to do, the files of all 4 images are there" in invoke(photos, "--out", out, "--resume").stdout
+    (out / "deep/c.overlay.jpg").unlink()
+    os.utime(photos / "b.PNG", (2e9, 2e9))
+    assert "of 2 images, 0 failed" in invoke(photos, "--out", out, "--resume").stdout
+    assert invoke(photos, "--out", out, "--resume", "--overwrite").exit_code == 2
+
+
+def test_resume_never_takes_another_models_label_map(
+    photos: Path, tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, other = tmp_path / "out", replace(info(), digest="00" * 32)
+    invoke(photos, "--out", out, "--no-overlays")
+    monkeypatch.setattr("wilss.models.networks.checkpoint.read_info", lambda path: other)
+    with pytest.raises(StoreError, match=r"a\.png was made by another model than .*; give another --out, or replace"):
+        invoke(photos, "--out", out, "--no-overlays", "--resume")
+    save(out / "a.png", blocks([0]))
+    with pytest.raises(StoreError, match=r"a\.png was made by something else than"):
+        invoke(photos, "--out", out, "--no-overlays", "--resume")
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("float32", 1), ("float16", 1), ("uint8", 255)])
+def test_probabilities_are_stored(photos: Path, tmp_path: Path, invoke: Any, kind: str, scale: int) -> None:
+    result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays", "--probabilities", kind)
+    assert "label maps and probabilities of 1 images" in result.stdout
+    assert written(tmp_path / "out") == ["a.png", "a.probabilities.npz"]
+    told = info()
+    with np.load(tmp_path / "out/a.probabilities.npz") as file:
+        stored = dict(file)
+    shares = stored["probabilities"]
+    assert (shares.dtype, shares.shape) == (np.dtype(kind), (len(told.seen), 24, 32))
+    assert stored["ids"].tolist() == list(told.seen)
+    assert stored["names"].tolist() == list(told.channel_names)
+    model = Model(info=told, network=ColourNet(told.seen, 1).eval())
+    exact = model.probabilities(photos / "a.png")
+    np.testing.assert_allclose(shares.astype(np.float32) / scale, exact, atol={1: 1e-3, 255: 0.51 / 255}[scale])
+    assert (stored["ids"][shares.argmax(axis=0)] == np.array(Image.open(tmp_path / "out/a.png"))).all()
 
 
 def test_broken_images_are_named_and_end_in_3(photos: Path, tmp_path: Path, invoke: Any) -> None:

@@ -31,13 +31,18 @@ _NAMES_SHOWN = 12
 Examples:
   wilss-predict runs/shapes-15-5/step-1 photos/ --out labels/
   wilss-predict runs/voc-15-5/step-1 a.jpg b.jpg --out labels/ --no-overlays
+  wilss-predict runs/voc-15-5/step-1 photos/ --out labels/ --probabilities float16 --resume
   find photos -name '*.jpg' > list.txt; wilss-predict runs/voc-15-5/step-1 --list list.txt --out labels/"""
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--list", "list", type=click.Path(path_type=Path), metavar="FILE", help="More images, one path per line.")
+@click.option("--list", "lists", type=click.Path(path_type=Path), metavar="FILE", multiple=True,
+              help="More images, one path per line; may be given again.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write to.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Also draw the classes over the image.")
+@click.option("--probabilities", type=click.Choice(["float16", "float32", "uint8"]),
+              help="Also write how probable every class is, [C, H, W] in an npz; uint8 has 255 for 1.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Leave out images whose files this model has written since they changed.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @batch_size_option
 @device_option
@@ -45,37 +50,47 @@ def command(**options: Any) -> None:
     """Label maps of IMAGES, which are files or folders.
 
     CHECKPOINT is the folder of a run or its model.safetensors. Writes OUT/NAME.png (VOC's palette, taxonomy
-    ids, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept. Images that cannot be used are
-    named and left out.
+    ids, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept, links out of a folder are not
+    entered. Images that cannot be used are named and left out.
     """  # fmt: skip
     from wilss.models.networks.checkpoint import read_info
 
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them.")
     info, out = read_info(options["checkpoint"]), options["out"]
-    listing = _found(options["images"], options["list"], out)
-    targets = _targets(listing, out, options["overlays"], options["overwrite"])
+    listing = _found(options["images"], options["lists"], out)
+    targets = _targets(info, listing, out, options)
+    if not targets:
+        if not is_quiet():
+            click.echo(f"{out}: nothing to do, the files of all {len(listing.images)} images are there.")
+        return
     written = _written(info, targets, options)
     if not is_quiet():
-        click.echo("\n".join(_report(info, written, listing, out, options["overlays"])))
-    finish(written.failed, "fix these first, and run the same command again with --overwrite.")
+        click.echo("\n".join(_report(info, written, listing, len(listing.images) - len(targets), options)))
+    finish(written.failed, "fix these first, and run the same command again with --resume.")
 
 
-def _found(images: Sequence[Path], listed: Path | None, out: Path) -> "Found":
+def _found(images: Sequence[Path], lists: Sequence[Path], out: Path) -> "Found":
     from ..data.image_lists import find_images, read_list
 
-    named = [*images, *(read_list(listed) if listed is not None else [])]
+    named = [*images, *(path for listed in lists for path in read_list(listed))]
     if not named:
         raise click.UsageError("name images or folders, or a --list of them.")
     return find_images(named, out)
 
 
-def _targets(listing: "Found", out: Path, overlays: bool, overwrite: bool) -> "tuple[Target, ...]":
-    """Refuses what is there already before anything is computed."""
+def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[str, Any]) -> "tuple[Target, ...]":
+    """What is to be made. Refuses what is there already, and is not to be kept or replaced, before it computes."""
     from ..data.image_lists import targets_of
+    from ..results.label_files import files_of, is_made
 
+    wanted = {"overlays": options["overlays"], "probabilities": options["probabilities"] is not None}
     targets = targets_of(listing.images, out)
+    if options["resume"]:
+        return tuple(target for target in targets if not is_made(target, info, **wanted))
     for target in targets:
-        for path in (target.labels, target.overlay) if overlays else (target.labels,):
-            refuse_existing(path, overwrite)
+        for path in files_of(target, **wanted):
+            refuse_existing(path, options["overwrite"])
     return targets
 
 
@@ -86,19 +101,27 @@ def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dic
     from ..results.label_files import write_label_files
 
     device = resolve_device(options["device"])
-    same = {key: options[key] for key in ("overlays", "batch_size")}
+    same = {key: options[key] for key in ("overlays", "probabilities", "batch_size")}
     with ProgressDisplay() as display:
         return write_label_files(load_segmenter(info, device), info, targets, device=device, progress=display, **same)
 
 
-def _report(info: "CheckpointInfo", written: "Written", listing: "Found", out: Path, overlays: bool) -> list[str]:
-    what = "label maps and overlays" if overlays else "label maps"
+def _report(
+    info: "CheckpointInfo", written: "Written", listing: "Found", kept: int, options: dict[str, Any]
+) -> list[str]:
+    kinds = [("label maps", True), ("overlays", options["overlays"]), ("probabilities", options["probabilities"])]
+    *others, last = [name for name, wanted in kinds if wanted]
+    what = f"{', '.join(others)} and {last}" if others else last
     rate = f"{written.count / written.seconds:.1f} images/s" if written.seconds else ""
-    lines = [f"{out}: {what} of {written.count} images, {len(written.failed)} failed; {rate}"]
+    lines = [f"{options['out']}: {what} of {written.count} images, {len(written.failed)} failed; {rate}"]
+    if kept:
+        lines.append(f"{kept} images had theirs already")
     if listing.others:
         lines.append(
             f"{listing.others} other files in the folders were left out: no images by their endings, or below OUT"
         )
+    if listing.links:
+        lines.append(f"{listing.links} links to other folders were not entered; name those folders to have them, too")
     return [*lines, "", *_classes(info, written)] if written.count else lines
 
 

@@ -4,9 +4,11 @@ Nothing here opens an image: a file that is missing or damaged is named later, a
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.files import IMAGE_SUFFIXES
@@ -20,20 +22,37 @@ ENDINGS = IMAGE_SUFFIXES
 class Found:
     """Images by their name below the folder that holds all of them, in the order in which they were named.
 
-    others: files in the folders that are no images by their endings, or lie where the label maps go.
+    others: files in the folders that are no images by their endings, or lie where the label maps go. links: folders in
+    them that are links out of them, and were not entered.
     """
 
     images: tuple[ImageRecord, ...]
     others: int = 0
+    links: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """An image and the files that are made of it."""
+    """An image and the files that are made of it: in `folder`, of `name` with other endings."""
 
     record: ImageRecord
-    labels: Path
-    overlay: Path
+    folder: Path
+    name: str
+
+    @property
+    def labels(self) -> Path:
+        """The label map."""
+        return self.folder / f"{self.name}.png"
+
+    @property
+    def overlay(self) -> Path:
+        """The classes over the image."""
+        return self.folder / f"{self.name}.overlay.jpg"
+
+    @property
+    def probabilities(self) -> Path:
+        """How probable every class is."""
+        return self.folder / f"{self.name}.probabilities.npz"
 
 
 def find_images(inputs: Sequence[Path], out: Path) -> Found:
@@ -46,45 +65,45 @@ def find_images(inputs: Sequence[Path], out: Path) -> Found:
     places = list(dict.fromkeys(_absolute(place) for place in inputs))
     base = Path(os.path.commonpath([place if place.is_dir() else place.parent for place in places]))
     images: dict[Path, ImageRecord] = {}
-    others = 0
+    others = links = 0
     for place in places:
-        files, left_out = _images_below(place, _absolute(out)) if place.is_dir() else ([place], 0)
-        others += left_out
-        for path in files:
+        below = _Below([place]) if not place.is_dir() else _images_below(place, _absolute(out))
+        others, links = others + below.others, links + below.links
+        for path in below.images:
             images.setdefault(path, ImageRecord(image_id=path.relative_to(base).as_posix(), path=path))
-    return Found(images=tuple(images.values()), others=others)
+    return Found(images=tuple(images.values()), others=others, links=links)
 
 
 def targets_of(images: Iterable[ImageRecord], out: Path) -> tuple[Target, ...]:
-    """Where the label map and the overlay of every image go: its name below `out`, with another ending.
+    """Where what is made of every image goes: its name below `out`, with other endings.
 
-    Raises ParameterError when two images have one target, or a target is one of the images.
+    The image's own ending stays where another image in the folder has the same name but for it.
+    Raises ParameterError when two images have one target all the same, or a target is one of the images.
     """
     records = tuple(images)
     sources = {record.path for record in records}
-    taken: dict[Path, ImageRecord] = {}
-    for record in records:
-        relative = Path(record.image_id)
-        labels = _absolute(out) / relative.with_name(f"{relative.stem}.png")
-        if labels in taken:
+    paths = [Path(record.image_id) for record in records]
+    named = Counter((path.parent, path.stem) for path in paths)
+    taken: dict[Path, Target] = {}
+    for record, path in zip(records, paths, strict=True):
+        name = path.name if named[path.parent, path.stem] > 1 else path.stem
+        target = Target(record=record, folder=_absolute(out) / path.parent, name=name)
+        if (other := taken.setdefault(target.labels, target)) is not target:
             raise ParameterError(
-                f"{taken[labels].path} and {record.path} would both become {labels}; rename one, or predict them into "
-                "different folders."
+                f"{other.record.path} and {record.path} would both become {target.labels}; rename one, or predict them "
+                "into different folders."
             )
-        taken[labels] = record
-    targets = tuple(
-        Target(record=record, labels=labels, overlay=labels.with_name(f"{labels.stem}.overlay.jpg"))
-        for labels, record in taken.items()
-    )
-    for target in targets:
-        for path in (target.labels, target.overlay):
-            if path in sources:
-                raise ParameterError(f"{path} is one of the images and would be written over; give another --out.")
-    return targets
+        for file in (target.labels, target.overlay):
+            if file in sources:
+                raise ParameterError(f"{file} is one of the images and would be written over; give another --out.")
+    return tuple(taken.values())
 
 
 def read_list(path: Path) -> list[Path]:
-    """The paths in a text file, one per line, relative to the current folder; blank lines are left out."""
+    """The paths in a text file, one per line; blank lines are left out.
+
+    They are relative to the current folder or, where there is no such file, to that of the list.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -96,34 +115,53 @@ def read_list(path: Path) -> list[Path]:
     if "\0" in text:
         raise ParameterError(f"the list {path} is a binary file; write one path per line.")
     lines = text.splitlines()
-    named = [Path(line.strip()) for line in lines if line.strip()]
+    named = [_beside(Path(line.strip()), path) for line in lines if line.strip()]
     if not named:
         raise ParameterError(f"the list {path} names no image; write one path per line.")
     return named
 
 
-def _images_below(folder: Path, out: Path) -> tuple[list[Path], int]:
-    """The images in a folder and below it, sorted; and how many other files there are."""
+def _beside(named: Path, listing: Path) -> Path:
+    beside = listing.parent / named
+    return beside if not named.exists() and beside.exists() else named
+
+
+class _Below(NamedTuple):
+    """What is in a folder and below it: images, sorted; how many other files; how many links that lead out of it."""
+
+    images: list[Path]
+    others: int = 0
+    links: int = 0
+
+
+def _images_below(folder: Path, out: Path) -> _Below:
     if folder == out:
         raise ParameterError(
             f"--out is the folder of the images, {folder}, where label maps would be taken for images the next time; "
             "give another folder."
         )
-    files = [(path, path.suffix.lower() in ENDINGS and out not in path.parents) for path in _files_below(folder)]
+    outside: list[Path] = []
+    files = [
+        (path, path.suffix.lower() in ENDINGS and out not in path.parents) for path in _files_below(folder, outside)
+    ]
     images = sorted(path for path, wanted in files if wanted)
     if not images:
-        raise ParameterError(f"{folder} holds no images ({' '.join(ENDINGS)}); name another folder, or files.")
-    return images, len(files) - len(images)
+        also = f", and {outside[0]} leads out of it" if outside else ""
+        raise ParameterError(f"{folder} holds no images ({' '.join(ENDINGS)}){also}; name another folder, or files.")
+    return _Below(images, len(files) - len(images), len(outside))
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files, also through links to folders, each folder once."""
-    visited: set[str] = set()
+def _files_below(folder: Path, outside: list[Path]) -> Iterator[Path]:
+    """All files, also through links to folders below `folder`, each folder once; links out of it go to `outside`."""
+    visited, home = set[Path](), Path(os.path.realpath(folder))
     for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        if os.path.realpath(root) in visited:
+        real = Path(os.path.realpath(root))
+        if not real.is_relative_to(home):
+            outside.append(Path(root))
+        if real in visited or not real.is_relative_to(home):
             folders.clear()
             continue
-        visited.add(os.path.realpath(root))
+        visited.add(real)
         folders.sort()
         yield from (Path(root, name) for name in files)
 

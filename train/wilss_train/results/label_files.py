@@ -1,28 +1,37 @@
-"""Predicted label maps as files: palette PNGs with taxonomy ids, and overlays for people."""
+"""Predicted label maps as files: palette PNGs with taxonomy ids, overlays for people, probabilities for programs.
 
+A label map says which model it was made by, so that what is there already is never taken for another model's.
+"""
+
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
 from wilss.data.taxonomy import voc_palette
 from wilss.disk import write_output
 from wilss.drawing import encoded
+from wilss.errors import StoreError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.threads import map_in_threads
 
 from ..data.image_lists import Target
 from .overlays import draw_overlay
-from .predict import Predicted, predictions
+from .predict import Kind, Predicted, predictions
 
 _WRITERS = 4
 _JPEG_QUALITY = 90
+_MODEL = "wilss-model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,7 @@ def write_label_files(
     targets: Sequence[Target],
     *,
     overlays: bool = True,
+    probabilities: Kind | None = None,
     batch_size: int = 8,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -51,11 +61,10 @@ def write_label_files(
     Raises StoreError when a file cannot be written.
     """
     start, by_id = time.monotonic(), {target.record.image_id: target for target in targets}
-    names = dict(zip(info.seen, info.channel_names, strict=True)) if overlays else None
     records = [target.record for target in targets]
-    predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device)
+    predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, probabilities=probabilities)
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
-    write = partial(_write, targets=by_id, names=names)
+    write = partial(_write, targets=by_id, info=info, overlays=overlays)
     for number, image in enumerate(map_in_threads(write, predicted, _WRITERS), start=1):
         if image.labels is None:
             failed[image.record.image_id] = str(image.error)
@@ -69,20 +78,67 @@ def write_label_files(
     return Written(count=len(targets) - len(failed), failed=failed, images=images, pixels=pixels, seconds=seconds)
 
 
-def palette_png(labels: NDArray[np.uint8]) -> bytes:
-    """A label map uint8 [H, W] as a PNG with VOC's palette, whose values are the ids."""
+def files_of(target: Target, *, overlays: bool, probabilities: bool) -> list[Path]:
+    """What is written for an image."""
+    more = [(target.overlay, overlays), (target.probabilities, probabilities)]
+    return [target.labels, *(path for path, wanted in more if wanted)]
+
+
+def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabilities: bool) -> bool:
+    """Whether everything of an image is there, made by this model since the image last changed.
+
+    Raises StoreError where there is a label map that another model or somebody else made.
+    """
+    if not target.labels.exists():
+        return False
+    if (other := _model_of(target.labels)) != info.digest:
+        maker = "another model" if other else "something else"
+        raise StoreError(
+            f"{target.labels} was made by {maker} than {info.path}; give another --out, or replace it with --overwrite."
+        )
+    try:
+        changed = target.record.path.stat().st_mtime
+        files = files_of(target, overlays=overlays, probabilities=probabilities)
+        return all(path.stat().st_mtime >= changed for path in files)
+    except OSError:
+        return False
+
+
+def palette_png(labels: NDArray[np.uint8], model: str) -> bytes:
+    """A label map uint8 [H, W] as a PNG with VOC's palette, whose values are the ids. model: digest of its maker."""
     image = Image.fromarray(labels, mode="P")
     image.putpalette(voc_palette())
-    return encoded(image)
+    about = PngInfo()
+    about.add_text(_MODEL, model)
+    return encoded(image, pnginfo=about)
 
 
-def _write(image: Predicted, targets: Mapping[str, Target], names: Mapping[int, str] | None) -> Predicted:
-    """The image, whose files are written where it has a label map. names: of the ids; None for no overlay."""
+def _model_of(path: Path) -> str:
+    """The digest of the model that a label map says it was made by; "" where it says none."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get(_MODEL, ""))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
+
+
+def _write(image: Predicted, targets: Mapping[str, Target], info: CheckpointInfo, *, overlays: bool) -> Predicted:
+    """The image, whose files are written where it has a label map, the label map last: it says that all are there."""
     if image.sample is None or image.labels is None:
         return image
     target = targets[image.record.image_id]
-    write_output(target.labels, palette_png(image.labels))
-    if names is not None:
+    if overlays:
+        names = dict(zip(info.seen, info.channel_names, strict=True))
         drawn = Image.fromarray(draw_overlay(image.sample.image, image.labels, names))
         write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
-    return image
+    if image.probabilities is not None:
+        write_output(target.probabilities, _npz(image.probabilities, info))
+    write_output(target.labels, palette_png(image.labels, info.digest))
+    return replace(image, probabilities=None)
+
+
+def _npz(probabilities: NDArray[Any], info: CheckpointInfo) -> bytes:
+    """`probabilities` [C, H, W] with the `ids` and `names` of its channels."""
+    file = io.BytesIO()
+    np.savez(file, probabilities=probabilities, ids=np.array(info.seen), names=np.array(info.channel_names))
+    return file.getvalue()

@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from wilss.data.images import read_image, rgb_of, to_pixels
+from wilss.data.images import read_image, rgb_of
 from wilss.errors import ImageError
 from wilss.models.devices import resolve_device
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 
-from .predict import label_map, logits_of, require_finite
-
-#: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
-_SOFTMAX = ("pseudoseg",)
+from .predict import label_map, logits_of, probabilities_of, require_finite
 
 
 def load_model(run: Path | str, device: str = "auto") -> "Model":
@@ -63,9 +60,7 @@ class Model:
         Raises ImageError for an image that cannot be used.
         """
         logits, height, width = self._logits(image)
-        values = to_pixels(logits.float(), height, width)
-        shares = values.softmax(dim=0) if self.info.method in _SOFTMAX else values.sigmoid()
-        return np.asarray(shares.cpu().numpy())
+        return np.asarray(probabilities_of(logits, self.info.method, height, width).cpu().numpy())
 
     def _logits(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> tuple[Tensor, int, int]:
         """Logits [C, h, w] of the feature grid, and the image's height and width."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.normalisation import normalise
 from wilss.threads import map_in_threads
+
+#: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
+_SOFTMAX = ("pseudoseg",)
+#: As what probabilities are stored.
+Kind = Literal["float16", "float32", "uint8"]
 
 #: A batch holds as many images as it would of this size; larger ones share it with fewer.
 _PIXELS_PER_IMAGE = 1 << 20
@@ -40,11 +46,15 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What the network makes of an image: `labels` uint8 [H, W], taxonomy ids; or `error`, why there are none."""
+    """What the network makes of an image: `labels` uint8 [H, W], taxonomy ids; or `error`, why there are none.
+
+    probabilities: [C, H, W] in the order of the channels, where they were asked for.
+    """
 
     record: ImageRecord
     sample: Sample | None = None
     labels: NDArray[np.uint8] | None = None
+    probabilities: NDArray[Any] | None = None
     error: str | None = None
 
 
@@ -62,16 +72,18 @@ def predictions(
     device: str = "cpu",
     threads: int | None = None,
     read: Callable[[ImageRecord], Sample] = read_sample,
+    probabilities: Kind | None = None,
 ) -> Iterator[Predicted]:
     """Every record once, in the order of the batches: its label map, or why it has none.
 
     segmenter: on `device`, images [B, 3, H, W] to logits [B, C, h, w], channels as `info` has them; it is in
     evaluation mode while this runs. Logits go to the image's size by bilinear interpolation, then the channel
     of the largest becomes its taxonomy id. threads: that decode; read: what they do.
+    probabilities: the type in which they are given, too; see `as_kind`.
     Raises CheckpointError when the network's values are not finite.
     """
     was_training = segmenter.training
-    forward = _Forward(segmenter.eval(), info, device)
+    forward = _Forward(segmenter.eval(), info, device, probabilities)
     before: list[_Running | Predicted] = []
     try:
         decoded = map_in_threads(partial(_read, read=read), records, threads, ahead=2 * batch_size)
@@ -123,6 +135,7 @@ class _Running:
 
     samples: Sequence[Sample]
     labels: Tensor
+    probabilities: Tensor | None
     finite: Tensor
     done: "torch.cuda.Event | None"
     info: CheckpointInfo
@@ -136,8 +149,9 @@ def _finished(running: Iterable[_Running | Predicted]) -> Iterator[Predicted]:
         if batch.done is not None:
             batch.done.synchronize()
         require_finite(batch.finite, batch.info, batch.samples[0].record.path)
-        for sample, labels in zip(batch.samples, batch.labels.numpy(), strict=True):
-            yield Predicted(record=sample.record, sample=sample, labels=labels)
+        shares = [None] * len(batch.samples) if batch.probabilities is None else list(batch.probabilities.numpy())
+        for sample, labels, share in zip(batch.samples, batch.labels.numpy(), shares, strict=True):
+            yield Predicted(record=sample.record, sample=sample, labels=labels, probabilities=share)
 
 
 def require_finite(finite: Tensor, info: CheckpointInfo, image: object) -> None:
@@ -172,11 +186,26 @@ def label_map(logits: Tensor, ids: Tensor, height: int, width: int) -> Tensor:
     return labels
 
 
+@torch.inference_mode()
+def probabilities_of(logits: Tensor, method: str, height: int, width: int) -> Tensor:
+    """Logits [C, h, w] of a network that `method` trained to float32 [C, height, width], each value in [0, 1]."""
+    values = to_pixels(logits.float(), height, width)
+    return values.softmax(dim=0) if method in _SOFTMAX else values.sigmoid()
+
+
+def as_kind(shares: Tensor, kind: Kind) -> Tensor:
+    """Values in [0, 1] as float32, float16, or uint8 with 255 for 1."""
+    if kind == "uint8":
+        return (shares * 255).round().to(torch.uint8)
+    return shares.to(torch.float16 if kind == "float16" else torch.float32)
+
+
 class _Forward:
     """Forward passes of one network on one device, from samples to taxonomy ids."""
 
-    def __init__(self, segmenter: nn.Module, info: CheckpointInfo, device: str) -> None:
+    def __init__(self, segmenter: nn.Module, info: CheckpointInfo, device: str, probabilities: Kind | None) -> None:
         self._segmenter, self._info, self._device = segmenter, info, torch.device(device)
+        self._kind = probabilities
         self._ids = torch.tensor(info.seen, dtype=torch.uint8, device=self._device)
 
     def start(self, batch: Sequence[Sample]) -> list[_Running | Predicted]:
@@ -199,16 +228,23 @@ class _Forward:
         logits = logits_of(self._segmenter, self._info, images)
         height, width = stacked.shape[1:3]
         labels = torch.stack([label_map(each, self._ids, height, width) for each in logits])
-        return self._on_its_way(batch, labels, logits.isfinite().all())
+        return self._on_its_way(batch, labels, self._shares(logits, height, width), logits.isfinite().all())
 
-    def _on_its_way(self, batch: Sequence[Sample], labels: Tensor, finite: Tensor) -> _Running:
+    def _shares(self, logits: Tensor, height: int, width: int) -> Tensor | None:
+        if self._kind is None:
+            return None
+        shares = (probabilities_of(each, self._info.method, height, width) for each in logits)
+        return torch.stack([as_kind(each, self._kind) for each in shares])
+
+    def _on_its_way(self, batch: Sequence[Sample], labels: Tensor, shares: Tensor | None, finite: Tensor) -> _Running:
         """Let the copies to the host queue up behind the forward pass, before the next one does."""
         done = None
         if self._device.type == "cuda":
             labels, finite = (_to_host(tensor) for tensor in (labels, finite))
+            shares = None if shares is None else _to_host(shares)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(torch.cuda.current_stream(self._device))
-        return _Running(samples=batch, labels=labels, finite=finite, done=done, info=self._info)
+        return _Running(samples=batch, labels=labels, probabilities=shares, finite=finite, done=done, info=self._info)
 
 
 def _to_host(tensor: Tensor) -> Tensor:
