@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
 from .schema import ArraySpec
-from .store import MaskStore
+from .store import ImageMasks, MaskStore
 
 
 def label_map(
@@ -42,7 +42,14 @@ class LabelMaps:
 
     def __call__(self, image: str | int, *, void: bool = True) -> NDArray[np.uint8]:
         """uint8 [H, W] of taxonomy ids. void: whether what the store knows to be void is VOID. Raises StoreError."""
-        masks, row = self._store.read(image), self._store.position(image)
+        return self._of(self._store.read(image), self._store.position(image), void)
+
+    def with_masks(self, image: str | int) -> tuple[ImageMasks, NDArray[np.uint8]]:
+        """The masks of an image as they are stored, and their label map, uint8 [H, W]. Raises StoreError."""
+        masks = self._store.read(image)
+        return masks, self._of(masks, self._store.position(image), void=True)
+
+    def _of(self, masks: ImageMasks, row: int, void: bool) -> NDArray[np.uint8]:
         wanted = list(masks.categories)
         return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted], masks.void if void else None)
 

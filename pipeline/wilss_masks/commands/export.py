@@ -1,7 +1,7 @@
 """`wilss-masks export voc` and `wilss-masks export coco`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def _with_shared(function: Any) -> Any:
     epilog="""\b
 Examples:
   wilss-masks export voc masks/shapes-15-5/step-1.zarr out/
-  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json"""
+  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json --instances connected"""
 )
 def command() -> None:
     """Masks in the forms that other tools read."""
@@ -39,19 +39,22 @@ def command() -> None:
 @command.command(epilog="\b\nExample:\n  wilss-masks export voc masks/shapes-15-5/step-1.zarr out/")
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--grey", is_flag=True, help="8 bits without a palette, for readers that turn a palette into colours.")
 @_with_shared
-def voc(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
+def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool) -> None:
     """Palette PNGs in the VOC layout.
 
-    Writes OUT/SegmentationClass/ID.png (taxonomy ids, 255 void), OUT/ImageSets/Segmentation/SPLIT.txt and
-    OUT/classes.txt. Where masks overlap, the more confident class wins.
+    Writes OUT/SegmentationClass/ID.png (taxonomy ids, 255 void), OUT/ImageSets/Segmentation/SPLIT.txt, OUT/classes.txt
+    and OUT/labelmap.txt, from which CVAT and datumaro know the names. Where masks overlap, the more confident class
+    wins.
     """
     from wilss.store import MaskStore
 
     from ..inspect.export import export_voc
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
-    _report(export_voc(opened, out, overwrite=overwrite), out, "label maps")
+    exported = export_voc(opened, out, grey=grey, overwrite=overwrite)
+    _report(exported, out, "label maps", _resolved(exported))
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json")
@@ -63,40 +66,55 @@ def voc(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
     type=click.Path(path_type=Path),
     envvar="WILSS_MANIFEST",
     show_envvar=True,
-    help="Take the images' file names from here.  [default: ID.jpg]",
+    help="Take file names from here, and the numbers of images and classes where the data are COCO's.  "
+    "[default: ID.jpg]",
 )
+@click.option("--instances", type=click.Choice(["class", "connected"]), default="class", show_default=True,
+              help="An annotation for each class of an image, or for each connected part of its mask.")  # fmt: skip
+@click.option("--overlaps", is_flag=True, help="Keep pixels in the masks of several classes, as in the store.")
+@click.option("--no-void", is_flag=True, help="Leave void out; readers take it for background.")
 @_with_shared
-def coco(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, allow_partial: bool) -> None:
-    """COCO json with one RLE annotation per image and class; needs the extra `coco`.
+def coco(
+    store: Path,
+    out: Path,
+    manifest_path: Path | None,
+    instances: Any,
+    overlaps: bool,
+    no_void: bool,
+    overwrite: bool,
+    allow_partial: bool,
+) -> None:
+    """COCO json with RLE annotations; needs the extra `coco`.
 
-    Category ids are taxonomy ids. Masks of two classes may overlap, as in the store. Void is in no annotation, so a
-    reader takes it for background; `export voc` keeps it.
+    Category ids are taxonomy ids, or those of the data's own COCO json. Where masks overlap, the more confident class
+    wins, as in `export voc`. Void is an annotation of a category `void` with iscrowd 1.
     """  # fmt: skip
+    from wilss.data.manifest import load_manifest
     from wilss.store import MaskStore
 
-    from ..inspect.export import export_coco, holds_void, plain_file_name
+    from ..inspect.export import holds_void
+    from ..inspect.export_coco import CocoNames, export_coco, names_of
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
-    file_name = _file_names(opened, manifest_path) if manifest_path else plain_file_name
-    exported = export_coco(opened, out, file_name=file_name, overwrite=overwrite)
-    if holds_void(opened) and not is_quiet():
-        click.echo(
-            f"{store} holds void pixels, which are in no annotation: readers of {out} take them for background; "
-            "`wilss-masks export voc` keeps them.",
-            err=True,
-        )
-    _report(exported, out, "annotations")
+    names = names_of(opened, load_manifest(manifest_path)) if manifest_path else CocoNames()
+    exported = export_coco(
+        opened, out, names=names, instances=instances, overlaps=overlaps, void=not no_void, overwrite=overwrite
+    )
+    notes = [] if overlaps else _resolved(exported)
+    if holds_void(opened):
+        how = "in no annotation: readers take them for background" if no_void else "annotations of the category `void`"
+        notes.append(f"The store's void pixels are {how}.")
+    _report(exported, out, "annotations", notes)
 
 
-def _file_names(store: Any, manifest_path: Path) -> Callable[[str], str]:
-    from wilss.data.manifest import load_manifest
-    from wilss.store.records import records_for
+def _resolved(exported: "Exported") -> list[str]:
+    if not exported.overlapping:
+        return []
+    count = f"{exported.overlapping} image{'s' if exported.overlapping != 1 else ''}"
+    return [f"In {count} masks of two classes overlap; the more confident class has these pixels."]
 
-    records = records_for(store, load_manifest(manifest_path))
-    return lambda image_id: records[image_id].path.name
 
-
-def _report(exported: "Exported", out: Path, noun: str) -> None:
+def _report(exported: "Exported", out: Path, noun: str, notes: Iterable[str]) -> None:
     for image, why in exported.refused.items():
         click.echo(f"Failed: {image!r}: {why}", err=True)
     if not is_quiet():
@@ -106,5 +124,7 @@ def _report(exported: "Exported", out: Path, noun: str) -> None:
                 f"{exported.without_masks} images of the store have no masks to export (failed, without a "
                 "tag of this step, or not made)"
             )
+        for note in notes:
+            click.echo(note)
     if exported.refused:
         sys.exit(FINISHED_WITH_FAILURES)

@@ -1,26 +1,24 @@
-"""Stores in the forms that other tools read: VOC palette PNGs with their lists, and COCO json with RLE masks.
+"""Stores as label maps in the layout of VOC, and what all exports share; `export_coco` writes the other form.
 
 Image ids come from a store that somebody else may have made, so none is joined to a path before it was looked
 at. An image whose id is refused is left out and named; the others are written.
 """
 
 import itertools
-import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.taxonomy import voc_palette
-from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
+from wilss.data.layouts.colours import LABELMAP, voc_colour
+from wilss.data.taxonomy import VOID, voc_palette
+from wilss.disk import refuse_existing, sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
 from wilss.errors import StoreError
-from wilss.store import LabelMaps, MaskStore, Status
+from wilss.store import ImageMasks, LabelMaps, MaskStore, Status
 from wilss.threads import map_in_threads
 
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
@@ -29,10 +27,14 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written. refused: image id -> why it was left out. without_masks: images that had none."""
+    """What was written. refused: image id -> why it was left out. without_masks: images that had none.
+
+    overlapping: images with pixels in the masks of two classes, which the more confident class got.
+    """
 
     images: int
     annotations: int
+    overlapping: int
     refused: Mapping[str, str]
     without_masks: int
 
@@ -42,66 +44,31 @@ def holds_void(store: MaskStore) -> bool:
     return any(path.is_file() for path in (store.path / "void/c").rglob("*"))
 
 
-def export_voc(store: MaskStore, out: Path, *, overwrite: bool = False, threads: int | None = None) -> Exported:
+def export_voc(
+    store: MaskStore, out: Path, *, grey: bool = False, overwrite: bool = False, threads: int | None = None
+) -> Exported:
     """Write label maps in the VOC layout into the folder `out`, the list last.
 
-    SegmentationClass/<id>.png: palette PNG in the image's true size, taxonomy ids, 255 void, overlaps
-    resolved by confidence. ImageSets/Segmentation/<split>.txt: the ids. classes.txt: all class names, one
-    per line, from id 0.
+    SegmentationClass/<id>.png: PNG in the image's true size, taxonomy ids, 255 void, overlaps resolved by confidence;
+    with VOC's palette, or grey for readers that turn a palette into colours. ImageSets/Segmentation/<split>.txt: ids.
+    classes.txt: all class names, one per line, from id 0; labelmap.txt: the same with their colours, as CVAT writes it.
     Raises StoreError when a file is there already and `overwrite` is False; nothing is then written.
     """
-    rows, refused = _exportable(store)
+    rows, refused = exportable(store)
     split = _safe_split(store)
-    lists = (out / "classes.txt", out / "ImageSets" / "Segmentation" / f"{split}.txt")
-    draw = _LabelPng(store, out / "SegmentationClass")
+    lists = (out / "classes.txt", out / "ImageSets" / "Segmentation" / f"{split}.txt", out / LABELMAP)
+    draw = _LabelPng(store, out / "SegmentationClass", grey)
+    names = [str(name) for name in store.attributes.get("classes", store.category_names)]
     for path in itertools.chain(lists, map(draw.target, rows)):
         _refuse_outside(path, out)
         refuse_existing(path, overwrite)
     with writing(out):
         sweep_partials(out)
-        for _ in map_in_threads(draw, rows, threads):
-            pass
-        write_atomically(lists[0], _lines(store.attributes.get("classes", store.category_names)))
+        overlapping = sum(map_in_threads(draw, rows, threads))
+        write_atomically(lists[0], _lines(names))
+        write_atomically(lists[2], _lines(_labelmap(names, void=holds_void(store))))
         write_atomically(lists[1], _lines(store.image_ids[row] for row in rows))
-    return _exported(store, rows, refused, annotations=len(rows))
-
-
-def plain_file_name(image_id: str) -> str:
-    """What an image's file is called where no manifest says it."""
-    return f"{image_id}.jpg"
-
-
-def export_coco(
-    store: MaskStore,
-    out: Path,
-    *,
-    file_name: Callable[[str], str] = plain_file_name,
-    overwrite: bool = False,
-    threads: int | None = None,
-) -> Exported:
-    """Write the file `out`: COCO json, one RLE annotation per image and category whose mask is not empty.
-
-    file_name: image id -> the name of its file. Image ids are the store's own when all of them are numbers, as COCO's
-    are, else positions from 1. Masks may overlap, as in the store.
-    Raises StoreError when pycocotools is missing, or `out` is there and `overwrite` is False.
-    """
-    _require_pycocotools()
-    refuse_existing(out, overwrite)
-    rows, refused = _exportable(store)
-    numbers = _image_numbers(store.image_ids)
-    encode = _CocoImage(store, numbers)
-    annotations = [annotation for image in map_in_threads(encode, rows, threads) for annotation in image]
-    document = {
-        "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
-        "images": [encode.image(row, file_name) for row in rows],
-        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
-        "categories": [
-            {"id": identity, "name": name}
-            for identity, name in zip(store.category_ids, store.category_names, strict=True)
-        ],
-    }
-    write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"))
-    return _exported(store, rows, refused, annotations=len(annotations))
+    return exported(store, rows, refused, annotations=len(rows), overlapping=overlapping)
 
 
 def problem_with_id(image_id: str) -> str | None:
@@ -122,59 +89,25 @@ def problem_with_id(image_id: str) -> str | None:
 
 
 class _LabelPng:
-    """Writes the label map of one image as a palette PNG."""
+    """Writes the label map of one image as a PNG, and says whether masks of it overlapped."""
 
-    def __init__(self, store: MaskStore, folder: Path) -> None:
-        self._store, self._folder, self._palette = store, folder, voc_palette()
+    def __init__(self, store: MaskStore, folder: Path, grey: bool) -> None:
+        self._store, self._folder, self._palette = store, folder, None if grey else voc_palette()
         self._labels = LabelMaps(store)
 
     def target(self, row: int) -> Path:
         return self._folder / f"{self._store.image_ids[row]}.png"
 
-    def __call__(self, row: int) -> None:
-        image = Image.fromarray(self._labels(row), mode="P")
-        image.putpalette(self._palette)
+    def __call__(self, row: int) -> bool:
+        masks, labels = self._labels.with_masks(row)
+        image = Image.fromarray(labels)
+        if self._palette is not None:
+            image.putpalette(self._palette)
         write_atomically(self.target(row), encoded(image))
+        return overlap(masks)
 
 
-class _CocoImage:
-    """The annotations of one image, without their ids."""
-
-    def __init__(self, store: MaskStore, numbers: Sequence[int]) -> None:
-        self._store, self._numbers = store, numbers
-        self._height, self._width = store.vector("height"), store.vector("width")
-
-    def __call__(self, row: int) -> list[dict[str, Any]]:
-        masks = self._store.read(row)
-        return [
-            self._annotation(row, category, mask)
-            for category, mask in zip(masks.categories, masks.masks, strict=True)
-            if mask.any()
-        ]
-
-    def image(self, row: int, file_name: Callable[[str], str]) -> dict[str, Any]:
-        return {
-            "id": self._numbers[row],
-            "file_name": file_name(self._store.image_ids[row]),
-            "height": int(self._height[row]),
-            "width": int(self._width[row]),
-        }
-
-    def _annotation(self, row: int, category: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
-        from pycocotools import mask as rle
-
-        encoded = rle.encode(np.asfortranarray(mask, np.uint8))
-        return {
-            "image_id": self._numbers[row],
-            "category_id": self._store.category_ids[category],
-            "segmentation": {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")},
-            "area": int(mask.sum()),
-            "bbox": [float(side) for side in rle.toBbox(encoded)],
-            "iscrowd": 0,
-        }
-
-
-def _exportable(store: MaskStore) -> tuple[Sequence[int], dict[str, str]]:
+def exportable(store: MaskStore) -> tuple[Sequence[int], dict[str, str]]:
     """Rows with masks and an id that can be trusted; and the ids with masks that cannot, with the reason."""
     rows, refused = array("q"), {}
     for row in map(int, np.flatnonzero(store.vector("status") == Status.DONE)):
@@ -186,13 +119,22 @@ def _exportable(store: MaskStore) -> tuple[Sequence[int], dict[str, str]]:
     return rows, refused
 
 
-def _exported(store: MaskStore, rows: Sequence[int], refused: Mapping[str, str], *, annotations: int) -> Exported:
+def exported(
+    store: MaskStore, rows: Sequence[int], refused: Mapping[str, str], *, annotations: int, overlapping: int
+) -> Exported:
+    """What was written of a store's rows."""
     return Exported(
         images=len(rows),
         annotations=annotations,
+        overlapping=overlapping,
         refused=refused,
         without_masks=store.layout.num_images - len(rows) - len(refused),
     )
+
+
+def overlap(masks: ImageMasks) -> bool:
+    """Whether any pixel is in the masks of two classes."""
+    return bool((masks.masks.sum(axis=0) > 1).any())
 
 
 def _refuse_outside(path: Path, folder: Path) -> None:
@@ -209,29 +151,12 @@ def _safe_split(store: MaskStore) -> str:
     return split
 
 
+def _labelmap(names: Sequence[str], *, void: bool) -> list[str]:
+    """CVAT's rows. A colon would end a name, so that it is written as a dash."""
+    rows = [(name.replace(":", "-"), voc_colour(identity)) for identity, name in enumerate(names)]
+    rows += [("void", voc_colour(VOID))] if void else []
+    return ["# label:color_rgb:parts:actions", *(f"{name}:{red},{green},{blue}::" for name, (red, green, blue) in rows)]
+
+
 def _lines(words: Iterable[str]) -> bytes:
     return "".join(f"{word}\n" for word in words).encode("utf-8")
-
-
-def _image_numbers(ids: Sequence[str]) -> Sequence[int]:
-    if all(name.isascii() and name.isdecimal() for name in ids):
-        numbers = _compact(ids)
-        if len(set(numbers)) == len(numbers):
-            return numbers
-    return range(1, len(ids) + 1)
-
-
-def _compact(ids: Sequence[str]) -> Sequence[int]:
-    try:
-        return array("q", map(int, ids))
-    except OverflowError:
-        return list(map(int, ids))
-
-
-def _require_pycocotools() -> None:
-    try:
-        import pycocotools.mask  # noqa: F401
-    except ImportError:
-        raise StoreError(
-            "export coco needs pycocotools, which is not there; install it: pip install 'wilss[coco]'."
-        ) from None

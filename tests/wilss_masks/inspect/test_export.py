@@ -13,19 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.wilss.data import data_on_disk as disk
 from tests.wilss_masks.stores import (
     CLASS_IDS,
     CLASS_NAMES,
     IMAGES,
     files_of,
     make_annotation_store,
-    make_manifest,
     make_store,
 )
+from wilss.data.manifest import load_manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore, label_map
+from wilss_masks import AnnotationSource, generate
 from wilss_masks.commands.export import command
-from wilss_masks.inspect.export import export_coco, export_voc, problem_with_id
+from wilss_masks.inspect.export import export_voc, problem_with_id
+from wilss_masks.inspect.export_coco import CocoNames, export_coco, names_of
+from wilss_masks.sources.fusion import FmwissParams
 
 EXPORTED = [IMAGES[row].image_id for row in (0, 1, 2, 5)]
 
@@ -62,12 +66,118 @@ def test_void_of_an_annotation_store_is_255(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels, np.where(IMAGES[1].labels == 3, 0, IMAGES[1].labels))
 
 
-def test_void_that_coco_cannot_hold_is_told(tmp_path: Path, store: MaskStore) -> None:
+def test_grey_files_have_the_same_ids_and_no_palette(tmp_path: Path, store: MaskStore) -> None:
+    export_voc(store, tmp_path / "voc", grey=True)
+    for name in EXPORTED:
+        with Image.open(tmp_path / f"voc/SegmentationClass/{name}.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.array(image), labels_of(store, name))
+
+
+def test_a_labelmap_says_names_and_colours_as_cvat_does(tmp_path: Path, store: MaskStore) -> None:
+    export_voc(store, tmp_path / "masks")
+    lines = (tmp_path / "masks/labelmap.txt").read_text().splitlines()
+    assert lines[:3] == ["# label:color_rgb:parts:actions", "background:0,0,0::", "class 1:128,0,0::"]
+    assert len(lines) == 1 + 21
+    export_voc(make_annotation_store(tmp_path / "s.zarr"), tmp_path / "labels")
+    assert (tmp_path / "labels/labelmap.txt").read_text().splitlines()[-1] == "void:224,224,192::"
+
+
+def read_back(folder: Path, layout: str, **more: Any) -> dict[str, Any]:
+    """The label maps that our own readers see in what was exported, by the image's file name."""
+    names = ["background", *(f"class {i}" for i in range(1, 21))]
+    names[16], names[17], names[20] = CLASS_NAMES
+    file = disk.manifest(folder, layout=layout, names=names, steps=[{"classes": [16, 17, 20]}], **more)
+    records = load_manifest(file).listing("main", "train", lenient=True).records
+    return {r.path.stem: r.label.read() for r in records if r.label is not None and r.problem is None}
+
+
+@pytest.mark.parametrize("instances", ["class", "connected"])
+def test_both_exports_are_read_back_as_the_same_labels(tmp_path: Path, instances: Any) -> None:
+    """Also where masks overlap and where void is."""
+    both = replace(IMAGES[0], boxes={16: (8, 40, 16, 48), 20: (4, 20, 4, 30), 17: (44, 48, 0, 4)})
+    store = make_annotation_store(tmp_path / "s.zarr", images=(both, *IMAGES[1:]))
+    for drawn in (both, *IMAGES[1:]):
+        disk.image(tmp_path / f"data/JPEGImages/{drawn.image_id}.jpg", drawn.size)
+    voc = export_voc(store, tmp_path / "data")
+    coco = export_coco(store, tmp_path / "data/s.json", instances=instances)
+    (tmp_path / "data/labelmap.txt").unlink()  # its names are "class 1" and so on
+    splits = {"train": {"annotations": "s.json", "images": "JPEGImages"}}
+    by_voc = read_back(tmp_path, "voc", tags="masks")
+    by_coco = read_back(tmp_path, "coco", splits=splits)
+    assert list(by_voc) == [IMAGES[row].image_id for row in (0, 1, 2, 3, 5)]
+    assert by_voc.keys() == by_coco.keys()
+    for name, labels in by_voc.items():
+        assert {255} < set(np.unique(labels).tolist())
+        np.testing.assert_array_equal(by_coco[name], labels)
+    assert voc.overlapping == coco.overlapping == 0
+
+
+def test_overlaps_go_to_the_same_class_in_both_exports(tmp_path: Path) -> None:
+    images = (replace(IMAGES[2], boxes={16: (8, 32, 8, 48), 20: (8, 32, 24, 72)}),)
+    store = make_store(tmp_path / "s.zarr", images=images, params=FmwissParams(fusion="init", threshold=0.4))
+    assert (store.read(0).masks.sum(axis=0) > 1).any()
+    voc = export_voc(store, tmp_path / "voc")
+    export_coco(store, tmp_path / "s.json")
+    export_coco(store, tmp_path / "kept.json", overlaps=True)
+    with Image.open(tmp_path / f"voc/SegmentationClass/{images[0].image_id}.png") as image:
+        labels = np.array(image)
+    content, kept = (json.loads((tmp_path / name).read_text())["annotations"] for name in ("s.json", "kept.json"))
+    assert {a["category_id"]: a["area"] for a in content} == {i: int((labels == i).sum()) for i in (16, 20)}
+    assert sum(a["area"] for a in kept) == store.read(0).masks.sum() > sum(a["area"] for a in content)
+    assert voc.overlapping == 1
+    result = CliRunner().invoke(command, ["coco", str(store.path), str(tmp_path / "c.json")], obj={})
+    assert "In 1 image masks of two classes overlap; the more confident class has these pixels." in result.stdout
+
+
+def test_connected_parts_are_annotations_with_the_score_of_their_class(tmp_path: Path) -> None:
+    store = make_annotation_store(tmp_path / "s.zarr", images=(replace(IMAGES[0], boxes={16: (8, 40, 60, 64)}),))
+    export_coco(store, tmp_path / "s.json", instances="connected")
+    (one, void) = json.loads((tmp_path / "s.json").read_text())["annotations"]
+    assert (one["category_id"], one["area"], one["score"], one["iscrowd"]) == (16, 32 * 2, 1.0, 0)
+    assert (void["category_id"], void["area"], void["iscrowd"], "score" in void) == (21, 48 * 2, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [((), "annotations of the category `void`"), (("--no-void",), "in no annotation: readers take them for")],
+)
+def test_where_void_went_is_told(tmp_path: Path, store: MaskStore, more: tuple[str, ...], told: str) -> None:
     labelled = make_annotation_store(tmp_path / "s.zarr")
-    for opened, told in ((labelled, True), (store, False)):
-        result = CliRunner().invoke(command, ["coco", str(opened.path), str(tmp_path / f"{told}.json")], obj={})
+    for opened, is_told in ((labelled, True), (store, False)):
+        out = tmp_path / f"{is_told}.json"
+        result = CliRunner().invoke(command, ["coco", str(opened.path), str(out), *more], obj={})
         assert result.exit_code == 0, result.output
-        assert ("`wilss-masks export voc` keeps them" in result.output) == told
+        assert (told in result.output) == is_told
+        names = {category["name"] for category in json.loads(out.read_text())["categories"]}
+        assert ("void" in names) == (is_told and not more)
+
+
+def test_cocos_own_ids_and_file_names_come_back(tmp_path: Path) -> None:
+    """Folders in `file_name`, numbers of images and categories: a/1.jpg and b/1.jpg are two images."""
+    images = {"a/1.jpg": [disk.box(1, 2, 3, 4, 10)], "b/1.jpg": [disk.box(0, 0, 4, 4, 30), disk.box(5, 5, 3, 3, 10)]}
+    path = disk.coco(tmp_path / "data", "train2017", images, ("dog", "zebra", "cat"))
+    manifest = load_manifest(disk.manifest(tmp_path, layout="coco", splits=None, steps=[{"classes": ["dog", "cat"]}]))
+    generate(manifest, step=0, source=AnnotationSource.from_manifest(manifest, 0), out=tmp_path / "s.zarr")
+    store = MaskStore.open(tmp_path / "s.zarr")
+    export_coco(store, tmp_path / "out.json", names=names_of(store, manifest))
+    before, after = (json.loads(file.read_text()) for file in (path, tmp_path / "out.json"))
+    assert after["images"] == before["images"]
+    kept = [{key: a[key] for key in ("image_id", "category_id", "area")} for a in after["annotations"]]
+    assert sorted(kept, key=str) == sorted(
+        ({key: a[key] for key in ("image_id", "category_id", "area")} for a in before["annotations"]), key=str
+    )
+    assert sorted((c["id"], c["name"]) for c in after["categories"]) == [(10, "dog"), (30, "cat")]
+
+
+def test_file_names_keep_the_folders_below_that_of_the_images(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", {"a/1": (1,), "b/1": (2,)})
+    manifest = load_manifest(disk.manifest(tmp_path))
+    generate(manifest, step=0, source=AnnotationSource.from_manifest(manifest, 0), out=tmp_path / "s.zarr")
+    words = ["coco", tmp_path / "s.zarr", tmp_path / "s.json", "--manifest", tmp_path / "data_manifest.yaml"]
+    assert CliRunner().invoke(command, [str(word) for word in words], obj={}).exit_code == 0
+    entries = json.loads((tmp_path / "s.json").read_text())["images"]
+    assert [entry["file_name"] for entry in entries] == ["a/1.jpg", "b/1.jpg"]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own decoder
@@ -105,7 +215,7 @@ def test_exports_are_the_same_every_time(tmp_path: Path, store: MaskStore) -> No
 def test_cocos_own_numbers_are_kept(tmp_path: Path) -> None:
     images = tuple(replace(drawn, image_id=f"{139 + row}") for row, drawn in enumerate(IMAGES))
     store = make_store(tmp_path / "s.zarr", images=images)
-    export_coco(store, tmp_path / "s.json", file_name=lambda image_id: f"{int(image_id):012}.jpg")
+    export_coco(store, tmp_path / "s.json", names=CocoNames(file_name=lambda image_id: f"{int(image_id):012}.jpg"))
     entries = json.loads((tmp_path / "s.json").read_text())["images"]
     assert [entry["id"] for entry in entries] == [139, 140, 141, 144]
     assert entries[0]["file_name"] == "000000000139.jpg"
@@ -198,10 +308,7 @@ def test_without_pycocotools_the_extra_is_named(
         export_coco(store, tmp_path / "s.json")
 
 
-def test_the_commands(tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest: Any = make_manifest(tmp_path / "images")
-    monkeypatch.setattr("wilss.data.manifest.load_manifest", lambda path: manifest)
-
+def test_the_commands(tmp_path: Path, store: MaskStore) -> None:
     def invoke(*arguments: object) -> Any:
         return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
 
@@ -209,6 +316,6 @@ def test_the_commands(tmp_path: Path, store: MaskStore, monkeypatch: pytest.Monk
     assert voc.exit_code == 0
     assert "4 label maps of 4 images" in voc.stdout
     assert "2 images of the store have no masks" in voc.stdout
-    coco = invoke("coco", store.path, tmp_path / "s.json", "--manifest", "m.yaml")
+    coco = invoke("coco", store.path, tmp_path / "s.json")
     assert "5 annotations of 4 images" in coco.stdout
-    assert json.loads((tmp_path / "s.json").read_text())["images"][0]["file_name"] == "2007_000033.png"
+    assert json.loads((tmp_path / "s.json").read_text())["images"][0]["file_name"] == "2007_000033.jpg"

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from wilss.data.layouts.causes import why_no_pixel
-from wilss.data.layouts.coco import annotation_file, read_coco
+from wilss.data.layouts.coco import CocoNumbers, annotation_file, coco_numbers, read_coco
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.listing import Listing, read_folder, read_voc
 from wilss.data.layouts.records import ImageRecord, Label, LabelTable, PngLabel, Selection, read_label_of, require_size
@@ -13,6 +13,7 @@ from wilss.data.layouts.table import Records, RecordsById
 __all__ = [
     "READERS",
     "CocoLabel",
+    "CocoNumbers",
     "DataSpec",
     "ImageRecord",
     "Label",
@@ -23,6 +24,7 @@ __all__ = [
     "RecordsById",
     "Selection",
     "annotation_file",
+    "coco_numbers",
     "read_label_of",
     "require_size",
     "why_no_pixel",

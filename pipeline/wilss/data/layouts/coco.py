@@ -18,6 +18,7 @@ from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records
 from wilss.data.layouts.tags import TagTable
 from wilss.data.names import some
+from wilss.data.taxonomy import VOID, meaning_of
 from wilss.errors import ManifestError
 
 
@@ -25,6 +26,7 @@ from wilss.errors import ManifestError
 class _Image:
     """What a COCO json says of an image file: its size as it is written, and its annotations, of every entry."""
 
+    number: int | str
     file_name: str
     height: Any
     width: Any
@@ -35,10 +37,13 @@ class _Image:
 class _Json:
     """What a COCO json says.
 
-    images: by image id. foreign: unknown categories. has_outlines: whether any annotation is more than a box.
+    images: by image id. categories: (id, name) by taxonomy id, and numbers: all ids of categories. foreign: unknown
+    categories. has_outlines: whether any annotation is more than a box.
     """
 
     path: Path
+    categories: Mapping[int, tuple[Any, str]]
+    numbers: tuple[Any, ...]
     images: Mapping[str, _Image]
     foreign: tuple[str, ...]
     has_outlines: bool
@@ -62,6 +67,29 @@ def read_coco(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
         exact=exact,
         lenient=lenient,
         tags=_tags(spec, listed, source) if own_tags else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoNumbers:
+    """What a COCO json calls images and categories.
+
+    images: (id, file_name) by our image id. categories: (id, name) by taxonomy id. last: the highest category id.
+    """
+
+    images: Mapping[str, tuple[int | str, str]]
+    categories: Mapping[int, tuple[Any, str]]
+    last: int
+
+
+def coco_numbers(spec: DataSpec, split: str) -> CocoNumbers:
+    """The numbers of the json of a split. Raises ManifestError."""
+    path = annotation_file(spec, spec.split(split))
+    source = _read_json(spec, path, _image_folder(spec, spec.split(split), path))
+    return CocoNumbers(
+        images={image_id: (image.number, image.file_name) for image_id, image in source.images.items()},
+        categories=source.categories,
+        last=max((number for number in source.numbers if isinstance(number, int)), default=0),
     )
 
 
@@ -89,6 +117,8 @@ def _read_json(spec: DataSpec, path: Path, folder: str) -> _Json:
     decided, about_crowds = _crowds_decided(spec, images, path)
     return _Json(
         path=path,
+        categories={ids[c["id"]]: (c["id"], str(c["name"])) for c in reversed(content["categories"]) if c["id"] in ids},
+        numbers=tuple(category["id"] for category in content["categories"]),
         images=decided,
         foreign=tuple(foreign),
         has_outlines=any(has_outline(annotation.get("segmentation") or []) for annotation in content["annotations"]),
@@ -109,6 +139,7 @@ def _images(
     for name, rows in entries.items():
         stem = without_suffix(name)
         images[stem if stems[stem] == 1 else name] = _Image(
+            number=rows[0]["id"],
             file_name=name,
             height=rows[0].get("height"),
             width=rows[0].get("width"),
@@ -150,13 +181,18 @@ def _with_crowds(image: _Image, crowd: str | None) -> _Image:
 
 
 def _categories(spec: DataSpec, content: Mapping[str, Any], path: Path) -> tuple[dict[Any, int], list[str]]:
-    """Category id -> taxonomy id, by name; and the names that are no classes here."""
-    ids = {category["id"]: spec.taxonomy.find(str(category["name"])) for category in content["categories"]}
+    """Category id -> taxonomy id, by name, or VOID; and the names that are no classes here."""
+    ids = {category["id"]: _identity(spec, str(category["name"])) for category in content["categories"]}
     foreign = [str(c["name"]) for c in content["categories"] if ids[c["id"]] is None]
     known = {category: identity for category, identity in ids.items() if identity is not None}
-    if not known:
+    if not set(known.values()) - {VOID}:
         raise ManifestError(f"{path}: none of its categories is a class of {spec.taxonomy.name}; correct `names`.")
     return known, foreign
+
+
+def _identity(spec: DataSpec, name: str) -> int | None:
+    identity = spec.taxonomy.find(name)
+    return VOID if identity is None and meaning_of(name) == VOID else identity
 
 
 def _entries(spec: DataSpec, split: SplitSpec, source: _Json) -> tuple[Sequence[Entry], bool, tuple[str, ...]]:
@@ -189,7 +225,7 @@ def _shape(annotation: Mapping[str, Any], identity: int, number: int) -> CocoSha
     outlined = has_outline(segmentation)
     return CocoShape(
         identity=identity,
-        crowd=bool(int(annotation.get("iscrowd") or 0)) and outlined,
+        crowd=bool(int(annotation.get("iscrowd") or 0)) and outlined and identity != VOID,
         annotation=int(annotation.get("id", number)),
         segmentation=json.dumps(segmentation),
         box=None if outlined else _box(annotation.get("bbox")),
@@ -257,6 +293,6 @@ def _tags(spec: DataSpec, listed: Iterable[Entry], source: _Json) -> TagTable:
     for entry in listed:
         known = source.images.get(entry.image_id)
         if known is not None:
-            ids = {shape.identity for shape in known.shapes}
+            ids = {shape.identity for shape in known.shapes} - {VOID}
             names[entry.image_id] = tuple(spec.taxonomy.name_of(identity) for identity in sorted(ids))
     return TagTable(names)

@@ -72,8 +72,8 @@ class CocoLabel:
     """The annotations of one image, drawn into a label map when it is read.
 
     Order of drawing, later over earlier: boxes without an outline and crowds (both as VOID), then instances from large
-    to small by the pixels that they cover, equal ones by annotation id. So a small thing in front of a large one is
-    not lost, and the result is always the same.
+    to small by the pixels that they cover, equal ones by annotation id, and over them what is of a category for void.
+    So a small thing in front of a large one is not lost, and the result is always the same.
     fault: why its size cannot be used, as a sentence; None where it can.
     """
 
@@ -98,7 +98,7 @@ class CocoLabel:
         for box in (shape.box for shape in self.shapes if shape.box is not None):
             labels[_inside(box, self.height, self.width)] = VOID
         drawn = [(shape, runs) for shape in self.shapes for runs in self._runs(shape)]
-        for shape, runs in sorted(drawn, key=lambda one: (not one[0].crowd, -one[1][1::2].sum(), one[0].annotation)):
+        for shape, runs in sorted(drawn, key=_order):
             labels[_mask(runs, self.height, self.width)] = VOID if shape.crowd else shape.identity
         return labels
 
@@ -112,6 +112,11 @@ class CocoLabel:
                 f"{self.path}: annotation {shape.annotation} of {self.image_id} has a segmentation that cannot be "
                 f"drawn ({error}); fix or remove it."
             ) from None
+
+
+def _order(drawn: tuple[CocoShape, NDArray[np.int64]]) -> tuple[bool, bool, int, int]:
+    shape, runs = drawn
+    return shape.identity == VOID, not shape.crowd, -int(runs[1::2].sum()), shape.annotation
 
 
 def has_outline(segmentation: Any) -> bool:
