@@ -37,7 +37,7 @@ FLOORS = {
         ["context"],
         ["results"],
         ["methods"],
-        ["run"],
+        ["run", "section"],
         ["commands"],
         ["cli"],
         ["__main__"],

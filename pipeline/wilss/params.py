@@ -5,7 +5,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from wilss.errors import ParameterError
@@ -62,10 +62,11 @@ def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
     return values
 
 
-def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
+def with_values(params: P, values: Mapping[str, Any], *, where: str, others: Iterable[str] = ()) -> P:
     """`params`, a frozen dataclass, with some fields replaced; text is converted to the field's type.
 
-    where: what to blame in an error, e.g. "--set" or the manifest's path.
+    where: what to blame in an error, e.g. "--set" or the manifest's path. others: names that are known beside the
+    fields, of which a misspelt one may be the nearest.
     Raises ParameterError for an unknown name (with the nearest known one) or a value of the wrong type.
     """
     hints = typing.get_type_hints(type(params))
@@ -73,14 +74,37 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str) -> P:
     changes = {}
     for name, value in values.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(kinds) or 'none'}."
-            raise ParameterError(f"{where}: there is no parameter {name!r}; {hint}")
+            raise ParameterError(f"{where}: there is no parameter {name!r}; {_meant(name, kinds, others)}")
         changes[name] = _convert(value, kinds[name], name, where)
     try:
         return dataclasses.replace(params, **changes)  # type: ignore[type-var]
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from None
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """The names of the fields of a dataclass."""
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def faults_of(params: Any, values: Mapping[str, Any], *, where: str, others: Iterable[str] = ()) -> list[str]:
+    """A sentence for every one of `values` that `with_values` would refuse, or for all of them together."""
+    together = _fault(params, values, where, others)
+    each = [_fault(params, {name: value}, where, others) for name, value in values.items()] if together else []
+    return [fault for fault in each if fault is not None] or ([together] if together else [])
+
+
+def _fault(params: Any, values: Mapping[str, Any], where: str, others: Iterable[str]) -> str | None:
+    try:
+        with_values(params, values, where=where, others=others)
+    except ParameterError as error:
+        return str(error)
+    return None
+
+
+def _meant(name: str, known: Iterable[str], others: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*known, *others], n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}."
 
 
 def of_fields(kind: type[P], values: Mapping[str, Any]) -> P:

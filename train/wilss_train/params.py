@@ -21,6 +21,8 @@ from wilss.params import (
 #: What a run says that it starts from where `backbone_weights` names nothing.
 RANDOM = "random"
 _BASE, _WEAK = "base", "weak"
+#: Parts of a manifest's section `train`: for step 0, and for later steps.
+STEP_SECTIONS = (_BASE, _WEAK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tupl
     settings: parameters by name; those under `base` are for step 0, those under `weak` for later steps.
     Returns the run's parameters and the entries that are none of them. Raises ParameterError.
     """
-    flat = {name: value for name, value in settings.items() if name not in (_BASE, _WEAK)}
+    flat = {name: value for name, value in settings.items() if name not in STEP_SECTIONS}
     own = settings.get(_WEAK if step else _BASE) or {}
     if not isinstance(own, Mapping):
         raise ParameterError(f"{where}.{_WEAK if step else _BASE} must be a mapping of parameters.")

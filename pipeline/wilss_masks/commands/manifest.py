@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..manifest_tools.check import CheckReport, Counts
 
 _SHOWN = 20
+_OF_NO_USE = 2
 
 
 @click.group(epilog="\b\nExample:\n  wilss-masks manifest check --manifest data_manifest.yaml")
@@ -75,11 +76,14 @@ def init(
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest check --manifest data_manifest.yaml")
 @manifest_option
 @click.option("--no-labels", is_flag=True, help="Do not read label maps (quicker).")
+@click.option("--images", is_flag=True, help="Decode every image to its end (slower), not its header alone.")
+@click.option("--no-weights", is_flag=True, help="Do not open encoders and backbone (quicker).")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
-    """Open every image and label map, and count the classes of every step.
+def check(manifest_path: Path, no_labels: bool, images: bool, no_weights: bool, as_json: bool) -> None:
+    """Find whatever would stop a later command: in lists, images, labels, tags, parameters, encoders.
 
-    Exit code 3 when some images cannot be used, 2 when the manifest or a list is of no use.
+    Counts the classes of every step. Exit code 3 when some images cannot be used, 2 when a list, a section or an
+    encoder is of no use. Nothing is fetched from the hub.
     """
     from wilss.data.manifest import load_manifest
 
@@ -87,10 +91,12 @@ def check(manifest_path: Path, no_labels: bool, as_json: bool) -> None:
 
     manifest = load_manifest(manifest_path)
     with ProgressDisplay() as display:
-        report = check_manifest(manifest, labels=not no_labels, progress=display)
+        report = check_manifest(manifest, labels=not no_labels, images=images, weights=not no_weights, progress=display)
     click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report))
-    if report.findings:
-        sys.exit(FINISHED_WITH_FAILURES)
+    for fault in report.faults:
+        click.echo(f"Error: {fault}", err=True)
+    if report.faults or report.findings:
+        sys.exit(_OF_NO_USE if report.faults else FINISHED_WITH_FAILURES)
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest lock --manifest data_manifest.yaml")

@@ -1,20 +1,24 @@
 """`manifest check`: is every image there and readable, do its tags and labels fit, and what is in each step."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from wilss.data.images import read_size
-from wilss.data.layouts import ImageRecord, require_size, why_no_pixel
+from wilss.data.images import read_image, read_size
+from wilss.data.layouts import DataSpec, ImageRecord, require_size, why_no_pixel
+from wilss.data.layouts.listing import label_folders
 from wilss.data.manifest import Manifest
+from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
-from wilss.errors import ImageError
+from wilss.errors import ImageError, ManifestError
 from wilss.threads import map_in_threads
 
+from .encoders import encoder_faults
 from .label_files import label_doubts
 from .tables import table_reports
 
@@ -47,12 +51,16 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """counts: per step, then per evaluation split. images: all that were looked at, each once."""
+    """counts: per step, then per evaluation split. images: all that were looked at, each once.
+
+    faults: what in the manifest would stop a command, in steps without images, parameters and encoders.
+    """
 
     images: int
     counts: tuple[Counts, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,25 +76,30 @@ class _Seen:
 
 
 def check_manifest(
-    manifest: Manifest, *, labels: bool = True, progress: Callable[[int, int], None] = lambda done, total: None
+    manifest: Manifest,
+    *,
+    labels: bool = True,
+    images: bool = False,
+    weights: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckReport:
     """Open every image of every step and of `val`: its header, and (unless `labels` is false) its label map.
 
-    Raises ManifestError where the manifest or a list is of no use at all.
+    images: decode every image to its end. weights: open encoders and a backbone whose weights lie in files.
+    What stops one step or section is a fault of the report, and the others are looked at.
     """
-    parts = _parts(manifest)
+    faults = [*section_faults(manifest, weights=weights), *(encoder_faults(manifest) if weights else ())]
+    parts = list(_parts(manifest, faults))
     wanted = {_key(record): record for part in parts for record in part.records}
     needs = {_key(record) for part in parts if part.needs_labels for record in part.records}
-    seen = _look(wanted, needs, labels, progress)
+    seen = _look(wanted, needs, labels, images, progress)
+    bare = {part.name: [record for record in part.records if seen[_key(record)].unlabelled] for part in parts}
+    unlabelled = [told for part in parts if (told := _without_labels(part, bare[part.name])) is not None]
     findings: dict[tuple[str, str], Finding] = {}
-    unlabelled: list[str] = []
     for part in parts:
-        bare = [record for record in part.records if seen[_key(record)].unlabelled]
-        if bare and len(bare) < len(part.records) and part.needs_labels:
-            unlabelled.append(_without_labels(part, bare))
-            bare = []
+        needed = part.supervision == "pixel" and len(bare[part.name]) == len(part.records)
         for record in part.records:
-            problem = seen[_key(record)].problem or (_no_label(record) if record in bare else None)
+            problem = seen[_key(record)].problem or (_no_label(part, record) if needed else None)
             if problem is not None:
                 findings.setdefault(_key(record), Finding(part=part.name, image_id=record.image_id, sentence=problem))
     counts = tuple(_counts(manifest, part, seen) for part in parts)
@@ -95,43 +108,57 @@ def check_manifest(
         for part, counted in zip(parts, counts, strict=True)
         for sentence in _unseen(manifest, part, counted, seen)
     ]
-    doubts = [*_reduced(manifest), *(_doubts(manifest) if labels else ())]
+    apart = [sentence for part in parts for sentence in _apart(manifest, part, seen)]
+    doubts = list(_reduced(manifest))
+    with _collected(faults):
+        doubts += _doubts(manifest) if labels else ()
     warnings = [warning for part in parts for warning in part.warnings]
     warnings += [warning for report in table_reports(manifest) for warning in report.warnings]
     return CheckReport(
         images=len(wanted),
         counts=counts,
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys([*doubts, *warnings, *unlabelled, *unseen])),
+        warnings=tuple(dict.fromkeys([*doubts, *warnings, *unlabelled, *apart, *unseen])),
+        faults=tuple(dict.fromkeys(faults)),
     )
 
 
 class _Part(NamedTuple):
-    """A step, or an evaluation split, whose supervision is ""."""
+    """A step, or an evaluation split, whose supervision is "". labels: the folder of its label files, "" for a json."""
 
     name: str
     supervision: str
     class_ids: tuple[int, ...]
     records: Sequence[ImageRecord]
     warnings: Sequence[str]
+    labels: str = ""
 
     @property
     def needs_labels(self) -> bool:
         return self.supervision in ("pixel", "")
 
 
-def _parts(manifest: Manifest) -> list[_Part]:
-    """Every step, and `val` where there is one."""
-    parts: list[_Part] = []
+def _parts(manifest: Manifest, faults: list[str]) -> Iterator[_Part]:
+    """Every step, and `val` where there is one; why one cannot be had is added to `faults`."""
     for step in range(manifest.protocol.num_steps):
-        supervision = manifest.supervision(step)
-        selection = manifest.images(step) if supervision == "shots" else manifest.records(step)
-        new = manifest.protocol.new(step)
-        parts.append(_Part(f"step {step}", supervision, new, selection.records, selection.warnings))
+        with _collected(faults):
+            supervision = manifest.supervision(step)
+            selection = manifest.images(step) if supervision == "shots" else manifest.records(step)
+            new = manifest.protocol.new(step)
+            labels = _label_folder(manifest.data[manifest.steps[step].data], manifest.steps[step].split)
+            yield _Part(f"step {step}", supervision, new, selection.records, selection.warnings, labels)
     for split in _evaluations(manifest):
-        chosen = manifest.evaluation(split)
-        parts.append(_Part(split, "", manifest.taxonomy.class_ids, chosen.records, chosen.warnings))
-    return parts
+        with _collected(faults):
+            chosen = manifest.evaluation(split)
+            yield _Part(split, "", manifest.taxonomy.class_ids, chosen.records, chosen.warnings)
+
+
+@contextlib.contextmanager
+def _collected(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except ManifestError as error:
+        faults.append(str(error))
 
 
 def _evaluations(manifest: Manifest) -> Iterable[str]:
@@ -149,22 +176,23 @@ def _look(
     wanted: dict[tuple[str, str], ImageRecord],
     needs: set[tuple[str, str]],
     labels: bool,
+    images: bool,
     progress: Callable[[int, int], None],
 ) -> dict[tuple[str, str], _Seen]:
     seen = {}
     progress(0, len(wanted))
-    looked = map_in_threads(lambda item: _look_at(item[1], item[0] in needs, labels), wanted.items(), _THREADS)
+    looked = map_in_threads(lambda item: _look_at(item[1], item[0] in needs, labels, images), wanted.items(), _THREADS)
     for done, (key, sight) in enumerate(zip(wanted, looked, strict=True), start=1):
         seen[key] = sight
         progress(done, len(wanted))
     return seen
 
 
-def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
+def _look_at(record: ImageRecord, needs_label: bool, labels: bool, decode: bool) -> _Seen:
     if record.problem is not None:
         return _Seen(problem=record.problem)
     try:
-        size = read_size(record.path)
+        size = read_image(record.path).shape[:2] if decode else read_size(record.path)
         if record.label is None:
             return _Seen(unlabelled=needs_label, holds=frozenset())
         return _Seen(holds=_classes(record, size) if labels else None)
@@ -172,18 +200,24 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool) -> _Seen:
         return _Seen(problem=str(error))
 
 
-def _no_label(record: ImageRecord) -> str:
-    return f"{record.path} has no pixel labels; add its label file, or leave it out of the list."
+def _label_folder(spec: DataSpec, split: str) -> str:
+    return "" if spec.layout == "coco" else str(spec.root / label_folders(spec, spec.split(split))[0])
+
+
+def _no_label(part: _Part, record: ImageRecord) -> str:
+    there = f"label at {part.labels}/{record.image_id}.png; add it" if part.labels else "pixel labels; add them"
+    return f"{record.path} has no {there}, or leave the image out of the list."
 
 
 def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple[str, str], _Seen]) -> list[str]:
     """A sentence for every class that a step has no image of, or that is tagged and in no label where labels count."""
     sentences = []
     usable = [record for record in part.records if seen[_key(record)].holds is not None]
+    judged = part.supervision == "pixel" or (part.needs_labels and any(r.label is not None for r in usable))
     for identity, name, tagged, labelled in counts.classes:
         if not tagged and not labelled and part.supervision in ("pixel", "tags"):
             sentences.append(f"{part.name}: no image is tagged {name!r}; tag some, or leave the class out of the step.")
-        if labelled == 0 and part.needs_labels and any(identity in r.tags for r in usable):
+        if labelled == 0 and judged and any(identity in r.tags for r in usable):
             why = why_no_pixel(usable, identity, manifest.taxonomy)
             sentences.append(f"{part.name}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
     return sentences
@@ -215,9 +249,30 @@ def _reduced(manifest: Manifest) -> list[str]:
     ]
 
 
-def _without_labels(part: _Part, records: Sequence[ImageRecord]) -> str:
+def _apart(manifest: Manifest, part: _Part, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
+    """Where tags and labels of a step with pixel labels say different things, of classes that both show."""
+    if part.supervision != "pixel":
+        return
+    read = [(record, holds) for record in part.records if (holds := seen[_key(record)].holds)]
+    for identity in part.class_ids:
+        held = [record.image_id for record, holds in read if identity in holds and identity not in record.tags]
+        tagged = [record.image_id for record, holds in read if identity in record.tags and identity not in holds]
+        name = manifest.taxonomy.name_of(identity)
+        if held:
+            yield f"{part.name}: {name!r} is in the labels of {some(held)} without a tag of it; the label decides."
+        if tagged and len(tagged) < sum(identity in record.tags for record, _ in read):
+            yield f"{part.name}: {name!r} is tagged and not labelled in {some(tagged)}; the label decides."
+
+
+def _without_labels(part: _Part, bare: Sequence[ImageRecord]) -> str | None:
+    """A sentence about images without labels where some have them, or where none can be judged on."""
+    everyone = len(bare) == len(part.records)
+    if not bare or not part.needs_labels or (everyone and part.supervision):
+        return None
+    if everyone:
+        return f"{part.name}: none of its {len(bare)} images has pixel labels, so that nothing is judged on it."
     what = "have no masks in its store" if part.supervision else "are not judged on"
-    return f"{part.name}: {some([record.image_id for record in records])} have no pixel labels, and so {what}."
+    return f"{part.name}: {some([record.image_id for record in bare])} have no pixel labels, and so {what}."
 
 
 def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:

@@ -85,7 +85,7 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
     channels = len(inputs.protocol.seen(inputs.step))
     old = None if inputs.parent is None else load_segmenter(inputs.parent)
     if old is None:
-        student = build(_spec(params, channels), seed=context.seed)
+        student = build(spec_of_params(params, channels), seed=context.seed)
         if params.backbone_weights:
             load_backbone(student, weights_path(params.backbone_weights, params.backbone, inputs.manifest))
     else:
@@ -104,7 +104,8 @@ def write_network(context: RunContext, out: Path, network: Segmenter | Embedding
         write_model(out / MODEL_FILE, network.state_dict(), spec=network.spec, protocol=protocol, facts=facts)
 
 
-def _spec(params: TrainParams, channels: int) -> SegmenterSpec:
+def spec_of_params(params: TrainParams, channels: int) -> SegmenterSpec:
+    """The network that parameters describe, of so many outputs. Raises ParameterError."""
     return SegmenterSpec(
         backbone=params.backbone,
         args=dict(params.backbone_args),

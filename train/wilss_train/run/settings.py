@@ -14,7 +14,7 @@ from wilss.digests import version_of
 from wilss.errors import ParameterError
 from wilss.models.networks.pretrained import input_statistics
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from wilss.params import with_values
+from wilss.params import names_of, with_values
 
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
@@ -57,7 +57,8 @@ def open_run(
     method, params = _parameters(opened, inputs.step, method, params)
     for where, values in layers:
         run, own = divided(values)
-        method, params = with_values(method, own, where=where), with_values(params, run, where=where)
+        method = with_values(method, own, where=where, others=names_of(TrainParams))
+        params = with_values(params, run, where=where)
     params = with_input_statistics(params, method, inputs)
     return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
 
@@ -106,7 +107,7 @@ def _parameters(
     if params is None:
         params = with_values(run_params, run, where=f"{where}.{name}")
     if isinstance(method, str):
-        method = with_values(METHODS[name](), {**others, **own}, where=where)
+        method = with_values(METHODS[name](), {**others, **own}, where=where, others=names_of(TrainParams))
     return method, params
 
 

@@ -127,7 +127,7 @@ def published_networks() -> Iterator[None]:
     def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter]:
         protocol, step = context.inputs.protocol, context.inputs.step
         counts = len(protocol.seen(step)), len(protocol.seen(step - 1))
-        student, old = (build(segmenters._spec(context.params, count), seed=0) for count in counts)
+        student, old = (build(segmenters.spec_of_params(context.params, count), seed=0) for count in counts)
         for network in (student, old):
             network.to(memory_format=torch.channels_last)
         return student, old

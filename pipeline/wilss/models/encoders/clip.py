@@ -19,7 +19,14 @@ from wilss.models.encoders.arithmetic import Precision, precision_context, preci
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.multiples import clip_config, input_multiple
 from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_path
-from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
+from wilss.models.encoders.weights import (
+    digest_of,
+    identity_of,
+    load_strictly,
+    published_clip,
+    random_seed,
+    weights_file,
+)
 from wilss.models.normalisation import normalise
 from wilss.models.tensor_files import read_tensors
 
@@ -111,6 +118,17 @@ def open_clip_encoder(
         tokenizer=_tokenizer(spec, config["model_cfg"]),
         path=dense_path(network.visual, form),  # type: ignore[arg-type]
     )
+
+
+def require_clip(spec: EncoderSpec) -> None:
+    """Raise EncoderError for a model or weights that cannot be opened; no weights are read or fetched."""
+    if (spec.model or "").startswith("hf-hub:"):
+        return
+    config = clip_config(spec)
+    check_tower(config["model_cfg"], _called(spec))
+    _check_activation(spec, config["model_cfg"])
+    if spec.file is None and random_seed(spec) is None:
+        published_clip(spec)
 
 
 def _called(spec: EncoderSpec) -> str:

@@ -207,6 +207,12 @@ def _network(spec: EncoderSpec) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def require_vit(spec: EncoderSpec) -> None:
+    """Raise EncoderError for a network that timm cannot build, or `open_vit` not take apart; reads no weights."""
+    with torch.device("meta"):
+        _check_plain(_build(spec), spec)
+
+
 def _build(spec: EncoderSpec) -> nn.Module:
     import timm
     from timm.models.vision_transformer import VisionTransformer

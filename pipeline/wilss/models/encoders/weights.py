@@ -91,6 +91,12 @@ def weights_file(spec: EncoderSpec) -> Path:
 def _clip_hub_file(spec: EncoderSpec) -> Path:
     if spec.model and spec.model.startswith(_HUB):
         return hub_file(spec.model.removeprefix(_HUB), CLIP_FILES, spec.revision)
+    repository, _, name = published_clip(spec).rpartition("/")
+    return hub_file(repository, (name,) if name else CLIP_FILES, spec.revision)
+
+
+def published_clip(spec: EncoderSpec) -> str:
+    """Where on the hub the weights lie by open_clip's list. Raises EncoderError where it has none of that name."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     known = list_pretrained_tags_by_model(spec.model or "")
@@ -100,8 +106,7 @@ def _clip_hub_file(spec: EncoderSpec) -> Path:
             f"open_clip has no weights {spec.pretrained!r} for {spec.model!r}; use one of {listed(known)}, "
             "a local `file:`, or `pretrained: random` for an untrained control."
         )
-    repository, _, name = entry["hf_hub"].rpartition("/")
-    return hub_file(repository, (name,) if name else CLIP_FILES, spec.revision)
+    return str(entry["hf_hub"])
 
 
 def _timm_hub_file(spec: EncoderSpec) -> Path:

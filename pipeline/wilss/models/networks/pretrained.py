@@ -98,6 +98,11 @@ def is_published(backbone: str) -> bool:
     return any(record.hf_hub_id for record in _records(backbone).values())
 
 
+def is_local(word: str) -> bool:
+    """Whether the weights lie in a file of this machine, and not on the hub."""
+    return not _is_timm(word)
+
+
 def _is_timm(word: str) -> bool:
     return word.partition("@")[0].partition(":")[0] == _TIMM and "/" not in word.partition("@")[0]
 

@@ -1,0 +1,40 @@
+"""The section `masks` of a manifest: what a run would refuse of it, found before one is begun."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from wilss.data.manifest import Manifest
+from wilss.data.taxonomy import closest
+from wilss.errors import ParameterError
+from wilss.params import faults_of
+
+from .annotation import AnnotationSource
+from .fusion import FmwissParams
+from .panet import PanetParams
+from .presets import params_of
+from .pseudoseg import PseudosegParams
+
+_WITHOUT = AnnotationSource.name
+_PARAMS: dict[str, Any] = {"fmwiss": FmwissParams, "panet": PanetParams, "pseudoseg": PseudosegParams}
+
+
+def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
+    """A sentence for every source that there is not, and every parameter that is misspelt or impossible."""
+    for name, values in manifest.masks.items():
+        where = f"{manifest.path}: masks.{name}"
+        if name not in (_WITHOUT, *_PARAMS):
+            yield f"{manifest.path}: masks: there is no source {name!r}{closest(name, (_WITHOUT, *_PARAMS))}."
+        elif name == _WITHOUT:
+            yield from (f"{where}: the source {name!r} has no parameter {key!r}; leave it out." for key in values)
+        else:
+            own = {key: value for key, value in values.items() if key != "preset"}
+            yield from faults_of(_PARAMS[name](), own, where=where, others=("preset",)) or _together(manifest, name)
+
+
+def _together(manifest: Manifest, name: str) -> list[str]:
+    """What only shows with the preset's values."""
+    try:
+        params_of(_PARAMS[name](), manifest, name, where="")
+    except ParameterError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,136 @@
+"""What `manifest check` finds before a run is begun: all faults at once, in every section."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.check import CheckReport, check_manifest
+
+IMAGES = {"a": (1,), "b": (2, 3), "c": (3,), "d": (1, 2)}
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "clip": {"library": "open_clip", "config": "builtin:clip.json", "file": "builtin:clip.safetensors"},
+    "vit": {
+        "library": "timm",
+        "model": "vit_tiny_patch16_224",
+        "file": "builtin:vit.safetensors",
+        "args": {"img_size": 96, "patch_size": 8, "embed_dim": 192, "depth": 3, "num_heads": 3},
+    },
+}
+
+
+def checked(folder: Path, *, how: dict[str, Any] | None = None, **changes: Any) -> CheckReport:
+    disk.voc(folder / "data", IMAGES)
+    return check_manifest(load_manifest(disk.manifest(folder, **changes)), **(how or {}))
+
+
+def told(report: CheckReport, words: str) -> list[str]:
+    """Faults without the file that they name, of which `words` are a part."""
+    return [fault.partition(".yaml")[2].lstrip(":, ") for fault in report.faults if words in fault]
+
+
+def test_every_misspelt_or_impossible_parameter_of_masks(tmp_path: Path) -> None:
+    masks = {
+        "fmwis": {"draws": 4},
+        "fmwiss": {"drawss": 4, "threshold": 1.5, "keep": "mas", "preset": "papr"},
+        "panet": {"alpha": -1},
+        "annotation": {"x": 1},
+    }
+    assert told(checked(tmp_path, masks=masks), "masks") == [
+        "masks: there is no source 'fmwis'; did you mean 'fmwiss'.",
+        "masks.fmwiss: there is no parameter 'drawss'; did you mean draws?",
+        "masks.fmwiss: threshold is 1.5; it must be between 0 and 1.",
+        "masks.fmwiss: keep is 'mas'; choose one of mass, locations, std.",
+        "masks.panet: alpha is -1.0; it must be above 0.",
+        "masks.annotation: the source 'annotation' has no parameter 'x'; leave it out.",
+    ]
+    assert "no preset 'papr'; did you mean 'paper'" in str(
+        checked(tmp_path, masks={"fmwiss": {"preset": "papr"}}).faults
+    )
+    assert checked(tmp_path, masks={"fmwiss": {"preset": "paper", "draws": 2}}).faults == ()
+
+
+def test_every_misspelt_or_impossible_parameter_of_train(tmp_path: Path) -> None:
+    train = {"epoch": 3, "crop": 0, "base": {"lrr": 1, "lr": -1}, "weak": 3, "fmwis": {}, "panet": {"wieghts": "x"}}
+    assert told(checked(tmp_path, train=train), "train") == [
+        "train: crop is 0; it must be at least 1.",
+        "train: there is no parameter 'epoch'; did you mean 'epochs'.",
+        "train: there is no parameter 'fmwis'; did you mean 'fmwiss'.",
+        "train.base: lr is -1.0; it must be above 0.",
+        "train.base: there is no parameter 'lrr'; did you mean 'lr'.",
+        "train.weak must be a mapping of parameters.",
+        "train.panet: there is no parameter 'wieghts'; did you mean 'weights'.",
+    ]
+    assert (
+        checked(tmp_path, train={"epochs": 3, "base": {"crop": 64, "loss_stride": 4}, "panet": {"lr": 1}}).faults == ()
+    )
+
+
+def test_a_backbone_and_weights_that_do_not_fit(tmp_path: Path) -> None:
+    train = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8]}}
+    how = {"weights": True, "labels": False}
+    reports = [
+        checked(tmp_path, how=how, encoders=BUILT_IN, train={**train, **more})
+        for more in ({"backbone": "resnet1O1"}, {"backbone_weights": "none.pth"}, {})
+    ]
+    assert "timm has no model 'resnet1O1'; did you mean resnet101" in str(reports[0].faults)
+    assert "train.backbone_weights: " in str(reports[1].faults)
+    assert "none.pth" in str(reports[1].faults)
+    assert reports[2].faults == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("clip", {"file": "builtin:vit.safetensors"}, r"does not fit the network"),
+        ("clip", {"config": None, "file": None, "model": "ViT-B-16x"}, r"open_clip has no model 'ViT-B-16x'"),
+        ("clip", {"config": None, "file": None, "model": "ViT-B-16", "pretrained": "opnai"}, r"no weights 'opnai'"),
+        ("vit", {"model": "vit_smal_patch16_224"}, r"timm cannot build vit_smal_patch16_224"),
+        ("vit", {"file": "nothing.safetensors"}, r"nothing\.safetensors"),
+    ],
+)
+def test_encoders_that_cannot_be_opened(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
+    encoder = {key: value for key, value in {**BUILT_IN[name], **changes}.items() if value is not None}
+    report = checked(tmp_path, how={"weights": True}, encoders={**BUILT_IN, name: encoder})
+    (fault,) = report.faults
+    assert f"encoders.{name}: " in fault
+    assert words.replace("\\", "") in fault
+
+
+def test_a_list_that_is_missing_stops_its_split_alone(tmp_path: Path) -> None:
+    report = checked(tmp_path, splits={"train": "train", "val": "none"})
+    assert len(report.faults) == 1
+    assert "the list 'none' is not there" in report.faults[0]
+    assert [counts.part for counts in report.counts] == ["step 0", "step 1"]
+
+
+def test_only_decoding_finds_an_image_that_was_cut_short(tmp_path: Path) -> None:
+    file = disk.manifest(tmp_path)
+    disk.voc(tmp_path / "data", IMAGES)
+    whole = (tmp_path / "data/JPEGImages/a.jpg").read_bytes()
+    (tmp_path / "data/JPEGImages/a.jpg").write_bytes(whole[:-60])
+    assert check_manifest(load_manifest(file)).findings == ()
+    (finding,) = check_manifest(load_manifest(file), images=True).findings
+    assert (finding.image_id, "is damaged" in finding.sentence) == ("a", True)
+
+
+def test_tags_and_labels_that_say_different_things(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", IMAGES)
+    disk.label(tmp_path / "data/SegmentationClass/a.png", (2,))
+    report = check_manifest(load_manifest(disk.manifest(tmp_path)))
+    assert "step 0: 'dog' is in the labels of 1 image (a) without a tag of it; the label decides." in report.warnings
+    assert "step 0: 'cat' is tagged and not labelled in 1 image (a); the label decides." in report.warnings
+
+
+def test_the_command_names_all_faults_and_ends_with_2(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", IMAGES)
+    (tmp_path / "data/JPEGImages/a.jpg").unlink()
+    file = disk.manifest(tmp_path, masks={"fmwis": {}, "panett": {}})
+    ended = CliRunner().invoke(command, ["check", "--manifest", str(file), "--no-weights"], obj={})
+    assert ended.exit_code == 2
+    assert "step 0, a: " in ended.stdout
+    assert ended.stderr.count("Error: ") == 2
