@@ -113,6 +113,7 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
     lines = [
         f"step {arguments['step']} of {manifest.name}, {arguments['split']}: {found.judged} of {sample.available} "
         f"images, {found.tried} settings, judged by {_BY[sample.kind]}",
+        f"{tuning.scratch.folder}: what the networks said of them, {tuning.scratch.size / 1e6:.0f} MB",
         "",
         *_table(tuning, arguments["top"]),
     ]

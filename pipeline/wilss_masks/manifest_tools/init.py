@@ -11,6 +11,8 @@ from wilss.data.taxonomy import COCO, VOC, closest
 from wilss.disk import write_output
 from wilss.errors import ManifestError
 
+from ..sources.presets import PRESETS as PARAMETERS
+from ..sources.presets import RECOMMENDED
 from ..sources.prompts import prompt_names
 from .folder_survey import survey_folder
 from .naming import ValueNames
@@ -48,6 +50,11 @@ encoders:
         # or a file of yours: {{library: open_clip, config: clip.json, file: clip.safetensors, sha256: ...}}
   vit: {{library: timm, model: vit_small_patch16_224.dino}}
         # or a file of yours: {{library: timm, model: vit_small_patch16_224, file: vit.safetensors, sha256: ...}}
+
+# How masks are made from tags: what did best over several kinds of pictures. `wilss-masks tune --step N` finds what
+# does best on yours; `masks: {{preset: paper}}` stands for the paper's own parameters.
+masks:
+  fmwiss: {{{masks}}}
 """
 
 _SPLIT_NOTES = {
@@ -105,6 +112,7 @@ def init_manifest(
         steps=steps.text,
         steps_note=steps.note,
         setting=setting,
+        masks=", ".join(f"{name}: {value}" for name, value in PARAMETERS[RECOMMENDED]["fmwiss"].items()),
     )
     return text + train_block(device)
 

@@ -13,10 +13,10 @@ P = TypeVar("P")
 
 PAPER, RECOMMENDED = "paper", "recommended"
 #: Values by preset and source, in the place of the defaults of the source's parameters, which are the paper's. The
-#: recommended ones were chosen on several kinds of pictures and judged on others (workflows/presets.py).
+#: recommended ones were chosen on several kinds of pictures and judged on others (workflows/presets).
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     PAPER: {},
-    RECOMMENDED: {"fmwiss": {}},
+    RECOMMENDED: {"fmwiss": {"threshold": 0.2, "keep": "std", "keep_amount": 1.0, "fusion": "seeds", "draws": 5}},
 }
 
 

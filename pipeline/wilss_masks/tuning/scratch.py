@@ -60,30 +60,33 @@ def default_folder(manifest_name: str, step: int) -> Path | None:
 class Scratch:
     """The batches of a plan, made by `see` and read by a search.
 
-    sources: the source by each set of background words, all with prepared text. folder: holds nothing else.
+    sources: the source by each set of background words, all with prepared text. folder: holds nothing else. threads:
+    of a forward pass on the CPU, whose rounding may depend on it.
     """
 
-    def __init__(self, folder: Path, plan: MaskPlan, sources: Mapping[str, FmwissSource], device: str) -> None:
-        self._folder, self._sources, self._device = folder, sources, device
+    def __init__(
+        self, folder: Path, plan: MaskPlan, sources: Mapping[str, FmwissSource], device: str, threads: int = 1
+    ) -> None:
+        self.folder, self._sources, self._device, self._threads = folder, sources, device, threads
         shards = map(plan.shard, range(plan.layout.num_shards))
         self.batches = [tuple(s.images[i] for i in batch) for s in shards for batch in s.batches]
         facts = digest_of_json(self._facts())
         self._files = [folder / f"{_name(facts, batch)}.npz" for batch in self.batches]
 
-    def see(self, threads: int, progress: Callable[[int, int], None]) -> None:
+    def see(self, progress: Callable[[int, int], None]) -> None:
         """Run the networks over the batches that are not there yet; what is there of other runs is removed.
 
         Raises StoreError where the folder cannot be written.
         """
-        make_folder(self._folder)
-        for stale in {*self._folder.glob("*.npz")} - {*self._files}:
+        make_folder(self.folder)
+        for stale in {*self.folder.glob("*.npz")} - {*self._files}:
             unlink(stale)
         proposer: FmwissProposer | None = None
         done, total = 0, sum(map(len, self.batches))
         for batch, file in zip(self.batches, self._files, strict=True):
             progress(done, total)
             if not _is_whole(file):
-                proposer = proposer or next(iter(self._sources.values())).open(self._device, threads)
+                proposer = proposer or next(iter(self._sources.values())).open(self._device, self._threads)
                 write_output(file, self._seen_by(proposer, batch))
             done += len(batch)
         progress(done, total)
@@ -118,6 +121,7 @@ class Scratch:
             "parameters": {name: getattr(one.params, name) for name in _OF_FORWARD},
             "versions": {name: version_of(name) for name in _LIBRARIES},
             "device": self._device,
+            "threads": self._threads,
         }
 
     def _seen_by(self, proposer: FmwissProposer, batch: Sequence[ImageTask]) -> bytes:

@@ -1,5 +1,6 @@
 """The search: every setting on some of the images, the best and the controls on all, then what is near the best."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from wilss.threads import map_in_threads
 
 from .judging import Judge, Tally
 from .sample import Sample
-from .scratch import Scratch
+from .scratch import Scratch, Seen
 from .settings import Setting, apart, neighbours
 
 #: Images on which every setting is tried, and how many settings go on from there.
@@ -121,6 +122,7 @@ class _Run:
         self._scratch, self._sample, self._threads, self._progress = scratch, sample, threads, progress
         self._half = {sample.records[place].image_id: turn % 2 for turn, place in enumerate(sample.order)}
         self._done, self._total = 0, sum(map(len, scratch.batches))
+        self._stopped = threading.Event()
         self.failed: dict[str, str] = scratch.failed
         self.judged = 0
 
@@ -132,31 +134,35 @@ class _Run:
             tasks = self._scratch.batches[number]
             if not any(wanted(task.record.image_id) for task in tasks):
                 return []
-            return [
-                (seen.task.record.image_id, self._one(judge, seen))
-                for seen in self._scratch.read(number)
-                if wanted(seen.task.record.image_id)
-            ]
+            seen = [one for one in self._scratch.read(number) if wanted(one.task.record.image_id)]
+            return [(one.task.record.image_id, self._one(judge, one)) for one in seen if not self._stopped.is_set()]
 
-        for found in map_in_threads(judged, range(len(self._scratch.batches)), self._threads):
-            for name, tally in found:
-                self._done += 1
-                if isinstance(tally, WilssError):
-                    self.failed[name] = str(tally)
-                else:
-                    self.judged += 1
-                    halves[self._half[name]].add(tally)
-            if found:
-                self._progress(self._done, self._total)
+        try:
+            for found in map_in_threads(judged, range(len(self._scratch.batches)), self._threads):
+                for name, tally in found:
+                    self._add(halves, name, tally)
+                if found:
+                    self._progress(self._done, self._total)
+        except BaseException:  # whoever interrupts should not wait for whole batches
+            self._stopped.set()
+            raise
         return halves[0], halves[1]
+
+    def _add(self, halves: Sequence[Tally], name: str, tally: Tally | WilssError) -> None:
+        self._done += 1
+        if isinstance(tally, WilssError):
+            self.failed[name] = str(tally)
+        else:
+            self.judged += 1
+            halves[self._half[name]].add(tally)
 
     def start_again(self) -> None:
         """Go over all images once more."""
         self._done = self.judged = 0
 
-    def _one(self, judge: Judge, seen: object) -> Tally | WilssError:
+    def _one(self, judge: Judge, seen: Seen) -> Tally | WilssError:
         try:
-            return judge(seen, self._sample.truths(seen.task.record))  # type: ignore[attr-defined, arg-type]
+            return judge(seen, self._sample.truths(seen.task.record))
         except WilssError as error:
             return error
 

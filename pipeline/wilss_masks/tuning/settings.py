@@ -47,17 +47,15 @@ class Setting:
 
 
 def settings(present: FmwissParams, words: Sequence[str]) -> tuple[Setting, ...]:
-    """The controls, then every combination that differs in its masks from those before.
+    """The controls, each by its name also where two are the same, then every combination whose masks are others.
 
     words: the sets of background words that differ. The present values take part beside those of the lists.
     """
     whole = Setting(params=None, control="whole")
     alone = [Setting(params=_with(present, fusion=name), control=name) for name in ("init", "seeds")]
     controls = [Setting(params=present, control="present"), *alone, whole]
-    found = {_key(one.params): one for one in controls}
-    for params in _grid(present, words):
-        found.setdefault(_key(params), Setting(params=params))
-    return tuple(found.values())
+    free = [Setting(params=params) for params in _grid(present, words)]
+    return (*controls, *apart(free, controls))
 
 
 def neighbours(params: FmwissParams) -> tuple[Setting, ...]:
@@ -73,7 +71,10 @@ def neighbours(params: FmwissParams) -> tuple[Setting, ...]:
 def apart(candidates: Sequence[Setting], known: Sequence[Setting]) -> tuple[Setting, ...]:
     """Those of the candidates whose masks are others than the known ones', each once."""
     seen = {_key(one.params) for one in known}
-    found = {key: one for one in candidates if (key := _key(one.params)) not in seen}
+    found: dict[Any, Setting] = {}
+    for one in candidates:
+        if (key := _key(one.params)) not in seen:
+            found.setdefault(key, one)
     return tuple(found.values())
 
 

@@ -81,9 +81,9 @@ def tune(
     place = folder or default_folder(manifest.name, step)
     if place is None:
         raise ParameterError("there is no home folder to keep the networks' answers in; name one with --scratch.")
-    scratch = Scratch(place, plan, sources, here)
+    scratch = Scratch(place, plan, sources, here, threads)
     with writing(place, raises=StoreError, then="run the same command again, or give another --scratch"):
-        scratch.see(threads, seen)
+        scratch.see(seen)
     guesses = sample.kind == "nothing"
 
     def judge(chosen: Sequence[Setting]) -> "Judge":

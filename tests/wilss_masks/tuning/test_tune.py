@@ -120,6 +120,9 @@ def test_settings_whose_masks_are_equal_are_tried_once() -> None:
     present = FmwissParams()
     found = settings(present, ["own"])
     assert len({one.params for one in found}) == len(found)
+    alone = settings(FmwissParams(fusion="seeds"), ["own"])
+    assert [one.control for one in alone][:4] == ["present", "init", "seeds", "whole"]
+    assert len({one.params for one in alone}) == len(alone) - 1, "M_seeds alone is the present setting"
     assert sum(one.params is not None and one.params.fusion == "init" for one in found) == 3 * 2
     with_words = settings(present, ["own", "package"])
     assert not [one for one in with_words if one.params and one.params.background == "minmax"

@@ -1,0 +1,85 @@
+"""Sets of parameters by name: the paper's are what every parameter was from the first."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.built_in import built_in_manifest
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.errors import ManifestError, ParameterError
+from wilss_masks.manifest_tools.init import init_manifest
+from wilss_masks.sources import FmwissSource
+from wilss_masks.sources.presets import PRESETS, RECOMMENDED
+
+#: FMWISS as it was before there were presets; stores say so in their attributes.
+PAPER = {
+    "threshold": 0.5, "keep": "mass", "keep_amount": 0.7, "fusion": "union", "form": "maskclip", "seeds": 9, "draws": 1,
+    "background": "softmax", "affinity": "qk", "clip_size": 448, "vit_size": 448, "longest": 1024,
+    "templates": "openai", "precision": "auto",
+}  # fmt: skip
+
+
+def loaded(folder: Path, masks: Any) -> Manifest:
+    content = {**built_in_manifest(), "masks": masks}
+    (folder / "data_manifest.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_manifest(folder)
+
+
+def parameters(manifest: Manifest, **values: Any) -> dict[str, Any]:
+    return dict(FmwissSource.from_manifest(manifest, 1, values).identity()["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("masks", "values"),
+    [
+        ({}, {}),
+        ({"preset": "paper"}, {}),
+        ({"fmwiss": {"draws": 5, "threshold": 0.9}}, {"preset": "paper"}),
+        ({"preset": "recommended", "fmwiss": {"draws": 3}}, {"preset": "paper"}),
+        ({"preset": "recommended", "fmwiss": {"preset": "paper"}}, {}),
+    ],
+)
+def test_the_papers_parameters_are_those_of_before(tmp_path: Path, masks: Any, values: dict[str, Any]) -> None:
+    """To the letter of what a store's attributes say, so that stores of before are resumed."""
+    assert parameters(loaded(tmp_path, masks), **values) == PAPER
+
+
+def test_a_manifest_begins_with_its_preset_and_goes_on_from_there(tmp_path: Path) -> None:
+    manifest = loaded(tmp_path, {"preset": "recommended", "fmwiss": {"draws": 7}})
+    assert parameters(manifest) == {**PAPER, **PRESETS[RECOMMENDED]["fmwiss"], "draws": 7}
+    assert parameters(manifest, preset="recommended", seeds=3)["draws"] == PRESETS[RECOMMENDED]["fmwiss"]["draws"]
+    assert parameters(manifest, preset="paper", seeds="3") == {**PAPER, "seeds": 3}
+
+
+def test_a_new_manifest_has_the_recommended_parameters_written_out(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(b"")
+    (tmp_path / "photos/tags.csv").write_text("a.jpg,cat\n", encoding="utf-8")
+    text = init_manifest("folder", tmp_path / "photos", tmp_path / "data_manifest.yaml")
+    assert yaml.safe_load(text)["masks"] == PRESETS[RECOMMENDED]
+    (tmp_path / "data_manifest.yaml").write_text(text, encoding="utf-8")
+    source = FmwissSource.from_manifest(load_manifest(tmp_path), 0)
+    assert source.params == FmwissSource.from_manifest(load_manifest(tmp_path), 0, {"preset": RECOMMENDED}).params
+
+
+def test_a_preset_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"--set: there is no preset 'papr'; did you mean 'paper'"):
+        parameters(loaded(tmp_path, {}), preset="papr")
+    with pytest.raises(ParameterError, match=r"data_manifest.yaml: masks.fmwiss: there is no preset 'best'"):
+        parameters(loaded(tmp_path, {"preset": "best"}))
+    with pytest.raises(ManifestError, match=r"masks.fmwiss"):
+        loaded(tmp_path, {"fmwiss": "paper"})
+
+
+def test_words_are_the_manifests_the_packages_or_both(tmp_path: Path) -> None:
+    manifest = loaded(tmp_path, {})
+    own, package, both = (
+        FmwissSource.from_manifest(manifest, 1, {"words": words}) for words in ("own", "package", "both")
+    )
+    assert own.background_words == manifest.background_prompts
+    assert "sky" in package.background_words
+    assert "tree" not in package.background_words, "a class is not its own background"
+    assert both.background_words == (*own.background_words, *package.background_words)
+    assert package.identity()["parameters"]["words"] == "package"
