@@ -85,7 +85,7 @@ def command(**arguments: Any) -> None:
         click.echo(f"Warning: {warning}", err=True)
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
-        with ProgressDisplay() as seen, ProgressDisplay("images judged") as judged:
+        with ProgressDisplay() as seen, ProgressDisplay("judgements") as judged:
             tuning = tune(
                 manifest,
                 arguments["step"],

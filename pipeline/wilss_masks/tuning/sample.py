@@ -97,7 +97,7 @@ def draw_sample(
         kind=kind,  # type: ignore[arg-type]
         classes=tuple(new),
         supports=few,
-        warnings=(*selection.warnings, *_unseen(manifest, records, new)),
+        warnings=(*selection.warnings, *_unseen(manifest, records, new), *_of_other_split(split)),
     )
 
 
@@ -128,6 +128,15 @@ def _unseen(manifest: Manifest, records: Sequence[ImageRecord], new: Sequence[in
     seen = {tag for record in records for tag in record.tags}
     names = [manifest.taxonomy.name_of(identity) for identity in new if identity not in seen]
     return [f"none of the {len(records)} images is tagged {', '.join(map(repr, names))}."] if names else []
+
+
+def _of_other_split(split: str) -> list[str]:
+    if split == "train":
+        return []
+    return [
+        f"these are images of {split!r}: whatever reports on them later, wilss-train and wilss-eval as well, reports "
+        "on images that the setting was chosen on."
+    ]
 
 
 def _of_support(support: Support) -> Truth:

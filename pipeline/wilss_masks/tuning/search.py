@@ -121,7 +121,7 @@ class _Run:
     ) -> None:
         self._scratch, self._sample, self._threads, self._progress = scratch, sample, threads, progress
         self._half = {sample.records[place].image_id: turn % 2 for turn, place in enumerate(sample.order)}
-        self._done, self._total = 0, sum(map(len, scratch.batches))
+        self._done, self._total = 0, 2 * sum(map(len, scratch.batches))  # once by all settings, once by neighbours
         self._stopped = threading.Event()
         self.failed: dict[str, str] = scratch.failed
         self.judged = 0
@@ -158,7 +158,7 @@ class _Run:
 
     def start_again(self) -> None:
         """Go over all images once more."""
-        self._done = self.judged = 0
+        self.judged = 0
 
     def _one(self, judge: Judge, seen: Seen) -> Tally | WilssError:
         try:

@@ -165,3 +165,17 @@ def test_failures_end_in_3(store: MaskStore, manifest: FakeManifest, monkeypatch
     result = CliRunner().invoke(command, [str(store.path)])
     assert result.exit_code == 3
     assert "Failed: 2007_000033" in result.stderr
+
+
+def test_supports_whose_masks_are_what_a_person_drew_are_left_out(tmp_path: Path, manifest: FakeManifest) -> None:
+    kept: dict[str, Any] = {"source": "panet", "parameters": {"keep_masks": True}}
+    names = [IMAGES[0].image_id, IMAGES[FAILED].image_id]
+    found = evaluate(make_store(tmp_path / "few.zarr", keep=False, own_masks=names, **kept), manifest)  # type: ignore[arg-type]
+    assert found.counted == 3
+    assert found.left_out["supports, whose masks are what a person drew"] == 1
+    everyone = [drawn.image_id for drawn in IMAGES]
+    found = evaluate(make_store(tmp_path / "all.zarr", keep=False, own_masks=everyone, **kept), manifest)  # type: ignore[arg-type]
+    assert found.counted == 4
+    assert "all images that can be judged are supports" in found.warnings[0]
+    found = evaluate(make_store(tmp_path / "old.zarr", keep=False, **kept), manifest)  # type: ignore[arg-type]
+    assert "made by an older wilss, which did not note the supports" in found.warnings[0]

@@ -134,6 +134,7 @@ def test_a_sample_is_drawn_by_name(manifest: Manifest) -> None:
     assert {r.image_id for r in few.records} < {r.image_id for r in more.records}
     assert [r.image_id for r in more.records] == sorted(r.image_id for r in more.records)
     assert draw_sample(manifest, 1, count=3, seed=1).records != few.records
+    assert "wilss-train and wilss-eval as well" in draw_sample(manifest, 1, split="val").warnings[-1]
 
 
 def test_without_labels_it_guesses_and_says_so(place: Path, tmp_path: Path) -> None:

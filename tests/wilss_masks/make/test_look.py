@@ -1,0 +1,86 @@
+"""What `generate` says at its end of the masks, against loops over them; and the commands that it names."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.built_in import manifest_of_few
+from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, make_store
+from wilss.console import pasted
+from wilss.store import MaskStore
+from wilss_masks.cli import cli
+from wilss_masks.make.look import Look, look_at
+from wilss_masks.sources.fusion import FmwissParams
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MaskStore:
+    return make_store(tmp_path_factory.mktemp("look") / "step-1.zarr", params=FmwissParams(threshold=0.1))
+
+
+def test_the_look_is_that_of_the_masks(store: MaskStore) -> None:
+    shares: dict[str, list[float]] = {name: [] for name in store.category_names}
+    covered, agreements = 0, []
+    for row in sorted(set(range(len(IMAGES))) - {FAILED, UNTAGGED}):
+        found = store.read(row)
+        parts = [float(mask.mean()) for mask in found.masks]
+        for category, part in zip(found.categories, parts, strict=True):
+            shares[store.category_names[category]].append(part)
+            agreements.append(float(store.vector("agreement")[row, category]))
+        covered += any(part > 0.5 for part in parts)
+    look = look_at(store)
+    assert (look.images, look.masks, look.covered) == (4, 5, covered)
+    assert look.share == pytest.approx({name: np.median(some) for name, some in shares.items()})
+    assert look.agreement == pytest.approx(np.median(agreements))
+    assert look.differ == sum(agreement < 0.2 for agreement in agreements)
+    assert (look.fell_back, look.with_fallback) == (2, 1), "the third image has two tags"
+    assert look.empty == {}
+
+
+def test_what_is_made_is_looked_at_and_nothing_else(tmp_path: Path) -> None:
+    partial = make_store(tmp_path / "partial.zarr", finish=False)
+    assert look_at(partial).images == 3
+    empty = make_store(tmp_path / "empty.zarr", params=FmwissParams(threshold=1.0, fusion="init"))
+    look = look_at(empty)
+    assert look.empty == {"pottedplant": 2, "sheep": 1, "tvmonitor": 2}
+    assert look.share == {}
+    assert look.warnings()[-1] == "5 of 5 masks are empty"
+
+
+def test_masks_of_no_use_are_warned_of() -> None:
+    def warned(**values: int) -> str:
+        whole = {"images": 10, "masks": 12, "covered": 0, "differ": 0, "fell_back": 0, "with_fallback": 0, **values}
+        look = Look(share={"cat": 0.6}, agreement=0.5, empty={}, **whole)
+        return "; ".join(look.warnings())
+
+    assert warned() == ""
+    assert warned(covered=5, fell_back=6, differ=6) == ""
+    assert "more than half of its image on 6 of 10 images" in warned(covered=6)
+    assert "M_init was empty for 12 of 12 masks, on 10 images" in warned(fell_back=12, with_fallback=10)
+    assert "agree by less than 20 % for 7 of 12 masks" in warned(differ=7)
+
+
+def test_a_command_can_be_pasted() -> None:
+    assert pasted("wilss-masks sheet", "a.zarr", manifest="data_manifest.yaml") == "wilss-masks sheet a.zarr"
+    line = pasted("wilss-masks sheet", Path("my masks/a.zarr"), manifest=Path("other manifest.yaml"))
+    assert shlex.split(line) == ["wilss-masks", "sheet", "my masks/a.zarr", "--manifest", "other manifest.yaml"]
+
+
+def test_generate_ends_with_what_a_person_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of maps that say different things, since M_init is cut too high; a second run says the same."""
+    masks = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain", "threshold": 1.0}}
+    manifest_of_few(tmp_path, drawn=(12, 2), masks=masks).rename(tmp_path / "own.yaml")
+    monkeypatch.chdir(tmp_path)
+    command = ["generate", "--step", "1", "--manifest", "own.yaml", "--limit", "2", "--out", "s.zarr"]
+    first, second = (CliRunner().invoke(cli, command) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert "M_init and M_seeds agree by less than 20 % for 2 of 2 masks" in first.stderr
+    assert "for better parameters: wilss-masks tune --step 1 --manifest own.yaml" in first.stderr
+    assert "median area of a mask, in % of its image: " in first.stdout
+    assert "Next: wilss-masks sheet s.zarr --manifest own.yaml" in first.stdout
+    ends = [run.stdout.split("masks per class", 1)[1] for run in (first, second)]
+    assert ends[0] == ends[1]
+    assert "nothing to do" in second.stdout
