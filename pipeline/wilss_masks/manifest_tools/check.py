@@ -201,7 +201,10 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool, decode: bool)
 
 
 def _label_folder(spec: DataSpec, split: str) -> str:
-    return "" if spec.layout == "coco" else str(spec.root / label_folders(spec, spec.split(split))[0])
+    if spec.layout == "coco":
+        return ""
+    folders = [spec.root / folder for folder in label_folders(spec, spec.split(split))]
+    return str(next((folder for folder in folders if folder.is_dir()), folders[-1]))
 
 
 def _no_label(part: _Part, record: ImageRecord) -> str:
