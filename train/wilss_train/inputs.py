@@ -12,7 +12,7 @@ from wilss.models.encoders.weights import check_digest, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.pretrained import pretrained_file
-from wilss.store import MaskStore, coverage_of
+from wilss.store import MaskStore, coverage_of, empty_masks
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
@@ -57,13 +57,17 @@ class RunInputs:
         coverage = coverage_of(self.store)
         left_out = "no mask shows it; images that are tagged with it are left out, lest it be learnt as background"
         by_tags = self.store.attributes.get("uses_tags") is not False
-        return tuple(
-            f"{self.store.path}: {coverage.names[place]!r} is tagged in {coverage.tagged[place]} images, and "
-            f"{left_out if by_tags else 'no mask shows it'}."
-            for place in coverage.without_mask
-        ) + tuple(
-            f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
-            for place in coverage.without_image
+        return (
+            tuple(
+                f"{self.store.path}: {coverage.names[place]!r} is tagged in {coverage.tagged[place]} images, and "
+                f"{left_out if by_tags else 'no mask shows it'}."
+                for place in coverage.without_mask
+            )
+            + tuple(
+                f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
+                for place in coverage.without_image
+            )
+            + tuple(f"{self.store.path}: {sentence}" for sentence in empty_masks(self.store))
         )
 
     def verify(self, *, check_digests: bool = False) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 _NOBODY = -1
 _FIRST_SLOTS = 8
+#: Names that a sentence lists.
+_SHOWN = 5
 
 
 class Names(Sequence[str]):
@@ -173,7 +175,11 @@ def _hashes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter(map(hash, names), np.int64, len(names))
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
-    """A few of many names: "3 images (a, b, c)", "1 image (a)", "9 images (a, b, c, d, e, ...)"."""
-    listed = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-    return f"{len(names)} image{'s' if len(names) != 1 else ''} ({listed})"
+def some(names: Sequence[str], count: int | None = None) -> str:
+    """A few of many names: "3 images (a, b, c)", "1 image (a)", "9 images (a, b, c, d, e, ...)".
+
+    count: how many there are, where `names` are the first of them.
+    """
+    count = len(names) if count is None else count
+    listed = ", ".join(names[:_SHOWN]) + (", ..." if count > _SHOWN else "")
+    return f"{count} image{'s' if count != 1 else ''} ({listed})"

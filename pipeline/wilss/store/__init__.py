@@ -2,7 +2,7 @@
 
 from wilss.disk import writer_lock
 
-from .coverage import coverage_of
+from .coverage import coverage_of, empty_masks
 from .schema import Status, StoreHeader, StoreLayout
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
@@ -20,6 +20,7 @@ __all__ = [
     "StoreHeader",
     "StoreLayout",
     "coverage_of",
+    "empty_masks",
     "label_map",
     "open_masks",
     "write_shard",

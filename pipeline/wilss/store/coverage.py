@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.names import some
+
 from .schema import Status
 from .store import MaskStore
 
@@ -45,3 +47,22 @@ def coverage_of(store: MaskStore) -> Coverage:
         shown=shown,
         empty=(tags & (shown == 0)).any(axis=1) & by_tags,
     )
+
+
+def empty_masks(store: MaskStore) -> tuple[str, ...]:
+    """A sentence for every class whose mask is empty in some of the finished images that are tagged with it.
+
+    Not for a class that no mask shows, see `Coverage.without_mask`, nor where the source asked for all classes.
+    """
+    if store.attributes.get("uses_tags") is False:
+        return ()
+    done = store.current_status() == Status.DONE
+    tags, area = store.vector("tags") & done[:, None], store.vector("area")
+    sentences = []
+    for place, name in enumerate(store.category_names):
+        empty = np.flatnonzero(tags[:, place] & (area[:, place] == 0))
+        tagged = int(tags[:, place].sum())
+        if 0 < empty.size < tagged:
+            who = some([store.image_ids[row] for row in empty[:6].tolist()], empty.size)
+            sentences.append(f"{name!r} is tagged in {tagged} images, and its mask is empty in {who}.")
+    return tuple(sentences)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
+from .image_view import register
 from .schema import ArraySpec
 from .store import ImageMasks, MaskStore
 
@@ -57,15 +58,16 @@ class LabelMaps:
 def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     """The store at `path` as an `xarray.Dataset`, lazily read, with a `label` map [image, y, x] beside its masks.
 
-    `ds.mask.sel(image="2007_000033", category="sofa").plot()` draws one mask, and
-    `ds.label.sel(image="2007_000033").plot()` the resolved labels (taxonomy ids, 255 for void and
-    for the canvas beyond the image).
+    `ds.wilss.image("2007_000033")` is one image at its own size, see `ImageAccessor`. In the whole,
+    `ds.mask.sel(image="2007_000033", category="sofa")` is one mask and `ds.label.sel(image="2007_000033")` the resolved
+    labels (taxonomy ids, 255 for void and for the canvas beyond the image).
     Of a store that is being written, `ds.status` says which images were there when it was opened; the others read as
     background. Masks that are read while others replace them are a consistent snapshot, or there is a StoreError.
     Raises StoreError when there is no store, or it is not complete and `allow_partial` is False.
     """
     import xarray
 
+    register()
     store = MaskStore.open(path, allow_partial=allow_partial)
     status = store.current_status()  # before anything else is read: what is done now is on disk
     try:

@@ -36,7 +36,7 @@ def command(store: Path, manifest_path: Path | None, check_digests: bool) -> Non
 
     Exit code 0 when all is whole and the same, 1 when anything is damaged, missing or has changed.
     """
-    from wilss.store import MaskStore
+    from wilss.store import MaskStore, empty_masks
 
     opened = MaskStore.open(store, allow_partial=True)
     damage = list(opened.verify())
@@ -52,6 +52,8 @@ def command(store: Path, manifest_path: Path | None, check_digests: bool) -> Non
     pending = len(opened.pending_shards())
     state = "complete" if opened.is_complete else f"not complete, {pending} shards are missing"
     click.echo(f"{store}: {opened.layout.num_shards - pending} shards match their digests; the store is {state}")
+    for sentence in empty_masks(opened):
+        click.echo(f"Warning: {sentence}", err=True)
     click.echo(_compared(opened, manifest_path, check_digests))
     if not opened.is_complete:
         sys.exit(1)

@@ -18,7 +18,7 @@ from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
 from wilss.errors import ImageError, ManifestError, WilssError
 from wilss.metrics import Scores, confusion
-from wilss.store import LabelMaps, MaskStore, Status, label_map
+from wilss.store import LabelMaps, MaskStore, Status, empty_masks, label_map
 from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
@@ -98,7 +98,7 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
         counted=len(counted),
         failed=failed,
         left_out=left_out,
-        warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED])),
+        warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED]), *empty_masks(store)),
     )
 
 

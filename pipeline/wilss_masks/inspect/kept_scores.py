@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from wilss.errors import StoreError
 from wilss.params import with_values
 from wilss.store import MaskStore
+from wilss.store.image_view import extent
 
 from ..sources.fusion import FusionParams, Refined, refine
 
@@ -110,10 +110,3 @@ class KeptReader:
         if not self.store.layout.num_seeds:
             return np.zeros((len(categories), 0, 2), np.int16)
         return np.stack([self.store.plane("seeds", row, category) for category in categories])
-
-
-def extent(maps: NDArray[np.floating[Any]]) -> tuple[int, int]:
-    """(h, w) of the patch grid of maps [T, yp, xp], which lie top-left and are NaN beyond their grid."""
-    there = ~np.isnan(maps).all(axis=0)
-    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
-    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if rows.size else (0, 0)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 import xarray
 import zarr
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from wilss import open_masks
 from wilss.errors import StoreError
 from wilss.store import (
     ImageContent,
+    LabelMaps,
     MaskStore,
     MaskStoreWriter,
     Status,
@@ -251,6 +254,30 @@ def test_open_masks_has_a_lazy_label_map(filled: MaskStore) -> None:
         assert (labels[height:] == 255).all()
         assert (labels[:, width:] == 255).all()
     assert ds.label.dtype == np.uint8
+
+
+def test_an_image_is_seen_at_its_own_size(filled: MaskStore) -> None:
+    ds = open_masks(filled.path)
+    for row in (0, 2):
+        one, masks = ds.wilss.image(filled.image_ids[row]), filled.read(row)
+        assert (one.sizes["y"], one.sizes["x"]) == SIZES[row]
+        np.testing.assert_array_equal(one.mask.values, masks.masks)
+        assert one.category.values.tolist() == [filled.category_names[c] for c in masks.categories]
+        np.testing.assert_array_equal(one.void.values, masks.void)
+        np.testing.assert_array_equal(one.label.values, LabelMaps(filled)(row))
+        assert one.score.shape == masks.masks.shape
+        grid = np.stack([make_content(row, make_header().tags).planes["score"][c] for c in masks.categories])
+        expected = F.interpolate(torch.from_numpy(grid).float()[None], SIZES[row], mode="bilinear")[0]
+        np.testing.assert_allclose(one.score.values, expected.numpy(), rtol=1e-6)
+
+
+def test_an_image_without_masks_is_refused_with_the_reason(filled: MaskStore) -> None:
+    ds = open_masks(filled.path)
+    failed = next(i for i, status in enumerate(filled.current_status()) if status != Status.DONE)
+    with pytest.raises(StoreError, match=f"holds no masks of {filled.image_ids[failed]}: "):
+        ds.wilss.image(filled.image_ids[failed])
+    with pytest.raises(StoreError, match="has no image 'none'"):
+        ds.wilss.image("none")
 
 
 def test_means_of_scores_do_not_overflow(filled: MaskStore) -> None:
