@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def listing_of_files(root: Path, files: Iterable[Path]) -> bytes:
     return "".join(lines).encode()
 
 
+@cache
 def version_of(library: str) -> str | None:
     """The installed version of a library; None where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version

@@ -4,9 +4,11 @@ Images come as uint8 and are normalised here with the model's own mean and devia
 float32 of unit length. An opened encoder holds nothing but its weights: equal batches give equal bytes.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -166,8 +168,9 @@ def _network(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
 
 def _check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
     """open_clip only warns where the activation is not the one that the weights were trained with."""
-    trained_with = _tag(spec).get("quick_gelu", False)
-    if not _tag(spec) or trained_with == config.get("quick_gelu", False):
+    tag = _tag(spec)
+    trained_with = tag.get("quick_gelu", False)
+    if not tag or trained_with == config.get("quick_gelu", False):
         return
     known = f"{spec.model}-quickgelu" if trained_with else str(spec.model).removesuffix("-quickgelu")
     raise EncoderError(
@@ -216,11 +219,9 @@ def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, A
 
 def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
     """open_clip's tokenizer for this text tower; it refuses what the tower has no row for."""
-    from open_clip.tokenizer import SimpleTokenizer
-
     text = config["text_cfg"]
     length, rows = text.get("context_length", 77), text.get("vocab_size", 49408)
-    tokenizer = SimpleTokenizer(context_length=length, **(text.get("tokenizer_kwargs") or {}))
+    tokenizer = _simple_tokenizer(length, json.dumps(text.get("tokenizer_kwargs") or {}))
 
     def tokens(prompts: list[str]) -> Tensor:
         """int64 [len(prompts), context length]."""
@@ -230,3 +231,11 @@ def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
         return ids
 
     return tokens
+
+
+@lru_cache(maxsize=8)
+def _simple_tokenizer(length: int, arguments: str) -> Any:
+    """Kept, since each takes a tenth of a second to read its words. arguments: as JSON."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=length, **json.loads(arguments))
