@@ -58,15 +58,28 @@ AT_HOME = {
 }
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for package, folder in PACKAGES.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            yield ".".join([package, *(part for part in parts if part != "__init__")]), path
+@functools.cache
+def modules() -> tuple[tuple[str, Path], ...]:
+    """Every module of ours with its file."""
+    return tuple(
+        (
+            ".".join(
+                [package, *(part for part in path.relative_to(folder).with_suffix("").parts if part != "__init__")]
+            ),
+            path,
+        )
+        for package, folder in PACKAGES.items()
+        for path in sorted(folder.rglob("*.py"))
+    )
 
 
-def imports_of(module: str, path: Path) -> Iterator[str]:
+@functools.cache
+def imports_of(module: str, path: Path) -> tuple[str, ...]:
     """Absolute names of all that a module imports at run time, also inside functions."""
+    return tuple(_imports_of(module, path))
+
+
+def _imports_of(module: str, path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(node)

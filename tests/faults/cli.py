@@ -162,11 +162,12 @@ def failures(store: Path) -> dict[str, str]:
 
 def listing(root: Path, but: str = "out") -> dict[str, tuple[int, int]]:
     """Every file and folder under `root` with size and time, but for what lies under the folder `but`."""
-    found = {}
-    for path in root.rglob("*"):
-        if (root / but) not in (path, *path.parents):
-            state = path.lstat()
-            found[str(path.relative_to(root))] = (state.st_size if not path.is_dir() else 0, state.st_mtime_ns)
+    found, left_out = {}, os.path.join(root, but)
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if os.path.join(folder, name) != left_out]
+        for path in (os.path.join(folder, name) for name in (*folders, *files)):
+            state = os.lstat(path)
+            found[os.path.relpath(path, root)] = (0 if os.path.isdir(path) else state.st_size, state.st_mtime_ns)
     return found
 
 

@@ -134,7 +134,7 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
     ("cut in half, networks", "fmwiss", cut(image_of, 0.5), r"im2\.jpg is damaged \(.*\); copy it again"),
     ("cut in its header", "standin", cut(image_of, 0.02), r"im2\.jpg is damaged \(.*\); copy it again"),
     ("empty", "standin", replaced_by("empty"), r"im2\.jpg is empty; copy it again"),
-    ("text", "standin", replaced_by("text"), r"im2\.jpg is not a JPEG, PNG, TIFF, WebP or BMP image; copy"),
+    ("text", "standin", replaced_by("text"), r"im2\.jpg is a web page and not an image; download"),
     ("gif", "standin", replaced_by("gif"), r"im2\.jpg is a GIF file, not a JPEG, PNG, TIFF, WebP or BMP image; save"),
     ("folder", "standin", replaced_by("folder"), r"im2.* copy it there, or take it off the list"),
     ("pipe", "standin", replaced_by("pipe"), r"im2\.jpg is no plain file, not an image; check the list"),
@@ -164,8 +164,8 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
     (
         "label in colour",
         "annotation",
-        relabelled(lambda path, pixels: Image.fromarray(pixels).convert("RGB").save(path)),
-        r"im2\.png holds colours \(RGB\), not class ids; save it as a palette or grey PNG",
+        relabelled(lambda path, pixels: _save(np.stack([pixels, pixels, 0 * pixels], 2), path)),
+        r"im2\.png holds colours \(RGB\), not class ids; say which colour is which class beside `layout`",
     ),
     (
         "label as JPEG",
@@ -523,10 +523,9 @@ WEIGHT_FAULTS: list[tuple[str, str, Spoil, str]] = [
 
 
 @pytest.mark.parametrize(("file", "spoil", "words"), [r[1:] for r in WEIGHT_FAULTS], ids=[r[0] for r in WEIGHT_FAULTS])
-def test_weights_of_no_use_are_refused_and_block_nothing(root: Path, file: str, spoil: Spoil, words: str) -> None:
+def test_weights_of_no_use_are_refused(root: Path, file: str, spoil: Spoil, words: str) -> None:
     spoil(root / file)
-    vit = {"library": "timm", "model": "vit_tiny_patch16_224", "args": VIT, "file": file}
-    disk.manifest(root, encoders={**ENCODERS, "vit": vit}, masks={"fmwiss": {"templates": "plain"}})
+    with_weights(root, file)
     made = generate(root, source="fmwiss")
     assert made.code == 1, made.said
     assert str(root / file) in made.err
@@ -534,11 +533,21 @@ def test_weights_of_no_use_are_refused_and_block_nothing(root: Path, file: str, 
     assert "Traceback" not in made.said
     assert len(made.err.strip().splitlines()) <= 2
     assert not (root / "it_ran").exists()
+
+
+def test_weights_of_no_use_block_nothing(root: Path) -> None:
+    with_nan(root / "vit.safetensors")
+    with_weights(root, "vit.safetensors")
+    assert generate(root, source="fmwiss").code == 1
     safetensors(root / "good.safetensors", vit_tensors())
-    vit["file"] = "good.safetensors"
-    disk.manifest(root, encoders={**ENCODERS, "vit": vit}, masks={"fmwiss": {"templates": "plain"}})
+    with_weights(root, "good.safetensors")
     again = generate(root, source="fmwiss")
     assert again.code == 0, f"an empty store of the failed run must not be in the way: {again.err}"
+
+
+def with_weights(root: Path, file: str) -> None:
+    vit = {"library": "timm", "model": "vit_tiny_patch16_224", "args": VIT, "file": file}
+    disk.manifest(root, encoders={**ENCODERS, "vit": vit}, masks={"fmwiss": {"templates": "plain"}})
 
 
 def test_weights_of_another_digest_are_refused_naming_both(root: Path) -> None:

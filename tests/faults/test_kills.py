@@ -112,13 +112,15 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
     turns(
         [
             ("coordinator", 5, 0),
+            ("coordinator", 3, 0),
             ("coordinator", 5, 1),
             ("coordinator", 7, 2),
             ("worker", 2, 3),
             ("tree", 3, 4),
             ("tree", 3, 5),
         ],
-        short=[("coordinator", 3, 0), ("worker", 1, 3), ("tree", 2, 4)],
+        # a process alone that dies at each of its writes: test_points
+        short=[("worker", 1, 3), ("tree", 2, 4)],
     ),
 )
 def test_killed_and_resumed_gives_the_same_bytes(
@@ -172,7 +174,8 @@ def test_killed_and_resumed_long_form(
     assert content == uninterrupted
 
 
-@pytest.mark.parametrize("workers", turns([2, 3], short=[3]))
+@pytest.mark.long  # with two workers: test_cli
+@pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_gives_the_same_bytes(
     folder: Path, uninterrupted: dict[str, bytes], tmp_path: Path, workers: int
 ) -> None:

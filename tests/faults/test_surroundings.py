@@ -65,7 +65,7 @@ SINGLE = {
 TOGETHER = World(
     {**dict.fromkeys(HOMES, "/proc/1/nothing"), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
      "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": "3"},
-    umask=0o077, flags=("-OO",), closed="<&- >&- 2>&-", cwd="sub/folder",
+    umask=0o077, closed="<&- >&- 2>&-", cwd="sub/folder",
 )  # fmt: skip
 BARE = World({**NOWHERE, "LC_ALL": None, "LANG": None, "TZ": "Mars/Olympus"}, umask=0o000, closed="2>&-")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from tests.drills import turns
 from tests.faults.cli import Outcome, content
 from tests.faults.full_disk import files_of_at_most
 from tests.faults.train_cli import IMAGES, STEPS, Result, make_masks, result, wilss_train, words
@@ -222,7 +223,7 @@ def test_a_folder_with_another_run_or_with_something_else(root: Path) -> None:
     assert content(root / "base") == before
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", turns([1, 3], short=[3]))
 def test_images_that_break_are_named_left_out_and_counted(root: Path, workers: int) -> None:
     """One is damaged before the run, one is no image any more."""
     images = root / "data/JPEGImages"
@@ -288,7 +289,7 @@ def test_weights_that_are_not_finite_are_not_saved(
 
     def poisoned(run: fit._Run, *given: Any) -> None:
         take(run, *given)
-        if run.step == 7:
+        if run.step == 8:
             with torch.no_grad():
                 run._objective.student.classifier.weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
 
@@ -300,7 +301,7 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert result(root / "out") == uninterrupted
 
 
-@pytest.mark.parametrize("size", [0, 100, 1500, 20_000, 60_000, 250_000])
+@pytest.mark.parametrize("size", turns([0, 100, 1500, 20_000, 60_000, 250_000], short=[100, 60_000]))
 def test_a_full_disk_from_the_start(root: Path, size: int) -> None:
     with files_of_at_most(size):
         made = wilss_train(*words(root, "out", *SHORT))

@@ -57,7 +57,8 @@ def test_killed_again_and_again(root: Path, uninterrupted: Result) -> None:
     assert resumed(root, "often") == uninterrupted
 
 
-def test_sigterm_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result) -> None:
+@pytest.mark.long
+def test_the_program_itself_stopped(root: Path, uninterrupted: Result) -> None:
     process = start(program(words(root, "term", "--set", "save_steps=0")))
     wait_for(lambda: (root / "term/log.jsonl").exists() and b'"step"' in (root / "term/log.jsonl").read_bytes())
     process.send_signal(signal.SIGTERM)
@@ -67,14 +68,17 @@ def test_sigterm_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result) 
     assert resumed(root, "term") == uninterrupted
 
 
-def test_sigint_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result) -> None:
-    process = forked(words(root, "int", "--set", "save_steps=0"), says=root / "int.txt", before=slowly)
-    wait_for(lambda: b'"step"' in (root / "int/log.jsonl").read_bytes() if (root / "int/log.jsonl").exists() else False)
-    os.kill(process.pid or 0, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result, number: signal.Signals) -> None:
+    out = root / number.name
+    says = out.with_suffix(".txt")
+    process = forked(words(root, out.name, "--set", "save_steps=0"), says=says, before=slowly)
+    wait_for(lambda: (out / "log.jsonl").exists() and b'"step"' in (out / "log.jsonl").read_bytes())
+    os.kill(process.pid or 0, number)
     process.join()
-    assert process.exitcode == 130, (root / "int.txt").read_text()
-    stopped(root, "int", (root / "int.txt").read_text())
-    assert resumed(root, "int") == uninterrupted
+    assert process.exitcode == 130, says.read_text()
+    stopped(root, out.name, says.read_text())
+    assert resumed(root, out.name) == uninterrupted
 
 
 def stopped(root: Path, out: str, said: str) -> None:

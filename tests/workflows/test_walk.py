@@ -33,7 +33,11 @@ echo >> "$WALK_NOTES"
 def surroundings(tmp_path: Path) -> dict[str, str]:
     manifest = manifest_of_few(tmp_path, drawn=(60, 4), **QUICK_SETTINGS)
     places = {"WILSS_OUT": "masks", "WILSS_RUNS": "runs", "WALK_NOTES": "notes"}
-    return {"WILSS_MANIFEST": str(manifest), **{name: str(tmp_path / place) for name, place in places.items()}}
+    return {
+        "WILSS_MANIFEST": str(manifest),
+        "WILSS_SHEET_COUNT": "2",
+        **{name: str(tmp_path / place) for name, place in places.items()},
+    }
 
 
 def test_the_walk_goes_through_and_says_where_to_look(

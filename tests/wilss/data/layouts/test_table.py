@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,8 +58,10 @@ def records(draw: st.DrawFn) -> ImageRecord:
 
 
 MANY = st.lists(records(), max_size=12).map(tuple)
+SOME = settings(max_examples=30)  # each is a dozen records
 
 
+@SOME
 @given(plain=MANY, data=st.data())
 def test_a_table_is_a_tuple_of_records(plain: tuple[ImageRecord, ...], data: st.DataObject) -> None:
     table = Records(plain)
@@ -90,6 +92,7 @@ def _require_same(table: Records, plain: tuple[ImageRecord, ...]) -> None:
     assert [tags[kind] for kind in kinds] == [one.tags for one in plain]
 
 
+@SOME
 @given(plain=st.lists(records(), max_size=12, unique_by=lambda record: record.image_id), data=st.data())
 def test_records_by_id_are_a_dict_of_records(plain: list[ImageRecord], data: st.DataObject) -> None:
     where = data.draw(st.slices(len(plain)))
@@ -103,12 +106,14 @@ def test_records_by_id_are_a_dict_of_records(plain: list[ImageRecord], data: st.
     assert by_id.rows(asked).tolist() == [order.get(name, -1) for name in asked]
 
 
+@SOME
 @given(plain=MANY, other=MANY)
 def test_tables_differ_where_their_records_do(plain: tuple[ImageRecord, ...], other: tuple[ImageRecord, ...]) -> None:
     assert (Records(plain) == Records(other)) == (plain == other)
     assert Records(plain) != list(plain), "as with a tuple"
 
 
+@SOME
 @given(plain=MANY, data=st.data())
 def test_a_table_takes_other_tags_and_leaves_the_first_as_it_was(
     plain: tuple[ImageRecord, ...], data: st.DataObject
