@@ -8,18 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from wilss.drawing import font
+from wilss.drawing import class_colours, font, words
 
 from . import drawing
 from .sheet import Row, Sheet, Truth
 
 INK, SOFT_INK, _RULE, PAPER = (28, 30, 36), (112, 116, 126), (222, 224, 230), (255, 255, 255)
 _SCORE_MAP, _ATTENTION_MAP = "viridis", "magma"
-#: Bright, told apart also by the colour-blind (after Okabe and Ito, and Tol).
-_CLASS_COLOURS = (
-    (255, 176, 0), (0, 158, 255), (240, 68, 104), (40, 200, 120), (204, 121, 240), (255, 112, 40),
-    (0, 204, 204), (168, 200, 40), (255, 120, 190), (120, 140, 255),
-)  # fmt: skip
 _SUPERSAMPLING = 2
 _MARGIN, _GAP, _CAPTION, _HEADER = 28, 10, 208, 92
 _FACTS_TOP, _FACT = 54, 21
@@ -88,9 +83,10 @@ def cell_for(shapes: Iterable[tuple[int, ...]], width: int) -> tuple[int, int]:
     return round(width * min(max(shape, 0.6), 1.15)), width
 
 
-def class_colour(position: int) -> drawing.Colour:
-    """The colour of the class at `position` on a store's axis; colours come again after ten."""
-    return _CLASS_COLOURS[position % len(_CLASS_COLOURS)]
+def class_colour(identity: int) -> drawing.Colour:
+    """The colour of a taxonomy id."""
+    red, green, blue = class_colours()[identity].tolist()
+    return red, green, blue
 
 
 def _panel(row: Row, kind: str, cell: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -104,7 +100,7 @@ def _panel(row: Row, kind: str, cell: tuple[int, int]) -> NDArray[np.uint8] | No
 
 
 def _draw_panel(row: Row, kind: str, base: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    size, colour = base.shape[:2], class_colour(row.category)
+    size, colour = base.shape[:2], class_colour(row.identity)
     if kind == "image":
         return base
     if kind in ("mask", "before"):
@@ -175,11 +171,12 @@ def _draw_caption(draw: ImageDraw.ImageDraw, page: _Page, number: int, row: Row)
     top = page.top(number)
     if number:
         draw.line([(_MARGIN, top - _GAP / 2), (_MARGIN + _CAPTION - _GAP, top - _GAP / 2)], fill=_RULE)
-    colour = class_colour(row.category)
+    colour = class_colour(row.identity)
     draw.rounded_rectangle([_MARGIN, top + 5, _MARGIN + 13, top + 18], radius=3, fill=colour)
-    draw.text((_MARGIN + 21, top + 3), cut_text(row.name, font(17, bold=True), _CAPTION - 31),
-              font=font(17, bold=True), fill=INK, anchor="la")  # fmt: skip
-    draw.text((_MARGIN, top + 28), cut_text(row.image_id, font(13), _CAPTION - 10), font=font(13), fill=SOFT_INK)
+    name, letters = words(row.name, 17, bold=True)
+    draw.text((_MARGIN + 21, top + 3), cut_text(name, letters, _CAPTION - 31), font=letters, fill=INK, anchor="la")
+    image, letters = words(row.image_id, 13)
+    draw.text((_MARGIN, top + 28), cut_text(image, letters, _CAPTION - 10), font=letters, fill=SOFT_INK)
     for line, (what, value) in enumerate(_facts(row)):
         y = top + _FACTS_TOP + _FACT * line
         draw.text((_MARGIN, y), what, font=font(14), fill=SOFT_INK)

@@ -58,12 +58,13 @@ class Truth:
 class Row:
     """What is known of one class on one image; arrays are [H, W], the image uint8 [H, W, 3].
 
-    category: its position on the store's axis. agreement: NaN where the source has none. before: another mask, to be
-    shown beside `mask`.
+    category: its position on the store's axis; identity: its taxonomy id. agreement: NaN where the source has none.
+    before: another mask, to be shown beside `mask`.
     """
 
     image_id: str
     category: int
+    identity: int
     name: str
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -167,6 +168,7 @@ class _RowReader:
         return Row(
             image_id=record.image_id,
             category=category,
+            identity=store.category_ids[category],
             name=store.category_names[category],
             image=_image(record, mask.shape),
             mask=mask,

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from wilss.data.images import read_image
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.data.supports.reading import Support, SupportSet
-from wilss.drawing import font
+from wilss.drawing import font, words
 
 from . import drawing
 from .page import INK, PAPER, SOFT_INK, cell_for, class_colour, cut_text, fitted
@@ -28,26 +28,25 @@ def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Ima
 
     Every map must be readable, see `problems_of`.
     """
-    rows = [(name, supports.of(identity)) for identity, name in supports.classes.items()]
+    rows = [(identity, name, supports.of(identity)) for identity, name in supports.classes.items()]
     cell = cell_for((support.map.shape for support in supports.supports), cell_width)
-    columns = max(1, *(len(row) for _, row in rows))
+    columns = max(1, *(len(row) for _, _, row in rows))
     width = 2 * _MARGIN + _CAPTION + columns * (cell[1] + _GAP) - _GAP
     canvas = Image.new("RGB", (width, _MARGIN + _HEADER + len(rows) * (cell[0] + _NOTE + _GAP) + _MARGIN), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((_MARGIN, _MARGIN), cut_text(supports.title, font(15), width - 2 * _MARGIN), font=font(15), fill=INK)
     legend = "coloured: the class, grey: its background, as it is: unknown"
     draw.text((_MARGIN, _MARGIN + 22), cut_text(legend, font(13), width - 2 * _MARGIN), font=font(13), fill=SOFT_INK)
-    for number, (name, row) in enumerate(rows):
+    for number, (identity, name, row) in enumerate(rows):
         top = _MARGIN + _HEADER + number * (cell[0] + _NOTE + _GAP)
-        draw.text(
-            (_MARGIN, top), cut_text(name, font(17, bold=True), _CAPTION - _GAP), font=font(17, bold=True), fill=INK
-        )
+        shown, letters = words(name, 17, bold=True)
+        draw.text((_MARGIN, top), cut_text(shown, letters, _CAPTION - _GAP), font=letters, fill=INK)
         draw.text((_MARGIN, top + 24), _counted(row), font=font(13), fill=SOFT_INK)
         for column, support in enumerate(row):
             left = _MARGIN + _CAPTION + column * (cell[1] + _GAP)
-            canvas.paste(_panel(support, cell, class_colour(number)), (left, top))
-            note = cut_text(f"{support.spec.kind}, {support.spec.image_id}", font(13), cell[1])
-            draw.text((left, top + cell[0] + 4), note, font=font(13), fill=SOFT_INK)
+            canvas.paste(_panel(support, cell, class_colour(identity)), (left, top))
+            note, letters = words(f"{support.spec.kind}, {support.spec.image_id}", 13)
+            draw.text((left, top + cell[0] + 4), cut_text(note, letters, cell[1]), font=letters, fill=SOFT_INK)
     return canvas
 
 

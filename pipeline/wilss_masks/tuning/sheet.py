@@ -51,6 +51,7 @@ def _rows(tuning: Tuning, seen: Seen) -> Iterator[Row]:
         yield Row(
             image_id=record.image_id,
             category=category,
+            identity=identity,
             name=source.classes[category][0],
             image=image,
             mask=best.fused[place].cpu().numpy(),

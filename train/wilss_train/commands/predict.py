@@ -49,8 +49,8 @@ Examples:
 def command(**options: Any) -> None:
     """Label maps of IMAGES, which are files or folders.
 
-    CHECKPOINT is the folder of a run or its model.safetensors. Writes OUT/NAME.png (VOC's palette, taxonomy
-    ids, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept, links out of a folder are not
+    CHECKPOINT is the folder of a run or its model.safetensors. Writes OUT/NAME.png (taxonomy ids
+    with a palette, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept, links out of a folder are not
     entered. Images that cannot be used are named and left out.
     """  # fmt: skip
     from wilss.models.networks.checkpoint import read_info

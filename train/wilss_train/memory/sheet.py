@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wilss.drawing import font
+from wilss.drawing import font, words
 from wilss.errors import StoreError
 
 from .bank import MemoryBank
@@ -102,7 +102,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, page: _Page, row: int, name: str, i
     top = page.top(row)
     if row:
         draw.line([(_MARGIN, top - _GAP / 2), (_MARGIN + _CAPTION - _GAP, top - _GAP / 2)], fill=_RULE)
-    bold, plain = font(16, bold=True), font(13)
+    (name, bold), plain = words(name, 16, bold=True), font(13)
     draw.text((_MARGIN, top + 2), _cut(name, bold, _CAPTION - _GAP), font=bold, fill=_INK)
     facts = f"{len(infos)} from step {', '.join(map(str, sorted({info.step for info in infos})))}"
     draw.text((_MARGIN, top + 26), facts, font=plain, fill=_SOFT_INK)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.drawing import font_path, words
 from wilss.metrics import Scores
 
 from .report.figures import row_shares
@@ -57,11 +58,15 @@ def _draw_cells(figure: Any, axes: Any, values: NDArray[np.float64]) -> None:
 
 
 def _draw_words(axes: Any, names: Sequence[str], title: str) -> None:
+    from matplotlib.font_manager import FontProperties
+
     places = np.arange(len(names))
     small = 8 if len(names) <= _MOST_WITH_FIGURES else 7
-    shown = [name.replace("$", r"\$") for name in names]  # a dollar sign would begin a formula
+    shown = [words(name, small)[0].replace("$", r"\$") for name in names]  # a dollar sign would begin a formula
     axes.set_xticks(places, shown, rotation=90, fontsize=small)
     axes.set_yticks(places, shown, fontsize=small)
+    for label, name in zip((*axes.get_xticklabels(), *axes.get_yticklabels()), (*names, *names), strict=True):
+        label.set_fontproperties(FontProperties(fname=font_path(name), size=small))
     axes.tick_params(length=2, pad=2)
     axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)

@@ -18,9 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
-from wilss.data.taxonomy import voc_palette
 from wilss.disk import write_output
-from wilss.drawing import encoded
+from wilss.drawing import class_colours, encoded
 from wilss.errors import StoreError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.threads import map_in_threads
@@ -105,9 +104,9 @@ def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabiliti
 
 
 def palette_png(labels: NDArray[np.uint8], model: str) -> bytes:
-    """A label map uint8 [H, W] as a PNG with VOC's palette, whose values are the ids. model: digest of its maker."""
+    """A label map uint8 [H, W] as a PNG whose values are ids, in all pictures' colours. model: its maker's digest."""
     image = Image.fromarray(labels, mode="P")
-    image.putpalette(voc_palette())
+    image.putpalette(class_colours().ravel().tolist())
     about = PngInfo()
     about.add_text(_MODEL, model)
     return encoded(image, pnginfo=about)

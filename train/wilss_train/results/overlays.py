@@ -1,23 +1,16 @@
 """Label maps drawn for people: class colours over the image, outlined, with the names of the classes."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
-from wilss.drawing import font
+from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.drawing import class_colours, words
 
 _COLOUR_SHARE = 0.5
 _INK, _PAPER = (20, 20, 24), (255, 255, 255)
-
-
-@lru_cache(maxsize=1)
-def class_colours() -> NDArray[np.uint8]:
-    """VOC's colour of every id, uint8 [256, 3]."""
-    return np.array(voc_palette(), np.uint8).reshape(256, 3)
 
 
 def draw_overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
@@ -52,8 +45,9 @@ def _with_key(drawn: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.
         if top + high > drawn.shape[0]:
             break
         red, green, blue = class_colours()[identity].tolist()
-        wide = high + round(font(size).getlength(name)) + 4
+        shown, letters = words(name, size)
+        wide = high + round(letters.getlength(shown)) + 4
         pen.rectangle((4, top, 4 + wide, top + high), fill=_PAPER)
         pen.rectangle((6, top + 2, 2 + high, top + high - 2), fill=(red, green, blue))
-        pen.text((6 + high, top + high / 2), name, font=font(size), fill=_INK, anchor="lm")
+        pen.text((6 + high, top + high / 2), shown, font=letters, fill=_INK, anchor="lm")
     return np.array(picture)

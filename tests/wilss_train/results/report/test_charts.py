@@ -49,6 +49,13 @@ def test_a_curve_goes_down_where_the_loss_does_and_starts_left() -> None:
     assert mean[-1, 0] == pytest.approx(320 - 8)
 
 
+def test_a_short_run_is_points_with_lines() -> None:
+    for count, points_drawn in ((1, 1), (3, 3), (24, 24), (25, 1)):
+        svg = curve("loss", range(count), [1.0 / (1 + step) for step in range(count)], last_step=count)
+        assert svg.count("<circle") == points_drawn
+        assert svg.count("<polyline") == 1
+
+
 def test_many_lines_become_stretches_and_gaps_are_left_out() -> None:
     values = np.sin(np.arange(5000.0)) + 2
     values[::7] = np.nan

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wilss.drawing import class_colours
 from wilss_train.results.report.pictures import (
     PICTURES,
     agreement,
@@ -77,17 +78,17 @@ def test_photos_are_scaled_down_never_up() -> None:
     np.testing.assert_allclose(np.asarray(photo).mean(axis=(0, 1)), (200, 30, 90), atol=3)
 
 
-def test_a_label_map_has_vocs_colours_over_the_right_pixels() -> None:
+def test_a_label_map_has_the_classes_colours_over_the_right_pixels() -> None:
     labels = np.zeros((40, 60), np.uint8)
     labels[10:30, 20:40], labels[:5] = 15, 255
     drawn = opened(labels_uri(labels, (60, 40)))
     assert (drawn.format, drawn.mode) == ("PNG", "P")
     pixels = np.asarray(drawn.convert("RGBA"))
     np.testing.assert_array_equal((pixels[..., 3] > 0), labels > 0)
-    np.testing.assert_array_equal(pixels[20, 30], (192, 128, 128, 150))  # inside a person
-    np.testing.assert_array_equal(pixels[10, 30], (192, 128, 128, 255))  # on its edge
+    np.testing.assert_array_equal(pixels[20, 30], (*class_colours()[15], 150))  # inside a person
+    np.testing.assert_array_equal(pixels[10, 30], (*class_colours()[15], 255))  # on its edge
     np.testing.assert_array_equal(pixels[2, 30], (255, 255, 255, 200))  # void
-    assert colour_of(15) == "#c08080"
+    assert colour_of(15) == "#{:02x}{:02x}{:02x}".format(*class_colours()[15])
 
 
 def test_a_label_map_with_all_ids_still_has_room_in_its_palette() -> None:

@@ -14,6 +14,7 @@ from .figures import row_shares
 
 _BUCKETS = 120
 _LEAST_SHARE = 0.005  # a cell below it would be as good as white
+_MOST_POINTS = 24  # so many are drawn as points; more would be a thick line
 _CURVE_WIDTH, _CURVE_HEIGHT = 320.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 8.0, 10.0, 20.0
 
@@ -32,6 +33,8 @@ def class_bar(label: str, value: float | None, before: float | None, *, is_new: 
 def curve(label: str, steps: Sequence[int], values: Sequence[float], *, last_step: int, log_scale: bool = False) -> str:
     """One quantity over the steps: the mean of short stretches, in a band from their least to their largest.
 
+    Few values, of a short run, are points with lines between them.
+
     values: not finite ones are gaps. log_scale: for positive values that span decades.
     """
     stretches = _stretches(np.asarray(steps, np.float64), np.asarray(values, np.float64))
@@ -39,13 +42,14 @@ def curve(label: str, steps: Sequence[int], values: Sequence[float], *, last_ste
         return svg.picture(f"{label}: no values", class_="curve", viewBox=f"0 0 {_CURVE_WIDTH:g} {_CURVE_HEIGHT:g}")
     ticks = _decades(stretches) if log_scale else nice_ticks(min(0.0, stretches[:, 2].min()), stretches[:, 3].max())
     places = _placed(stretches, ticks, last_step, log_scale=log_scale)
+    marked = places if len(places) <= _MOST_POINTS else places[-1:]
     band = [*zip(places[:, 0], places[:, 2], strict=True), *zip(places[::-1, 0], places[::-1, 3], strict=True)]
     return svg.picture(
         label,
         *_axes(ticks, last_step, log_scale=log_scale),
         svg.element("polygon", points=_points(band), class_="band"),
         svg.element("polyline", points=_points(places[:, :2].tolist()), class_="mean"),
-        svg.element("circle", cx=places[-1, 0], cy=places[-1, 1], r=2.6, class_="last"),
+        *(svg.element("circle", cx=x, cy=y, r=2.6, class_="point") for x, y in marked[:, :2].tolist()),
         class_="curve",
         viewBox=f"0 0 {_CURVE_WIDTH:g} {_CURVE_HEIGHT:g}",
     )

@@ -18,6 +18,19 @@ from .log import Progress, RunLog, read_log
 from .pictures import Picture, agreement, colour_of, labels_uri, only_seen, photo_uri, shown_size
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+_RATE = "Learning rate"
+#: What the terms of the losses are, by their names in the log.
+_TERMS = {
+    "total": "What training lowers: the sum of its parts.",
+    "seg": "The segmenter against its targets: the masks or, after the first step, what teacher and old model say.",
+    "new": "The new classes against their masks; with fmwiss it is the teacher's.",
+    "old": "The old classes against what the old model says; with fmwiss it is the teacher's.",
+    "dcl": "How badly the teacher's features tell the classes apart, by points (dense contrastive loss).",
+    "sup": "The labelled images against their labels.",
+    "cons": "Strongly altered images against the soft labels of the unaltered ones.",
+    "cls": "Which classes are in an image, against its labels.",
+    "sgc": "The attention maps that soft labels are made with, against labels.",
+}
 _MANY_CLASSES = 30
 _CONFUSIONS = 10
 _FAILED_SHOWN = 40
@@ -134,17 +147,20 @@ def _curves(steps: Sequence[Progress]) -> list[dict[str, str]]:
         return []
     at, last = [line.step for line in steps], max(steps[-1].steps, steps[-1].step)
     losses = sorted(_names(line.losses for line in steps), key=lambda name: name != "total")
-    charts = [(f"Loss: {name}", [line.losses.get(name, float("nan")) for line in steps], False) for name in losses]
-    rates = _names(line.lr for line in steps)
-    charts += [(f"Learning rate: {name}", [line.lr.get(name, float("nan")) for line in steps], True) for name in rates]
-    charts.append(("Images per second", [line.images_per_second for line in steps], False))
+    rates, nan = _names(line.lr for line in steps), float("nan")
+    charts = [
+        (f"Loss: {name}", _TERMS.get(name, ""), [line.losses.get(name, nan) for line in steps]) for name in losses
+    ]
+    charts += [(f"{_RATE}: {name}", "", [line.lr.get(name, nan) for line in steps]) for name in rates]
+    charts.append(("Images per second", "", [line.images_per_second for line in steps]))
     return [
         {
             "title": title,
+            "what": what,
             "last": f"{values[-1]:.3g}",
-            "svg": curve(f"{title} over {last} steps", at, values, last_step=last, log_scale=log_scale),
+            "svg": curve(f"{title} over {last} steps", at, values, last_step=last, log_scale=title.startswith(_RATE)),
         }
-        for title, values, log_scale in charts
+        for title, what, values in charts
     ]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.taxonomy import BACKGROUND, VOID, voc_palette
-from wilss.drawing import borders, encoded
+from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.drawing import borders, class_colours, encoded
 from wilss.randomness import seed_for
 
 #: How many a report shows.
@@ -90,7 +90,7 @@ def photo_uri(image: NDArray[np.uint8]) -> str:
 def labels_uri(labels: Labels, size: tuple[int, int]) -> str:
     """A label map as a data URI, a palette PNG of `size` (width, height) to be laid over the photo.
 
-    Classes have VOC's colours, translucent with a firm edge; background is clear and VOID whitened.
+    Classes have their colours, translucent with a firm edge; background is clear and VOID whitened.
     """
     shown = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
     ids = [int(i) for i in np.unique(shown) if i not in (BACKGROUND, VOID)]
@@ -107,14 +107,13 @@ def labels_uri(labels: Labels, size: tuple[int, int]) -> str:
 
 
 def colour_of(identity: int) -> str:
-    """VOC's colour of a taxonomy id, as CSS writes it."""
-    red, green, blue = voc_palette()[3 * identity : 3 * identity + 3]
+    """The colour of a taxonomy id, as CSS writes it."""
+    red, green, blue = class_colours()[identity].tolist()
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _colours(ids: Sequence[int]) -> list[int]:
-    palette = voc_palette()
-    classes = [value for i in ids for value in palette[3 * i : 3 * i + 3]]
+    classes = class_colours()[list(ids)].ravel().tolist()
     return [0, 0, 0, *classes, *classes, 255, 255, 255]
 
 
