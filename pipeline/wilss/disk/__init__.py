@@ -4,6 +4,7 @@ Every write of ours goes through here, but for what libraries write into a folde
 of faults break each kind of write in every way, and fail where a write went past this package.
 """
 
+from .caches import cache_folder
 from .files import (
     PARTIAL_SUFFIX,
     AppendedFile,
@@ -22,6 +23,7 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "AppendedFile",
     "built_beside",
+    "cache_folder",
     "make_folder",
     "refuse_existing",
     "remove_tree",

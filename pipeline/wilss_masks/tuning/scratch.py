@@ -19,11 +19,10 @@ from torch import Tensor
 
 from wilss.data.contents import content_of
 from wilss.digests import digest_of_json, version_of
-from wilss.disk import make_folder, unlink, write_output
+from wilss.disk import cache_folder, make_folder, unlink, write_output
 from wilss.equations.kernels import score_map
 from wilss.errors import ImageError
 from wilss.models.encoders.dino import LastBlock
-from wilss.models.encoders.text import cache_folder
 
 from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
@@ -53,7 +52,7 @@ class Seen:
 
 def default_folder(manifest_name: str, step: int) -> Path | None:
     """Where it is kept when nobody says: beside the cache of text features; None without a home."""
-    cache = cache_folder()
+    cache = cache_folder("text")
     return None if cache is None else cache.parent / "tune" / f"{manifest_name}-step-{step}"
 
 

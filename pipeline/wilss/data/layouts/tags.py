@@ -16,15 +16,15 @@ import numpy as np
 
 from wilss.data.layouts.coco_json import tags_by_stem
 from wilss.data.layouts.files import lines_of
+from wilss.data.layouts.label_classes import LabelClasses, classes_in
 from wilss.data.layouts.lists import find_list, load_array, read_list
 from wilss.data.layouts.named_images import NamedImages
-from wilss.data.layouts.records import ImageRecord
+from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records, Shared
 from wilss.data.layouts.tag_table import TagRows, read_table
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.names import Names, Register, some
-from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError, ManifestError
 
 log = logging.getLogger("wilss")
@@ -32,6 +32,8 @@ log = logging.getLogger("wilss")
 _LABEL_THREADS = 4
 #: Labels that a thread reads at a time: a future for each of a million would take a gigabyte.
 _LABELS_AT_ONCE = 32
+#: Of so many labels the classes are kept for the next command.
+_WORTH_KEEPING = 200
 
 
 @dataclass(frozen=True)
@@ -141,31 +143,34 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
 
 
 def _from_masks(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
-    """The classes with at least one pixel; every label file is read once."""
+    """The classes with at least one pixel; every label file is read once, and where there are many, remembered."""
     usable = (place for place, image in enumerate(images) if image.label is not None and image.problem is None)
     present = array("q", usable)
-    if len(present) > 200:
+    if len(present) > _WORTH_KEEPING:
         log.info("reading the labels of %d images of %s for their tags", len(present), split)
     found, problems = _Tagged(), {}
+    kept = LabelClasses(spec) if len(present) > _WORTH_KEEPING else None
     with ThreadPoolExecutor(_LABEL_THREADS) as pool:
         some = (present[first : first + _LABELS_AT_ONCE] for first in range(0, len(present), _LABELS_AT_ONCE))
-        for part in pool.map(lambda places: [_classes_in(spec, images[place]) for place in places], some):
+        for part in pool.map(lambda places: [_classes_in(spec, images[place], kept) for place in places], some):
             for image_id, names in part:
                 if isinstance(names, str):
                     problems[image_id] = names
                 else:
                     found.add(image_id, names)
+    if kept is not None:
+        kept.save()
     return TagTable(found, problems)
 
 
-def _classes_in(spec: DataSpec, image: ImageRecord) -> tuple[str, tuple[str, ...] | str]:
+def _classes_in(spec: DataSpec, image: ImageRecord, kept: LabelClasses | None) -> tuple[str, tuple[str, ...] | str]:
     """Image id, and the names of the classes in its label, or a sentence why it cannot be read."""
     assert image.label is not None
     try:
-        counts = np.bincount(image.label.read().ravel(), minlength=256)
+        is_kept = kept is not None and isinstance(image.label, PngLabel)
+        ids = kept.of(image.label) if is_kept else classes_in(image.label.read())
     except ImageError as error:
         return image.image_id, str(error)
-    ids = [int(identity) for identity in np.flatnonzero(counts) if identity not in (BACKGROUND, VOID)]
     return image.image_id, tuple(spec.taxonomy.name_of(identity) for identity in ids)
 
 

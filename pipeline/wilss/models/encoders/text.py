@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wilss.digests import digest_of_json
-from wilss.disk import sweep_partials_of, write_atomically
+from wilss.disk import cache_folder, sweep_partials_of, write_atomically
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import DenseClip
@@ -43,22 +42,12 @@ def cached_text_features(
 ) -> Tensor:
     """Text features of several classes, each read from the cache or made and kept there.
 
-    classes: the prompt names of each class.  folder: the cache, by default `cache_folder()`; where nothing
+    classes: the prompt names of each class.  folder: the cache, by default `cache_folder("text")`; where nothing
     can be written there is silently no cache, and a broken entry is ignored and written again.
     Returns float32 [C, D] on the CPU, unit length along D.
     """
-    place = folder or cache_folder()
+    place = folder or cache_folder("text")
     return torch.stack([_one(clip, tuple(names), tuple(templates), place) for names in classes])
-
-
-def cache_folder() -> Path | None:
-    """Where text features are kept: `WILSS_CACHE`, else the user's cache folder; None without a home."""
-    if named := os.environ.get("WILSS_CACHE"):
-        return Path(named).expanduser() / "text"
-    with contextlib.suppress(RuntimeError):
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base) / "wilss" / "text"
-    return None
 
 
 def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], folder: Path | None) -> Tensor:
