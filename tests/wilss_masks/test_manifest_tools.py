@@ -192,7 +192,7 @@ def test_init_for_a_folder(tmp_path: Path) -> None:
     ("layout", "told"),
     [
         ("voc", "no folder JPEGImages"),
-        ("coco", "no annotations/instances"),
+        ("coco", "no annotations/instances.*nor another json with images"),
         ("folder", r"holds no image; name the folder that holds the data"),
     ],
 )

@@ -11,6 +11,7 @@ from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import COCO, VOC
 from wilss.errors import ManifestError
 
+from .coco_files import coco_files, described
 from .label_files import palette_doubts
 from .naming import ValueNames, name_values
 
@@ -96,15 +97,19 @@ def _voc_tags(root: Path) -> tuple[str, list[str], dict[str, set[str]]]:
 
 def _coco(root: Path) -> Survey:
     files = sorted((root / "annotations").glob("instances_*.json"))
-    if not files:
-        raise ManifestError(f"{root} has no annotations/instances_*.json; name the folder above `annotations`.")
-    splits: dict[str, str] = {}
-    for path in files:
-        name = path.stem.removeprefix("instances_")
-        splits.setdefault(next((word for word in ("train", "val") if name.startswith(word)), name), name)
+    if files:
+        splits: dict[str, str | Mapping[str, str]] = {}
+        for path in files:
+            name = path.stem.removeprefix("instances_")
+            splits.setdefault(next((word for word in ("train", "val") if name.startswith(word)), name), name)
+        chosen = {split: root / f"annotations/instances_{name}.json" for split, name in splits.items()}
+    else:
+        chosen = coco_files(root)
+        splits = {split: described(root, path) for split, path in chosen.items()}
     if "train" not in splits:
-        splits = {"train": next(iter(splits.values())), **splits}
-    names = _category_names(root / f"annotations/instances_{splits['train']}.json")
+        first = next(iter(splits))
+        splits, chosen = {"train": splits[first], **splits}, {"train": chosen[first], **chosen}
+    names = _category_names(chosen["train"])
     known = set(names) == set(COCO.class_names[1:])
     return Survey(class_names=COCO.class_names if known else ("background", *names), splits=splits, tags="coco")
 

@@ -167,8 +167,10 @@ def _classes_in(spec: DataSpec, image: ImageRecord, kept: LabelClasses | None) -
     """Image id, and the names of the classes in its label, or a sentence why it cannot be read."""
     assert image.label is not None
     try:
-        is_kept = kept is not None and isinstance(image.label, PngLabel)
-        ids = kept.of(image.label) if is_kept else classes_in(image.label.read())
+        if kept is not None and isinstance(image.label, PngLabel):
+            ids = kept.of(image.label)
+        else:
+            ids = classes_in(image.label.read())
     except ImageError as error:
         return image.image_id, str(error)
     return image.image_id, tuple(spec.taxonomy.name_of(identity) for identity in ids)

@@ -7,6 +7,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from tests.wilss.models.encoders import tiny
+from wilss.disk import cache_folder
 from wilss.errors import EncoderError
 from wilss.models.encoders import text
 from wilss.models.encoders.clip import DenseClip, open_clip_encoder
@@ -126,7 +127,7 @@ def test_without_a_home_there_is_no_cache(clip, monkeypatch, counted):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr("pathlib.Path.home", homeless)
-    assert text.cache_folder("text") is None
+    assert cache_folder("text") is None
     assert text.cached_text_features(clip, [("dog",)], TEMPLATES).shape == (1, 24)
 
 
@@ -134,11 +135,11 @@ def test_the_folder_comes_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("WILSS_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert text.cache_folder("text") == tmp_path / ".cache" / "wilss" / "text"
+    assert cache_folder("text") == tmp_path / ".cache" / "wilss" / "text"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert text.cache_folder("text") == tmp_path / "xdg" / "wilss" / "text"
+    assert cache_folder("text") == tmp_path / "xdg" / "wilss" / "text"
     monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "own"))
-    assert text.cache_folder("text") == tmp_path / "own" / "text"
+    assert cache_folder("text") == tmp_path / "own" / "text"
 
 
 def test_entries_are_readable_by_their_owner(clip, tmp_path):
