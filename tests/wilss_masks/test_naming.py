@@ -127,6 +127,19 @@ def test_rgb_masks_without_a_map_are_named_by_who_comes_with_whom(tmp_path: Path
     }
 
 
+def test_colours_that_labelmap_does_not_have_are_doubtful(tmp_path: Path) -> None:
+    disk.text(tmp_path / "labelmap.txt", "background:0,0,0::", "cat:1,2,3::")
+    pixels = np.zeros((*disk.SIZE, 3), np.uint8)
+    pixels[:, :2] = [[1, 2, 3], [224, 224, 192]]
+    Image.fromarray(pixels).save(data(tmp_path) / "SegmentationClass/a.png")
+    manifest, (doubt,) = init(tmp_path)
+    assert "hold the colour [224, 224, 192], VOC's for void, which" in doubt
+    assert meant(manifest, 3) == ["cat", "void", "background"]
+    pixels[:, 2] = (7, 7, 8)
+    Image.fromarray(pixels).save(tmp_path / "SegmentationClass/a.png")
+    assert "hold the colour [7, 7, 8], which" in init(tmp_path)[1][1]
+
+
 def test_rgb_masks_without_tags_are_a_guess(tmp_path: Path) -> None:
     pixels = np.zeros((*disk.SIZE, 3), np.uint8)
     pixels[:, :2] = [[1, 2, 3], [4, 5, 6]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wilss.data.images import LabelPixels, read_label_pixels
-from wilss.data.layouts.colours import Rgb, find_labelmap, read_labelmap
+from wilss.data.layouts.colours import Rgb, find_labelmap, read_labelmap, voc_colour
 from wilss.data.layouts.files import read_lines
 from wilss.data.taxonomy import BACKGROUND, VOC, VOID, meaning_of
 from wilss.errors import ImageError, ManifestError
@@ -19,6 +19,8 @@ from .label_files import binary_doubt, palette_doubts
 _LOOKED_AT = 300
 _MOST_COLOURS = 64
 _NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")
+#: What VOC paints its value 255 with; CVAT writes a row for it into labelmap.txt only where it is a label.
+_VOC_VOID = voc_colour(VOID)
 _NUMBERED = re.compile(r"(\d{1,3})\s*[\s:,;=]\s*(\S.*)")
 
 
@@ -84,9 +86,20 @@ def _by_labelmap(path: Path, sample: _Sample) -> ValueNames:
             f"{path} has no row for background, so what value 0 of the label files is cannot be known; add "
             "`background:0,0,0::` as its first row."
         ]
+    strange = sorted(set[Rgb]().union(*sample.colours.values()) - {row.rgb for row in rows})
+    colors = {"void": _VOC_VOID} if _VOC_VOID in strange else {}
+    if colors:
+        doubts.append(
+            f"label files hold the colour {list(_VOC_VOID)}, VOC's for void, which {path} does not have; it is taken "
+            "for void."
+        )
+    doubts += [
+        f"label files hold the colour {list(colour)}, which {path} does not have; add it there, or to `colors`."
+        for colour in strange[:3]
+        if colour != _VOC_VOID
+    ]
     return ValueNames(
-        class_names=("background", *classes),
-        doubts=(*doubts, *_beyond(path, sample, len(rows))),
+        class_names=("background", *classes), colors=colors, doubts=(*doubts, *_beyond(path, sample, len(rows)))
     )
 
 
