@@ -38,16 +38,14 @@ sys.path.insert(0, str(HERE.parent))
 import tables  # noqa: E402
 
 
-def scores(
-    manifest: Manifest, split: str, candidates: Sequence[Setting], count: int, *, guesses: bool = False
-) -> np.ndarray:
-    """Of every setting on a split [2, S]: mean IoU of the classes, and the quality that is guessed without labels."""
+def scores(manifest: Manifest, split: str, candidates: Sequence[Setting], count: int) -> np.ndarray:
+    """The mean IoU of the classes of every setting on a split [S]."""
     sample = draw_sample(manifest, 0, split=split, count=count)
     source = FmwissSource.from_manifest(manifest, 0, SIZES).prepare("cpu")
     plan = plan_for(manifest, 0, source, sample.records, Options())
     scratch = Scratch(RESULTS / f"scratch/{manifest.name}-{split}", plan, {"own": source}, "cpu")
     scratch.see(lambda done, total: None)
-    judge, total = Judge(candidates, {"own": source}, sample.classes, guesses=guesses), None
+    judge, total = Judge(candidates, {"own": source}, sample.classes, guesses=False), None
     for number in range(len(scratch.batches)):
         for seen in scratch.read(number):
             tally = judge(seen, sample.truths(seen.task.record))
@@ -55,7 +53,7 @@ def scores(
             total.add(tally)
         print(f"  {manifest.name}, {split}: batch {number + 1} of {len(scratch.batches)}", file=sys.stderr, flush=True)
     assert total is not None
-    return np.stack([total.mean_iou, total.mean("quality")])
+    return total.mean_iou
 
 
 def all_settings() -> tuple[Setting, ...]:
@@ -78,8 +76,8 @@ def choose() -> None:
         file = RESULTS / f"choose-{kind}.npy"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, scores(made(kind, RESULTS), "train", candidates, CHOSEN, guesses=True))
-        found[kind] = np.load(file)[0]
+            np.save(file, scores(made(kind, RESULTS), "train", candidates, CHOSEN))
+        found[kind] = np.load(file)
     mean = np.mean(list(found.values()), axis=0)
     for place in np.argsort(-mean, kind="stable")[:15].tolist():
         shown = "  ".join(f"{100 * found[kind][place]:5.1f}" for kind in KINDS)
@@ -93,10 +91,10 @@ def judge() -> None:
     candidates, rows = all_settings(), []
     for kind, (title, _, _) in KINDS.items():
         manifest = made(kind, RESULTS)
-        best = [candidates[place].params for place in np.load(RESULTS / f"choose-{kind}.npy").argmax(axis=1).tolist()]
+        best = candidates[int(np.load(RESULTS / f"choose-{kind}.npy").argmax())].params
         named = [FmwissSource.from_manifest(manifest, 0, {"preset": p, **SIZES}).params for p in (PAPER, RECOMMENDED)]
-        asked = [Setting(params=params) for params in (*named, *best)] + [Setting(params=None, control="whole")]
-        score = (100 * scores(manifest, "val", asked, JUDGED)[0]).round(1).tolist()
+        asked = [Setting(params=params) for params in (*named, best)] + [Setting(params=None, control="whole")]
+        score = (100 * scores(manifest, "val", asked, JUDGED)).round(1).tolist()
         rows.append({"key": kind, "name": title, **dict(zip(COLUMNS, score, strict=True))})
     measured = tables.measured_now("python workflows/presets/presets.py judge", seeds=1)
     figures = {"measured": measured, "heading": f"mIoU on {JUDGED} pictures each", "columns": COLUMNS, "rows": rows}
@@ -108,7 +106,6 @@ COLUMNS = {
     "paper": "`preset: paper`",
     "recommended": "`preset: recommended`",
     "tuned": "tuned on 40 others of its kind",
-    "guessed": "the same without labels",
     "whole": "control: whole image = tag",
 }
 

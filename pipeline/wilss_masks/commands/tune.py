@@ -65,9 +65,9 @@ Examples:
 def command(**arguments: Any) -> None:
     """Which parameters make the best masks of a step's images? The networks run once, the search without them.
 
-    Judged by pixel labels where there are any, else by supports; without either by guesses: whether both maps agree,
-    whether other seeds give the same mask, whether areas are plausible. The images are noted, and `evaluate` leaves
-    them out where masks are made with what was chosen on them.
+    Judged by pixel labels where there are any, else by supports; without either by guesses: whether other seeds give
+    the same mask, whether areas are plausible. The images are noted, and `evaluate` leaves them out where masks are
+    made with what was chosen on them.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.params import parse_assignments
@@ -83,6 +83,11 @@ def command(**arguments: Any) -> None:
     sample = draw_sample(manifest, arguments["step"], **{name: arguments[name] for name in names})
     for warning in sample.warnings:
         click.echo(f"Warning: {warning}", err=True)
+    if arguments["write"] and sample.kind == "nothing":
+        raise click.UsageError(
+            "nothing is labelled, so that settings can only be guessed at, and a guess is not written; leave out "
+            "--write and look at the sheet, or label a few images (--labelled, --supports)."
+        )
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
         with ProgressDisplay() as seen, ProgressDisplay("judgements") as judged:
@@ -120,7 +125,8 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
     if sample.kind == "nothing":
         lines += [
             "",
-            "quality is agreement x stability x plausible area, which says little of how right a mask is. A few "
+            "quality is stability x plausible area, which says little of how right a mask is: on drawn pictures, what "
+            "it chose was mostly worse than `recommended` (see pipeline/README.md). Look at the sheet first. A few",
             "labelled images (--labelled), or supports, tell more.",
         ]
     elif found.crosswise == found.crosswise:

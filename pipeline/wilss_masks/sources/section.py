@@ -11,7 +11,7 @@ from wilss.params import faults_of
 from .annotation import AnnotationSource
 from .fusion import FmwissParams
 from .panet import PanetParams
-from .presets import params_of
+from .presets import PRESETS, params_of
 from .pseudoseg import PseudosegParams
 
 _WITHOUT = AnnotationSource.name
@@ -20,6 +20,10 @@ _PARAMS: dict[str, Any] = {"fmwiss": FmwissParams, "panet": PanetParams, "pseudo
 
 def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
     """A sentence for every source that there is not, and every parameter that is misspelt or impossible."""
+    if manifest.preset not in ("", *PRESETS):
+        near = closest(manifest.preset, PRESETS)
+        yield f"{manifest.path}: masks.preset: there is no preset {manifest.preset!r}{near}."
+        return
     for name, values in manifest.masks.items():
         where = f"{manifest.path}: masks.{name}"
         if name not in (_WITHOUT, *_PARAMS):

@@ -5,6 +5,7 @@ by background and words, M_init by threshold, attention by seeds, M_seeds by its
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,8 @@ class Tally:
     """Sums over images, by setting.
 
     pixels: int64 [S, 3, C], of every class those that are hit, masked, and there. masks: how many masks. share: of
-    their image that they cover, summed [S]. agreement, stability, plausible: in [0, 1] each, and their product
-    `quality`, summed [S].
+    their image that they cover, summed [S]. agreement, stability, plausible: in [0, 1] each, and `quality`, what is
+    guessed from them, summed [S].
     """
 
     pixels: NDArray[np.int64]
@@ -120,16 +121,8 @@ class Judge:
                     for ends, first, second in self._cut(maker, seen, score, by_cut):
                         for place, fusion in ends:
                             masks = fmwiss.fuse(init, first, fusion)
-                            yield (
-                                place,
-                                _Made(
-                                    masks=masks,
-                                    score=pixels,
-                                    init=init,
-                                    seeds=first,
-                                    again=None if second is None else fmwiss.fuse(init, second, fusion),
-                                ),
-                            )
+                            again = None if fusion == "init" else second
+                            yield place, _Made(masks=masks, score=pixels, init=init, seeds=first, again=again)
 
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
@@ -172,7 +165,7 @@ def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Made:
-    """Masks of one image by one setting, bool [T, H, W]; again: the same of other draws."""
+    """Masks of one image by one setting, bool [T, H, W]; again: M_seeds of other draws, None where none take part."""
 
     masks: Tensor
     score: Tensor
@@ -222,16 +215,30 @@ class _Later(MapMaker):
 
 
 def _guesses(made: _Made, shares: Tensor) -> tuple[float, float, float, float]:
-    """Sums over an image's masks of agreement, stability, plausible area, and the product of the three."""
+    """Sums over an image's masks of agreement, stability, plausible area, and the quality that is guessed from them.
+
+    quality: stability x plausible area, NaN where no draws take part. Agreement is no part of it: with it the choice on
+    drawn pictures was worse.
+    """
     plausible = _plausible(shares)
-    if made.init is None or made.seeds is None or made.again is None:  # a whole image agrees with itself
-        agreement = stability = torch.ones_like(plausible)
-    else:
-        agreement = fmwiss.agreement(made.init, made.seeds).double().cpu()
-        stability = fmwiss.agreement(made.masks, made.again).double().cpu()
-    parts = (agreement, stability, plausible, agreement * stability * plausible)
+    if made.init is None or made.seeds is None or made.again is None:
+        return math.nan, math.nan, float(plausible.sum()), math.nan
+    agreement = fmwiss.agreement(made.init, made.seeds).double()
+    stability = _beyond_chance(made.seeds, made.again)
+    parts = (agreement, stability, plausible, stability * plausible)
     one, two, three, four = (float(part.sum()) for part in parts)
     return one, two, three, four
+
+
+def _beyond_chance(a: Tensor, b: Tensor) -> Tensor:
+    """How far masks agree beyond what masks of their areas would anywhere, in [0, 1]: large ones overlap of themselves.
+
+    a, b: bool [T, H, W]. Returns float64 [T].
+    """
+    p, q = a.double().mean(dim=(-2, -1)), b.double().mean(dim=(-2, -1))
+    chance = p * q / (p + q - p * q).clamp_min(1e-9)
+    iou = fmwiss.agreement(a, b).double()
+    return ((iou - chance) / (1 - chance).clamp_min(1e-9)).clamp(0, 1)
 
 
 def _plausible(shares: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import yaml
 
 from tests.built_in import built_in_manifest
 from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.manifest.sections import section_faults
 from wilss.errors import ManifestError, ParameterError
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.sources import FmwissSource
@@ -69,6 +70,10 @@ def test_a_preset_that_is_not_there_is_refused(tmp_path: Path) -> None:
         parameters(loaded(tmp_path, {}), preset="papr")
     with pytest.raises(ParameterError, match=r"data_manifest.yaml: masks.fmwiss: there is no preset 'best'"):
         parameters(loaded(tmp_path, {"preset": "best"}))
+    said = list(section_faults(loaded(tmp_path, {"preset": "papr"}), weights=False))
+    assert [one for one in said if "masks" in one] == [
+        f"{tmp_path}/data_manifest.yaml: masks.preset: there is no preset 'papr'; did you mean 'paper'."
+    ]
     with pytest.raises(ManifestError, match=r"masks.fmwiss"):
         loaded(tmp_path, {"fmwiss": "paper"})
 

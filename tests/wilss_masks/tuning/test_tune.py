@@ -146,6 +146,13 @@ def test_without_labels_it_guesses_and_says_so(place: Path, tmp_path: Path) -> N
     assert "judged by guesses, since nothing is labelled" in found.stdout
     assert "which says little of how right a mask is" in found.stdout
     assert "mIoU" not in found.stdout
+    rows = [line for line in found.stdout.splitlines() if "seeds" in line and "," in line]
+    assert [float(row.split()[-5]) for row in rows if "control" not in row] == sorted(
+        (float(row.split()[-5]) for row in rows if "control" not in row), reverse=True
+    )
+    refused = run(tmp_path / "bare", "--write")
+    assert refused.exit_code == 2
+    assert "a guess is not written" in refused.stderr
 
 
 def test_supports_judge_their_own_class_alone(place: Path, manifest: Manifest) -> None:

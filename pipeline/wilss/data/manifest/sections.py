@@ -12,7 +12,7 @@ _READERS = {"masks": "wilss_masks.sources.section:faults", "train": "wilss_train
 def section_faults(manifest: Any, *, weights: bool) -> Iterator[str]:
     """Every fault of every section that is not empty, as sentences. manifest: a `Manifest`."""
     for section, reader in _READERS.items():
-        if getattr(manifest, section):
+        if getattr(manifest, section) or (section == "masks" and manifest.preset):
             yield from _found(reader)(manifest, weights)
 
 
