@@ -136,3 +136,19 @@ def test_a_folder_that_says_nothing_is_one_sentence(tmp_path: Path) -> None:
     disk.text(tmp_path / "tags.csv", "b,cat")
     with pytest.raises(ManifestError, match=r"tags\.csv names no tag of an image here"):
         survey_folder(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    pictures(tmp_path, "bus/1.jpg", "train/1.jpg", "car/1.jpg")
+    survey = survey_folder(tmp_path)
+    assert (survey.class_names, survey.splits) == (("background", "bus", "car", "train"), {"train": "all"})
+
+
+def test_the_one_value_without_a_name_is_taken_as_void(tmp_path: Path) -> None:
+    pictures(tmp_path, "train/1.png", "train/2.png")
+    labels(tmp_path / "trainannot", **{"1": (1, 2, 3), "2": (2, 3)})
+    disk.text(tmp_path / "classes.txt", "background", "sky", "road")
+    named = survey_folder(tmp_path).named
+    assert named is not None
+    assert (named.class_names, named.void) == (("background", "sky", "road"), (3,))
+    assert any("the value 3, for which" in doubt and "it is taken as void" in doubt for doubt in named.doubts)

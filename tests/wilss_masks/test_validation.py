@@ -30,10 +30,14 @@ def test_the_draw_is_named_by_seed_and_image() -> None:
 
 
 def test_every_class_of_two_images_is_judged_and_is_learnt() -> None:
-    rare = [*MANY, record("a", 4), record("b", 4)]
+    rare = [*MANY, record("a", 4), record("b", 4), record("c", 5), record("d", 5, 1)]
     for seed in range(5):
         chosen = choose(rare, 0.05, seed)
         assert len(chosen & {"a", "b"}) == 1
+        assert len(chosen & {"c", "d"}) == 1
+        assert len(chosen) <= 5
+    alone = [*MANY[:9], record("x", 9, 1)]
+    assert all("x" not in choose(alone, 0.9, seed) for seed in range(5))
 
 
 def test_images_without_labels_or_with_a_problem_are_not_judged_on() -> None:

@@ -61,10 +61,16 @@ class FolderTree:
             parts = folder.split("/")
             for split, words in _SPLITS.items():
                 place = next((i for i, part in enumerate(parts) if part.casefold() in words), None)
-                if place is not None:
+                if place is not None and self._are_splits(parts[:place]):
                     sizes[split]["/".join(parts[: place + 1])] += len(names)
         found = {split: counts.most_common(1)[0][0] for split, counts in sizes.items() if counts}
         return found if "train" in found else {}
+
+    def _are_splits(self, above: Sequence[str]) -> bool:
+        """Whether the folders of images at this depth are called after splits; a class `train` is one among others."""
+        below = {inside.split("/")[0] for folder in self.photos if (inside := _inside(folder, "/".join(above)))}
+        named = [name for name in below if any(name.casefold() in words for words in _SPLITS.values())]
+        return len(named) > 1 or len(named) == len(below)
 
     @property
     def splits(self) -> Mapping[str, str | Mapping[str, str]]:

@@ -113,7 +113,9 @@ def _by_file(path: Path, sample: _Sample) -> ValueNames:
     void = tuple(v for v, word in sorted(words.items()) if meaning_of(word) == VOID and v != VOID)
     unnamed = sorted(sample.used - {BACKGROUND} - set(words))
     if unnamed:
-        doubts.append(f"label files hold the value {unnamed[0]}, for which {path} has no name.")
+        taken = "; it is taken as void" if len(unnamed) == 1 else ""
+        doubts.append(f"label files hold the value {unnamed[0]}, for which {path} has no name{taken}.")
+        void += tuple(unnamed) if taken else ()
     by_value = {v: word for v, word in words.items() if word in ids}
     return ValueNames(
         class_names=("background", *classes),

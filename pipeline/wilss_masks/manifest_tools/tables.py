@@ -61,8 +61,8 @@ def _sentences(
     if without:
         yield f"{path} has no row of {some(without)}; tag them (nothing behind the comma for none of the classes)."
     if table.ignored:
-        names = ", ".join(table.ignored)
-        yield f"{path}: its columns {names} are not read; name those with tags by `tags: {{columns: [...]}}`."
+        what = f"columns {', '.join(table.ignored)} are" if len(table.ignored) > 1 else f"column {table.ignored[0]} is"
+        yield f"{path}: its {what} not read; name those with tags by `tags: {{columns: [...]}}`."
     if table.mask is not None and spec.tags.mask is None:
         yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
 

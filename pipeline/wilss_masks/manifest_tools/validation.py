@@ -69,21 +69,26 @@ def save_lists(lists: Mapping[Path, Sequence[str]], *, overwrite: bool = False) 
 
 
 def choose(records: Iterable[ImageRecord], share: float, seed: int) -> frozenset[str]:
-    """The ids of the images that are to be judged on, at least one of every class that two images have.
+    """The ids of the images that are to be judged on: `share` of them, or as many as show every class.
 
-    The order is that of `seed_for(seed, "val", id)`, so that it is the same on every machine.
+    A class that one image alone has is learnt and not judged. The order is that of `seed_for(seed, "val", id)`, so that
+    it is the same on every machine.
     """
     usable = (record for record in records if record.label is not None and record.problem is None)
     drawn = sorted(usable, key=lambda record: (seed_for(seed, "val", record.image_id), record.image_id))
     if len(drawn) < _FEWEST:
         return frozenset()
-    chosen = {record.image_id for record in drawn[: math.ceil(share * len(drawn))]}
-    counts = Counter(identity for record in drawn for identity in record.tags)
-    for identity in sorted(identity for identity, count in counts.items() if count > 1):
-        having = [record.image_id for record in drawn if identity in record.tags]
-        if not chosen.intersection(having):
-            chosen.add(having[0])
-    return frozenset(chosen)
+    left = Counter(identity for record in drawn for identity in record.tags)
+    chosen: list[ImageRecord] = []
+    for wanted in (set(left), None):  # first those that show a class for the first time
+        for record in drawn:
+            enough = wanted is None and len(chosen) >= math.ceil(share * len(drawn))
+            new = wanted is None or not wanted.isdisjoint(record.tags)
+            if not enough and new and record not in chosen and all(left[identity] > 1 for identity in record.tags):
+                chosen.append(record)
+                left.subtract(record.tags)
+                wanted = wanted and wanted.difference(record.tags)
+    return frozenset(record.image_id for record in chosen)
 
 
 def _split(spec: DataSpec, file: str) -> str | Mapping[str, str]:
