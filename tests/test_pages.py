@@ -92,6 +92,7 @@ REASONS = {
     "wilss-masks generate --step 1 --workers": "processes by Dask: tests/faults/test_workers.py",
     "wilss-masks tune": "a search of minutes: tests/wilss_masks/tuning",
     "wilss-train --masks masks/voc-15-5/": "needs VOC on disk",
+    "wilss-train --masks masks/voc2012-15-5/": "needs VOC on disk",
     "wilss-eval --episodes": "thousands of episodes: tests/wilss_train/results",
     "wilss-eval --frozen": "thousands of episodes: tests/wilss_train/results",
     "wilss-masks generate --manifest workflows/": "the tuning pictures take an hour",
