@@ -142,7 +142,15 @@ class Manifest:
         """How a step's images and labels are read, in the manifest's own words; `digest` has more, but says nothing."""
         spec = self.data[self.steps[step].data]
         names = {} if spec.own is spec.taxonomy else {str(i): name for i, name in enumerate(spec.own.class_names)}
-        return {"layout": spec.layout, "labels": spec.labels, **({"names": names} if names else {})}
+        said = {
+            "names": names,
+            "values": {str(value): name for value, name in (spec.values or {}).items()},
+            "void": sorted(set(spec.void or ())),
+            "reduce_zero_label": spec.reduce_zero_label,
+            "colors": spec.colors,
+            "labelmap": [f"{row.name}:{','.join(map(str, row.rgb))}" for row in spec.labelmap],
+        }
+        return {"layout": spec.layout, "labels": spec.labels, **{key: value for key, value in said.items() if value}}
 
     def _admitted(self, records: Records, step: int) -> Records:
         """What the protocol admits by its tags, and what has none because of its problem."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import read_palette_label, read_size
+from wilss.data.images import read_label_pixels, read_size
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.manifest import SupportRow
 from wilss.data.manifest.text import Key, Where
@@ -74,7 +74,12 @@ class SupportSpec:
         return map_of_mask(labels == self.class_id, labels == VOID)
 
     def _from_file(self, path: Path, size: tuple[int, int]) -> SupportMap:
-        values = read_palette_label(path)
+        values = read_label_pixels(path).values
+        if values is None:
+            raise self._error(
+                f"{path} holds colours; a map is grey or has a palette, and is {FOREGROUND} where the class is, "
+                f"{BACKGROUND} where it is not and {UNKNOWN} where nobody knows."
+            )
         if values.shape != size:
             raise self._error(
                 f"{path} is {values.shape[1]} x {values.shape[0]} pixels, its image {size[1]} x {size[0]}; export "

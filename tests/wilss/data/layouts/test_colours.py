@@ -160,3 +160,15 @@ def test_what_colours_mean_is_part_of_the_digest(tmp_path: Path) -> None:
     second = load_manifest(tmp_path).digest
     (tmp_path / "data/labelmap.txt").unlink()
     assert len({first, second, load_manifest(tmp_path).digest}) == 3
+
+
+def test_a_step_says_by_what_its_labels_are_read(tmp_path: Path) -> None:
+    """Kept in a store, so that another labelmap.txt is refused with the difference."""
+    manifest = folder(tmp_path, COLOURS, colors={"horse": [0, 0, 200]}, void=[9, 9])
+    assert manifest.described(0) == {
+        "layout": "folder",
+        "labels": None,
+        "void": [9],
+        "colors": {"horse": [(0, 0, 200)]},
+        "labelmap": [row.removesuffix("::") for row in CVAT[1:]],
+    }
