@@ -25,7 +25,7 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
 test: $(STAMP)  ## the tests, about six minutes on two cores
-	@$(BIN)/python -m pytest -q -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400

@@ -264,14 +264,6 @@ def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     assert "7 done" in out
 
 
-def test_many_workers_have_the_same_bytes_on_a_path_with_spaces(root: Path, tmp_path: Path) -> None:
-    process = start(command(root, "--workers", 2, out="out/a b \u00fc/s.zarr"))
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "UserWarning" not in err
-    assert content(root / "out/a b \u00fc/s.zarr") == content(root / "out/made.zarr")
-
-
 def test_the_manifest_of_these_tests_is_a_manifest(root: Path) -> None:
     assert yaml.safe_load((root / "data_manifest.yaml").read_text())["schema_version"] == 1
     assert json.loads((root / "clip.json").read_text())["embed_dim"]

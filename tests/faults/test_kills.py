@@ -174,7 +174,7 @@ def test_killed_and_resumed_long_form(
     assert content == uninterrupted
 
 
-@pytest.mark.long  # with two workers: test_cli
+@pytest.mark.long  # with two workers: test_security
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_gives_the_same_bytes(
     folder: Path, uninterrupted: dict[str, bytes], tmp_path: Path, workers: int

@@ -22,6 +22,7 @@ import zarr
 
 from tests.faults import bombs
 from tests.faults.cli import ROOT, command, data_set, generate, listing, start, wilss_masks
+from tests.faults.cli import content as files_of
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.memory.test_bank import make_bank
 from wilss.data.manifest import EncoderSpec, load_manifest
@@ -394,7 +395,9 @@ def sockets_of(pids: list[int]) -> dict[str, list[str]]:
     "more", [pytest.param([], marks=pytest.mark.long), ["--dashboard"]], ids=["plain", "dashboard"]
 )
 def test_a_run_listens_on_loopback_alone(root: Path, tmp_path: Path, more: list[str]) -> None:
-    process = start(command(root, "--workers", 2, "--set", "delay=0.4", *more, out=str(tmp_path / "s.zarr")))
+    """And makes the bytes of a run of one process."""
+    store = tmp_path / "a b \u00fc/s.zarr"
+    process = start(command(root, "--workers", 2, "--set", "delay=0.4", *more, out=str(store)))
     seen: dict[str, set[str]] = {}
     most = 0
     for pids in family(process.pid, process.poll):
@@ -407,6 +410,8 @@ def test_a_run_listens_on_loopback_alone(root: Path, tmp_path: Path, more: list[
     assert most >= 3, "a scheduler and two workers were waiting to be called"
     assert set().union(*seen.values()) <= LOOPBACK, seen
     assert not {table for table in seen if table.startswith("udp")}
+    assert "UserWarning" not in err
+    assert files_of(store) == files_of(root / "out/made.zarr")
 
 
 def family(pid: int, ended: Callable[[], int | None]) -> Iterator[list[int]]:

@@ -55,7 +55,7 @@ def test_draw_check_generate_evaluate_and_look(root: Path, kind: str) -> None:
         assert sheet.size > (300, 200)
     made = generate(root, "--supports", sup, "--shots", 2, *PANET, "--keep", "scores", source="panet")
     assert made.code == 0, made.said
-    for command in (("evaluate",), ("sheet", "--out", root / "sheet.png")):
+    for command in (("evaluate",), ("sheet", "--count", 2, "--out", root / "sheet.png")):
         told = wilss_masks(*command, root / "out/s.zarr", *manifest_of(root))
         assert told.code == 0, told.said
     assert wilss_masks("info", root / "out/s.zarr").code == 0
