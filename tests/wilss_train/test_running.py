@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import threading
 
 import pytest
 
@@ -99,3 +100,6 @@ def test_a_signal_outside_of_the_loop_interrupts() -> None:
     with StopRequest(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    for thread in threading.enumerate():  # who would end the process sees that the interrupt was answered
+        if thread.name == "deaf":
+            thread.join()

@@ -37,6 +37,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._in_loop = False
+        self._answered = threading.Event()  # the block has been left
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -49,6 +50,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._answered.set()
         signal.set_wakeup_fd(self._former_fd)
         for number, handler in self._former.items():
             signal.signal(number, handler)
@@ -83,9 +85,14 @@ class StopRequest:
                 click.echo("Stopping; once more to stop at once (--resume then continues from the last saved state).",
                            err=True)  # fmt: skip
             else:
-                threading.Thread(target=_leave_if_deaf, daemon=True).start()
+                threading.Thread(target=self._leave_if_deaf, name="deaf", daemon=True).start()
             self._asked.set()
         self._reading.close()
+
+    def _leave_if_deaf(self) -> None:
+        if not self._answered.wait(_GRACE):
+            click.echo("Interrupted.", err=True)
+            exit_now(INTERRUPTED)
 
 
 def exit_now(code: int) -> None:
@@ -93,12 +100,6 @@ def exit_now(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _leave_if_deaf() -> None:
-    time.sleep(_GRACE)
-    click.echo("Interrupted.", err=True)
-    exit_now(INTERRUPTED)
 
 
 class RunDisplay:
