@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from wilss.errors import ParameterError
-from wilss.params import NonNegativeFloat, Params, differences, parse_assignments, shortened, with_values
+from wilss.params import NonNegativeFloat, Params, differences, faults_of, parse_assignments, shortened, with_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +109,13 @@ def test_differences_are_leaves_by_dotted_names() -> None:
 def test_long_values_are_shortened() -> None:
     assert shortened({"a": [1, None]}, 40) == '{"a": [1, null]}'
     assert shortened("x" * 99, 10) == '"xxxxxx...'
+
+
+def test_all_faults_are_named_and_a_misspelt_name_may_be_one_of_elsewhere() -> None:
+    assert faults_of(Some(), {"cuont": 2, "count": "x", "share": 0.5}, where="w") == [
+        "w: there is no parameter 'cuont'; did you mean count?",
+        "w: count must be a whole number, not 'x'.",
+    ]
+    assert faults_of(Some(), {"count": 3}, where="w") == []
+    with pytest.raises(ParameterError, match=r"there is no parameter 'epoch'; did you mean epochs\?"):
+        with_values(Some(), {"epoch": 2}, where="w", others=("epochs",))

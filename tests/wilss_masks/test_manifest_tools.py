@@ -135,6 +135,26 @@ def test_init_for_voc_itself(tmp_path: Path) -> None:
     assert (chosen.protocol.name, chosen.protocol.setting) == ("10-10", "disjoint")
 
 
+def test_init_for_voc_without_labels_makes_one_step_of_tags(tmp_path: Path) -> None:
+    images = {"x": tuple(range(1, 8)), "y": tuple(range(8, 21))}
+    root = disk.voc(tmp_path / "VOC2012", images, classes=VOC.class_names, labels=None)
+    (root / "Annotations").mkdir()
+    manifest = load_manifest(written("voc", root, tmp_path / "data_manifest.yaml"))
+    assert manifest.taxonomy is VOC
+    assert manifest.protocol.steps == (tuple(range(1, 21)),)
+    assert manifest.supervision(0) == "tags"
+
+
+def test_an_empty_folder_of_annotations_is_no_source_of_tags(tmp_path: Path) -> None:
+    root = disk.voc(tmp_path / "data", IMAGES)
+    for file in (root / "ImageSets/Main").iterdir():
+        file.unlink()
+    (root / "Annotations").mkdir()
+    manifest = load_manifest(written("voc", root, tmp_path / "data_manifest.yaml"))
+    assert manifest.data["main"].tags.kind == "masks"
+    assert "as CamVid's 11 is, write `void: [3]`" in (tmp_path / "data_manifest.yaml").read_text()
+
+
 def test_init_numbers_classes_as_the_labels_do(tmp_path: Path) -> None:
     """In ImageSets/Main there are only names; which value is whose follows from who comes with whom."""
     names = ("background", "zebra", "ant", "on")

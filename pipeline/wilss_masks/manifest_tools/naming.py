@@ -182,7 +182,10 @@ def _by_labels(root: Path, sample: _Sample, is_voc: bool) -> ValueNames:
     known = {value: f"class {value}" for value in range(1, max(last, 1) + 1)}
     doubt = "nothing here says what the values of the label files are called; write the names below"
     voc = ", or `names: voc` for VOC's" if last < len(VOC.class_names) else ""
-    doubts = (f"{doubt}{voc}.", *_held_against(known, sample))
+    void = (
+        f"; if the last one is void, as CamVid's 11 is, write `void: [{last}]` and leave its name out" if last else ""
+    )
+    doubts = (f"{doubt}{voc}{void}.", *_held_against(known, sample))
     return ValueNames(class_names=("background", *known.values()), doubts=doubts)
 
 

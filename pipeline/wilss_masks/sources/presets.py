@@ -12,6 +12,7 @@ from wilss.params import with_values
 P = TypeVar("P")
 
 PAPER, RECOMMENDED = "paper", "recommended"
+_PRESET = ("preset",)  # what may stand beside the parameters of a source
 #: Values by preset and source, in the place of the defaults of the source's parameters, which are the paper's. The
 #: recommended ones were chosen on several kinds of pictures and judged on others (workflows/presets).
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -34,8 +35,8 @@ def params_of(
     else:
         begun = section.get("preset", manifest.preset)
         params = _preset(defaults, name, begun, said) if begun else defaults
-        params = with_values(params, _but_preset(section), where=said)
-    return with_values(params, _but_preset(values), where=where)
+        params = with_values(params, _but_preset(section), where=said, others=_PRESET)
+    return with_values(params, _but_preset(values), where=where, others=_PRESET)
 
 
 def _preset(defaults: P, name: str, preset: object, where: str) -> P:

@@ -11,7 +11,7 @@ from wilss.data.manifest.text import Key, Where
 from wilss.data.taxonomy import COCO, VOC, closest
 from wilss.errors import ManifestError
 
-_MOST_ERRORS = 3
+_MOST_ERRORS = 20
 _TAXONOMIES = {"voc": VOC, "coco": COCO}
 
 
