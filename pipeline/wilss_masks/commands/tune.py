@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..tuning.search import Ranked
     from ..tuning.tune import Tuning
 
+#: Fewer images of a class than this say little.
+_FEW = 10
 _BY = {
     "labels": "pixel labels",
     "supports": "supports",
@@ -129,8 +131,23 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
             "it chose was mostly worse than `recommended` (see pipeline/README.md). Look at the sheet first. A few",
             "labelled images (--labelled), or supports, tell more.",
         ]
-    elif found.crosswise == found.crosswise:
-        lines += ["", f"Chosen on one half of these images and judged on the other: {percent(found.crosswise)}."]
+    elif found.crosswise[0] == found.crosswise[0]:
+        lines += ["", *_on_others(tuning)]
+    return lines
+
+
+def _on_others(tuning: "Tuning") -> list[str]:
+    """What is to be expected of images that nothing was chosen on."""
+    found, classes = tuning.found, len(tuning.sample.classes)
+    chosen, present = found.crosswise
+    lines = [
+        f"Chosen on one half of these images and judged on the other: {percent(chosen)}; the present setting there: "
+        f"{percent(present)}."
+    ]
+    if found.judged < _FEW * classes:
+        lines.append(f"{found.judged} images of {classes} classes are few: differences of some points are chance.")
+    if chosen <= present:
+        lines.append("That is no better: keep the present setting, or label more images.")
     return lines
 
 

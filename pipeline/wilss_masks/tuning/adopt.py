@@ -5,6 +5,7 @@ comes of it must read as the old content with the new values, else nothing is wr
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wilss.disk import write_output
 from wilss.errors import ManifestError
 
 _MARK = "chosen by `wilss-masks tune"
+_COMMENT = re.compile(r"(?:^|\s)(#.*?)\s*$")
 
 
 def list_of(manifest: Path) -> Path:
@@ -83,7 +85,13 @@ def _without(text: str, name: str) -> str:
     first, last = key.start_mark.line, _last_line(value)
     if first and _MARK in lines[first - 1]:
         first -= 1
-    return "".join(lines[:first] + lines[last + 1 :])
+    return "".join([*lines[:first], *_comments(lines[first : last + 1]), *lines[last + 1 :]])
+
+
+def _comments(lines: Sequence[str]) -> list[str]:
+    """The comments on lines that go, each on a line of its own; ours goes with them."""
+    found = [(line[: len(line) - len(line.lstrip())], _COMMENT.search(line)) for line in lines if _MARK not in line]
+    return [f"{indent}{comment[1]}\n" for indent, comment in found if comment is not None]
 
 
 def _last_line(node: yaml.Node) -> int:

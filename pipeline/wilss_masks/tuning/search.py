@@ -42,15 +42,15 @@ class Ranked:
 class Found:
     """Settings, best first; failed: image id -> why it took no part; tried: how many settings there were.
 
-    judged: images that count. crosswise: the score of what is chosen on one half of the images, on the other half; NaN
-    for few images, and without labels.
+    judged: images that count. crosswise: the score of what is chosen on one half of the images, on the other half, and
+    of the present setting there; NaN for few images, and without labels.
     """
 
     ranked: tuple[Ranked, ...]
     failed: dict[str, str]
     judged: int
     tried: int
-    crosswise: float
+    crosswise: tuple[float, float]
 
 
 def search(
@@ -185,14 +185,18 @@ def _sum(halves: Sequence[Tally]) -> Tally:
     return total
 
 
-def _crosswise(settings: Sequence[Setting], halves: Sequence[Tally], sample: Sample, judged: int) -> float:
-    """The mean of both halves' scores of what is best on the other one."""
+def _crosswise(
+    settings: Sequence[Setting], halves: Sequence[Tally], sample: Sample, judged: int
+) -> tuple[float, float]:
+    """The mean of both halves' scores of what is best on the other one, and of the present setting."""
     if sample.kind == "nothing" or judged < _LEAST_TO_HALVE:
-        return float("nan")
+        return float("nan"), float("nan")
     scores = [np.nan_to_num(_score(half, sample), nan=-1.0) for half in halves]
     free = np.array([may_be_chosen(setting) for setting in settings])
     best = [int(np.where(free, score, -1.0).argmax()) for score in scores]
-    return float((scores[1][best[0]] + scores[0][best[1]]) / 2)
+    present = next(place for place, setting in enumerate(settings) if setting.control == "present")
+    chosen = float((scores[1][best[0]] + scores[0][best[1]]) / 2)
+    return chosen, float((scores[0][present] + scores[1][present]) / 2)
 
 
 def may_be_chosen(setting: Setting) -> bool:

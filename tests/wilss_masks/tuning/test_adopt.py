@@ -18,6 +18,7 @@ TEXTS = {
     "flow": "name: a\nmasks: {panet: {vit_size: 224}, fmwiss: {draws: 5}}\n# after\ntrain: {crop: 3}\n",
     "block": "name: a\n# why\nmasks:\n  # ours\n  fmwiss: {draws: 5}\n  panet: {vit_size: 9}  # and this\n\nc: {}\n",
     "deep": "masks:\n    fmwiss:\n        draws: 5   # five\n        seeds: 9\n\n    panet:\n        size: 9\na: b\n",
+    "beside": "masks:   # what I like\n  preset: paper\n  fmwiss: {draws: 5}   # sizes\nname: a\n",
     "last": "name: a\nmasks:\n  fmwiss:\n    draws: 5",
     "others": "masks:\n  preset: paper\n  chosen_on: old.txt\n  pseudoseg: {share: 0.7}\n",
 }
@@ -31,8 +32,8 @@ def test_the_section_is_replaced_and_nothing_else(text: str) -> None:
     assert yaml.safe_load(changed) == {**before, "masks": masks}
     assert changed.count("chosen by `wilss-masks tune") == 1
     for line in text.splitlines():
-        if "#" in line and "five" not in line:
-            assert line in changed
+        if "#" in line:
+            assert line.split("#")[1] in changed
     assert adopted(changed, VALUES, LIST, COMMENT) == changed
 
 

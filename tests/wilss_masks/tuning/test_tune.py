@@ -41,6 +41,7 @@ def short_search() -> Iterator[None]:
         patch.setattr(search_module, "FIRST_IMAGES", 5)
         patch.setattr(search_module, "KEPT_SETTINGS", 20)
         patch.setattr(search_module, "REFINED", 1)
+        patch.setattr(search_module, "_LEAST_TO_HALVE", 4)
         yield
 
 
@@ -114,6 +115,16 @@ def test_the_best_comes_first_and_all_controls_are_there(tuning: Tuning) -> None
     assert whole.share == 1.0
     assert whole.score < tuning.present.score < tuning.best.score
     assert tuning.best.setting.params is not None
+
+
+def test_what_to_expect_of_other_images_is_said(place: Path, tuning: Tuning) -> None:
+    chosen, present = tuning.found.crosswise
+    assert 0 < chosen < 1
+    assert 0 < present < 1
+    said = run(place).stdout
+    assert f"judged on the other: {100 * chosen:.1f}; the present setting there: {100 * present:.1f}." in said
+    assert f"{tuning.found.judged} images of 5 classes are few" in said
+    assert ("That is no better" in said) == (chosen <= present)
 
 
 def test_settings_whose_masks_are_equal_are_tried_once() -> None:
