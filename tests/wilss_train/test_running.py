@@ -82,6 +82,14 @@ def test_a_silent_run_says_what_it_is_at(in_loop: bool, line: str, monkeypatch: 
         assert lines.get(timeout=60) == line
 
 
+def test_how_far_something_is_does_not_begin_it_again(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    display = RunDisplay()
+    display.phase("judging the result on val")
+    clock[0] += 30
+    display.phase("judging the result on val: 40 of 108 done")
+    assert (display._where(), clock[0] - display._since) == ("Judging the result on val: 40 of 108 done", 30)
+
+
 def test_a_signal_in_the_loop_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     """The loop looks at it; had it looked for the last time, the command is interrupted after it."""
     with StopRequest() as stop, pytest.raises(KeyboardInterrupt):

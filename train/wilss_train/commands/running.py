@@ -137,9 +137,10 @@ class RunDisplay:
             self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=0.5, dynamic_ncols=True)
 
     def phase(self, phase: str) -> None:
-        """Note what is being done."""
+        """Note what is being done; what stands behind a colon says how far it is."""
+        begins = phase.partition(":")[0] != self._phase.partition(":")[0]
         self._phase = phase
-        if self._step == self._steps:  # before the first step, or after the last
+        if begins and self._step == self._steps:  # before the first step, or after the last
             self._since = time.monotonic()
             self._close_bar()
 
@@ -190,7 +191,7 @@ class RunDisplay:
 
     def _where(self) -> str:
         if self._step == self._steps:
-            return self._phase.capitalize() or "Reading masks"
+            return f"{self._phase[:1].upper()}{self._phase[1:]}" or "Reading masks"
         return f"Step {self._step + 1} of {self._steps}: {self._phase}"
 
     def _left(self) -> str:

@@ -13,7 +13,7 @@ from wilss.models.normalisation import normalise
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs
 from ..params import TrainParams
-from ..results.judge import RunResults
+from ..results.judge import Judged, RunResults, untold
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -35,8 +35,13 @@ class Method(Protocol):
     def experiment(self, context: RunContext) -> Experiment:
         """One run, ready to be trained. Raises a WilssError before anything is trained."""
 
-    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
-        """Judge the checkpoint in `out` on `split` and write its report, unless that is done already."""
+    def judge(
+        self, inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold
+    ) -> RunResults:
+        """Judge the checkpoint in `out` on `split` and write its report, unless that is done already.
+
+        progress: called with how many images, or episodes, are judged, and how many there are.
+        """
 
 
 def as_input(images: Tensor, run: TrainParams) -> Tensor:

@@ -33,7 +33,7 @@ from ..inputs import RunInputs, weights_path
 from ..params import TrainParams
 from ..results.episodes.evaluate import EpisodeParams
 from ..results.episodes.judge import judge_run
-from ..results.judge import RunResults
+from ..results.judge import Judged, RunResults, untold
 from .losses.panet import alignment_loss, query_ce
 from .segmenter import write_network
 
@@ -124,12 +124,14 @@ class Panet(Params):
         )  # fmt: skip
         return build_embedding(spec, seed=seed)
 
-    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
+    def judge(
+        self, inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold
+    ) -> RunResults:
         """Judge the embedding on a run of episodes with classes that it was not trained on."""
         params = EpisodeParams(
             episodes=self.judged, runs=1, ways=self.ways, shots=self.shots, alpha=self.alpha, support=self.support
         )
-        return judge_run(params, inputs, out, split=split, device=device)
+        return judge_run(params, inputs, out, split=split, device=device, progress=progress)
 
     def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeBatchSource:
         inputs, params = context.inputs, context.params

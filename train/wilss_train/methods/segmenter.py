@@ -28,7 +28,7 @@ from ..data.masked_images import MaskedImages
 from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
-from ..results.judge import RunResults, judge_run
+from ..results.judge import Judged, RunResults, judge_run, untold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,11 @@ class SegmenterMethod(Params):
         """None beside mask store, parent and backbone."""
         return {}
 
-    def judge(self, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
+    def judge(
+        self, inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold
+    ) -> RunResults:
         """IoU per class beside the model of the step before, and report.html."""
-        return judge_run(inputs, out, split=split, device=device)
+        return judge_run(inputs, out, split=split, device=device, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -27,6 +28,12 @@ from .report.page import PAGE_FILE, REPORT_FILE, write_report
 from .report.pictures import Picture, choose_images
 
 Results = TypeVar("Results", bound="RunResults")
+#: Is told how many images are judged, and how many there are.
+Judged = Callable[[int, int], None]
+
+
+def untold(done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +88,11 @@ def _known(iou: Mapping[str, float | None], names: Iterable[str] | None = None) 
     return sum(iou[name] is not None for name in (iou if names is None else names))
 
 
-def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str) -> RunResults:
-    """Judge the run's checkpoint and write its report, unless that is done already."""
+def judge_run(inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold) -> RunResults:
+    """Judge the run's checkpoint and write its report, unless that is done already. progress: see `Method.judge`."""
+    report = partial(_report, inputs, out, str(split), device, progress)
     # a data set without pixel labels is none the worse for training
-    return judge_once(RunResults, out, split, lambda: _report(inputs, out, str(split), device), harmless=ManifestError)
+    return judge_once(RunResults, out, split, report, harmless=ManifestError)
 
 
 def judge_once(
@@ -112,15 +120,15 @@ def judge_once(
     return kind.read(out, why_not)
 
 
-def _report(inputs: RunInputs, out: Path, split: str, device: str) -> None:
+def _report(inputs: RunInputs, out: Path, split: str, device: str, progress: Judged) -> None:
     info = read_info(out)
     records = inputs.manifest.evaluation(split).records
     student = load_segmenter(info, device)
-    evaluation = evaluate(student, info, records, split=split, device=device)
+    evaluation = evaluate(student, info, records, split=split, device=device, progress=progress)
     parent, old, before = inputs.parent, None, None
     if parent is not None:
         old = load_segmenter(parent, device)
-        before = evaluate(old, parent, records, split=split, device=device)
+        before = evaluate(old, parent, records, split=split, device=device, progress=progress)
     networks = [(info, student)] if parent is None or old is None else [(info, student), (parent, old)]
     write_report(
         out,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
         results = None
         if accelerator.is_main_process:
             options.on_phase(f"judging the result on {split}" if split else "reading the result")
-            results = method.judge(inputs, out, split=split, device=str(accelerator.device))
+            told = partial(_tell_judged, options, split)
+            results = method.judge(inputs, out, split=split, device=str(accelerator.device), progress=told)
     return Summary(
         folder=out,
         seconds=time.perf_counter() - started,
@@ -200,6 +202,10 @@ def _announce(plan: RunPlan, options: Options) -> None:
     if plan.origin.is_random:
         _log.warning(plan.origin.warning)
     options.on_plan(plan)
+
+
+def _tell_judged(options: Options, split: str | None, done: int, total: int) -> None:
+    options.on_phase(f"judging the result on {split}: {done} of {total} done")
 
 
 def _listening(options: Options, accelerator: Accelerator) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from wilss.models.networks.embedding import Embedding, load_embedding
 from ... import run_folder as runs
 from ...data.episodes.images import labelled_split
 from ...inputs import RunInputs
-from ..judge import RunResults, judge_once
+from ..judge import Judged, RunResults, judge_once, untold
 from ..report.log import LOG_FILE, read_log
 from ..report.page import REPORT_FILE
 from .evaluate import EpisodeEvaluation, EpisodeParams, evaluate_episodes
@@ -29,13 +29,15 @@ class EpisodeResults(RunResults):
         return [] if self.scores is None else table_of(self.scores)
 
 
-def judge_run(params: EpisodeParams, inputs: RunInputs, out: Path, *, split: str | None, device: str) -> EpisodeResults:
+def judge_run(
+    params: EpisodeParams, inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold
+) -> EpisodeResults:
     """Judge the run's embedding on episodes and write report.json, unless that is done already."""
 
     def report() -> None:
         info = read_info(out)
         embedding = load_embedding(info, inputs.manifest.encoders.vit, device)
-        _write(out, info, judge_embedding(embedding, info.step, inputs.manifest, str(split), params))
+        _write(out, info, judge_embedding(embedding, info.step, inputs.manifest, str(split), params, progress=progress))
 
     harmless = (ImageError, ManifestError, ParameterError)  # the training is none the worse
     return judge_once(EpisodeResults, out, split, report, harmless=harmless)
