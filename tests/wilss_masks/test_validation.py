@@ -10,6 +10,7 @@ from wilss.data.layouts import ImageRecord, LabelTable, PngLabel
 from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.tables import table_reports
 from wilss_masks.manifest_tools.validation import choose
 
 
@@ -93,3 +94,16 @@ def test_coco_keeps_its_annotations_beside_the_lists(tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     manifest = load_manifest(tmp_path / "m.yaml")
     assert [len(manifest.listing("main", split).records) for split in ("train", "val")] == [4, 2]
+
+
+def test_images_of_one_name_in_two_splits_have_a_row_each(tmp_path: Path) -> None:
+    for name in ("train/1.jpg", "train/2.jpg", "val/1.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "train/1.jpg,cat", "val/1.jpg,dog", "test/1.jpg,dog")
+    splits = {"train": "train", "val": "val"}
+    manifest = load_manifest(disk.manifest(tmp_path, layout="folder", splits=splits))
+    (report,) = table_reports(manifest)
+    assert report.form.endswith("2 of 3 images have a row.")
+    assert "1 row of no image below" in report.warnings[0]
+    assert "(test/1.jpg)" in report.warnings[0]
+    assert "has no row of 1 image (2)" in report.warnings[1]

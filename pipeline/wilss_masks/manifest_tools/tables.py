@@ -36,17 +36,21 @@ def table_reports(manifest: Manifest) -> Iterator[TableReport]:
 def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     """splits: the images of every split; a row may also name an image on disk that none of them has."""
     (path,) = tag_files(spec, next(iter(spec.splits)))
-    records = Records(record for records in splits for record in records)
-    listed = named_images(spec, records)
-    table = read_rows(spec, listed)
-    places = [listed.find(row.image) for row in table.rows]
-    known = {place for found in places for place in found}
-    strangers = [row.image for row, found in zip(table.rows, places, strict=True) if not found]
+    listed = [named_images(spec, records) for records in splits]
+    table = read_rows(spec, *listed)
+    names = list(dict.fromkeys(row.image for row in table.rows))
+    known = {(split, place) for split, images in enumerate(listed) for name in names for place in images.find(name)}
+    strangers = [name for name in names if not any(name in images for images in listed)]
     on_disk = _images_below(spec.root) if strangers else None
-    nobody = [name for name in dict.fromkeys(strangers) if on_disk is not None and name not in on_disk]
-    without = [record.image_id for place, record in enumerate(records) if place not in known]
+    nobody = [name for name in strangers if on_disk is not None and name not in on_disk]
+    without = [
+        image_id
+        for split, images in enumerate(listed)
+        for place, image_id in enumerate(images.ids)
+        if (split, place) not in known
+    ]
     return TableReport(
-        form=f"{path}: {table.form}; {len(known)} of {len(records)} images have a row.",
+        form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
         warnings=tuple(_sentences(path, spec, table, nobody, without)),
     )
 

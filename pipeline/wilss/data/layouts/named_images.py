@@ -1,30 +1,35 @@
 """Which image a table means by a name: its path, a part of it, or its file's name alone, with or without its ending."""
 
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts.files import without_suffix
-from wilss.data.names import NameIndex
+from wilss.data.names import Register
 
 
 class NamedImages:
     """Images by what tables call them.
 
-    ids: their ids. path_of: the path below the data folder of the image at a place, without a copy of all of them.
+    ids: their ids, which end as their paths do. path_of: the path below the data folder of the image at a place.
     """
 
     def __init__(self, ids: Sequence[str], path_of: Callable[[int], str]) -> None:
-        self._ids, self._path_of, self._index = ids, path_of, NameIndex(ids)
+        self.ids, self._path_of = ids, path_of
+        self._known, self._places = Register(), array("q")
+        for place, image_id in enumerate(ids):
+            if self._known.add(image_id, len(self._places)) == len(self._places):
+                self._places.append(place)
         self._bases: tuple[NDArray[np.int64], NDArray[np.intp]] | None = None
 
     def find(self, name: str) -> tuple[int, ...]:
         """The places of the images that `name` may mean: one, none, or several that it cannot tell apart."""
         plain = name.replace("\\", "/").removeprefix("./").strip("/")
         for whole in (plain, without_suffix(plain)):
-            if (place := self._index.find(whole)) is not None:
-                return (place,)
+            if (known := self._known.find(whole)) is not None:
+                return (self._places[known],)
         return self._similar(plain)
 
     def __contains__(self, name: str) -> bool:
@@ -43,7 +48,8 @@ class NamedImages:
     def _called(self, base: str) -> list[int]:
         """The places of images whose file may be called `base`: hashes in order, 16 bytes for each image."""
         if self._bases is None:
-            hashes = np.fromiter((hash(self._parts(place)[-1]) for place in range(len(self._ids))), np.int64)
+            bases = (without_suffix(image_id).rpartition("/")[2] for image_id in self.ids)
+            hashes = np.fromiter(map(hash, bases), np.int64, len(self.ids))
             order = np.argsort(hashes, kind="stable")
             self._bases = hashes[order], order
         first, last = (int(np.searchsorted(self._bases[0], hash(base), side)) for side in ("left", "right"))

@@ -179,13 +179,16 @@ def _classes_in(spec: DataSpec, image: ImageRecord, kept: LabelClasses | None) -
 # -- csv, and folders of classes ----------------------------------------------------------------------------
 
 
-def read_rows(spec: DataSpec, images: NamedImages) -> TagRows:
+def read_rows(spec: DataSpec, *images: NamedImages) -> TagRows:
     """The rows of a data set's csv. images: all that a row may mean."""
 
     def is_class(word: str) -> bool:
         return spec.taxonomy.find(word) is not None or word in spec.tags.ignore
 
-    return read_table(_file(spec), spec.tags, is_image=images.__contains__, is_class=is_class)
+    def is_image(word: str) -> bool:
+        return any(word in some for some in images)
+
+    return read_table(_file(spec), spec.tags, is_image=is_image, is_class=is_class)
 
 
 def named_images(spec: DataSpec, images: Sequence[ImageRecord]) -> NamedImages:
@@ -201,14 +204,14 @@ def label_names(spec: DataSpec, images: Sequence[ImageRecord]) -> Mapping[str, s
         return {}
     known = named_images(spec, images)
     named = ((known.find(row.image), row.mask) for row in read_rows(spec, known).rows)
-    return {images[places[0]].image_id: mask for places, mask in named if len(places) == 1}
+    return {known.ids[places[0]]: mask for places, mask in named if len(places) == 1}
 
 
 def _from_csv(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """The rows that name an image of the split; see `tag_table`."""
     known, found, problems = named_images(spec, images), _Tagged(), dict[str, str]()
     for row in read_rows(spec, known).rows:
-        ids = [images[place].image_id for place in known.find(row.image)]
+        ids = [known.ids[place] for place in known.find(row.image)]
         if len(ids) == 1:
             found.add(ids[0], row.tags)
         else:
