@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
 from wilss_masks.manifest_tools.folder_survey import survey_folder
+from wilss_masks.manifest_tools.init import init_manifest, save_manifest
 from wilss_masks.manifest_tools.survey import Survey
 
 
@@ -47,6 +49,20 @@ def test_a_table_of_any_name_and_form(tmp_path: Path) -> None:
         ManifestError, match=r"has the tables list\.csv, more\.csv; call the one with the tags tags\.csv"
     ):
         survey_folder(tmp_path)
+
+
+def test_what_a_table_does_not_tell_can_be_told(tmp_path: Path) -> None:
+    pictures(tmp_path, "photos/a.jpg", "photos/b.jpg")
+    disk.text(tmp_path / "other.csv", "x,y")
+    disk.text(tmp_path / "list.csv", "Bild;Motiv;Ort", "a;dog;hut", "b;cat;shed")
+    with pytest.raises(ManifestError, match=r"columns Bild, Motiv, Ort; say which .* --columns Motiv with"):
+        survey_folder(tmp_path, {"file": "list.csv"})
+    survey = survey_folder(tmp_path, {"file": "list.csv", "columns": ["Motiv"]})
+    assert survey.class_names == ("background", "cat", "dog")
+    out = tmp_path / "m.yaml"
+    save_manifest(init_manifest("folder", tmp_path, out, table={"file": "list.csv", "columns": ["Motiv"]}), out)
+    (first, second) = load_manifest(out).records(0).records
+    assert (first.tags, second.tags) == ((2,), (1,))
 
 
 def test_classes_of_columns_come_in_their_order_and_background_is_none(tmp_path: Path) -> None:

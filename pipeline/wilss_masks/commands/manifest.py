@@ -36,6 +36,9 @@ def command() -> None:
 @click.option("--val", type=click.FloatRange(0, 0.9), default=0.2, show_default=True,
               help="Share of labelled images to judge on where there is no validation split; 0 for none.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of --val.")
+@click.option("--table", metavar="FILE", help="A folder's table of tags, where there are several.")
+@click.option("--columns", metavar="NAMES", help="Its columns of tags, with commas between.")
+@click.option("--separator", type=click.Choice([",", ";", "tab", "|"]), help="What stands between its columns.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(
     data: Path,
@@ -46,6 +49,9 @@ def init(
     device: str,
     val: float,
     seed: int,
+    table: str | None,
+    columns: str | None,
+    separator: str | None,
     force: bool,
 ) -> None:
     """Write a first manifest for the data in the folder DATA."""
@@ -55,7 +61,16 @@ def init(
     from ..manifest_tools.tables import table_reports
     from ..manifest_tools.validation import draw_validation, save_lists
 
-    text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device)
+    between = "\t" if separator == "tab" else separator
+    described = {
+        "file": table,
+        "columns": columns and [name.strip() for name in columns.split(",")],
+        "separator": between,
+    }
+    known = {key: value for key, value in described.items() if value}
+    if known and layout != "folder":
+        raise click.UsageError("--table, --columns and --separator are for --layout folder.")
+    text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device, table=known)
     save_manifest(text, out, overwrite=force)
     for doubt in doubts_of(text):
         click.echo(f"Doubtful: {doubt}", err=True)

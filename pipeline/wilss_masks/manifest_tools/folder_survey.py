@@ -4,6 +4,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
@@ -17,13 +19,18 @@ from .survey import Survey
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
+#: Of `tags` in a manifest: what says how a table is read.
+_TABLE_KEYS = ("separator", "columns", "mask", "between")
 _TABLES = ("tags.csv", "tags.tsv", "labels.csv", "annotations.csv", "train.csv")
 
 
-def survey_folder(root: Path) -> Survey:
-    """Look through a folder. Raises ManifestError where it holds no images, or nothing that says what they show."""
+def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({})) -> Survey:
+    """Look through a folder. described: what the content of its table does not tell, as in `tags` of a manifest.
+
+    Raises ManifestError where it holds no images, or nothing that says what they show.
+    """
     tree = FolderTree.of(root)
-    table, spec, names, held = _tags(tree)
+    table, spec, names, held = _tags(tree, described)
     if table is not None:
         tree = tree.without({os.path.dirname(row.mask) for row in table.rows if row.mask} - set(tree.labels))
     labels = [root / f"{folder}/{name}" for folder in tree.labels.values() for name in tree.files[folder]]
@@ -36,7 +43,7 @@ def survey_folder(root: Path) -> Survey:
         splits=tree.splits if has_labels else {"train": tree.splits["train"]},
         tags=spec.kind,
         tag_file=spec.file,
-        tag_keys={key: value for key, value in (("mask", spec.mask), ("between", spec.between)) if value is not None},
+        tag_keys={key: value for key in _TABLE_KEYS if (value := getattr(spec, key))},
         has_labels=has_labels,
         named=named,
         images=tree.top if tree.top not in ("", *_OWN_IMAGES) else None,
@@ -44,12 +51,14 @@ def survey_folder(root: Path) -> Survey:
     )
 
 
-def _tags(tree: FolderTree) -> tuple[TagRows | None, TagsSpec, list[str], dict[str, set[str]]]:
+def _tags(
+    tree: FolderTree, described: Mapping[str, Any]
+) -> tuple[TagRows | None, TagsSpec, list[str], dict[str, set[str]]]:
     """The table, where tags come from, all names of classes, and those of each image by its file's stem."""
-    path = _table(tree.root)
+    path = tree.root / described["file"] if "file" in described else _table(tree.root)
     ids = tree.ids()
     if path is not None:
-        table, spec = _read(path, NamedImages(list(ids), list(ids.values()).__getitem__))
+        table, spec = _read(path, described, NamedImages(list(ids), list(ids.values()).__getitem__))
         held = _held(table.rows, ids)
         names = list(table.classes) or sorted(set().union(*held.values()))
         if not names:
@@ -73,14 +82,15 @@ def _table(root: Path) -> Path | None:
     named = next((root / name for name in _TABLES if (root / name) in there), None)
     if named is None and len(there) > 1:
         raise ManifestError(
-            f"{root} has the tables {', '.join(path.name for path in there)}; call the one with the tags tags.csv."
+            f"{root} has the tables {', '.join(path.name for path in there)}; call the one with the tags tags.csv, or "
+            "name it with --table."
         )
     return named or next(iter(there), None)
 
 
-def _read(path: Path, images: NamedImages) -> tuple[TagRows, TagsSpec]:
+def _read(path: Path, described: Mapping[str, Any], images: NamedImages) -> tuple[TagRows, TagsSpec]:
     """The rows, and the part of a manifest under which they are read so: blanks between tags must be said there."""
-    said = {"from": "csv", "file": path.name}
+    said = {"from": "csv", "file": path.name, **described}
     table = read_table(path, TagsSpec.model_validate(said), is_image=images.__contains__)
     said |= {"mask": table.mask} if table.mask else {}
     if not table.classes and _has_blanks_between({name for row in table.rows for name in row.tags}):

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from wilss.data.protocol import PRESETS
 from wilss.data.taxonomy import COCO, VOC, closest
@@ -78,8 +81,11 @@ def init_manifest(
     protocol: str | None = None,
     setting: str = "overlap",
     device: str = "auto",
+    table: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """The text of a manifest at `out` for the data in `root`; its `train` section is for `device`.
+
+    table: of a folder's table of tags what its content does not tell, as in `tags` of a manifest.
 
     Raises ManifestError if there is no data of that layout, ParameterError for an unknown device.
     """
@@ -88,7 +94,7 @@ def init_manifest(
     if protocol is not None and protocol not in PRESETS:
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
     is_voc = protocol is not None and protocol != "coco-voc"
-    contents = survey_folder(root) if layout == "folder" else survey(layout, root, is_voc=is_voc)
+    contents = survey_folder(root, table) if layout == "folder" else survey(layout, root, is_voc=is_voc)
     steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
     text = _TEXT.format(
@@ -126,8 +132,8 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
 
 def _tags(contents: Survey) -> str:
     file = {"file": contents.tag_file} if contents.tag_file else {}
-    keys = {"from": contents.tags, **file, **contents.tag_keys}
-    return ", ".join(f"{key}: {scalar(value)}" for key, value in keys.items())
+    keys: dict[str, str | Sequence[str]] = {"from": contents.tags, **file, **contents.tag_keys}
+    return ", ".join(f"{key}: {flow(value)}" for key, value in keys.items())
 
 
 def doubts_of(text: str) -> list[str]:

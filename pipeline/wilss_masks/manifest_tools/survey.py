@@ -1,7 +1,7 @@
 """What lies in a folder of data: classes, splits, tags and labels, as far as can be told by looking."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Survey:
     splits: Mapping[str, str | Mapping[str, str]]
     tags: str
     tag_file: str | None = None
-    tag_keys: Mapping[str, str] = field(default_factory=dict)
+    tag_keys: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     images: str | None = None
     labels: str | None = None
     has_labels: bool = True

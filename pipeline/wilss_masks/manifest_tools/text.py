@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./ -]*|\.{1,2}")
 _YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"})
@@ -14,8 +14,10 @@ def scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def flow(value: str | Mapping[str, str]) -> str:
-    """A text, or a mapping of texts, in one line."""
+def flow(value: str | Mapping[str, str] | Sequence[str]) -> str:
+    """A text, a mapping of texts, or several texts, in one line."""
     if isinstance(value, str):
         return scalar(value)
-    return f"{{{', '.join(f'{key}: {scalar(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {scalar(inner)}' for key, inner in value.items())}}}"
+    return f"[{', '.join(map(scalar, value))}]"

@@ -106,7 +106,7 @@ def _separator(path: Path, text: str, is_image: Callable[[str], bool]) -> str:
         named = " or ".join(f"`{_shown(one)}`" for one in best)
         raise ManifestError(
             f"{path} may be separated by {named}; say by which in the manifest: `tags: {{from: csv, file: {path.name}, "
-            f'separator: "{_shown(best[0])}"}}`.'
+            f'separator: "{_shown(best[0])}"}}`, or with --separator of `manifest init`.'
         )
     return best[0] if len(best) == 1 else firsts.pop()
 
@@ -143,7 +143,7 @@ def _columns(
     if spec.image is not None:
         image = _named(path, first, spec.image, "image")
     asked = bool(spec.image or spec.columns or spec.mask)
-    head = first if asked or _is_header(grid, image) else None
+    head = first if asked or _is_header(grid, image, is_image) else None
     others = [column for column in range(max(map(len, grid))) if column != image]
     mask = _mask_column(path, grid, spec, head, others)
     others = [column for column in others if column != mask]
@@ -174,18 +174,32 @@ def _under_header(
         return others, False
     raise ManifestError(
         f"{path} has the columns {', '.join(head)}; say which hold tags: `tags: {{from: csv, file: {path.name}, "
-        f"columns: [{head[others[0]]}]}}` in the manifest, or call them tag1, tag2, ..."
+        f"columns: [{head[others[0]]}]}}` in the manifest, or --columns {head[others[0]]} with `manifest init`."
     )
 
 
-def _is_header(grid: list[list[str]], image: int) -> bool:
+def _is_header(grid: list[list[str]], image: int, is_image: Callable[[str], bool]) -> bool:
     first = grid[0]
     if len(first) > image and first[image].lower().endswith(IMAGE_SUFFIXES):
         return False
+    if _stands_apart(first, grid[1:_LOOKED_AT], image, is_image):
+        return True
     others = [cell for column, cell in enumerate(first) if column != image]
     known = any(_TAG_HEAD.fullmatch(_plain(cell)) or _MASK_HEAD.fullmatch(_plain(cell)) for cell in others)
     flags = any(_all_flags(grid[1:], [c]) and not _all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
     return flags or known or (_is_head_of_images(first, image) and (len(first) > 1 or len(grid) > 1))
+
+
+def _stands_apart(
+    first: Sequence[str], rows: Sequence[Sequence[str]], image: int, is_image: Callable[[str], bool]
+) -> bool:
+    """Whether a first row alone names no image, and none of its words comes again: headings in any language.
+
+    Of three columns and more, where it is asked which of them hold tags: a row of an image that is gone is not lost.
+    """
+    below = {cell for row in rows for cell in row}
+    named = [len(row) > image and is_image(row[image]) for row in (first, *rows)]
+    return len(first) > 2 and len(rows) > 1 and not named[0] and all(named[1:]) and not below & set(first)
 
 
 def _is_head_of_images(first: Sequence[str], column: int) -> bool:

@@ -57,6 +57,14 @@ def test_a_row_of_an_image_that_is_missing_is_no_header(tmp_path: Path) -> None:
     assert len(read(tmp_path, "gone,cat", "a,dog").rows) == 2
 
 
+def test_headings_in_any_language_are_a_header(tmp_path: Path) -> None:
+    lines = ("Bild,Motiv,Ort", "a,dog,hut", "b,cat,shed")
+    with pytest.raises(ManifestError, match=r"has the columns Bild, Motiv, Ort; say which hold tags"):
+        read(tmp_path, *lines, known=False)
+    assert tags(read(tmp_path, *lines, columns=["Motiv"])) == {"a": ["dog"], "b": ["cat"]}
+    assert len(read(tmp_path, "gone,cat", "a,dog", "b,dog").rows) == 3
+
+
 def test_a_column_of_label_files_is_no_tag(tmp_path: Path) -> None:
     table = read(tmp_path, "image,mask_path,label", "a,m/a.png,cat", "b,,dog")
     assert table.mask == "mask_path"
