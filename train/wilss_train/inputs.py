@@ -134,8 +134,8 @@ def digest_of_backbone(params: TrainParams, manifest: Manifest) -> str:
         digest = sha256_of(path)
     except WeightsError as error:
         raise WeightsError(
-            f"{str(error).split(';', maxsplit=1)[0]}; say where the backbone's weights are with --set "
-            "backbone_weights=FILE, or start without any by --set backbone_weights=."
+            f"{error} Other weights are named by --set backbone_weights=..., `timm`, a file or package:NAME/FILE; "
+            "--set backbone_weights= starts from random ones, from which little is learnt."
         ) from None
     return check_digest(path, params.backbone_sha256, "backbone_sha256") if params.backbone_sha256 else digest
 

@@ -154,7 +154,7 @@ class RunDisplay:
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if taken == 2 and step < self._steps:
-            self._say(f"{self._left()} for the {self._steps - step} steps that are left, then the result is judged")
+            self._say(f"{self._left()} for the {self._steps - step} steps that are left, judging not counted")
         elif taken > 2 and self._bar is None and now - self._last_line >= _BETWEEN_LINES and step < self._steps:
             self._say(f"Step {step} of {self._steps}{self._losses}, {self._left().lower()} left")
 
