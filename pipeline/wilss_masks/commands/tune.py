@@ -127,7 +127,7 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
     if sample.kind == "nothing":
         lines += [
             "",
-            "quality is stability x plausible area, which says little of how right a mask is: on drawn pictures, what "
+            "quality is stability x plausible area, which says little of how right a mask is: on drawn pictures, what",
             "it chose was mostly worse than `recommended` (see pipeline/README.md). Look at the sheet first. A few",
             "labelled images (--labelled), or supports, tell more.",
         ]
@@ -188,7 +188,8 @@ def _adopt(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> None:
     if not arguments["write"]:
         if not is_quiet():
             noted = save_list(manifest.path, tuning.image_ids)
-            click.echo(f"For {manifest.path} (--write puts it there):\n\n{block(values, noted.name, comment)}")
+            how = "to be put there by hand" if tuning.sample.kind == "nothing" else "--write puts it there"
+            click.echo(f"For {manifest.path} ({how}):\n\n{block(values, noted.name, comment)}")
         return
     with manifest.path.open(encoding="utf-8", newline="") as file:
         text = file.read()

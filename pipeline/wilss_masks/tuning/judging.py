@@ -20,7 +20,7 @@ from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
 from wilss.store import label_map
 
-from ..sources.fmwiss import FmwissSource, MapMaker
+from ..sources.fmwiss import FmwissSource, MapMaker, Maps
 from ..sources.fusion import FmwissParams, Refined, kept
 from .sample import Truth
 from .scratch import Seen
@@ -118,22 +118,24 @@ class Judge:
                 for (draws, seeds, affinity), by_cut in by_seeds.items():
                     values = {"draws": draws, "seeds": seeds, "affinity": affinity, "threshold": threshold}
                     maker = self._maker(seen, words=words, background=background, **values)
-                    for ends, first, second in self._cut(maker, seen, score, by_cut):
+                    for ends, first, second, free in self._cut(maker, seen, score, by_cut):
                         for place, fusion in ends:
                             masks = fmwiss.fuse(init, first, fusion)
                             again = None if fusion == "init" else second
-                            yield place, _Made(masks=masks, score=pixels, init=init, seeds=first, again=again)
+                            yield (
+                                place,
+                                _Made(masks=masks, score=pixels, init=init, seeds=first, again=again, free=free),
+                            )
 
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
         size = seen.task.height, seen.task.width
-        maps = [maker.maps(seen.task, score, seen.block, 0).attention]
-        if self._guesses:
-            maps.append(_Later(maker).maps(seen.task, score, seen.block, 0).attention)
+        both = [m.maps(seen.task, score, seen.block, 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])]
+        maps, free = [one.attention for one in both], _freedom(both, maker.params.seeds)
         pixels = [to_pixels(attention.float(), *size) for attention in maps]
         for (keep, amount), ends in by_cut.items():
             cuts = [kept(a, p, keep, amount) for a, p in zip(maps, pixels, strict=True)]
-            yield ends, cuts[0], cuts[1] if self._guesses else None
+            yield ends, cuts[0], cuts[1] if self._guesses else None, free
 
     def _maker(self, seen: Seen, *, words: str, **values: Any) -> MapMaker:
         source = self._sources[words]
@@ -165,13 +167,17 @@ def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Made:
-    """Masks of one image by one setting, bool [T, H, W]; again: M_seeds of other draws, None where none take part."""
+    """Masks of one image by one setting, bool [T, H, W]; again: M_seeds of other draws, None where none take part.
+
+    free: how far the draws could differ, [T] in [0, 1].
+    """
 
     masks: Tensor
     score: Tensor
     init: Tensor | None = None
     seeds: Tensor | None = None
     again: Tensor | None = None
+    free: Tensor | None = None
 
     def apart(self, ids: Sequence[int]) -> NDArray[np.bool_]:
         """The masks with each pixel in one at most, as a label map has them."""
@@ -221,13 +227,20 @@ def _guesses(made: _Made, shares: Tensor) -> tuple[float, float, float, float]:
     drawn pictures was worse.
     """
     plausible = _plausible(shares)
-    if made.init is None or made.seeds is None or made.again is None:
+    if made.init is None or made.seeds is None or made.again is None or made.free is None:
         return math.nan, math.nan, float(plausible.sum()), math.nan
     agreement = fmwiss.agreement(made.init, made.seeds).double()
-    stability = _beyond_chance(made.seeds, made.again)
+    stability = _beyond_chance(made.seeds, made.again) * made.free.to(shares.device)
     parts = (agreement, stability, plausible, stability * plausible)
     one, two, three, four = (float(part.sum()) for part in parts)
     return one, two, three, four
+
+
+def _freedom(both: Sequence[Maps], seeds: int) -> Tensor:
+    """Of each tag the different patches its draws fell on, over twice the seeds of one [T]: on one patch all agree."""
+    points = torch.cat([one.points for one in both], dim=1)
+    different = [len(torch.unique(of_tag, dim=0)) for of_tag in points]
+    return (torch.tensor(different).double() / (2 * seeds)).clamp(max=1)
 
 
 def _beyond_chance(a: Tensor, b: Tensor) -> Tensor:
