@@ -70,10 +70,10 @@ def read_table(
     Raises ManifestError where it is no table, or could be read in two ways.
     """
     text = read_text(path)
-    if not text.strip():
-        raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
     separator = spec.separator or _separator(path, text, is_image)
     grid = _grid(path, text, separator)
+    if not grid:
+        raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
     columns = _columns(path, grid, spec, is_image, is_class or (lambda word: False))
     body = grid if columns.head is None else grid[1:]
     if columns.flags:
