@@ -199,6 +199,15 @@ def test_init_for_coco(tmp_path: Path) -> None:
     assert [record.image_id for record in manifest.evaluation().records] == ["2"]
 
 
+def test_a_protocol_of_other_classes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    disk.image(tmp_path / "photos/a.jpg")
+    disk.text(tmp_path / "photos/tags.csv", "a.jpg,dog")
+    done = run("init", "--layout", "folder", tmp_path / "photos", "--protocol", "15-5", "--out", tmp_path / "m.yaml")
+    assert "--protocol 15-5 is for 20 classes" in str(done.exception)
+    assert "has 1; leave it out" in str(done.exception)
+    assert not (tmp_path / "m.yaml").exists()
+
+
 def test_init_for_a_folder(tmp_path: Path) -> None:
     for name in ("a", "b"):
         disk.image(tmp_path / f"photos/{name}.jpg")

@@ -95,6 +95,7 @@ def init_manifest(
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
     is_voc = protocol is not None and protocol != "coco-voc"
     contents = survey_folder(root, table) if layout == "folder" else survey(layout, root, is_voc=is_voc)
+    _require_fit(protocol, contents, root)
     steps = _steps(contents, protocol)
     title = root.resolve().name or "data"
     text = _TEXT.format(
@@ -121,6 +122,15 @@ def init_manifest(
         masks=", ".join(f"{name}: {value}" for name, value in PARAMETERS[RECOMMENDED]["fmwiss"].items()),
     )
     return text + train_block(device)
+
+
+def _require_fit(protocol: str | None, contents: Survey, root: Path) -> None:
+    wanted, have = sum(map(len, PRESETS.get(protocol or "", ()))), len(contents.class_names) - 1
+    if protocol is not None and wanted != have:
+        raise ManifestError(
+            f"--protocol {protocol} is for {wanted} classes, and {root} has {have}; leave it out, and write the "
+            "classes of each step into the manifest."
+        )
 
 
 def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
