@@ -51,7 +51,7 @@ KINDS_OF_WRITE = {
     "report": r"\w+ run/report\..*",
     "result": r"\w+ scores\.json.*",
     "export": r"\w+ png.*",
-    "manifest": r"\w+ new\.yaml.*",
+    "manifest": r"\w+ (new\.yaml|data-(train|val)\.txt).*",  # and the lists of a split that it draws
     "manifest.lock": r"\w+ data_manifest\.lock.*",
     "supports": r"\w+ supports.*",
     "built-in data": r"\w+ shapes(\.building.*|\.former.*)?",

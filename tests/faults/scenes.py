@@ -222,7 +222,7 @@ SCENES: dict[str, Scene] = {
         _files("scores"),
     ),
     "manifest init": Scene(
-        _command("manifest", "init", "{m}/data", "--out", "{p}/new.yaml", "--force"), _files("new.yaml")
+        _command("manifest", "init", "{m}/data", "--out", "{p}/new.yaml", "--force"), _files("new.yaml", "data-")
     ),
     "manifest lock": Scene(
         _command("manifest", "lock", "--manifest", "{p}/data_manifest.yaml"),
