@@ -46,7 +46,6 @@ def meant(manifest: Manifest, count: int = 3) -> list[str]:
     [
         ("class_names.txt", ("_background_", "cat", "dog"), (1, 2, 0), ["cat", "dog", "background"]),
         ("labels.txt", ("__ignore__", "_background_", "cat", "dog"), (1, 2, 255), ["cat", "dog", "void"]),
-        ("labels.txt", ("cat", "dog", "horse"), (1, 2, 3), ["cat", "dog", "horse"]),
         ("classes.txt", ("Void", "cat", "dog"), (0, 1, 2), ["void", "cat", "dog"]),
         ("classes.txt", ("background", "cat", "unlabeled", "dog"), (1, 2, 3), ["cat", "void", "dog"]),
         ("classes.txt", ("0: background", "3: cat", "7: dog", "9: ignore"), (3, 7, 9), ["cat", "dog", "void"]),
@@ -66,6 +65,21 @@ def test_names_that_may_be_shifted_are_doubtful(tmp_path: Path) -> None:
     disk.text(tmp_path / "classes.txt", "cat", "dog", "horse")
     _, (doubt,) = init(data(tmp_path, (1, 2)))
     assert "names no background, so its first name is taken to be that of value 1" in doubt
+
+
+def test_as_many_values_above_0_as_names_may_be_background_first_or_void_last(tmp_path: Path) -> None:
+    names = ("cat", "dog", "horse")
+    disk.text(tmp_path / "classes.txt", *names)
+    manifest, (doubt,) = init(data(tmp_path))
+    assert meant(manifest) == list(names)
+    assert "if 0 is 'cat' and 3 is void, as CamVid has it, write `void: [3]`" in doubt
+    tagged = tmp_path / "tagged"
+    for value, name in enumerate(names, start=1):
+        disk.image(tagged / f"{name}.jpg")
+        disk.label(tagged / f"labels/{name}.png", (value,))
+    disk.text(tagged / "tags.csv", *(f"{name},{name}" for name in names))
+    disk.text(tagged / "classes.txt", *names)
+    assert doubts_of(init_manifest("folder", tagged, tmp_path / "t.yaml", device="cpu")) == []
 
 
 def test_a_value_without_a_name_is_doubtful(tmp_path: Path) -> None:

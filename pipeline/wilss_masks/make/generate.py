@@ -179,11 +179,12 @@ def warnings_of(
     coverage = coverage_of(store)
     if not source.uses_tags or not coverage.tagged.sum():
         return ()
-    sentences = [
-        f"no image of step {store.step} is tagged {coverage.names[place]!r}, so nothing can be learnt of it; tag some, "
-        "or leave the class out of the step."
-        for place in coverage.without_image
-    ]
+    sentences = []
+    if missing := [repr(coverage.names[place]) for place in coverage.without_image]:
+        sentences.append(
+            f"no image of step {store.step} is tagged {', '.join(missing)}, so nothing can be learnt of it; "
+            f"tag some, or leave {'the class' if len(missing) == 1 else 'these classes'} out of the step."
+        )
     for place in coverage.without_mask:
         why = "look at `wilss-masks sheet`, and let more pass with a lower threshold"
         if source.reads_labels:

@@ -217,9 +217,13 @@ def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple
     sentences = []
     usable = [record for record in part.records if seen[_key(record)].holds is not None]
     judged = part.supervision == "pixel" or (part.needs_labels and any(r.label is not None for r in usable))
+    missing = [repr(name) for _, name, tagged, labelled in counts.classes if not tagged and not labelled]
+    if missing and (usable or not part.records) and part.supervision in ("pixel", "tags"):
+        which = "the class" if len(missing) == 1 else "these classes"
+        sentences.append(
+            f"{part.name}: no image is tagged {', '.join(missing)}; tag some, or leave {which} out of the step."
+        )
     for identity, name, tagged, labelled in counts.classes:
-        if not tagged and not labelled and part.supervision in ("pixel", "tags"):
-            sentences.append(f"{part.name}: no image is tagged {name!r}; tag some, or leave the class out of the step.")
         if labelled == 0 and judged and any(identity in r.tags for r in usable):
             why = why_no_pixel(usable, identity, manifest.taxonomy)
             sentences.append(f"{part.name}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")

@@ -68,7 +68,7 @@ def name_values(
     if labelmap is not None:
         return _by_labelmap(labelmap, sample)
     if file is not None:
-        return _by_file(file, sample)
+        return _by_file(file, held, sample)
     if sample.colours:
         return _by_colours(names, held, sample)
     if names:
@@ -103,9 +103,9 @@ def _by_labelmap(path: Path, sample: _Sample) -> ValueNames:
     )
 
 
-def _by_file(path: Path, sample: _Sample) -> ValueNames:
+def _by_file(path: Path, held: Mapping[str, set[str]], sample: _Sample) -> ValueNames:
     """A file with a name in each line: of values from 0, of values from 1, or as labelme has it from -1."""
-    words, doubts = _words(read_lines(path), path, sample)
+    words, doubts = _words(read_lines(path), path, held, sample)
     classes = [word for _, word in sorted(words.items()) if meaning_of(word) is None]
     ids = {word: identity for identity, word in enumerate(classes, start=1)}
     values = {v: word for v, word in words.items() if word in ids and ids[word] != v}
@@ -125,7 +125,9 @@ def _by_file(path: Path, sample: _Sample) -> ValueNames:
     )
 
 
-def _words(lines: Sequence[str], path: Path, sample: _Sample) -> tuple[dict[int, str], list[str]]:
+def _words(
+    lines: Sequence[str], path: Path, held: Mapping[str, set[str]], sample: _Sample
+) -> tuple[dict[int, str], list[str]]:
     """The word of each value, and what is doubtful in that."""
     if not lines:
         raise ManifestError(f"{path} is empty; write a class name in each line, or remove it.")
@@ -137,10 +139,19 @@ def _words(lines: Sequence[str], path: Path, sample: _Sample) -> tuple[dict[int,
         return dict(enumerate(lines[1:])), []
     if first is not None:
         return dict(enumerate(lines)), []
-    doubts = []
-    if sample.values and max(sample.used, default=0) != len(lines):
+    doubts, last = [], max(sample.used, default=0)
+    if sample.values and last != len(lines):
         doubts = [f"{path} names no background, so its first name is taken to be that of value 1, not of value 0."]
+    elif sample.values and _matched(lines, held, _without_background(sample)) != list(lines):
+        doubts = [
+            f"{path} names no background, so value 0 of the label files is taken to be it; if 0 is {lines[0]!r} and "
+            f"{last} is void, as CamVid has it, write `void: [{last}]` and every value under `values`."
+        ]
     return dict(enumerate(lines, start=1)), doubts
+
+
+def _without_background(sample: _Sample) -> dict[str, set[int]]:
+    return {name: values - {BACKGROUND, VOID} for name, values in sample.values.items()}
 
 
 def _by_colours(names: Sequence[str], held: Mapping[str, set[str]], sample: _Sample) -> ValueNames:
@@ -159,7 +170,7 @@ def _by_colours(names: Sequence[str], held: Mapping[str, set[str]], sample: _Sam
 
 
 def _by_tags(names: Sequence[str], held: Mapping[str, set[str]], sample: _Sample) -> ValueNames:
-    order = _matched(names, held, {name: values - {BACKGROUND, VOID} for name, values in sample.values.items()})
+    order = _matched(names, held, _without_background(sample))
     ordered = tuple(order if order is not None else names)
     doubts: tuple[str, ...] = ()
     if order is None and sample.values:

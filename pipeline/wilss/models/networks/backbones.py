@@ -181,4 +181,4 @@ def _closest(name: str) -> str:
     import timm
 
     near = difflib.get_close_matches(name, [*timm.list_models(), WIDE_RESNET38], n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else "; timm.list_models() names those that it has"
+    return f"; did you mean {' or '.join(near)}" if near else "; timm.list_models() names those that it has"
