@@ -3,7 +3,6 @@
 Each scene is played once on a disk that records what is done to it; those operations are broken afterwards.
 """
 
-import multiprocessing
 import random
 import shutil
 import signal
@@ -16,6 +15,7 @@ import pytest
 from tests.faults.breaking import KINDS_OF_WRITE, WAYS, Fault, Recording, Way, lies_on_disk, watched
 from tests.faults.cli import Outcome
 from tests.faults.scenes import SCENES, World, draw_world
+from tests.faults.train_cli import forkserver
 from wilss.store import MaskStore
 
 #: Without these files a run is none the worse; what goes wrong with them is not told.
@@ -165,9 +165,7 @@ def _faults(recording: Recording, kind: str, way: Way) -> list[Fault]:
 
 
 def _killed(world: World, place: Path, name: str, fault: Fault) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes"])
-    process = context.Process(target=_play_to_the_kill, args=(world, place, name, fault))
+    process = forkserver().Process(target=_play_to_the_kill, args=(world, place, name, fault))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL, (fault, process.exitcode)

@@ -4,7 +4,6 @@ The processes come from a server that has the imports behind it, and ask at the 
 """
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -19,13 +18,12 @@ import pytest
 
 from tests.faults.cli import content
 from tests.faults.standin import draw_images, make
-from tests.faults.train_cli import Result, result, wilss_train, words
+from tests.faults.train_cli import Result, forkserver, result, wilss_train, words
 from wilss.errors import StoreError, WilssError
 from wilss.store import MaskStore, writer_lock
 
 IMAGES = 8
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.test_races"])
+CONTEXT = forkserver()
 REFUSED = re.compile(r"is being written by process (\d+) on (\S+); wait until it ends, or give another --out")
 
 

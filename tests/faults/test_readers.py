@@ -4,7 +4,6 @@ An absent plane reads as background, so a store that is thrown away under a read
 """
 
 import dataclasses
-import multiprocessing
 import shutil
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.faults.standin import SIZES, draw_images, make
+from tests.faults.train_cli import forkserver
 from wilss.errors import StoreError
 from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore, MaskStoreWriter, Status, open_masks, writer_lock
@@ -27,8 +27,7 @@ IMAGES = 16
 READS = 1_000
 READS_LONG = 10_000
 BROKEN = 5  # in the second shard of four
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.test_readers"])
+CONTEXT = forkserver()
 
 Masks = dict[str, np.ndarray[Any, Any]]
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,16 @@ def program(given: Sequence[str], launcher: Sequence[str] = ("-m",)) -> list[str
     return [sys.executable, *launcher, "wilss_train", *given]
 
 
+def forkserver() -> ForkServerContext:
+    """Processes that have torch imported. One list for all drills: the server is that of the first who asks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes", "tests.faults.test_races",
+         "tests.faults.test_readers"]
+    )  # fmt: skip
+    return context
+
+
 def forked(
     given: Sequence[str],
     *,
@@ -114,9 +125,7 @@ def forked(
     says: the file for standard output and error. die_at_rename: it kills itself before the file or folder of this
     number (from 1) gets its name. before: called first of all.
     """  # fmt: skip
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.train_cli"])
-    process = context.Process(target=_train, args=(list(given), says, die_at_rename, dict(env or {}), before))
+    process = forkserver().Process(target=_train, args=(list(given), says, die_at_rename, dict(env or {}), before))
     process.start()
     return process
 
