@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
+from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.folder_survey import survey_folder
 from wilss_masks.manifest_tools.init import init_manifest, save_manifest
 from wilss_masks.manifest_tools.survey import Survey
@@ -63,6 +65,35 @@ def test_what_a_table_does_not_tell_can_be_told(tmp_path: Path) -> None:
     save_manifest(init_manifest("folder", tmp_path, out, table={"file": "list.csv", "columns": ["Motiv"]}), out)
     (first, second) = load_manifest(out).records(0).records
     assert (first.tags, second.tags) == ((2,), (1,))
+
+
+@pytest.mark.parametrize("named", ["{name}", "photos/{name}", "{stem}"])
+def test_a_table_beside_the_folder_is_its_own(tmp_path: Path, named: str) -> None:
+    pictures(tmp_path, "photos/x/a.jpg", "photos/y/b.jpg")
+    rows = [
+        f"{named.format(name=f'{stem}.jpg', stem=Path(stem).name)},{tag}"
+        for stem, tag in (("x/a", "dog"), ("y/b", "cat"))
+    ]
+    disk.text(tmp_path / "tags.csv", *rows)
+    out = tmp_path / "m.yaml"
+    save_manifest(init_manifest("folder", tmp_path / "photos", out), out)
+    manifest = load_manifest(out)
+    assert "file: tags.csv" in out.read_text()
+    assert manifest.taxonomy.class_names == ("background", "cat", "dog")
+    assert [record.tags for record in manifest.records(0).records] == [(2,), (1,)]
+
+
+def test_a_rare_tag_that_is_nearly_a_common_one_is_doubtful(tmp_path: Path) -> None:
+    names = [f"{number}" for number in range(7)]
+    pictures(tmp_path, *(f"photos/{name}.jpg" for name in names))
+    tags = ["dog"] * 5 + ["dgo;boat", "dog;bat"]
+    disk.text(tmp_path / "photos/tags.csv", *(f"{name},{tag}" for name, tag in zip(names, tags, strict=True)))
+    words = ["init", "--layout", "folder", str(tmp_path / "photos"), "--out", str(tmp_path / "m.yaml")]
+    done = CliRunner().invoke(command, words, obj={})
+    doubts = [line for line in done.output.splitlines() if line.startswith("Doubtful")]
+    assert [doubt.partition("tags.csv: ")[2] for doubt in doubts] == [
+        "the tag 'dgo' of 1 image may be 'dog', misspelt; correct it and run init again."
+    ]
 
 
 def test_classes_of_columns_come_in_their_order_and_background_is_none(tmp_path: Path) -> None:

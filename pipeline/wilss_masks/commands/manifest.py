@@ -72,14 +72,14 @@ def init(
         raise click.UsageError("--table, --columns and --separator are for --layout folder.")
     text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device, table=known)
     save_manifest(text, out, overwrite=force)
-    for doubt in doubts_of(text):
-        click.echo(f"Doubtful: {doubt}", err=True)
     manifest = load_manifest(out)
     drawn = draw_validation(manifest, text, share=val, seed=seed)
     if drawn is not None:
         save_lists(drawn.lists, overwrite=force)
         save_manifest(drawn.text, out, overwrite=True)
     reports = list(table_reports(manifest))
+    for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts)]:
+        click.echo(f"Doubtful: {doubt}", err=True)
     for warning in (warning for report in reports for warning in report.warnings):
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():

@@ -55,10 +55,11 @@ def _tags(
     tree: FolderTree, described: Mapping[str, Any]
 ) -> tuple[TagRows | None, TagsSpec, list[str], dict[str, set[str]]]:
     """The table, where tags come from, all names of classes, and those of each image by its file's stem."""
-    path = tree.root / described["file"] if "file" in described else _table(tree.root)
-    ids = tree.ids()
+    path, ids = _table(tree.root, described.get("file")), tree.ids()
     if path is not None:
-        table, spec = _read(path, described, NamedImages(list(ids), list(ids.values()).__getitem__))
+        file = Path(os.path.relpath(path, tree.root)).as_posix()
+        said = {**described, "file": file}
+        table, spec = _read(path, said, NamedImages(list(ids), list(ids.values()).__getitem__))
         held = _held(table.rows, ids)
         names = list(table.classes) or sorted(set().union(*held.values()))
         if not names:
@@ -77,7 +78,11 @@ def _tags(
     )
 
 
-def _table(root: Path) -> Path | None:
+def _table(root: Path, name: str | None) -> Path | None:
+    """The table called `name`, or that of the folder; without one, what lies beside the folder as tags.csv."""
+    beside = root.absolute().parent
+    if name is not None:
+        return next((path for path in (root / name, beside / name) if path.is_file()), root / name)
     there = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
     named = next((root / name for name in _TABLES if (root / name) in there), None)
     if named is None and len(there) > 1:
@@ -85,12 +90,13 @@ def _table(root: Path) -> Path | None:
             f"{root} has the tables {', '.join(path.name for path in there)}; call the one with the tags tags.csv, or "
             "name it with --table."
         )
-    return named or next(iter(there), None)
+    inside = named or next(iter(there), None)
+    return inside or next((path for path in sorted(beside.glob("tags.?sv")) if path.is_file()), None)
 
 
 def _read(path: Path, described: Mapping[str, Any], images: NamedImages) -> tuple[TagRows, TagsSpec]:
     """The rows, and the part of a manifest under which they are read so: blanks between tags must be said there."""
-    said = {"from": "csv", "file": path.name, **described}
+    said = {"from": "csv", **described}
     table = read_table(path, TagsSpec.model_validate(said), is_image=images.__contains__)
     said |= {"mask": table.mask} if table.mask else {}
     if not table.classes and _has_blanks_between({name for row in table.rows for name in row.tags}):

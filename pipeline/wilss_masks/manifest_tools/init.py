@@ -115,7 +115,7 @@ def init_manifest(
         names_note="".join(f"\n{DOUBT}{doubt}" for doubt in (contents.named.doubts if contents.named else ())),
         splits=", ".join(f"{split}: {flow(value)}" for split, value in contents.splits.items()),
         splits_note=_SPLIT_NOTES[layout],
-        tags=_tags(contents),
+        tags=_tags(contents, root, out),
         steps=steps.text,
         steps_note=steps.note,
         setting=setting,
@@ -140,8 +140,12 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
     write_output(out, text.encode("utf-8"))
 
 
-def _tags(contents: Survey) -> str:
+def _tags(contents: Survey, root: Path, out: Path) -> str:
+    """A table beside the data's folder is named as seen from the manifest."""
     file = {"file": contents.tag_file} if contents.tag_file else {}
+    if contents.tag_file and contents.tag_file.startswith("../"):
+        path = os.path.relpath(root.absolute() / contents.tag_file, out.absolute().parent)
+        file = {"file": Path(path).as_posix()}
     keys: dict[str, str | Sequence[str]] = {"from": contents.tags, **file, **contents.tag_keys}
     return ", ".join(f"{key}: {flow(value)}" for key, value in keys.items())
 

@@ -68,7 +68,10 @@ def _splits(root: Path) -> dict[str, str]:
     lists |= {path.stem for path in (root / "splits").glob("*.txt")}
     train = next((name for name in _TRAIN_LISTS if name in lists), None) or next(iter(sorted(lists)), None)
     if train is None:
-        raise ManifestError(f"{root} has no list in ImageSets/Segmentation; write train.txt there, an id per line.")
+        raise ManifestError(
+            f"{root} has no list in ImageSets/Segmentation; write train.txt there, an id per line, or read the folder "
+            "without lists by --layout folder."
+        )
     return {"train": train, **({"val": "val"} if "val" in lists else {})}
 
 

@@ -1,7 +1,9 @@
 """How the table of a data set was read: its form, rows of no image, images without a row, columns that are not read."""
 
+import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +16,20 @@ from wilss.data.manifest import Manifest
 from wilss.data.names import some
 from wilss.errors import ManifestError
 
+#: A tag of so few images may be a slip for one of so many, if this share of their letters is the same.
+_RARE, _COMMON, _NEAR = 2, 5, 0.8
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableReport:
-    """form: how it was read, as a sentence. warnings: what in it is of no use, a sentence each."""
+    """form: how it was read, as a sentence. warnings: what in it is of no use, a sentence each.
+
+    doubts: tags that may be others, misspelt.
+    """
 
     form: str
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def table_reports(manifest: Manifest) -> Iterator[TableReport]:
@@ -52,7 +61,23 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     return TableReport(
         form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
         warnings=tuple(_sentences(path, spec, table, nobody, without)),
+        doubts=tuple(_misspelt(path, Counter(tag for row in table.rows for tag in row.tags))),
     )
+
+
+def _misspelt(path: Path, counts: Mapping[str, int]) -> Iterator[str]:
+    """A sentence for every rare tag that is nearly the name of a common one."""
+    for rare, few in counts.items():
+        near = [tag for tag, many in counts.items() if few <= _RARE < _COMMON <= many and _is_near(rare, tag)]
+        if near:
+            images = "1 image" if few == 1 else f"{few} images"
+            yield f"{path}: the tag {rare!r} of {images} may be {near[0]!r}, misspelt; correct it and run init again."
+
+
+def _is_near(first: str, second: str) -> bool:
+    """Whether two words differ by a slip: the same letters, or nearly all of them in the same order."""
+    ratio = difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
+    return ratio >= _NEAR or sorted(first.casefold()) == sorted(second.casefold())
 
 
 def _sentences(
