@@ -76,7 +76,7 @@ def test_predict(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
             assert int(np.array(labels).max()) <= 3
     before = (tmp_path / "out/a.png").read_bytes()
     assert ended(cli.predict, *words) == 1
-    assert "exists; give another path, or replace it with --overwrite" in capsys.readouterr().err
+    assert "exists; leave out what is made already with --resume, give" in capsys.readouterr().err
     assert ended(cli.predict, *words, "--overwrite", "--batch-size", 1, "-q") == 0
     assert (tmp_path / "out/a.png").read_bytes() == before
 
@@ -96,6 +96,7 @@ def test_wrong_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (cli.evaluate, (root / "run", *manifest, "--protocol", "half"), 2, r"'half' is not one of 'full', 'wilson'"),
         (cli.predict, (root / "run", "--out", tmp_path / "out"), 2, r"name images or folders"),
         (cli.predict, (root / "run", tmp_path, "--out", tmp_path / "out"), 2, r"holds no images"),
+        (cli.predict, ("nowhere", "nope", "--out", tmp_path / "out"), 2, r"nope is not there; give the path"),
         (cli.predict, (root / "run", root / "data/JPEGImages"), 2, r"Missing option '--out'"),
     ]
     for command, words, code, sentence in cases:

@@ -10,10 +10,14 @@ from wilss.errors import StoreError, WilssError
 from .files import sweep_partials_of, write_atomically
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise StoreError when `path` is there and nobody said that it may be replaced."""
+def refuse_existing(path: Path, overwrite: bool, *, resumes: bool = False) -> None:
+    """Raise StoreError when `path` is there and nobody said that it may be replaced.
+
+    resumes: whether the command has a --resume, which leaves out what is made already.
+    """
     if not overwrite and (path.exists() or path.is_symlink()):
-        raise StoreError(f"{path} exists; give another path, or replace it with --overwrite.")
+        keep = "leave out what is made already with --resume, " if resumes else ""
+        raise StoreError(f"{path} exists; {keep}give another path, or replace it with --overwrite.")
 
 
 def write_output(path: Path, data: bytes) -> None:

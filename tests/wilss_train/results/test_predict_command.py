@@ -18,6 +18,7 @@ from wilss.drawing import class_colours
 from wilss.errors import ParameterError, StoreError
 from wilss_train.commands.predict import command
 from wilss_train.data.image_lists import find_images, read_list, targets_of
+from wilss_train.results.label_files import write_label_files
 from wilss_train.results.model import Model
 from wilss_train.results.overlays import draw_overlay
 
@@ -177,7 +178,7 @@ def test_what_is_there_is_not_replaced_unasked(photos: Path, tmp_path: Path, inv
     out = tmp_path / "out"
     save(out / "deep/a.png", blocks([0]))
     before = (out / "deep/a.png").read_bytes()
-    with pytest.raises(StoreError, match=r"deep/a\.png exists; give another path, or replace it with --overwrite"):
+    with pytest.raises(StoreError, match=r"deep/a\.png exists; leave out what is made already with --resume, give"):
         invoke(photos, "--out", out)
     assert written(out) == ["deep/a.png"], "nothing was written"
     assert (out / "deep/a.png").read_bytes() == before
@@ -240,6 +241,7 @@ def test_broken_images_are_named_and_end_in_3(photos: Path, tmp_path: Path, invo
     assert sorted(failed) == ["b.PNG", "none.jpg", "notes.txt"]
     assert written(tmp_path / "out") == ["a.png", "deep/a.png", "deep/c.png"]
     assert "3 images, 3 failed" in result.stdout
+    assert "the list" not in invoke(photos / "b.PNG", "--out", tmp_path / "other").stderr
 
 
 def test_a_place_that_cannot_be_written(photos: Path, tmp_path: Path, invoke: Any) -> None:
@@ -252,6 +254,21 @@ def test_something_must_be_named(tmp_path: Path, invoke: Any) -> None:
     result = invoke("--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "name images or folders, or a --list of them" in result.stderr
+
+
+def test_a_word_that_names_nothing_is_a_wrong_word(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    result = invoke(photos, "nope", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Error: nope is not there; give the path of an image, or of a folder of images.\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_speeds_begin_with_the_first_image(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    """Progress that is first told of once an image is made would leave out the slowest of them."""
+    told: list[tuple[int, int]] = []
+    targets = targets_of(find_images([photos / "a.png"], tmp_path).images, tmp_path / "out")
+    write_label_files(ColourNet(info().seen, 1), info(), targets, progress=lambda *done: told.append(done))
+    assert told == [(0, 1), (1, 1)]
 
 
 # -- overlays -----------------------------------------------------------------------------------------------

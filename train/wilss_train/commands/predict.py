@@ -1,5 +1,6 @@
 """`wilss-predict`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def command(**options: Any) -> None:
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them.")
+    _require_there(options["images"])
     info, out = read_info(options["checkpoint"]), options["out"]
     listing = _found(options["images"], options["lists"], out)
     targets = _targets(info, listing, out, options)
@@ -68,6 +70,13 @@ def command(**options: Any) -> None:
     if not is_quiet():
         click.echo("\n".join(_report(info, written, listing, len(listing.images) - len(targets), options)))
     finish(written.failed, "fix these first, and run the same command again with --resume.")
+
+
+def _require_there(images: Sequence[Path]) -> None:
+    """Refuse words that name nothing; a line of a list that does is an image that failed."""
+    for path in images:
+        if not os.path.lexists(path):
+            raise click.UsageError(f"{path} is not there; give the path of an image, or of a folder of images.")
 
 
 def _found(images: Sequence[Path], lists: Sequence[Path], out: Path) -> "Found":
@@ -90,7 +99,7 @@ def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[
         return tuple(target for target in targets if not is_made(target, info, **wanted))
     for target in targets:
         for path in files_of(target, **wanted):
-            refuse_existing(path, options["overwrite"])
+            refuse_existing(path, options["overwrite"], resumes=True)
     return targets
 
 

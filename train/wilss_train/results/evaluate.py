@@ -122,6 +122,8 @@ def evaluate(
     matrix, failed = np.zeros((len(names),) * 2, np.int64), dict[str, str]()
     read = partial(read_labelled, mode=mode)
     predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, threads=threads, read=read)
+    if progress is not None:
+        progress(0, len(records))
     for number, image in enumerate(predicted, start=1):
         if image.sample is None or image.sample.truth is None or image.labels is None:
             failed[image.record.image_id] = str(image.error)

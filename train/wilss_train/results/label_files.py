@@ -64,6 +64,8 @@ def write_label_files(
     predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, probabilities=probabilities)
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
     write = partial(_write, targets=by_id, info=info, overlays=overlays)
+    if progress is not None:
+        progress(0, len(targets))
     for number, image in enumerate(map_in_threads(write, predicted, _WRITERS), start=1):
         if image.labels is None:
             failed[image.record.image_id] = str(image.error)

@@ -31,11 +31,11 @@ from wilss.errors import ImageError, first_line
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
 
-_LEFT_OUT = "copy it again, or take it off the list"
+_LEFT_OUT = "replace it, or leave it out"
 _BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
 _REASONS = {
-    errno.ENOENT: "is not there; copy it there, or take it off the list",
-    errno.ENOTDIR: "is not there; copy it there, or take it off the list",
+    errno.ENOENT: "is not there; copy it there, or leave it out",
+    errno.ENOTDIR: "is not there; copy it there, or leave it out",
     errno.EACCES: "may not be read; change its permissions",
     errno.EPERM: "may not be read; change its permissions",
     errno.EISDIR: "is a folder, not an image; check the list",
@@ -192,8 +192,8 @@ def _check_size(path: Path, image: ImageFile) -> None:
     width, height = image.size
     if width * height > PIXEL_CAP:
         raise ImageError(
-            f"{path} is {width} x {height} pixels, more than {PIXEL_CAP // 10**6} million; scale it down, or take it "
-            "off the list."
+            f"{path} is {width} x {height} pixels, more than {PIXEL_CAP // 10**6} million; scale it down, or leave "
+            "it out."
         )
     if width < 1 or height < 1:
         raise ImageError(f"{path} has no pixels; {_LEFT_OUT}.")
