@@ -67,7 +67,7 @@ SHAPES = (
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
     "wilss-masks verify masks/shapes-15-5/step-1.zarr",
     "wilss-masks export voc masks/shapes-15-5/step-1.zarr out/",
-    "wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json --instances connected",
+    "wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json --instances connected --min-area 20",
     "wilss-masks generate --step 1 --update",
     "wilss-masks generate --step 1 --check-digests",
     "wilss-masks generate --step 1 --retry-failed",

@@ -73,6 +73,8 @@ def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool
               help="An annotation for each class of an image, or for each connected part of its mask.")  # fmt: skip
 @click.option("--overlaps", is_flag=True, help="Keep pixels in the masks of several classes, as in the store.")
 @click.option("--no-void", is_flag=True, help="Leave void out; readers take it for background.")
+@click.option("--min-area", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Leave out masks, or connected parts, of fewer pixels.")  # fmt: skip
 @_with_shared
 def coco(
     store: Path,
@@ -81,6 +83,7 @@ def coco(
     instances: Any,
     overlaps: bool,
     no_void: bool,
+    min_area: int,
     overwrite: bool,
     allow_partial: bool,
 ) -> None:
@@ -98,7 +101,14 @@ def coco(
     opened = MaskStore.open(store, allow_partial=allow_partial)
     names = names_of(opened, load_manifest(manifest_path)) if manifest_path else CocoNames()
     exported = export_coco(
-        opened, out, names=names, instances=instances, overlaps=overlaps, void=not no_void, overwrite=overwrite
+        opened,
+        out,
+        names=names,
+        instances=instances,
+        overlaps=overlaps,
+        void=not no_void,
+        min_area=min_area,
+        overwrite=overwrite,
     )
     notes = [] if overlaps else _resolved(exported)
     if holds_void(opened):

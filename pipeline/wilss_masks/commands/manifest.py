@@ -57,7 +57,7 @@ def init(
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools.init import doubts_of, init_manifest, save_manifest
+    from ..manifest_tools.init import GUESSED_STEPS, doubts_of, init_manifest, save_manifest
     from ..manifest_tools.tables import table_reports
     from ..manifest_tools.validation import draw_validation, save_lists
 
@@ -85,6 +85,8 @@ def init(
     if not is_quiet():
         said = [f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} step(s)."]
         said += [report.form for report in reports] + ([drawn.sentence] if drawn else [])
+        if GUESSED_STEPS in text:
+            said.append(f"Its steps are a guess: {GUESSED_STEPS} Write others where all classes come with labels.")
         click.echo("\n".join([*said, f"Look it through, then: {pasted('wilss-masks manifest check', manifest=out)}"]))
 
 

@@ -80,6 +80,7 @@ def export_coco(
     instances: Instances = "class",
     overlaps: bool = False,
     void: bool = True,
+    min_area: int = 0,
     overwrite: bool = False,
     threads: int | None = None,
 ) -> Exported:
@@ -88,13 +89,14 @@ def export_coco(
     Image ids are those of `names`, else the store's own when all of them are numbers, else positions from 1.
     instances: one annotation for each class of an image, or for each of its connected parts. overlaps: masks as they
     are stored; else each pixel is in one of them at most, as in `export_voc`. void: whether void is an annotation of a
-    category `void` with iscrowd 1. `score` is the mean score inside the class's mask.
+    category `void` with iscrowd 1. min_area: pixels that a mask or a part has at least.
+    `score` is the mean score inside the class's mask.
     Raises StoreError when pycocotools is missing, or `out` is there and `overwrite` is False.
     """
     _require_pycocotools()
     refuse_existing(out, overwrite)
     rows, refused = exportable(store)
-    encode = _CocoImage(store, names, instances=instances, overlaps=overlaps, void=void)
+    encode = _CocoImage(store, names, instances=instances, overlaps=overlaps, void=void, min_area=min_area)
     done = list(map_in_threads(encode, rows, threads))
     annotations = [annotation for image, _ in done for annotation in image]
     document = {
@@ -110,9 +112,12 @@ def export_coco(
 class _CocoImage:
     """The annotations of one image, without their ids, and whether masks of it overlap."""
 
-    def __init__(self, store: MaskStore, names: CocoNames, *, instances: Instances, overlaps: bool, void: bool) -> None:
+    def __init__(
+        self, store: MaskStore, names: CocoNames, *, instances: Instances, overlaps: bool, void: bool, min_area: int
+    ) -> None:
         self._store, self._names, self._labels = store, names, LabelMaps(store)
         self._instances, self._overlaps, self._with_void = instances, overlaps, void
+        self._min_area = max(min_area, 1)
         self._height, self._width = store.vector("height"), store.vector("width")
         self._confidence = store.vector("confidence")
         self._numbers: Sequence[Any] = _image_numbers(store.image_ids)
@@ -153,10 +158,11 @@ class _CocoImage:
 
     def _parts(self, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
         if self._instances == "class":
-            yield from [mask] if mask.any() else []
+            yield from [mask] if mask.sum() >= self._min_area else []
             return
         regions = numbered(mask)
-        yield from (regions == number for number in range(1, int(regions.max(initial=0)) + 1))
+        areas = np.bincount(regions.ravel())
+        yield from (regions == number for number in range(1, len(areas)) if areas[number] >= self._min_area)
 
     def _annotation(self, row: int, mask: NDArray[np.bool_], facts: Mapping[str, Any]) -> dict[str, Any]:
         from pycocotools import mask as rle

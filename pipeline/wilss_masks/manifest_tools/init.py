@@ -23,6 +23,8 @@ from .survey import Survey, survey
 from .text import flow, scalar
 from .train_block import train_block
 
+#: What the steps are where nothing says it.
+GUESSED_STEPS = "the first three quarters come with labels, the rest with tags only."
 #: How a line begins in which a manifest says what could not be known of its data.
 DOUBT = "# doubtful: "
 
@@ -186,7 +188,7 @@ def _steps(contents: Survey, protocol: str | None) -> _Steps:
         f"steps:\n  - {{classes: {_ids(1, base)}, supervision: pixel}}\n  - "
         f"{{classes: {_ids(base + 1, count)}, supervision: tags}}"
     )
-    return _Steps(text=text, note="A guess: the first three quarters come with labels, the rest with tags only.")
+    return _Steps(text=text, note=f"A guess: {GUESSED_STEPS}")
 
 
 def _ids(first: int, last: int) -> str:

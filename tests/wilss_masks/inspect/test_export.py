@@ -136,6 +136,11 @@ def test_connected_parts_are_annotations_with_the_score_of_their_class(tmp_path:
     (one, void) = json.loads((tmp_path / "s.json").read_text())["annotations"]
     assert (one["category_id"], one["area"], one["score"], one["iscrowd"]) == (16, 32 * 2, 1.0, 0)
     assert (void["category_id"], void["area"], void["iscrowd"], "score" in void) == (21, 48 * 2, 1, False)
+    for instances in ("connected", "class"):
+        for least, kept in ((64, 2), (65, 1)):  # void stays whatever its size
+            out = tmp_path / f"{instances}-{least}.json"
+            export_coco(store, out, instances=instances, min_area=least)
+            assert len(json.loads(out.read_text())["annotations"]) == kept
 
 
 @pytest.mark.parametrize(
