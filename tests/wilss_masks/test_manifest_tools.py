@@ -98,13 +98,14 @@ def test_the_check_command_prints_tables_and_says_by_its_exit_code_what_is_wrong
     good = run("check", "--manifest", file)
     assert good.exit_code == 0
     assert "step 1: 2 images, supervision: tags" in good.output
-    assert "4 images, none of them unusable." in good.output
+    assert "4 images, none of them unusable; of each the header alone was read, --images decodes all.\n" in good.output
     (tmp_path / "data/JPEGImages/a.jpg").unlink()
     bad = run("check", "--manifest", file)
     assert bad.exit_code == 3
     assert "step 0, a: " in bad.output
     assert "is not there; copy it there" in bad.output
-    assert "1 of them unusable." in bad.output
+    assert "1 of them unusable; of each the header" in bad.output
+    assert "1 of them unusable.\n" in run("check", "--images", "--manifest", file).output
     parsed = json.loads(CliRunner().invoke(command, ["check", "--manifest", str(file), "--json"], obj={}).stdout)
     assert [finding["image_id"] for finding in parsed["findings"]] == ["a"]
     file.write_text("name: [")

@@ -119,6 +119,19 @@ def test_binary_masks_of_several_classes_are_doubtful(tmp_path: Path, value: int
     assert not any(told in warning for warning in check_manifest(manifest, labels=False).warnings)
 
 
+@pytest.mark.parametrize("value", [1, 255])
+def test_binary_masks_whose_value_is_written_down_are_not(tmp_path: Path, value: int) -> None:
+    disk.voc(tmp_path / "data", {"a": (value,), "b": (value,)})
+
+    def warned(values: dict[int, str]) -> list[str]:
+        tags = {"from": "masks"}
+        manifest = load_manifest(disk.manifest(tmp_path, values=values, tags=tags, splits={"train": "train"}))
+        return [warning for warning in check_manifest(manifest).warnings if "alone, and" in warning]
+
+    assert warned({value: disk.CLASSES[1]}) == []
+    assert warned({7: disk.CLASSES[1]})
+
+
 def test_masks_of_0_and_1_of_one_class_are_not(tmp_path: Path) -> None:
     disk.text(tmp_path / "classes.txt", "background", "cat")
     assert init(data(tmp_path, (1,)))[1] == []

@@ -248,11 +248,13 @@ def _what_happened(summary: "Summary") -> str:
 def _next_step(summary: "Summary", source: Any, arguments: dict[str, Any]) -> str:
     if summary.lost:
         return "Not complete: run the same command again to make what is missing."
-    if summary.failed:
-        return "Fix the failed images and run the same command with --retry-failed, or go on without them."
+    failed = "Fix the failed images and run the same command with --retry-failed"
+    if summary.failed and not summary.done:
+        return f"{failed}."
     manifest = arguments["manifest_path"]
     looks = [pasted("wilss-masks sheet", summary.store, manifest=manifest)]
     if summary.has_labels and not source.reads_labels:
         looks.append(pasted("wilss-masks evaluate", summary.store, manifest=manifest))
     trains = pasted("wilss-train --masks", summary.store, manifest=manifest)
-    return "\n      ".join([f"Next: {looks[0]}", *looks[1:], trains])
+    then = "\n      ".join([f"Next: {looks[0]}", *looks[1:], trains])
+    return f"{failed}, or go on without them.\n{then}" if summary.failed else then

@@ -109,7 +109,7 @@ def check(manifest_path: Path, no_labels: bool, images: bool, no_weights: bool, 
     manifest = load_manifest(manifest_path)
     with ProgressDisplay() as display:
         report = check_manifest(manifest, labels=not no_labels, images=images, weights=not no_weights, progress=display)
-    click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report))
+    click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report, decoded=images))
     for fault in report.faults:
         click.echo(f"Error: {fault}", err=True)
     if report.faults or report.findings:
@@ -140,14 +140,15 @@ def lock(manifest_path: Path, no_weights: bool, no_contents: bool) -> None:
         click.echo(f"Wrote {report.path}.")
 
 
-def _told(report: "CheckReport") -> str:
+def _told(report: "CheckReport", *, decoded: bool) -> str:
     lines = [line for counts in report.counts for line in _table(counts)]
     lines += [f"Warning: {warning}" for warning in report.warnings]
     lines += [f"{finding.part}, {finding.image_id}: {finding.sentence}" for finding in report.findings[:_SHOWN]]
     if len(report.findings) > _SHOWN:
         lines.append(f"... and {len(report.findings) - _SHOWN} more; all of them with --json.")
     bad = len(report.findings)
-    lines.append(f"{report.images} images, {bad or 'none'} of them unusable.")
+    how = "" if decoded else "; of each the header alone was read, --images decodes all"
+    lines.append(f"{report.images} images, {bad or 'none'} of them unusable{how}.")
     return "\n".join(lines)
 
 

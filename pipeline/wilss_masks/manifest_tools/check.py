@@ -232,17 +232,19 @@ def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple
 
 def _doubts(manifest: Manifest) -> list[str]:
     """What label files say against the names by which they are read."""
-    lists: dict[str, Sequence[ImageRecord]] = {
-        f"{step.data}, {step.split}": manifest.listing(step.data, step.split).records
+    written = {name: frozenset(spec.values or ()) for name, spec in manifest.data.items()}
+    lists: dict[str, tuple[Sequence[ImageRecord], frozenset[int]]] = {
+        f"{step.data}, {step.split}": (manifest.listing(step.data, step.split).records, written[step.data])
         for step in manifest.steps
         if step.supervision == "pixel"
     }
-    lists |= {split: manifest.evaluation(split).records for split in _evaluations(manifest)}
+    anywhere = frozenset[int]().union(*written.values())
+    lists |= {split: (manifest.evaluation(split).records, anywhere) for split in _evaluations(manifest)}
     apart = not any(spec.tags_are_labels for spec in manifest.data.values())
     return [
         f"{where}: {doubt}"
-        for where, records in lists.items()
-        for doubt in label_doubts(records, manifest.taxonomy, tags_are_labels=not apart)
+        for where, (records, said) in lists.items()
+        for doubt in label_doubts(records, manifest.taxonomy, tags_are_labels=not apart, written=said)
     ]
 
 

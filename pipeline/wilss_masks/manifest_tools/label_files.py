@@ -36,13 +36,14 @@ def palette_doubts(paths: Sequence[Path], names: Mapping[int, str]) -> tuple[str
     return tuple(told[value] for value in sorted(told))
 
 
-def binary_doubt(values: Iterable[Collection[int]], names: Sequence[str]) -> str | None:
+def binary_doubt(values: Iterable[Collection[int]], names: Sequence[str], written: Collection[int] = ()) -> str | None:
     """A sentence where several classes are named and the label files hold a single value beside 0.
 
-    values: those of each label file. Such files are most often masks of one class, or of one class in each folder.
+    values: those of each label file. written: values of which the manifest says what they are. Such
+    files are most often masks of one class, or of one class in each folder.
     """
     used = set[int]().union(*values) - {BACKGROUND}
-    if used not in ({1}, {VOID}) or (used == {1} and len(names) < 2):
+    if used not in ({1}, {VOID}) or used <= set(written) or (used == {1} and len(names) < 2):
         return None
     (value,) = used
     now, name = ("void" if value == VOID else repr(names[0])), ("NAME" if len(names) > 1 else names[0])
@@ -53,10 +54,13 @@ def binary_doubt(values: Iterable[Collection[int]], names: Sequence[str]) -> str
     )
 
 
-def label_doubts(records: Sequence[ImageRecord], taxonomy: Taxonomy, *, tags_are_labels: bool) -> tuple[str, ...]:
+def label_doubts(
+    records: Sequence[ImageRecord], taxonomy: Taxonomy, *, tags_are_labels: bool, written: Collection[int] = ()
+) -> tuple[str, ...]:
     """What some of the label files of a split say against the manifest.
 
     tags_are_labels: whether the tags come from the label files themselves, so that they cannot speak against these.
+    written: the values of label files that `values` of the manifest names, which are as somebody wants them.
     """
     chosen = [record for record in records if isinstance(record.label, PngLabel) and record.problem is None]
     chosen = chosen[:: max(1, len(chosen) // _LOOKED_AT)]
@@ -67,7 +71,8 @@ def label_doubts(records: Sequence[ImageRecord], taxonomy: Taxonomy, *, tags_are
     names = {value: taxonomy.name_of(identity) for identity, value in values.items() if value is not None}
     doubts: list[str | None] = []
     if VOID not in names and (tags_are_labels or any(set(r.tags) - {taxonomy.find(names.get(1, ""))} for r in chosen)):
-        doubts = [binary_doubt([_values(label.path) for label in labels], [names[value] for value in sorted(names)])]
+        ordered = [names[value] for value in sorted(names)]
+        doubts = [binary_doubt([_values(label.path) for label in labels], ordered, written)]
     if any(isinstance(label.table, ColourTable) for label in labels):
         doubts += [_two_meanings(label, taxonomy) for label in labels]
     else:

@@ -1,6 +1,7 @@
 """What `generate` says at its end of the masks, against loops over them; and the commands that it names."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.built_in import manifest_of_few
+from tests.faults.standin import StandInSource, draw_images, make
 from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, make_store
 from wilss.console import pasted
 from wilss.store import MaskStore
 from wilss_masks.cli import cli
+from wilss_masks.commands.generate import _report
 from wilss_masks.make.look import Look, look_at
 from wilss_masks.sources.fusion import FmwissParams
 
@@ -84,3 +87,17 @@ def test_generate_ends_with_what_a_person_would_notice(tmp_path: Path, monkeypat
     ends = [run.stdout.split("masks per class", 1)[1] for run in (first, second)]
     assert ends[0] == ends[1]
     assert "nothing to do" in second.stdout
+
+
+def test_generate_says_what_is_next_after_images_that_failed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_images(tmp_path / "images", 2)
+    (tmp_path / "images/image_0000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    summary = make(tmp_path / "images", tmp_path / "s.zarr")
+    for done, last in ((1, f"wilss-train --masks {summary.store}"), (0, "--retry-failed.")):
+        _report(replace(summary, done=done), StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+        out = capsys.readouterr().out
+        assert "run the same command with --retry-failed" in out
+        assert (f"\nNext: wilss-masks sheet {summary.store}" in out) == bool(done)
+        assert out.endswith(f"{last}\n")

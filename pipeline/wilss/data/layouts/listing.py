@@ -58,7 +58,10 @@ def make_listing(
     sentences = tuple(warnings)
     if empty and not lenient:
         who = f"no class and so no step for {some(empty)} of {split!r}"
-        sentences += (f"{spec.at('splits')}: {who}; tag them, or take them off the list.",)
+        what = "; tag them, or take them off the list."
+        if spec.tags_are_labels:
+            what = ": their labels show background alone, and such images are not trained on."
+        sentences += (f"{spec.at('splits')}: {who}{what}",)
     return Listing(records=records, warnings=sentences, exact=exact)
 
 
