@@ -44,6 +44,11 @@ class TrainingError(WilssError):
     """Training cannot go on: a loss that is not a number, memory that does not suffice."""
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things as it stands in a sentence: "1 image", "2 images". plural: where it takes more than an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def first_line(error: BaseException | None) -> str:
     """What an exception says, short enough to stand inside a sentence; its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

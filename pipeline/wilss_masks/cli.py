@@ -1,5 +1,6 @@
 """`wilss-masks`: parses words and calls. Commands are imported when they are used, so that help is quick."""
 
+import difflib
 import importlib
 
 import click
@@ -32,6 +33,15 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"wilss_masks.commands.{name}").command
         console.add_common_options(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(_COMMANDS)}."
+            ctx.fail(f"there is no command {args[0]!r}; {meant}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -238,7 +238,7 @@ def test_the_init_command_keeps_an_existing_file(tmp_path: Path) -> None:
     out = tmp_path / "m.yaml"
     first = run("init", "--layout", "voc", tmp_path / "data", "--out", out)
     assert first.exit_code == 0, first.output
-    assert "3 classes in 2 step(s)" in first.output
+    assert "3 classes in 2 steps." in first.output
     out.write_text("mine")
     assert isinstance(run("init", tmp_path / "data", "--out", out).exception, ManifestError)
     assert out.read_text() == "mine"

@@ -51,7 +51,7 @@ def test_time_left_is_told_after_two_steps_and_follows(clock: list[float], capsy
     assert not capsys.readouterr().err
     clock[0] += 6
     display.step(12)
-    assert capsys.readouterr().err == "About 10 min for the 100 steps that are left, judging not counted\n"
+    assert capsys.readouterr().err == "About 10 min for the 100 steps left, judging not counted\n"
     display(Progress(step=12, steps=112, epoch=0, losses={"seg": 0.25}, lr={}, seconds=96, images_per_second=1.25))
     clock[0] += 36
     display.step(13)

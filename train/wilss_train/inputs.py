@@ -7,7 +7,7 @@ from pathlib import Path
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
-from wilss.errors import CheckpointError, StoreError, WeightsError
+from wilss.errors import CheckpointError, StoreError, WeightsError, counted
 from wilss.models.encoders.weights import check_digest, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -59,8 +59,8 @@ class RunInputs:
         by_tags = self.store.attributes.get("uses_tags") is not False
         return (
             tuple(
-                f"{self.store.path}: {coverage.names[place]!r} is tagged in {coverage.tagged[place]} images, and "
-                f"{left_out if by_tags else 'no mask shows it'}."
+                f"{self.store.path}: {coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')}"
+                f", and {left_out if by_tags else 'no mask shows it'}."
                 for place in coverage.without_mask
             )
             + tuple(

@@ -10,6 +10,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.errors import counted
+
 _NOBODY = -1
 _FIRST_SLOTS = 8
 #: Names that a sentence lists.
@@ -182,4 +184,4 @@ def some(names: Sequence[str], count: int | None = None) -> str:
     """
     count = len(names) if count is None else count
     listed = ", ".join(names[:_SHOWN]) + (", ..." if count > _SHOWN else "")
-    return f"{count} image{'s' if count != 1 else ''} ({listed})"
+    return f"{counted(count, 'image')} ({listed})"

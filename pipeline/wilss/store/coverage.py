@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.names import some
+from wilss.errors import counted
 
 from .schema import Status
 from .store import MaskStore
@@ -64,5 +65,5 @@ def empty_masks(store: MaskStore) -> tuple[str, ...]:
         tagged = int(tags[:, place].sum())
         if 0 < empty.size < tagged:
             who = some([store.image_ids[row] for row in empty[:6].tolist()], empty.size)
-            sentences.append(f"{name!r} is tagged in {tagged} images, and its mask is empty in {who}.")
+            sentences.append(f"{name!r} is tagged in {counted(tagged, 'image')}, and its mask is empty in {who}.")
     return tuple(sentences)

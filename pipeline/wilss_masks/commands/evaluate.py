@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import aligned, manifest_option, percent, show_figures
+from wilss.errors import counted
 
 from .common import store_argument
 
@@ -65,7 +66,8 @@ def _heading(evaluation: "Evaluation") -> list[str]:
     lines = [
         f"{evaluation.store.path}: step {attributes.get('step')} of {attributes.get('manifest')}, "
         f"{attributes.get('split')}, by {attributes.get('source')}",
-        f"{evaluation.counted} images counted, {len(evaluation.failed)} failed, {sum(left_out.values())} left out",
+        f"{counted(evaluation.counted, 'image')} counted, {len(evaluation.failed)} failed, "
+        f"{sum(left_out.values())} left out",
     ]
     return lines + [f"  {count} {why}" for why, count in left_out.items()]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet
+from wilss.errors import counted
 
 from .common import store_argument
 
@@ -54,7 +55,7 @@ def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool
 
     opened = MaskStore.open(store, allow_partial=allow_partial)
     exported = export_voc(opened, out, grey=grey, overwrite=overwrite)
-    _report(exported, out, "label maps", _resolved(exported))
+    _report(exported, out, "label map", _resolved(exported))
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json")
@@ -114,24 +115,26 @@ def coco(
     if holds_void(opened):
         how = "in no annotation: readers take them for background" if no_void else "annotations of the category `void`"
         notes.append(f"The store's void pixels are {how}.")
-    _report(exported, out, "annotations", notes)
+    _report(exported, out, "annotation", notes)
 
 
 def _resolved(exported: "Exported") -> list[str]:
     if not exported.overlapping:
         return []
-    count = f"{exported.overlapping} image{'s' if exported.overlapping != 1 else ''}"
-    return [f"In {count} masks of two classes overlap; the more confident class has these pixels."]
+    return [
+        f"In {counted(exported.overlapping, 'image')} masks of two classes overlap; the more confident class has "
+        "these pixels."
+    ]
 
 
 def _report(exported: "Exported", out: Path, noun: str, notes: Iterable[str]) -> None:
     for image, why in exported.refused.items():
         click.echo(f"Failed: {image!r}: {why}", err=True)
     if not is_quiet():
-        click.echo(f"{out}: {exported.annotations} {noun} of {exported.images} images")
+        click.echo(f"{out}: {counted(exported.annotations, noun)} of {counted(exported.images, 'image')}")
         if exported.without_masks:
             click.echo(
-                f"{exported.without_masks} images of the store have no masks to export (failed, without a "
+                f"{counted(exported.without_masks, 'image')} of the store without masks to export (failed, without a "
                 "tag of this step, or not made)"
             )
         for note in notes:

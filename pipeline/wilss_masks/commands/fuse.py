@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from wilss.console import ProgressDisplay, is_quiet, pasted
+from wilss.errors import counted
 
 from .common import store_argument
 
@@ -42,7 +43,7 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: boo
         fused = fuse(opened, out, values, overwrite=overwrite, progress=display)
     if not is_quiet():
         click.echo(
-            f"{out}: {fused.layout.num_images} images fused by {params.fusion} (keep "
+            f"{out}: {counted(fused.layout.num_images, 'image')} fused by {params.fusion} (keep "
             f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g})\n"
             f"Next: {pasted('wilss-masks evaluate', out)}"
         )

@@ -15,6 +15,7 @@ from wilss.console import (
     pasted,
     tell_failures,
 )
+from wilss.errors import counted
 
 from .common import as_interrupt
 
@@ -199,9 +200,9 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     for warning in selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(
-        f"step {arguments['step']} of {manifest.name} by {source.name}: {layout.num_images} images, "
-        f"{layout.num_shards} shards of {layout.shard_size}, {batches} batches, canvas {layout.canvas[1]} x "
-        f"{layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
+        f"step {arguments['step']} of {manifest.name} by {source.name}: {counted(layout.num_images, 'image')}, "
+        f"{counted(layout.num_shards, 'shard')} of {layout.shard_size}, {counted(batches, 'batch', 'batches')}, "
+        f"canvas {layout.canvas[1]} x {layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
         f"images that cannot be used: {len(problems)}\n"
         f"would write {arguments['out'] or default_store(manifest, arguments['step'], options.split)}"
     )
@@ -241,7 +242,7 @@ def _what_happened(summary: "Summary") -> str:
         counts += f", {summary.unlabelled} without pixel labels"
     if not summary.made_now:
         return f"{summary.store} was complete already: {counts}; nothing to do ({summary.seconds:.1f} s)"
-    rate = f"{summary.made_now} images in {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s"
+    rate = f"{counted(summary.made_now, 'image')} in {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s"
     return f"{summary.store}: {counts}; {rate}"
 
 

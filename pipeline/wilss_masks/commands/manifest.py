@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, pasted
+from wilss.errors import counted
 
 if TYPE_CHECKING:
     from ..manifest_tools.check import CheckReport, Counts
@@ -83,7 +84,8 @@ def init(
     for warning in (warning for report in reports for warning in report.warnings):
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
-        said = [f"Wrote {out}: {len(manifest.taxonomy.class_ids)} classes in {manifest.protocol.num_steps} step(s)."]
+        classes = counted(len(manifest.taxonomy.class_ids), "class", "classes")
+        said = [f"Wrote {out}: {classes} in {counted(manifest.protocol.num_steps, 'step')}."]
         said += [report.form for report in reports] + ([drawn.sentence] if drawn else [])
         if GUESSED_STEPS in text:
             said.append(f"Its steps are a guess: {GUESSED_STEPS} Write others where all classes come with labels.")
@@ -148,7 +150,7 @@ def _told(report: "CheckReport", *, decoded: bool) -> str:
         lines.append(f"... and {len(report.findings) - _SHOWN} more; all of them with --json.")
     bad = len(report.findings)
     how = "" if decoded else "; of each the header alone was read, --images decodes all"
-    lines.append(f"{report.images} images, {bad or 'none'} of them unusable{how}.")
+    lines.append(f"{counted(report.images, 'image')}, {bad or 'none'} of them unusable{how}.")
     return "\n".join(lines)
 
 
@@ -156,7 +158,7 @@ def _table(counts: "Counts") -> list[str]:
     supervision = f", supervision: {counts.supervision}" if counts.supervision else ""
     width = max(len(name) for _, name, *_ in counts.classes)
     lines = [
-        f"{counts.part}: {counts.images} images{supervision}",
+        f"{counts.part}: {counted(counts.images, 'image')}{supervision}",
         f"  {'id':>3}  {'class':<{width}}  {'tagged':>7}  {'labelled':>8}",
     ]
     lines += [

@@ -8,6 +8,7 @@ import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
 from wilss.disk import write_output
+from wilss.errors import counted
 
 from .common import store_argument
 
@@ -78,7 +79,7 @@ def command(
     write_output(target, encoded(draw_page(sheet, cell)))
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]
-        click.echo(f"{target}: {len(sheet.rows)} rows, {how}")
+        click.echo(f"{target}: {counted(len(sheet.rows), 'row')}, {how}")
     for image, why in sheet.failed.items():
         click.echo(f"Failed: {image}: {why}", err=True)
     if sheet.failed:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wilss.errors import counted
+
 from .common import store_argument
 
 if TYPE_CHECKING:
@@ -44,14 +46,15 @@ def command(store: Path, manifest_path: Path | None, check_digests: bool) -> Non
         click.echo(f"damaged: {part.what}")
     if damage:
         click.echo(
-            f"{store} is damaged in {len(damage)} places; make it again with `wilss-masks generate --overwrite`, "
-            "or fetch another copy of it.",
+            f"{store} is damaged in {counted(len(damage), 'place')}; make it again with `wilss-masks generate "
+            "--overwrite`, or fetch another copy of it.",
             err=True,
         )
         sys.exit(1)
     pending = len(opened.pending_shards())
-    state = "complete" if opened.is_complete else f"not complete, {pending} shards are missing"
-    click.echo(f"{store}: {opened.layout.num_shards - pending} shards match their digests; the store is {state}")
+    state = "complete" if opened.is_complete else f"not complete, without {counted(pending, 'shard')}"
+    shards = counted(opened.layout.num_shards - pending, "shard")
+    click.echo(f"{store}: {shards} compared with their digests, all the same; the store is {state}")
     for sentence in empty_masks(opened):
         click.echo(f"Warning: {sentence}", err=True)
     click.echo(_compared(opened, manifest_path, check_digests))

@@ -10,6 +10,7 @@ from wilss.data.images import read_image
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.data.supports.reading import Support, SupportSet
 from wilss.drawing import font, words
+from wilss.errors import counted
 
 from . import drawing
 from .page import INK, PAPER, SOFT_INK, cell_for, class_colour, cut_text, fitted
@@ -80,4 +81,4 @@ def _shown(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _counted(row: Sequence[Support]) -> str:
-    return f"{len(row)} support{'' if len(row) == 1 else 's'}"
+    return counted(len(row), "support")

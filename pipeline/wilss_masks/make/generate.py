@@ -19,7 +19,7 @@ from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection, why_no_pixel
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.disk import settle
-from wilss.errors import StoreError
+from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, writer_lock
 from wilss.store.changes import keep_stamps
@@ -190,7 +190,8 @@ def warnings_of(
         if source.reads_labels:
             why = why_no_pixel(records, store.category_ids[place], manifest.taxonomy)
         sentences.append(
-            f"{coverage.names[place]!r} is tagged in {coverage.tagged[place]} images and no mask shows it: {why}."
+            f"{coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')} and no mask shows it: "
+            f"{why}."
         )
     return tuple(sentences)
 

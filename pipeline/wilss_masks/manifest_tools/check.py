@@ -15,7 +15,7 @@ from wilss.data.manifest import Manifest
 from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
-from wilss.errors import ImageError, ManifestError
+from wilss.errors import ImageError, ManifestError, counted
 from wilss.threads import map_in_threads
 
 from .encoders import encoder_faults
@@ -226,7 +226,9 @@ def _unseen(manifest: Manifest, part: _Part, counts: Counts, seen: Mapping[tuple
     for identity, name, tagged, labelled in counts.classes:
         if labelled == 0 and judged and any(identity in r.tags for r in usable):
             why = why_no_pixel(usable, identity, manifest.taxonomy)
-            sentences.append(f"{part.name}: {name!r} is tagged in {tagged} images and labelled in none: {why}.")
+            sentences.append(
+                f"{part.name}: {name!r} is tagged in {counted(tagged, 'image')} and labelled in none: {why}."
+            )
     return sentences
 
 

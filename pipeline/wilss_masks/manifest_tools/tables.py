@@ -14,7 +14,7 @@ from wilss.data.layouts.tag_table import TagRows
 from wilss.data.layouts.tags import named_images, read_rows, tag_files
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, counted
 
 #: A tag of so few images may be a slip for one of so many, if this share of their letters is the same.
 _RARE, _COMMON, _NEAR = 2, 5, 0.8
@@ -85,7 +85,7 @@ def _sentences(
 ) -> Iterator[str]:
     if nobody:
         listed = ", ".join(nobody[:5]) + (", ..." if len(nobody) > 5 else "")
-        count = f"{len(nobody)} row{'s' if len(nobody) > 1 else ''}"
+        count = counted(len(nobody), "row")
         yield f"{path} has {count} of no image below {spec.root} ({listed}); correct the names, or remove them."
     if without:
         yield f"{path} has no row of {some(without)}; tag them (nothing behind the comma for none of the classes)."

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from wilss import console
-from wilss.errors import CheckpointError, ManifestError, ParameterError, ProtocolError, StoreError, WilssError
+from wilss.errors import CheckpointError, ManifestError, ParameterError, ProtocolError, StoreError, WilssError, counted
+from wilss_masks.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +152,22 @@ def test_progress_is_a_line_where_there_is_no_terminal(capsys: pytest.CaptureFix
         display(0, 4)
         display(4, 4)
     assert re.fullmatch(r"4 of 4 steps, \S+ steps/s\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "said"),
+    [(0, ("image",), "0 images"), (1, ("image",), "1 image"), (2, ("image",), "2 images"),
+     (1, ("class", "classes"), "1 class"), (3, ("class", "classes"), "3 classes")],
+)  # fmt: skip
+def test_a_number_of_things(count: int, words: tuple[str, ...], said: str) -> None:
+    assert counted(count, *words) == said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("shet", "there is no command 'shet'; did you mean sheet?"), ("zzz", "there is no command 'zzz'; known are gen")],
+)
+def test_a_misspelt_command(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([word])
+    assert (end.value.code, said in capsys.readouterr().err) == (2, True)

@@ -320,7 +320,7 @@ def test_the_commands(tmp_path: Path, store: MaskStore) -> None:
     voc = invoke("voc", store.path, tmp_path / "voc")
     assert voc.exit_code == 0
     assert "4 label maps of 4 images" in voc.stdout
-    assert "2 images of the store have no masks" in voc.stdout
+    assert "2 images of the store without masks" in voc.stdout
     coco = invoke("coco", store.path, tmp_path / "s.json")
     assert "5 annotations of 4 images" in coco.stdout
     assert json.loads((tmp_path / "s.json").read_text())["images"][0]["file_name"] == "2007_000033.jpg"

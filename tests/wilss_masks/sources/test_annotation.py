@@ -83,9 +83,9 @@ def test_a_class_that_is_tagged_and_labelled_nowhere_is_told(tmp_path: Path) -> 
     manifest = described(tmp_path, "a,cat;dog\nb,cat\n", {"a": (1,), "b": (1,)})
     for _ in range(2):  # also by a run that finds the store complete
         (told,) = made(manifest, tmp_path / "m.zarr").warnings
-        assert "'dog' is tagged in 1 images and no mask shows it: compare their tags" in told
+        assert "'dog' is tagged in 1 image and no mask shows it: compare their tags" in told
     report = check_manifest(manifest)
-    assert any("step 0: 'dog' is tagged in 1 images and labelled in none" in warning for warning in report.warnings)
+    assert any("step 0: 'dog' is tagged in 1 image and labelled in none" in warning for warning in report.warnings)
     assert any("step 1: no image is tagged 'horse'" in warning for warning in report.warnings)
     judged = evaluate(MaskStore.open(tmp_path / "m.zarr"), manifest)
     assert any("'dog' is tagged in 1 of the counted images, and labelled in none" in told for told in judged.warnings)

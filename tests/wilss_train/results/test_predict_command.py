@@ -162,7 +162,7 @@ def test_label_maps_and_overlays(photos: Path, tmp_path: Path, invoke: Any) -> N
     with Image.open(tmp_path / "out/deep/a.overlay.jpg") as overlay:
         assert (overlay.format, overlay.size) == ("JPEG", (32, 24))
     assert "label maps and overlays of 4 images, 0 failed" in result.stdout
-    assert "1 other files in the folders were left out" in result.stdout
+    assert "1 other file in the folders left out" in result.stdout
     table = {row.split()[0]: row.split()[1:] for row in result.stdout.splitlines()[4:]}
     assert table["cow"] == ["1", "12.5"]
     assert table["background"] == ["3", "37.5"]
@@ -194,7 +194,7 @@ def test_resume_leaves_out_what_this_model_has_made(photos: Path, tmp_path: Path
     assert "label maps and overlays of 2 images, 0 failed" in result.stdout
     assert "2 images had theirs already" in result.stdout
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}.items()
-    assert "nothing to do, the files of all 4 images are there" in invoke(photos, "--out", out, "--resume").stdout
+    assert "nothing to do, 4 images with all files there" in invoke(photos, "--out", out, "--resume").stdout
     (out / "deep/c.overlay.jpg").unlink()
     os.utime(photos / "b.PNG", (2e9, 2e9))
     assert "of 2 images, 0 failed" in invoke(photos, "--out", out, "--resume").stdout
@@ -217,7 +217,7 @@ def test_resume_never_takes_another_models_label_map(
 @pytest.mark.parametrize(("kind", "scale"), [("float32", 1), ("float16", 1), ("uint8", 255)])
 def test_probabilities_are_stored(photos: Path, tmp_path: Path, invoke: Any, kind: str, scale: int) -> None:
     result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays", "--probabilities", kind)
-    assert "label maps and probabilities of 1 images" in result.stdout
+    assert "label maps and probabilities of 1 image," in result.stdout
     assert written(tmp_path / "out") == ["a.png", "a.probabilities.npz"]
     told = info()
     with np.load(tmp_path / "out/a.probabilities.npz") as file:

@@ -16,6 +16,7 @@ from wilss.console import (
     show_figures,
 )
 from wilss.disk import write_output
+from wilss.errors import counted
 
 from .episodes import episode_options, judge_episodes, wants_episodes
 
@@ -108,7 +109,7 @@ def _heading(evaluation: "Evaluation") -> list[str]:
     rate = f"{evaluation.counted / evaluation.seconds:.1f} images/s" if evaluation.seconds else ""
     return [
         f"{evaluation.info.path}: {_subject(evaluation)}",
-        f"{evaluation.counted} images counted, {len(evaluation.failed)} failed; {rate}",
+        f"{counted(evaluation.counted, 'image')} counted, {len(evaluation.failed)} failed; {rate}",
     ]
 
 

@@ -8,6 +8,7 @@ import click
 
 from wilss.console import aligned, is_quiet, require_png
 from wilss.disk import write_output
+from wilss.errors import counted
 
 if TYPE_CHECKING:
     from ..memory import InstanceInfo, MemoryBank
@@ -60,7 +61,7 @@ def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
     write_output(target, encoded(draw_sheet(opened, count=count, cell=cell)))
     if not is_quiet():
         shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids)
-        click.echo(f"{target}: {shown} of {len(opened)} instances")
+        click.echo(f"{target}: {shown} of {counted(len(opened), 'instance')}")
 
 
 def _opened(path: Path) -> "MemoryBank":
@@ -111,7 +112,8 @@ def _told(facts: dict[str, Any]) -> list[str]:
         for name, of in facts["classes"].items()
     ]
     table = aligned([("class", "id", "count", "weak", "step", "mean area", "confidence"), *rows], {1})
-    size = f"{facts['instances']} instances of {len(rows)} classes, {facts['bytes'] / 1e6:.1f} MB"
+    count = f"{counted(facts['instances'], 'instance')} of {counted(len(rows), 'class', 'classes')}"
+    size = f"{count}, {facts['bytes'] / 1e6:.1f} MB"
     made_with = [f"{key}: {_plain(value)}" for key, value in facts["made_with"].items()]
     return [f"{facts['bank']}: {size}", f"digest: {facts['digest']} (the files match)", *made_with, "", *table]
 

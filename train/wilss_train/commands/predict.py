@@ -17,6 +17,7 @@ from wilss.console import (
     percent,
 )
 from wilss.disk import refuse_existing
+from wilss.errors import counted
 
 if TYPE_CHECKING:
     from wilss.models.networks.checkpoint import CheckpointInfo
@@ -64,7 +65,7 @@ def command(**options: Any) -> None:
     targets = _targets(info, listing, out, options)
     if not targets:
         if not is_quiet():
-            click.echo(f"{out}: nothing to do, the files of all {len(listing.images)} images are there.")
+            click.echo(f"{out}: nothing to do, {counted(len(listing.images), 'image')} with all files there.")
         return
     written = _written(info, targets, options)
     if not is_quiet():
@@ -122,15 +123,17 @@ def _report(
     *others, last = [name for name, wanted in kinds if wanted]
     what = f"{', '.join(others)} and {last}" if others else last
     rate = f"{written.count / written.seconds:.1f} images/s" if written.seconds else ""
-    lines = [f"{options['out']}: {what} of {written.count} images, {len(written.failed)} failed; {rate}"]
+    lines = [f"{options['out']}: {what} of {counted(written.count, 'image')}, {len(written.failed)} failed; {rate}"]
     if kept:
-        lines.append(f"{kept} images had theirs already")
+        lines.append(f"{counted(kept, 'image')} had theirs already")
     if listing.others:
         lines.append(
-            f"{listing.others} other files in the folders were left out: no images by their endings, or below OUT"
+            f"{counted(listing.others, 'other file')} in the folders left out: no images by their endings, or below OUT"
         )
     if listing.links:
-        lines.append(f"{listing.links} links to other folders were not entered; name those folders to have them, too")
+        lines.append(
+            f"{counted(listing.links, 'link')} to other folders not entered; name those folders to have them, too"
+        )
     return [*lines, "", *_classes(info, written)] if written.count else lines
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from wilss.console import is_quiet
+from wilss.errors import counted
 
 if TYPE_CHECKING:
     from ..results.report.log import Progress
@@ -154,7 +155,7 @@ class RunDisplay:
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if taken == 2 and step < self._steps:
-            self._say(f"{self._left()} for the {self._steps - step} steps that are left, judging not counted")
+            self._say(f"{self._left()} for the {counted(self._steps - step, 'step')} left, judging not counted")
         elif taken > 2 and self._bar is None and now - self._last_line >= _BETWEEN_LINES and step < self._steps:
             self._say(f"Step {step} of {self._steps}{self._losses}, {self._left().lower()} left")
 

@@ -16,6 +16,7 @@ from wilss.console import (
     pasted,
     tell_failures,
 )
+from wilss.errors import counted
 
 from .running import INTERRUPTED, RunDisplay, StopRequest, exit_now
 
@@ -177,7 +178,11 @@ def _show(summary: "Summary", results: "RunResults", manifest: Path) -> None:
     if is_quiet():
         return
     info = results.info
-    done = "was finished already" if summary.was_complete else f"{info.iterations} steps in {summary.seconds:.0f} s"
+    done = (
+        "was finished already"
+        if summary.was_complete
+        else f"{counted(info.iterations, 'step')} in {summary.seconds:.0f} s"
+    )
     click.echo(f"{summary.folder}: {info.method}, step {info.step} of {info.manifest_name}, {done}")
     if results.scores is None:
         click.echo(f"Not judged: {results.why_not or 'no split was named'}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from wilss.errors import counted
 from wilss.models.networks.pretrained import is_published
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -80,10 +81,11 @@ class RunPlan:
         weights = {"": "", RANDOM: ", RANDOM weights"}.get(self.origin.weights, f", weights {self.origin.weights}")
         plain = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         statistics = "" if plain else f" (images of mean {_short(self.mean)}, std {_short(self.std)})"
-        parts = f"crop {self.crop}, batch {self.batch_size} of {self.images} images"
+        parts = f"crop {self.crop}, batch {self.batch_size} of {counted(self.images, 'image')}"
+        length = f"{counted(self.steps, 'step')} in {counted(self.epochs, 'epoch')}"
         return (
             f"Network: {network}{weights}{statistics}, {_millions(self.parameters)} parameters to train",
-            f"Training: {self.method}, {parts}, {self.steps} steps in {self.epochs} epochs, on {self.device}",
+            f"Training: {self.method}, {parts}, {length}, on {self.device}",
         )
 
 

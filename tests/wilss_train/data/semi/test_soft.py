@@ -104,7 +104,7 @@ def test_a_store_that_is_of_no_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds no masks of bad"):
         soft.read("bad")
     soft.require(("a",))
-    with pytest.raises(StoreError, match=r"holds no soft labels of 1 images, c among them"):
+    with pytest.raises(StoreError, match=r"holds no soft labels of 1 image, c among them"):
         soft.require(("a", "c"))
     with pytest.raises(StoreError, match=r"which are not the classes of step 1"):
         SoftLabels(store, PROTOCOL, 1)

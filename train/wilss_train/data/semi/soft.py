@@ -13,7 +13,7 @@ from wilss.data.manifest import Manifest
 from wilss.data.names import NameIndex
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND
-from wilss.errors import StoreError
+from wilss.errors import StoreError, counted
 from wilss.store import ImageMasks, MaskStore
 from wilss.store.changes import made_of, require_unchanged
 from wilss.store.records import records_for
@@ -62,8 +62,8 @@ class SoftLabels:
         missing = np.flatnonzero(NameIndex(self._store.image_ids).find_all(image_ids) < 0)
         if len(missing):
             raise StoreError(
-                f"{self._store.path} holds no soft labels of {len(missing)} images, {image_ids[missing[0]]} among "
-                "them; make them for all images that are to be learnt from."
+                f"{self._store.path} holds no soft labels of {counted(len(missing), 'image')}, {image_ids[missing[0]]} "
+                "among them; make them for all images that are to be learnt from."
             )
 
     def read(self, image_id: str) -> NDArray[np.float16]:
