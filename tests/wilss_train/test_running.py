@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -73,11 +74,11 @@ def test_a_silent_run_says_what_it_is_at(in_loop: bool, line: str, monkeypatch: 
     monkeypatch.setattr(running, "_BEAT", 0.0)
     monkeypatch.setattr(running, "_LOOKS", 0.001)
     lines = queue.SimpleQueue[str]()
-    monkeypatch.setattr(RunDisplay, "_say", lambda display, line: lines.put(line))
     display = RunDisplay()
     if in_loop:
         display.start(2, 5)
     display.phase("reading the masks")
+    monkeypatch.setattr(RunDisplay, "_say", lambda display, line: lines.put(line))
     with display:
         assert lines.get(timeout=60) == line
 
@@ -88,6 +89,24 @@ def test_how_far_something_is_does_not_begin_it_again(clock: list[float], capsys
     clock[0] += 30
     display.phase("judging the result on val: 40 of 108 done")
     assert (display._where(), clock[0] - display._since) == ("Judging the result on val: 40 of 108 done", 30)
+    assert capsys.readouterr().err == "Judging the result on val\n"
+
+
+def test_what_begins_beside_the_steps_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    display = RunDisplay(Path("runs/step-0"))
+    display.phase("reading and checking masks, images and weights")
+    display.start(3, 4)
+    display.phase("forward pass")
+    display.step(4)
+    display.phase("writing the results")
+    assert capsys.readouterr().err.splitlines() == [
+        "Reading and checking masks, images and weights", "Resuming runs/step-0 at step 3 of 4", "Writing the results",
+    ]  # fmt: skip
+
+
+def test_a_run_from_the_start_resumes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    RunDisplay(Path("runs/step-0")).start(0, 4)
+    assert not capsys.readouterr().err
 
 
 def test_a_signal_in_the_loop_is_noted(capsys: pytest.CaptureFixture[str]) -> None:

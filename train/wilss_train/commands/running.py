@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -104,9 +105,13 @@ def exit_now(code: int) -> None:
 
 
 class RunDisplay:
-    """What a run is at: a bar with losses and time left on a terminal, else lines; never silent for long."""
+    """What a run is at: a bar with losses and time left on a terminal, else lines; never silent for long.
 
-    def __init__(self) -> None:
+    folder: of the run, for the line that says that it is resumed; None for a display without that line.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._bar: Any = None
         self._is_quiet = is_quiet()  # click knows it in the main thread alone
         self._over = threading.Event()
@@ -131,6 +136,8 @@ class RunDisplay:
     def start(self, step: int, steps: int) -> None:
         """Show that `step` of `steps` are taken."""
         self._first, self._step, self._steps = step, step, steps
+        if step and self._folder is not None:
+            self._say(f"Resuming {self._folder} at step {step} of {steps}")
         self._since = self._last_line = time.monotonic()
         if sys.stderr.isatty() and not self._is_quiet:
             from tqdm import tqdm
@@ -144,6 +151,7 @@ class RunDisplay:
         if begins and self._step == self._steps:  # before the first step, or after the last
             self._since = time.monotonic()
             self._close_bar()
+            self._say(self._where())
 
     def step(self, step: int) -> None:
         """Show that so many steps are taken; after the second one, how long the others may take."""

@@ -1,5 +1,6 @@
 """`wilss-train`."""
 
+import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -94,6 +95,8 @@ def command(
     What is not said comes from the manifest's `train` section, else from the published values. The result is a
     folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
     """  # fmt: skip
+    if not (options["parameters"] or is_quiet()) and os.environ.get("RANK", "0") == "0":
+        click.echo(f"Reading {masks}", err=True)  # before torch is imported, which takes seconds
     inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
     if options["parameters"]:
         values = {**params.as_json(), **kind.as_json()}
@@ -101,7 +104,7 @@ def command(
         return
     for warning in inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    with StopRequest() as stop, RunDisplay() as display:
+    with StopRequest() as stop, RunDisplay(folder) as display:
         summary = _train(inputs, kind, params, folder, options, stop, display)
     if summary.results is not None:
         _show(summary, summary.results, manifest_path)

@@ -147,7 +147,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
         experiment.cache_clear()  # its networks make room for those that are judged
         results = None
         if accelerator.is_main_process:
-            options.on_phase(f"judging the result on {split}" if split else "reading the result")
+            judged = was_complete or split is None
+            options.on_phase("reading the result" if judged else f"judging the result on {split}")
             told = partial(_tell_judged, options, split)
             results = method.judge(inputs, out, split=split, device=str(accelerator.device), progress=told)
     return Summary(
