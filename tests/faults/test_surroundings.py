@@ -243,7 +243,7 @@ def test_long_names(masks: dict[str, bytes], root: Path) -> None:
         before = sorted(path.name for path in (root / "out").iterdir())
         made = generate(root, out=f"out/{'s' * (length - len(ending))}{ending}")
         assert made.code == 1, made.said
-        assert len(made.err.splitlines()) == 1
+        assert sum(not line.startswith("step ") for line in made.err.splitlines()) == 1
         assert "File name too long" in made.err
         assert sorted(path.name for path in (root / "out").iterdir()) == before
 
@@ -291,7 +291,7 @@ def test_weights_of_a_hub_are_missed_at_once(
     assert made.code == 1, made.said
     assert calls.made == [("192.0.2.1", 443)]
     assert not calls.without_limit
-    assert len(made.err.splitlines()) == 1
+    assert sum(not line.startswith("step ") for line in made.err.splitlines()) == 1
     assert "Error: offline (huggingface.co: Connection timed out), and the weights of " in made.err
     assert "pass `file:` with a local copy, or fetch them once where there is a connection" in made.err
     assert not (root / "out/s.zarr").exists()

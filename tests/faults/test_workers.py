@@ -401,5 +401,6 @@ def test_a_signal_at_any_moment_ends_a_run_in_order(root: Path, undisturbed: dic
         # Before the command has begun, a signal does what it does to any program.
         assert process.returncode in (0, 130, -number), err
         lines = [line for line in err.splitlines() if line.strip() and process.returncode != -number]
-        assert all(line.startswith(("Stopped. What is done is kept", "Interrupted.", "7 of 7")) for line in lines), err
+        known = ("Stopped. ", "Interrupted.", "step 0 of ", "step 1 of ", "7 of 7")
+        assert all(line.startswith(known) for line in lines), err
     goes_on(root, name, undisturbed)

@@ -8,11 +8,11 @@ import click
 
 from .options import is_quiet
 
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressDisplay:
-    """Progress with rate and time left: a bar on a terminal, else a line every 30 seconds.
+    """Progress with rate and time left: a bar on a terminal, else a line every 10 seconds.
 
     noun: what is counted, in the plural; unit: its short form on the bar.
     """
@@ -22,6 +22,7 @@ class ProgressDisplay:
         self._bar: Any = None
         self._started = self._last_line = time.monotonic()
         self._first: int | None = None
+        self._shown: int | None = None
         self._on_terminal = sys.stderr.isatty()
 
     def __call__(self, done: int, total: int) -> None:
@@ -32,8 +33,8 @@ class ProgressDisplay:
             self._first, self._started = done, time.monotonic()
         if self._on_terminal:
             self._draw(done, total)
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
-            self._last_line = time.monotonic()
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or (done == total and done != self._shown):
+            self._last_line, self._shown = time.monotonic(), done
             click.echo(self._line(done, total), err=True)
 
     def __enter__(self) -> Self:

@@ -137,11 +137,16 @@ def command(**arguments: Any) -> None:
     try:
         with ProgressDisplay() as display:
             summary = generate(
-                manifest, step=arguments["step"], source=source, out=arguments["out"], options=options, progress=display
+                manifest,
+                step=arguments["step"],
+                source=source,
+                out=arguments["out"],
+                options=options,
+                progress=display,
+                tell=_tell,
             )
     except KeyboardInterrupt:
-        without = ", without --overwrite," if arguments["overwrite"] else ""
-        click.echo(f"Stopped. What is done is kept; run the same command again{without} to go on.", err=True)
+        click.echo(_stopped(manifest, arguments, options), err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -151,6 +156,33 @@ def command(**arguments: Any) -> None:
         sys.exit(1)
     if summary.failed:
         sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _tell(sentence: str) -> None:
+    if not is_quiet():
+        click.echo(sentence, err=True)
+
+
+def _stopped(manifest: Any, arguments: dict[str, Any], options: "Options") -> str:
+    """What an interrupted run leaves: the images of shards that were finished."""
+    from wilss.errors import StoreError
+    from wilss.store import MaskStore
+
+    from ..make.generate import default_store, images_made
+
+    size = options.shard_size
+    try:
+        path = arguments["out"] or default_store(manifest, arguments["step"], options.split)
+        store = MaskStore.open(path, allow_partial=True)
+        size = store.layout.shard_size
+        made = images_made(store)
+    except StoreError:
+        made = 0
+    if not made:
+        return f"Stopped. Nothing was finished yet: images are kept {size} at a time. The same command begins again."
+    without = ", without --overwrite," if arguments["overwrite"] else ""
+    kept = f"{made} of {counted(store.layout.num_images, 'image')} {'is' if made == 1 else 'are'} kept"
+    return f"Stopped. {kept}; run the same command again{without} to go on."
 
 
 def _remember_weights(manifest: Any, source: Any) -> None:

@@ -85,6 +85,13 @@ def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
     return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
 
 
+def images_made(store: MaskStore) -> int:
+    """How many images are in committed shards, which a run that is stopped keeps."""
+    layout = store.layout
+    pending = sum(len(layout.rows(shard)) for shard in store.pending_shards())
+    return layout.num_images - pending
+
+
 def generate(
     manifest: Manifest,
     *,
@@ -93,9 +100,11 @@ def generate(
     out: Path | str | None = None,
     options: Options = Options(),
     progress: Progress = lambda done, total: None,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> Summary:
     """Make the masks of one step, or go on where an earlier call stopped; a complete store is left alone.
 
+    tell: called at once with a sentence that says what there is to do; networks are loaded after that.
     Raises StoreError when `out` was made with anything else (naming the difference), is being written by
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
@@ -105,6 +114,7 @@ def generate(
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
+    tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made_now: list[int] = []
@@ -135,6 +145,10 @@ def generate(
     return replace(
         summary, has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT))
     )
+
+
+def _extent(images: int, shard_size: int) -> str:
+    return f"{counted(images, 'image')}, {counted(-(-images // shard_size), 'shard')} of up to {shard_size}"
 
 
 def _is_done(
@@ -224,12 +238,12 @@ def plan_for(
 
 
 def _make(
-    writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, on_shard: "_Counting"
+    writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, counting: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
     here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
     device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
-    on_shard.start(_count_made(writer.store), plan.layout.num_images)
+    counting.start(images_made(writer.store), plan.layout.num_images)
     _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
     job = Job(
         store=writer.path,
@@ -247,7 +261,8 @@ def _make(
             client=connection.client,
             window=connection.window,
             shard_seconds=options.patience,
-            on_shard=on_shard,
+            on_shard=counting.add_shard,
+            on_images=counting.add_images,
         )
 
 
@@ -290,24 +305,21 @@ def _summary_of(
     )
 
 
-def _count_made(store: MaskStore) -> int:
-    """Images in committed shards."""
-    layout = store.layout
-    pending = sum(len(layout.rows(shard)) for shard in store.pending_shards())
-    return layout.num_images - pending
-
-
 class _Counting:
-    """Adds up receipts for the progress bar and the summary."""
+    """Adds up receipts for the summary; for the progress bar also the images that are made and not yet committed."""
 
     def __init__(self, progress: Progress, made_now: list[int]) -> None:
         self._progress, self._made = progress, made_now
-        self._before = self._total = 0
+        self._before = self._total = self._seen = 0
 
     def start(self, before: int, total: int) -> None:
         self._before, self._total = before, total
         self._progress(before, total)
 
-    def __call__(self, receipt: ShardReceipt) -> None:
+    def add_shard(self, receipt: ShardReceipt) -> None:
         self._made.append(len(receipt.status))
-        self._progress(self._before + sum(self._made), self._total)
+        self.add_images(0)
+
+    def add_images(self, count: int) -> None:
+        self._seen += count
+        self._progress(self._before + max(self._seen, sum(self._made)), self._total)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,12 @@ log = logging.getLogger(__name__)
 _COMMIT_SECONDS = 0.5
 #: Shards that are begun before the first of them is written; what they made waits in memory.
 _SHARDS_AHEAD = 2
+#: How often whoever waits for a batch is told that it is not there yet.
+_PULSE_SECONDS = 2.0
+
+
+def _tell_nobody(images: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +74,12 @@ def run(
     window: int = 2,
     shard_seconds: float = 0.0,
     on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
+    on_images: Callable[[int], None] = _tell_nobody,
 ) -> tuple[str, ...]:
     """Make every pending shard of a store, commit them as they come, and seal the store when all are there.
 
-    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`.
+    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`. on_images: told
+    how many images every batch of this process has made, before they are committed; 0 now and then, while it waits.
     Returns a sentence for every shard that a worker could not make; the store is then not sealed.
     Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
     scheduler or worker left).
@@ -79,7 +87,7 @@ def run(
     tasks = (plan.shard(shard) for shard in writer.store.pending_shards())
     results: Generator[ShardReceipt | str | None]
     if client is None:
-        results = _here(job, tasks)
+        results = _here(job, tasks, on_images)
     else:
         results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
     failures = []
@@ -89,6 +97,7 @@ def run(
                 failures.append(result)
             elif result is None:
                 committer.flush()
+                on_images(0)
             else:
                 committer.add(result)
     if not failures:
@@ -151,11 +160,20 @@ def _started(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int,
     return [pool.submit(_make_batch, job, task, batch) for batch in task.batches]
 
 
-def _finished(job: Job, task: ShardTask, batches: list[Future[dict[int, ImageContent]]]) -> ShardReceipt:
+def _finished(
+    job: Job,
+    task: ShardTask,
+    batches: list[Future[dict[int, ImageContent]]],
+    on_images: Callable[[int], None] = _tell_nobody,
+) -> ShardReceipt:
     """Wait for a shard's batches and write it."""
     contents = {i: _before_running(job, image) for i, image in enumerate(task.images)}
-    for made in batches:
+    on_images(len(contents) - sum(map(len, task.batches)))
+    for batch, made in zip(task.batches, batches, strict=True):
+        while not wait([made], timeout=_PULSE_SECONDS).done:
+            on_images(0)
         contents.update(made.result())
+        on_images(len(batch))
     with disk_errors(job.store):
         return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
 
@@ -220,14 +238,14 @@ def _batch_threads(job: Job) -> Iterator[Executor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(job: Job, tasks: Iterable[ShardTask]) -> Generator[ShardReceipt]:
+def _here(job: Job, tasks: Iterable[ShardTask], on_images: Callable[[int], None]) -> Generator[ShardReceipt]:
     """Shards in this process, the next ones begun before the last is written, so that no thread waits."""
     _opened(job)
     with _batch_threads(job) as pool:
         waiting = iter(tasks)
         running = deque((task, _started(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
         while running:
-            yield _finished(job, *running.popleft())
+            yield _finished(job, *running.popleft(), on_images)
             running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
 
 

@@ -151,6 +151,7 @@ def test_progress_is_a_line_where_there_is_no_terminal(capsys: pytest.CaptureFix
     with console.ProgressDisplay("steps") as display:
         display(0, 4)
         display(4, 4)
+        display(4, 4)
     assert re.fullmatch(r"4 of 4 steps, \S+ steps/s\n", capsys.readouterr().err)
 
 

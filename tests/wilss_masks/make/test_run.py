@@ -1,17 +1,21 @@
 """Making shards: bad images stay alone, memory that runs out halves the batch, a disk that is full is said."""
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.standin import StandInSource, draw_images, make
+from tests.faults.standin import StandInManifest, StandInSource, draw_images, make
 from wilss.disk.files import write_atomically
 from wilss.errors import EncoderError, StoreError
 from wilss.store import MaskStore, shards
+from wilss_masks.commands.generate import _stopped
 from wilss_masks.make.cluster import require_safe_address
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
 from wilss_masks.make.run import propose_in_parts
 
 
@@ -131,3 +135,48 @@ def test_addresses_elsewhere_need_tls(address: str) -> None:
 
     with pytest.raises(WilssError, match="neither on this machine nor tls://"):
         require_safe_address(address)
+
+
+def test_a_run_says_at_once_what_is_to_do_and_shows_batches_before_their_shard_is_there(tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", 9)
+    told: list[Any] = []
+    generate_few(tmp_path, lambda *at: told.append(at), told.append)
+    assert told[0] == "step 0 of standin by standin: 9 images, 3 shards of up to 4"
+    counts = [done for done, total in told[1:] if total == 9]
+    assert sorted(counts) == counts
+    assert set(counts) > {0, 4, 8, 9}
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        (0, "Stopped. Nothing was finished yet: images are kept 4 at a time. The same command begins again."),
+        (2, "Stopped. Nothing was finished yet: images are kept 4 at a time. The same command begins again."),
+        (6, "Stopped. 4 of 9 images are kept; run the same command again to go on."),
+    ],
+)
+def test_a_stopped_run_says_how_many_images_are_kept(tmp_path: Path, moment: int, said: str) -> None:
+    draw_images(tmp_path / "images", 9)
+
+    def stop(done: int, total: int) -> None:
+        if done >= moment:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_few(tmp_path, stop)
+    arguments = {"out": tmp_path / "s.zarr", "step": 0, "overwrite": False}
+    assert _stopped(None, arguments, Options(shard_size=4)) == said
+
+
+def generate_few(
+    folder: Path, progress: Callable[[int, int], None], tell: Callable[[str], None] = lambda sentence: None
+) -> None:
+    generate(
+        StandInManifest(folder=folder / "images"),  # type: ignore[arg-type]
+        step=0,
+        source=StandInSource(),
+        out=folder / "s.zarr",
+        options=Options(shard_size=4, batch_size=2, device="cpu"),
+        progress=progress,
+        tell=tell,
+    )
