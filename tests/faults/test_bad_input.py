@@ -129,7 +129,7 @@ IMAGE_FAULTS: list[tuple[str, str, Spoil, str]] = [
         "cut in half",
         "standin",
         cut(image_of, 0.5),
-        r"im2\.jpg is damaged \(.*\); replace it, or leave it out",
+        r"im2\.jpg is damaged \(.*\); copy it again, or leave it out",
     ),
     ("cut in half, networks", "fmwiss", cut(image_of, 0.5), r"im2\.jpg is damaged \(.*\); copy it again"),
     ("cut in its header", "standin", cut(image_of, 0.02), r"im2\.jpg is damaged \(.*\); copy it again"),

@@ -31,7 +31,7 @@ from wilss.errors import ImageError, first_line
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
 
-_LEFT_OUT = "replace it, or leave it out"
+_LEFT_OUT = "copy it again, or leave it out"
 _BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
 _REASONS = {
     errno.ENOENT: "is not there; copy it there, or leave it out",

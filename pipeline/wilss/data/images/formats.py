@@ -35,7 +35,7 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
 def what_it_is(head: bytes) -> str:
     """What a file is that is no image of a kind that is read, as a clause with its fix. head: its first bytes."""
     if not head:
-        return "is empty; replace it, or leave it out"
+        return "is empty; copy it again, or leave it out"
     text = next((said for start, said in _TEXTS if head.lower().startswith(start)), None)
     if text is not None:
         return text
@@ -43,5 +43,5 @@ def what_it_is(head: bytes) -> str:
     if name is None and head[4:8] == b"ftyp":
         name = _BOXES.get(head[8:12], "film")
     if name is None:
-        return f"is not a {READ} image; replace it, or leave it out"
+        return f"is not a {READ} image; copy it again, or leave it out"
     return f"is a {name} file, not a {READ} image; save it as PNG or JPEG, or leave it out"
