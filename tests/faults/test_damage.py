@@ -208,7 +208,7 @@ def trainer_refuses(root: Path, number: int, part: str, *more: str) -> None:
             what = f"byte {place} of {whole}"
         made = wilss_train(*words(root, f"out-{number}", *more))
         assert made.code == 1, f"{what}: {made.said}"
-        assert made.err.startswith("Error: "), f"{what}: {made.said}"
+        assert made.err.splitlines()[-1].startswith("Error: "), f"{what}: {made.said}"
         assert "Traceback" not in made.said
         assert str(whole) in made.err, f"{what}: {made.said}"
         assert not states(root / f"out-{number}")

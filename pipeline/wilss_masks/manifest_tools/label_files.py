@@ -7,6 +7,7 @@ import numpy as np
 
 from wilss.data.images import read_label_pixels
 from wilss.data.layouts import ImageRecord, PngLabel
+from wilss.data.layouts.causes import values_in
 from wilss.data.layouts.colours import LABELMAP, ColourTable, Rgb, code_of, voc_colour
 from wilss.data.taxonomy import BACKGROUND, VOC, VOID, Taxonomy, same_class
 from wilss.errors import ImageError
@@ -72,7 +73,7 @@ def label_doubts(
     doubts: list[str | None] = []
     if VOID not in names and (tags_are_labels or any(set(r.tags) - {taxonomy.find(names.get(1, ""))} for r in chosen)):
         ordered = [names[value] for value in sorted(names)]
-        doubts = [binary_doubt([_values(label.path) for label in labels], ordered, written)]
+        doubts = [binary_doubt([values_in(label.path) for label in labels], ordered, written)]
     if any(isinstance(label.table, ColourTable) for label in labels):
         doubts += [_two_meanings(label, taxonomy) for label in labels]
     else:
@@ -94,14 +95,6 @@ def _two_meanings(label: PngLabel, taxonomy: Taxonomy) -> str | None:
                 f"{LABELMAP} is {by_row!r}; if rows count, write `values: {{{value}: {by_row}}}` beside `layout`."
             )
     return None
-
-
-def _values(path: Path) -> set[int]:
-    try:
-        values = read_label_pixels(path).values
-    except ImageError:
-        return set()
-    return set() if values is None else set(np.unique(values).tolist())
 
 
 def _painted(path: Path) -> list[tuple[int, Rgb]]:

@@ -27,7 +27,7 @@ def why_no_pixel(records: Iterable[ImageRecord], identity: int, taxonomy: Taxono
     shapes = [s for label in labels if isinstance(label, CocoLabel) for s in label.shapes if s.identity == identity]
     if shapes:
         return _why_of_shapes(name, all(s.crowd for s in shapes), all(s.box is not None for s in shapes))
-    values = set[int]().union(*(_values(label.path) for label in labels if isinstance(label, PngLabel)))
+    values = set[int]().union(*(values_in(label.path) for label in labels if isinstance(label, PngLabel)))
     if VOID in values and values <= {BACKGROUND, VOID}:
         return (
             f"their label files hold 0 and {VOID} alone, and {VOID} is void; if it is the class, write `values: "
@@ -56,7 +56,8 @@ def _why_of_shapes(name: str, crowds: bool, boxes: bool) -> str:
     return f"other annotations hide what is drawn of {name!r}; compare them"
 
 
-def _values(path: Path) -> set[int]:
+def values_in(path: Path) -> set[int]:
+    """The values that a label file holds as they stand there; none of one in colours, or that cannot be read."""
     try:
         values = read_label_pixels(path).values
     except ImageError:
