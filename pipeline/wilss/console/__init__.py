@@ -9,6 +9,7 @@ from .options import (
     device_option,
     is_quiet,
     manifest_option,
+    manifest_option_with,
     version_option,
 )
 from .output import (
@@ -35,6 +36,7 @@ __all__ = [
     "finish",
     "is_quiet",
     "manifest_option",
+    "manifest_option_with",
     "pasted",
     "percent",
     "require_png",

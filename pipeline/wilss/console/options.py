@@ -60,10 +60,18 @@ _VERSION: dict[str, Any] = {
 }
 version_option: Callable[..., Any] = click.option("--version", **_VERSION)
 
-manifest_option: Callable[..., Any] = click.option(
-    "--manifest", "manifest_path", type=click.Path(path_type=Path), default=Path("data_manifest.yaml"),
-    show_default=True, envvar="WILSS_MANIFEST", show_envvar=True, help="The data manifest.",
-)  # fmt: skip
+
+def manifest_option_with(help_text: str, **more: Any) -> Callable[..., Any]:
+    """`--manifest`, the argument `manifest_path`; None where nobody names one, unless `more` has a default."""
+    return click.option(
+        "--manifest", "manifest_path", type=click.Path(path_type=Path), envvar="WILSS_MANIFEST", show_envvar=True,
+        help=help_text, **more,
+    )  # fmt: skip
+
+
+manifest_option: Callable[..., Any] = manifest_option_with(
+    "The data manifest.", default=Path("data_manifest.yaml"), show_default=True
+)
 
 device_option: Callable[..., Any] = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu or cuda."

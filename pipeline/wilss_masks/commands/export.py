@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet
+from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option_with
 from wilss.errors import counted
 
 from .common import store_argument
@@ -61,14 +61,8 @@ def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool
 @command.command(epilog="\b\nExample:\n  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json")
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--manifest",
-    "manifest_path",
-    type=click.Path(path_type=Path),
-    envvar="WILSS_MANIFEST",
-    show_envvar=True,
-    help="Take file names from here, and the numbers of images and classes where the data are COCO's.  "
-    "[default: ID.jpg]",
+@manifest_option_with(
+    "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
 )
 @click.option("--instances", type=click.Choice(["class", "connected"]), default="class", show_default=True,
               help="An annotation for each class of an image, or for each connected part of its mask.")  # fmt: skip

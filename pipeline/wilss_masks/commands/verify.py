@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wilss.console import manifest_option_with
 from wilss.errors import counted
 
 from .common import store_argument
@@ -24,14 +25,7 @@ Examples:
   wilss-masks verify masks/shapes-15-5/step-1.zarr --check-digests"""
 )
 @store_argument
-@click.option(
-    "--manifest",
-    "manifest_path",
-    type=click.Path(path_type=Path),
-    envvar="WILSS_MANIFEST",
-    show_envvar=True,
-    help="The data manifest.  [default: data_manifest.yaml, if it is the store's]",
-)
+@manifest_option_with("The data manifest.  [default: data_manifest.yaml, if it is the store's]")
 @click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
 def command(store: Path, manifest_path: Path | None, check_digests: bool) -> None:
     """Compare every byte of a store with its digests, and the images or labels that it was made of with what they were.
