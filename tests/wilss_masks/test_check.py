@@ -51,6 +51,8 @@ def test_every_misspelt_or_impossible_parameter_of_masks(tmp_path: Path) -> None
     assert "no preset 'papr'; did you mean 'paper'" in str(
         checked(tmp_path, masks={"fmwiss": {"preset": "papr"}}).faults
     )
+    assert "no preset ['paper']" in str(checked(tmp_path, masks={"fmwiss": {"preset": ["paper"]}}).faults)
+    assert "no preset ''" in str(checked(tmp_path, masks={"fmwiss": {"preset": ""}}).faults)
     assert checked(tmp_path, masks={"fmwiss": {"preset": "paper", "draws": 2}}).faults == ()
 
 

@@ -68,8 +68,8 @@ def command(**arguments: Any) -> None:
     """Which parameters make the best masks of a step's images? The networks run once, the search without them.
 
     Judged by pixel labels where there are any, else by supports; without either by guesses: whether other seeds give
-    the same mask, whether areas are plausible. The images are noted, and `evaluate` leaves them out where masks are
-    made with what was chosen on them.
+    the same mask, whether areas are plausible. The images are noted, and once the manifest names
+    their list, `evaluate` leaves them out of every store of this source.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.params import parse_assignments
@@ -141,8 +141,8 @@ def _on_others(tuning: "Tuning") -> list[str]:
     found, classes = tuning.found, len(tuning.sample.classes)
     chosen, present = found.crosswise
     lines = [
-        f"Chosen on one half of these images and judged on the other: {percent(chosen)}; the present setting there: "
-        f"{percent(present)}."
+        f"The best of one half of these images, judged on the other: {percent(chosen)}; the present setting there: "
+        f"{percent(present)}. (Both halves chose what is compared here, so others may give less.)"
     ]
     if found.judged < _FEW * classes:
         lines.append(f"{found.judged} images of {classes} classes are few: differences of some points are chance.")
@@ -187,13 +187,13 @@ def _adopt(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> None:
     values, comment = _section(tuning, manifest, arguments)
     if not arguments["write"]:
         if not is_quiet():
-            noted = save_list(manifest.path, tuning.image_ids)
+            noted = save_list(manifest.path, manifest.chosen_on, tuning.image_ids)
             how = "to be put there by hand" if tuning.sample.kind == "nothing" else "--write puts it there"
             click.echo(f"For {manifest.path} ({how}):\n\n{block(values, noted.name, comment)}")
         return
     with manifest.path.open(encoding="utf-8", newline="") as file:
         text = file.read()
-    noted = save_list(manifest.path, tuning.image_ids)
+    noted = save_list(manifest.path, manifest.chosen_on, tuning.image_ids)
     write_output(manifest.path, adopted(text, values, noted.name, comment).encode("utf-8"))
     if not is_quiet():
         click.echo(

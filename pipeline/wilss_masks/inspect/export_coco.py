@@ -1,5 +1,6 @@
 """Stores as COCO json with RLE masks: one annotation for each class of an image, or for each connected part of it."""
 
+import itertools
 import json
 import os
 from array import array
@@ -123,8 +124,10 @@ class _CocoImage:
         self._numbers: Sequence[Any] = _image_numbers(store.image_ids)
         if (known := names.numbers) is not None:
             self._numbers = [known[image_id] for image_id in store.image_ids]
+        # a class that the data's json lacks must not take the id of another one there
+        beyond = itertools.count(names.last + 1)
         self._categories = {
-            identity: names.categories.get(identity, (identity, name))
+            identity: names.categories.get(identity) or (next(beyond) if names.categories else identity, name)
             for identity, name in zip(store.category_ids, store.category_names, strict=True)
         }
         self._void = 1 + max([names.last, *(i for i, _ in self._categories.values() if isinstance(i, int))])

@@ -33,16 +33,16 @@ def params_of(
     if "preset" in values:
         params = _preset(defaults, name, values["preset"], where)
     else:
-        begun = section.get("preset", manifest.preset)
-        params = _preset(defaults, name, begun, said) if begun else defaults
+        begun = section.get("preset", manifest.preset or None)
+        params = defaults if begun is None else _preset(defaults, name, begun, said)
         params = with_values(params, _but_preset(section), where=said, others=_PRESET)
     return with_values(params, _but_preset(values), where=where, others=_PRESET)
 
 
 def _preset(defaults: P, name: str, preset: object, where: str) -> P:
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ParameterError(f"{where}: there is no preset {preset!r}{closest(str(preset), PRESETS)}.")
-    return with_values(defaults, PRESETS[str(preset)].get(name, {}), where=where)
+    return with_values(defaults, PRESETS[preset].get(name, {}), where=where)
 
 
 def _but_preset(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,14 +19,18 @@ _MARK = "chosen by `wilss-masks tune"
 _COMMENT = re.compile(r"(?:^|\s)(#.*?)\s*$")
 
 
-def list_of(manifest: Path) -> Path:
-    """Where the images are named that settings were chosen on: beside the manifest."""
-    return manifest.with_name(f"{manifest.stem}.tuned.txt")
+def list_of(manifest: Path, named: Path | None) -> Path:
+    """Where images are named that settings are chosen on: beside the manifest, and not in the list that it names now.
+
+    named: that list, which belongs to the settings that the manifest has now.
+    """
+    places = [manifest.with_name(f"{manifest.stem}.tuned{number}.txt") for number in ("", "-2")]
+    return next(place for place in places if named is None or place.name != named.name)
 
 
-def save_list(manifest: Path, image_ids: Sequence[str]) -> Path:
+def save_list(manifest: Path, named: Path | None, image_ids: Sequence[str]) -> Path:
     """Write that list, an id a line. Raises StoreError."""
-    path = list_of(manifest)
+    path = list_of(manifest, named)
     write_output(path, "".join(f"{name}\n" for name in image_ids).encode("utf-8", "surrogateescape"))
     return path
 

@@ -86,7 +86,9 @@ def draw_sample(
         _require_some(chosen, f"none of the supports of step {step} is tagged with its class; correct the tags.")
     else:
         chosen, kind = list(tagged.values()), "nothing"
-    drawn = sorted(chosen, key=lambda record: seed_for(seed, "tune", record.image_id))[:count]
+    drawn = sorted(chosen, key=lambda record: seed_for(seed, "tune", record.image_id))
+    if labelled is None and kind != "supports":  # what somebody listed is taken whole
+        drawn = drawn[:count]
     names = {record.image_id for record in drawn}
     records = tuple(record for record in tagged.values() if record.image_id in names)
     place = {record.image_id: number for number, record in enumerate(records)}

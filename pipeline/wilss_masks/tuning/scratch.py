@@ -1,11 +1,12 @@
 """What both networks say of a sample's images, kept on disk: a search reads it as often as it likes.
 
-A file holds a batch of images, those that `generate` would make together, so that its numbers are the very same; it
-is named by all that they depend on. Whoever stops finds the batches that are done there the next time.
+A file holds a batch of images, made as `generate` makes a batch of them; it is named by all that its numbers depend
+on. Whoever stops finds the batches that are done there the next time.
 """
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.data.contents import content_of
+from wilss.data.manifest import Manifest
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder, make_folder, unlink, write_output
 from wilss.equations.kernels import score_map
@@ -29,6 +31,7 @@ from ..make.run import propose_in_parts
 from ..sources.base import ImageTask
 from ..sources.fmwiss import FmwissProposer, FmwissSource
 
+_OURS = re.compile(r"[0-9a-f]{32}")  # names of our files
 _FORM = 1  # raise it when the same name would mean other content
 _LIBRARIES = ("wilss", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 #: Parameters that decide what the networks say; the search is free in all others.
@@ -50,17 +53,21 @@ class Seen:
     logit_scale: float
 
 
-def default_folder(manifest_name: str, step: int) -> Path | None:
-    """Where it is kept when nobody says: beside the cache of text features; None without a home."""
+def default_folder(manifest: Manifest, step: int) -> Path | None:
+    """Where it is kept when nobody says: beside the cache of text features, by manifest; None without a home."""
     cache = cache_folder("text")
-    return None if cache is None else cache.parent / "tune" / f"{manifest_name}-step-{step}"
+    return (
+        None
+        if cache is None
+        else cache.parent / "tune" / f"{manifest.name}-{digest_of_json(str(manifest.path.resolve()))[:8]}-step-{step}"
+    )
 
 
 class Scratch:
     """The batches of a plan, made by `see` and read by a search.
 
-    sources: the source by each set of background words, all with prepared text. folder: holds nothing else. threads:
-    of a forward pass on the CPU, whose rounding may depend on it.
+    sources: the source by each set of background words, all with prepared text. folder: other files in it stay.
+    threads: of a forward pass on the CPU, whose rounding may depend on it.
     """
 
     def __init__(
@@ -78,7 +85,8 @@ class Scratch:
         Raises StoreError where the folder cannot be written.
         """
         make_folder(self.folder)
-        for stale in {*self.folder.glob("*.npz")} - {*self._files}:
+        ours = {file for file in self.folder.glob("*.npz") if _OURS.fullmatch(file.stem)}
+        for stale in ours - {*self._files}:
             unlink(stale)
         proposer: FmwissProposer | None = None
         done, total = 0, sum(map(len, self.batches))

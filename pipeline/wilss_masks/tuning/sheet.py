@@ -19,34 +19,39 @@ from .tune import Tuning
 
 
 def sheet_of(tuning: Tuning, title: str, count: int) -> Sheet:
-    """So many rows, an image and class each, evenly spread over the images that were judged."""
-    wanted = _spread(tuning.image_ids, count)
+    """So many rows, an image and class each, evenly spread over those of the images that were judged."""
+    judged, batches = set(tuning.image_ids), tuning.scratch.batches
+    tasks = [task for batch in batches for task in batch if task.record.image_id in judged]
+    wanted = _spread([(task.record.image_id, place) for task in tasks for place in range(len(task.categories))], count)
+    images = {image_id for image_id, _ in wanted}
     rows: list[Row] = []
     failed: dict[str, str] = {}
-    for number, batch in enumerate(tuning.scratch.batches):
-        if not any(task.record.image_id in wanted for task in batch):
+    for number, batch in enumerate(batches):
+        if not any(task.record.image_id in images for task in batch):
             continue
         for seen in tuning.scratch.read(number):
-            if seen.task.record.image_id in wanted:
+            if seen.task.record.image_id in images:
                 try:
-                    rows += _rows(tuning, seen)
+                    rows += _rows(tuning, seen, wanted)
                 except WilssError as error:
                     failed[seen.task.record.image_id] = str(error)
-    return Sheet(title=title, rows=tuple(rows[:count]), failed=failed)
+    return Sheet(title=title, rows=tuple(rows), failed=failed)
 
 
-def _spread(names: Sequence[str], count: int) -> set[str]:
-    places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
-    return {names[place] for place in places.tolist()}
+def _spread(pairs: Sequence[tuple[str, int]], count: int) -> set[tuple[str, int]]:
+    places = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)
+    return {pairs[place] for place in places.tolist()}
 
 
-def _rows(tuning: Tuning, seen: Seen) -> Iterator[Row]:
+def _rows(tuning: Tuning, seen: Seen, wanted: set[tuple[str, int]]) -> Iterator[Row]:
     record, source = seen.task.record, next(iter(tuning.sources.values()))
     params: list[FmwissParams] = [one.setting.params or source.params for one in (tuning.present, tuning.best)]
     before, best = (masks_of(source, one, seen) for one in params)
     truths, image = tuning.sample.truths(record), read_image(record.path)
     confidence, agreement = fmwiss.confidence(best.score, best.fused), fmwiss.agreement(best.init, best.seeds)
     for place, category in enumerate(seen.task.categories):
+        if (record.image_id, place) not in wanted:
+            continue
         identity = tuning.sample.classes[category]
         yield Row(
             image_id=record.image_id,

@@ -78,7 +78,7 @@ def tune(
     sources = {words: source.prepare(here) for words, source in sources.items()}
     first = next(iter(sources.values()))
     plan = plan_for(manifest, step, first, sample.records, Options())
-    place = folder or default_folder(manifest.name, step)
+    place = folder or default_folder(manifest, step)
     if place is None:
         raise ParameterError("there is no home folder to keep the networks' answers in; name one with --scratch.")
     scratch = Scratch(place, plan, sources, here, threads)

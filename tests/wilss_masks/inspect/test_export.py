@@ -143,6 +143,17 @@ def test_connected_parts_are_annotations_with_the_score_of_their_class(tmp_path:
             assert len(json.loads(out.read_text())["annotations"]) == kept
 
 
+def test_a_class_that_the_json_of_the_data_lacks_takes_no_id_of_another(store: MaskStore, tmp_path: Path) -> None:
+    first, *others = zip(store.category_ids, store.category_names, strict=True)
+    taken = {identity: (others[0][0] if number == 0 else 900 + number, name)
+             for number, (identity, name) in enumerate([first, *others[1:]])}  # fmt: skip
+    export_coco(store, tmp_path / "s.json", names=CocoNames(categories=taken, last=950))
+    content = json.loads((tmp_path / "s.json").read_text())
+    ids = {category["name"]: category["id"] for category in content["categories"]}
+    assert len(set(ids.values())) == len(ids)
+    assert ids[others[0][1]] == 951
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [((), "annotations of the category `void`"), (("--no-void",), "in no annotation: readers take them for")],

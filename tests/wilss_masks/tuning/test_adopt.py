@@ -1,10 +1,12 @@
 """A manifest with what was chosen in it: all else of its text stays."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from wilss.errors import ManifestError
-from wilss_masks.tuning.adopt import adopted, block
+from wilss_masks.tuning.adopt import adopted, block, list_of
 
 VALUES = {"threshold": 0.4, "background": "margin", "keep_amount": 1.0}
 COMMENT = " --step 1` on 24 images by pixel labels: mIoU 68.8, before 64.8"
@@ -49,6 +51,13 @@ def test_windows_ends_of_lines_stay() -> None:
     changed = adopted("name: a\r\nmasks:\r\n  fmwiss: {draws: 5}\r\ntrain: {}\r\n", VALUES, LIST, COMMENT)
     assert changed.startswith("name: a\r\nmasks:\r\n")
     assert changed.endswith("train: {}\r\n")
+
+
+def test_the_list_that_a_manifest_names_is_not_written_over() -> None:
+    manifest = Path("d/m.yaml")
+    assert list_of(manifest, None) == Path("d/m.tuned.txt")
+    assert list_of(manifest, Path("d/m.tuned.txt")) == Path("d/m.tuned-2.txt")
+    assert list_of(manifest, Path("d/m.tuned-2.txt")) == Path("d/m.tuned.txt")
 
 
 def test_an_alias_is_left_to_the_user() -> None:

@@ -183,6 +183,9 @@ def test_a_list_names_its_typos(place: Path, manifest: Manifest, tmp_path: Path)
         draw_sample(manifest, 1, labelled=tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text(f"{name}\n", encoding="utf-8")
     assert [r.image_id for r in draw_sample(manifest, 1, labelled=tmp_path / "list.txt").records] == [name]
+    many = [record.image_id for record in draw_sample(manifest, 1).records[:3]]
+    (tmp_path / "list.txt").write_text("\n".join(many), encoding="utf-8")
+    assert len(draw_sample(manifest, 1, labelled=tmp_path / "list.txt", count=2).records) == 3
 
 
 def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> None:
@@ -198,6 +201,8 @@ def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> No
 
 def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, asked = place / "stopped", list[int]()
+    folder.mkdir()
+    (folder / "features.npz").write_bytes(b"somebody's own")
     forward = FmwissProposer.forward
 
     def counted(self: FmwissProposer, loaded: Any) -> Any:
@@ -213,6 +218,7 @@ def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeyp
     again = tune(manifest, 1, sample, folder=folder)
     assert len(again.scratch.batches) > 2
     assert len(asked) == 1 + len(again.scratch.batches)
+    assert (folder / "features.npz").read_bytes() == b"somebody's own"
     third = tune(manifest, 1, sample, folder=folder)
     assert len(asked) == 1 + len(again.scratch.batches)
     assert [one.score for one in third.found.ranked] == [one.score for one in again.found.ranked]
@@ -233,6 +239,8 @@ def test_what_was_chosen_is_written_and_its_images_are_left_out(place: Path, tmp
     judged = evaluate(MaskStore.open(summary.store), changed)
     assert judged.counted == summary.images - 4
     assert judged.left_out == {"images that masks.fmwiss was chosen on (data_manifest.tuned.txt)": 4}
+    assert run(own, "--images", "3").exit_code == 0  # looks for something else, and writes nothing into the manifest
+    assert changed.chosen_on.read_text(encoding="utf-8").split() == names
     changed.chosen_on.write_text("\n".join(MaskStore.open(summary.store).image_ids), encoding="utf-8")
     said = CliRunner().invoke(evaluate_command, [str(summary.store), "--manifest", str(own / "data_manifest.yaml")])
     assert "all images that can be judged are images that masks.fmwiss was chosen on" in said.stderr
