@@ -1,5 +1,6 @@
 """The loop on a linear student: rates, parts of a batch, reports, states, and what stops it."""
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ from wilss_train.methods.base import frozen
 from wilss_train.params import TrainParams
 from wilss_train.results.report.log import Progress
 from wilss_train.run import long_steps
-from wilss_train.run.fit import Loop, Stopped, fit
+from wilss_train.run.fit import Loop, Stopped, _Run, fit
 from wilss_train.run.optimiser import poly
 from wilss_train.run.processes import gathered
-from wilss_train.run.states import latest_step
+from wilss_train.run.states import latest_state, latest_step
 
 COUNT, BATCH = 12, 4
 PARAMS = TrainParams(epochs=8, batch_size=BATCH, lr=0.05, head_lr=2.0, crop=4, save_minutes=60)
@@ -221,6 +222,51 @@ def test_left_in_the_middle_of_a_step_is_uninterrupted(
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("taken", [0, 2])
+def test_left_as_soon_as_a_step_begins_is_the_state_before_it(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """A stop that comes while a state is saved may have the lock before the next step does anything."""
+
+    class Seized(long_steps.LongSteps):
+        @contextlib.contextmanager
+        def unchanged(self) -> Iterator[None]:
+            if len(objective.states) == taken and self._leave is not None:
+                self._leave()
+            with super().unchanged():
+                yield
+
+    class Left(BaseException):
+        pass
+
+    def leave(outcome: Exception) -> None:
+        raise Left
+
+    monkeypatch.setattr("wilss_train.run.fit.LongSteps", Seized)
+    objective = Normed()
+    with pytest.raises(Left):
+        fit(objective, Maker(), accelerator, Loop(params=PARAMS, states=tmp_path, leave=leave))
+    state = latest_state(tmp_path)
+    assert state is not None
+    assert state.step == taken
+    assert int(state.networks["student.norm.num_batches_tracked"]) == taken
+    for name, value in state.networks.items():
+        assert torch.equal(value, objective.state_dict()[name]), name
+
+
+def test_only_statistics_that_move_and_are_kept_are_copied(accelerator: Accelerator, tmp_path: Path) -> None:
+    objective: Any = Normed()
+    objective.elder = frozen(nn.BatchNorm2d(3))
+    objective.student.still = nn.BatchNorm2d(3).eval()
+    run = _Run(objective, Maker(), accelerator, Loop(params=PARAMS, states=tmp_path))
+    copies = run._moving_statistics()
+    assert set(copies) == {f"student.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    objective.student.norm.running_mean += 1
+    assert torch.equal(copies["student.norm.running_mean"], torch.zeros(3))
+    objective.student.norm.eval()
+    assert run._moving_statistics() == {}
+
+
 def test_left_where_nothing_can_be_saved_says_why(
     accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,8 +319,6 @@ def test_clipping_bounds_a_step(accelerator: Accelerator, tmp_path: Path) -> Non
 
 
 def test_what_is_frozen_is_in_no_state(accelerator: Accelerator, tmp_path: Path) -> None:
-    from wilss_train.run.states import latest_state
-
     trained(accelerator, tmp_path, with_changes(epochs=1))
     state = latest_state(tmp_path)
     assert state is not None

@@ -129,6 +129,8 @@ class _Run:
         with LongSteps(self._loop.asked_to_stop, self._leave if self._leaves else None) as long_steps:
             while self.step < self.steps:
                 epoch = self.step // self._batches.order.steps_per_epoch
+                if self._leaves:
+                    self._statistics = self._moving_statistics()
                 with long_steps.unchanged():
                     terms = self._gradients(stream, EpochState(epoch, self._params.epochs))
                 self._take(terms)
@@ -167,8 +169,6 @@ class _Run:
 
     def _gradients(self, stream: Iterator[Sequence[Batch]], state: EpochState) -> dict[str, Tensor]:
         """Loss terms of one optimiser step, whose gradients, averaged over its parts, are left with the parameters."""
-        if self._leaves:  # a forward pass changes the statistics of batch norm, and nothing else that is kept
-            self._statistics = {name: buffer.clone() for name, buffer in self._objective.named_buffers()}
         self._loop.on_phase("reading images")
         parts = next(stream)
         # what a network draws by itself, dropout, is named too
@@ -223,6 +223,13 @@ class _Run:
         yield from (
             (name, value) for name, value in self._objective.state_dict().items() if not name.startswith(frozen)
         )
+
+    def _moving_statistics(self) -> dict[str, Tensor]:
+        """Copies of what a forward pass changes of what is kept: the statistics of batch norm that is training."""
+        kept = dict(self._kept())
+        training = ((name, module) for name, module in self._objective.named_modules() if module.training)
+        buffers = (name for prefix, module in training for name, _ in module.named_buffers(prefix, recurse=False))
+        return {name: kept[name].clone() for name in buffers if name in kept}
 
     @contextlib.contextmanager
     def _syncing(self, *, last: bool) -> Iterator[None]:

@@ -33,7 +33,10 @@ class LongSteps:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Around what of a step changes no weights: its images and gradients."""
+        """Around what of a step changes no weights: its images and gradients.
+
+        `leave` may be called as soon as the block begins, so that whatever it reads has to be there before.
+        """
         self._changing.release()
         try:
             yield
