@@ -17,10 +17,11 @@ from wilss.data.taxonomy import VOID
 from wilss.drawing import class_colours
 from wilss.errors import ParameterError, StoreError
 from wilss_train.commands.predict import command
-from wilss_train.data.image_lists import find_images, read_list, targets_of
-from wilss_train.results.label_files import write_label_files
+from wilss_train.data.image_lists import Target, find_images, read_list, targets_of
+from wilss_train.results.label_files import is_made, write_label_files
 from wilss_train.results.model import Model
 from wilss_train.results.overlays import draw_overlay
+from wilss_train.results.predict import Kind
 
 SHOWN = {"a.png": [0, 1], "b.PNG": [0, 2], "deep/a.png": [4, 0], "deep/c.webp": [1, 2]}
 
@@ -230,6 +231,21 @@ def test_probabilities_are_stored(photos: Path, tmp_path: Path, invoke: Any, kin
     exact = model.probabilities(photos / "a.png")
     np.testing.assert_allclose(shares.astype(np.float32) / scale, exact, atol={1: 1e-3, 255: 0.51 / 255}[scale])
     assert (stored["ids"][shares.argmax(axis=0)] == np.array(Image.open(tmp_path / "out/a.png"))).all()
+
+
+def test_resume_stores_probabilities_of_another_kind_again(photos: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", info()
+    first, second = targets_of(find_images([photos], out).images, out)[:2]
+    write_label_files(ColourNet(told.seen, 1), told, [first], overlays=False, probabilities="float16")
+    write_label_files(ColourNet(told.seen, 1), told, [second], overlays=False)
+
+    def made(target: Target, kind: Kind | None) -> bool:
+        return is_made(target, told, overlays=False, probabilities=kind)
+
+    assert [made(first, kind) for kind in (None, "float16", "float32", "uint8")] == [True, True, False, False]
+    assert [made(second, kind) for kind in (None, "float16")] == [True, False]
+    first.probabilities.write_bytes(b"PK")
+    assert not made(first, "float16")
 
 
 def test_broken_images_are_named_and_end_in_3(photos: Path, tmp_path: Path, invoke: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +95,13 @@ def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[
     from ..data.image_lists import targets_of
     from ..results.label_files import files_of, is_made
 
-    wanted = {"overlays": options["overlays"], "probabilities": options["probabilities"] is not None}
+    overlays, probabilities = options["overlays"], options["probabilities"]
     targets = targets_of(listing.images, out)
     if options["resume"]:
-        return tuple(target for target in targets if not is_made(target, info, **wanted))
+        made = partial(is_made, info=info, overlays=overlays, probabilities=probabilities)
+        return tuple(target for target in targets if not made(target))
     for target in targets:
-        for path in files_of(target, **wanted):
+        for path in files_of(target, overlays=overlays, probabilities=probabilities is not None):
             refuse_existing(path, options["overwrite"], resumes=True)
     return targets
 

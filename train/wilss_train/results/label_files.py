@@ -5,6 +5,7 @@ A label map says which model it was made by, so that what is there already is ne
 
 import io
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,8 +86,8 @@ def files_of(target: Target, *, overlays: bool, probabilities: bool) -> list[Pat
     return [target.labels, *(path for path, wanted in more if wanted)]
 
 
-def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabilities: bool) -> bool:
-    """Whether everything of an image is there, made by this model since the image last changed.
+def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabilities: Kind | None) -> bool:
+    """Whether everything of an image is there, made by this model since the image last changed, and of that kind.
 
     Raises StoreError where there is a label map that another model or somebody else made.
     """
@@ -99,8 +100,9 @@ def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabiliti
         )
     try:
         changed = target.record.path.stat().st_mtime
-        files = files_of(target, overlays=overlays, probabilities=probabilities)
-        return all(path.stat().st_mtime >= changed for path in files)
+        files = files_of(target, overlays=overlays, probabilities=probabilities is not None)
+        is_kind = probabilities is None or _kind_of(target.probabilities) == probabilities
+        return is_kind and all(path.stat().st_mtime >= changed for path in files)
     except OSError:
         return False
 
@@ -120,6 +122,16 @@ def _model_of(path: Path) -> str:
         with Image.open(path) as image:
             return str(image.info.get(_MODEL, ""))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
+
+
+def _kind_of(path: Path) -> str:
+    """How the probabilities of a file are stored, by its header alone; "" where it is no such file."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("probabilities.npy") as file:
+            np.lib.format.read_magic(file)
+            return str(np.lib.format.read_array_header_1_0(file)[2])
+    except (zipfile.BadZipFile, KeyError, ValueError):
         return ""
 
 
