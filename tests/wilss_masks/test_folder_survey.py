@@ -9,11 +9,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import load_manifest
+from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.manifest_tools.folder_survey import survey_folder
-from wilss_masks.manifest_tools.init import init_manifest, save_manifest
+from wilss_masks.manifest_tools.folder_tree import FolderTree
+from wilss_masks.manifest_tools.init import doubts_of, init_manifest, save_manifest
 from wilss_masks.manifest_tools.survey import Survey
 
 
@@ -102,6 +104,30 @@ def test_classes_of_columns_come_in_their_order_and_background_is_none(tmp_path:
     assert survey_folder(tmp_path).class_names == ("background", "zebra", "ant")
 
 
+def fresh(root: Path) -> tuple[Manifest, list[str]]:
+    """The manifest that init writes of a folder, and what it doubts."""
+    text = init_manifest("folder", root, root / "m.yaml", device="cpu")
+    return load_manifest(disk.text(root / "m.yaml", text)), doubts_of(text)
+
+
+@pytest.mark.parametrize("as_table", [True, False])
+def test_words_for_nothing_that_may_be_classes_are_classes(tmp_path: Path, as_table: bool) -> None:
+    words = ("cat", "other", "none", "unknown", "bg", "void")
+    pictures(tmp_path, *(f"photos/{word}/{word}.jpg" for word in words))
+    if as_table:
+        disk.text(tmp_path / "photos/tags.csv", *(f"{word}.jpg,{word}" for word in words))
+    manifest, doubts = fresh(tmp_path / "photos")
+    assert manifest.taxonomy.class_names == ("background", "cat", "none", "other", "unknown")
+    told = [doubt.partition(" is taken")[0] for doubt in doubts]
+    assert told == ["the tag 'none'", "the tag 'other'", "the tag 'unknown'"]
+    assert "write `ignore: [none]` into `tags`" in doubts[0]
+    report = check_manifest(manifest)
+    assert (report.faults, report.findings) == ((), ())
+    held = {record.image_id: record.tags for record in manifest.listing("main", "train").records}
+    assert held == {"cat/cat": (1,), "none/none": (2,), "other/other": (3,), "unknown/unknown": (4,),
+                    "bg/bg": (), "void/void": ()}  # fmt: skip
+
+
 def test_words_with_blanks_between(tmp_path: Path) -> None:
     rows = ("haze primary", "clear primary", "clear primary water", "clear", "clear water", "water haze")
     pictures(tmp_path, *(f"{number}.jpg" for number in range(len(rows))))
@@ -120,6 +146,25 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     survey = survey_folder(tmp_path / "split")
     assert survey.class_names == ("background", "cat", "dog")
     assert survey.splits == {"train": "train"}  # without labels nothing can be judged on val
+
+
+@pytest.mark.parametrize("names", [("with_mask", "without_mask"), ("gt/car", "gt/truck"), ("label_a", "mask_b")])
+def test_classes_may_be_called_as_labels_are(tmp_path: Path, names: tuple[str, ...]) -> None:
+    pictures(tmp_path, *(f"{name}/{number}.png" for name in names for number in range(2)))
+    survey = survey_folder(tmp_path)
+    assert survey.class_names[1:] == tuple(Path(name).name for name in names)
+    assert (survey.tags, survey.has_labels) == ("folders", False)
+
+
+def test_images_and_labels_below_a_folder_that_is_called_labels(tmp_path: Path) -> None:
+    pictures(tmp_path, "segmentation/images/1.png", "segmentation/masks/1.png")
+    assert FolderTree.of(tmp_path).labels == {"segmentation/images": "segmentation/masks"}
+
+
+def test_no_photographs_beside_labels_are_one_sentence(tmp_path: Path) -> None:
+    tree = FolderTree(tmp_path, {"masks": ["1.png"]}, {"gone": "masks"})
+    with pytest.raises(ManifestError, match=r"every folder of .* is taken for label files \(masks\); call those"):
+        _ = tree.top
 
 
 @pytest.mark.parametrize(
@@ -163,6 +208,27 @@ def test_a_column_of_label_files(tmp_path: Path) -> None:
         "splits": {"train": "all"}, "tags": ("csv", "data.csv", {"mask": "mask_path"}), "folders": ("pics", None),
         "labels": True,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "masks"), [("", "masks/"), ("pics/", "masks/"), ("", "")])
+def test_label_files_of_a_column_say_which_value_has_which_name(tmp_path: Path, images: str, masks: str) -> None:
+    held = {"p0": ("dog", (1,)), "p1": ("cat", (2,)), "p2": ("dog;cat", (1, 2))}
+    pictures(tmp_path, *(f"{images}{name}.jpg" for name in held))
+    labels(tmp_path / masks, **{f"{name}_mask": values for name, (_, values) in held.items()})
+    rows = [f"{name}.jpg,{masks}{name}_mask.png,{tags}" for name, (tags, _) in held.items()]
+    disk.text(tmp_path / "tags.csv", "image,mask,tags", *rows)
+    named = survey_folder(tmp_path).named
+    assert named is not None
+    assert (named.class_names, named.doubts) == (("background", "dog", "cat"), ())
+
+
+def test_label_files_of_a_column_that_fit_no_order_are_doubtful(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    labels(tmp_path / "masks", a_mask=(1, 2), b_mask=(1, 2))
+    disk.text(tmp_path / "tags.csv", "image,mask,tags", "a.jpg,masks/a_mask.png,dog", "b.jpg,masks/b_mask.png,cat")
+    named = survey_folder(tmp_path).named
+    assert named is not None
+    assert "which value of the label files has which name is a guess" in named.doubts[0]
 
 
 def test_grey_photographs_are_no_labels_of_each_other(tmp_path: Path) -> None:

@@ -88,6 +88,23 @@ def test_a_value_without_a_name_is_doubtful(tmp_path: Path) -> None:
     assert "hold the value 4, for which" in doubt
 
 
+@pytest.mark.parametrize(
+    ("file", "row", "taken"),
+    [
+        ("classes.txt", "other", "background"),
+        ("classes.txt", "unknown", "void"),
+        ("labelmap.txt", "rest", "background"),
+    ],
+)
+def test_a_word_among_the_classes_that_may_be_one_is_doubtful(tmp_path: Path, file: str, row: str, taken: str) -> None:
+    lines = ("background", "cat", row, "dog")
+    ends = [f":{i},9,9::" if file == "labelmap.txt" else "" for i in range(4)]
+    disk.text(tmp_path / file, *(line + end for line, end in zip(lines, ends, strict=True)))
+    manifest, (doubt,) = init(data(tmp_path))
+    assert meant(manifest) == ["cat", taken, "dog"]
+    assert f"value 2 of the label files, {row!r} in {tmp_path / file}, is taken for {taken}; if it is a class" in doubt
+
+
 def test_values_without_names_are_vocs_where_the_protocol_says_so(tmp_path: Path) -> None:
     root = data(tmp_path, (1, 20), palette=voc_palette())
     manifest, doubts = init(root, protocol="15-5")

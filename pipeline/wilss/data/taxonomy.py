@@ -29,6 +29,8 @@ _VOID_WORDS = frozenset(
         "boundary",
     }
 )
+#: Words of the two that may be a class as well, of which people have pictures.
+_PERHAPS_CLASSES = frozenset({"none", "nothing", "other", "others", "rest", "unknown", "undefined", "boundary"})
 
 #: Names that mean the same class in VOC and in COCO.
 _SAME = (
@@ -98,8 +100,13 @@ def same_class(name: str) -> str:
 
 def meaning_of(word: str) -> int | None:
     """BACKGROUND or VOID for the words that data sets have for them (`_background_`, `__ignore__`); None for a name."""
-    plain = "".join(letter for letter in word.casefold() if letter.isalnum())
+    plain = _letters(word)
     return BACKGROUND if plain in _BACKGROUND_WORDS else VOID if plain in _VOID_WORDS else None
+
+
+def may_be_class(word: str) -> bool:
+    """Whether a word that `meaning_of` has for background or void may be the name of a class: `other`, `unknown`."""
+    return _letters(word) in _PERHAPS_CLASSES
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -110,6 +117,10 @@ def closest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {near[0]!r}"
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return f"; there are {listed}" if names else ""
+
+
+def _letters(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())
 
 
 def _plain(name: str) -> str:

@@ -1,8 +1,9 @@
 """What lies in a plain folder: where its images and labels are, how they are split, and where tags come from."""
 
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, read_table
-from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
+from wilss.data.taxonomy import may_be_class, meaning_of, same_class
 from wilss.errors import ManifestError
 
 from .folder_tree import FolderTree
-from .naming import name_values
+from .naming import ValueNames, name_values
 from .survey import Survey
+from .text import scalar
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
@@ -31,19 +33,27 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     """
     tree = FolderTree.of(root)
     table, spec, names, held = _tags(tree, described)
+    masks = {} if table is None else _masks(table.rows, tree.ids())
     if table is not None:
-        tree = tree.without({os.path.dirname(row.mask) for row in table.rows if row.mask} - set(tree.labels))
-    labels = [root / f"{folder}/{name}" for folder in tree.labels.values() for name in tree.files[folder]]
-    labels = [path for path in labels if path.suffix.lower() == ".png"]
-    named = name_values(root, names, held, labels) if labels else None
-    has_labels = bool(labels) or (table is not None and any(row.mask for row in table.rows))
+        of_images = {os.path.dirname(image) for image in masks.values()}
+        of_masks = {os.path.dirname(row.mask) for row in table.rows if row.mask}
+        tree = tree.without(of_masks - of_images - set(tree.labels))
+    labels = {root / f"{folder}/{name}": name for folder in tree.labels.values() for name in tree.files[folder]}
+    labels |= {root / mask: image for mask, image in masks.items()}
+    images = {path: Path(image).stem for path, image in labels.items() if path.suffix.lower() == ".png"}
+    named = name_values(root, names, held, list(images), images=images) if images else None
+    has_labels = bool(images) or (table is not None and any(row.mask for row in table.rows))
     labels_below = None if tree.tops else tree.labels_below(tree.top)
+    named = named or ValueNames(class_names=("background", *names))
+    ignored = _ignored(named.class_names, held)
+    named = dataclasses.replace(named, doubts=(*named.doubts, *_perhaps_classes(named.class_names, held)))
     return Survey(
-        class_names=("background", *names) if named is None else named.class_names,
+        class_names=named.class_names,
         splits=tree.splits if has_labels else {"train": tree.splits["train"]},
         tags=spec.kind,
         tag_file=spec.file,
-        tag_keys={key: value for key in _TABLE_KEYS if (value := getattr(spec, key))},
+        tag_keys={key: value for key in _TABLE_KEYS if (value := getattr(spec, key))}
+        | ({"ignore": ignored} if ignored else {}),
         has_labels=has_labels,
         named=named,
         images=tree.top if tree.top not in ("", *_OWN_IMAGES) else None,
@@ -114,14 +124,43 @@ def _has_blanks_between(cells: set[str]) -> bool:
 
 def _held(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, set[str]]:
     """Class names by the stem of an image's file."""
-    names, known = list(ids), NamedImages(list(ids), list(ids.values()).__getitem__)
     held: dict[str, set[str]] = {}
-    for row in rows:
-        places = known.find(row.image)
-        if len(places) == 1:
-            held.setdefault(os.path.basename(names[places[0]]), set()).update(row.tags)
+    for row, image in _of_images(rows, ids):
+        held.setdefault(Path(image).stem, set()).update(row.tags)
     return held
 
 
+def _masks(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, str]:
+    """The path of each image by that of the label file that its row names."""
+    return {row.mask: image for row, image in _of_images(rows, ids) if row.mask}
+
+
+def _of_images(rows: Iterable[Row], ids: Mapping[str, str]) -> Iterator[tuple[Row, str]]:
+    """Rows that mean one image, and its path."""
+    paths = list(ids.values())
+    known = NamedImages(list(ids), paths.__getitem__)
+    for row in rows:
+        places = known.find(row.image)
+        if len(places) == 1:
+            yield row, paths[places[0]]
+
+
 def _without_background(names: Iterable[str]) -> list[str]:
-    return [name for name in names if meaning_of(name) not in (BACKGROUND, VOID)]
+    return [name for name in names if meaning_of(name) is None or may_be_class(name)]
+
+
+def _ignored(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
+    """Tags that say that there is nothing, in words that are no classes."""
+    known = {same_class(name) for name in class_names}
+    tags = sorted(set[str]().union(*held.values()))
+    return [tag for tag in tags if meaning_of(tag) is not None and same_class(tag) not in known]
+
+
+def _perhaps_classes(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
+    tags = set[str]().union(*held.values())
+    return [
+        f"the tag {name!r} is taken for a class; if it means that an image shows none, leave it out of `names`, write "
+        f"`ignore: [{scalar(name)}]` into `tags`."
+        for name in class_names
+        if name in tags and may_be_class(name)
+    ]

@@ -83,7 +83,12 @@ class FolderTree:
 
     @property
     def top(self) -> str:
-        """The folder that holds all images, where folders are not named after splits."""
+        """The folder that holds all images, where folders are not named after splits. Raises ManifestError for none."""
+        if not self.photos:
+            raise ManifestError(
+                f"every folder of {self.root} with images is taken for label files ({', '.join(sorted(self.files))}); "
+                "call those with photographs by other words, such as images."
+            )
         return os.path.commonpath([folder or "." for folder in self.photos]).removeprefix(".") if not self.tops else ""
 
     def labels_below(self, top: str) -> str | None:
@@ -122,9 +127,9 @@ def _label_folders(root: Path, files: Mapping[str, Sequence[str]]) -> dict[str, 
     stems = {folder: set(map(without_suffix, names)) for folder, names in files.items()}
     found: dict[str, str] = {}
     for folder in (one for one in files if _may_hold_labels(root, one, files[one])):
-        like = [one for one in files if one not in (folder, *found) and _half(stems[folder], stems[one])]
-        sure = _is_called_labels(folder)
-        like = [one for one in like if sure > _is_called_labels(one) or _in_colour(root, one, files)]
+        others = set(files) - {folder, *found, *found.values()}
+        like = [one for one in sorted(others) if _half(stems[folder], stems[one])]
+        like = [one for one in like if _may_be_labels_of(root, folder, one, files)]
         if like:
             found[max(like, key=lambda one: (_common_end(folder, one), _common_start(folder, one), one))] = folder
     for folder in sorted(set(files) - set(found) - set(found.values())):
@@ -137,6 +142,16 @@ def _label_folders(root: Path, files: Mapping[str, Sequence[str]]) -> dict[str, 
 def _half(some: set[str], others: set[str]) -> bool:
     """Whether half of `some` are among the others."""
     return 2 * len(some & others) >= len(some)
+
+
+def _may_be_labels_of(root: Path, folder: str, images: str, files: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a folder alone is called labels, in what tells the two apart, or is grey while the other is in colour.
+
+    Folders of classes may be called so as well: `with_mask` and `without_mask` are both in colour.
+    """
+    above = os.path.commonpath([folder or ".", images or "."])
+    called, other = (_is_called_labels(one.removeprefix(above)) for one in (folder, images))
+    return called > other or (_in_colour(root, images, files) and not _in_colour(root, folder, files))
 
 
 def _may_hold_labels(root: Path, folder: str, names: Sequence[str]) -> bool:

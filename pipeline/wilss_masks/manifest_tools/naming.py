@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from wilss.data.images import LabelPixels, read_label_pixels
 from wilss.data.layouts.colours import Rgb, find_labelmap, read_labelmap, voc_colour
 from wilss.data.layouts.files import read_lines
-from wilss.data.taxonomy import BACKGROUND, VOC, VOID, meaning_of
+from wilss.data.taxonomy import BACKGROUND, VOC, VOID, may_be_class, meaning_of
 from wilss.errors import ImageError, ManifestError
 
 from .label_files import binary_doubt, palette_doubts
@@ -54,14 +55,21 @@ class _Sample:
 
 
 def name_values(
-    root: Path, names: Sequence[str], held: Mapping[str, set[str]], labels: Sequence[Path], *, is_voc: bool = False
+    root: Path,
+    names: Sequence[str],
+    held: Mapping[str, set[str]],
+    labels: Sequence[Path],
+    *,
+    images: Mapping[Path, str] = MappingProxyType({}),
+    is_voc: bool = False,
 ) -> ValueNames:
     """What the label files of `root` mean.
 
-    names: the classes that tags name; held: the names by image id. is_voc: whether the user has said that these are
-    VOC's classes. Raises ManifestError where there is neither a name nor a label.
+    names: the classes that tags name; held: the names by image id. images: the image id of a label file, where it is
+    not called after it. is_voc: whether the user has said that these are VOC's classes. Raises ManifestError where
+    there is neither a name nor a label.
     """
-    sample = _sample(labels)
+    sample = _sample(labels, images)
     folders = {path.parent.relative_to(root).as_posix() for path in labels}
     labelmap = find_labelmap(root, sorted(folders))
     file = next((root / name for name in _NAME_FILES if (root / name).is_file()), None)
@@ -98,6 +106,7 @@ def _by_labelmap(path: Path, sample: _Sample) -> ValueNames:
         for colour in strange[:3]
         if colour != _VOC_VOID
     ]
+    doubts += _no_classes({value: row.name for value, row in enumerate(rows)}, path)
     return ValueNames(
         class_names=("background", *classes), colors=colors, doubts=(*doubts, *_beyond(path, sample, len(rows)))
     )
@@ -117,12 +126,24 @@ def _by_file(path: Path, held: Mapping[str, set[str]], sample: _Sample) -> Value
         doubts.append(f"label files hold the value {unnamed[0]}, for which {path} has no name{taken}.")
         void += tuple(unnamed) if taken else ()
     by_value = {v: word for v, word in words.items() if word in ids}
+    doubts += _no_classes(words, path)
     return ValueNames(
         class_names=("background", *classes),
         values=values,
         void=void,
         doubts=(*doubts, *_held_against(by_value, sample)),
     )
+
+
+def _no_classes(words: Mapping[int, str], path: Path) -> list[str]:
+    """A sentence for every value whose word is taken for background or void, but may be a class: `other`."""
+    return [
+        f"value {value} of the label files, {word!r} in {path}, is taken for "
+        f"{'void' if meaning_of(word) == VOID else 'background'}; if it is a class, call it otherwise there, such as "
+        f"{f'{word} class'!r}, and run init again."
+        for value, word in sorted(words.items())
+        if value not in (BACKGROUND, VOID) and may_be_class(word)
+    ]
 
 
 def _words(
@@ -211,7 +232,7 @@ def _beyond(path: Path, sample: _Sample, count: int) -> tuple[str, ...]:
     return (f"label files hold the value {beyond[0]}, but {path} has {count} rows.",) if beyond else ()
 
 
-def _sample(labels: Sequence[Path]) -> _Sample:
+def _sample(labels: Sequence[Path], images: Mapping[Path, str]) -> _Sample:
     """An evenly spread sample of label files."""
     values, colours, paths = {}, {}, labels[:: max(1, len(labels) // _LOOKED_AT)]
     for path in paths:
@@ -220,10 +241,11 @@ def _sample(labels: Sequence[Path]) -> _Sample:
         except ImageError:
             continue
         if pixels.values is not None:
-            values[path.stem] = set(np.flatnonzero(np.bincount(pixels.values.ravel(), minlength=256)).tolist())
+            counts = np.bincount(pixels.values.ravel(), minlength=256)
+            values[images.get(path, path.stem)] = set(np.flatnonzero(counts).tolist())
         elif pixels.colours is not None:
             found = np.unique(pixels.colours.reshape(-1, 3), axis=0)[: _MOST_COLOURS + 2].tolist()
-            colours[path.stem] = {(red, green, blue) for red, green, blue in found}
+            colours[images.get(path, path.stem)] = {(red, green, blue) for red, green, blue in found}
     return _Sample(paths=paths, values=values, colours=colours)
 
 
