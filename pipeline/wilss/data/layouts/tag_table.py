@@ -180,7 +180,7 @@ def _under_header(
 
 def _is_header(grid: list[list[str]], image: int, is_image: Callable[[str], bool]) -> bool:
     first = grid[0]
-    if len(first) > image and first[image].lower().endswith(IMAGE_SUFFIXES):
+    if len(first) > image and (first[image].lower().endswith(IMAGE_SUFFIXES) or is_image(first[image])):
         return False
     if _stands_apart(first, grid[1:_LOOKED_AT], image, is_image):
         return True

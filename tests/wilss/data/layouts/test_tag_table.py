@@ -57,6 +57,13 @@ def test_a_row_of_an_image_that_is_missing_is_no_header(tmp_path: Path) -> None:
     assert len(read(tmp_path, "gone,cat", "a,dog").rows) == 2
 
 
+@pytest.mark.parametrize("first", ["a,label", "a,mask", "a,1"])
+def test_a_first_row_that_names_an_image_is_no_header(tmp_path: Path, first: str) -> None:
+    rows = read(tmp_path, first, "b,dog", known=False).rows
+    assert [row.image for row in rows] == ["a", "b"]
+    assert rows[0].tags == (first[2:],)
+
+
 def test_headings_in_any_language_are_a_header(tmp_path: Path) -> None:
     lines = ("Bild,Motiv,Ort", "a,dog,hut", "b,cat,shed")
     with pytest.raises(ManifestError, match=r"has the columns Bild, Motiv, Ort; say which hold tags"):
