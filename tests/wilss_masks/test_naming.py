@@ -12,6 +12,7 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.layouts.colours import voc_colour
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import VOC, VOID, voc_palette
+from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.manifest_tools.init import doubts_of, init_manifest
@@ -47,6 +48,10 @@ def meant(manifest: Manifest, count: int = 3) -> list[str]:
         ("class_names.txt", ("_background_", "cat", "dog"), (1, 2, 0), ["cat", "dog", "background"]),
         ("labels.txt", ("__ignore__", "_background_", "cat", "dog"), (1, 2, 255), ["cat", "dog", "void"]),
         ("classes.txt", ("Void", "cat", "dog"), (0, 1, 2), ["void", "cat", "dog"]),
+        ("classes.txt", ("void", "background", "cat", "dog"), (1, 2, 3), ["background", "cat", "dog"]),
+        ("classes.txt", ("0 background", "3 cat", "7 dog"), (3, 7, 0), ["cat", "dog", "background"]),
+        ("classes.txt", ("1 cat", "2 dog"), (1, 2, 0), ["cat", "dog", "background"]),
+        ("classes.txt", ("_background_", "2 wheeler", "4 stroke"), (1, 2, 0), ["2 wheeler", "4 stroke", "background"]),
         ("classes.txt", ("background", "cat", "unlabeled", "dog"), (1, 2, 3), ["cat", "void", "dog"]),
         ("classes.txt", ("0: background", "3: cat", "7: dog", "9: ignore"), (3, 7, 9), ["cat", "dog", "void"]),
         ("labelmap.txt", ("background:0,0,0::", "dog:::", "void:::", "cat:::"), (1, 2, 3), ["dog", "void", "cat"]),
@@ -103,6 +108,26 @@ def test_a_word_among_the_classes_that_may_be_one_is_doubtful(tmp_path: Path, fi
     manifest, (doubt,) = init(data(tmp_path))
     assert meant(manifest) == ["cat", taken, "dog"]
     assert f"value 2 of the label files, {row!r} in {tmp_path / file}, is taken for {taken}; if it is a class" in doubt
+
+
+def test_a_void_before_background_that_may_be_labelmes_is_doubtful(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "void", "background", "cat", "dog")
+    manifest, (doubt,) = init(data(tmp_path, (1, 2)))
+    assert meant(manifest, 2) == ["cat", "dog"]
+    assert "is taken to be value 255 and 'background' value 0, as labelme has them; if 'void' is 0, write" in doubt
+
+
+def test_a_number_twice_is_refused(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "0 background", "1 cat", "2 dog", "2 cow")
+    with pytest.raises(ManifestError, match=r"classes\.txt names the value 2 twice; write one line for each value\."):
+        init(data(tmp_path, (1, 2)))
+
+
+def test_names_that_begin_with_numbers_are_names(tmp_path: Path) -> None:
+    disk.text(tmp_path / "classes.txt", "2 wheeler", "4 stroke")
+    manifest, doubts = init(data(tmp_path, (1, 2)))
+    assert meant(manifest, 2) == ["2 wheeler", "4 stroke"]
+    assert "do not run from 0 or 1, and are taken for parts of the names, as in '2 wheeler'; if" in doubts[0]
 
 
 def test_values_without_names_are_vocs_where_the_protocol_says_so(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _MOST_COLOURS = 64
 _NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")
 #: What VOC paints its value 255 with; CVAT writes a row for it into labelmap.txt only where it is a label.
 _VOC_VOID = voc_colour(VOID)
-_NUMBERED = re.compile(r"(\d{1,3})\s*[\s:,;=]\s*(\S.*)")
+_NUMBERED = re.compile(r"(\d{1,3})(\s*[\s:,;=]\s*)(\S.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,23 +152,61 @@ def _words(
     """The word of each value, and what is doubtful in that."""
     if not lines:
         raise ManifestError(f"{path} is empty; write a class name in each line, or remove it.")
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if all(numbered):
-        return {int(row[1]): row[2].strip() for row in numbered if row is not None}, []
+    numbered = _numbered(lines, path)
+    if numbered is not None:
+        return numbered, []
+    doubts = _numbers_in_names(lines, path)
     first, second = (meaning_of(line) for line in (*lines[:2], "")[:2])
-    if first == VOID and second == BACKGROUND:  # labelme: __ignore__ is -1, which its PNGs hold as 255
-        return dict(enumerate(lines[1:])), []
+    if first == VOID and second == BACKGROUND and len(lines) - 1 not in sample.used:
+        sure = "ignore" in lines[0].casefold()  # labelme: __ignore__ is -1, which its PNGs hold as 255
+        return dict(enumerate(lines[1:])), doubts if sure else [*doubts, _shifted(lines, path)]
     if first is not None:
-        return dict(enumerate(lines)), []
-    doubts, last = [], max(sample.used, default=0)
+        return dict(enumerate(lines)), doubts
+    last = max(sample.used, default=0)
     if sample.values and last != len(lines):
-        doubts = [f"{path} names no background, so its first name is taken to be that of value 1, not of value 0."]
+        doubts += [f"{path} names no background, so its first name is taken to be that of value 1, not of value 0."]
     elif sample.values and _matched(lines, held, _without_background(sample)) != list(lines):
-        doubts = [
+        doubts += [
             f"{path} names no background, so value 0 of the label files is taken to be it; if 0 is {lines[0]!r} and "
             f"{last} is void, as CamVid has it, write `void: [{last}]` and every value under `values`."
         ]
     return dict(enumerate(lines, start=1)), doubts
+
+
+def _numbered(lines: Sequence[str], path: Path) -> dict[int, str] | None:
+    """The names by their numbers, where each line has one before its name; None for names that begin with numbers.
+
+    With a blank alone between, as in `2 wheeler`, the numbers run from 0 or 1, or one is that of background or void.
+    """
+    rows = [row for line in lines if (row := _NUMBERED.fullmatch(line)) is not None]
+    numbers = [int(row[1]) for row in rows]
+    if len(rows) < len(lines) or not (_are_values(numbers, rows) or all(row[2].strip() for row in rows)):
+        return None
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise ManifestError(f"{path} names the value {twice} twice; write one line for each value.")
+    return {number: row[3].strip() for number, row in zip(numbers, rows, strict=True)}
+
+
+def _are_values(numbers: Sequence[int], rows: Sequence[re.Match[str]]) -> bool:
+    runs = sorted(set(numbers)) in (list(range(first, len(set(numbers)) + first)) for first in (0, 1))
+    return runs or any(meaning_of(row[3]) is not None for row in rows)
+
+
+def _numbers_in_names(lines: Sequence[str], path: Path) -> list[str]:
+    if not all(map(_NUMBERED.fullmatch, lines)):
+        return []
+    return [
+        f"the numbers in {path} do not run from 0 or 1, and are taken for parts of the names, as in {lines[0]!r}; if "
+        "they are values of the label files, write `:` behind each and run init again."
+    ]
+
+
+def _shifted(lines: Sequence[str], path: Path) -> str:
+    return (
+        f"{lines[0]!r} in {path} is taken to be value 255 and {lines[1]!r} value 0, as labelme has them; if "
+        f"{lines[0]!r} is 0, write `0: {lines[0]}`, `1: {lines[1]}` and so on there and run init again."
+    )
 
 
 def _without_background(sample: _Sample) -> dict[str, set[int]]:
