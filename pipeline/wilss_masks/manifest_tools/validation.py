@@ -79,16 +79,21 @@ def choose(records: Iterable[ImageRecord], share: float, seed: int) -> frozenset
     if len(drawn) < _FEWEST:
         return frozenset()
     left = Counter(identity for record in drawn for identity in record.tags)
-    chosen: list[ImageRecord] = []
+    chosen: set[str] = set()
     for wanted in (set(left), None):  # first those that show a class for the first time
         for record in drawn:
             enough = wanted is None and len(chosen) >= math.ceil(share * len(drawn))
             new = wanted is None or not wanted.isdisjoint(record.tags)
-            if not enough and new and record not in chosen and all(left[identity] > 1 for identity in record.tags):
-                chosen.append(record)
+            if (
+                not enough
+                and new
+                and record.image_id not in chosen
+                and all(left[identity] > 1 for identity in record.tags)
+            ):
+                chosen.add(record.image_id)
                 left.subtract(record.tags)
                 wanted = wanted and wanted.difference(record.tags)
-    return frozenset(record.image_id for record in chosen)
+    return frozenset(chosen)
 
 
 def _split(spec: DataSpec, file: str) -> str | Mapping[str, str]:
