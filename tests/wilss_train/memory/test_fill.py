@@ -47,7 +47,7 @@ def test_only_images_that_were_trained_on_are_archived(
     drawn: tuple[dict[str, Masks], MaskStore, dict[str, Path]], tmp_path: Path
 ) -> None:
     _, store, files = drawn
-    rows = masked_images.limited(masked_images.MaskedImages(store, {}).finished(), store.image_ids, 6, 3)
+    rows = masked_images.MaskedImages(store, {}).trained_on(6, 3)
     filled(tmp_path / "few", store, files, limit=6)
     filled(tmp_path / "all", store, files)
     few, whole = (
@@ -57,6 +57,20 @@ def test_only_images_that_were_trained_on_are_archived(
     assert few
     assert few <= {store.image_ids[row] for row in rows}
     assert not whole <= few
+
+
+@pytest.mark.parametrize("limit", [0, 2, 3])
+def test_images_that_are_left_out_of_training_are_not_archived(tmp_path: Path, limit: int) -> None:
+    """`bee` is tagged in one image and no mask shows it; a limit that leaves nothing out changes nothing."""
+    size = (16, 16)
+    images: dict[str, Masks] = {
+        "one": {1: blob(size, 0, 0, 9)},
+        "other": {1: blob(size, 2, 2, 9)},
+        "left out": {1: blob(size, 0, 0, 9), 2: blob(size, 0, 0, 0)},
+    }
+    store = make_store(tmp_path / "step-0.zarr", images)
+    filled(tmp_path / "m.zarr", store, write_images(tmp_path, images), limit=limit)
+    assert sorted(names(MemoryBank.open(tmp_path / "m.zarr"), 1)) == ["one", "other"]
 
 
 def counts(bank: MemoryBank) -> dict[int, int]:

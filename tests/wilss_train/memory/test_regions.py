@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from tests.references import memory as slow
 from tests.wilss_train.memory.drawn import blob, make_store, random_masks
+from wilss_train.data.masked_images import MaskedImages
 from wilss_train.memory.regions import Queue, is_confident, largest_region, priority
 
 
@@ -59,17 +60,23 @@ def test_a_queue_passes_over_the_failed_the_untagged_and_the_small(tmp_path: Pat
         "in pieces": {1: blob(size, 0, 0, 5) | blob(size, 10, 10, 5)},
     }
     store = make_store(tmp_path / "s.zarr", images, failed=["failed"])
-    queue = Queue.of(store, 1, min_area=30, keep_confident=1.0, seed=0)
+    queue = Queue.of(store, 1, MaskedImages(store, {}).finished(), min_area=30, keep_confident=1.0, seed=0)
     assert {store.image_ids[row] for row in queue.rows} == {"large", "in pieces"}
     assert list(queue.first(5, frozenset())) == [0]
     assert queue.first(5, frozenset([0])) == {}
     assert queue.first(0, frozenset()) == {}
 
 
+def test_a_queue_holds_no_other_row_than_those_trained_on(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s.zarr", random_masks(6, (1, 2)))
+    queue = Queue.of(store, 1, np.array([1, 4, 5]), min_area=1, keep_confident=1.0, seed=0)
+    assert sorted(queue.rows) == [1, 4, 5]
+
+
 def test_every_candidate_is_as_likely_to_be_kept(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s.zarr", random_masks(10, (1, 2)))
-    kept = np.zeros(10)
+    rows, kept = MaskedImages(store, {}).finished(), np.zeros(10)
     for seed in range(400):
-        queue = Queue.of(store, 1, min_area=1, keep_confident=1.0, seed=seed)
+        queue = Queue.of(store, 1, rows, min_area=1, keep_confident=1.0, seed=seed)
         kept[list(queue.rows[:4])] += 1
     np.testing.assert_allclose(kept / 400, 0.4, atol=0.1)  # four standard deviations

@@ -18,7 +18,7 @@ from ..params import TrainParams
 from .augment import cut_image, cut_masks, is_outside, on_stride, planar, view_of
 from .batch_source import Order, Share, TensorBatch, Visit, prefetch
 from .copy_paste import PasteParams, draw_instance, paste
-from .masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages, limited
+from .masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
 
 if TYPE_CHECKING:
     from ..memory import MemoryBank
@@ -61,13 +61,12 @@ class SegBatchSource:
         world: int = 1,
         on_broken: Callable[[Broken], None] = lambda broken: None,
     ) -> None:
-        rows = images.finished()
+        rows = images.trained_on(params.limit, seed)
         if not len(rows):
             raise StoreError(
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows; "
                 "`wilss-masks info` shows why."
             )
-        rows = limited(rows, images.store.image_ids, params.limit, seed)
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
         self._pool = ImagePool(

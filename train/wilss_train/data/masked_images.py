@@ -60,6 +60,10 @@ class MaskedImages:
         """
         return np.flatnonzero((self.store.current_status() == Status.DONE) & ~coverage_of(self.store).empty)
 
+    def trained_on(self, limit: int, seed: int) -> NDArray[np.intp]:
+        """The finished rows that a run trains on, [N], ascending: `limit` of them, all where it is 0; see `limited`."""
+        return limited(self.finished(), self.store.image_ids, limit, seed)
+
     def path(self, image: str | int) -> Path:
         """The image's file. Raises ImageError where the manifest names none."""
         image_id = image if isinstance(image, str) else self.store.image_ids[image]

@@ -18,6 +18,7 @@ from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
 from wilss.store.schema import SEAL_KEY
 
+from ..data.masked_images import MaskedImages
 from .bank import MemoryBank
 from .cutting import Marks, archive
 from .regions import Queue
@@ -46,7 +47,8 @@ def fill(
     were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
     candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
 
-    limit: how many of the store's images were trained on, 0 for all; no other is looked at.
+    limit: how many of the store's images were trained on, 0 for all; no other is looked at, see
+    `MaskedImages.trained_on`.
 
     A bank that lies at `path` is replaced. Returns image id -> why it cannot be read; such images are passed over.
     Raises StoreError where store or parent are damaged or of other classes, and where `path` is something else or
@@ -57,7 +59,8 @@ def fill(
     _require_classes(store, protocol, step)
     carried = _carried(parent, protocol, step, per_class)
     trusted: dict[str, Any] = {"min_area": min_area, "keep_confident": keep_confident if weak else 1.0, "seed": seed}
-    queues = [Queue.of(store, identity, limit=limit, **trusted) for identity in protocol.new(step)]
+    trained_on = MaskedImages(store, records).trained_on(limit, seed)
+    queues = [Queue.of(store, identity, trained_on, **trusted) for identity in protocol.new(step)]
     archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
     infos, instances = [*carried, *archived], chain(_read(parent, carried), archived)
     attributes = {**_described(store, parent, protocol, step), "per_class": per_class, **trusted}

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wilss.randomness import seed_for
-from wilss.store import MaskStore, Status
-
-from ..data.masked_images import MaskedImages, limited
+from wilss.store import MaskStore
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.bool_)
 
@@ -71,19 +69,23 @@ class Queue:
 
     @classmethod
     def of(
-        cls, store: MaskStore, category_id: int, *, min_area: int, keep_confident: float, seed: int, limit: int = 0
+        cls,
+        store: MaskStore,
+        category_id: int,
+        trained_on: NDArray[np.intp],
+        *,
+        min_area: int,
+        keep_confident: float,
+        seed: int,
     ) -> "Queue":
         """The queue of a class; keep_confident: share of its masks that are trusted, by confidence.
 
-        limit: of the store's finished images only so many are looked at, see `limited`.
+        trained_on: rows of the store, [N], ascending; no other is looked at.
         """
         place = store.category_ids.index(category_id)
         confidence = store.vector("confidence")[:, place]
-        candidates = (store.vector("status") == Status.DONE) & store.vector("tags")[:, place]
-        rows = np.flatnonzero(candidates & (store.vector("area")[:, place] >= max(min_area, 1)))
-        if limit:
-            trained_on = limited(MaskedImages(store, {}).finished(), store.image_ids, limit, seed)
-            rows = np.intersect1d(rows, trained_on, assume_unique=True)
+        is_large = store.vector("area")[trained_on, place] >= max(min_area, 1)
+        rows = trained_on[store.vector("tags")[trained_on, place] & is_large]
         rows = rows[is_confident(confidence[rows], keep_confident)]
         name, ids = store.category_names[place], store.image_ids
         ordered = sorted(rows.tolist(), key=lambda row: (priority(seed, ids[row], name), ids[row]))

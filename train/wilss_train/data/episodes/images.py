@@ -12,9 +12,9 @@ from wilss.data.layouts import ImageRecord, Records, RecordsById, read_label_of
 from wilss.data.names import Names
 from wilss.data.protocol import StepProtocol
 from wilss.errors import ImageError, ManifestError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore
 
-from ..masked_images import limited
+from ..masked_images import MaskedImages
 from .draw import Index, sorted_index
 
 
@@ -31,10 +31,10 @@ class LabelledImages(Protocol):
 def index_of_store(store: MaskStore, protocol: StepProtocol, step: int, *, limit: int = 0, seed: int = 0) -> Index:
     """Class id -> the finished images of a store in which it has a pixel, sorted, for the classes of the step.
 
-    limit, seed: of how many images at most; see `limited`.
+    limit, seed: of how many images at most; see `MaskedImages.trained_on`.
     """
     done = np.zeros(len(store.image_ids), np.bool_)
-    done[limited(np.flatnonzero(store.vector("status") == Status.DONE), store.image_ids, limit, seed)] = True
+    done[MaskedImages(store, {}).trained_on(limit, seed)] = True
     has_pixel = (np.nan_to_num(store.vector("area")) > 0) & done[:, None]
     column = {identity: place for place, identity in enumerate(store.category_ids)}
     return {
