@@ -192,8 +192,10 @@ def build_encoders(model: ManifestModel, where: Where) -> Encoders:
         spec: EncoderSpec = getattr(model.encoders, name)
         if spec.model is None and (spec.library == "timm" or spec.config is None):
             raise where.error(("encoders", name), "names no network; add `model: ...`.")
-        if spec.file is not None and spec.pretrained is not None:
-            raise where.error(("encoders", name), "names weights twice, by `pretrained` and by `file`; keep one.")
+        if spec.file is not None and (spec.pretrained or "").partition(":")[0] == "random":
+            raise where.error(
+                ("encoders", name), f"names weights twice, by `pretrained: {spec.pretrained}` and by `file`; keep one."
+            )
         if spec.library != library:
             raise where.error(("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {library}.")
     return Encoders(clip=_held(model.encoders.clip, where), vit=_held(model.encoders.vit, where))

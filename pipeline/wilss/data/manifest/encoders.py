@@ -31,7 +31,8 @@ class EncoderSpec(Part):
     library, model, pretrained, revision: names on the hub, `pretrained: random` or `random:SEED` for an
         untrained control.
     config: open_clip's json. file: local weights. Both are absolute, or `builtin:NAME` for what ships with
-        the package.
+        the package. Beside `file`, `pretrained` names the published weights that it is a copy of: their mean and
+        deviation are used, and their activation is required.
     sha256: what the weights must have: the manifest's, or else the lock file's.
     args: for timm.create_model. pos_interp: how a position table is resampled, None for the library's habit.
     """

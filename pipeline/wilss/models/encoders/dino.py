@@ -22,6 +22,7 @@ from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.encoders.grids import Resampling, check_images, resample_positions
 from wilss.models.encoders.multiples import input_multiple
+from wilss.models.encoders.tags import full_name, pretrained_cfg
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.models.tensor_files import listed, loading_args, read_tensors
@@ -185,11 +186,9 @@ def _mean_and_std(spec: EncoderSpec) -> tuple[tuple[float, ...], tuple[float, ..
 
     A model name without a tag stands for timm's default weights, whose mean says nothing about a local file.
     """
-    from timm.models import get_pretrained_cfg
-
     args = dict(spec.args or {})
-    named = spec.model and ("." in spec.model or not spec.file) and random_seed(spec) is None
-    entry = get_pretrained_cfg(spec.model, allow_unregistered=True) if named and spec.model else None
+    named = ("." in full_name(spec) or not spec.file) and random_seed(spec) is None
+    entry = pretrained_cfg(spec) if named else None
     mean = args.get("mean") or (entry.mean if entry else IMAGENET_MEAN)
     std = args.get("std") or (entry.std if entry else IMAGENET_STD)
     return tuple(mean), tuple(std)

@@ -110,9 +110,9 @@ def published_clip(spec: EncoderSpec) -> str:
 
 
 def _timm_hub_file(spec: EncoderSpec) -> Path:
-    from timm.models import get_pretrained_cfg
+    from wilss.models.encoders.tags import pretrained_cfg
 
-    entry = get_pretrained_cfg(spec.model, allow_unregistered=True) if spec.model else None
+    entry = pretrained_cfg(spec)
     if entry is None or not entry.hf_hub_id:
         raise EncoderError(
             f"timm has no hub weights for {spec.model!r}; use a tagged one (vit_small_patch16_224.dino), "

@@ -168,8 +168,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"evaluation\.val\.0\.split: main has no split 'v'",
     ),
     "weights twice": (
-        {"encoders": {"vit": {"library": "timm", "model": "x", "file": "f", "pretrained": "g"}}},
-        r"encoders\.vit: names weights twice",
+        {"encoders": {"vit": {"library": "timm", "model": "x", "file": "f", "pretrained": "random:1"}}},
+        r"encoders\.vit: names weights twice, by `pretrained: random:1` and by `file`",
     ),
     "no network": ({"encoders": {"vit": {"library": "timm", "file": "f"}}}, r"encoders\.vit: names no network"),
     "wrong library": (

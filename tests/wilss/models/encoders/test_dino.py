@@ -222,6 +222,20 @@ def test_a_local_file_of_a_model_without_tag_is_normalised_as_dino(tmp_path):
     assert open_vit(own, "cpu").mean == (0.1, 0.2, 0.3)
 
 
+def test_a_local_file_takes_the_mean_of_the_weights_that_pretrained_names(tmp_path):
+    args = {"embed_dim": 16, "depth": 1, "num_heads": 2, "patch_size": 16}
+    spec: dict[str, Any] = {"library": "timm", "model": "vit_base_patch16_siglip_224", "args": args}
+    save_file(
+        open_vit(EncoderSpec(**spec, pretrained="random"), "cpu").network.state_dict(), tmp_path / "vit.safetensors"
+    )
+    spec["file"] = str(tmp_path / "vit.safetensors")
+    assert open_vit(EncoderSpec(**spec, pretrained="v2_webli"), "cpu").mean == (0.5, 0.5, 0.5)
+    with pytest.raises(EncoderError, match="no weights 'v2_weli' for .*did you mean 'v2_webli'"):
+        open_vit(EncoderSpec(**spec, pretrained="v2_weli"), "cpu")
+    with pytest.raises(EncoderError, match="has a tag, and `pretrained: webli` names another"):
+        open_vit(EncoderSpec(**spec | {"model": "vit_base_patch16_siglip_224.v2_webli"}, pretrained="webli"), "cpu")
+
+
 def test_teacher_tensors_prefers_the_teacher():
     one, two = torch.zeros(1), torch.ones(1)
     assert teacher_tensors({"student": {"a": one}, "teacher": {"backbone.a": two}}) == {"a": two}
