@@ -4,19 +4,25 @@ Every write of ours goes through here, but for what libraries write into a folde
 of faults break each kind of write in every way, and fail where a write went past this package.
 """
 
-from .caches import cache_folder
 from .files import (
+    BUILDING_SUFFIX,
     PARTIAL_SUFFIX,
     AppendedFile,
+    built_beside,
+    cache_folder,
+    make_folder,
+    refuse_existing,
+    remove_tree,
     require_writable,
+    settle,
     sweep_partials,
     sweep_partials_of,
     unlink,
     write_atomically,
+    write_output,
+    writing,
 )
-from .folders import BUILDING_SUFFIX, built_beside, make_folder, remove_tree, settle
 from .lock import waiting_lock, writer_lock
-from .outputs import refuse_existing, write_output, writing
 
 __all__ = [
     "BUILDING_SUFFIX",

@@ -1,16 +1,27 @@
-"""Writing files so that they are either whole or not there, also after a power cut."""
+"""Writing files and folders so that they are whole or not there, also after a power cut.
 
+Most functions raise OSError; those about a path that a user named (`refuse_existing`, `write_output`, `writing`) raise
+a sentence.
+"""
+
+import contextlib
+import errno
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from wilss.errors import StoreError, WilssError
+
 #: zarr's own LocalStore uses the same ending for its unfinished files, so one sweep finds both kinds.
 PARTIAL_SUFFIX = ".partial"
 #: A name as both of them make it; what a user calls `data.partial` is the user's.
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\{PARTIAL_SUFFIX}$")
+BUILDING_SUFFIX = ".building"
+_FORMER_SUFFIX = ".former"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -85,6 +96,96 @@ def sweep_partials_of(path: Path) -> int:
     """The same for one file, which nobody else may be writing. Raises OSError."""
     beside = path.parent.iterdir() if path.parent.is_dir() else iter(())
     return _remove_all(sibling for sibling in beside if sibling.name.startswith(f"{path.name}."))
+
+
+@contextlib.contextmanager
+def built_beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to build a folder under; it becomes `path` at the end, by a rename, once it is on disk.
+
+    What had the name before goes then, or stays where the body raises. A kill between the two renames leaves the
+    former folder under another name; the next call brings it back first.
+    """
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settle(path)
+    try:
+        yield building
+        sync_tree(building)
+        if path.exists():
+            path.rename(former)
+        building.rename(path)
+        sync_folder(path.parent)
+    finally:
+        settle(path)
+
+
+def settle(path: Path) -> None:
+    """Undo what a killed `built_beside` left: bring the former folder back where none has the name, remove the rest."""
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    if former.exists() and not path.exists():
+        former.rename(path)
+    for left_over in (building, former):
+        remove_tree(left_over)
+
+
+def make_folder(path: Path) -> None:
+    """Make `path` and the folders above it, if they are not there. Raises OSError."""
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder; what cannot be removed stays, and is no error."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_tree(path: Path) -> None:
+    """fsync every file and folder of a tree, for what zarr wrote without doing so."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            sync(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def refuse_existing(path: Path, overwrite: bool, *, resumes: bool = False) -> None:
+    """Raise StoreError when `path` is there and nobody said that it may be replaced.
+
+    resumes: whether the command has a --resume, which leaves out what is made already.
+    """
+    if not overwrite and (path.exists() or path.is_symlink()):
+        keep = "leave out what is made already with --resume, " if resumes else ""
+        raise StoreError(f"{path} exists; {keep}give another path, or replace it with --overwrite.")
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that a user named, whole or not at all; what a killed writer left of it goes. Raises StoreError."""
+    with writing(path):
+        sweep_partials_of(path)
+        write_atomically(path, data)
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, raises: type[WilssError] = StoreError, then: str = "") -> Iterator[None]:
+    """Turn the errors of a full, missing or forbidden place into a sentence that names `path` and says how to fix it.
+
+    then: how to resume, for work that is kept; without it, the user is asked for another path.
+    """
+    try:
+        yield
+    except OSError as error:
+        fix = f"fix that and {then}" if then else "give a path that can be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            fix = f"free some space and {then}" if then else "free some space"
+        raise raises(f"{path} cannot be written ({error.strerror or error}); {fix}.") from error
+
+
+def cache_folder(kind: str) -> Path | None:
+    """The folder of one kind of things: in `WILSS_CACHE`, else the user's cache folder; None without a home."""
+    if named := os.environ.get("WILSS_CACHE"):
+        return Path(named).expanduser() / kind
+    with contextlib.suppress(RuntimeError):
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "wilss" / kind
+    return None
 
 
 def _remove_all(candidates: Iterator[Path]) -> int:

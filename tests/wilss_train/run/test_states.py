@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wilss.digests import digest_of_file
-from wilss.disk import folders
+from wilss.disk import files
 from wilss.errors import CheckpointError
 from wilss_train.run.states import TrainingState, latest_state, latest_step, save_state
 
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.M
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folders, "sync_tree", full)
+    monkeypatch.setattr(files, "sync_tree", full)
     with pytest.raises(
         CheckpointError, match=r"cannot be written \(No space left on device\); free some space and run the same"
     ):
