@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.params import (
     NonNegativeFloat,
     NonNegativeInt,

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wilss.data.images import to_pixels
+from wilss.data.images import normalise, to_pixels
 from wilss.equations import fmwiss
 from wilss.equations.kernels import score_map
 from wilss.models.encoders.dino import SeedViT, _tokens
-from wilss.models.normalisation import normalise
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

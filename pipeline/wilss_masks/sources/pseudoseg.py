@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from wilss.data.images import patch_grid_size, read_image, resize_uint8, to_pixels
+from wilss.data.images import normalise, patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
@@ -173,7 +173,6 @@ class PseudosegProposer:
         import torch
 
         from wilss.models.networks.attention_cam import soft_labels
-        from wilss.models.normalisation import normalise
 
         info = self.source.info
         with torch.inference_mode():

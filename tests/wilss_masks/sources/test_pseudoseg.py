@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.images import read_image, resize_uint8, to_pixels
+from wilss.data.images import normalise, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
@@ -17,7 +17,6 @@ from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller, write_labeller
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.normalisation import normalise
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options

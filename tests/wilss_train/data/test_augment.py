@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wilss.models.normalisation import IMAGENET_MEAN
+from wilss.data.images import IMAGENET_MEAN
 from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside
 
 MEAN = tuple(round(255 * value) for value in IMAGENET_MEAN)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make, masks
 from tests.wilss_train.logs import untimed_lines
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ParameterError, StoreError
@@ -21,7 +22,6 @@ from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions

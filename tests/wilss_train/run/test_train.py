@@ -13,13 +13,13 @@ import torch
 
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.logs import untimed_lines
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import CheckpointError, ManifestError, ParameterError, StoreError
 from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from wilss.models.normalisation import IMAGENET_MEAN
+from wilss.data.images import IMAGENET_MEAN
 
 from ..params import TrainParams
 

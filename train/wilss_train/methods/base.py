@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wilss.data.images import normalise
 from wilss.data.manifest import Manifest
-from wilss.models.normalisation import normalise
 
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs

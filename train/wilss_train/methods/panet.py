@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from wilss.data.images import to_pixels
+from wilss.data.images import normalise, to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
@@ -21,7 +21,6 @@ from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
-from wilss.models.normalisation import normalise
 from wilss.params import NonNegativeFloat, Params, PositiveFloat, PositiveInt, require
 
 from ..context import EpochState, Experiment, RunContext

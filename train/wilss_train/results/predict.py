@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wilss.data.images import read_image, to_pixels
+from wilss.data.images import normalise, read_image, to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError, ImageError, WilssError
 from wilss.models.networks.checkpoint import CheckpointInfo
-from wilss.models.normalisation import normalise
 from wilss.threads import map_in_threads
 
 #: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.

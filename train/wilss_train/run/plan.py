@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import counted
 from wilss.models.networks.pretrained import is_published
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs

@@ -8,12 +8,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
 from wilss.digests import version_of
 from wilss.errors import ParameterError
 from wilss.models.networks.pretrained import input_statistics
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.params import names_of, with_values
 
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs

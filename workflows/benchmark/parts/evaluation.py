@@ -7,8 +7,8 @@ import torch
 from measure import interleaved, ratios
 
 import wilss
+from wilss.data.images import normalise
 from wilss.models.networks.checkpoint import load_segmenter, read_info
-from wilss.models.normalisation import normalise
 from wilss_train.results.evaluate import evaluate, read_labelled
 from wilss_train.results.predict import _batches
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from recipe.data import as_batch, jittered, tagged, views
 from recipe.training import Facts, Run
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.shapes import CLASS_NAMES, Drawing
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 ARCHITECTURE = "resnet18"
 ARGS: dict[str, Any] = {"channels": [32, 64, 128, 192]}

@@ -1,4 +1,4 @@
-"""Images from disk, safely; input sizes on the patch grid; and back from the patch grid to pixels.
+"""Images from disk, safely; as networks take them; and back from the patch grid to pixels.
 
 One convention, here and nowhere else: pixel centres (`align_corners=False`), row before column, and images
 as a viewer shows them (EXIF orientation applied).
@@ -14,12 +14,22 @@ from wilss.data.images.decoding import (
     read_size,
     rgb_of,
 )
-from wilss.data.images.grids import patch_grid_size, resize_uint8, to_pixels
+from wilss.data.images.network_inputs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise,
+    patch_grid_size,
+    resize_uint8,
+    to_pixels,
+)
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "PIXEL_CAP",
     "LabelPixels",
     "is_in_colour",
+    "normalise",
     "patch_grid_size",
     "read_image",
     "read_label_pixels",

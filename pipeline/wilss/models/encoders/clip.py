@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
@@ -29,7 +30,6 @@ from wilss.models.encoders.weights import (
     random_seed,
     weights_file,
 )
-from wilss.models.normalisation import normalise
 from wilss.models.tensor_files import read_tensors
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's

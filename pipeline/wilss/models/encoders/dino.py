@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
@@ -24,7 +25,6 @@ from wilss.models.encoders.grids import Resampling, check_images, resample_posit
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.tags import full_name, pretrained_cfg
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]

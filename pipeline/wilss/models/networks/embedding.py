@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from wilss.data.images import resize_uint8
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_uint8
 from wilss.digests import digest_of_json
 from wilss.errors import CheckpointError
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingSpec
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.randomness import seed_for
 
 if TYPE_CHECKING:

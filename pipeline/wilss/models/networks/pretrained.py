@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError, WeightsError
 from wilss.models.encoders.hub import cached_file, hub_file
 from wilss.models.encoders.weights import TIMM_FILES, resolve, sha256_of
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from wilss.models.tensor_files import listed
 
 _TIMM, _PACKAGE, _BUILTIN = "timm", "package:", "builtin:"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from wilss.data.images import normalise
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError
@@ -16,7 +17,6 @@ from wilss.models.networks.checkpoint import load_segmenter, read_info, write_mo
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.normalisation import normalise
 
 SPEC = SegmenterSpec(backbone="resnet18", args={"channels": [4, 4, 4, 4]}, head_width=4, num_channels=3)
 PROTOCOL = StepProtocol(

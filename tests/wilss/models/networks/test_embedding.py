@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.wilss.models.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, header, rewrite
+from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import CheckpointError, ParameterError, WeightsError
 from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
@@ -25,7 +26,6 @@ from wilss.models.networks.embedding import (
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.segmenter import build
 from wilss.models.networks.weights import load_backbone
-from wilss.models.normalisation import normalise
 
 VIT = EncoderSpec(
     library="timm",

@@ -7,9 +7,9 @@ import timm
 import torch
 from huggingface_hub import constants
 
+from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError, WeightsError
 from wilss.models.networks.pretrained import input_statistics, pretrained_file
-from wilss.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 HALF = (0.5, 0.5, 0.5)
 

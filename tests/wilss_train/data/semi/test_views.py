@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wilss.data.images import IMAGENET_MEAN
 from wilss.errors import ParameterError
-from wilss.models.normalisation import IMAGENET_MEAN
 from wilss_train.data.semi.views import StrongParams, strong_view
 
 SIDE = 40

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from wilss.models.normalisation import IMAGENET_MEAN
+from wilss.data.images import IMAGENET_MEAN
 from wilss.params import Params, Rule, Share
 
 from ..augment import mean_colour

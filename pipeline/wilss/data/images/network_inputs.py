@@ -1,13 +1,17 @@
-"""Input sizes on the patch grid, and back from the patch grid to pixels.
+"""Images as networks take them, in size and values; and back from the patch grid to pixels.
 
 torch comes with the functions that need it: a plan wants sizes alone, and should not wait for it.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Of ImageNet's images in [0, 1], per colour channel.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def patch_grid_size(
@@ -35,6 +39,16 @@ def resize_uint8(image: "Tensor", size: tuple[int, int]) -> "Tensor":
     bicubic = transforms.InterpolationMode.BICUBIC
     resized: Tensor = transforms.resize(image, list(size), bicubic, antialias=True)
     return resized
+
+
+def normalise(images: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """(images / 255 - mean) / std, float32 [B, 3, H, W].
+
+    images: uint8 [B, 3, H, W]. mean, std: of the three channels, for values in [0, 1].
+    """
+    values = images.float()
+    centre, spread = (values.new_tensor(tuple(each))[:, None, None] for each in (mean, std))
+    return (values / 255 - centre) / spread
 
 
 def to_pixels(maps: "Tensor", height: int, width: int) -> "Tensor":
