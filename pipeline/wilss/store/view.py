@@ -1,17 +1,17 @@
 """The store as a person looks at it: an xarray dataset with a label map that is computed when asked for."""
 
+import functools
 import itertools
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.images import to_pixels
 from ..data.taxonomy import BACKGROUND, VOID
 from ..errors import StoreError
-from .image_view import register
-from .schema import ArraySpec
+from .schema import ArraySpec, Status
 from .store import ImageMasks, MaskStore
 
 
@@ -67,7 +67,7 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     """
     import xarray
 
-    register()
+    _register()
     store = MaskStore.open(path, allow_partial=allow_partial)
     status = store.current_status()  # before anything else is read: what is done now is on disk
     try:
@@ -77,6 +77,62 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     dataset = dataset.assign({spec.name: _lazy_planes(store, spec, dataset) for spec in store.layout.arrays})
     dataset = dataset.assign_coords(status=dataset.status.copy(data=status))
     return dataset.assign(label=_lazy_labels(store, dataset))
+
+
+class ImageAccessor:
+    """What `dataset.wilss` offers of a dataset that `open_masks` gave."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def image(self, image_id: str) -> Any:
+        """Everything of one image as an `xarray.Dataset` in memory, at the image's own height and width.
+
+        label: uint8 [y, x], taxonomy ids, 255 void. mask: bool [category, y, x], of the classes that it is tagged with.
+        void: bool [y, x], where the store has it. score, attention: float32 [category, y, x], where the store keeps
+        them, brought from their patch grids to pixels. Raises StoreError where the store has no masks of the image.
+        """
+        dataset = self._dataset
+        if image_id not in dataset.indexes["image"]:
+            raise StoreError(f"the store has no image {image_id!r}; `wilss-masks info` shows what it holds.")
+        one = dataset.sel(image=image_id)
+        if int(one.status) != Status.DONE:
+            why = str(one.error.values) or f"its status is {Status(int(one.status)).name.lower()}"
+            raise StoreError(f"the store holds no masks of {image_id}: {why}")
+        height, width = int(one.height), int(one.width)
+        one = one.isel(y=slice(height), x=slice(width), category=np.flatnonzero(one.tags.values))
+        soft = {name: one[name] for name in ("score", "attention") if name in one}
+        kept = one[[name for name in ("label", "mask", "void", "confidence", "area") if name in one]].load()
+        return kept.assign({name: _at_pixels(maps, height, width) for name, maps in soft.items()})
+
+
+def extent(maps: NDArray[np.floating[Any]]) -> tuple[int, int]:
+    """(h, w) of the patch grid of maps [T, yp, xp], which lie top-left and are NaN beyond their grid."""
+    there = ~np.isnan(maps).all(axis=0)
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if rows.size else (0, 0)
+
+
+@functools.cache
+def _register() -> None:
+    """Give every `xarray.Dataset` the attribute `wilss`."""
+    import xarray
+
+    accessor: Any = xarray.register_dataset_accessor
+    accessor("wilss")(ImageAccessor)
+
+
+def _at_pixels(maps: Any, height: int, width: int) -> Any:
+    """Maps [category, yp, xp] on a patch grid as [category, y, x]; NaN where there are none."""
+    import torch
+    import xarray
+
+    values = np.asarray(maps.values, np.float32)
+    h, w = extent(values)
+    pixels = np.full((len(values), height, width), np.nan, np.float32)
+    if h and w:
+        pixels = to_pixels(torch.from_numpy(values[:, :h, :w].copy()), height, width).numpy()
+    return xarray.DataArray(pixels, dims=("category", "y", "x"), attrs=maps.attrs)
 
 
 def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
@@ -89,7 +145,7 @@ def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
 
         def __getitem__(self, asked: Any) -> Any:
             basic = indexing.IndexingSupport.BASIC
-            return indexing.explicit_indexing_adapter(asked, self.shape, basic, partial(_planes, store, spec))
+            return indexing.explicit_indexing_adapter(asked, self.shape, basic, functools.partial(_planes, store, spec))
 
     lazy = dataset[spec.name].variable.copy(data=indexing.LazilyIndexedArray(Planes()))
     chunked = lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
@@ -115,7 +171,7 @@ def _lazy_labels(store: MaskStore, dataset: Any) -> Any:
     inputs = [whole.mask, whole.confidence] + ([whole.void] if store.layout.has_void else [])
     core = [["category", "y", "x"], ["category"], ["y", "x"]][: len(inputs)]
     labels = xarray.apply_ufunc(
-        partial(_label_one, store.vector("category_id")),
+        functools.partial(_label_one, store.vector("category_id")),
         *inputs,
         input_core_dims=core,
         output_core_dims=[["y", "x"]],

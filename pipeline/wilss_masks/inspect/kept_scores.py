@@ -12,7 +12,7 @@ from torch import Tensor
 from wilss.errors import StoreError
 from wilss.params import with_values
 from wilss.store import MaskStore
-from wilss.store.image_view import extent
+from wilss.store.view import extent
 
 from ..sources.fusion import FusionParams, Refined, refine
 
