@@ -21,7 +21,7 @@ from tests.faults.train_cli import result, states, wilss_train, words
 from wilss.errors import CheckpointError, StoreError, WilssError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
-from wilss.store.vectors import write_rows
+from wilss.store.arrays import write_rows
 from wilss_train.memory import MemoryBank
 from wilss_train.run import fit
 from wilss_train.run.states import latest_state

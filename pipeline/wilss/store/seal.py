@@ -16,9 +16,9 @@ from typing import Any
 from ..digests import digest_of_bytes, digest_of_json, listing_of_files
 from ..disk import PARTIAL_SUFFIX, write_atomically
 from ..errors import StoreError
+from .arrays import is_as_written
 from .schema import SEAL_KEY, StoreLayout
 from .shards import ShardReceipt, committed_digest, digest_on_disk
-from .vectors import is_as_written
 
 _ROOT = "zarr.json"
 

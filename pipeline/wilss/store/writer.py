@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ..disk import built_beside, sweep_partials
 from ..errors import StoreError
+from .arrays import write_rows
 from .schema import StoreHeader, create_group
 from .seal import seal, unseal
 from .shards import RECEIPT_VECTORS, ShardReceipt, committed_digest
 from .store import MaskStore
-from .vectors import write_rows
 
 
 class MaskStoreWriter:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import StoreError, first_line
+from wilss.store.arrays import read_chunk
 from wilss.store.schema import ArraySpec
 from wilss.store.shards import read_planes
 from wilss.store.size_limits import require_names, require_planes, require_shape
-from wilss.store.vectors import read_chunk
 
 from ..data.masked_images import BoundedCache
 from .writing import (
