@@ -2,7 +2,7 @@
 
 from wilss.disk import writer_lock
 
-from .coverage import coverage_of, empty_masks
+from .coverage import Look, coverage_of, empty_masks, look_at
 from .schema import Status, StoreHeader, StoreLayout
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
@@ -13,6 +13,7 @@ __all__ = [
     "ImageContent",
     "ImageMasks",
     "LabelMaps",
+    "Look",
     "MaskStore",
     "MaskStoreWriter",
     "ShardReceipt",
@@ -22,6 +23,7 @@ __all__ = [
     "coverage_of",
     "empty_masks",
     "label_map",
+    "look_at",
     "open_masks",
     "write_shard",
     "writer_lock",

@@ -1,5 +1,10 @@
-"""Classes of a store that images are tagged with and that no mask shows: trained on, they would be background."""
+"""What the masks of a store show, from its small arrays alone: no mask is read.
 
+`coverage_of` and `empty_masks` say of which classes there are none, which would be trained on as background; `look_at`
+what a person would notice at first sight.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +15,10 @@ from wilss.errors import counted
 
 from .schema import Status
 from .store import MaskStore
+
+_HALF = 0.5
+#: Init and seeds that share less than this of what they cover together say different things.
+_LOW_AGREEMENT = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,3 +76,92 @@ def empty_masks(store: MaskStore) -> tuple[str, ...]:
             who = some([store.image_ids[row] for row in empty[:6].tolist()], empty.size)
             sentences.append(f"{name!r} is tagged in {counted(tagged, 'image')}, and its mask is empty in {who}.")
     return tuple(sentences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Of a store's finished images that have a mask, or were asked for one.
+
+    images: how many. share: by class, the median share of an image that a mask of it covers, where there is one.
+    covered: images of which one mask covers more than half. agreement: median IoU of M_init and M_seeds, None where
+    the source has no two maps. differ: masks whose two maps hardly agree. fell_back: masks whose seeds were no
+    foreground, since M_init was empty; with_fallback: images that have one. masks: how many were asked for.
+    empty: by class, images that are tagged with it and whose mask is empty.
+    """
+
+    images: int
+    masks: int
+    share: Mapping[str, float]
+    covered: int
+    agreement: float | None
+    differ: int
+    fell_back: int
+    with_fallback: int
+    empty: Mapping[str, int]
+
+    def sentences(self) -> list[str]:
+        """What is known, a line each."""
+        lines = []
+        if self.share:
+            areas = ", ".join(f"{name} {_percent(share)}" for name, share in self.share.items())
+            lines.append(f"median area of a mask, in % of its image: {areas}")
+        if self.images:
+            lines.append(f"masks of more than half of their image: on {self.covered} of {self.images} images")
+        if self.agreement is not None:
+            lines.append(
+                f"M_init and M_seeds agree by {_percent(self.agreement)} % (median IoU); on {self.differ} of "
+                f"{self.masks} masks by less than {_percent(_LOW_AGREEMENT)} %"
+            )
+            lines.append(f"seeds without foreground (M_init was empty): {self.fell_back} of {self.masks} masks, on "
+                         f"{self.with_fallback} images")  # fmt: skip
+        if self.empty:
+            lines.append("empty masks: " + ", ".join(f"{name} {count}" for name, count in self.empty.items()))
+        return lines
+
+    def warnings(self) -> list[str]:
+        """What makes masks useless, each as a sentence without its full stop."""
+        found = []
+        if 2 * self.covered > self.images:
+            found.append(
+                f"a mask covers more than half of its image on {self.covered} of {self.images} images, which few "
+                "objects do"
+            )
+        if 2 * self.fell_back > self.masks:
+            found.append(
+                f"M_init was empty for {self.fell_back} of {self.masks} masks, on {self.with_fallback} images, so that "
+                "all their seeds are one patch: the threshold is too high for these scores"
+            )
+        if 2 * self.differ > self.masks:
+            found.append(
+                f"M_init and M_seeds agree by less than {_percent(_LOW_AGREEMENT)} % for {self.differ} of {self.masks} "
+                "masks: one of them is wrong there"
+            )
+        if 2 * sum(self.empty.values()) > self.masks:
+            found.append(f"{sum(self.empty.values())} of {self.masks} masks are empty")
+        return found
+
+
+def look_at(store: MaskStore) -> Look:
+    """The look of what is made so far; a run that was killed and resumed gives the same as one that was not."""
+    asked = store.vector("tags") if store.attributes.get("uses_tags") is not False else store.vector("area") > 0
+    rows, places = np.nonzero(asked & (store.current_status() == Status.DONE)[:, None])
+    area, agreement, fell_back = (store.vector(name)[rows, places] for name in ("area", "agreement", "fallback"))
+    share = area / np.maximum(store.vector("height")[rows].astype(np.float64) * store.vector("width")[rows], 1)
+    known = agreement[np.isfinite(agreement)]
+    shares = {name: share[(places == place) & (area > 0)] for place, name in enumerate(store.category_names)}
+    empty = np.bincount(places[area == 0], minlength=len(store.category_names)).tolist()
+    return Look(
+        images=len(np.unique(rows)),
+        masks=len(rows),
+        share={name: float(np.median(some)) for name, some in shares.items() if some.size},
+        covered=len(np.unique(rows[share > _HALF])),
+        agreement=float(np.median(known)) if known.size else None,
+        differ=int((known < _LOW_AGREEMENT).sum()),
+        fell_back=int(fell_back.sum()),
+        with_fallback=len(np.unique(rows[fell_back])),
+        empty={name: count for name, count in zip(store.category_names, empty, strict=True) if count},
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"

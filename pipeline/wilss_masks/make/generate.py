@@ -21,12 +21,11 @@ from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, writer_lock
+from wilss.store import Look, MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, look_at, writer_lock
 from wilss.store.changes import keep_stamps
 
 from ..sources.base import MaskSource, made_of
 from .cluster import connect, interrupts_deferred
-from .look import Look, look_at
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
 from .resume import (

@@ -12,10 +12,9 @@ from tests.built_in import manifest_of_few
 from tests.faults.standin import StandInSource, draw_images, make
 from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, make_store
 from wilss.console import pasted
-from wilss.store import MaskStore
+from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
 from wilss_masks.commands.generate import _report
-from wilss_masks.make.look import Look, look_at
 from wilss_masks.sources.fusion import FmwissParams
 
 
