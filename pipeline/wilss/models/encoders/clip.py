@@ -19,10 +19,14 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
+from wilss.models.encoders.clip_configs import check_tower, clip_config, clip_name
 from wilss.models.encoders.grids import check_images
-from wilss.models.encoders.multiples import clip_config, input_multiple
-from wilss.models.encoders.towers import DensePath, Form, check_tower, dense_path
+from wilss.models.encoders.multiples import input_multiple
+from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
+from wilss.models.encoders.towers import DensePath, Form, dense_path
 from wilss.models.encoders.weights import (
+    HUB,
+    config_is_here,
     digest_of,
     identity_of,
     load_strictly,
@@ -100,16 +104,14 @@ def open_clip_encoder(
     trained with, WeightsError for weights that are missing, wrong, damaged or not finite.
     """
     config = clip_config(spec)
-    check_tower(config["model_cfg"], _called(spec))
-    _check_activation(spec, config["model_cfg"])
+    mean, std = _checked(spec, config)
     digest, identity = digest_of(spec), identity_of(spec)  # before anything is built or read
-    preprocess = _preprocess(spec, config)
     network = _network(spec, config["model_cfg"])
     target = torch.device(device)
     return DenseClip(
         patch=input_multiple(spec),
-        mean=tuple(preprocess["mean"]),
-        std=tuple(preprocess["std"]),
+        mean=mean,
+        std=std,
         digest=digest,
         identity=identity,
         logit_scale=float(network.logit_scale.detach().exp()),  # type: ignore[operator]
@@ -124,35 +126,17 @@ def open_clip_encoder(
 
 def require_clip(spec: EncoderSpec) -> None:
     """Raise EncoderError for a model or weights that cannot be opened; no weights are read or fetched."""
-    if (spec.model or "").startswith("hf-hub:"):
-        return
-    config = clip_config(spec)
-    check_tower(config["model_cfg"], _called(spec))
-    _check_activation(spec, config["model_cfg"])
-    if spec.file is None and random_seed(spec) is None:
+    if config_is_here(spec):
+        _checked(spec, clip_config(spec))
+
+
+def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
+    """Mean and deviation of a CLIP that can be opened; EncoderError for any other, by its config alone."""
+    check_tower(config["model_cfg"], clip_name(spec))
+    check_activation(spec, config["model_cfg"])
+    if spec.file is None and random_seed(spec) is None and not (spec.model or "").startswith(HUB):
         published_clip(spec)
-
-
-def _called(spec: EncoderSpec) -> str:
-    return str(spec.config or spec.model)
-
-
-def _preprocess(spec: EncoderSpec, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and deviation: OpenAI's, unless the tag of the weights or the json config has its own."""
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
-    values = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
-    for source in (_tag(spec), config.get("preprocess_cfg") or {}):
-        values |= {key: source[key] for key in values if source.get(key) is not None}
-    return values
-
-
-def _tag(spec: EncoderSpec) -> dict[str, Any]:
-    """open_clip's entry for these pretrained weights; empty for own models and files without `pretrained`."""
-    from open_clip.pretrained import get_pretrained_cfg
-
-    entry: dict[str, Any] = get_pretrained_cfg(spec.model or "", spec.pretrained or "")
-    return entry
+    return clip_preprocessing(spec, config)
 
 
 def _network(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
@@ -166,19 +150,6 @@ def _network(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
-    """open_clip only warns where the activation is not the one that the weights were trained with."""
-    tag = _tag(spec)
-    trained_with = tag.get("quick_gelu", False)
-    if not tag or trained_with == config.get("quick_gelu", False):
-        return
-    known = f"{spec.model}-quickgelu" if trained_with else str(spec.model).removesuffix("-quickgelu")
-    raise EncoderError(
-        f"the weights {spec.pretrained!r} were trained with {'QuickGELU' if trained_with else 'GELU'}, and "
-        f"{spec.model} computes the other; use model: {known}."
-    )
-
-
 def _build(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
     from open_clip.model import CLIP, CustomTextCLIP
 
@@ -187,7 +158,7 @@ def _build(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
     try:
         network: nn.Module = kind(**own)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        raise EncoderError(f"open_clip cannot build {_called(spec)} ({error}); fix its config.") from error
+        raise EncoderError(f"open_clip cannot build {clip_name(spec)} ({error}); fix its config.") from error
     _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
     return network
 
@@ -197,7 +168,7 @@ def _assert_activation(network: nn.Module, quick: bool, spec: EncoderSpec) -> No
 
     has_quick = any(isinstance(part, QuickGELU) for part in network.modules())
     if has_quick != quick:
-        raise EncoderError(f"open_clip built {_called(spec)} {'with' if has_quick else 'without'} QuickGELU.")
+        raise EncoderError(f"open_clip built {clip_name(spec)} {'with' if has_quick else 'without'} QuickGELU.")
 
 
 def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
@@ -227,7 +198,7 @@ def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
         """int64 [len(prompts), context length]."""
         ids: Tensor = tokenizer(prompts)
         if int(ids.max()) >= rows:
-            raise EncoderError(f"{_called(spec)} has {rows} tokens and open_clip's tokenizer more; fix vocab_size.")
+            raise EncoderError(f"{clip_name(spec)} has {rows} tokens and open_clip's tokenizer more; fix vocab_size.")
         return ids
 
     return tokens

@@ -9,31 +9,42 @@ import threading
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from wilss.errors import WeightsError, first_line
 
 _SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443}
-_MEND = "pass `file:` with a local copy, or fetch them once where there is a connection and share the cache (HF_HOME)."
+#: What a file of the hub is to an encoder: the words for it, and the key of the manifest that names a local copy.
+_KINDS = {"file": "the weights", "config": "the config", "tokenizer": "the tokenizer"}
+Key = Literal["file", "config", "tokenizer"]
 
 
-def hub_file(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
+def hub_file(repository: str, names: Sequence[str], revision: str | None = None, *, key: Key = "file") -> Path:
     """The first of `names` in a Hugging Face repository: from the cache if it is there, else fetched.
 
-    Under HF_HUB_OFFLINE, and where the hub does not answer one call, nothing is fetched. Raises WeightsError with the
-    way out.
+    key: of the encoder in the manifest, which names a local copy. Under HF_HUB_OFFLINE, and where the hub does not
+    answer one call, nothing is fetched. Raises WeightsError that says which file is missing and the way out.
     """
-    from huggingface_hub import constants
-
     for name in names:
         if cached := cached_file(repository, name, revision):
             return cached
-    if constants.HF_HUB_OFFLINE:
-        raise WeightsError(f"offline, and the weights of {repository} are not in the cache; {_MEND}")
-    if (reason := why_offline(constants.ENDPOINT)) is not None:
-        raise WeightsError(f"offline ({reason}), and the weights of {repository} are not in the cache; {_MEND}")
-    return _fetched(repository, names, revision)
+    require_connection(repository, names, key)
+    return _fetched(repository, names, revision, key)
+
+
+def require_connection(repository: str, names: Sequence[str], key: Key) -> None:
+    """WeightsError where files of a repository, which are not in the cache, could not be fetched either."""
+    from huggingface_hub import constants
+
+    reason = None if constants.HF_HUB_OFFLINE else why_offline(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE or reason:
+        raise WeightsError(
+            f"offline{f' ({reason})' if reason else ''}, and {_KINDS[key]} of {repository} ({names[0]}) "
+            f"{'are' if key == 'file' else 'is'} not in the cache; pass `{key}:` with a local copy, or fetch what is "
+            "missing once where there is a connection and share the cache (HF_HOME)."
+        )
 
 
 def why_offline(endpoint: str) -> str | None:
@@ -81,7 +92,7 @@ def cached_file(repository: str, name: str, revision: str | None = None) -> Path
     return Path(cached) if isinstance(cached, str) else None
 
 
-def _fetched(repository: str, names: Sequence[str], revision: str | None) -> Path:
+def _fetched(repository: str, names: Sequence[str], revision: str | None, key: Key) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -98,6 +109,6 @@ def _fetched(repository: str, names: Sequence[str], revision: str | None) -> Pat
             reason = error
             break
     raise WeightsError(
-        f"the weights of {repository} could not be fetched ({first_line(reason)}); "
-        "check the name and the connection, or pass `file:` with a local copy."
+        f"{_KINDS[key]} of {repository} could not be fetched ({first_line(reason)}); "
+        f"check the name and the connection, or pass `{key}:` with a local copy."
     ) from reason

@@ -21,22 +21,6 @@ Form = Literal["maskclip", "value"]
 DensePath = Callable[[Tensor], Tensor]
 
 
-def check_tower(config: dict[str, Any], name: str) -> None:
-    """EncoderError for a model that has no dense value path, by its config, before it is built."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    reason = None
-    if "multimodal_cfg" in config or vision.get("attentional_pool"):
-        reason = "an attentional pool (CoCa)"
-    elif vision.get("timm_model_name"):
-        reason = f"a timm image tower ({vision['timm_model_name']}; as SigLIP, ConvNeXt and EVA have)"
-    elif text.get("hf_model_name"):
-        reason = f"a text tower of transformers ({text['hf_model_name']})"
-    elif text.get("hf_tokenizer_name"):
-        reason = f"a tokenizer of transformers ({text['hf_tokenizer_name']})"
-    if reason:
-        raise EncoderError(f"{name} has {reason}, which wilss cannot use; take a CLIP ViT or ResNet of OpenAI's form.")
-
-
 def dense_path(visual: nn.Module, form: Form) -> DensePath:
     """The function from normalised pixels [B, 3, H, W] to features [B, D, h, w], not yet of unit length.
 

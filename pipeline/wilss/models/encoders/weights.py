@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_file, digest_of_json, version_of
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.hub import hub_file
+from wilss.models.encoders.hub import cached_file, hub_file
 from wilss.models.tensor_files import listed, misfits, told
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BUILTIN = Path(__file__).parent / "builtin"
+CLIP_CONFIG = "open_clip_config.json"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_HUB = "hf-hub:"  # before the name of a repository, as open_clip writes it
+#: Mean and deviation of the channels, in [0, 1], that OpenAI's CLIP and most of open_clip's were trained with.
+OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HUB = "hf-hub:"  # before the name of a repository, as open_clip writes it
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -89,8 +92,8 @@ def weights_file(spec: EncoderSpec) -> Path:
 
 
 def _clip_hub_file(spec: EncoderSpec) -> Path:
-    if spec.model and spec.model.startswith(_HUB):
-        return hub_file(spec.model.removeprefix(_HUB), CLIP_FILES, spec.revision)
+    if spec.model and spec.model.startswith(HUB):
+        return hub_file(spec.model.removeprefix(HUB), CLIP_FILES, spec.revision)
     repository, _, name = published_clip(spec).rpartition("/")
     return hub_file(repository, (name,) if name else CLIP_FILES, spec.revision)
 
@@ -151,11 +154,19 @@ def identity_of(spec: EncoderSpec) -> dict[str, Any]:
         "model": spec.model,
         "pretrained": spec.pretrained,
         "revision": spec.revision,
-        "args": dict(spec.args or {}),
+        "args": _args(spec),
         "pos_interp": spec.pos_interp,
         "sha256": digest_of(spec),
         "config": sha256_of(config) if (config := config_file(spec)) else None,
     }
+
+
+def _args(spec: EncoderSpec) -> dict[str, Any]:
+    """Its arguments, but for OpenAI's mean and deviation told of a CLIP, which stand for what was taken in silence."""
+    args = dict(spec.args or {})
+    values = [tuple(args.get(key) or ()) for key in ("mean", "std")]
+    is_openai = spec.library == "open_clip" and values == [OPENAI_MEAN, OPENAI_STD]
+    return {} if is_openai else args
 
 
 def config_file(spec: EncoderSpec) -> Path | None:
@@ -166,8 +177,18 @@ def config_file(spec: EncoderSpec) -> Path | None:
     if spec.config:
         return resolve(spec.config)
     name = (spec.model or "") if spec.library == "open_clip" else ""
+    if not name.startswith(HUB):
+        return None
+    return hub_file(name.removeprefix(HUB), (CLIP_CONFIG,), spec.revision, key="config")
+
+
+def config_is_here(spec: EncoderSpec) -> bool:
+    """Whether the json config of a CLIP can be read without a connection."""
+    name = spec.model or ""
     return (
-        hub_file(name.removeprefix(_HUB), ("open_clip_config.json",), spec.revision) if name.startswith(_HUB) else None
+        bool(spec.config)
+        or not name.startswith(HUB)
+        or bool(cached_file(name.removeprefix(HUB), CLIP_CONFIG, spec.revision))
     )
 
 

@@ -11,13 +11,15 @@ from wilss.data.manifest import EncoderSpec
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 3, "width": 32, "head_width": 8, "patch_size": 8}
 RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32}
+PREPROCESS = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.5, 0.5]}
 DINO = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 4}
 
 
 def clip_config(folder: Path, vision: dict[str, Any] | None = None, **more: Any) -> Path:
-    """An open_clip json, written into `folder`."""
+    """An open_clip json, written into `folder`, with a mean and deviation unlike the usual ones."""
     path = folder / "clip.json"
-    path.write_text(json.dumps({"embed_dim": 24, "vision_cfg": vision or VIT, "text_cfg": TEXT} | more))
+    model = {"embed_dim": 24, "vision_cfg": vision or VIT, "text_cfg": TEXT} | more
+    path.write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESS}))
     return path
 
 
