@@ -41,6 +41,7 @@ class StandInSource:
     uses_tags: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 2
+    encoders: ClassVar[tuple[()]] = ()
 
     delay: float = 0.0
     misfortune: str = ""

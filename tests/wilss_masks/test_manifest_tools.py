@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.data.taxonomy import COCO, VOC
-from wilss.errors import ManifestError, WeightsError
+from wilss.errors import EncoderError, ManifestError, WeightsError
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.check import CheckReport, check_manifest
 from wilss_masks.manifest_tools.init import init_manifest, save_manifest
@@ -277,6 +277,12 @@ def test_hub_weights_that_cannot_be_had_are_left_for_their_first_use(
     report = lock_manifest(load_manifest(pets(tmp_path), check_lock=False))
     assert report.weights == {}
     assert [warning.split(" is not locked yet")[0] for warning in report.warnings] == ["encoders.clip", "encoders.vit"]
+
+
+def test_an_encoder_that_cannot_be_used_is_not_locked(tmp_path: Path) -> None:
+    coca = {"library": "open_clip", "model": "coca_ViT-B-32", "pretrained": "laion2b_s13b_b90k"}
+    with pytest.raises(EncoderError, match=r"encoders\.clip: coca_ViT-B-32 has an attentional pool"):
+        lock_manifest(load_manifest(pets(tmp_path, encoders={"clip": coca}), check_lock=False))
 
 
 def test_the_lock_command_and_a_change_after_it(tmp_path: Path) -> None:

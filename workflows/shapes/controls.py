@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wilss.data.images import read_image, to_pixels
+from wilss.data.manifest import EncoderSpec
 from wilss.equations import fmwiss
 from wilss.models.encoders.weights import sha256_of
 from wilss.randomness import generator_for
@@ -32,6 +33,7 @@ class WholeImage:
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
+    encoders: ClassVar[tuple[()]] = ()
 
     def identity(self) -> Mapping[str, Any]:
         return {"parameters": {}, "models": {}}
@@ -67,6 +69,10 @@ class TrueSeeds:
     @property
     def seeds_kept(self) -> int:
         return self.method.seeds_kept
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        return self.method.encoders
 
     def identity(self) -> Mapping[str, Any]:
         return self.method.identity()
@@ -107,6 +113,7 @@ class ClassActivation:
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
+    encoders: ClassVar[tuple[()]] = ()
 
     weights: Path
     threshold: float

@@ -223,8 +223,9 @@ def _options(arguments: dict[str, Any]) -> "Options":
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
-    from ..make.generate import default_store, plan_for, selection_for
+    from ..make.generate import default_store, plan_for, require_known_names, selection_for
 
+    require_known_names(source, also_files=True)
     selection = selection_for(manifest, arguments["step"], source, options.split)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]

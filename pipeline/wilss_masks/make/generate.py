@@ -24,7 +24,7 @@ from wilss.models.devices import resolve_device
 from wilss.store import Look, MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, look_at, writer_lock
 from wilss.store.changes import keep_stamps
 
-from ..sources.base import MaskSource, made_of
+from ..sources.base import MaskSource, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
@@ -91,6 +91,16 @@ def images_made(store: MaskStore) -> int:
     return layout.num_images - pending
 
 
+def require_known_names(source: MaskSource, *, also_files: bool = False) -> None:
+    """EncoderError for an encoder that would be refused later, before its weights are asked for.
+
+    also_files: also those whose weights are local files, which are refused when they are opened.
+    """
+    for spec in source.encoders:
+        if also_files or spec.file is None:
+            require_encoder(spec)
+
+
 def generate(
     manifest: Manifest,
     *,
@@ -114,6 +124,7 @@ def generate(
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
+    require_known_names(source)
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made_now: list[int] = []

@@ -5,27 +5,19 @@ from collections.abc import Iterator
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.errors import EncoderError, WeightsError
 
+from ..sources.base import require_encoder
+
 
 def encoder_faults(manifest: Manifest) -> Iterator[str]:
     """A sentence for every encoder that is not known, or whose local file is not there or does not fit it."""
     for name in ("clip", "vit"):
         spec: EncoderSpec = getattr(manifest.encoders, name)
         try:
-            _require_known(spec)
+            require_encoder(spec)
             if spec.file is not None:
                 _open(name, spec)
         except (EncoderError, WeightsError) as error:
             yield f"{manifest.path}: encoders.{name}: {error}"
-
-
-def _require_known(spec: EncoderSpec) -> None:
-    from wilss.models.encoders.clip import require_clip
-    from wilss.models.encoders.dino import require_vit
-
-    if spec.library == "timm":
-        require_vit(spec)
-    else:
-        require_clip(spec)
 
 
 def _open(name: str, spec: EncoderSpec) -> None:

@@ -14,7 +14,9 @@ from wilss.data.manifest import (
     lock_path,
     write_lock,
 )
-from wilss.errors import ManifestError, WeightsError
+from wilss.errors import EncoderError, ManifestError, WeightsError
+
+from ..sources.base import require_encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,14 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True, contents: bool = 
 
     contents: also read every image and label. weights: also digest the encoders' weights; hub weights are fetched if
     need be. Hub weights that cannot be had are left out with a warning, and are then recorded at their first use.
-    Raises WeightsError for a local file that is missing or is not what the manifest says, ManifestError where nothing
-    may be written.
+    Raises EncoderError for an encoder that cannot be used, WeightsError for a local file that is missing or is not what
+    the manifest says, ManifestError where nothing may be written.
     """
     kept: dict[str, LockedWeights] = {}
     warnings: list[str] = []
     for name in ("clip", "vit") if weights else ():
         spec: EncoderSpec = getattr(manifest.encoders, name)
+        _require_usable(name, spec)
         if spec.file is None and (spec.pretrained or "").partition(":")[0] == "random":
             continue
         try:
@@ -59,6 +62,13 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True, contents: bool = 
         weights={name: entry.sha256 for name, entry in kept.items()},
         warnings=tuple(warnings),
     )
+
+
+def _require_usable(name: str, spec: EncoderSpec) -> None:
+    try:
+        require_encoder(spec)
+    except EncoderError as error:
+        raise EncoderError(f"encoders.{name}: {error}") from error
 
 
 def _contents(manifest: Manifest) -> dict[str, str]:

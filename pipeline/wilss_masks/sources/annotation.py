@@ -29,6 +29,7 @@ class AnnotationSource:
     reads_labels: ClassVar[bool] = True
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
+    encoders: ClassVar[tuple[()]] = ()
 
     category_ids: tuple[int, ...]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import MadeOf
 from wilss.data.layouts import ImageRecord, Records
+from wilss.data.manifest import EncoderSpec
 from wilss.store import ImageContent, Status
 
 
@@ -114,6 +115,17 @@ def made_of(source: "MaskSource") -> MadeOf:
     return "labels" if source.reads_labels else "images"
 
 
+def require_encoder(spec: EncoderSpec) -> None:
+    """Raise EncoderError for an encoder that cannot be used, by its names alone; no weights are read or fetched."""
+    from wilss.models.encoders.clip import require_clip
+    from wilss.models.encoders.dino import require_vit
+
+    if spec.library == "timm":
+        require_vit(spec)
+    else:
+        require_clip(spec)
+
+
 class Proposer(Protocol):
     """An opened source: networks loaded, on one device, in one process."""
 
@@ -146,6 +158,10 @@ class MaskSource(Protocol):
     @property
     def seeds_kept(self) -> int:
         """Seeds per category that it can hand to the store."""
+
+    @property
+    def encoders(self) -> Sequence[EncoderSpec]:
+        """The manifest's encoders that it will open."""
 
     def identity(self) -> Mapping[str, Any]:
         """All that its masks depend on, as JSON values: parameters, digests of models and prompts."""

@@ -80,6 +80,11 @@ class FmwissSource:
         """The seeds of all draws."""
         return self.params.seeds * self.params.draws
 
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Both."""
+        return self.clip, self.vit
+
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
         from wilss.models.encoders.weights import identity_of

@@ -116,6 +116,11 @@ class PanetSource:
         """As the parameter says."""
         return self.params.tags
 
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """The frozen ViT, or none where an embedding has a network of its own."""
+        return (self.encoder.vit,) if self.encoder.spec.is_on_frozen_features else ()
+
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
         places = ("supports", "embedding")

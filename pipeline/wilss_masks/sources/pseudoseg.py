@@ -63,6 +63,7 @@ class PseudosegSource:
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
+    encoders: ClassVar[tuple[()]] = ()
 
     params: PseudosegParams
     info: CheckpointInfo

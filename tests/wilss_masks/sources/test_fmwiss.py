@@ -13,8 +13,10 @@ from tests.references import fmwiss as slow
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.images import to_pixels
 from wilss.data.layouts import ImageRecord
-from wilss.errors import ParameterError
+from wilss.data.manifest import EncoderSpec
+from wilss.errors import EncoderError, ParameterError
 from wilss.store import ImageContent, Status
+from wilss_masks.make.generate import require_known_names
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.fusion import FmwissParams
@@ -160,3 +162,22 @@ def test_wrong_parameters_are_refused_in_a_sentence(values: dict[str, Any], word
 
     with pytest.raises(ParameterError, match=words):
         with_values(FmwissParams(), values, where="--set")
+
+
+@pytest.mark.parametrize(
+    ("encoders", "said"),
+    [
+        ({"clip": {"library": "open_clip", "model": "coca_ViT-B-32", "pretrained": "laion2b_s13b_b90k"}}, "CoCa"),
+        ({"clip": {"library": "open_clip", "model": "ViT-B-16", "pretrained": "openai"}}, "use model: ViT-B-16-quick"),
+        ({"vit": {"library": "timm", "model": "resnet18"}}, "resnet18"),
+    ],
+)
+def test_encoders_that_cannot_be_used_are_refused_before_their_weights_are_asked_for(
+    folder: Path, source: FmwissSource, encoders: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `generate`, also with --dry-run."""
+    monkeypatch.setattr("wilss.models.encoders.weights.hub_file", lambda *_, **__: pytest.fail("asked for weights"))
+    named: dict[str, Any] = {name: EncoderSpec(**values) for name, values in encoders.items()}
+    refused = replace(source, **named)
+    with pytest.raises(EncoderError, match=said):
+        require_known_names(refused)

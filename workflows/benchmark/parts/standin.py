@@ -48,6 +48,7 @@ class SleepingSource:
     uses_tags: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
+    encoders: ClassVar[tuple[()]] = ()
 
     rate: float = 0.0
 

@@ -7,7 +7,7 @@ says nothing. A wrong mean or activation raises no error; every feature is merel
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
@@ -57,16 +57,16 @@ def told_preprocessing(spec: EncoderSpec) -> Preprocessing | None:
         raise EncoderError(f"args of an open_clip encoder are mean and std, not {listed(unknown)}; leave it out.")
     if not args:
         return None
-    values = [args.get(key) for key in ("mean", "std")]
-    if not all(_are_three_numbers(value) for value in values) or min(values[1]) <= 0:  # type: ignore[type-var]
+    mean, std = args.get("mean"), args.get("std")
+    if not _are_three_numbers(mean) or not _are_three_numbers(std) or min(std) <= 0:
         raise EncoderError(
             "args: mean and std are three numbers each, for pixels in [0, 1], std above 0; write e.g. "
             "{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}."
         )
-    return Preprocessing(*(tuple(float(each) for each in value) for value in values))  # type: ignore[union-attr]
+    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))
 
 
-def _are_three_numbers(value: Any) -> bool:
+def _are_three_numbers(value: Any) -> TypeGuard[Sequence[float]]:
     numbers = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
     return numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
 

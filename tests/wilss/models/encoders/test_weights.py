@@ -352,6 +352,16 @@ def test_offline_nothing_is_asked_for(hub, monkeypatch):
     assert hub.calls == []
 
 
+def test_offline_the_sentence_names_the_file_that_is_missing(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    here = EncoderSpec(library="open_clip", model="hf-hub:some/clip", file=str(tmp_path / "w.safetensors"))
+    for ask in (weights.identity_of, input_multiple):
+        with pytest.raises(WeightsError, match=r"config of some/clip \(open_clip_config\.json\) is not") as caught:
+            ask(here.model_copy(update={"file": "builtin:clip.safetensors"}))
+        assert "pass `config:`" in str(caught.value)
+        assert "`file:`" not in str(caught.value)
+
+
 def test_without_a_connection_the_hub_is_asked_once(hub):
     with pytest.raises(WeightsError, match="could not be fetched"):
         weights.weights_file(DINO)
