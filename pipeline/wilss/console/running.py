@@ -26,9 +26,13 @@ def run(
     prog_name: what a user types. package: whose log is shown, besides that of wilss. env_prefix: what stands
     before the environment variable of every option. arguments: None for the words of this process.
 
+    OpenMP reads OMP_WAIT_POLICY when torch is loaded, so commands import it where they use it, and not before. Workers
+    and processes that a command starts inherit it.
+
     Exit codes: 0 done, 1 error, 2 usage, manifest or parameters, 3 finished with failed images (the command's
     own), 130 Ctrl-C.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin hold up each other beside other processes
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop

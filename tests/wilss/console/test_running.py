@@ -51,6 +51,20 @@ def test_a_command_that_ends_well(capsys: pytest.CaptureFixture[str], monkeypatc
     assert ended(lambda: sys.exit(console.FINISHED_WITH_FAILURES)) == 3
 
 
+@pytest.mark.parametrize(("said", "meant"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_do_not_spin_unless_somebody_says_so(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, meant: str
+) -> None:
+    """What a command starts has it as well."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
+    if said is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    told: list[str] = []
+    words = [sys.executable, "-c", "import os; print(os.environ['OMP_WAIT_POLICY'])"]
+    assert ended(lambda: told.append(subprocess.check_output(words, text=True).strip())) == 0
+    assert told == [meant]
+
+
 def test_manners(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(lambda: None, "--version") == 0
     assert re.fullmatch(r"wilss-try \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
