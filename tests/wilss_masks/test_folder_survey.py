@@ -128,6 +128,79 @@ def test_words_for_nothing_that_may_be_classes_are_classes(tmp_path: Path, as_ta
                     "bg/bg": (), "void/void": ()}  # fmt: skip
 
 
+def table(root: Path, *lines: str, images: int = 3) -> Path:
+    """Photographs 0.jpg, 1.jpg, ... and a table of their tags, one line each."""
+    pictures(root, *(f"{number}.jpg" for number in range(images)))
+    disk.text(root / "tags.csv", *lines)
+    return root
+
+
+def test_spellings_of_a_class_are_one_class_and_told(tmp_path: Path) -> None:
+    lines = ("0,cat;traffic light", "1,Cat;traffic-light", "2,cat;dog;Traffic_Light")
+    manifest, (cats, lights) = fresh(table(tmp_path, *lines))
+    assert manifest.taxonomy.class_names == ("background", "cat", "Traffic_Light", "dog")
+    assert (
+        cats == "the tags 'Cat' and 'cat' are taken for one class, 'cat'; if they are several, write each into `names`."
+    )
+    assert lights.startswith("the tags 'Traffic_Light' and 'traffic light' and 'traffic-light' are taken for one class")
+    assert [record.tags for record in manifest.records(0).records] == [(1, 2), (1, 2), (1, 2, 3)]
+
+
+def test_spellings_are_one_in_folders_and_beside_names_of_values(tmp_path: Path) -> None:
+    pictures(tmp_path / "folders", "Cat/a.jpg", "cat/b.jpg", "cat/c.jpg", "dog/d.jpg")
+    manifest, (doubt,) = fresh(tmp_path / "folders")
+    assert manifest.taxonomy.class_names == ("background", "cat", "dog")
+    assert "the tags 'Cat' and 'cat' are taken for one class" in doubt
+    root = table(tmp_path / "table", "0,hot dog", "1,cat", "2,cat;hot dog")
+    labels(root / "masks", **{"0": (1,), "1": (2,), "2": (1, 2)})
+    disk.text(root / "classes.txt", "Hot-Dog", "Cat")
+    manifest, doubts = fresh(root)
+    assert manifest.taxonomy.class_names == ("background", "Hot-Dog", "Cat")
+    assert doubts == []
+
+
+def test_flags_that_are_alike_in_all_rows_are_doubtful(tmp_path: Path) -> None:
+    lines = ("image,background,cat,checked,fold", "0,1,1,1,0", "1,1,0,1,1", "2,1,0,1,1")
+    manifest, (doubt,) = fresh(table(tmp_path, *lines))
+    assert manifest.taxonomy.class_names == ("background", "cat", "checked")
+    assert "tags.csv: all rows have the same flag under 'checked', which is taken for a class; if it is none" in doubt
+    text = (tmp_path / "m.yaml").read_text().replace("file: tags.csv", "file: tags.csv, ignore: [checked]")
+    text = text.replace("  2: checked\n", "").replace("[2]", "[1]").replace("[1, 2]", "[1]")
+    said = load_manifest(disk.text(tmp_path / "m.yaml", text))
+    assert check_manifest(said).findings == ()
+    assert [record.tags for record in said.listing("main", "train").records] == [(1,), (), ()]
+
+
+def test_counts_beside_flags_are_told(tmp_path: Path) -> None:
+    manifest, _ = fresh(table(tmp_path, "image,cat,dog,horse", "0,1,0,2", "1,0,1,0", "2,1,1,0"))
+    told = [word for word in check_manifest(manifest).warnings if "tags.csv" in word]
+    assert [word.partition("tags.csv: ")[2] for word in told] == [
+        "its column horse is not read, for there are other numbers than 0 and 1; if they count a class, write 1 there "
+        "for more."
+    ]
+
+
+def test_a_comma_that_may_be_part_of_a_name_is_doubtful(tmp_path: Path) -> None:
+    manifest, (doubt,) = fresh(table(tmp_path, "image;tags", "0;bus, school", "1;cat, dog", "2;cat"))
+    assert manifest.taxonomy.class_names == ("background", "bus", "cat", "dog", "school")
+    assert "'bus' and 'school' are taken for two tags, as in 'bus, school', and come only together; if" in doubt
+    lines = ("  1: bus\n", "  4: school\n")
+    text = (tmp_path / "m.yaml").read_text().replace(lines[0], '  1: "bus, school"\n').replace(lines[1], "")
+    text = text.replace(", 4]", "]").replace("[4]", "[3]")
+    said = load_manifest(disk.text(tmp_path / "m.yaml", text))
+    assert [record.tags for record in said.listing("main", "train").records] == [(1,), (2, 3), (2,)]
+
+
+def test_images_of_one_name_in_several_folders_are_held_against_their_own_labels(tmp_path: Path) -> None:
+    """`zebra` has value 1 in its folder and `ant` value 2 in its own, under the same names of files."""
+    for name, value in (("zebra", 1), ("ant", 2)):
+        pictures(tmp_path, *(f"images/{name}/{number}.jpg" for number in range(3)))
+        labels(tmp_path / f"masks/{name}", **{str(number): (value,) for number in range(3)})
+    manifest, doubts = fresh(tmp_path)
+    assert manifest.taxonomy.class_names == ("background", "zebra", "ant")
+    assert doubts == []
+
+
 def test_words_with_blanks_between(tmp_path: Path) -> None:
     rows = ("haze primary", "clear primary", "clear primary water", "clear", "clear water", "water haze")
     pictures(tmp_path, *(f"{number}.jpg" for number in range(len(rows))))
@@ -135,6 +208,9 @@ def test_words_with_blanks_between(tmp_path: Path) -> None:
     survey = survey_folder(tmp_path)
     assert survey.class_names == ("background", "clear", "haze", "primary", "water")
     assert survey.tag_keys == {"between": " "}
+    assert survey.named is not None
+    (doubt,) = survey.named.doubts
+    assert "blanks are taken to stand between tags, as in 'clear primary'; if such a cell is one class, leave" in doubt
     disk.text(tmp_path / "tags.csv", "image_name,tags", "0,hot dog", "1,dining table", "2,dog", "3,cat;hot dog")
     assert survey_folder(tmp_path).class_names == ("background", "cat", "dining table", "dog", "hot dog")
 

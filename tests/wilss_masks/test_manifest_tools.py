@@ -176,6 +176,7 @@ def test_init_without_image_sets_main(tmp_path: Path, source: str) -> None:
         for name, ids in IMAGES.items():
             objects = "".join(f"<object><name>{disk.CLASSES[i]}</name></object>" for i in ids)
             disk.text(root / f"Annotations/{name}.xml", f"<annotation>{objects}</annotation>")
+        disk.text(root / "Annotations/more.xml", "<annotation><object><name>Dog</name></object></annotation>")
     if source == "class file":
         disk.text(root / "classes.txt", *disk.CLASSES)
     manifest = load_manifest(written("voc", root, tmp_path / "data_manifest.yaml"))

@@ -1,5 +1,6 @@
 """Names belong to values: what `manifest init` reads beside label files, and what it and `check` doubt."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,13 @@ def test_a_palette_that_says_other_than_its_rows_is_told(tmp_path: Path) -> None
     disk.text(tmp_path / "labelmap.txt", "background:0,0,0::", "dog:9,9,9::", "cat:5,5,5::")
     manifest, _ = init(data(tmp_path, (1, 2), palette=[(0, 0, 0), (5, 5, 5), (9, 9, 9)]))
     assert meant(manifest, 2) == ["cat", "dog"]
-    told = [w for w in check_manifest(manifest).warnings if "value 1 is read as 'cat' by its colour" in w]
-    assert "though row 1 of labelmap.txt is 'dog'; if rows count, write `values: {1: dog}`" in told[0]
+    for kind in ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"):  # a second image that says the same is no news
+        shutil.copy(tmp_path / kind.format("a"), tmp_path / kind.format("b"))
+    disk.text(tmp_path / "ImageSets/Segmentation/train.txt", "a", "b")
+    first, second = [w for w in check_manifest(load_manifest(tmp_path / "m.yaml")).warnings if "by its colour" in w]
+    assert "value 1 is read as 'cat' by its colour" in first
+    assert "though row 1 of labelmap.txt is 'dog'; if rows count, write `values: {1: dog}`" in first
+    assert "value 2 is read as 'dog' by its colour" in second
 
 
 def test_reduce_zero_label_over_names_with_background_is_told(tmp_path: Path) -> None:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from wilss.data.images import read_image, read_size
 from wilss.data.layouts import DataSpec, ImageRecord, require_size, why_no_pixel
+from wilss.data.layouts.label_classes import classes_in
 from wilss.data.layouts.listing import label_folders
 from wilss.data.manifest import Manifest
 from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
-from wilss.data.taxonomy import BACKGROUND, VOID, meaning_of
+from wilss.data.taxonomy import BACKGROUND, meaning_of
 from wilss.errors import ImageError, ManifestError, counted
 from wilss.threads import map_in_threads
 
@@ -290,7 +289,7 @@ def _classes(record: ImageRecord, size: tuple[int, int]) -> frozenset[int]:
     assert record.label is not None
     labels = record.label.read()
     require_size(record, labels.shape, size)
-    return frozenset(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()) - {BACKGROUND, VOID}
+    return frozenset(classes_in(labels))
 
 
 def _counts(manifest: Manifest, part: _Part, seen: Mapping[tuple[str, str], _Seen]) -> Counts:

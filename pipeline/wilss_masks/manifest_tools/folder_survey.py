@@ -4,20 +4,31 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
-from wilss.data.layouts.tag_table import Row, TagRows, read_table
-from wilss.data.taxonomy import may_be_class, meaning_of, same_class
+from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
 from wilss.errors import ManifestError
 
 from .folder_tree import FolderTree
 from .naming import ValueNames, name_values
 from .survey import Survey
-from .text import scalar
+from .tag_names import (
+    blank_doubts,
+    comma_doubts,
+    flag_doubts,
+    has_blanks_between,
+    ignored_tags,
+    one_spelling,
+    spelling_doubts,
+    without_background,
+    words_for_nothing,
+)
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
@@ -32,28 +43,24 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     Raises ManifestError where it holds no images, or nothing that says what they show.
     """
     tree = FolderTree.of(root)
-    table, spec, names, held = _tags(tree, described)
-    masks = {} if table is None else _masks(table.rows, tree.ids())
-    if table is not None:
-        of_images = {os.path.dirname(image) for image in masks.values()}
-        of_masks = {os.path.dirname(row.mask) for row in table.rows if row.mask}
-        tree = tree.without(of_masks - of_images - set(tree.labels))
-    labels = {root / f"{folder}/{name}": name for folder in tree.labels.values() for name in tree.files[folder]}
-    labels |= {root / mask: image for mask, image in masks.items()}
-    images = {path: Path(image).stem for path, image in labels.items() if path.suffix.lower() == ".png"}
-    named = name_values(root, names, held, list(images), images=images) if images else None
-    has_labels = bool(images) or (table is not None and any(row.mask for row in table.rows))
+    tags = _tags(tree, described)
+    masks = _masks(tags.rows, tree.ids())
+    of_images = {os.path.dirname(image) for image in masks.values()}
+    of_masks = {os.path.dirname(row.mask) for row in tags.rows if row.mask}
+    tree = tree.without(of_masks - of_images - set(tree.labels))
+    images = tree.images_by_label() | {mask: without_suffix(image) for mask, image in masks.items()}
+    images = {label: image for label, image in images.items() if label.lower().endswith(".png")}
+    named = _named(root, tags, images)
+    has_labels = bool(images) or any(row.mask for row in tags.rows)
     labels_below = None if tree.tops else tree.labels_below(tree.top)
-    named = named or ValueNames(class_names=("background", *names))
-    ignored = _ignored(named.class_names, held)
-    named = dataclasses.replace(named, doubts=(*named.doubts, *_perhaps_classes(named.class_names, held)))
+    keys = {key: value for key in _TABLE_KEYS if (value := getattr(tags.spec, key))}
+    ignored = ignored_tags(named.class_names, tags.held)
     return Survey(
         class_names=named.class_names,
         splits=tree.splits if has_labels else {"train": tree.splits["train"]},
-        tags=spec.kind,
-        tag_file=spec.file,
-        tag_keys={key: value for key in _TABLE_KEYS if (value := getattr(spec, key))}
-        | ({"ignore": ignored} if ignored else {}),
+        tags=tags.spec.kind,
+        tag_file=tags.spec.file,
+        tag_keys=keys | ({"ignore": ignored} if ignored else {}),
         has_labels=has_labels,
         named=named,
         images=tree.top if tree.top not in ("", *_OWN_IMAGES) else None,
@@ -61,27 +68,49 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     )
 
 
-def _tags(
-    tree: FolderTree, described: Mapping[str, Any]
-) -> tuple[TagRows | None, TagsSpec, list[str], dict[str, set[str]]]:
-    """The table, where tags come from, all names of classes, and those of each image by its file's stem."""
+@dataclass(frozen=True, kw_only=True)
+class _Tags:
+    """Where tags come from. names: of all classes. held: the tags by the path of an image without its ending.
+
+    rows: of the table, if it is one. doubts: what in them is a guess.
+    """
+
+    spec: TagsSpec
+    names: Sequence[str] = ()
+    held: Mapping[str, set[str]] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+    doubts: Sequence[str] = ()
+
+
+def _named(root: Path, tags: _Tags, images: Mapping[str, str]) -> ValueNames:
+    """The classes, and what is doubtful in them. images: by the path of their label file."""
+    chosen = one_spelling(tags.names, tags.held)
+    names = tuple(dict.fromkeys(chosen.values()))
+    held = {image: {chosen.get(tag, tag) for tag in several} for image, several in tags.held.items()}
+    paths = {root / label: image for label, image in images.items()}
+    named = name_values(root, names, held, list(paths), images=paths) if paths else None
+    named = named or ValueNames(class_names=("background", *names))
+    nothing = words_for_nothing(named.class_names, held)
+    return dataclasses.replace(named, doubts=(*named.doubts, *spelling_doubts(chosen), *nothing, *tags.doubts))
+
+
+def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     path, ids = _table(tree.root, described.get("file")), tree.ids()
     if path is not None:
         file = Path(os.path.relpath(path, tree.root)).as_posix()
-        said = {**described, "file": file}
-        table, spec = _read(path, said, NamedImages(list(ids), list(ids.values()).__getitem__))
+        table, spec, doubts = _read(path, {**described, "file": file}, _named_images(ids))
         held = _held(table.rows, ids)
         names = list(table.classes) or sorted(set().union(*held.values()))
         if not names:
             raise ManifestError(f"{path} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
-        return table, spec, _without_background(names), held
-    folders = {image_id: image_id.partition("/")[0] for image_id in ids if "/" in image_id}
+        return _Tags(spec=spec, names=without_background(names), held=held, rows=table.rows, doubts=doubts)
+    folders = {without_suffix(path): image_id.partition("/")[0] for image_id, path in ids.items() if "/" in image_id}
     if len(folders) == len(ids) and (len(set(folders.values())) > 1 or not tree.labels):
-        held = {os.path.basename(image_id): {name} for image_id, name in folders.items()}
+        names = without_background(sorted(set(folders.values())))
         spec = TagsSpec.model_validate({"from": "folders"})
-        return None, spec, _without_background(sorted(set(folders.values()))), held
+        return _Tags(spec=spec, names=names, held={image: {name} for image, name in folders.items()})
     if tree.labels:
-        return None, TagsSpec.model_validate({"from": "masks"}), [], {}
+        return _Tags(spec=TagsSpec.model_validate({"from": "masks"}))
     raise ManifestError(
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
         "images of each class into a folder of its name)."
@@ -104,29 +133,35 @@ def _table(root: Path, name: str | None) -> Path | None:
     return inside or next((path for path in sorted(beside.glob("tags.?sv")) if path.is_file()), None)
 
 
-def _read(path: Path, described: Mapping[str, Any], images: NamedImages) -> tuple[TagRows, TagsSpec]:
-    """The rows, and the part of a manifest under which they are read so: blanks between tags must be said there."""
+def _read(path: Path, described: Mapping[str, Any], images: NamedImages) -> tuple[TagRows, TagsSpec, list[str]]:
+    """The rows, the part of a manifest under which they are read so, and what in that is a guess.
+
+    Blanks between tags must be said in a manifest.
+    """
     said = {"from": "csv", **described}
-    table = read_table(path, TagsSpec.model_validate(said), is_image=images.__contains__)
+    undivided = TagsSpec.model_validate(said | {"between": "\0"})
+    table = read_table(path, undivided, is_image=images.__contains__)
+    cells = Counter[str]() if table.classes else Counter(cell for row in table.rows for cell in row.tags)
     said |= {"mask": table.mask} if table.mask else {}
-    if not table.classes and _has_blanks_between({name for row in table.rows for name in row.tags}):
-        said["between"] = " "
+    said |= {"between": " "} if has_blanks_between(cells) else {}
     spec = TagsSpec.model_validate(said)
-    return read_table(path, spec, is_image=images.__contains__), spec
+    doubts = [*blank_doubts(cells, spec.between), *comma_doubts(cells, spec.between), *flag_doubts(table)]
+    if not table.classes:
+        names = {cell: names_in(cell, spec.between) for cell in cells}
+        rows = (row._replace(tags=_once(name for cell in row.tags for name in names[cell])) for row in table.rows)
+        table = dataclasses.replace(table, rows=tuple(rows))
+    return table, spec, [f"{path}: {doubt}" for doubt in doubts]
 
 
-def _has_blanks_between(cells: set[str]) -> bool:
-    """Whether cells are several tags with blanks between: there are fewer words than different cells."""
-    words = Counter(word for cell in cells for word in set(cell.split()))
-    several = [cell for cell in cells if " " in cell]
-    return len(several) > 1 and len(words) < len(cells)
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _held(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, set[str]]:
-    """Class names by the stem of an image's file."""
+    """Class names by the path of an image without its ending."""
     held: dict[str, set[str]] = {}
     for row, image in _of_images(rows, ids):
-        held.setdefault(Path(image).stem, set()).update(row.tags)
+        held.setdefault(without_suffix(image), set()).update(row.tags)
     return held
 
 
@@ -137,30 +172,12 @@ def _masks(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, str]:
 
 def _of_images(rows: Iterable[Row], ids: Mapping[str, str]) -> Iterator[tuple[Row, str]]:
     """Rows that mean one image, and its path."""
-    paths = list(ids.values())
-    known = NamedImages(list(ids), paths.__getitem__)
+    paths, known = list(ids.values()), _named_images(ids)
     for row in rows:
         places = known.find(row.image)
         if len(places) == 1:
             yield row, paths[places[0]]
 
 
-def _without_background(names: Iterable[str]) -> list[str]:
-    return [name for name in names if meaning_of(name) is None or may_be_class(name)]
-
-
-def _ignored(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
-    """Tags that say that there is nothing, in words that are no classes."""
-    known = {same_class(name) for name in class_names}
-    tags = sorted(set[str]().union(*held.values()))
-    return [tag for tag in tags if meaning_of(tag) is not None and same_class(tag) not in known]
-
-
-def _perhaps_classes(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
-    tags = set[str]().union(*held.values())
-    return [
-        f"the tag {name!r} is taken for a class; if it means that an image shows none, leave it out of `names`, write "
-        f"`ignore: [{scalar(name)}]` into `tags`."
-        for name in class_names
-        if name in tags and may_be_class(name)
-    ]
+def _named_images(ids: Mapping[str, str]) -> NamedImages:
+    return NamedImages(list(ids), list(ids.values()).__getitem__)

@@ -107,6 +107,16 @@ class FolderTree:
         paths = [f"{folder}/{name}".lstrip("/") for folder, names in self.photos.items() for name in names]
         return {without_suffix(inner): path for path in paths for top in tops if (inner := _inside(path, top))}
 
+    def images_by_label(self) -> dict[str, str]:
+        """By the path of a label file that of its image without the ending; "" for one that no image has."""
+        found: dict[str, str] = {}
+        for of, labels in self.labels.items():
+            stems = set(map(without_suffix, self.files[of]))
+            for name in self.files[labels]:
+                stem, label = without_suffix(name), f"{labels}/{name}".lstrip("/")
+                found[label] = f"{of}/{stem}".lstrip("/") if stem in stems else found.get(label, "")
+        return found
+
 
 def _inside(path: str, top: str) -> str | None:
     """`path` from the folder `top`; None where it lies elsewhere."""

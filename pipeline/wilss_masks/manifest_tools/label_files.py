@@ -1,6 +1,6 @@
 """What label files say against the names that they are read by: their palettes, and values of 0 and 1 alone."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,26 +75,35 @@ def label_doubts(
         ordered = [names[value] for value in sorted(names)]
         doubts = [binary_doubt([values_in(label.path) for label in labels], ordered, written)]
     if any(isinstance(label.table, ColourTable) for label in labels):
-        doubts += [_two_meanings(label, taxonomy) for label in labels]
+        doubts += _two_meanings(labels, taxonomy)
     else:
         doubts += palette_doubts([label.path for label in labels], names)
     return tuple(dict.fromkeys(doubt for doubt in doubts if doubt is not None))
 
 
-def _two_meanings(label: PngLabel, taxonomy: Taxonomy) -> str | None:
-    """A sentence where a palette file's values are other classes by their colours than by their rows."""
-    if not isinstance(label.table, ColourTable):
-        return None
-    colours, written = dict(label.table.colours), {value for value, _ in label.table.written}
-    for value, colour in _painted(label.path):
-        told, row = colours.get(code_of(colour), -1), label.table.by_value.values[value]
-        if value not in written and told != row and BACKGROUND < told < VOID and BACKGROUND < row < VOID:
-            by_colour, by_row = taxonomy.name_of(told), taxonomy.name_of(row)
-            return (
-                f"value {value} is read as {by_colour!r} by its colour, as in {label.path}, though row {value} of "
-                f"{LABELMAP} is {by_row!r}; if rows count, write `values: {{{value}: {by_row}}}` beside `layout`."
+def _two_meanings(labels: Iterable[PngLabel], taxonomy: Taxonomy) -> list[str]:
+    """A sentence for every value that is another class by its colour in a palette file than by its row."""
+    told: dict[int, str] = {}
+    for label in labels:
+        for value, by_colour, by_row in _by_colour_and_row(label):
+            name = taxonomy.name_of(by_row)
+            told.setdefault(
+                value,
+                f"value {value} is read as {taxonomy.name_of(by_colour)!r} by its colour, as in {label.path}, though "
+                f"row {value} of {LABELMAP} is {name!r}; if rows count, write `values: {{{value}: {name}}}` beside "
+                "`layout`.",
             )
-    return None
+    return [told[value] for value in sorted(told)]
+
+
+def _by_colour_and_row(label: PngLabel) -> Iterator[tuple[int, int, int]]:
+    """Values of a file and the two classes, by colour and by row, where these differ and `values` says neither."""
+    if isinstance(label.table, ColourTable):
+        colours, written = dict(label.table.colours), {value for value, _ in label.table.written}
+        for value, colour in _painted(label.path):
+            told, row = colours.get(code_of(colour), -1), label.table.by_value.values[value]
+            if value not in written and told != row and BACKGROUND < told < VOID and BACKGROUND < row < VOID:
+                yield value, told, row
 
 
 def _painted(path: Path) -> list[tuple[int, Rgb]]:

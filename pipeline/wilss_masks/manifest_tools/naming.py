@@ -12,7 +12,7 @@ import numpy as np
 from wilss.data.images import LabelPixels, read_label_pixels
 from wilss.data.layouts.colours import Rgb, find_labelmap, read_labelmap, voc_colour
 from wilss.data.layouts.files import read_lines
-from wilss.data.taxonomy import BACKGROUND, VOC, VOID, may_be_class, meaning_of
+from wilss.data.taxonomy import BACKGROUND, VOC, VOID, may_be_class, meaning_of, same_class
 from wilss.errors import ImageError, ManifestError
 
 from .label_files import binary_doubt, palette_doubts
@@ -66,8 +66,8 @@ def name_values(
     """What the label files of `root` mean.
 
     names: the classes that tags name; held: the names by image id. images: the image id of a label file, where it is
-    not called after it. is_voc: whether the user has said that these are VOC's classes. Raises ManifestError where
-    there is neither a name nor a label.
+    not called after it, "" for none. is_voc: whether the user has said that these are VOC's classes. Raises
+    ManifestError where there is neither a name nor a label.
     """
     sample = _sample(labels, images)
     folders = {path.parent.relative_to(root).as_posix() for path in labels}
@@ -278,12 +278,13 @@ def _sample(labels: Sequence[Path], images: Mapping[Path, str]) -> _Sample:
             pixels: LabelPixels = read_label_pixels(path)
         except ImageError:
             continue
+        image = images.get(path, path.stem) or str(path)
         if pixels.values is not None:
             counts = np.bincount(pixels.values.ravel(), minlength=256)
-            values[images.get(path, path.stem)] = set(np.flatnonzero(counts).tolist())
+            values[image] = set(np.flatnonzero(counts).tolist())
         elif pixels.colours is not None:
             found = np.unique(pixels.colours.reshape(-1, 3), axis=0)[: _MOST_COLOURS + 2].tolist()
-            colours[images.get(path, path.stem)] = {(red, green, blue) for red, green, blue in found}
+            colours[image] = {(red, green, blue) for red, green, blue in found}
     return _Sample(paths=paths, values=values, colours=colours)
 
 
@@ -291,12 +292,14 @@ def _matched(names: Sequence[str], held: Mapping[str, set[str]], values: Mapping
     """The names in the order of the values that come and go with them, if that is one to one without a gap."""
     both, tagged, valued = Counter[tuple[str, int]](), Counter[str](), Counter[int]()
     for image_id in values.keys() & held.keys():
-        tagged.update(held[image_id])
+        tags = set(map(same_class, held[image_id]))
+        tagged.update(tags)
         valued.update(values[image_id])
-        both.update((name, value) for name in held[image_id] for value in values[image_id])
+        both.update((tag, value) for tag in tags for value in values[image_id])
     chosen = {}
     for name in names:
-        scores = {v: both[name, v] / (tagged[name] + valued[v] - both[name, v]) for v in valued if both[name, v]}
+        tag = same_class(name)
+        scores = {v: both[tag, v] / (tagged[tag] + valued[v] - both[tag, v]) for v in valued if both[tag, v]}
         if not scores:
             return None
         chosen[max(scores, key=lambda value: scores[value])] = name

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wilss.data.layouts.colours import find_labelmap
@@ -14,6 +14,7 @@ from wilss.errors import ManifestError
 from .coco_files import coco_files, described
 from .label_files import palette_doubts
 from .naming import ValueNames, name_values
+from .tag_names import one_spelling, spelling_doubts
 
 _TRAIN_LISTS = ("train_aug", "trainaug", "train", "trainval")
 
@@ -59,7 +60,11 @@ def _voc(root: Path, is_voc: bool) -> Survey:
         return Survey(
             class_names=VOC.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels), named=named
         )
+    chosen = one_spelling(names, held) if tags == "voc-xml" else {}  # ImageSets/Main has a file for each
+    held = {image_id: {chosen.get(tag, tag) for tag in several} for image_id, several in held.items()}
+    names = list(dict.fromkeys(chosen.get(name, name) for name in names))
     named = name_values(root, names, held, labels, is_voc=is_voc)
+    named = replace(named, doubts=(*named.doubts, *spelling_doubts(chosen)))
     return Survey(class_names=named.class_names, splits=_splits(root), tags=tags, has_labels=bool(labels), named=named)
 
 

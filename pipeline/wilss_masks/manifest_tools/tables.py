@@ -14,6 +14,7 @@ from wilss.data.layouts.tag_table import TagRows
 from wilss.data.layouts.tags import named_images, read_rows, tag_files
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
+from wilss.data.taxonomy import same_class
 from wilss.errors import ManifestError, counted
 
 #: A tag of so few images may be a slip for one of so many, if this share of their letters is the same.
@@ -75,7 +76,12 @@ def _misspelt(path: Path, counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _is_near(first: str, second: str) -> bool:
-    """Whether two words differ by a slip: the same letters, or nearly all of them in the same order."""
+    """Whether two words differ by a slip: the same letters, or nearly all of them in the same order.
+
+    Spellings of one class are no slips.
+    """
+    if same_class(first) == same_class(second):
+        return False
     ratio = difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
     return ratio >= _NEAR or sorted(first.casefold()) == sorted(second.casefold())
 
@@ -89,11 +95,20 @@ def _sentences(
         yield f"{path} has {count} of no image below {spec.root} ({listed}); correct the names, or remove them."
     if without:
         yield f"{path} has no row of {some(without)}; tag them (nothing behind the comma for none of the classes)."
-    if table.ignored:
-        what = f"columns {', '.join(table.ignored)} are" if len(table.ignored) > 1 else f"column {table.ignored[0]} is"
-        yield f"{path}: its {what} not read; name those with tags by `tags: {{columns: [...]}}`."
+    unread = [name for name in table.ignored if name not in table.counts]
+    if unread:
+        yield f"{path}: its {_columns(unread)} not read; name those with tags by `tags: {{columns: [...]}}`."
+    if table.counts:
+        yield (
+            f"{path}: its {_columns(table.counts)} not read, for there are other numbers than 0 and 1; if they count a "
+            "class, write 1 there for more."
+        )
     if table.mask is not None and spec.tags.mask is None:
         yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"columns {', '.join(names)} are" if len(names) > 1 else f"column {names[0]} is"
 
 
 def _images_below(root: Path) -> NamedImages:

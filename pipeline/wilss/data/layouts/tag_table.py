@@ -23,6 +23,9 @@ _TAG_HEAD = re.compile(r"(tag|label|class|classe|category|categorie|keyword|conc
 _MASK_HEAD = re.compile(
     r"(seg|segmentation|label|annotation)?masks?(path|file|filename|name)?|(segmentation|label)(path|file)"
 )
+#: Headings of 0 and 1 that say how images are divided; `train` is a class as well, but not beside one of these.
+_DIVISION_HEAD = re.compile(r"(is)?(val|valid|validation|test|testing)(set|split)?|istrain(ing)?|folds?|splits?|subset")
+_TRAIN_HEADS = ("train", "training")
 _YES = frozenset({"1", "1.0", "true", "True", "TRUE"})
 _NO = frozenset({"", "0", "0.0", "-1", "false", "False", "FALSE"})
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
@@ -41,7 +44,8 @@ class TagRows:
     """All rows of a table.
 
     form: how it was read, in words. classes: those that head columns of 0 and 1. mask: the heading of a column that
-    names label files, whether it is read or not. ignored: headings that are not read.
+    names label files, whether it is read or not. ignored: headings that are not read; counts: those of them, beside
+    columns of 0 and 1, under which there are whole numbers from 0.
     """
 
     rows: tuple[Row, ...]
@@ -49,6 +53,7 @@ class TagRows:
     classes: tuple[str, ...] = ()
     mask: str | None = None
     ignored: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +86,14 @@ def read_table(
     rows = tuple(_row(cells, columns, spec, is_class) for cells in body if len(cells) > columns.image)
     head = columns.head or ()
     used = {columns.image, columns.mask, *columns.tags}
+    ignored = [column for column, name in enumerate(head) if column not in used and name]
     return TagRows(
         rows=rows,
         form=f"{_SEPARATORS[separator]}-separated, {_form(columns, rows)}",
         classes=tuple(head[column] for column in columns.tags) if columns.flags else (),
         mask=None if columns.mask is None else _heading(head, columns.mask),
-        ignored=tuple(name for column, name in enumerate(head) if column not in used and name),
+        ignored=tuple(head[column] for column in ignored),
+        counts=tuple(head[column] for column in ignored if columns.flags and _is_count(body, column)),
     )
 
 
@@ -167,7 +174,8 @@ def _under_header(
     named = [column for column in others if _TAG_HEAD.fullmatch(_plain(head[column]))]
     if named and not classes:
         return named, False
-    flags = [column for column in others if _all_flags(grid[1:], [column])]
+    divide = _divisions([head[column] for column in others])
+    flags = [column for column in others if _all_flags(grid[1:], [column]) and head[column] not in divide]
     if flags or classes:
         return sorted({*flags, *classes}), True
     if len(others) <= 1:
@@ -176,6 +184,12 @@ def _under_header(
         f"{path} has the columns {', '.join(head)}; say which hold tags: `tags: {{from: csv, file: {path.name}, "
         f"columns: [{head[others[0]]}]}}` in the manifest, or --columns {head[others[0]]} with `manifest init`."
     )
+
+
+def _divisions(heads: Sequence[str]) -> set[str]:
+    """Those of these headings that say how images are divided."""
+    found = {head for head in heads if _DIVISION_HEAD.fullmatch(_plain(head))}
+    return found | {head for head in heads if found and _plain(head) in _TRAIN_HEADS}
 
 
 def _is_header(grid: list[list[str]], image: int, is_image: Callable[[str], bool]) -> bool:
@@ -225,6 +239,11 @@ def _named(path: Path, head: Sequence[str], name: str, key: str) -> int:
 def _all_flags(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
     cells = {row[column] for row in rows for column in columns if len(row) > column}
     return bool(cells - {""}) and cells <= _YES | _NO
+
+
+def _is_count(rows: Sequence[Sequence[str]], column: int) -> bool:
+    cells = {row[column] for row in rows if len(row) > column}
+    return "0" in cells and not cells <= _YES | _NO and all(cell.isdecimal() for cell in cells if cell)
 
 
 def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns) -> None:

@@ -163,9 +163,8 @@ def write_lock(
 def record_hub_digest(manifest: "Manifest", name: str, sha256: str) -> bool:
     """Keep the digest of an encoder's hub weights at their first use; later runs must get the same file.
 
-    name: clip or vit. Returns whether something was written: not if the manifest or the lock already says
-    what the
-    weights must be, if they lie in a local file, or if the folder may not be written.
+    name: clip or vit. Returns whether something was written: not if the manifest or the lock already says what
+    the weights must be, if they lie in a local file, or if the folder may not be written.
     """
     spec: EncoderSpec = getattr(manifest.encoders, name)
     if spec.sha256 is not None or spec.file is not None or (spec.pretrained or "").startswith("random"):

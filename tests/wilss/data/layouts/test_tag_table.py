@@ -64,6 +64,37 @@ def test_a_first_row_that_names_an_image_is_no_header(tmp_path: Path, first: str
     assert rows[0].tags == (first[2:],)
 
 
+@pytest.mark.parametrize(
+    ("heads", "classes", "ignored"),
+    [
+        ("fold,cat,dog", ("cat", "dog"), ("fold",)),
+        ("cat,is_valid,Split", ("cat",), ("is_valid", "Split")),
+        ("cat,train,val", ("cat",), ("train", "val")),
+        ("cat,train,bus", ("cat", "train", "bus"), ()),
+        ("validity,test_tube,spliter", ("validity", "test_tube", "spliter"), ()),
+    ],
+)
+def test_flags_that_divide_images_are_no_classes(
+    tmp_path: Path, heads: str, classes: tuple[str, ...], ignored: tuple[str, ...]
+) -> None:
+    table = read(tmp_path, f"image,{heads}", "a,1,0,1", "b,0,1,1", known=False)
+    assert (table.classes, table.ignored) == (classes, ignored)
+
+
+def test_a_class_of_the_manifest_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text("image,valid,cat\na,1,0\n")
+    table = read_table(
+        path, TagsSpec.model_validate({"from": "csv"}), is_image="a".__eq__, is_class={"valid", "cat"}.__contains__
+    )
+    assert table.rows[0].tags == ("valid",)
+
+
+def test_numbers_beside_flags_may_be_counts(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,cat,dog,year,note", "a,1,3,1999,x", "b,0,0,2001,", known=False)
+    assert (table.classes, table.ignored, table.counts) == (("cat",), ("dog", "year", "note"), ("dog",))
+
+
 def test_headings_in_any_language_are_a_header(tmp_path: Path) -> None:
     lines = ("Bild,Motiv,Ort", "a,dog,hut", "b,cat,shed")
     with pytest.raises(ManifestError, match=r"has the columns Bild, Motiv, Ort; say which hold tags"):
