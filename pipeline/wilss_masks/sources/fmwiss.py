@@ -87,6 +87,7 @@ class FmwissSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
+        from wilss.models.encoders.tokenizers import text_identity
         from wilss.models.encoders.weights import identity_of
 
         prompts = [self.classes, self.background_words, self.params.templates]
@@ -96,7 +97,7 @@ class FmwissSource:
         return {
             "parameters": parameters,
             "seed": self.seed,
-            "models": {"clip": identity_of(self.clip), "vit": identity_of(self.vit)},
+            "models": {"clip": identity_of(self.clip) | text_identity(self.clip), "vit": identity_of(self.vit)},
             "prompts_sha256": digest_of_json(prompts),
         }
 

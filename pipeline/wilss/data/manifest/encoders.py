@@ -33,6 +33,7 @@ class EncoderSpec(Part):
     config: open_clip's json. file: local weights. Both are absolute, or `builtin:NAME` for what ships with
         the package. Beside `file`, `pretrained` names the published weights that it is a copy of: their mean and
         deviation are used, and their activation is required.
+    tokenizer: the folder of a tokenizer of transformers, absolute, for a CLIP whose config names one of the hub.
     sha256: what the weights must have: the manifest's, or else the lock file's.
     args: for timm.create_model. pos_interp: how a position table is resampled, None for the library's habit.
     """
@@ -43,6 +44,7 @@ class EncoderSpec(Part):
     revision: str | None = None
     config: _WeightsPath | None = None
     file: _WeightsPath | None = None
+    tokenizer: _WeightsPath | None = None
     sha256: _Sha256 | None = None
     args: dict[str, Any] = Field(default_factory=dict)
     pos_interp: Literal["dino", "size", "timm"] | None = None

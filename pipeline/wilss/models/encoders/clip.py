@@ -4,11 +4,10 @@ Images come as uint8 and are normalised here with the model's own mean and devia
 float32 of unit length. An opened encoder holds nothing but its weights: equal batches give equal bytes.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from wilss.models.encoders.clip_configs import check_tower, clip_config, clip_na
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
+from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_folder, text_identity
 from wilss.models.encoders.towers import DensePath, Form, dense_path
 from wilss.models.encoders.weights import (
     HUB,
@@ -37,7 +37,14 @@ from wilss.models.encoders.weights import (
 from wilss.models.tensor_files import read_tensors
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
-Tokenizer = Callable[[list[str]], Tensor]
+#: What checkpoints hold of older open_clip and transformers, and no network of today's has.
+_LEFTOVER = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "attn_mask",
+    "text.transformer.embeddings.position_ids",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,8 +112,12 @@ def open_clip_encoder(
     """
     config = clip_config(spec)
     mean, std = _checked(spec, config)
-    digest, identity = digest_of(spec), identity_of(spec)  # before anything is built or read
-    network = _network(spec, config["model_cfg"])
+    digest = digest_of(spec)  # before anything is built or read
+    identity = identity_of(spec) | text_identity(spec)
+    text = config["model_cfg"]["text_cfg"]
+    folder = text_folder(spec, text)
+    tokenizer = open_tokenizer(text, folder, clip_name(spec))
+    network = _network(spec, config["model_cfg"], folder)
     target = torch.device(device)
     return DenseClip(
         patch=input_multiple(spec),
@@ -119,7 +130,7 @@ def open_clip_encoder(
         precision=precision_for(target, precision),
         device=target,
         network=network.to(target),
-        tokenizer=_tokenizer(spec, config["model_cfg"]),
+        tokenizer=tokenizer,
         path=dense_path(network.visual, form),  # type: ignore[arg-type]
     )
 
@@ -136,31 +147,37 @@ def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
     check_activation(spec, config["model_cfg"])
     if spec.file is None and random_seed(spec) is None and not (spec.model or "").startswith(HUB):
         published_clip(spec)
+    if spec.tokenizer is not None:
+        text_folder(spec, config["model_cfg"]["text_cfg"])
     return clip_preprocessing(spec, config)
 
 
-def _network(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
+def _network(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) -> nn.Module:
     seed = random_seed(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        network = _build(spec, config)
+        network = _build(spec, config, folder)
     if seed is None:
         path = weights_file(spec)
         load_strictly(network, _clip_tensors(read_tensors(path), network), path)
     return network.eval().requires_grad_(False)
 
 
-def _build(spec: EncoderSpec, config: Mapping[str, Any]) -> nn.Module:
+def _build(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) -> nn.Module:
+    """folder: of a text tower of transformers, whose config.json lies there."""
     from open_clip.model import CLIP, CustomTextCLIP
 
     own = deepcopy(dict(config))
+    if own["text_cfg"].get("hf_model_name"):
+        own["text_cfg"] |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+        own["custom_text"] = True
     kind = CustomTextCLIP if own.pop("custom_text", False) else CLIP
     try:
         network: nn.Module = kind(**own)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         raise EncoderError(f"open_clip cannot build {clip_name(spec)} ({error}); fix its config.") from error
     _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
-    return network
+    return network.float()  # transformers builds in the type that a config names
 
 
 def _assert_activation(network: nn.Module, quick: bool, spec: EncoderSpec) -> None:
@@ -177,7 +194,7 @@ def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, A
 
     tensors = dict(content.get("state_dict", content))
     tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    for leftover in ("input_resolution", "context_length", "vocab_size", "attn_mask"):
+    for leftover in _LEFTOVER:
         tensors.pop(leftover, None)
     if "positional_embedding" in tensors and not hasattr(network, "positional_embedding"):
         tensors = convert_to_custom_text_state_dict(tensors)
@@ -186,27 +203,3 @@ def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, A
         if name in tensors and wanted is not None and tensors[name].numel() == wanted.numel():
             tensors[name] = tensors[name].reshape(wanted.shape)
     return tensors
-
-
-def _tokenizer(spec: EncoderSpec, config: Mapping[str, Any]) -> Tokenizer:
-    """open_clip's tokenizer for this text tower; it refuses what the tower has no row for."""
-    text = config["text_cfg"]
-    length, rows = text.get("context_length", 77), text.get("vocab_size", 49408)
-    tokenizer = _simple_tokenizer(length, json.dumps(text.get("tokenizer_kwargs") or {}))
-
-    def tokens(prompts: list[str]) -> Tensor:
-        """int64 [len(prompts), context length]."""
-        ids: Tensor = tokenizer(prompts)
-        if int(ids.max()) >= rows:
-            raise EncoderError(f"{clip_name(spec)} has {rows} tokens and open_clip's tokenizer more; fix vocab_size.")
-        return ids
-
-    return tokens
-
-
-@lru_cache(maxsize=8)
-def _simple_tokenizer(length: int, arguments: str) -> Any:
-    """Kept, since each takes a tenth of a second to read its words. arguments: as JSON."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=length, **json.loads(arguments))

@@ -54,19 +54,24 @@ def _open_clip_folder() -> Path:
 
 
 def check_tower(config: Mapping[str, Any], name: str) -> None:
-    """EncoderError for a model that has no dense value path, by its config, before it is built."""
+    """EncoderError for a model that has no dense value path, or whose text side is not to be had, by its config."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     reason = None
     if "multimodal_cfg" in config or vision.get("attentional_pool"):
         reason = "an attentional pool (CoCa)"
     elif vision.get("timm_model_name"):
         reason = f"a timm image tower ({vision['timm_model_name']}; as SigLIP, ConvNeXt and EVA have)"
-    elif text.get("hf_model_name"):
-        reason = f"a text tower of transformers ({text['hf_model_name']})"
-    elif text.get("hf_tokenizer_name"):
-        reason = f"a tokenizer of transformers ({text['hf_tokenizer_name']})"
     if reason:
         raise EncoderError(f"{name} has {reason}, which wilss cannot use; take a CLIP ViT or ResNet of OpenAI's form.")
+    _check_text(text, name)
+
+
+def _check_text(text: Mapping[str, Any], name: str) -> None:
+    """EncoderError for a text side that needs a package which is not there. text: open_clip's text_cfg."""
+    needed = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    if needed and not importlib.util.find_spec("transformers"):
+        kind = "text tower" if text.get("hf_model_name") else "tokenizer"
+        raise EncoderError(f"{name} has a {kind} of transformers ({needed}); run `pip install 'wilss[text]'`.")
 
 
 def clip_stride(config: Mapping[str, Any]) -> Any:

@@ -34,6 +34,23 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None = None,
     return _fetched(repository, names, revision, key)
 
 
+def hub_folder(repository: str, names: Sequence[str]) -> Path:
+    """The folder of the cache that holds those of `names` that a repository has, its tokenizer's; fetched if need be.
+
+    Raises WeightsError as `hub_file` does.
+    """
+    from huggingface_hub import snapshot_download
+
+    for name in names[:2]:  # either of them is in every repository of a tokenizer
+        if cached := cached_file(repository, name):
+            return cached.parent
+    require_connection(repository, names, "tokenizer")
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(names)))
+    except Exception as error:  # the client raises its own, the transport's and OSError
+        raise _not_fetched(repository, "tokenizer", error) from error
+
+
 def require_connection(repository: str, names: Sequence[str], key: Key) -> None:
     """WeightsError where files of a repository, which are not in the cache, could not be fetched either."""
     from huggingface_hub import constants
@@ -108,7 +125,11 @@ def _fetched(repository: str, names: Sequence[str], revision: str | None, key: K
         except Exception as error:  # the client raises its own, the transport's and OSError
             reason = error
             break
-    raise WeightsError(
+    raise _not_fetched(repository, key, reason) from reason
+
+
+def _not_fetched(repository: str, key: Key, reason: Exception | None) -> WeightsError:
+    return WeightsError(
         f"{_KINDS[key]} of {repository} could not be fetched ({first_line(reason)}); "
         f"check the name and the connection, or pass `{key}:` with a local copy."
-    ) from reason
+    )

@@ -1,0 +1,181 @@
+"""Texts of models whose tokenizer, or text tower, is of transformers: against open_clip's own, offline."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.model import CustomTextCLIP
+
+from tests.wilss.models.encoders import texts, tiny
+from wilss.data.manifest import EncoderSpec
+from wilss.errors import EncoderError, WeightsError
+from wilss.models.encoders.clip import open_clip_encoder, require_clip
+from wilss.models.encoders.multiples import input_multiple
+from wilss.models.encoders.tokenizers import text_identity
+
+PROMPTS = ["a photo of a Cat.", "itap of the dog", "a_cat (dog), a cat, a dog, a cat, a dog, a cat, a dog, a cat"]
+OWN = {"context_length": 12, "vocab_size": 40, "width": 16, "heads": 2, "layers": 1}
+CANONICAL = {"tokenizer_kwargs": {"clean": "canonicalize"}, "no_causal_mask": True, "proj_bias": True}
+MEAN = {"hf_pooler_type": "mean_pooler", "context_length": 12}
+#: Family: kind of tokenizer, kind of text tower ("" for open_clip's own), text_cfg as open_clip's configs have it.
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "SigLIP": ("siglip", "", {**OWN, **CANONICAL, "hf_tokenizer_name": "timm/ViT-B-16-SigLIP", "pool_type": "last"}),
+    "SigLIP 2": (
+        "siglip2", "", {**OWN, **CANONICAL, "hf_tokenizer_name": "timm/ViT-B-16-SigLIP2", "pool_type": "last"}),
+    "MetaCLIP 2 H": ("xlm", "", {**OWN, "hf_tokenizer_name": "facebook/xlm-v-base", "pool_type": "eos", "eos_id": 2}),
+    "MetaCLIP 2 L": (
+        "mt5", "", {**OWN, "tokenizer_kwargs": {"clean": "canonicalize"}, "hf_tokenizer_name": "google/mt5-base",
+                    "pool_type": "eos", "eos_id": 1}),
+    "CLIPA": (
+        "bert", "", {**OWN, "hf_tokenizer_name": "bert-base-uncased", "tokenizer_kwargs": {"strip_sep_token": True},
+                     "pool_type": "last", "no_causal_mask": True}),
+    "XLM-RoBERTa": ("xlm", "xlm-roberta", {**MEAN, "hf_model_name": "xlm-roberta-base"}),
+    "RoBERTa": ("xlm", "roberta", {**MEAN, "hf_model_name": "roberta-base"}),
+    "mT5": ("mt5", "mt5", {**MEAN, "hf_model_name": "google/mt5-base"}),
+    "NLLB": (
+        "xlm", "nllb", {"hf_pooler_type": "cls_pooler", "hf_proj_type": "linear", "context_length": 12,
+                        "hf_model_name": "facebook/nllb-200-distilled-600M"}),
+}  # fmt: skip
+
+
+def made(folder: Path, family: str, **values: Any) -> EncoderSpec:
+    """The spec of a tiny CLIP of this family's text side, with its tokenizer beside it."""
+    kind, tower, text = FAMILIES[family]
+    text = text | ({"hf_tokenizer_name": text["hf_model_name"]} if tower else {})
+    place = texts.tokenizer_folder(folder / "tokenizer", kind, **values)
+    if tower:
+        texts.tower_config(place, tower)
+    path = tiny.clip_config(folder, text_cfg=text, custom_text=True)
+    return EncoderSpec(library="open_clip", config=str(path), pretrained="random:1", tokenizer=str(place))
+
+
+def by_open_clip(encoder: Any, spec: EncoderSpec) -> torch.Tensor:
+    """open_clip's own text features of PROMPTS: its tokenizer of that folder, its network of that config."""
+    config = json.loads(Path(spec.config or "").read_text())
+    folder = Path(spec.tokenizer or "")
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(PROMPTS)
+    model = config["model_cfg"]
+    if model["text_cfg"].get("hf_model_name"):
+        model["text_cfg"] |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    network = CustomTextCLIP(**{key: value for key, value in model.items() if key != "custom_text"}).eval()
+    network.load_state_dict(encoder.network.state_dict())
+    return F.normalize(network.encode_text(tokens), dim=-1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_texts_are_open_clips_own(tmp_path: Path, family: str) -> None:
+    spec = made(tmp_path, family)
+    encoder = open_clip_encoder(spec, "cpu")
+    tiny.shake(encoder.network)
+    found = encoder.text(PROMPTS)
+    torch.testing.assert_close(found, by_open_clip(encoder, spec), rtol=0, atol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+    half = open_clip_encoder(spec, "cpu", precision="bf16").text(PROMPTS)
+    assert 0 < (half - open_clip_encoder(spec, "cpu").text(PROMPTS)).abs().max() < 0.05
+
+
+def test_the_digest_of_the_tokenizer_belongs_to_the_identity(tmp_path: Path) -> None:
+    spec = made(tmp_path, "SigLIP")
+    first = text_identity(spec)
+    assert open_clip_encoder(spec, "cpu").identity["tokenizer"] == first["tokenizer"]
+    (tmp_path / "tokenizer" / "README.md").write_text("of no account")
+    assert text_identity(spec) == first
+    texts.change(tmp_path / "tokenizer" / "tokenizer_config.json", model_max_length=5)
+    assert text_identity(spec) != first
+    assert text_identity(tiny.clip_spec(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "said"),
+    [
+        ("SigLIP", {"padding_side": "left"}, "fills texts up on the left"),
+        ("SigLIP", {"pad_token": "<unk>"}, "fills texts up with 0, not with 1 behind an end"),
+        ("SigLIP 2", {"pad_token": "<unk>"}, "fills texts up with 3, not with 0"),
+        ("SigLIP", {"pad_token": None}, "has no token for filling up"),
+    ],
+)
+def test_a_tokenizer_that_fills_texts_up_otherwise_is_refused(
+    tmp_path: Path, family: str, values: dict[str, Any], said: str
+) -> None:
+    spec = made(tmp_path, family)
+    texts.change(tmp_path / "tokenizer" / "tokenizer_config.json", **values)
+    with pytest.raises(EncoderError, match=said):
+        open_clip_encoder(spec, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("family", "other", "said"),
+    [
+        ("MetaCLIP 2 H", "mt5", "ends texts without the token 2, at which they are read.*facebook/xlm-v-base"),
+        ("SigLIP 2", "siglip", "fills texts up with 1, not with 0"),
+        ("SigLIP", "siglip2", "fills texts up with 0, not with 1"),
+    ],
+)
+def test_the_tokenizer_of_another_family_is_refused(tmp_path: Path, family: str, other: str, said: str) -> None:
+    spec = made(tmp_path, family)
+    foreign = texts.tokenizer_folder(tmp_path / "other", other)
+    with pytest.raises(EncoderError, match=said):
+        open_clip_encoder(spec.model_copy(update={"tokenizer": str(foreign)}), "cpu")
+
+
+def test_more_words_than_the_text_tower_has_rows_are_refused(tmp_path: Path) -> None:
+    spec = made(tmp_path, "SigLIP")
+    content = json.loads(Path(spec.config or "").read_text())
+    content["model_cfg"]["text_cfg"]["vocab_size"] = 4
+    Path(spec.config or "").write_text(json.dumps(content))
+    with pytest.raises(EncoderError, match="has 4 tokens and the tokenizer of .* more"):
+        open_clip_encoder(spec, "cpu").text(["a dog"])
+
+
+def test_a_folder_that_is_missing_incomplete_broken_or_not_asked_for_is_refused(tmp_path: Path) -> None:
+    spec = made(tmp_path, "XLM-RoBERTa")
+    for place, said in ((tmp_path / "none", "does not exist"), (tmp_path, r"has no tokenizer_config\.json, config")):
+        with pytest.raises(WeightsError, match=said):
+            require_clip(spec.model_copy(update={"tokenizer": str(place)}))
+    with pytest.raises(EncoderError, match="open_clip's own tokenizer; leave `tokenizer:` out"):
+        require_clip(tiny.clip_spec(tmp_path).model_copy(update={"tokenizer": spec.tokenizer}))
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(EncoderError, match="transformers cannot read the tokenizer in"):
+        open_clip_encoder(made(tmp_path / "again", "SigLIP").model_copy(update={"tokenizer": spec.tokenizer}), "cpu")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_code_that_a_tokenizer_names_is_never_run(tmp_path: Path, name: str) -> None:
+    spec = made(tmp_path, "XLM-RoBERTa")
+    texts.change(tmp_path / "tokenizer" / name, auto_map={"AutoTokenizer": "evil.Tokenizer", "AutoConfig": "evil.C"})
+    (tmp_path / "tokenizer" / "evil.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(EncoderError, match="names Python code to be run"):
+        open_clip_encoder(spec, "cpu")
+
+
+def test_without_the_extra_its_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = made(tmp_path, "SigLIP")
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "transformers" else find(name))
+    for ask in (require_clip, input_multiple):
+        with pytest.raises(EncoderError, match=r"a tokenizer of transformers .*; run `pip install 'wilss\[text\]'`"):
+            ask(spec)
+
+
+def test_the_hubs_tokenizer_is_taken_from_the_cache_and_offline_its_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = made(tmp_path, "SigLIP")
+    hub = spec.model_copy(update={"tokenizer": None})
+    with pytest.raises(WeightsError, match=r"the tokenizer of timm/ViT-B-16-SigLIP .* pass `tokenizer:`"):
+        open_clip_encoder(hub, "cpu")
+    place = tmp_path / "hub" / "models--timm--ViT-B-16-SigLIP"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    texts.tokenizer_folder(place / "snapshots" / ("0" * 40), "siglip")
+    assert torch.equal(open_clip_encoder(hub, "cpu").text(PROMPTS), open_clip_encoder(spec, "cpu").text(PROMPTS))
+    assert text_identity(hub) == text_identity(spec)
