@@ -13,7 +13,7 @@ from PIL import Image
 from wilss.data.images import normalise, to_pixels
 from wilss.equations import fmwiss
 from wilss.equations.kernels import score_map
-from wilss.models.encoders.dino import SeedViT, _tokens
+from wilss.models.encoders.dino import SeedViT
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 
@@ -51,7 +51,7 @@ def whole_attention(vit: SeedViT, images: torch.Tensor, affinity: str) -> tuple[
     try:
         for block in network.blocks:
             block.attn.fused_attn = False
-        x = _tokens(network, normalise(images, vit.mean, vit.std), vit.positions(grid))
+        x, _ = vit.trunk.first(normalise(images, vit.mean, vit.std), grid)
         for block in network.blocks:
             x = block(x)
         network.norm(x)

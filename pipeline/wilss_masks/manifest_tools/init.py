@@ -54,7 +54,7 @@ encoders:
   clip: {{library: open_clip, model: ViT-B-16-quickgelu, pretrained: openai}}
         # or a file of yours: {{library: open_clip, config: clip.json, file: clip.safetensors, sha256: ...}}
   vit: {{library: timm, model: vit_small_patch16_224.dino}}
-        # or a file of yours: {{library: timm, model: vit_small_patch16_224, file: vit.safetensors, sha256: ...}}
+        # or a file of yours: {{library: timm, model: vit_small_patch16_224.dino, file: vit.safetensors, sha256: ...}}
 
 # How masks are made from tags: what did best over several kinds of pictures. `wilss-masks tune --step N` finds what
 # does best on yours; `masks: {{preset: paper}}` stands for the paper's own parameters.

@@ -7,23 +7,24 @@ The N x N attention map of the last block is never formed: a caller gathers the 
 `wilss.equations.fmwiss.seed_attention`. The blocks before the last run as timm runs them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
+from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
-from wilss.models.encoders.grids import Resampling, check_images, resample_positions
+from wilss.models.encoders.families import positions_of
+from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.tags import full_name, pretrained_cfg
+from wilss.models.encoders.vit_preprocessing import vit_preprocessing
+from wilss.models.encoders.tags import full_name, require_activation, require_known
+from wilss.models.encoders.trunks import State, Trunk, trunk_of
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
@@ -60,8 +61,12 @@ class SeedViT:
     pos_interp: Resampling
     precision: Precision
     device: torch.device
-    network: nn.Module = field(repr=False)
-    positions: Callable[[tuple[int, int]], Tensor] = field(repr=False)
+    trunk: Trunk = field(repr=False)
+
+    @property
+    def network(self) -> nn.Module:
+        """timm's, on `device`."""
+        return self.trunk.network
 
     @torch.inference_mode()
     def last_block(self, images: Tensor) -> LastBlock:
@@ -70,36 +75,30 @@ class SeedViT:
         images: uint8 [B, 3, H, W] on the encoder's device, H and W multiples of `patch`.
         Raises EncoderError for other input.
         """
-        grid = check_images(images, self.patch)
-        network: Any = self.network
         with precision_context(self.device, self.precision):
-            queries, keys = _queries_and_keys(network.blocks[-1], self._before_last(images, grid))
-        return LastBlock(queries=queries.float(), keys=keys.float(), prefix=network.num_prefix_tokens, grid=grid)
+            state = self._before_last(images)
+            queries, keys = self.trunk.queries_and_keys(state)
+        return LastBlock(queries=queries.float(), keys=keys.float(), prefix=self.trunk.prefix, grid=state.grid)
 
     @torch.inference_mode()
     def features(self, images: Tensor, kind: PatchFeatures = "tokens") -> Tensor:
         """A vector per patch: the last block's output after the final norm (`tokens`), or its keys (`keys`).
 
+        The final norm is the network's own, also where that pools before it; RADIO has none.
         images: as for `last_block`. The heads' keys stand one after the other. Returns float32 [B, D, h, w].
         """
         if kind == "keys":
             block = self.last_block(images)
-            found, prefix, grid = block.keys.transpose(1, 2).flatten(2), block.prefix, block.grid
+            found, grid = block.keys.transpose(1, 2).flatten(2), block.grid
         else:
-            grid = check_images(images, self.patch)
-            network: Any = self.network
             with precision_context(self.device, self.precision):
-                found = network.norm(network.blocks[-1](self._before_last(images, grid))).float()
-            prefix = network.num_prefix_tokens
-        return found[:, prefix:].transpose(1, 2).reshape(len(images), -1, *grid)
+                state = self._before_last(images)
+                found, grid = self.trunk.after(state).float(), state.grid
+        return found[:, self.trunk.prefix :].transpose(1, 2).reshape(len(images), -1, *grid)
 
-    def _before_last(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The tokens [B, L, D] that the last block is given."""
-        network: Any = self.network
-        x = _tokens(network, normalise(images, self.mean, self.std), self.positions(grid))
-        for block in network.blocks[:-1]:
-            x = block(x)
-        return x
+    def _before_last(self, images: Tensor) -> State:
+        grid = check_images(images, self.patch)
+        return self.trunk.before_last(normalise(images, self.mean, self.std), grid)
 
 
 def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) -> Tensor:
@@ -110,27 +109,6 @@ def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) 
     rows = (block.keys if affinity == "kk" else block.queries)[image]
     token = block.prefix + points[..., 0] * block.grid[1] + points[..., 1]
     return rows[:, token.to(rows.device)].movedim(0, -3)
-
-
-def _tokens(network: Any, pixels: Tensor, positions: Tensor) -> Tensor:
-    """Normalised pixels to the first block's tokens [B, L, D]: prefix, then patches in raster order."""
-    x = network.patch_embed(pixels).flatten(1, 2)
-    prefix = [token.expand(len(x), -1, -1) for token in (network.cls_token, network.reg_token) if token is not None]
-    if network.no_embed_class:
-        x = torch.cat([*prefix, x + positions], dim=1)
-    else:
-        x = torch.cat([*prefix, x], dim=1) + positions
-    return cast(Tensor, network.norm_pre(x))
-
-
-def _queries_and_keys(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, L, D] to two of [B, n, L, d]. The values are not computed."""
-    attention = block.attn
-    split = 2 * attention.num_heads * attention.head_dim
-    bias = attention.qkv.bias
-    both = F.linear(block.norm1(x), attention.qkv.weight[:split], None if bias is None else bias[:split])
-    queries, keys = both.reshape(*both.shape[:2], 2, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    return attention.q_norm(queries), attention.k_norm(keys)
 
 
 # -- opening ------------------------------------------------------------------------------------------------
@@ -144,12 +122,13 @@ def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precis
     Raises EncoderError for a network whose last block has no queries and keys of the plain form,
     WeightsError for weights that are missing, wrong, damaged or not finite.
     """
-    target, how = torch.device(device), _resampling(spec)
-    digest, identity = digest_of(spec), identity_of(spec)  # before anything is built or read
-    network = _network(spec)
-    mean, std = _mean_and_std(spec)
+    target, how = torch.device(device), positions_of(spec)
+    require_vit(spec)
+    digest, identity = digest_of(spec), identity_of(spec)  # before anything is read
+    mean, std = vit_preprocessing(spec)
+    trunk = _trunk(_network(spec).to(target), spec)
     return SeedViT(
-        patch=_patch(network, spec),
+        patch=_patch(trunk, spec),
         mean=mean,
         std=std,
         digest=digest,
@@ -157,41 +136,12 @@ def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precis
         pos_interp=how,
         precision=precision_for(target, precision),
         device=target,
-        network=network.to(target),
-        positions=_positions(network, how),
+        trunk=trunk,
     )
 
 
-def _positions(network: Any, how: Resampling) -> Callable[[tuple[int, int]], Tensor]:
-    prefix = 0 if network.no_embed_class else network.num_prefix_tokens
-
-    @lru_cache(maxsize=32)
-    def positions(grid: tuple[int, int]) -> Tensor:
-        """[prefix + h * w, width]; a zero of no dimension where the network has no table."""
-        if network.pos_embed is None:
-            return torch.zeros((), device=network.patch_embed.proj.weight.device)
-        old = tuple(network.patch_embed.grid_size)
-        return resample_positions(network.pos_embed[0], old, grid, prefix=prefix, how=how)
-
-    return positions
-
-
-def _resampling(spec: EncoderSpec) -> Resampling:
-    """The spec's choice; else DINO's own way, but timm's for DINOv2, which was published with it."""
-    return spec.pos_interp or ("timm" if "dinov2" in (spec.model or "") else "dino")
-
-
-def _mean_and_std(spec: EncoderSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The args' own, else those of the model's tag, else ImageNet's (DINO's and iBOT's).
-
-    A model name without a tag stands for timm's default weights, whose mean says nothing about a local file.
-    """
-    args = dict(spec.args or {})
-    named = ("." in full_name(spec) or not spec.file) and random_seed(spec) is None
-    entry = pretrained_cfg(spec) if named else None
-    mean = args.get("mean") or (entry.mean if entry else IMAGENET_MEAN)
-    std = args.get("std") or (entry.std if entry else IMAGENET_STD)
-    return tuple(mean), tuple(std)
+def _trunk(network: nn.Module, spec: EncoderSpec) -> Trunk:
+    return trunk_of(network, how=positions_of(spec), name=full_name(spec) or "the vision transformer")
 
 
 def _network(spec: EncoderSpec) -> nn.Module:
@@ -200,60 +150,63 @@ def _network(spec: EncoderSpec) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         network = _build(spec)
-    _check_plain(network, spec)
     if path:
         load_strictly(network, teacher_tensors(read_tensors(path)), path)
     return network.eval().requires_grad_(False)
 
 
 def require_vit(spec: EncoderSpec) -> None:
-    """Raise EncoderError for a network that timm cannot build, or `open_vit` not take apart; reads no weights."""
+    """Raise EncoderError for a network that timm cannot build, or `open_vit` not use; no weights are read or fetched."""
     with torch.device("meta"):
-        _check_plain(_build(spec), spec)
+        _patch(_trunk(_build(spec), spec), spec)
+    require_activation(spec)
+    vit_preprocessing(spec)
 
 
 def _build(spec: EncoderSpec) -> nn.Module:
-    import timm
-    from timm.models.vision_transformer import VisionTransformer
-
     args = {key: value for key, value in dict(spec.args or {}).items() if key not in ("mean", "std")}
     if names := loading_args(args):
         raise EncoderError(f"args {listed(names)} of {spec.model} would load a file; name it as `file:`.")
     if ":" in (spec.model or ""):  # hf-hub: and local-dir: read a config from wherever they say
-        raise EncoderError(f"{spec.model} is no model of timm's own; name one, and its weights as `file:`.")
-    args |= {"num_classes": 0, "dynamic_img_size": True}
+        raise EncoderError(f"{spec.model} is no model of timm's own; {_own_name(spec)}")
     try:
-        if not spec.model:
-            return VisionTransformer(**args)
-        return timm.create_model(spec.model, pretrained=False, **args)
+        return _created(spec, args | {"num_classes": 0})
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise EncoderError(
             f"timm cannot build {spec.model or 'a VisionTransformer'} ({error}); fix its model or args."
         ) from error
 
 
-def _check_plain(network: Any, spec: EncoderSpec) -> None:
-    """EncoderError unless every part has the plain form that this module takes apart by hand."""
-    from timm.layers.attention import Attention
-    from timm.layers.patch_embed import PatchEmbed
-    from timm.models.vision_transformer import Block, VisionTransformer
+def _own_name(spec: EncoderSpec) -> str:
+    """What to write instead of `hf-hub:timm/NAME`."""
+    from timm.models import is_model
 
-    plain = type(network) is VisionTransformer and type(network.patch_embed) is PatchEmbed
-    last = network.blocks[-1] if plain else None
-    if last is None or type(last) is not Block or type(last.attn) is not Attention:
-        raise EncoderError(
-            f"{spec.model} is a {type(network).__name__} whose attention wilss cannot take apart (DINOv3 "
-            "and EVA rotate theirs); use a plain vision transformer such as vit_small_patch16_224.dino."
-        )
+    name = (spec.model or "").rpartition("/")[2]
+    if is_model(name):
+        return f"write `model: {name}`, which fetches the same weights."
+    return "name one (`timm.list_models()`), and its weights as `file:`."
 
 
-def _patch(network: Any, spec: EncoderSpec) -> int:
-    height, width = network.patch_embed.patch_size
-    if height != width:
-        raise EncoderError(f"the vision transformer has patches of {height} x {width} pixels; wilss needs square ones.")
-    if height != input_multiple(spec):
-        raise EncoderError(f"{spec.model} has patches of {height} pixels; write args: {{patch_size: {height}}}.")
-    return int(height)
+def _created(spec: EncoderSpec, args: Mapping[str, Any]) -> nn.Module:
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    any_size = {**args, "dynamic_img_size": True}
+    if not spec.model:
+        return VisionTransformer(**any_size)
+    require_known(spec.model)
+    try:
+        return timm.create_model(spec.model, pretrained=False, **any_size)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+    return timm.create_model(spec.model, pretrained=False, **args)  # NaFlex takes any size; the rest is refused
+
+
+def _patch(trunk: Trunk, spec: EncoderSpec) -> int:
+    if trunk.patch != input_multiple(spec):
+        raise EncoderError(f"{spec.model} has patches of {trunk.patch} pixels; write args: {{patch_size: {trunk.patch}}}.")
+    return trunk.patch
 
 
 def teacher_tensors(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def _vit_multiple(spec: EncoderSpec) -> int:
     patch = dict(spec.args or {}).get("patch_size")
     if patch is not None:
         return _square(patch, spec)
-    named = re.search(r"patch(\d+)", spec.model or "")
+    named = re.search(r"patch(\d+)", spec.model or "") or re.search(r"_r\d+_s(\d+)_", spec.model or "")
     return int(named.group(1)) if named else VIT_PATCH
 
 

@@ -43,7 +43,7 @@ def clip_preprocessing(spec: EncoderSpec, config: Mapping[str, Any]) -> Preproce
         return common or OPENAI
     if common is None:
         raise EncoderError(_unsaid(spec))
-    _say_once(
+    say_once(
         f"{spec.file}: taken to be one of the published weights of {spec.model}, which all have mean "
         f"{list(common.mean)} and std {list(common.std)}; `pretrained:` with its tag says so."
     )
@@ -55,9 +55,14 @@ def told_preprocessing(spec: EncoderSpec) -> Preprocessing | None:
     args = dict(spec.args or {})
     if unknown := sorted(set(args) - {"mean", "std"}):
         raise EncoderError(f"args of an open_clip encoder are mean and std, not {listed(unknown)}; leave it out.")
-    if not args:
-        return None
+    return statistics_in(args)
+
+
+def statistics_in(args: Mapping[str, Any]) -> Preprocessing | None:
+    """`mean` and `std` of an encoder's `args`, None for neither; EncoderError where one is missing or no such thing."""
     mean, std = args.get("mean"), args.get("std")
+    if mean is None and std is None:
+        return None
     if not _are_three_numbers(mean) or not _are_three_numbers(std) or min(std) <= 0:
         raise EncoderError(
             "args: mean and std are three numbers each, for pixels in [0, 1], std above 0; write e.g. "
@@ -164,5 +169,6 @@ def _tags_of(model: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _say_once(sentence: str) -> None:
+def say_once(sentence: str) -> None:
+    """A warning, once per process."""
     log.warning(sentence)

@@ -37,10 +37,42 @@ def pretrained_cfg(spec: EncoderSpec) -> "PretrainedCfg | None":
     return get_pretrained_cfg(name, allow_unregistered=True) if name else None
 
 
-def _require_known_tag(name: str) -> None:
+def cfgs_of(model: str) -> "dict[str, PretrainedCfg]":
+    """timm's entries of all published weights of a model, by tag. model: with or without a tag."""
     from timm.models import get_arch_pretrained_cfgs
 
+    return {name.partition(".")[2]: cfg for name, cfg in sorted(get_arch_pretrained_cfgs(model).items())}
+
+
+def require_known(model: str) -> None:
+    """EncoderError where timm has no model of this name, with the closest that it has."""
+    from timm.models import is_model, list_models
+
+    if not is_model(model):
+        raise EncoderError(f"timm has no model {model.partition('.')[0]!r}{closest(model, list_models())}.")
+
+
+def require_activation(spec: EncoderSpec) -> None:
+    """EncoderError for weights of a CLIP that were trained with QuickGELU, in a network of GELU.
+
+    timm has two models of each such form, and lists some weights under both.
+    """
+    model, _, tag = full_name(spec).partition(".")
+    quick = model.replace("_clip_", "_clip_quickgelu_", 1)
+    if quick == model or "quickgelu" in model or "act_layer" in spec.args:
+        return
+    tags = cfgs_of(quick)
+    if tag in tags:
+        raise EncoderError(f"the weights {tag!r} were trained with QuickGELU, and {model} computes GELU; use {quick}.")
+    if tags and not tag and spec.file:
+        raise EncoderError(
+            f"{spec.file} may have been trained with GELU or QuickGELU; name the weights that it is a copy of by "
+            f"`pretrained:`, and with QuickGELU `model: {quick}`."
+        )
+
+
+def _require_known_tag(name: str) -> None:
     model, _, tag = name.partition(".")
-    known = sorted(full.partition(".")[2] for full in get_arch_pretrained_cfgs(model))
+    known = cfgs_of(model)
     if known and tag not in known:
         raise EncoderError(f"timm has no weights {tag!r} for {model}{closest(tag, known)}.")

@@ -12,7 +12,7 @@ from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import seed_attention
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.dino import open_vit, seed_rows, teacher_tensors
+from wilss.models.encoders.dino import open_vit, require_vit, seed_rows, teacher_tensors
 
 TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 VARIANTS = {
@@ -127,22 +127,27 @@ def test_sides_must_be_multiples_of_the_patch():
 
 
 @pytest.mark.parametrize(
-    ("model", "args"),
+    ("model", "told"),
     [
-        ("vit_small_patch16_dinov3", {}),
-        ("eva02_tiny_patch14_224", {}),
-        ("resnet18", {}),
-        ("vit_tiny_r_s16_p8_224", {}),
-        ("deit_tiny_distilled_patch16_224", {}),
+        ("resnet18", "is hierarchical"),
+        ("beit_base_patch16_224", "has a relative position bias"),
+        ("vit_small_patch16_18x2_224", "has several attentions in one block"),
+        ("hf-hub:timm/vit_small_patch16_224.dino", "write `model: vit_small_patch16_224.dino`, which fetches the same"),
+        ("hf-hub:some/model", "name one"),
+        ("vit_smal_patch16_224", "timm has no model 'vit_smal_patch16_224'; did you mean 'vit_small_patch16_224'"),
+        ("vit_base_patch16_clip_224.openai", "trained with QuickGELU.*use vit_base_patch16_clip_quickgelu_224"),
+        ("naflexvit_base_patch16_siglip", "leave `pos_interp: dino` out"),
     ],
 )
-def test_other_networks_are_refused(model, args):
-    with pytest.raises(EncoderError, match="plain vision transformer|fix its model or args"):
-        open_vit(EncoderSpec(library="timm", model=model, args=args, pretrained="random"), "cpu")
+def test_what_cannot_be_used_is_refused_with_the_reason_before_weights_are_read(model, told):
+    spec = EncoderSpec(library="timm", model=model, file="nowhere.safetensors", pos_interp="dino")
+    with pytest.raises(EncoderError, match=told) as caught:
+        require_vit(spec)
+    assert "dynamic_img_size" not in str(caught.value)
 
 
 def test_unknown_models_and_args_are_refused():
-    with pytest.raises(EncoderError, match="timm cannot build"):
+    with pytest.raises(EncoderError, match="timm has no model"):
         open_vit(EncoderSpec(library="timm", model="vit_of_no_kind", pretrained="random"), "cpu")
     with pytest.raises(EncoderError, match="fix its model or args"):
         open_vit(tiny.vit_spec(embed_dimension=3), "cpu")
