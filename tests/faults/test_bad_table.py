@@ -488,7 +488,7 @@ REFUSED: list[Row] = [
     Row("supports", "a pipe", file("supports.yaml", PIPE), SHOTS, 2, ("supports.yaml", "no plain file")),
     # weights
     Row("weights", "a header of 2**60 bytes", lambda root: (header(2**60)(root / "w.safetensors"), manifest(
-        encoders={**ENCODERS, "vit": {"library": "timm", "model": "vit_tiny_patch16_224",
+        encoders={**ENCODERS, "vit": {"library": "timm", "model": "vit_tiny_patch16_224.augreg_in21k",
         "file": "w.safetensors"}})(root)),
         GENERATE, 1, ("w.safetensors", "fetch it again")),
     Row("weights", "a header nested too deeply", lambda root: (

@@ -254,7 +254,7 @@ def test_the_init_command_keeps_an_existing_file(tmp_path: Path) -> None:
 def test_lock_keeps_lists_and_local_weights(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"weights")
-    vit = {"library": "timm", "model": "vit_tiny_patch16_224", "file": "w.safetensors"}
+    vit = {"library": "timm", "model": "vit_tiny_patch16_224.augreg_in21k", "file": "w.safetensors"}
     clip = {"library": "open_clip", "model": "ViT-B-32", "pretrained": "random"}
     file = pets(tmp_path, encoders={"clip": clip, "vit": vit})
     report = lock_manifest(load_manifest(file, check_lock=False))

@@ -22,9 +22,9 @@ from wilss.models.encoders.arithmetic import Precision, precision_context, preci
 from wilss.models.encoders.families import positions_of
 from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.vit_preprocessing import vit_preprocessing
 from wilss.models.encoders.tags import full_name, require_activation, require_known
 from wilss.models.encoders.trunks import State, Trunk, trunk_of
+from wilss.models.encoders.vit_preprocessing import vit_preprocessing
 from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
@@ -156,7 +156,7 @@ def _network(spec: EncoderSpec) -> nn.Module:
 
 
 def require_vit(spec: EncoderSpec) -> None:
-    """Raise EncoderError for a network that timm cannot build, or `open_vit` not use; no weights are read or fetched."""
+    """Raise EncoderError for a network that timm cannot build, or `open_vit` not use; no weights are read."""
     with torch.device("meta"):
         _patch(_trunk(_build(spec), spec), spec)
     require_activation(spec)
@@ -184,7 +184,7 @@ def _own_name(spec: EncoderSpec) -> str:
     name = (spec.model or "").rpartition("/")[2]
     if is_model(name):
         return f"write `model: {name}`, which fetches the same weights."
-    return "name one (`timm.list_models()`), and its weights as `file:`."
+    return "name one, and its weights as `file:`."
 
 
 def _created(spec: EncoderSpec, args: Mapping[str, Any]) -> nn.Module:
@@ -205,7 +205,9 @@ def _created(spec: EncoderSpec, args: Mapping[str, Any]) -> nn.Module:
 
 def _patch(trunk: Trunk, spec: EncoderSpec) -> int:
     if trunk.patch != input_multiple(spec):
-        raise EncoderError(f"{spec.model} has patches of {trunk.patch} pixels; write args: {{patch_size: {trunk.patch}}}.")
+        raise EncoderError(
+            f"{spec.model} has patches of {trunk.patch} pixels; write args: {{patch_size: {trunk.patch}}}."
+        )
     return trunk.patch
 
 

@@ -1,4 +1,4 @@
-"""Why a network of timm's cannot be taken apart at its last block, as the end of a sentence that begins with its name."""
+"""Why a network of timm's cannot be taken apart at its last block, as a sentence without its first word."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,9 @@ INSTEAD = "take one such as vit_small_patch16_224.dino or vit_small_patch16_dino
 def why_not(network: nn.Module) -> str | None:
     """None for a network that `trunks` takes."""
     reason = next(_reasons(network), None)
-    return None if reason is None else f"{reason}, and wilss needs the queries and keys of a plain last block; {INSTEAD}"
+    return (
+        None if reason is None else f"{reason}, and wilss needs the queries and keys of a plain last block; {INSTEAD}"
+    )
 
 
 def _reasons(network: Any) -> Iterator[str]:

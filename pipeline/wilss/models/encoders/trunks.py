@@ -110,7 +110,8 @@ def trunk_of(network: nn.Module, *, how: Resampling = "timm", name: str = "") ->
     if _is(whole, "NaFlexVit") and how != "timm":
         raise EncoderError(f"{name or 'the network'} resamples its positions itself; leave `pos_interp: {how}` out.")
     last = whole.blocks[-1]
-    for part in (last, getattr(last, "attn", None)):
+    parts: tuple[Any, ...] = (last, getattr(last, "attn", None))
+    for part in parts:
         if hasattr(part, "fused_attn"):
             part.fused_attn = True  # else, with TIMM_FUSED_ATTN=0, there is nothing to catch
     return Trunk(
@@ -131,7 +132,9 @@ def _patch(network: Any, name: str) -> int:
     embed = network.embeds if _is(network, "NaFlexVit") else network.patch_embed
     height, width = embed.feat_ratio(as_scalar=False)
     if height != width:
-        raise EncoderError(f"{name or 'the network'} has patches of {height} x {width} pixels; wilss needs square ones.")
+        raise EncoderError(
+            f"{name or 'the network'} has patches of {height} x {width} pixels; wilss needs square ones."
+        )
     return int(height)
 
 
@@ -201,16 +204,16 @@ def _caught_queries_and_keys(block: Any, state: State) -> tuple[Tensor, Tensor]:
 
     def keep(queries: Tensor, keys: Tensor, values: Tensor, **_: Any) -> Tensor:
         caught.append((queries, keys))
-        raise _Caught
+        raise _CaughtError
 
-    with contextlib.suppress(_Caught), _Attending(keep):
+    with contextlib.suppress(_CaughtError), _Attending(keep):
         _run(block, state.tokens, state.rope)
     if not caught:
         raise EncoderError(f"timm's {type(block).__name__} calls no attention of torch's; install a tested timm.")
     return caught[0]
 
 
-class _Caught(Exception):
+class _CaughtError(Exception):
     """Ends a block's run at its attention."""
 
 

@@ -38,7 +38,9 @@ def _of_untagged_file(spec: EncoderSpec) -> Preprocessing:
         return next(iter(published.values()))
     if is_own(spec):
         if not str(spec.file).startswith("builtin:"):
-            say_once(f"{spec.file}: normalised by ImageNet's mean; write `args: {{mean: [...], std: [...]}}` for another.")
+            say_once(
+                f"{spec.file}: normalised by ImageNet's mean; write `args: {{mean: [...], std: [...]}}` for another."
+            )
         return IMAGENET
     tags = f" (one of {listed(published, 8)})" if published else ""
     raise EncoderError(

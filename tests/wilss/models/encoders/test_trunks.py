@@ -58,7 +58,7 @@ def small(name: str) -> tuple[Any, int]:
         side = 4 * next((n for n in (32, 14) if f"{n}" in model), 16)
         args |= {"img_size": side, "dynamic_img_size": True}
     torch.manual_seed(1)
-    network = timm.create_model(model, **args).eval().requires_grad_(False)
+    network: Any = timm.create_model(model, **args).eval().requires_grad_(False)
     for block in network.blocks if network.embed_dim == 64 else ():
         tiny.shake(block)
     return network, trunk_of(network).patch
