@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFont
 
 
-@lru_cache(maxsize=32)
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along; it has most of Europe's letters. size: in pixels."""
-    return ImageFont.truetype(_own_font(bold=bold), size)
+    return _opened(_own_font(bold=bold), size)
 
 
 def words(text: str, size: int, *, bold: bool = False) -> tuple[str, ImageFont.FreeTypeFont]:
@@ -25,7 +24,12 @@ def words(text: str, size: int, *, bold: bool = False) -> tuple[str, ImageFont.F
     path = font_path(text, bold=bold)
     known = _letters(path)
     shown = (c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)
-    return "".join(shown), ImageFont.truetype(path, size)
+    return "".join(shown), _opened(path, size)
+
+
+@lru_cache(maxsize=32)
+def _opened(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)
 
 
 @lru_cache(maxsize=1024)

@@ -109,8 +109,14 @@ def _meant(name: str, known: Iterable[str], others: Iterable[str]) -> str:
 
 def of_fields(kind: type[P], values: Mapping[str, Any]) -> P:
     """An instance of the dataclass `kind` from those of `values` that are fields of it."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})
+    return kind(**divided(kind, values)[0])
+
+
+def divided(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`values` as those that are fields of the dataclass `kind`, and the others."""
+    names = names_of(kind)
+    known = {name: value for name, value in values.items() if name in names}
+    return known, {name: value for name, value in values.items() if name not in names}
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

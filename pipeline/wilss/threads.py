@@ -1,10 +1,9 @@
 """Work in threads whose results come in order, with few of them waiting at any time."""
 
-import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -14,20 +13,33 @@ _AHEAD = 4
 
 
 def map_in_threads(
-    function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None, *, ahead: int = 0
+    function: Callable[[_T], _R],
+    items: Iterable[_T],
+    threads: int | None = None,
+    *,
+    ahead: int = 0,
+    weight: Callable[[_T], int] = lambda item: 0,
+    heaviest: int = 1,
 ) -> Generator[_R, None, None]:
     """`function` of each item, in order; a few items for each thread are begun before their results are asked for.
 
-    `Executor.map` begins with a future for every item, a kilobyte each. threads: None for one per core, at most 16.
-    ahead: so many items at least are begun. Where nobody asks on, those that are not begun never are.
+    `Executor.map` begins with a future for every item, a kilobyte each. threads: None for one per core of this
+    process, at most 16. ahead: so many items at least are begun. weight, heaviest: no item is begun while those that
+    are begun weigh so much together. Where nobody asks on, those that are not begun never are.
     """
-    count = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    count = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    most, held = max(_AHEAD * count, ahead), 0
+    running = deque[tuple[int, Future[_R]]]()
     with ThreadPoolExecutor(count) as pool:
-        waiting = iter(items)
-        running = deque(pool.submit(function, item) for item in itertools.islice(waiting, max(_AHEAD * count, ahead)))
         try:
+            for item in items:
+                running.append((weight(item), pool.submit(function, item)))
+                held += running[-1][0]
+                while len(running) >= most or held >= heaviest:
+                    weighs, result = running.popleft()
+                    held -= weighs
+                    yield result.result()
             while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(function, item) for item in itertools.islice(waiting, 1))
+                yield running.popleft()[1].result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

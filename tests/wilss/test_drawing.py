@@ -54,6 +54,7 @@ def test_names_that_dejavu_has_are_drawn_in_it() -> None:
         assert font_path(name) == str(FONTS / "DejaVuSans.ttf")
         assert words(name, 12)[0] == name
     assert Path(str(words("cat", 12, bold=True)[1].path)).name == "DejaVuSans-Bold.ttf"
+    assert words("cat", 12)[1] is words("dog", 12)[1], "a font file is opened once"
 
 
 def test_another_font_is_taken_where_it_has_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:

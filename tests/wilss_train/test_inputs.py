@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.faults import train_cli
+from wilss.data import contents
 from wilss.data.manifest import load_manifest
 from wilss.errors import StoreError
 from wilss_train.inputs import RunInputs, open_inputs
@@ -43,10 +44,18 @@ def test_labels_that_changed_since_the_masks_were_made_are_refused(root: Path) -
     label.write_bytes(before)
 
 
-def test_a_copied_data_folder_and_labels_that_are_gone_are_no_change(root: Path) -> None:
+def test_a_copied_data_folder_is_read_once_and_labels_that_are_gone_are_no_change(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in (root / "data").rglob("*.png"):
         os.utime(path, ns=(10**17, 10**17))
+    read, of = [], contents.content_of
+    monkeypatch.setattr(contents, "content_of", lambda record, made_of: read.append(record) or of(record, made_of))
     inputs(root).verify()
+    assert len(read) == len(inputs(root).store.image_ids)
+    read.clear()
+    inputs(root).verify()
+    assert not read
     label = root / "data/SegmentationClass/im03.png"
     label.rename(root / "im03.png")
     inputs(root).verify(check_digests=True)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from wilss.errors import ParameterError
+from wilss.params import divided
 from wilss_train.methods import METHODS
-from wilss_train.params import TrainParams, divided, from_manifest
+from wilss_train.params import TrainParams, from_manifest
 
 SETTINGS: dict[str, Any] = {
     "backbone": "resnet18",
@@ -42,13 +43,13 @@ def test_a_section_that_is_no_table_is_refused() -> None:
 
 
 def test_divided_keeps_everything() -> None:
-    known, rest = divided({"lr": 1, "alpha": 2, "crop": 3})
+    known, rest = divided(TrainParams, {"lr": 1, "alpha": 2, "crop": 3})
     assert (known, rest) == ({"lr": 1, "crop": 3}, {"alpha": 2})
 
 
 def test_no_method_takes_the_name_of_a_parameter_of_the_run() -> None:
     for method in METHODS.values():
-        known, rest = divided(method().as_json())
+        known, rest = divided(TrainParams, method().as_json())
         assert not known
         assert rest == method().as_json()
 

@@ -64,6 +64,10 @@ class BatchSource(Protocol):
     def order(self) -> Order:
         """How many optimiser steps an epoch has, and the seed that names the draws."""
 
+    @property
+    def image_count(self) -> int:
+        """How many images are trained on."""
+
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[Sequence[Any]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
 

@@ -1,7 +1,7 @@
 """Parameters of training, with published values as defaults; wrong ones are refused in one sentence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
@@ -14,6 +14,7 @@ from wilss.params import (
     PositiveInt,
     Share,
     ShareBelowOne,
+    divided,
     require,
     with_values,
 )
@@ -131,13 +132,6 @@ def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tupl
     if not isinstance(own, Mapping):
         raise ParameterError(f"{where}.{_WEAK if step else _BASE} must be a mapping of parameters.")
     flat.update(own)
-    known, rest = divided(flat)
+    known, rest = divided(TrainParams, flat)
     params = TrainParams() if step else with_values(TrainParams(), _BASE_DEFAULTS, where=where)
     return with_values(params, known, where=where), rest
-
-
-def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`values` as those that are parameters of every run, and the others."""
-    names = {field.name for field in fields(TrainParams)}
-    known = {name: value for name, value in values.items() if name in names}
-    return known, {name: value for name, value in values.items() if name not in names}

@@ -7,12 +7,12 @@ from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
 from wilss.errors import ParameterError, WeightsError
 from wilss.models.networks.pretrained import is_local
-from wilss.params import faults_of, names_of
+from wilss.params import divided, faults_of, names_of
 
 from .inputs import digest_of_backbone, weights_path
 from .methods import METHODS
 from .methods.segmenter import spec_of_params
-from .params import STEP_SECTIONS, TrainParams, divided, from_manifest
+from .params import STEP_SECTIONS, TrainParams, from_manifest
 
 _OF_METHODS = {name: names_of(method) for name, method in METHODS.items()}
 _OWN = (name for own in _OF_METHODS.values() for name in own)
@@ -38,7 +38,7 @@ def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
 
 def _faults_of_part(values: Mapping[str, Any], methods: tuple[str, ...], where: str) -> Iterator[str]:
     """methods: those of which a parameter may be."""
-    run, own = divided(values)
+    run, own = divided(TrainParams, values)
     yield from faults_of(TrainParams(), run, where=where)
     for name, value in own.items():
         known = [method for method in methods if name in _OF_METHODS[method]]

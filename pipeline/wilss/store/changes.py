@@ -94,15 +94,19 @@ def compare(
 def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, every_byte: bool = False) -> None:
     """Raise StoreError where an image or label is another one than the masks of the store were made of.
 
-    records: by image id, at least those that the store holds. A store that does not know it is let pass.
+    records: by image id, at least those that the store holds. A store that does not know it is let pass. The stamps of
+    files that had to be read are kept, so that the next look need not read them.
     """
     table = records if isinstance(records, RecordsById) else RecordsById(Records(records.values()))
     result = compare(store, table.records, table.rows(store.image_ids), every_byte=every_byte)
-    if result is not None and result.changed.size:
+    if result is None:
+        return
+    if result.changed.size:
         raise StoreError(
             f"{store.path} does not fit its {result.made_of} any more: {result.sentence(table.records)}; make those "
             f"masks again with `wilss-masks generate --step {store.step} --update`, or bring the old files back."
         )
+    keep_stamps(store, np.where(result.contents == UNKNOWN, np.uint64(UNKNOWN), result.stamps))
 
 
 def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:

@@ -70,7 +70,7 @@ def test_a_limit_is_a_draw_by_name_that_grows(images: MaskedImages) -> None:
     assert drawn[2] < drawn[4] < drawn[7]
     assert any(set(limited(rows, ids, 2, seed).tolist()) != drawn[2] for seed in range(4, 9))
     source = made(images, params=replace(PARAMS, limit=2, epoch_steps=3))
-    assert source.order.count == 2
+    assert source.order.count == source.image_count == 2
     shown = {name for parts in source.stream(0, 6) for batch in parts for name in batch.image_ids}
     assert shown == {ids[row] for row in drawn[2]}
 

@@ -300,6 +300,7 @@ def test_an_overlay_leaves_background_and_void_alone() -> None:
     assert (drawn[100, 150] == 80).all()
     assert (drawn[190, 100] == 80).all()
     np.testing.assert_allclose(drawn[140, 100], class_colours()[4] / 2 + 40, atol=0.51)
+    assert (drawn[119:121, 100] == 255).all(), "the border, on both sides"
     assert (drawn[:20, :60] != 80).any(), "the key"
     assert (image == 80).all()
     np.testing.assert_array_equal(draw_overlay(image, labels * 0, {}), image)

@@ -59,7 +59,7 @@ class Maker:
     """Stands in for `SegBatchSource`: images are noise by position."""
 
     def __init__(self, accumulate: int = 1) -> None:
-        self.order = Order(count=COUNT, batch=BATCH, seed=0)
+        self.order, self.image_count = Order(count=COUNT, batch=BATCH, seed=0), COUNT
         self.accumulate = accumulate
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:

@@ -115,6 +115,7 @@ def test_a_run_is_reproducible_and_says_what_it_is(world: World, whole: Path, tm
     assert MemoryBank.open(world.root / "base" / MEMORY).category_ids == (1, 2)
     assert set(MemoryBank.open(whole / MEMORY).category_ids) == {1, 2, 3}
     log = read_log(whole / LOG_FILE)
+    assert log.run["images"] == len(IMAGES)
     assert log.ended
     assert [line.step for line in log.steps] == [10, 12]
     assert set(log.steps[-1].losses) == {"new", "old", "dcl", "seg", "total"}

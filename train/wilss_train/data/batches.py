@@ -67,6 +67,7 @@ class SegBatchSource:
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows; "
                 "`wilss-masks info` shows why."
             )
+        self.image_count = len(rows)
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
         self._pool = ImagePool(

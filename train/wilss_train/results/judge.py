@@ -1,7 +1,6 @@
 """The end of a run: the checkpoint judged beside the one that it came from, and the report that shows both."""
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -138,7 +137,6 @@ def _report(inputs: RunInputs, out: Path, split: str, device: str, progress: Jud
         log=out / LOG_FILE,
         run={
             "title": f"{inputs.manifest.title}, step {info.step}: {info.method}",
-            "images": min(len(inputs.records), info.params.get("limit") or sys.maxsize),
             "weights": _weights(info),
         },
     )

@@ -30,6 +30,8 @@ from .overlays import draw_overlay
 from .predict import Kind, Predicted, predictions
 
 _WRITERS = 4
+#: What waits to be written: the probabilities of a single large photograph may be as much.
+_BYTES_WAITING = 1 << 29
 _JPEG_QUALITY = 90
 _MODEL = "wilss-model"
 
@@ -65,9 +67,10 @@ def write_label_files(
     predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, probabilities=probabilities)
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
     write = partial(_write, targets=by_id, info=info, overlays=overlays)
+    written = map_in_threads(write, predicted, _WRITERS, weight=_bytes_of, heaviest=_BYTES_WAITING)
     if progress is not None:
         progress(0, len(targets))
-    for number, image in enumerate(map_in_threads(write, predicted, _WRITERS), start=1):
+    for number, image in enumerate(written, start=1):
         if image.labels is None:
             failed[image.record.image_id] = str(image.error)
         else:
@@ -148,6 +151,11 @@ def _write(image: Predicted, targets: Mapping[str, Target], info: CheckpointInfo
         write_output(target.probabilities, _npz(image.probabilities, info))
     write_output(target.labels, palette_png(image.labels, info.digest))
     return replace(image, probabilities=None)
+
+
+def _bytes_of(image: Predicted) -> int:
+    parts = (None if image.sample is None else image.sample.image, image.labels, image.probabilities)
+    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _npz(probabilities: NDArray[Any], info: CheckpointInfo) -> bytes:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from wilss.data.taxonomy import BACKGROUND, VOID
-from wilss.drawing import class_colours, words
+from wilss.drawing import borders, class_colours, words
 
 _COLOUR_SHARE = 0.5
 _INK, _PAPER = (20, 20, 24), (255, 255, 255)
@@ -22,17 +22,9 @@ def draw_overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], names: Map
     shown = (labels != BACKGROUND) & (labels != VOID)
     mixed = _COLOUR_SHARE * class_colours()[labels[shown]] + (1 - _COLOUR_SHARE) * image[shown]
     drawn[shown] = mixed.round().astype(np.uint8)
-    drawn[_borders(labels)] = _PAPER
+    drawn[borders(labels)] = _PAPER
     present = [identity for identity in np.unique(labels[shown]).tolist() if identity in names]
     return _with_key(drawn, {identity: names[identity] for identity in present})
-
-
-def _borders(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour is of another class."""
-    border = np.zeros(labels.shape, np.bool_)
-    border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    border[:-1] |= labels[:-1] != labels[1:]
-    return border
 
 
 def _with_key(drawn: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import counted
-from wilss.models.networks.pretrained import is_published
+from wilss.models.networks.pretrained import is_published, shortly
 
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs
@@ -80,7 +80,7 @@ class RunPlan:
         network = self.origin.network or "a network on frozen features"
         weights = {"": "", RANDOM: ", RANDOM weights"}.get(self.origin.weights, f", weights {self.origin.weights}")
         plain = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
-        statistics = "" if plain else f" (images of mean {_short(self.mean)}, std {_short(self.std)})"
+        statistics = "" if plain else f" (images of mean {shortly(self.mean)}, std {shortly(self.std)})"
         parts = f"crop {self.crop}, batch {self.batch_size} of {counted(self.images, 'image')}"
         length = f"{counted(self.steps, 'step')} in {counted(self.epochs, 'epoch')}"
         return (
@@ -98,17 +98,13 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         parameters=sum(each.numel() for each in experiment.objective.parameters() if each.requires_grad),
         crop=params.crop,
         batch_size=params.batch_size,
-        images=order.count,
+        images=experiment.batches.image_count,
         epochs=params.epochs,
         steps=params.epochs * order.steps_per_epoch,
         device=str(context.device),
         mean=params.mean,
         std=params.std,
     )
-
-
-def _short(values: tuple[float, ...]) -> str:
-    return "/".join(f"{value:g}" for value in dict.fromkeys(values))
 
 
 def _millions(count: int) -> str:

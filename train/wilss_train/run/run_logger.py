@@ -1,7 +1,6 @@
 """What a run reports while it trains: its log, whoever listens, and curves for TensorBoard."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,13 +35,15 @@ class RunLogger:
 
 
 @contextlib.contextmanager
-def run_log(out: Path, context: RunContext, first: int) -> Iterator[TrainingLog | None]:
-    """The run's log, cut back to step `first`, at which the run resumes; None in all processes but the first."""
+def run_log(out: Path, context: RunContext, first: int, *, images: int) -> Iterator[TrainingLog | None]:
+    """The run's log, cut back to step `first`, at which the run resumes; None in all processes but the first.
+
+    images: how many are trained on.
+    """
     if context.rank:
         yield None
         return
     params = context.params
-    images = min(len(context.inputs.records), params.limit or sys.maxsize)
     with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=first) as log:
         log.start({"images": images, "batch_size": params.batch_size, "epochs": params.epochs})
         yield log

@@ -14,12 +14,12 @@ from wilss.data.taxonomy import closest
 from wilss.digests import version_of
 from wilss.errors import ParameterError
 from wilss.models.networks.pretrained import input_statistics
-from wilss.params import names_of, with_values
+from wilss.params import divided, names_of, with_values
 
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
-from ..params import TrainParams, divided, from_manifest
+from ..params import TrainParams, from_manifest
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def open_run(
     inputs = open_inputs(opened, Path(masks), None if parent is None else Path(parent), name)
     method, params = _parameters(opened, inputs.step, method, params)
     for where, values in layers:
-        run, own = divided(values)
+        run, own = divided(TrainParams, values)
         method = with_values(method, own, where=where, others=names_of(TrainParams))
         params = with_values(params, run, where=where)
     params = with_input_statistics(params, method, inputs)
@@ -103,7 +103,7 @@ def _parameters(
     section = sections.get(name) or {}
     if not isinstance(section, Mapping):
         raise ParameterError(f"{where}.{name} must be a mapping of parameters.")
-    run, own = divided(section)
+    run, own = divided(TrainParams, section)
     if params is None:
         params = with_values(run_params, run, where=f"{where}.{name}")
     if isinstance(method, str):

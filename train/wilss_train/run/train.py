@@ -177,7 +177,7 @@ def _learn(
     if accelerator.is_main_process:
         _announce(plan_of(experiment, context, method), options)
     first = latest_step(out / runs.STATES)
-    with run_log(out, context, first) as log:
+    with run_log(out, context, first, images=experiment.batches.image_count) as log:
         listeners = [options.on_progress]
         if options.tensorboard:
             listeners.append(CurveWriter(out / runs.CURVES, first=first))

@@ -116,7 +116,7 @@ class Watched:
     """A batch source, and the seconds that the loop waited for it."""
 
     def __init__(self, source: BatchSource) -> None:
-        self.order, self.waited = source.order, 0.0
+        self.order, self.image_count, self.waited = source.order, source.image_count, 0.0
         self._source = source
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[Sequence[Any]]:

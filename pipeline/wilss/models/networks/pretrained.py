@@ -62,15 +62,15 @@ def input_statistics(backbone: str, word: str) -> InputStatistics:
         return InputStatistics(source=f"ImageNet's, since timm has no record of {backbone}")
     if tag:
         return _of(records[tag])
-    ways = {_of(record).mean: key for key, record in reversed(list(records.items()))}
+    ways = {(_of(record).mean, _of(record).std): key for key, record in reversed(list(records.items()))}
     found = _of(next(iter(records.values())))
     if len(ways) == 1 or not word:
         return found
-    others = " or ".join(f"{_short(mean)} ({name}.{key})" for mean, key in ways.items())
+    others = " or ".join(f"{shortly(mean)} and {shortly(std)} ({name}.{key})" for (mean, std), key in ways.items())
     doubt = (
-        f"{word} does not say which images it was trained on, and timm's weights of {name} were trained with mean "
-        f"{others}; {_short(found.mean)} is taken. Name the right one as backbone ({name}.TAG), or set backbone_mean "
-        "and backbone_std."
+        f"{word} does not say which images it was trained on, and timm's weights of {name} were trained with mean and "
+        f"std {others}; {shortly(found.mean)} and {shortly(found.std)} are taken. Name the right one as backbone "
+        f"({name}.TAG), or set backbone_mean and backbone_std."
     )
     return InputStatistics(mean=found.mean, std=found.std, source=found.source, doubt=doubt)
 
@@ -149,7 +149,8 @@ def _of(record: Any) -> InputStatistics:
     return InputStatistics(mean=tuple(record.mean), std=tuple(record.std), source=source)
 
 
-def _short(values: tuple[float, ...]) -> str:
+def shortly(values: tuple[float, ...]) -> str:
+    """`0.485/0.456/0.406`, and one number where all are the same."""
     return "/".join(f"{value:g}" for value in dict.fromkeys(values))
 
 

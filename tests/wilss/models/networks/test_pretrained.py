@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from huggingface_hub import constants
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError, WeightsError
+from wilss.models.networks import pretrained
 from wilss.models.networks.pretrained import input_statistics, pretrained_file
 
 HALF = (0.5, 0.5, 0.5)
@@ -49,8 +51,20 @@ def test_a_file_of_unknown_training_is_doubted_with_the_choices() -> None:
     statistics = input_statistics("vit_small_patch16_224", "mine.pth")
     assert statistics.mean == HALF
     assert "mine.pth does not say" in statistics.doubt
-    assert "0.485/0.456/0.406 (vit_small_patch16_224.dino)" in statistics.doubt
+    assert "0.485/0.456/0.406 and 0.229/0.224/0.225 (vit_small_patch16_224.dino)" in statistics.doubt
+    assert "; 0.5 and 0.5 are taken" in statistics.doubt
     assert "backbone_mean" in statistics.doubt
+
+
+def test_weights_that_differ_in_their_deviation_alone_are_doubted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = {
+        tag: SimpleNamespace(mean=HALF, std=(deviation,) * 3, architecture="net", tag=tag)
+        for tag, deviation in (("one", 0.5), ("other", 0.25), ("same", 0.5))
+    }
+    monkeypatch.setattr(pretrained, "_records", lambda backbone: records)
+    statistics = input_statistics("net", "mine.pth")
+    assert statistics.std == HALF
+    assert "with mean and std 0.5 and 0.5 (net.one) or 0.5 and 0.25 (net.other); 0.5 and 0.5 are" in statistics.doubt
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_processes_and_parts_make_up_the_same_steps() -> None:
     assert [[len(part.samples) for part in step] for step in parts] == [[2, 2]] * 3
     assert same(whole, samples(parts))
     assert maker().order.steps_per_epoch == 2
+    assert maker().image_count == len({image for images in Pictures().index.values() for image in images})
 
 
 def test_every_episode_of_a_run_is_another_one() -> None:

@@ -66,6 +66,8 @@ def test_shapes_and_who_is_who(start: RunInputs) -> None:
 def test_an_epoch_shows_every_unlabelled_image_once(start: RunInputs) -> None:
     made = maker(start)
     assert made.order.steps_per_epoch == 3
+    assert made.image_count == len(IMAGES)
+    assert maker(start, parts=replace(PARTS, unlabelled=False)).image_count == len(KNOWN)
     for epoch in range(2):
         seen = [image for batch in batches(made, 3 * epoch, 3 * epoch + 3) for image in batch.image_ids[2:]]
         assert sorted(seen) == sorted(set(IMAGES) - set(KNOWN))

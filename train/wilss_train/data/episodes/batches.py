@@ -108,6 +108,7 @@ class EpisodeBatchSource:
     ) -> None:
         require_enough(index, ways=shape.ways, shots=shape.shots)
         self.order = Order(count=count, batch=batch_size, seed=seed)
+        self.image_count = len({image for images in index.values() for image in images})
         self._share = Share(rank=rank, world=world, accumulate=accumulate)
         self._bank, self._index, self._shape, self._seed = bank, sorted_index(index), shape, seed
         self._broken = BrokenImages(on_broken)

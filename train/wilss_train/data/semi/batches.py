@@ -100,6 +100,7 @@ class SemiBatchSource:
         self._channels = dict(zip(protocol.new(step), protocol.new_channels(step), strict=True))
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
         unlabelled = limited(chosen.unlabelled, images.store.image_ids, params.limit, seed)
+        self.image_count = len(chosen.rows) + (len(unlabelled) if parts.unlabelled else 0)
         self.order = Order(count=len(unlabelled), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._labelled_order = Order(count=len(chosen.rows), batch=parts.labelled, seed=seed_for(seed, "labelled"))
         pool = partial(ImagePool, images.store.image_ids, cache_mib=params.cache_mib / 2, seed=seed)
