@@ -19,6 +19,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
+from wilss.models.encoders.checkpoints import fitting_tensors
 from wilss.models.encoders.families import positions_of
 from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.multiples import input_multiple
@@ -29,10 +30,6 @@ from wilss.models.encoders.weights import digest_of, identity_of, load_strictly,
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
-
-NESTED = ("teacher", "state_dict", "model", "student")  # where checkpoints keep their network, best first
-PREFIXES = ("module.", "teacher.", "student.", "backbone.", "_orig_mod.")
-UNUSED = ("head.", "masked_embed", "mask_token", "last_layer.", "projector.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,7 +148,7 @@ def _network(spec: EncoderSpec) -> nn.Module:
         torch.manual_seed(seed or 0)
         network = _build(spec)
     if path:
-        load_strictly(network, teacher_tensors(read_tensors(path)), path)
+        load_strictly(network, fitting_tensors(network, read_tensors(path), spec.model or "", path), path)
     return network.eval().requires_grad_(False)
 
 
@@ -209,24 +206,3 @@ def _patch(trunk: Trunk, spec: EncoderSpec) -> int:
             f"{spec.model} has patches of {trunk.patch} pixels; write args: {{patch_size: {trunk.patch}}}."
         )
     return trunk.patch
-
-
-def teacher_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The backbone's tensors in a DINO or iBOT checkpoint, in timm's names.
-
-    The teacher is taken where a checkpoint holds both; prefixes of wrappers, the projection head and iBOT's
-    `masked_embed` are dropped. A plain state dict passes through.
-    """
-    nested = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
-    if nested:
-        return teacher_tensors(content[nested])
-    if any(name.startswith("teacher.") for name in content):
-        content = {name: value for name, value in content.items() if name.startswith("teacher.")}
-    stripped = {_stripped(name): value for name, value in content.items()}
-    return {name: value for name, value in stripped.items() if not name.startswith(UNUSED)}
-
-
-def _stripped(name: str) -> str:
-    while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
-        name = name.removeprefix(prefix)
-    return name

@@ -1,5 +1,6 @@
 """The seeds' rows against timm's full attention map, with random weights."""
 
+import re
 from argparse import Namespace
 from typing import Any
 
@@ -12,8 +13,10 @@ from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import seed_attention
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.dino import open_vit, require_vit, seed_rows, teacher_tensors
+from wilss.models.encoders.checkpoints import teacher_tensors
+from wilss.models.encoders.dino import open_vit, require_vit, seed_rows
 
+SMALL = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 56}
 TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 VARIANTS = {
     "plain": {},
@@ -188,6 +191,59 @@ def test_published_checkpoints_load_strictly_from_local_files(tmp_path, kind):
     images = tiny.images(1, 32, 32)
     assert torch.equal(loaded.last_block(images).keys, source.last_block(images).keys)
     assert loaded.mean == (0.485, 0.456, 0.406)
+
+
+def metas(kind, state):
+    """A state dict of timm's in the names of Meta's own files, with what only training uses."""
+    named = {name.replace("gamma_", "ls").replace("reg_token", "storage_tokens"): v for name, v in state.items()}
+    if kind == "DINOv2":
+        named["register_tokens"] = named.pop("storage_tokens")
+        patches = named["pos_embed"]
+        named["pos_embed"] = torch.cat([torch.full_like(patches[:, :1], 0.25), patches], dim=1)
+        named["cls_token"] = named["cls_token"] - 0.25
+    else:
+        named = {re.sub(r"\.ls(\d)$", r".ls\1.gamma", name): v for name, v in named.items()}
+        for name in [name for name in named if name.endswith(".q_bias")]:
+            stem, queries = name.removesuffix("q_bias"), named.pop(name)
+            named[f"{stem}qkv.bias"] = torch.cat([queries, torch.ones_like(queries), named.pop(f"{stem}v_bias")])
+            named[f"{stem}qkv.bias_mask"] = torch.full((3 * len(queries),), torch.nan)
+        named["rope_embed.periods"] = torch.ones(16)
+    return named | {"mask_token": torch.zeros(1, named["cls_token"].shape[-1])}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("DINOv2", "vit_small_patch14_reg4_dinov2.lvd142m"),
+        ("DINOv3", "vit_small_patch16_dinov3.lvd1689m"),
+        ("DINOv3", "vit_small_patch16_dinov3_qkvb.lvd1689m"),
+    ],
+)
+def test_metas_own_files_load_strictly(tmp_path, kind, model):
+    spec: dict[str, Any] = {"library": "timm", "model": model, "args": SMALL}
+    source = open_vit(EncoderSpec(**spec, pretrained="random:1"), "cpu")
+    tiny.shake(source.network)
+    torch.save(metas(kind, source.network.state_dict()), tmp_path / "meta.pth")
+    loaded = open_vit(EncoderSpec(**spec, file=str(tmp_path / "meta.pth")), "cpu")
+    images = tiny.images(1, 2 * source.patch, 3 * source.patch)
+    torch.testing.assert_close(loaded.features(images), source.features(images), **TIGHT)
+    torch.testing.assert_close(loaded.last_block(images).keys, source.last_block(images).keys, **TIGHT)
+
+
+def test_metas_biases_are_not_left_out_and_their_tables_not_resampled(tmp_path):
+    with_bias = "vit_small_patch16_dinov3_qkvb.lvd1689m"
+    spec: dict[str, Any] = {"library": "timm", "args": SMALL, "file": str(tmp_path / "meta.pth")}
+    source = open_vit(EncoderSpec(library="timm", model=with_bias, args=SMALL, pretrained="random:1"), "cpu")
+    tiny.shake(source.network)
+    torch.save(metas("DINOv3", source.network.state_dict()), tmp_path / "meta.pth")
+    with pytest.raises(WeightsError, match="meta.pth has biases of queries and values.*`_qkvb`"):
+        open_vit(EncoderSpec(model="vit_small_patch16_dinov3.lvd1689m", **spec), "cpu")
+    registers = "vit_small_patch14_reg4_dinov2.lvd142m"
+    source = open_vit(EncoderSpec(library="timm", model=registers, args=SMALL, pretrained="random:1"), "cpu")
+    torch.save(metas("DINOv2", source.network.state_dict()), tmp_path / "meta.pth")
+    spec["args"] = SMALL | {"img_size": 112}
+    with pytest.raises(WeightsError, match=r"does not fit the network: .*pos_embed"):
+        open_vit(EncoderSpec(model=registers, **spec), "cpu")
 
 
 def test_half_precision_safetensors_load_into_float32(tmp_path):
