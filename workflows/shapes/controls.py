@@ -71,7 +71,7 @@ class TrueSeeds:
         return self.method.seeds_kept
 
     @property
-    def encoders(self) -> tuple[EncoderSpec, ...]:
+    def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
         return self.method.encoders
 
     def identity(self) -> Mapping[str, Any]:

@@ -236,11 +236,17 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
         f"step {arguments['step']} of {manifest.name} by {source.name}: {counted(layout.num_images, 'image')}, "
         f"{counted(layout.num_shards, 'shard')} of {layout.shard_size}, {counted(batches, 'batch', 'batches')}, "
         f"canvas {layout.canvas[1]} x {layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
-        f"images that cannot be used: {len(problems)}\n"
+        f"{_encoders_of(source)}images that cannot be used: {len(problems)}\n"
         f"would write {arguments['out'] or default_store(manifest, arguments['step'], options.split)}"
     )
     for problem in problems[:_FAILURES_SHOWN]:
         click.echo(f"  {problem}")
+
+
+def _encoders_of(source: Any) -> str:
+    """A line with the networks that encode an image, "" for a source without any."""
+    named = ", ".join(f"{name} {spec.title}" for name, spec in source.encoders)
+    return f"encoders: {getattr(source, 'encoding', named)}\n" if named else ""
 
 
 def _report(summary: "Summary", source: Any, arguments: dict[str, Any]) -> None:

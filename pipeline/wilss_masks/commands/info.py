@@ -55,8 +55,23 @@ def _facts(store: Any) -> dict[str, Any]:
             for name, identity, count, mean in zip(store.category_names, store.category_ids, counts, means, strict=True)
         },
         "failed": {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)},
+        **_encoders(store.attributes.get("models")),
         "made with": store.attributes,
     }
+
+
+def _encoders(models: Any) -> dict[str, str]:
+    """Which network says what and which where, where there are two jobs."""
+    if not (isinstance(models, dict) and models.keys() == {"clip", "vit"}):
+        return {}
+    clip, vit = (_named(models[name]) for name in ("clip", "vit"))
+    is_one = all(models["clip"].get(key) == models["vit"].get(key) for key in ("library", "sha256"))
+    return {"encoders": f"{clip} for both jobs" if is_one else f"clip {clip}, vit {vit}"}
+
+
+def _named(model: dict[str, Any]) -> str:
+    parts = [model.get(key) for key in ("library", "model", "pretrained")]
+    return " ".join([*(part for part in parts if part), str(model.get("sha256"))[:12]])
 
 
 def _plain(value: Any) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection, why_no_pixel
-from wilss.data.manifest import Manifest, require_locked_contents
+from wilss.data.manifest import Encoders, Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
@@ -26,10 +26,10 @@ from wilss.store.changes import keep_stamps
 
 from ..sources.base import MaskSource, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
+from .made_with import attributes_of
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
 from .resume import (
-    attributes_of,
     compatible,
     create_or_resume,
     is_finished,
@@ -96,9 +96,9 @@ def require_known_names(source: MaskSource, *, also_files: bool = False) -> None
 
     also_files: also those whose weights are local files, which are refused when they are opened.
     """
-    for spec in source.encoders:
+    for name, spec in source.encoders:
         if also_files or spec.file is None:
-            require_encoder(spec)
+            require_encoder(name, spec)
 
 
 def generate(
@@ -130,16 +130,18 @@ def generate(
     made_now: list[int] = []
     if options.check_digests:
         require_locked_contents(manifest, step, options.split)
-    existing = compatible(path, attributes, options, records)
-    if existing is None or not _is_done(existing, attributes, options, records):
+    existing = compatible(path, attributes, options, records, manifest.encoders)
+    if existing is None or not _is_done(existing, attributes, options, records, manifest.encoders):
         require_means(options)
         require_writable(path)
         with writer_lock(path):
-            existing = compatible(path, attributes, options, records)  # again: somebody may have finished it meanwhile
+            existing = compatible(
+                path, attributes, options, records, manifest.encoders
+            )  # again: somebody may have finished it meanwhile
             has_content = existing is None or existing.layout.has_content or options.update
             before = _stamps(records, source)
             plan = plan_for(manifest, step, source, records, options, has_content=has_content)
-            writer = create_or_resume(path, plan, attributes, options)
+            writer = create_or_resume(path, plan, attributes, options, manifest.encoders)
             lost = _make(writer, plan, source, options, _Counting(progress, made_now))
             settle(path)  # once more: an old store may not have let itself be removed
         if not lost:
@@ -162,13 +164,17 @@ def _extent(images: int, shard_size: int) -> str:
 
 
 def _is_done(
-    existing: MaskStore, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord]
+    existing: MaskStore,
+    attributes: Mapping[str, Any],
+    options: Options,
+    records: Sequence[ImageRecord],
+    encoders: Encoders,
 ) -> bool:
     """Whether nothing is to be made; looks at the files that the masks were made of, and at what is small of the store.
 
     Raises StoreError where something has changed or is damaged.
     """
-    if not is_of(existing, attributes) or not is_finished(existing, options):
+    if not is_of(existing, attributes, encoders) or not is_finished(existing, options):
         return False
     comparison, has_changed = require_compared(existing, records, options)
     if has_changed:

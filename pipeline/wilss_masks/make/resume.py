@@ -1,8 +1,6 @@
-"""What a store was made with, and whether it can be begun, resumed or kept; what is made again."""
+"""Whether a store can be begun, resumed or kept, and what of it is made again."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 import operator
 import re
@@ -14,16 +12,13 @@ import numpy as np
 
 from wilss import disk
 from wilss.data.layouts import ImageRecord, Records
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Encoders
 from wilss.data.names import NameIndex
-from wilss.digests import version_of
 from wilss.errors import StoreError
-from wilss.params import differences, shortened
-from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 from wilss.store.changes import Comparison, compare
 
-from ..sources.base import MaskSource, made_of
+from .made_with import differences_from
 from .options import Options
 from .plan import MaskPlan
 from .run import disk_errors
@@ -31,55 +26,9 @@ from .update import UPDATABLE, updated
 
 log = logging.getLogger(__name__)
 
-#: Attributes that an older store does not have; what it holds is none the worse.
-_ADDED_SINCE = ("made_of", "data", "own_masks")
-#: Libraries whose version can change a mask or its bytes.
-_LIBRARIES = (
-    "wilss",
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "timm",
-    "numpy",
-    "pillow",
-    "zarr",
-    "numcodecs",
-)
-
-
-def attributes_of(
-    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
-) -> dict[str, Any]:
-    """What a store says of itself; two runs with equal attributes make equal masks."""
-    protocol = manifest.protocol
-    attributes = {
-        "protocol": protocol.name,
-        "setting": protocol.setting,
-        "step": step,
-        "steps": [list(ids) for ids in protocol.steps],
-        "classes": list(manifest.taxonomy.class_names),
-        "split": options.split,
-        "source": source.name,
-        **source.identity(),
-        **({} if source.uses_tags else {"uses_tags": False}),
-        "keep": ["scores"] if options.keep_scores else [],
-        "limit": options.limit,
-        "shard_size": options.shard_size,
-        "batch_size": options.batch_size,
-        "threads": options.threads,
-        "made_of": made_of(source),
-        "data": manifest.described(step),
-        "manifest": manifest.name,
-        "manifest_sha256": manifest.digest,
-        "records_sha256": _records_digest(records, source.uses_tags),
-        "rng": DESCRIPTION,
-        "versions": {name: version_of(name) for name in _LIBRARIES},
-    }
-    return dict(json.loads(json.dumps(attributes)))
-
 
 def compatible(
-    path: Path, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord]
+    path: Path, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord], encoders: Encoders
 ) -> MaskStore | None:
     """The store that is there, None if there is none, or it is to be overwritten, or nothing was ever made in it.
 
@@ -88,8 +37,7 @@ def compatible(
     if options.overwrite or not path.exists():
         return None
     store = MaskStore.open(path, allow_partial=True)
-    # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for here.
-    lines = _differences({**attributes, "fused_from": None}, store.attributes)
+    lines = differences_from(store, attributes, encoders)
     if lines and _holds_nothing(store):
         return None
     of_images_alone = all(re.split(r"[.:]", line)[0] in UPDATABLE for line in lines)
@@ -130,9 +78,9 @@ def _made_otherwise(path: Path, lines: Sequence[str], of_images_alone: bool) -> 
     )
 
 
-def is_of(store: MaskStore, attributes: Mapping[str, Any]) -> bool:
+def is_of(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -> bool:
     """Whether a store that is `compatible` is of the very images that are asked for."""
-    return not _differences({**attributes, "fused_from": None}, store.attributes)
+    return not differences_from(store, attributes, encoders)
 
 
 def keeping_what_is_kept(path: Path, options: Options) -> Options:
@@ -148,7 +96,9 @@ def _holds_nothing(store: MaskStore) -> bool:
     return not any(store.vector("shard_digest"))
 
 
-def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options) -> MaskStoreWriter:
+def create_or_resume(
+    path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options, encoders: Encoders
+) -> MaskStoreWriter:
     """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be resumed."""
     with disk_errors(path):
         disk.settle(path)
@@ -156,7 +106,7 @@ def create_or_resume(path: Path, plan: MaskPlan, attributes: Mapping[str, Any], 
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not _holds_nothing(store):
                 comparison, has_changed = require_compared(store, plan.images.records, options)
-                if has_changed or not is_of(store, attributes):
+                if has_changed or not is_of(store, attributes, encoders):
                     store = updated(store, plan, attributes, comparison)
                 return _resume(MaskStoreWriter(store), plan, attributes, options)
         return MaskStoreWriter.create(path, plan.header(attributes))
@@ -245,22 +195,3 @@ def _require_same_images(store: MaskStore, plan: MaskPlan, changed: Sequence[int
             f"{store.path} cannot be resumed: {which} another size now; bring the old images back, or make the "
             "store again with --overwrite."
         )
-
-
-def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
-    """sha256 of a JSON list, a list [id, tags] or [id] for each image, taken piece by piece: there may be millions."""
-    digest = hashlib.sha256(b"[")
-    for number, (image_id, tags, _) in enumerate(Records.of(records).facts()):
-        facts = [image_id, list(tags)] if with_tags else [image_id]
-        digest.update(f"{',' if number else ''}{json.dumps(facts, separators=(',', ':'))}".encode())
-    digest.update(b"]")
-    return digest.hexdigest()
-
-
-def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Leaves that differ, as `parameters.threshold: 0.5 asked for, 0.6 in the store`."""
-    wanted = {name: value for name, value in wanted.items() if name in found or name not in _ADDED_SINCE}
-    return [
-        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store"
-        for name, mine, theirs in differences(wanted, found)
-    ]

@@ -13,7 +13,7 @@ def encoder_faults(manifest: Manifest) -> Iterator[str]:
     for name in ("clip", "vit"):
         spec: EncoderSpec = getattr(manifest.encoders, name)
         try:
-            require_encoder(spec)
+            require_encoder(name, spec)
             if spec.file is not None:
                 _open(name, spec)
         except (EncoderError, WeightsError) as error:

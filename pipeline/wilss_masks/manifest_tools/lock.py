@@ -66,7 +66,7 @@ def lock_manifest(manifest: Manifest, *, weights: bool = True, contents: bool = 
 
 def _require_usable(name: str, spec: EncoderSpec) -> None:
     try:
-        require_encoder(spec)
+        require_encoder(name, spec)
     except EncoderError as error:
         raise EncoderError(f"encoders.{name}: {error}") from error
 

@@ -115,12 +115,15 @@ def made_of(source: "MaskSource") -> MadeOf:
     return "labels" if source.reads_labels else "images"
 
 
-def require_encoder(spec: EncoderSpec) -> None:
-    """Raise EncoderError for an encoder that cannot be used, by its names alone; no weights are read or fetched."""
+def require_encoder(name: str, spec: EncoderSpec) -> None:
+    """Raise EncoderError for an encoder that cannot be used, by its names alone; no weights are read or fetched.
+
+    name: `clip` or `vit`, as in a manifest.
+    """
     from wilss.models.encoders.clip import require_clip
     from wilss.models.encoders.dino import require_vit
 
-    if spec.library == "timm":
+    if name == "vit":
         require_vit(spec)
     else:
         require_clip(spec)
@@ -160,8 +163,8 @@ class MaskSource(Protocol):
         """Seeds per category that it can hand to the store."""
 
     @property
-    def encoders(self) -> Sequence[EncoderSpec]:
-        """The manifest's encoders that it will open."""
+    def encoders(self) -> Sequence[tuple[str, EncoderSpec]]:
+        """The manifest's encoders that it will open, with their names there."""
 
     def identity(self) -> Mapping[str, Any]:
         """All that its masks depend on, as JSON values: parameters, digests of models and prompts."""

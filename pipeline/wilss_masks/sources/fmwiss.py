@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wilss.equations.fmwiss import Seeds
+    from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip import DenseClip
     from wilss.models.encoders.dino import LastBlock, SeedViT
 
@@ -81,14 +82,14 @@ class FmwissSource:
         return self.params.seeds * self.params.draws
 
     @property
-    def encoders(self) -> tuple[EncoderSpec, ...]:
+    def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
         """Both."""
-        return self.clip, self.vit
+        return ("clip", self.clip), ("vit", self.vit)
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
+        from wilss.models.encoders.identity import identity_of
         from wilss.models.encoders.tokenizers import text_identity
-        from wilss.models.encoders.weights import identity_of
 
         prompts = [self.classes, self.background_words, self.params.templates]
         parameters = dataclasses.asdict(self.params)
@@ -137,15 +138,32 @@ class FmwissSource:
         return open_clip_encoder(self.clip, device, form=self.params.form, precision=self.params.forward_precision)
 
     def open(self, device: str, threads: int) -> "FmwissProposer":
-        """Load both encoders on `device`."""
+        """Load both encoders on `device`, or the one that is both."""
         import torch
 
+        from wilss.models.encoders.both import open_both
         from wilss.models.encoders.dino import open_vit
 
         torch.set_num_threads(threads)
-        vit = open_vit(self.vit, device, precision=self.params.forward_precision)
-        source = self if self.text is not None else self.prepare(device)
-        return FmwissProposer(source, self.open_clip(device), vit)
+        source, precision = self if self.text is not None else self.prepare(device), self.params.forward_precision
+        if self.is_one:
+            both = open_both(self.clip, device, form=self.params.form, precision=precision)
+            return FmwissProposer(source, both.clip, both.vit, both)
+        return FmwissProposer(source, self.open_clip(device), open_vit(self.vit, device, precision=precision))
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one network is both encoders."""
+        return self.vit.is_the_network_of(self.clip)
+
+    @property
+    def encoding(self) -> str:
+        """Which networks encode an image, and how often, in words."""
+        if not self.is_one:
+            return f"clip {self.clip.title}, vit {self.vit.title}"
+        sizes = self.params.clip_size, self.params.vit_size
+        often = "once" if sizes[0] == sizes[1] else f"twice, since clip_size is {sizes[0]} and vit_size {sizes[1]}"
+        return f"{self.clip.title} for both jobs; it encodes each image {often}"
 
     def _input(self, height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
         return patch_grid_size(height, width, shorter=shorter or None, longest=self.params.longest, patch=patch)
@@ -227,11 +245,12 @@ class MapMaker:
 class FmwissProposer(MapMaker):
     """`FmwissSource` with its networks loaded on one device."""
 
-    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT") -> None:
+    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT", both: "Both | None" = None) -> None:
+        """both: where one network is clip and vit."""
         import torch
 
         super().__init__(source, clip.logit_scale)
-        self.clip, self.vit = clip, vit
+        self.clip, self.vit, self.both = clip, vit, both
         self.text = torch.from_numpy(source.text).to(clip.device)
 
     def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
@@ -244,7 +263,7 @@ class FmwissProposer(MapMaker):
         return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
-        """Two forward passes for the batch, then each image by itself."""
+        """A forward pass of each network for the batch, then each image by itself."""
         import torch
 
         from wilss.equations.kernels import score_map
@@ -256,8 +275,10 @@ class FmwissProposer(MapMaker):
 
     def forward(self, loaded: "Sequence[tuple[Tensor, Tensor]]") -> "tuple[Tensor, LastBlock]":
         """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last block."""
-        features = self.clip.features(self._stack([clip for clip, _ in loaded]))
-        return features, self.vit.last_block(self._stack([vit for _, vit in loaded]))
+        images = self._stack([clip for clip, _ in loaded])
+        if self.both is not None and all(clip.shape == vit.shape for clip, vit in loaded):
+            return self.both.features_and_block(images)
+        return self.clip.features(images), self.vit.last_block(self._stack([vit for _, vit in loaded]))
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch

@@ -117,9 +117,9 @@ class PanetSource:
         return self.params.tags
 
     @property
-    def encoders(self) -> tuple[EncoderSpec, ...]:
+    def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
         """The frozen ViT, or none where an embedding has a network of its own."""
-        return (self.encoder.vit,) if self.encoder.spec.is_on_frozen_features else ()
+        return (("vit", self.encoder.vit),) if self.encoder.spec.is_on_frozen_features else ()
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""

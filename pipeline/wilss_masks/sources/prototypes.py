@@ -42,7 +42,7 @@ class PatchEncoder:
 
     def identity(self) -> Mapping[str, Any]:
         """The networks by name, with their digests."""
-        from wilss.models.encoders.weights import identity_of
+        from wilss.models.encoders.identity import identity_of
 
         vit = {"vit": identity_of(self.vit)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}

@@ -16,8 +16,8 @@ from tests.faults import cli
 from tests.faults.cli import IMAGES, SIZES, content, generate, wilss_masks
 from tests.wilss.data import data_on_disk as disk
 from wilss.store import MaskStore, MaskStoreWriter, write_shard
+from wilss_masks.make.made_with import attributes_of
 from wilss_masks.make.plan import MaskPlan, make_plan
-from wilss_masks.make.resume import attributes_of
 
 REFUSED = "or make it again with --overwrite; --update keeps what is the same."
 COMPLETE = "was complete already"

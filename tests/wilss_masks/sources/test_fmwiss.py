@@ -15,6 +15,7 @@ from wilss.data.images import to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, ParameterError
+from wilss.models.encoders.resblocks import ResblockTrunk
 from wilss.store import ImageContent, Status
 from wilss_masks.make.generate import require_known_names
 from wilss_masks.sources import FmwissSource
@@ -181,3 +182,31 @@ def test_encoders_that_cannot_be_used_are_refused_before_their_weights_are_asked
     refused = replace(source, **named)
     with pytest.raises(EncoderError, match=said):
         require_known_names(refused)
+
+
+def test_one_network_for_both_jobs_encodes_an_image_once(
+    source: FmwissSource, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And makes the masks that two networks of the same weights make."""
+    one, tasks = replace(source, vit=source.clip), [task(folder, 0)]
+    passes: list[Any] = []
+    run = ResblockTrunk.before_last
+    monkeypatch.setattr(ResblockTrunk, "before_last", lambda *args: (passes.append(args), run(*args))[1])
+    together = proposed(one, *tasks)
+    assert len(passes) == 1
+    opened = one.open("cpu", 1)
+    opened.both = None
+    apart = opened.propose(tasks, [opened.load(tasks[0])])
+    assert len(passes) == 3
+    for name, planes in together[0].planes.items():
+        for category, plane in planes.items():
+            np.testing.assert_array_equal(plane, apart[0].planes[name][category])
+
+
+def test_it_says_how_often_an_image_is_encoded(source: FmwissSource, folder: Path) -> None:
+    one = replace(source, vit=source.clip)
+    assert one.encoding.endswith("for both jobs; it encodes each image once")
+    larger = replace(one, params=replace(one.params, vit_size=64))
+    assert larger.encoding.endswith("twice, since clip_size is 0 and vit_size 64")
+    assert len(proposed(larger, task(folder, 0))) == 1
+    assert source.encoding.startswith("clip open_clip")

@@ -201,8 +201,9 @@ def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest,
 
 def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:
     """An untrained projection's checkpoint."""
+    from wilss.models.encoders.identity import digest_of_encoder
     from wilss.models.networks.checkpoint import write_model
-    from wilss.models.networks.embedding import build_embedding, digest_of_encoder
+    from wilss.models.networks.embedding import build_embedding
     from wilss.models.networks.embedding_spec import EmbeddingSpec
 
     vit = manifest.encoders.vit

@@ -18,9 +18,10 @@ from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import Encoders, Manifest, load_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError, WeightsError
+from wilss.models.encoders.identity import digest_of_encoder
 from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
-from wilss.models.networks.embedding import EmbeddingNet, build_embedding, digest_of_encoder, load_embedding
+from wilss.models.networks.embedding import EmbeddingNet, build_embedding, load_embedding
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss_train.context import EpochState, RunContext
 from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape

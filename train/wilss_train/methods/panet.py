@@ -17,8 +17,9 @@ from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
 from wilss.errors import StoreError
+from wilss.models.encoders.identity import digest_of_encoder
 from wilss.models.encoders.weights import sha256_of
-from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, digest_of_encoder, embedding_of
+from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
 from wilss.params import NonNegativeFloat, Params, PositiveFloat, PositiveInt, require
@@ -158,8 +159,7 @@ def _width_of(vit: EncoderSpec) -> int:
     """Values per patch of the frozen features."""
     from wilss.models.encoders.dino import open_vit
 
-    network: Any = open_vit(vit, "cpu").network
-    return int(network.embed_dim)
+    return open_vit(vit, "cpu").width
 
 
 class PanetObjective(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wilss.data.layouts.spec import DataModel, DataSpec, NameModel, SplitSpec, TagsSpec
-from wilss.data.manifest.encoders import Encoders, EncoderSpec, absolute
+from wilss.data.manifest.encoders import SAME, Encoders, EncoderSpec, absolute
 from wilss.data.manifest.schema import ManifestModel
 from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol, name_of_steps, preset
@@ -188,17 +188,20 @@ def _tags(model: DataModel, where: Where, key: Key) -> TagsSpec:
 
 def build_encoders(model: ManifestModel, where: Where) -> Encoders:
     """Both encoders, of which each must name its network and be opened with its own library."""
-    for name, library in (("clip", "open_clip"), ("vit", "timm")):
-        spec: EncoderSpec = getattr(model.encoders, name)
+    clip = model.encoders.clip
+    vit = clip if model.encoders.vit.model == SAME else model.encoders.vit
+    for name, spec, libraries in (("clip", clip, ("open_clip",)), ("vit", vit, ("timm", "open_clip"))):
         if spec.model is None and (spec.library == "timm" or spec.config is None):
             raise where.error(("encoders", name), "names no network; add `model: ...`.")
         if spec.file is not None and (spec.pretrained or "").partition(":")[0] == "random":
             raise where.error(
                 ("encoders", name), f"names weights twice, by `pretrained: {spec.pretrained}` and by `file`; keep one."
             )
-        if spec.library != library:
-            raise where.error(("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {library}.")
-    return Encoders(clip=_held(model.encoders.clip, where), vit=_held(model.encoders.vit, where))
+        if spec.library not in libraries:
+            raise where.error(
+                ("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {libraries[0]}."
+            )
+    return Encoders(clip=_held(clip, where), vit=_held(vit, where))
 
 
 def _held(spec: EncoderSpec, where: Where) -> EncoderSpec:

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from wilss.data.layouts.spec import Part, Text
 
@@ -67,9 +68,35 @@ class EncoderSpec(Part):
         parts = (self.library, self.model, self.pretrained, self.revision, (self.file or "").rpartition("/")[2])
         return " ".join(part for part in parts if part)
 
+    def is_the_network_of(self, other: "EncoderSpec") -> bool:
+        """Whether both are one network, so that an image need be encoded only once for both."""
+        apart = {
+            "sha256",
+            "tokenizer",
+        }  # of the first a lock file may have two notes, the second is no matter of images
+        return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
+
+#: In a manifest, in the place of `vit`: clip's own image tower says where as well.
+SAME = "same"
+
+
+def _written_out(vit: Any) -> Any:
+    if isinstance(vit, str) and vit != SAME:
+        sentence = f"is {vit!r}; write `{SAME}` for the network of clip, or another: {{library: timm, model: ...}}."
+        raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+    return {"library": "open_clip", "model": SAME} if vit == SAME else vit
+
 
 class Encoders(Part):
-    """clip says what (FMWISS Sec. 3.2, M_init), vit says where (M_seeds)."""
+    """clip says what (FMWISS Sec. 3.2, M_init), vit says where (M_seeds); `vit: same` is clip once more."""
 
     clip: EncoderSpec = EncoderSpec(library="open_clip", model="ViT-B-16-quickgelu", pretrained="openai")
-    vit: EncoderSpec = EncoderSpec(library="timm", model="vit_small_patch16_224.dino")
+    vit: Annotated[EncoderSpec, BeforeValidator(_written_out)] = EncoderSpec(
+        library="timm", model="vit_small_patch16_224.dino"
+    )
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one network has both jobs."""
+        return self.vit.is_the_network_of(self.clip)

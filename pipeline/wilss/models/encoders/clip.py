@@ -20,15 +20,16 @@ from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.encoders.clip_configs import check_tower, clip_config, clip_name
 from wilss.models.encoders.grids import check_images
+from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
 from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_folder, text_identity
-from wilss.models.encoders.towers import DensePath, Form, dense_path
+from wilss.models.encoders.towers import DensePath, dense_path
+from wilss.models.encoders.trunks import Form
 from wilss.models.encoders.weights import (
     HUB,
     config_is_here,
     digest_of,
-    identity_of,
     load_strictly,
     published_clip,
     random_seed,

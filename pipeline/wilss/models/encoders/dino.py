@@ -20,13 +20,17 @@ from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.encoders.checkpoints import fitting_tensors
+from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
+from wilss.models.encoders.clip_configs import clip_config, clip_name
 from wilss.models.encoders.families import positions_of
 from wilss.models.encoders.grids import Resampling, check_images
+from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.tags import full_name, require_activation, require_known
+from wilss.models.encoders.towers import TrunkPath
 from wilss.models.encoders.trunks import State, Trunk, trunk_of
 from wilss.models.encoders.vit_preprocessing import vit_preprocessing
-from wilss.models.encoders.weights import digest_of, identity_of, load_strictly, random_seed, weights_file
+from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
 from wilss.models.tensor_files import listed, loading_args, read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
@@ -62,8 +66,14 @@ class SeedViT:
 
     @property
     def network(self) -> nn.Module:
-        """timm's, on `device`."""
+        """timm's, or the image tower of a CLIP, on `device`."""
         return self.trunk.network
+
+    @property
+    def width(self) -> int:
+        """Values of a token."""
+        network: Any = self.network
+        return int(network.embed_dim if hasattr(network, "embed_dim") else network.transformer.width)
 
     @torch.inference_mode()
     def last_block(self, images: Tensor) -> LastBlock:
@@ -73,9 +83,7 @@ class SeedViT:
         Raises EncoderError for other input.
         """
         with precision_context(self.device, self.precision):
-            state = self._before_last(images)
-            queries, keys = self.trunk.queries_and_keys(state)
-        return LastBlock(queries=queries.float(), keys=keys.float(), prefix=self.trunk.prefix, grid=state.grid)
+            return block_of(self.trunk, self._before_last(images))
 
     @torch.inference_mode()
     def features(self, images: Tensor, kind: PatchFeatures = "tokens") -> Tensor:
@@ -98,6 +106,12 @@ class SeedViT:
         return self.trunk.before_last(normalise(images, self.mean, self.std), grid)
 
 
+def block_of(trunk: Trunk, state: State) -> LastBlock:
+    """Queries and keys of the last block from what it is given."""
+    queries, keys = trunk.queries_and_keys(state)
+    return LastBlock(queries=queries.float(), keys=keys.float(), prefix=trunk.prefix, grid=state.grid)
+
+
 def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) -> Tensor:
     """The seeds' rows of one image, for `seed_attention`: their queries (`qk`) or their keys (`kk`).
 
@@ -112,13 +126,15 @@ def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) 
 
 
 def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precision | None = None) -> SeedViT:
-    """Opens the vision transformer of `spec` on `device`, in eval mode.
+    """Opens the vision transformer of `spec`, or the image tower of its CLIP, on `device`, in eval mode.
 
     precision: fp32, bf16, or None for bf16 on CUDA alone. `args` of the spec go to timm; its `mean` and
     `std`, if given, replace those of the model's tag, or ImageNet's where a local file has no tag.
     Raises EncoderError for a network whose last block has no queries and keys of the plain form,
     WeightsError for weights that are missing, wrong, damaged or not finite.
     """
+    if spec.library == "open_clip":
+        return vit_of(open_clip_encoder(spec, device, precision=precision))
     target, how = torch.device(device), positions_of(spec)
     require_vit(spec)
     digest, identity = digest_of(spec), identity_of(spec)  # before anything is read
@@ -134,6 +150,33 @@ def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precis
         precision=precision_for(target, precision),
         device=target,
         trunk=trunk,
+    )
+
+
+def vit_of(clip: DenseClip) -> SeedViT:
+    """The image tower of an opened CLIP as a vision transformer; both are one network.
+
+    Raises EncoderError for a tower that is no transformer.
+    """
+    if not isinstance(clip.path, TrunkPath):
+        raise EncoderError(_no_transformer(str(clip.identity["model"])))
+    return SeedViT(
+        patch=clip.patch,
+        mean=clip.mean,
+        std=clip.std,
+        digest=clip.digest,
+        identity=clip.identity,
+        pos_interp="timm",
+        precision=clip.precision,
+        device=clip.device,
+        trunk=clip.path.trunk,
+    )
+
+
+def _no_transformer(name: str) -> str:
+    return (
+        f"{name} has a convolutional image tower, which has no queries and keys to say where; name a vision "
+        "transformer as `encoders.vit`."
     )
 
 
@@ -153,11 +196,23 @@ def _network(spec: EncoderSpec) -> nn.Module:
 
 
 def require_vit(spec: EncoderSpec) -> None:
-    """Raise EncoderError for a network that timm cannot build, or `open_vit` not use; no weights are read."""
+    """Raise EncoderError for a network that cannot be built, or `open_vit` not use; no weights are read or fetched."""
+    if spec.library == "open_clip":
+        require_clip(spec)
+        _require_transformer(spec)
+        return
     with torch.device("meta"):
         _patch(_trunk(_build(spec), spec), spec)
     require_activation(spec)
     vit_preprocessing(spec)
+
+
+def _require_transformer(spec: EncoderSpec) -> None:
+    vision = clip_config(spec)["model_cfg"]["vision_cfg"] if config_is_here(spec) else {}
+    if isinstance(vision.get("layers"), list):
+        raise EncoderError(_no_transformer(clip_name(spec)))
+    if tower := vision.get("timm_model_name"):
+        require_vit(EncoderSpec(library="timm", model=tower, pretrained="random"))
 
 
 def _build(spec: EncoderSpec) -> nn.Module:

@@ -22,6 +22,7 @@ from wilss.errors import EncoderError
 from wilss.models.encoders.clip import DenseClip
 
 FORM = 1  # raise it when the same key would mean other features
+_OF_IMAGES = ("family", "form", "positions", "mean", "std")  # of an encoder's identity, and nothing to its text
 
 
 def text_features(clip: DenseClip, names: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -63,8 +64,8 @@ def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], fo
 
 def _key(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...]) -> str:
     """All that decides the features, and the library and device whose rounding they carry."""
-    parts = [FORM, dict(clip.identity), names, templates, clip.precision, clip.device.type, torch.__version__]
-    return digest_of_json(parts)
+    network = {key: value for key, value in clip.identity.items() if key not in _OF_IMAGES} | {"pos_interp": None}
+    return digest_of_json([FORM, network, names, templates, clip.precision, clip.device.type, torch.__version__])
 
 
 def _read(entry: Path) -> Tensor | None:

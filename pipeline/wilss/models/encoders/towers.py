@@ -7,17 +7,15 @@ attention lets every token attend to itself alone, so that its output is the pro
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
-from wilss.models.encoders.grids import resample_positions
+from wilss.models.encoders.resblocks import resblock_trunk
+from wilss.models.encoders.trunks import Form, State, Trunk
 
-Form = Literal["maskclip", "value"]
 DensePath = Callable[[Tensor], Tensor]
 
 
@@ -51,51 +49,33 @@ def _resnet_features(visual: Any, pixels: Tensor) -> Tensor:
     return cast(Tensor, pool.c_proj(pool.v_proj(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
 
 
-def _vit_path(visual: Any, form: Form) -> DensePath:
-    @lru_cache(maxsize=32)
-    def positions(grid: tuple[int, int]) -> Tensor:
-        """[1 + h * w, width]."""
-        table = visual.positional_embedding
-        return resample_positions(table, tuple(visual.grid_size), grid, prefix=1, how="timm")
+def _vit_path(visual: Any, form: Form) -> TrunkPath:
+    trunk = resblock_trunk(visual)
 
-    return lambda pixels: _vit_features(visual, pixels, form, positions)
+    def head(state: State) -> Tensor:
+        """[B, D, h, w]."""
+        x = trunk.patches_alone(state, form)
+        x = x if visual.proj is None else x @ visual.proj
+        return cast(Tensor, x.transpose(1, 2).unflatten(2, state.grid))
+
+    return TrunkPath(trunk=trunk, head=head)
 
 
-def _vit_features(visual: Any, pixels: Tensor, form: Form, positions: Callable[[tuple[int, int]], Tensor]) -> Tensor:
-    """[B, 3, H, W] to [B, D, h, w].
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrunkPath:
+    """A dense path through a transformer: what its last block is given also says where.
 
-    ln_post is applied to every patch, whether the model pools before it (`final_ln_after_pool`) or after, and
-    whichever token it pools: that order matters only to the pooled vector.
+    head: from that to features [B, D, h, w].
     """
-    x = visual.conv1(pixels)
-    batch, width, *grid = x.shape
-    x = x.flatten(2).transpose(1, 2)
-    x = torch.cat([visual.class_embedding.to(x.dtype).expand(batch, 1, width), x], dim=1)
-    x = visual.ln_pre(x + positions(tuple(grid)).to(x.dtype))
-    for block in visual.transformer.resblocks[:-1]:
-        x = block(x)
-    x = visual.ln_post(_last_block(visual.transformer.resblocks[-1], x[:, 1:], form))
-    x = x if visual.proj is None else x @ visual.proj
-    return cast(Tensor, x.transpose(1, 2).unflatten(2, grid))
 
+    trunk: Trunk
+    head: Callable[[State], Tensor]
 
-def _last_block(block: Any, x: Tensor, form: Form) -> Tensor:
-    """The last block, every token attending to itself alone. x and the result: [B, L, width]."""
-    values = block.ls_1(_values(block, block.ln_1(x)))
-    if form == "value":
-        return cast(Tensor, values)
-    x = x + values
-    return x + cast(Tensor, block.ls_2(block.mlp(block.ln_2(x))))
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [B, 3, H, W] to features [B, D, h, w]."""
+        return self.head(self.before_last(pixels))
 
-
-def _values(block: Any, x: Tensor) -> Tensor:
-    """out_proj(W_v x), with the parts that open_clip's custom blocks have around it. x: [B, L, width]."""
-    attention = block.attn
-    bias = attention.in_proj_bias
-    width = x.shape[-1]
-    values = F.linear(x, attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
-    if getattr(attention, "head_scale", None) is not None:
-        scale = attention.head_scale.flatten()[:, None]  # [n, 1] against [..., n, d]
-        values = (values.reshape(*values.shape[:-1], len(scale), -1) * scale).flatten(-2)
-    values = attention.out_proj(getattr(attention, "ln_inner", nn.Identity())(values))
-    return cast(Tensor, getattr(block, "ln_attn", nn.Identity())(values))
+    def before_last(self, pixels: Tensor) -> State:
+        """What the last block is given. pixels: as for the whole path."""
+        height, width = pixels.shape[-2:]
+        return self.trunk.before_last(pixels, (height // self.trunk.patch, width // self.trunk.patch))

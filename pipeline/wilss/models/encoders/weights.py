@@ -143,32 +143,6 @@ def digest_of(spec: EncoderSpec) -> str:
     return digest_of_json(made_from)
 
 
-def identity_of(spec: EncoderSpec) -> dict[str, Any]:
-    """Everything that decides what the encoder computes, as plain json: for provenance and as a cache's key.
-
-    Keys: library, model, pretrained, revision, args, pos_interp, sha256 (weights), config (sha256 of the json, or
-    None).
-    """
-    return {
-        "library": spec.library,
-        "model": spec.model,
-        "pretrained": spec.pretrained,
-        "revision": spec.revision,
-        "args": _args(spec),
-        "pos_interp": spec.pos_interp,
-        "sha256": digest_of(spec),
-        "config": sha256_of(config) if (config := config_file(spec)) else None,
-    }
-
-
-def _args(spec: EncoderSpec) -> dict[str, Any]:
-    """Its arguments, but for OpenAI's mean and deviation told of a CLIP, which stand for what was taken in silence."""
-    args = dict(spec.args or {})
-    values = [tuple(args.get(key) or ()) for key in ("mean", "std")]
-    is_openai = spec.library == "open_clip" and values == [OPENAI_MEAN, OPENAI_STD]
-    return {} if is_openai else args
-
-
 def config_file(spec: EncoderSpec) -> Path | None:
     """The json config of a CLIP that has one of its own, here or beside its weights on a hub; else None.
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_uint8
-from wilss.digests import digest_of_json
 from wilss.errors import CheckpointError
+from wilss.models.encoders.identity import digests_of_encoder, way_to_former
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingSpec
 from wilss.randomness import seed_for
@@ -168,19 +168,15 @@ def _opened(spec: EmbeddingSpec, vit: "EncoderSpec | None", device: str) -> "See
 
     if vit is None:
         raise CheckpointError(f"an embedding of the kind {spec.kind} needs a vision transformer; name `encoders.vit`.")
-    if spec.encoder and spec.encoder != (found := digest_of_encoder(vit)):
+    if spec.encoder and spec.encoder not in (known := digests_of_encoder(vit)):
+        way = way_to_former(vit, spec.encoder)
         raise CheckpointError(
             f"the embedding was trained on the features of another network (digest {spec.encoder[:12]}, the "
-            f"manifest's vit has {found[:12]}); name the same weights in `encoders.vit`, or train it again."
+            f"manifest's vit has {known[0][:12]}); "
+            + (f"{way} in `encoders.vit` makes it the same again" if way else "name the same weights in `encoders.vit`")
+            + ", or train it again."
         )
     return open_vit(vit, device)
-
-
-def digest_of_encoder(vit: "EncoderSpec") -> str:
-    """sha256 of all that decides what a frozen network computes, its weights' digest among it."""
-    from wilss.models.encoders.weights import identity_of
-
-    return digest_of_json(identity_of(vit))
 
 
 def load_embedding(info: CheckpointInfo, vit: "EncoderSpec | None" = None, device: str = "cpu") -> Embedding:

@@ -71,6 +71,17 @@ def test_everything_written_out(tmp_path: Path) -> None:
     assert manifest.encoders.vit.args == {"depth": 4}
 
 
+def test_vit_may_be_the_network_of_clip(tmp_path: Path) -> None:
+    clip = {"library": "open_clip", "model": "ViT-B-32", "file": "w.pt", "pretrained": "openai", "sha256": "A" * 64}
+    same = load_manifest(disk.manifest(tmp_path, encoders={"clip": clip, "vit": "same"})).encoders
+    assert same.vit == same.clip
+    assert same.is_one
+    written = load_manifest(disk.manifest(tmp_path, encoders={"clip": clip, "vit": clip})).encoders
+    assert written.is_one
+    other = load_manifest(disk.manifest(tmp_path, encoders={"clip": clip, "vit": {**clip, "model": "ViT-B-16"}}))
+    assert not other.encoders.is_one
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_protocol_by_its_name(tmp_path: Path, name: str) -> None:
     names = "coco" if name == "coco-voc" else "voc"
@@ -172,6 +183,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"encoders\.vit: names weights twice, by `pretrained: random:1` and by `file`",
     ),
     "no network": ({"encoders": {"vit": {"library": "timm", "file": "f"}}}, r"encoders\.vit: names no network"),
+    "vit misspelt": ({"encoders": {"vit": "sane"}}, r"encoders\.vit: is 'sane'; write `same` for the network of clip"),
     "wrong library": (
         {"encoders": {"clip": {"library": "timm", "model": "x"}}},
         r"encoders\.clip\.library: is 'timm'; clip is opened",

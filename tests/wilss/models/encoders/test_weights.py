@@ -20,6 +20,7 @@ from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders import weights
 from wilss.models.encoders.clip import open_clip_encoder
 from wilss.models.encoders.hub import hub_file, why_offline
+from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.tensor_files import read_tensors
 
@@ -355,7 +356,7 @@ def test_offline_nothing_is_asked_for(hub, monkeypatch):
 def test_offline_the_sentence_names_the_file_that_is_missing(hub, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     here = EncoderSpec(library="open_clip", model="hf-hub:some/clip", file=str(tmp_path / "w.safetensors"))
-    for ask in (weights.identity_of, input_multiple):
+    for ask in (identity_of, input_multiple):
         with pytest.raises(WeightsError, match=r"config of some/clip \(open_clip_config\.json\) is not") as caught:
             ask(here.model_copy(update={"file": "builtin:clip.safetensors"}))
         assert "pass `config:`" in str(caught.value)

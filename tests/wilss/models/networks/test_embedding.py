@@ -13,12 +13,12 @@ from tests.wilss.models.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, h
 from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import CheckpointError, ParameterError, WeightsError
+from wilss.models.encoders.identity import digest_of_encoder
 from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.embedding import (
     EmbeddingNet,
     build_embedding,
-    digest_of_encoder,
     embedding_of,
     frozen_embedding,
     load_embedding,

@@ -1,0 +1,48 @@
+"""One network for both jobs: a CLIP whose image tower says what, and whose last block says where.
+
+An image is encoded once: all blocks but the last run once, and what the last is given goes to CLIP's dense path and to
+the queries and keys. Both are to the bit what two encoders would give that are opened by themselves.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wilss.data.images import normalise
+from wilss.data.manifest import EncoderSpec
+from wilss.equations.kernels import unit
+from wilss.models.encoders.arithmetic import Precision, precision_context
+from wilss.models.encoders.clip import DenseClip, open_clip_encoder
+from wilss.models.encoders.dino import LastBlock, SeedViT, block_of, vit_of
+from wilss.models.encoders.grids import check_images
+from wilss.models.encoders.towers import TrunkPath
+from wilss.models.encoders.trunks import Form
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Both:
+    """clip, vit: two views of one network, each usable by itself. path: of its image tower."""
+
+    clip: DenseClip
+    vit: SeedViT
+    path: TrunkPath
+
+    @torch.inference_mode()
+    def features_and_block(self, images: Tensor) -> tuple[Tensor, LastBlock]:
+        """`clip.features` and `vit.last_block` of the same images, by one pass. images: as for either of them."""
+        check_images(images, self.clip.patch)
+        with precision_context(self.clip.device, self.clip.precision):
+            state = self.path.before_last(normalise(images, self.clip.mean, self.clip.std))
+            dense, block = self.path.head(state), block_of(self.path.trunk, state)
+        return unit(dense.float(), dim=1), block
+
+
+def open_both(
+    spec: EncoderSpec, device: torch.device | str, *, form: Form = "maskclip", precision: Precision | None = None
+) -> Both:
+    """Opens the CLIP of `spec` once. Raises what `open_clip_encoder` raises, and EncoderError without a last block."""
+    clip = open_clip_encoder(spec, device, form=form, precision=precision)
+    vit = vit_of(clip)
+    assert isinstance(clip.path, TrunkPath)  # else it could be no vit
+    return Both(clip=clip, vit=vit, path=clip.path)

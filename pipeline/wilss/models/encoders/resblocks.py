@@ -1,0 +1,109 @@
+"""open_clip's own image transformer, taken apart at its last block as `trunks` takes timm's apart.
+
+So a CLIP can say where as well as what: the queries and keys of its last block, from the pass that gives its features.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wilss.models.encoders.grids import resample_positions
+from wilss.models.encoders.trunks import Form, State, Trunk
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResblockTrunk(Trunk):
+    """open_clip's VisionTransformer in eval mode; its prefix is the class token alone."""
+
+    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
+        """Everything up to the last block. pixels: normalised, float [B, 3, H, W]; grid: (H / patch, W / patch)."""
+        visual: Any = self.network
+        x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, x.shape[-1]), x], dim=1)
+        x = visual.ln_pre(x + self.positions(grid).to(x.dtype))
+        for block in visual.transformer.resblocks[:-1]:
+            x = block(x)
+        return State(tokens=x, grid=grid)
+
+    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
+        """As the last attention compares them, before scaling: two of [B, n, L, d]. The values are not computed."""
+        block = self._last
+        attention = block.attn
+        width = state.tokens.shape[-1]
+        bias = attention.in_proj_bias
+        weight, offset = attention.in_proj_weight[: 2 * width], None if bias is None else bias[: 2 * width]
+        both = F.linear(block.ln_1(state.tokens), weight, offset)
+        queries, keys = both.reshape(*both.shape[:2], 2, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return _as_compared(attention, queries, keys)
+
+    def after(self, state: State) -> Tensor:
+        """The last block's output [B, L, D] under the final norm."""
+        visual: Any = self.network
+        return cast(Tensor, visual.ln_post(self._last(state.tokens)))
+
+    def alone(self, state: State, form: Form = "maskclip") -> Tensor:
+        """The last block [B, L, D] with every token attending to itself alone, under the final norm."""
+        return self._alone(state.tokens, form)
+
+    def patches_alone(self, state: State, form: Form) -> Tensor:
+        """The last block [B, h * w, D] with every patch attending to itself alone, under the final norm.
+
+        ln_post is applied to every patch, whether the model pools before it (`final_ln_after_pool`) or after, and
+        whichever token it pools: that order matters only to the pooled vector. maskclip: with residual connections and
+        feed-forward part; value: the attention alone.
+        """
+        return self._alone(state.tokens[:, self.prefix :], form)
+
+    def _alone(self, x: Tensor, form: Form) -> Tensor:
+        block, visual = self._last, cast(Any, self.network)
+        values = block.ls_1(_values(block, block.ln_1(x)))
+        if form == "value":
+            return cast(Tensor, visual.ln_post(values))
+        x = x + values
+        return cast(Tensor, visual.ln_post(x + block.ls_2(block.mlp(block.ln_2(x)))))
+
+    @property
+    def _last(self) -> Any:
+        return cast(Any, self.network).transformer.resblocks[-1]
+
+
+def resblock_trunk(visual: nn.Module) -> ResblockTrunk:
+    """The image tower of a CLIP, whose positions are resampled as open_clip does."""
+    whole: Any = visual
+
+    @lru_cache(maxsize=32)
+    def positions(grid: tuple[int, int]) -> Tensor:
+        """[1 + h * w, width]."""
+        return resample_positions(whole.positional_embedding, tuple(whole.grid_size), grid, prefix=1, how="timm")
+
+    return ResblockTrunk(network=visual, patch=int(whole.conv1.stride[0]), prefix=1, positions=positions)
+
+
+def _as_compared(attention: Any, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Under the norms of open_clip's custom attention, where it has them.
+
+    Its scaled cosine attention compares unit vectors by a learned factor; queries take that and sqrt(d), by which all
+    scores are divided.
+    """
+    if (scale := getattr(attention, "logit_scale", None)) is not None:
+        factor = scale.clamp(max=attention.logit_scale_max).exp() * queries.shape[-1] ** 0.5
+        return F.normalize(queries, dim=-1) * factor, F.normalize(keys, dim=-1)
+    none = nn.Identity()
+    return getattr(attention, "ln_q", none)(queries), getattr(attention, "ln_k", none)(keys)
+
+
+def _values(block: Any, x: Tensor) -> Tensor:
+    """out_proj(W_v x), with the parts that open_clip's custom blocks have around it. x: [B, L, width]."""
+    attention = block.attn
+    bias = attention.in_proj_bias
+    width = x.shape[-1]
+    values = F.linear(x, attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
+    if getattr(attention, "head_scale", None) is not None:
+        scale = attention.head_scale.flatten()[:, None]  # [n, 1] against [..., n, d]
+        values = (values.reshape(*values.shape[:-1], len(scale), -1) * scale).flatten(-2)
+    values = attention.out_proj(getattr(attention, "ln_inner", nn.Identity())(values))
+    return cast(Tensor, getattr(block, "ln_attn", nn.Identity())(values))

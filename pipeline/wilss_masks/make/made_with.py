@@ -1,0 +1,124 @@
+"""What a store was made with: what it says of itself, and how that differs from what is asked for."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wilss.data.layouts import ImageRecord, Records
+from wilss.data.manifest import Encoders, Manifest
+from wilss.digests import version_of
+from wilss.models.encoders.former import as_noted_now, way_to
+from wilss.params import differences, shortened
+from wilss.randomness import DESCRIPTION
+from wilss.store import MaskStore
+
+from ..sources.base import MaskSource, made_of
+from .options import Options
+
+#: Attributes that an older store does not have; what it holds is none the worse.
+_ADDED_SINCE = ("made_of", "data", "own_masks")
+#: What is noted of a network beside its weights' digest, and says nothing that the digest does not.
+_NAMES_OF_WEIGHTS = ("pretrained", "revision")
+#: Libraries whose version can change a mask or its bytes.
+_LIBRARIES = (
+    "wilss",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "zarr",
+    "numcodecs",
+)
+
+
+def attributes_of(
+    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
+) -> dict[str, Any]:
+    """What a store says of itself; two runs with equal attributes make equal masks."""
+    protocol = manifest.protocol
+    attributes = {
+        "protocol": protocol.name,
+        "setting": protocol.setting,
+        "step": step,
+        "steps": [list(ids) for ids in protocol.steps],
+        "classes": list(manifest.taxonomy.class_names),
+        "split": options.split,
+        "source": source.name,
+        **source.identity(),
+        **({} if source.uses_tags else {"uses_tags": False}),
+        "keep": ["scores"] if options.keep_scores else [],
+        "limit": options.limit,
+        "shard_size": options.shard_size,
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "made_of": made_of(source),
+        "data": manifest.described(step),
+        "manifest": manifest.name,
+        "manifest_sha256": manifest.digest,
+        "records_sha256": _records_digest(records, source.uses_tags),
+        "rng": DESCRIPTION,
+        "versions": {name: version_of(name) for name in _LIBRARIES},
+    }
+    return dict(json.loads(json.dumps(attributes)))
+
+
+def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -> list[str]:
+    """What of `attributes` is not so in the store, as `parameters.threshold: 0.5 asked for, 0.6 in the store`.
+
+    encoders: the networks that are asked for, for what a store of before does not note of them.
+    """
+    # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for.
+    asked, found = {**attributes, "fused_from": None}, store.attributes
+    wanted = {name: value for name, value in asked.items() if name in found or name not in _ADDED_SINCE}
+    noted, known = found.get("models"), _with_models(found, encoders)
+    return [
+        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, theirs, noted)}"
+        for name, mine, theirs in differences(_without_names(wanted, known.get("models")), known)
+    ]
+
+
+def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
+    """sha256 of a JSON list, a list [id, tags] or [id] for each image, taken piece by piece: there may be millions."""
+    digest = hashlib.sha256(b"[")
+    for number, (image_id, tags, _) in enumerate(Records.of(records).facts()):
+        facts = [image_id, list(tags)] if with_tags else [image_id]
+        digest.update(f"{',' if number else ''}{json.dumps(facts, separators=(',', ':'))}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _with_models(found: Mapping[str, Any], encoders: Encoders) -> Mapping[str, Any]:
+    """What a store says of itself, with what it would say today of the networks that it was made with."""
+    models = _mapping(found.get("models"))
+    specs = {name: getattr(encoders, name) for name in models if name in Encoders.model_fields}
+    told = {name: as_noted_now(_mapping(models[name]), spec) for name, spec in specs.items()}
+    return {**found, "models": {**models, **told}} if models else found
+
+
+def _without_names(wanted: Mapping[str, Any], models: Any) -> Mapping[str, Any]:
+    """`wanted` without names of its networks that say nothing beside their digests. models: those of the store."""
+    kept = {
+        name: {key: value for key, value in model.items() if key not in _idle_names(model, _mapping(models).get(name))}
+        for name, model in _mapping(wanted.get("models")).items()
+    }
+    return {**wanted, "models": kept} if "models" in wanted else wanted
+
+
+def _idle_names(model: Mapping[str, Any], noted: Any) -> tuple[str, ...]:
+    is_same = model.get("sha256") == _mapping(noted).get("sha256")
+    return ("family", *_NAMES_OF_WEIGHTS) if is_same else ("family",)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _why(name: str, theirs: Any, noted: Any) -> str:
+    """What to write to get the numbers of a store that does not note them; "" where it does, or where nothing does."""
+    encoder, _, key = name.removeprefix("models.").partition(".")
+    before = _mapping(noted).get(encoder)
+    way = "" if before is None or key in before else way_to(encoder, key, theirs)
+    return f" (as every store of before; {way} in encoders.{encoder} keeps it)" if way else ""

@@ -1,0 +1,124 @@
+"""What is noted of an encoder, and how that is held against what was noted before."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
+from wilss.data.manifest import EncoderSpec
+from wilss.digests import digest_of_json
+from wilss.models.encoders import text
+from wilss.models.encoders.former import as_noted_now, former_numbers
+from wilss.models.encoders.identity import digest_of_encoder, digests_of_encoder, identity_of, way_to_former
+from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, digest_of
+
+IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
+HALVES = [0.5, 0.5, 0.5]
+
+
+def timm(model: str, **more: Any) -> EncoderSpec:
+    return EncoderSpec(library="timm", model=model, **{"pretrained": "random:1", **more})
+
+
+def noted_before(spec: EncoderSpec) -> dict[str, Any]:
+    """What wilss 0.2.0 wrote into a store."""
+    return {
+        "library": spec.library,
+        "model": spec.model,
+        "pretrained": spec.pretrained,
+        "revision": spec.revision,
+        "args": dict(spec.args),
+        "pos_interp": spec.pos_interp,
+        "sha256": digest_of(spec),
+        "config": None,
+    }
+
+
+def changed(spec: EncoderSpec, before: EncoderSpec | None = None) -> set[str]:
+    """The numbers that are others than in a store of before. before: as it was named then."""
+    then, now = as_noted_now(noted_before(before or spec), spec), identity_of(spec)
+    return {key for key in ("args", "positions", "mean", "std") if then[key] != now[key]}
+
+
+def test_an_identity_says_what_is_used_and_not_what_was_written() -> None:
+    noted = identity_of(timm("vit_small_patch16_224.dino"))
+    assert (noted["family"], noted["positions"], [noted["mean"], noted["std"]]) == ("DINO, iBOT", "dino", IMAGENET)
+    told = identity_of(timm("vit_small_patch16_224.dino", pos_interp="size", args={"mean": HALVES, "std": HALVES}))
+    assert (told["positions"], told["mean"], told["args"]) == ("size", HALVES, {})
+
+
+@pytest.mark.parametrize(
+    ("model", "others"),
+    [
+        ("vit_small_patch16_224.dino", set()),
+        ("vit_small_patch14_reg4_dinov2", set()),
+        ("vit_small_patch14_dinov2", {"positions"}),
+        ("vit_base_patch16_224.mae", {"positions"}),
+        ("vit_base_patch16_siglip_224", {"positions"}),
+    ],
+)
+def test_of_a_store_of_before_only_what_changed_differs(model: str, others: set[str]) -> None:
+    assert changed(timm(model)) == others
+
+
+def test_the_way_of_before_can_be_written_and_goes_on_with_its_store() -> None:
+    spec = timm("vit_base_patch16_224.mae")
+    assert changed(spec.model_copy(update={"pos_interp": "dino"}), before=spec) == set()
+    assert changed(spec, before=spec.model_copy(update={"pos_interp": "timm"})) == set()
+    told = timm("vit_small_patch16_224.dino", args={"mean": HALVES, "std": HALVES})
+    assert changed(told) == set()
+
+
+def test_an_own_network_and_a_clip_are_what_they_were(tmp_path: Path) -> None:
+    assert changed(vit_spec()) == set()
+    assert changed(clip_spec(tmp_path)) == set()
+
+
+def test_openai_s_mean_that_a_clip_s_file_was_given_in_silence_may_be_told(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    silent = EncoderSpec(library="open_clip", model="ViT-S-16", file=str(tmp_path / "w.pt"))
+    openai = {"mean": list(OPENAI_MEAN), "std": list(OPENAI_STD)}
+    assert changed(silent.model_copy(update={"args": openai}), before=silent) == set()
+    halves = {"mean": HALVES, "std": HALVES}
+    assert changed(silent.model_copy(update={"args": halves}), before=silent) == {"mean", "std"}
+
+
+def test_a_note_of_today_is_taken_as_it_is() -> None:
+    noted = identity_of(timm("vit_base_patch16_224.mae"))
+    assert as_noted_now(noted, timm("vit_small_patch16_224.dino")) == noted
+
+
+def test_a_network_that_computes_what_it_did_keeps_its_digest() -> None:
+    spec = vit_spec()
+    assert digest_of_encoder(spec) == digest_of_json(noted_before(spec))
+    assert digest_of_json(noted_before(vit_spec("dino"))) in digests_of_encoder(spec)
+    assert digest_of_json(noted_before(spec)) in digests_of_encoder(vit_spec("dino"))
+    assert digest_of_json(noted_before(spec)) not in digests_of_encoder(vit_spec("timm"))
+
+
+def test_another_digest_where_the_numbers_are_others_and_the_way_back() -> None:
+    spec = timm("vit_base_patch16_224.mae")
+    before = digest_of_json(noted_before(spec))
+    assert before not in digests_of_encoder(spec)
+    assert way_to_former(spec, before) == "`pos_interp: dino`"
+    assert before in digests_of_encoder(spec.model_copy(update={"pos_interp": "dino"}))
+    assert way_to_former(spec, "0" * 64) == ""
+
+
+def test_text_that_was_kept_before_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is that of before, whatever is noted of the images since."""
+    spec = clip_spec(tmp_path)
+    seen: list[Any] = []
+    monkeypatch.setattr(text, "digest_of_json", lambda parts: seen.append(parts) or "key")
+    clip: Any = SimpleNamespace(identity=identity_of(spec), precision="fp32", device=SimpleNamespace(type="cpu"))
+    text._key(clip, ("disk",), ("{}",))
+    assert seen[0][1] == {**noted_before(spec), "config": identity_of(spec)["config"]}
+
+
+def test_a_clip_had_the_mean_of_its_tag_and_a_file_had_openai_s() -> None:
+    spec = EncoderSpec(library="open_clip", model="ViT-B-16-SigLIP", pretrained="webli")
+    assert former_numbers(spec)["mean"] == HALVES
+    file = spec.model_copy(update={"file": "/a/file"})
+    assert former_numbers(file)["mean"] == list(OPENAI_MEAN)
