@@ -1,12 +1,17 @@
 """The families of vision transformers that timm has: how each is recognised, its positions, its licence, its source."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wilss.data.manifest import EncoderSpec
-from wilss.equations.fmwiss import Affinity
-from wilss.models.encoders.grids import Resampling
 from wilss.models.encoders.tags import full_name
+
+if TYPE_CHECKING:
+    from wilss.equations.fmwiss import Affinity
+    from wilss.models.encoders.grids import Resampling
 
 #: Arguments that make a network of another form than any whose weights are published.
 _FORM = ("embed_dim", "depth", "num_heads", "patch_size")

@@ -81,10 +81,12 @@ def clip_tag(spec: EncoderSpec) -> dict[str, Any]:
 
     Raises EncoderError for a local file whose tag open_clip does not know.
     """
+    if not spec.pretrained:
+        return {}
     from open_clip.pretrained import get_pretrained_cfg
 
-    entry: dict[str, Any] = get_pretrained_cfg(spec.model or "", spec.pretrained or "")
-    if spec.file and spec.pretrained and not entry:
+    entry: dict[str, Any] = get_pretrained_cfg(spec.model or "", spec.pretrained)
+    if spec.file and not entry:
         raise EncoderError(
             f"open_clip has no weights {spec.pretrained!r} of {spec.model!r}{_tags_of(spec.model or '')}; "
             "`pretrained` beside `file` says which tag's mean and activation the file's weights have."

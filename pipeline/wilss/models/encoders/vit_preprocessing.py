@@ -33,14 +33,13 @@ def vit_preprocessing(spec: EncoderSpec) -> Preprocessing:
 
 
 def _of_untagged_file(spec: EncoderSpec) -> Preprocessing:
+    if str(spec.file).startswith("builtin:"):
+        return IMAGENET
     published = {tag: _statistics(cfg) for tag, cfg in cfgs_of(spec.model or "").items()}
     if family_of(spec) in FAMILIES and len(set(published.values())) == 1:
         return next(iter(published.values()))
     if is_own(spec):
-        if not str(spec.file).startswith("builtin:"):
-            say_once(
-                f"{spec.file}: normalised by ImageNet's mean; write `args: {{mean: [...], std: [...]}}` for another."
-            )
+        say_once(f"{spec.file}: normalised by ImageNet's mean; write `args: {{mean: [...], std: [...]}}` for another.")
         return IMAGENET
     tags = f" (one of {listed(published, 8)})" if published else ""
     raise EncoderError(

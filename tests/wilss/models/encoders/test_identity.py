@@ -1,11 +1,14 @@
 """What is noted of an encoder, and how that is held against what was noted before."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.built_in import ROOT
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
@@ -115,6 +118,17 @@ def test_text_that_was_kept_before_is_found(tmp_path: Path, monkeypatch: pytest.
     clip: Any = SimpleNamespace(identity=identity_of(spec), precision="fp32", device=SimpleNamespace(type="cpu"))
     text._key(clip, ("disk",), ("{}",))
     assert seen[0][1] == {**noted_before(spec), "config": identity_of(spec)["config"]}
+
+
+def test_of_local_files_it_needs_no_torch() -> None:
+    """A second run, which finds its store complete, should not wait for it."""
+    code = (
+        "import sys, wilss\n"
+        "from wilss_masks import FmwissSource\n"
+        "FmwissSource.from_manifest(wilss.load_manifest('data_manifest.yaml'), 1).identity()\n"
+        "assert not {'torch', 'timm', 'open_clip'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_a_clip_had_the_mean_of_its_tag_and_a_file_had_openai_s() -> None:
