@@ -103,6 +103,15 @@ def test_encoders_that_cannot_be_opened(tmp_path: Path, name: str, changes: dict
     assert words.replace("\\", "") in fault
 
 
+def test_a_dense_form_that_the_image_tower_does_not_have(tmp_path: Path) -> None:
+    masks = {"fmwiss": {"form": "pool_each"}}
+    (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults
+    assert "encoders.clip: builtin:clip.json has no dense form 'pool_each'; use maskclip or value, or auto." in fault
+    masks["fmwiss"]["form"] = "pool"
+    (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults
+    assert "form is 'pool'; choose one of auto, maskclip, value, pool_each, head_each." in fault
+
+
 def test_a_list_that_is_missing_stops_its_split_alone(tmp_path: Path) -> None:
     report = checked(tmp_path, splits={"train": "train", "val": "none"})
     assert len(report.faults) == 1

@@ -14,10 +14,21 @@ def encoder_faults(manifest: Manifest) -> Iterator[str]:
         spec: EncoderSpec = getattr(manifest.encoders, name)
         try:
             require_encoder(name, spec)
+            if name == "clip":
+                _require_form(manifest, spec)
             if spec.file is not None:
                 _open(name, spec)
         except (EncoderError, WeightsError) as error:
             yield f"{manifest.path}: encoders.{name}: {error}"
+
+
+def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
+    """EncoderError for a `form` under `masks` that the image tower does not have."""
+    from wilss.models.encoders.clip_configs import FORMS, form_of
+
+    form = manifest.masks.get("fmwiss", {}).get("form")
+    if form in FORMS:  # else the section itself is at fault
+        form_of(spec, form)
 
 
 def _open(name: str, spec: EncoderSpec) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wilss.equations.fmwiss import Seeds
     from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip import DenseClip
+    from wilss.models.encoders.clip_configs import DenseForm
     from wilss.models.encoders.dino import LastBlock, SeedViT
 
 
@@ -92,7 +93,7 @@ class FmwissSource:
         from wilss.models.encoders.tokenizers import text_identity
 
         prompts = [self.classes, self.background_words, self.params.templates]
-        parameters = dataclasses.asdict(self.params)
+        parameters = dataclasses.asdict(self.params) | {"form": self.form}
         if self.params.words == "own":  # a store of before there was a choice is none the worse
             del parameters["words"]
         return {
@@ -101,6 +102,13 @@ class FmwissSource:
             "models": {"clip": identity_of(self.clip) | text_identity(self.clip), "vit": identity_of(self.vit)},
             "prompts_sha256": digest_of_json(prompts),
         }
+
+    @cached_property
+    def form(self) -> "DenseForm":
+        """CLIP's dense path. Raises EncoderError for one that its image tower does not have."""
+        from wilss.models.encoders.clip_configs import form_of
+
+        return form_of(self.clip, self.params.form)
 
     def grids(self, height: int, width: int) -> Grids:
         """Patch grids of CLIP's and the ViT's inputs for an image of this size."""
@@ -135,7 +143,7 @@ class FmwissSource:
         """CLIP alone, loaded on `device`."""
         from wilss.models.encoders.clip import open_clip_encoder
 
-        return open_clip_encoder(self.clip, device, form=self.params.form, precision=self.params.forward_precision)
+        return open_clip_encoder(self.clip, device, form=self.form, precision=self.params.forward_precision)
 
     def open(self, device: str, threads: int) -> "FmwissProposer":
         """Load both encoders on `device`, or the one that is both."""
@@ -147,7 +155,7 @@ class FmwissSource:
         torch.set_num_threads(threads)
         source, precision = self if self.text is not None else self.prepare(device), self.params.forward_precision
         if self.is_one:
-            both = open_both(self.clip, device, form=self.params.form, precision=precision)
+            both = open_both(self.clip, device, form=self.form, precision=precision)
             return FmwissProposer(source, both.clip, both.vit, both)
         return FmwissProposer(source, self.open_clip(device), open_vit(self.vit, device, precision=precision))
 
@@ -170,8 +178,10 @@ class FmwissSource:
 
     @cached_property
     def _patches(self) -> tuple[int, int]:
+        from wilss.models.encoders.clip_configs import form_of
         from wilss.models.encoders.multiples import input_multiple
 
+        form_of(self.clip, self.params.form)  # refused with the plan
         return input_multiple(self.clip), input_multiple(self.vit)
 
 

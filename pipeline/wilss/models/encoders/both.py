@@ -5,6 +5,7 @@ the queries and keys. Both are to the bit what two encoders would give that are 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.models.encoders.arithmetic import Precision, precision_context
 from wilss.models.encoders.clip import DenseClip, open_clip_encoder
+from wilss.models.encoders.clip_configs import DenseForm
 from wilss.models.encoders.dino import LastBlock, SeedViT, block_of, vit_of
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.towers import TrunkPath
-from wilss.models.encoders.trunks import Form
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +40,11 @@ class Both:
 
 
 def open_both(
-    spec: EncoderSpec, device: torch.device | str, *, form: Form = "maskclip", precision: Precision | None = None
+    spec: EncoderSpec,
+    device: torch.device | str,
+    *,
+    form: DenseForm | Literal["auto"] = "auto",
+    precision: Precision | None = None,
 ) -> Both:
     """Opens the CLIP of `spec` once. Raises what `open_clip_encoder` raises, and EncoderError without a last block."""
     clip = open_clip_encoder(spec, device, form=form, precision=precision)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,14 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
-from wilss.models.encoders.clip_configs import check_tower, clip_config, clip_name
+from wilss.models.encoders.clip_configs import DenseForm, check_tower, clip_config, clip_name, form_of
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
+from wilss.models.encoders.timm_towers import timm_path, timm_tower
 from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_folder, text_identity
 from wilss.models.encoders.towers import DensePath, dense_path
-from wilss.models.encoders.trunks import Form
 from wilss.models.encoders.weights import (
     HUB,
     config_is_here,
@@ -38,6 +38,8 @@ from wilss.models.encoders.weights import (
 from wilss.models.tensor_files import read_tensors
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
+#: In the place of a timm image tower while the rest of a CLIP is built.
+_STAND_IN = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 8}
 #: What checkpoints hold of older open_clip and transformers, and no network of today's has.
 _LEFTOVER = (
     "input_resolution",
@@ -63,7 +65,7 @@ class DenseClip:
     digest: str
     identity: Mapping[str, Any]
     logit_scale: float
-    form: Form
+    form: DenseForm
     precision: Precision
     device: torch.device
     network: nn.Module = field(repr=False)
@@ -101,18 +103,19 @@ def open_clip_encoder(
     spec: EncoderSpec,
     device: torch.device | str,
     *,
-    form: Form = "maskclip",
+    form: DenseForm | Literal["auto"] = "auto",
     precision: Precision | None = None,
 ) -> DenseClip:
     """Opens the CLIP of `spec` on `device`, in eval mode.
 
-    form: `maskclip` or `value`, see `towers.dense_path`.  precision: fp32, bf16, or None for bf16 on CUDA
-    alone.
-    Raises EncoderError for a model without a dense path or of another activation than its weights were
+    form: `auto` for the tower's default, or one of `clip_configs.forms_of`, see `towers.dense_path` and
+    `timm_towers.timm_path`.  precision: fp32, bf16, or None for bf16 on CUDA alone.
+    Raises EncoderError for a model without such a dense path or of another activation than its weights were
     trained with, WeightsError for weights that are missing, wrong, damaged or not finite.
     """
     config = clip_config(spec)
     mean, std = _checked(spec, config)
+    own_form, stride = form_of(spec, form), input_multiple(spec)
     digest = digest_of(spec)  # before anything is built or read
     identity = identity_of(spec) | text_identity(spec)
     text = config["model_cfg"]["text_cfg"]
@@ -121,19 +124,24 @@ def open_clip_encoder(
     network = _network(spec, config["model_cfg"], folder)
     target = torch.device(device)
     return DenseClip(
-        patch=input_multiple(spec),
+        patch=stride,
         mean=mean,
         std=std,
         digest=digest,
         identity=identity,
         logit_scale=float(network.logit_scale.detach().exp()),  # type: ignore[operator]
-        form=form,
+        form=own_form,
         precision=precision_for(target, precision),
         device=target,
         network=network.to(target),
         tokenizer=tokenizer,
-        path=dense_path(network.visual, form),  # type: ignore[arg-type]
+        path=_path(network, own_form, stride),
     )
+
+
+def _path(network: Any, form: DenseForm, stride: int) -> DensePath:
+    has_trunk = hasattr(network.visual, "trunk")
+    return timm_path(network.visual, form, stride) if has_trunk else dense_path(network.visual, form)
 
 
 def require_clip(spec: EncoderSpec) -> None:
@@ -174,7 +182,11 @@ def _build(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) ->
         own["custom_text"] = True
     kind = CustomTextCLIP if own.pop("custom_text", False) else CLIP
     try:
-        network: nn.Module = kind(**own)
+        if own["vision_cfg"].get("timm_model_name"):
+            network: nn.Module = kind(**own | {"vision_cfg": _STAND_IN})
+            network.visual = timm_tower(own)
+        else:
+            network = kind(**own)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         raise EncoderError(f"open_clip cannot build {clip_name(spec)} ({error}); fix its config.") from error
     _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
@@ -190,11 +202,13 @@ def _assert_activation(network: nn.Module, quick: bool, spec: EncoderSpec) -> No
 
 
 def _clip_tensors(content: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-    """A checkpoint in the names of `network`: open_clip's and OpenAI's older forms brought to today's."""
+    """A checkpoint in the names of `network`: open_clip's, OpenAI's and Apple's own forms brought to today's."""
+    from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
     tensors = dict(content.get("state_dict", content))
     tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    tensors = dict(convert_state_dict(network, tensors))
     for leftover in _LEFTOVER:
         tensors.pop(leftover, None)
     if "positional_embedding" in tensors and not hasattr(network, "positional_embedding"):

@@ -5,16 +5,45 @@ Nothing here imports torch: a plan, a check and a refusal need only this.
 
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.weights import config_file, read_config
 
-RESNET_STRIDE = 32
 VIT_PATCH = 16
+CONVOLUTION_STRIDE = 32
+_FIVE_STAGES, _THEIR_STRIDE = ("fastvit_mci3", "fastvit_mci4"), 64  # MobileCLIP2-S3 and S4
+
+#: How a place gets a feature in the space of the text: see `towers` and `timm_towers`.
+DenseForm = Literal["maskclip", "value", "pool_each", "head_each"]
+FORMS: tuple[DenseForm, ...] = get_args(DenseForm)
+
+#: How the names of timm's image towers begin: those that are taken, and why others are not.
+_CONVOLUTIONS = ("convnext_", "fastvit_")
+_TRANSFORMERS = (
+    "eva_",
+    "eva02_",
+    "vit_tiny_",
+    "vit_small_",
+    "vit_medium_",
+    "vit_base_",
+    "vit_large_",
+    "vit_huge_",
+    "vit_so400m_",
+    "vit_giantopt_",
+    "vit_gigantic_",
+    "vit_pe_core_",
+    "vitamin_",
+)
+_NOT_TAKEN = {
+    "vit_relpos_": "has a relative position bias between its patches",
+    "swin": "attends in windows whose number is fixed",
+    "resnet": "has a pool of its own in no published model",
+}
 
 
 def clip_config(spec: EncoderSpec) -> dict[str, Any]:
@@ -54,16 +83,28 @@ def _open_clip_folder() -> Path:
 
 
 def check_tower(config: Mapping[str, Any], name: str) -> None:
-    """EncoderError for a model that has no dense value path, or whose text side is not to be had, by its config."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    reason = None
+    """EncoderError for a model that has no dense path, or whose text side is not to be had, by its config."""
+    vision = config["vision_cfg"]
     if "multimodal_cfg" in config or vision.get("attentional_pool"):
-        reason = "an attentional pool (CoCa)"
-    elif vision.get("timm_model_name"):
-        reason = f"a timm image tower ({vision['timm_model_name']}; as SigLIP, ConvNeXt and EVA have)"
+        reason: str | None = (
+            "has an attentional pool with queries of its own (CoCa), which has no value of a single place"
+        )
+    else:
+        reason = _why_not(str(vision.get("timm_model_name") or ""), vision)
     if reason:
-        raise EncoderError(f"{name} has {reason}, which wilss cannot use; take a CLIP ViT or ResNet of OpenAI's form.")
-    _check_text(text, name)
+        raise EncoderError(f"{name} {reason}; take one such as ViT-B-16-quickgelu or ViT-B-16-SigLIP2.")
+    _check_text(config["text_cfg"], name)
+
+
+def _why_not(tower: str, vision: Mapping[str, Any]) -> str | None:
+    """Why a timm image tower cannot be used, by its name, as the end of a sentence; None for those that can."""
+    if not tower or tower.startswith((*_CONVOLUTIONS, *_TRANSFORMERS)):
+        custom = vision.get("timm_pool") in ("abs_attn", "rot_attn")
+        return f"pools by {vision['timm_pool']}, which no published model does" if custom else None
+    for begin, reason in _NOT_TAKEN.items():
+        if tower.startswith(begin):
+            return f"has the image tower {tower} of timm, which {reason}"
+    return f"has the image tower {tower} of timm, of which wilss knows no dense features"
 
 
 def _check_text(text: Mapping[str, Any], name: str) -> None:
@@ -75,6 +116,41 @@ def _check_text(text: Mapping[str, Any], name: str) -> None:
 
 
 def clip_stride(config: Mapping[str, Any]) -> Any:
-    """The patch (ViT) or stride (ResNet) of an image tower, as its config writes it. config: open_clip's model_cfg."""
+    """The patch (ViT) or stride (convolutions) of an image tower, as its config says. config: open_clip's model_cfg."""
     vision = config["vision_cfg"]
-    return RESNET_STRIDE if isinstance(vision.get("layers"), list) else vision.get("patch_size", VIT_PATCH)
+    tower = vision.get("timm_model_name")
+    if has_convolutions(vision):
+        return _THEIR_STRIDE if str(tower).startswith(_FIVE_STAGES) else CONVOLUTION_STRIDE
+    if tower:
+        named = re.search(r"patch(\d+)", tower)
+        return int(named.group(1)) if named else VIT_PATCH  # ViTamin's and MobileCLIP-B's stems: 16
+    return vision.get("patch_size", VIT_PATCH)
+
+
+def has_convolutions(vision: Mapping[str, Any]) -> bool:
+    """Whether an image tower is convolutional up to its head. vision: open_clip's vision_cfg."""
+    tower = vision.get("timm_model_name")
+    return tower.startswith(_CONVOLUTIONS) if tower else isinstance(vision.get("layers"), list)
+
+
+def forms_of(config: Mapping[str, Any]) -> tuple[DenseForm, ...]:
+    """The dense forms that an image tower has, the default first. config: open_clip's model_cfg."""
+    vision = config["vision_cfg"]
+    if vision.get("timm_model_name") and has_convolutions(vision):
+        return ("head_each",)
+    if vision.get("timm_model_name") and vision.get("timm_pool") == "map":
+        return ("pool_each", "maskclip", "value")
+    return ("maskclip", "value")
+
+
+def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> DenseForm:
+    """The dense form of a CLIP: `form`, or its tower's default for `auto`.
+
+    Raises EncoderError for one that its tower does not have, and what `clip_config` raises.
+    """
+    known = forms_of(clip_config(spec)["model_cfg"])
+    if form == "auto":
+        return known[0]
+    if form not in known:
+        raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}; use {' or '.join(known)}, or auto.")
+    return form

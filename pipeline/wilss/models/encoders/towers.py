@@ -13,20 +13,21 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
+from wilss.models.encoders.clip_configs import DenseForm
 from wilss.models.encoders.resblocks import resblock_trunk
 from wilss.models.encoders.trunks import Form, State, Trunk
 
 DensePath = Callable[[Tensor], Tensor]
 
 
-def dense_path(visual: nn.Module, form: Form) -> DensePath:
+def dense_path(visual: nn.Module, form: DenseForm) -> DensePath:
     """The function from normalised pixels [B, 3, H, W] to features [B, D, h, w], not yet of unit length.
 
     maskclip: the last block keeps its residual connections and its feed-forward part.
     value:    it drops both: out_proj(W_v ln_1(x)) alone.
     For a ResNet both mean c_proj(v_proj(layer4)): its attention pool has neither.
 
-    visual: open_clip's VisionTransformer or ModifiedResNet, in eval mode.
+    visual: open_clip's VisionTransformer or ModifiedResNet, in eval mode; see `timm_towers` for the others.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import VisionTransformer

@@ -216,9 +216,6 @@ def test_an_unknown_form_or_precision_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("ViT-B-16-SigLIP", "timm image tower"),
-        ("convnext_base", "timm image tower"),
-        ("EVA02-B-16", "timm image tower"),
         ("coca_ViT-B-32", "attentional pool"),
         ("ViT-B-17", "no model 'ViT-B-17'"),
     ],

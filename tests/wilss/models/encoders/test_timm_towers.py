@@ -1,0 +1,208 @@
+"""Dense features of open_clip's timm towers against the library's own blocks and pools, with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.model import CustomTextCLIP
+
+from tests.wilss.models.encoders import tiny, tiny_towers
+from wilss.data.manifest import EncoderSpec
+from wilss.errors import EncoderError
+from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
+from wilss.models.encoders.clip_configs import check_tower, clip_stride, form_of, forms_of
+from wilss.models.encoders.multiples import input_multiple
+
+TOKEN, MAP = {"timm_pool": "token", "timm_proj": None}, {"timm_pool": "map", "timm_proj": "none"}
+LINEAR, HEAD = {"timm_pool": "", "timm_proj": "linear"}, {"timm_pool": "avg", "timm_proj": None}
+ALONE, POOLED = ("maskclip", "value"), ("pool_each", "maskclip", "value")
+#: Family: its tower, how open_clip's configs pool and project it, pixels per place, dense forms (the default first).
+FAMILIES: dict[str, tuple[str, dict[str, Any], int, tuple[str, ...]]] = {
+    "SigLIP": ("vit_base_patch16_siglip_tiny", MAP, 16, POOLED),
+    "PE-Core": ("vit_pe_core_tiny_patch16_tiny", MAP | {"timm_proj": None}, 16, POOLED),
+    "EVA02-CLIP": ("eva02_base_patch16_clip_tiny", TOKEN, 16, ALONE),
+    "EVA01-CLIP": ("eva_giant_patch14_tiny", TOKEN, 14, ALONE),
+    "MobileCLIP-B": ("vit_base_mci_tiny", TOKEN, 16, ALONE),
+    "MobileCLIP2-L": ("vit_large_patch14_clip_tiny", TOKEN, 14, ALONE),
+    "gap": ("vit_medium_patch16_gap_tiny", LINEAR, 16, ALONE),
+    "ViTamin": ("vitamin_tiny", LINEAR, 16, ALONE),
+    "ConvNeXt": ("convnext_tinier", LINEAR, 32, ("head_each",)),
+    "ConvNeXt, mlp": ("convnext_tinier", LINEAR | {"timm_proj": "mlp"}, 32, ("head_each",)),
+    "MobileCLIP2-S": ("fastvit_mci0_tiny", HEAD, 32, ("head_each",)),
+    "MobileCLIP2-S3": ("fastvit_mci3_tiny", HEAD, 64, ("head_each",)),
+}
+GRIDS = [(4, 4), (2, 5), (6, 4)]  # the first is the towers' own
+TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
+
+
+def vision_of(family: str) -> dict[str, Any]:
+    tower, pooling, _, _ = FAMILIES[family]
+    return {"timm_model_name": tower, "timm_model_pretrained": False, "image_size": 64, **pooling}
+
+
+def opened(folder: Path, family: str, **more: Any) -> DenseClip:
+    spec = tiny.clip_spec(folder, vision_of(family), embed_dim=32, custom_text=True)
+    encoder = open_clip_encoder(spec, "cpu", **more)
+    tiny.shake(encoder.network)
+    return encoder
+
+
+def by_open_clip(encoder: DenseClip, family: str, size: tuple[int, int]) -> Any:
+    """open_clip's own tower of fixed size, set to `size` by timm's own resampling, with the encoder's weights."""
+    whole = CustomTextCLIP(embed_dim=32, vision_cfg=vision_of(family), text_cfg=tiny.TEXT).eval()
+    whole.load_state_dict(encoder.network.state_dict())
+    if hasattr(whole.visual.trunk, "set_input_size"):
+        whole.visual.trunk.set_input_size(size)
+    return whole.visual
+
+
+def pixels_of(encoder: DenseClip, images: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(value).reshape(3, 1, 1) for value in (encoder.mean, encoder.std))
+    return (images.float() / 255 - mean) / std
+
+
+def see_itself_alone(trunk: Any) -> None:
+    """Makes timm's last block attend under a diagonal mask."""
+
+    def masked(_: Any, args: Any, kwargs: Any) -> Any:
+        return args, kwargs | {"attn_mask": torch.eye(args[0].shape[1], dtype=torch.bool)}
+
+    trunk.blocks[-1].register_forward_pre_hook(masked, with_kwargs=True)
+
+
+def without_the_rest(trunk: Any) -> None:
+    """Makes timm's last block return what its attention adds, and nothing else."""
+    block = trunk.blocks[-1]
+    seen: dict[str, torch.Tensor] = {}
+    block.attn.register_forward_hook(lambda module, args, output: seen.update(attention=output))
+    scale = getattr(block, "ls1", None) or (lambda x: x if block.gamma_1 is None else block.gamma_1 * x)
+    block.register_forward_hook(lambda module, args, output: scale(seen["attention"]))
+
+
+def each_alone(visual: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Every token through the library's own pool and head as if it were the only one. [B, N, C] to [B, N, D]."""
+    places = [visual.head(visual.trunk.forward_head(tokens[:, i : i + 1])) for i in range(tokens.shape[1])]
+    return F.normalize(torch.stack(places, dim=1), dim=-1)
+
+
+def transformers() -> list[tuple[str, str]]:
+    return [(family, form) for family, row in FAMILIES.items() for form in row[3] if form != "head_each"]
+
+
+@pytest.mark.parametrize(("family", "form"), transformers())
+@torch.inference_mode()
+def test_each_token_alone_is_the_librarys_own(tmp_path: Path, family: str, form: Any) -> None:
+    encoder = opened(tmp_path, family, form=form)
+    for grid in GRIDS:
+        images = tiny.images(2, *(side * encoder.patch for side in grid))
+        visual = by_open_clip(encoder, family, images.shape[-2:])  # type: ignore[arg-type]
+        if form != "pool_each":
+            see_itself_alone(visual.trunk)
+        if form == "value":
+            without_the_rest(visual.trunk)
+        tokens = visual.trunk.forward_features(pixels_of(encoder, images))[:, visual.trunk.num_prefix_tokens :]
+        if visual.trunk.attn_pool is None:
+            visual.trunk.global_pool = "avg"
+            visual.trunk.num_prefix_tokens = 0
+        expected = each_alone(visual, tokens)
+        found = encoder.features(images)
+        assert found.shape == (2, 32, *grid)
+        torch.testing.assert_close(found.flatten(2).mT, expected, **TIGHT)
+
+
+@pytest.mark.parametrize("family", [family for family, row in FAMILIES.items() if row[3] == ("head_each",)])
+@torch.inference_mode()
+def test_convolutions_are_the_librarys_head_over_each_place(tmp_path: Path, family: str) -> None:
+    encoder = opened(tmp_path, family)
+    assert encoder.form == "head_each"
+    for grid in [(2, 2), (1, 3)]:
+        images = tiny.images(2, *(side * encoder.patch for side in grid))
+        visual = by_open_clip(encoder, family, images.shape[-2:])  # type: ignore[arg-type]
+        places = visual.trunk.forward_features(pixels_of(encoder, images))
+        assert places.shape[-2:] == grid
+        found = encoder.features(images)
+        for row in range(grid[0]):
+            for column in range(grid[1]):
+                alone = places[:, :, row : row + 1, column : column + 1]
+                expected = F.normalize(visual.head(visual.trunk.forward_head(alone)), dim=-1)
+                torch.testing.assert_close(found[:, :, row, column], expected, **TIGHT)
+
+
+@pytest.mark.parametrize("family", ["gap", "MobileCLIP2-S"])
+@torch.inference_mode()
+def test_where_the_head_is_linear_the_mean_over_places_is_the_pooled_vector(tmp_path: Path, family: str) -> None:
+    encoder = opened(tmp_path, family)
+    images = tiny.images(2, 64, 128)
+    visual = by_open_clip(encoder, family, (64, 128))
+    if family == "gap":
+        see_itself_alone(visual.trunk)
+    pixels = pixels_of(encoder, images)
+    torch.testing.assert_close(encoder.path(pixels).mean(dim=(2, 3)), visual(pixels), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_opens_with_its_default_form_and_bf16_is_near_fp32(tmp_path: Path, family: str) -> None:
+    spec = tiny.clip_spec(tmp_path, vision_of(family), embed_dim=32, custom_text=True)
+    whole, half = (open_clip_encoder(spec, "cpu", precision=precision) for precision in ("fp32", "bf16"))
+    assert (whole.form, whole.patch) == (FAMILIES[family][3][0], FAMILIES[family][2])
+    images = tiny.images(2, 2 * whole.patch, 3 * whole.patch)
+    assert torch.equal(whole.features(images), whole.features(images))
+    assert 0 < (half.features(images) - whole.features(images)).abs().max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("model", "forms", "stride"),
+    [
+        ("ViT-B-16-SigLIP2", POOLED, 16),
+        ("ViT-SO400M-14-SigLIP", POOLED, 14),
+        ("PE-Core-L-14-336", POOLED, 14),
+        ("EVA02-L-14", ALONE, 14),
+        ("MobileCLIP2-B", ALONE, 16),
+        ("MobileCLIP2-S4", ("head_each",), 64),
+        ("MobileCLIP-S1", ("head_each",), 32),
+        ("ViTamin-L-336", ALONE, 16),
+        ("convnext_large_d_320", ("head_each",), 32),
+        ("ViT-B-32-SigLIP2-256", POOLED, 32),
+        ("RN50", ALONE, 32),
+    ],
+)
+def test_forms_and_strides_are_read_off_open_clips_configs(model: str, forms: tuple[str, ...], stride: int) -> None:
+    spec = EncoderSpec(library="open_clip", model=model, pretrained="random")
+    require_clip(spec)
+    assert input_multiple(spec) == stride
+    assert form_of(spec) == forms[0]
+    for form in ("maskclip", "value", "pool_each", "head_each"):
+        if form in forms:
+            assert form_of(spec, form) == form
+        else:
+            with pytest.raises(EncoderError, match=f"{model} has no dense form '{form}'; use {forms[0]}"):
+                form_of(spec, form)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("swin_base_patch4_window7_224", "attends in windows"),
+        ("vit_relpos_medium_patch16_cls_224", "has a relative position bias"),
+        ("coca_base", "attentional pool"),
+    ],
+)
+def test_other_towers_are_refused_with_the_reason(model: str, said: str) -> None:
+    with pytest.raises(EncoderError, match=f"{model}.* {said}"):
+        require_clip(EncoderSpec(library="open_clip", model=model, pretrained="random"))
+
+
+def test_own_configs_of_towers_that_are_not_known_are_refused() -> None:
+    config = {"embed_dim": 8, "text_cfg": {}, "vision_cfg": {"timm_model_name": "hiera_tiny_224"}}
+    with pytest.raises(EncoderError, match="hiera_tiny_224 of timm, of which wilss knows no dense features"):
+        check_tower(config, "mine")
+    config["vision_cfg"] = {"timm_model_name": "convnext_tiny", "timm_pool": "rot_attn"}
+    with pytest.raises(EncoderError, match="pools by rot_attn"):
+        check_tower(config, "mine")
+    assert (clip_stride(config), forms_of(config)) == (32, ("head_each",))
+
+
+def test_every_tower_here_is_made_by_timms_own_entry_point() -> None:
+    assert {row[0] for row in FAMILIES.values()} == set(tiny_towers.TOWERS)
