@@ -170,7 +170,7 @@ def take_and_leave(store: Path, times: int) -> str:
 def test_the_lock_taken_and_left_a_thousand_times_always_tells_its_holder(tmp_path: Path) -> None:
     endings = race(3, take_and_leave, tmp_path / "s.zarr", 300)
     assert [ending.said for ending in endings] == [""] * 3
-    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr.lock"]
+    assert not list(tmp_path.iterdir()), "nothing was made"
 
 
 def test_a_holder_that_was_stopped_before_it_signed_is_another_process(

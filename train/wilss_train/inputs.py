@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.data.layouts import ImageRecord
+from wilss.data.layouts import ImageRecord, dark_images
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
 from wilss.errors import CheckpointError, StoreError, WeightsError, counted
@@ -22,6 +22,8 @@ from .run_folder import MEMORY
 
 RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
+#: Images of which some may be dark.
+_LOOKED_AT = 20
 #: Their step 0 is one and the same: masks are labels.
 _SAME_BASE = (_FIRST_METHOD, "finetune", "distill")
 
@@ -68,7 +70,15 @@ class RunInputs:
                 for place in coverage.without_image
             )
             + tuple(f"{self.store.path}: {sentence}" for sentence in empty_masks(self.store))
+            + tuple(filter(None, [dark_images(self._few_records)]))
         )
+
+    @property
+    def _few_records(self) -> list[ImageRecord]:
+        """Of the store's images, evenly spread."""
+        ids = self.store.image_ids
+        places = range(0, len(ids), max(1, len(ids) // _LOOKED_AT))
+        return [self.records[ids[place]] for place in places if ids[place] in self.records]
 
     def verify(self, *, check_digests: bool = False) -> None:
         """Hold every byte of store, parent and memory against their digests; takes as long as reading them once.

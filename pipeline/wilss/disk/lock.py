@@ -1,6 +1,6 @@
 """One writer per store: a lock file beside it, never inside, where zarr would take it for a foreign node.
 
-    step-1.zarr.lock          held by flock for as long as somebody writes; always empty
+    step-1.zarr.lock          held by flock for as long as somebody writes; always empty; gone where no store was made
     step-1.zarr.owner.json    who that is, for those who are refused
 
 Whoever asks for the lock holds the second file, for a moment, too. So what it says is never that of an earlier holder,
@@ -72,7 +72,9 @@ def _acquire(store: Path) -> int:
 def _release(store: Path, held: int) -> None:
     try:
         with contextlib.suppress(OSError), _owner_file(store) as owner:
-            if owner is not None:
+            if owner is not None:  # without it nobody opens the lock file, and this may be removed
+                if not store.exists():
+                    _beside(store, "lock").unlink(missing_ok=True)
                 _beside(store, "owner.json").unlink(missing_ok=True)
             fcntl.flock(held, fcntl.LOCK_UN)
     finally:

@@ -156,7 +156,8 @@ def _table(tuning: "Tuning", top: int) -> list[str]:
     guessed = tuning.sample.kind == "nothing"
     ranked = [one for place, one in enumerate(tuning.found.ranked) if place < top or one.setting.control]
     heads = ("quality", "agreement", "stability", "plausible") if guessed else ("mIoU",)
-    return aligned([("%", *heads, "area"), *(_row(one, guessed) for one in ranked)])
+    rows = [("%", *heads, "area"), *(_row(one, guessed) for one in ranked)]
+    return [*aligned(rows), "area: how much of its image a mask covers in the mean"]
 
 
 def _row(one: "Ranked", guessed: bool) -> tuple[str, ...]:

@@ -134,6 +134,11 @@ def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Itera
                 f"{manifest.chosen_on} is not there, so that nobody knows which images the settings were chosen on; "
                 "they may count here."
             )
+    if store.attributes.get("source") == "annotation":
+        told.append(
+            f"{store.path} was made from pixel labels (annotation): the figures say whether these are still the "
+            "labels, and nothing of masks that are made without them."
+        )
     if store.attributes.get("source") == "panet" and store.attributes.get("parameters", {}).get("keep_masks"):
         own = store.attributes.get("own_masks")
         if isinstance(own, list):

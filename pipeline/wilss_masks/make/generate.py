@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
-from wilss.data.layouts import ImageRecord, Selection, why_no_pixel
+from wilss.data.layouts import ImageRecord, Selection, dark_images, why_no_pixel
 from wilss.data.manifest import Encoders, Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError, counted
@@ -155,6 +155,8 @@ def generate(
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     warnings = (*selection.warnings, *warnings_of(store, manifest, records, source))
+    if not source.reads_labels and (dark := dark_images(records)) is not None:
+        warnings += (dark,)
     if not store.layout.has_content:
         warnings += (_not_noted(store),)
     summary = _summary_of(store, sum(made_now), seconds, warnings, lost)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wilss.data.images import read_image, read_size
-from wilss.data.layouts import DataSpec, ImageRecord, require_size, why_no_pixel
+from wilss.data.layouts import DataSpec, ImageRecord, dark_images, require_size, why_no_pixel
 from wilss.data.layouts.label_classes import classes_in
 from wilss.data.layouts.listing import label_folders
 from wilss.data.manifest import Manifest
@@ -111,6 +111,7 @@ def check_manifest(
     doubts = list(_reduced(manifest))
     with _collected(faults):
         doubts += _doubts(manifest) if labels else ()
+    doubts += [f"{part.name}: {dark}" for part in parts if (dark := dark_images(part.records)) is not None]
     warnings = [warning for part in parts for warning in part.warnings]
     warnings += [warning for report in table_reports(manifest) for warning in report.warnings]
     return CheckReport(

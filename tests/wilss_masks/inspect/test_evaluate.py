@@ -89,6 +89,9 @@ def test_annotations_are_right_everywhere(tmp_path: Path, manifest: FakeManifest
     found = evaluate(make_annotation_store(tmp_path / "s.zarr"), manifest)  # type: ignore[arg-type]
     assert found.scores["stored"].mean_iou == 1
     assert found.counted == 5
+    assert "was made from pixel labels (annotation): the figures say whether these are still the labels" in str(
+        found.warnings
+    )
 
 
 def test_a_label_of_another_size_or_none_is_named(store: MaskStore, manifest: FakeManifest) -> None:

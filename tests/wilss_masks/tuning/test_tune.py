@@ -124,6 +124,7 @@ def test_what_to_expect_of_other_images_is_said(place: Path, tuning: Tuning) -> 
     said = run(place).stdout
     assert f"judged on the other: {100 * chosen:.1f}; the present setting there: {100 * present:.1f}." in said
     assert f"{tuning.found.judged} images of 5 classes are few" in said
+    assert "area: how much of its image a mask covers in the mean" in said
     assert ("That is no better" in said) == (chosen <= present)
 
 

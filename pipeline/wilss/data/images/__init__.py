@@ -7,6 +7,7 @@ as a viewer shows them (EXIF orientation applied).
 from wilss.data.images.decoding import (
     PIXEL_CAP,
     LabelPixels,
+    greatest_of_16_bits,
     is_in_colour,
     read_image,
     read_label_pixels,
@@ -28,6 +29,7 @@ __all__ = [
     "IMAGENET_STD",
     "PIXEL_CAP",
     "LabelPixels",
+    "greatest_of_16_bits",
     "is_in_colour",
     "normalise",
     "patch_grid_size",

@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
-from wilss.data.images.tiff import HEADS, grey_of, open_tiff
+from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, open_tiff
 from wilss.errors import ImageError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
@@ -81,6 +81,20 @@ def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
     colours = _in_colour(image)
     return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
+
+
+def greatest_of_16_bits(path: Path) -> int | None:
+    """The greatest value of a 16-bit image, 0 to 65535; None of any other. Raises ImageError.
+
+    Of colours, whose lower 8 bits Pillow leaves out, it is the greatest that it may be.
+    """
+    with _opened(path) as image:
+        if not has_16_bits(image):
+            return None
+        image.load()
+        values = np.asarray(image)
+        is_grey = image.mode.startswith("I")
+        return int(values.max()) if is_grey else int(values[..., :3].max()) * 256 + 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,22 @@
-"""Why a class that images are tagged with has no pixel in their labels: what a person would look at first."""
+"""What a person would look at first: why a tagged class has no pixel in labels, and why images come out dark."""
 
+import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import read_label_pixels
+from wilss.data.images import greatest_of_16_bits, read_label_pixels
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
 from wilss.errors import ImageError
 
 _LOOKED_AT = 20
+#: Of 65536 values.
+_DARK = 1 << 14
 
 
 def why_no_pixel(records: Iterable[ImageRecord], identity: int, taxonomy: Taxonomy) -> str:
@@ -54,6 +57,27 @@ def _why_of_shapes(name: str, crowds: bool, boxes: bool) -> str:
             "its annotations are boxes without outlines; add segmentations, or write `supervision: tags` for the step"
         )
     return f"other annotations hide what is drawn of {name!r}; compare them"
+
+
+def dark_images(records: Sequence[ImageRecord]) -> str | None:
+    """A sentence where 16-bit images use a quarter of their range at most, as those do that hold 10, 12 or 14 bits.
+
+    records: of a split; a few of them, evenly spread, are looked at.
+    """
+    greatest = dict[Path, int]()
+    for place in range(0, len(records), max(1, len(records) // _LOOKED_AT)):
+        with contextlib.suppress(ImageError):
+            path = records[place].path
+            greatest |= {} if (value := greatest_of_16_bits(path)) is None else {path: value}
+    most = max(greatest.values(), default=_DARK)
+    if most >= _DARK:
+        return None
+    bits = max(1, most.bit_length())
+    return (
+        f"16-bit images such as {next(iter(greatest))} hold no value above {most} and come out dark, since 0 to 65535 "
+        f"becomes 0 to 255; if they are of {bits} bits, save them again with their values multiplied by "
+        f"{1 << (16 - bits)}."
+    )
 
 
 def values_in(path: Path) -> set[int]:

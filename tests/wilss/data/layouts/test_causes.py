@@ -1,0 +1,75 @@
+"""Images of 16 bits that use few of them come out dark, and are told wherever images are read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.faults.standin import make
+from tests.wilss.data import data_on_disk as disk
+from tests.wilss.data.test_tiff import tiff
+from wilss.data.layouts import ImageRecord, dark_images
+from wilss.data.manifest import load_manifest
+from wilss_masks.manifest_tools.check import check_manifest
+
+
+def deep(highest: int, channels: int = 1) -> NDArray[np.uint16]:
+    pixels = np.linspace(0, highest, 32 * 24 * channels).round().astype(np.uint16).reshape(24, 32, channels)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def records(folder: Path, **files: bytes | NDArray[Any]) -> list[ImageRecord]:
+    found = []
+    for name, content in files.items():
+        path = folder / name.replace("_", ".")
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            Image.fromarray(content).save(path)
+        found.append(ImageRecord(image_id=name, path=path))
+    return found
+
+
+def test_images_of_few_bits_are_told_with_their_greatest_value(tmp_path: Path) -> None:
+    found = dark_images(records(tmp_path, a_png=deep(1000), b_png=deep(4095), c_png=deep(200).astype(np.uint8)))
+    assert found is not None
+    assert found.startswith(f"16-bit images such as {tmp_path / 'a.png'} hold no value above 4095 and come out dark")
+    assert "if they are of 12 bits, save them again with their values multiplied by 16." in found
+    colours = dark_images(records(tmp_path, d_tif=tiff(deep(1023, 3))))
+    assert colours is not None
+    assert "no value above 1023 and" in colours
+    assert "of 10 bits, save them again with their values multiplied by 64." in colours
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a_png": deep(60000)},
+        {"a_png": deep(1000), "b_png": deep(60000)},
+        {"a_png": deep(200).astype(np.uint8)},
+        {"a_tif": tiff(deep(1000), t262=0)},
+        {"a_png": b"damaged"},
+        {},
+    ],
+    ids=["all bits", "one is light", "8 bits", "white is zero", "damaged", "none"],
+)
+def test_others_are_not(tmp_path: Path, files: dict[str, Any]) -> None:
+    assert dark_images(records(tmp_path, **files)) is None
+
+
+def test_check_and_generate_tell_it(tmp_path: Path) -> None:
+    for name in "ab":
+        disk.label(tmp_path / f"data/labels/{name}.png", (1,))
+        (tmp_path / "data/images").mkdir(exist_ok=True)
+        Image.fromarray(deep(4095)[: disk.SIZE[0], : disk.SIZE[1]]).save(tmp_path / f"data/images/{name}.png")
+    disk.text(tmp_path / "data/tags.csv", "a,cat", "b,cat")
+    manifest = load_manifest(
+        disk.manifest(tmp_path, layout="folder", splits={"train": "all"}, steps=[{"classes": [1]}])
+    )
+    assert any("step 0: 16-bit images such as" in warning for warning in check_manifest(manifest).warnings)
+    assert any(
+        "16-bit images such as" in warning for warning in make(tmp_path / "data/images", tmp_path / "s").warnings
+    )
