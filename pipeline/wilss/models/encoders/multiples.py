@@ -29,8 +29,14 @@ def _vit_multiple(spec: EncoderSpec) -> int:
     patch = dict(spec.args or {}).get("patch_size")
     if patch is not None:
         return _square(patch, spec)
-    named = re.search(r"patch(\d+)", spec.model or "") or re.search(r"_r\d+_s(\d+)_", spec.model or "")
+    name = spec.model or ""
+    if re.search(r"_resnet\d+d_\d|_r_s16_p8_", name):  # a convolution stem; others are named by their stride
+        return _STEM_STRIDE
+    named = re.search(r"patch(\d+)", name) or re.search(r"_s(\d+)_", name)
     return int(named.group(1)) if named else VIT_PATCH
+
+
+_STEM_STRIDE = 32
 
 
 def _square(patch: Any, spec: EncoderSpec) -> int:

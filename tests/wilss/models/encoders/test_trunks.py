@@ -120,18 +120,18 @@ def test_attention_and_lone_tokens_are_those_of_timms_unfused_block(name):
     state = trunk.before_last(pixels(patch, (3, 8)), (3, 8))
     queries, keys = trunk.queries_and_keys(state)
     alone = trunk.alone(state)
-    attention: Any = getattr(block, "attn", block)
-    attention.fused_attn = False
-    maps = []
-    attention.attn_drop.register_forward_pre_hook(lambda module, given: maps.append(given[0]))
     rope = {} if state.rope is None else {"rope": state.rope}
-    block(state.tokens, **rope)
-    found = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
-    torch.testing.assert_close(found, maps[0], rtol=0, atol=1e-5)
     itself = torch.eye(state.tokens.shape[1], dtype=torch.bool)
     expected = network.norm(block(state.tokens, attn_mask=itself, **rope))
     expected = expected if network.attn_pool is not None else network.fc_norm(expected)
     torch.testing.assert_close(alone, expected, rtol=1e-5, atol=1e-5)
+    attention: Any = getattr(block, "attn", block)
+    attention.fused_attn = False
+    maps = []
+    attention.attn_drop.register_forward_pre_hook(lambda module, given: maps.append(given[0]))
+    block(state.tokens, **rope)
+    found = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
+    torch.testing.assert_close(found, maps[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["DINOv2", "DINOv3", "RoPE", "EVA02 of CLIP", "EVA02 with norms after"])

@@ -240,6 +240,10 @@ def test_untrained_weights_have_a_seed_and_a_digest_of_what_they_are_made_from(t
         ({"library": "timm", "model": "vit_small_patch8_224.dino"}, 8),
         ({"library": "timm", "model": "vit_small_patch16_224", "args": {"patch_size": 12}}, 12),
         ({"library": "timm", "args": {}}, 16),
+        ({"library": "timm", "model": "vit_small_r26_s32_224"}, 32),
+        ({"library": "timm", "model": "vit_small_resnet50d_s16_224"}, 16),
+        ({"library": "timm", "model": "vit_small_resnet26d_224"}, 32),
+        ({"library": "timm", "model": "vit_base_mci_224"}, 16),
     ],
 )
 def test_input_multiples_are_read_off_names_and_configs(spec, expected):
