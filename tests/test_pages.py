@@ -72,6 +72,7 @@ SHAPES = (
     "wilss-masks generate --step 1 --check-digests",
     "wilss-masks generate --step 1 --retry-failed",
     "wilss-masks generate --step 1 --dry-run",
+    "wilss-masks encoders check",
     "wilss-masks supports draw --step 1 --kind scribble --shots 5 --out supports",
     "wilss-masks supports check supports --step 1",
     "wilss-masks generate --step 1 --source panet --supports supports --out few.zarr",
@@ -87,6 +88,8 @@ SHAPES = (
 
 #: Commands that are not run, by how they begin, and why; their options are looked at all the same.
 REASONS = {
+    "wilss-masks encoders list": "builds networks of others: tests/wilss_masks/inspect/test_encoders.py",
+    "wilss-masks encoders check vit_small": "needs weights of DINOv3: tests/wilss_masks/inspect/test_encoders.py",
     "wilss-masks manifest init --layout voc": "needs VOC on disk",
     "wilss-masks generate --step 1 --devices": "needs GPUs",
     "wilss-masks generate --step 1 --workers": "processes by Dask: tests/faults/test_workers.py",

@@ -17,6 +17,7 @@ _COMMANDS = {
     "verify": "Compare every byte of a store with its digests.",
     "export": "Masks as VOC palette PNGs or COCO RLE json.",
     "supports": "Draw or check a few annotated images (shots).",
+    "encoders": "Which encoders are taken, and whether a file of weights is right.",
     "manifest": "Write, check or lock a data_manifest.yaml.",
 }
 

@@ -68,11 +68,20 @@ def _clip_json(spec: EncoderSpec) -> dict[str, Any]:
     if (own := config_file(spec)) is not None:
         return read_config(own)
     name = spec.model or ""
-    known = {path.stem: path for path in (_open_clip_folder() / "model_configs").glob("*.json")}
+    known = _files()
     if name not in known:
         raise EncoderError(f"open_clip has no model {name!r}; use one such as ViT-B-16-quickgelu, or pass `config:`.")
     content: dict[str, Any] = json.loads(known[name].read_text(encoding="utf-8"))
     return content
+
+
+def open_clip_models() -> list[str]:
+    """The names of open_clip's own models, sorted."""
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in (_open_clip_folder() / "model_configs").glob("*.json")}
 
 
 def _open_clip_folder() -> Path:

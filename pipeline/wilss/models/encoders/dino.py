@@ -21,7 +21,7 @@ from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.encoders.checkpoints import fitting_tensors
 from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
-from wilss.models.encoders.clip_configs import clip_config, clip_name
+from wilss.models.encoders.clip_configs import clip_config, clip_name, has_convolutions
 from wilss.models.encoders.families import positions_of
 from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.identity import identity_of
@@ -159,7 +159,7 @@ def vit_of(clip: DenseClip) -> SeedViT:
     Raises EncoderError for a tower that is no transformer.
     """
     if not isinstance(clip.path, TrunkPath):
-        raise EncoderError(_no_transformer(str(clip.identity["model"])))
+        raise EncoderError(_no_transformer(str(clip.identity["model"] or "the CLIP")))
     return SeedViT(
         patch=clip.patch,
         mean=clip.mean,
@@ -209,10 +209,8 @@ def require_vit(spec: EncoderSpec) -> None:
 
 def _require_transformer(spec: EncoderSpec) -> None:
     vision = clip_config(spec)["model_cfg"]["vision_cfg"] if config_is_here(spec) else {}
-    if isinstance(vision.get("layers"), list):
+    if vision and has_convolutions(vision):
         raise EncoderError(_no_transformer(clip_name(spec)))
-    if tower := vision.get("timm_model_name"):
-        require_vit(EncoderSpec(library="timm", model=tower, pretrained="random"))
 
 
 def _build(spec: EncoderSpec) -> nn.Module:

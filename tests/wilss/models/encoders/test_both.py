@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.wilss.models.encoders.test_timm_towers import FAMILIES, vision_of
 from tests.wilss.models.encoders.tiny import RESNET, VIT, clip_spec, images, shake, vit_spec
 from wilss.errors import EncoderError
 from wilss.models.encoders.both import open_both
@@ -36,6 +37,20 @@ def test_it_says_what_two_say_to_the_bit(
     assert torch.equal(block.queries, alone.queries)
     assert torch.equal(block.keys, alone.keys)
     assert (block.prefix, block.grid) == (alone.prefix, alone.grid) == (1, (size[0] // 8, size[1] // 8))
+
+
+@pytest.mark.parametrize("family", [family for family, (*_, forms) in FAMILIES.items() if forms[0] != "head_each"])
+def test_so_it_does_where_timm_has_the_tower(tmp_path: Path, family: str) -> None:
+    """In the tower's own form, on another grid than its table's."""
+    spec = clip_spec(tmp_path, vision_of(family), embed_dim=32, custom_text=True)
+    both = open_both(spec, "cpu")
+    pictures = images(2, 2 * both.clip.patch, 5 * both.clip.patch)
+    features, block = both.features_and_block(pictures)
+    alone = open_vit(spec, "cpu")
+    assert torch.equal(features, open_clip_encoder(spec, "cpu").features(pictures))
+    assert torch.equal(block.queries, alone.last_block(pictures).queries)
+    assert torch.equal(block.keys, alone.last_block(pictures).keys)
+    assert alone.features(pictures).shape == (2, alone.width, 2, 5)
 
 
 @pytest.mark.parametrize("vision", TOWERS.values(), ids=TOWERS)
@@ -77,8 +92,9 @@ def test_features_of_the_tower_are_its_output_under_the_final_norm(tmp_path: Pat
     torch.testing.assert_close(vit.features(images(2, 32, 32)), own, atol=1e-5, rtol=1e-5)
 
 
-def test_a_convolutional_tower_has_no_last_block(tmp_path: Path) -> None:
-    spec = clip_spec(tmp_path, RESNET)
+@pytest.mark.parametrize("vision", [RESNET, vision_of("ConvNeXt")], ids=["ResNet", "ConvNeXt"])
+def test_a_convolutional_tower_has_no_last_block(tmp_path: Path, vision: dict[str, Any]) -> None:
+    spec = clip_spec(tmp_path, vision, custom_text="timm_model_name" in vision)
     for refuse in (require_vit, lambda spec: open_vit(spec, "cpu"), lambda spec: open_both(spec, "cpu")):
         with pytest.raises(EncoderError, match="has a convolutional image tower, which has no queries and keys"):
             refuse(spec)

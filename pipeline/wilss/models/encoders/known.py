@@ -1,0 +1,199 @@
+"""Which encoders open_clip and timm have, which of them are taken, and what is missing to take one.
+
+A model is asked by its name alone: its network is built without memory, and nothing is fetched.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wilss.data.manifest import EncoderSpec
+from wilss.data.taxonomy import closest
+from wilss.errors import EncoderError, WeightsError
+from wilss.models.encoders.clip import require_clip
+from wilss.models.encoders.clip_configs import check_tower, clip_config, form_of, open_clip_models
+from wilss.models.encoders.dino import require_vit
+from wilss.models.encoders.families import FAMILIES, family_of
+from wilss.models.encoders.hub import cached_file
+from wilss.models.encoders.tags import cfgs_of
+from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
+from wilss.models.tensor_files import listed
+
+Job = Literal["what", "where"]
+Library = Literal["open_clip", "timm"]
+LIBRARIES: dict[Job, Library] = {"what": "open_clip", "where": "timm"}
+_TAGS_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFamily:
+    """A family in one job. models: how many of them. such_as: one of them. licence: "" where it is the tag's."""
+
+    job: Job
+    name: str
+    models: int
+    such_as: str
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownModel:
+    """One model in one job.
+
+    form: CLIP's dense form by default. tags: its published weights. missing: sentences about what is not here yet.
+    refusal: why it is not taken, "" where it is.
+    """
+
+    name: str
+    job: Job
+    family: str
+    licence: str
+    form: str = ""
+    tags: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def library_of(name: str) -> Library:
+    """The library that has a model of this name, with or without a tag. Raises EncoderError for none, or for both."""
+    having = [library for job, library in LIBRARIES.items() if name.partition(".")[0] in _names(job)]
+    if len(having) == 2:
+        raise EncoderError(f"both open_clip and timm have a model {name}; say which with --library.")
+    if having:
+        return having[0]
+    names = [*_names("what"), *_names("where")]
+    raise EncoderError(f"neither open_clip nor timm has a model {name!r}{closest(name, names)}.")
+
+
+def families(job: Job) -> list[KnownFamily]:
+    """The families that are taken."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in filter(_is_taken_clip, _names(job)) if job == "what" else _published():
+        groups.setdefault(_family(name, job), []).append(name)
+    return [
+        KnownFamily(job=job, name=name, models=len(models), such_as=models[0], licence=licence)
+        for (name, licence), models in groups.items()
+        if job == "what" or any(name == family.name for family in FAMILIES)
+    ]
+
+
+def _published() -> Sequence[str]:
+    """timm's models with the tags of their weights, by which some families are told."""
+    from timm.models import list_models
+
+    names: list[str] = list_models(pretrained=True)
+    return names
+
+
+def known_models(word: str, jobs: Sequence[Job], *, most: int) -> tuple[list[KnownModel], int]:
+    """The models whose name or tags contain `word`, the first `most` of them, and how many more there are."""
+    found = [(name, job) for job in jobs for name in _names(job) if _holds(word, name, job)]
+    return [_known(name, job) for name, job in found[:most]], max(0, len(found) - most)
+
+
+def _holds(word: str, name: str, job: Job) -> bool:
+    return any(word.lower() in each.lower() for each in (name, *(f"{name}.{tag}" for tag in _tags(name, job))))
+
+
+def _names(job: Job) -> Sequence[str]:
+    if job == "what":
+        return open_clip_models()
+    from timm.models import list_models
+
+    names: list[str] = list_models()
+    return names
+
+
+def _known(name: str, job: Job) -> KnownModel:
+    refusal = _refusal(name, job)
+    family, licence = _family(name, job)
+    return KnownModel(
+        name=name, job=job, family=family, licence=licence, tags=_tags(name, job), refusal=refusal,
+        form="" if refusal or job == "where" else form_of(_spec(name, job)),
+        missing=() if refusal else tuple(_missing(name, job)),
+    )  # fmt: skip
+
+
+def _spec(name: str, job: Job) -> EncoderSpec:
+    return EncoderSpec(library=LIBRARIES[job], model=name, pretrained="random")
+
+
+def _tags(name: str, job: Job) -> tuple[str, ...]:
+    if job == "what":
+        from open_clip.pretrained import list_pretrained_tags_by_model
+
+        return tuple(list_pretrained_tags_by_model(name))
+    return tuple(tag for tag in cfgs_of(name) if tag)
+
+
+def _family(name: str, job: Job) -> tuple[str, str]:
+    """Name and licence; of a CLIP whose image tower timm has, those of the tower."""
+    if job == "where":
+        return _of_timm(name)
+    vision = clip_config(_spec(name, job))["model_cfg"]["vision_cfg"]
+    tower = str(vision.get("timm_model_name") or "")
+    if not tower:
+        return ("CLIP ResNet" if isinstance(vision.get("layers"), list) else "CLIP ViT"), ""
+    family = family_of(EncoderSpec(library="timm", model=tower))
+    return (family.name, family.licence) if family in FAMILIES else (f"CLIP {tower.partition('_')[0]}", "")
+
+
+def _of_timm(name: str) -> tuple[str, str]:
+    """Of a model without a tag those of all its tags."""
+    names = [name] if "." in name else [f"{name}.{tag}" for tag in _tags(name, "where")] or [name]
+    found = dict.fromkeys(family_of(EncoderSpec(library="timm", model=each)) for each in names)
+    licences = dict.fromkeys(family.licence for family in found)
+    return " or ".join(family.name for family in found), " or ".join(filter(None, licences))
+
+
+def _refusal(name: str, job: Job) -> str:
+    try:
+        (require_clip if job == "what" else require_vit)(_spec(name, job))
+    except (EncoderError, WeightsError) as error:
+        return str(error)
+    return ""
+
+
+def _is_taken_clip(name: str) -> bool:
+    try:
+        check_tower(clip_config(_spec(name, "what"))["model_cfg"], name)
+    except EncoderError:
+        return False
+    return True
+
+
+def _missing(name: str, job: Job) -> Iterator[str]:
+    if job == "what":
+        yield from _missing_of_text(clip_config(_spec(name, job))["model_cfg"]["text_cfg"])
+    tags = _tags(name, job)
+    here = [tag for tag in tags if _is_here(name, tag, job)]
+    if not tags:
+        yield "weights: none are published by the library; name yours with `file:`"
+    elif here:
+        yield f"weights in the cache: {', '.join(here)}; of the hub: {listed(tags, _TAGS_SHOWN)}"
+    else:
+        yield f"weights: not in the cache; of the hub {listed(tags, _TAGS_SHOWN)}, or `file:` beside `pretrained: TAG`"
+
+
+def _missing_of_text(text: Mapping[str, Any]) -> Iterator[str]:
+    repository = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    if not repository:
+        return
+    if importlib.util.find_spec("transformers") is None:
+        yield "package: transformers; run `pip install 'wilss[text]'`"
+    if not cached_file(repository, "tokenizer_config.json"):
+        yield f"tokenizer: {repository} of the hub is not in the cache; or `tokenizer: FOLDER`"
+
+
+def _is_here(name: str, tag: str, job: Job) -> bool:
+    """Whether the file of these weights is in the hub's cache on this machine."""
+    if job == "what":
+        from open_clip.pretrained import get_pretrained_cfg
+
+        repository, _, file = str(get_pretrained_cfg(name, tag).get("hf_hub") or "").rpartition("/")
+        names: Sequence[str] = (file,) if file else CLIP_FILES
+    else:
+        entry = cfgs_of(name)[tag]
+        repository, names = entry.hf_hub_id or "", (entry.hf_hub_filename,) if entry.hf_hub_filename else TIMM_FILES
+    return bool(repository) and any(cached_file(repository, file) for file in names)
