@@ -145,9 +145,17 @@ def _path(network: Any, form: DenseForm, stride: int) -> DensePath:
 
 
 def require_clip(spec: EncoderSpec) -> None:
-    """Raise EncoderError for a model or weights that cannot be opened; no weights are read or fetched."""
-    if config_is_here(spec):
-        _checked(spec, clip_config(spec))
+    """Raise EncoderError for a model or weights that cannot be opened; no weights are read, and nothing is fetched.
+
+    A local tokenizer is opened.
+    """
+    if not config_is_here(spec):
+        return
+    config = clip_config(spec)
+    _checked(spec, config)
+    if spec.tokenizer is not None:
+        text = config["model_cfg"]["text_cfg"]
+        open_tokenizer(text, text_folder(spec, text), clip_name(spec))
 
 
 def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
@@ -156,8 +164,6 @@ def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
     check_activation(spec, config["model_cfg"])
     if spec.file is None and random_seed(spec) is None and not (spec.model or "").startswith(HUB):
         published_clip(spec)
-    if spec.tokenizer is not None:
-        text_folder(spec, config["model_cfg"]["text_cfg"])
     return clip_preprocessing(spec, config)
 
 

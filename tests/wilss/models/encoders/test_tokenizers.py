@@ -121,8 +121,9 @@ def test_a_tokenizer_that_fills_texts_up_otherwise_is_refused(
 def test_the_tokenizer_of_another_family_is_refused(tmp_path: Path, family: str, other: str, said: str) -> None:
     spec = made(tmp_path, family)
     foreign = texts.tokenizer_folder(tmp_path / "other", other)
-    with pytest.raises(EncoderError, match=said):
-        open_clip_encoder(spec.model_copy(update={"tokenizer": str(foreign)}), "cpu")
+    for ask in (require_clip, lambda spec: open_clip_encoder(spec, "cpu")):
+        with pytest.raises(EncoderError, match=said):
+            ask(spec.model_copy(update={"tokenizer": str(foreign)}))
 
 
 def test_more_words_than_the_text_tower_has_rows_are_refused(tmp_path: Path) -> None:
