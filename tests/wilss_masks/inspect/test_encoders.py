@@ -101,7 +101,7 @@ def test_families_are_listed_by_job() -> None:
     where = {family.name: family for family in families("where")}
     assert where["DINOv3"].licence == "DINOv3 License"
     assert where["DINO, iBOT"].such_as.endswith(".dino")
-    assert {"CLIP ViT", "CLIP ResNet", "SigLIP, SigLIP 2"} <= {family.name for family in families("what")}
+    assert {"CLIP, OpenCLIP", "CLIP, ResNet", "MetaCLIP", "SigLIP 2"} <= {family.name for family in families("what")}
 
 
 def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

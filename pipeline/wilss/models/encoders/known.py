@@ -13,8 +13,9 @@ from wilss.data.taxonomy import closest
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.clip import require_clip
 from wilss.models.encoders.clip_configs import check_tower, clip_config, form_of, open_clip_models
+from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
 from wilss.models.encoders.dino import require_vit
-from wilss.models.encoders.families import FAMILIES, family_of
+from wilss.models.encoders.families import FAMILIES, Family, family_of
 from wilss.models.encoders.hub import cached_file
 from wilss.models.encoders.tags import cfgs_of
 from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
@@ -70,7 +71,8 @@ def families(job: Job) -> list[KnownFamily]:
     """The families that are taken."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in filter(_is_taken_clip, _names(job)) if job == "what" else _published():
-        groups.setdefault(_family(name, job), []).append(name)
+        for family in _families_of(name, job):
+            groups.setdefault((family.name, family.licence), []).append(name)
     return [
         KnownFamily(job=job, name=name, models=len(models), such_as=models[0], licence=licence)
         for (name, licence), models in groups.items()
@@ -128,23 +130,19 @@ def _tags(name: str, job: Job) -> tuple[str, ...]:
 
 
 def _family(name: str, job: Job) -> tuple[str, str]:
-    """Name and licence; of a CLIP whose image tower timm has, those of the tower."""
-    if job == "where":
-        return _of_timm(name)
-    vision = clip_config(_spec(name, job))["model_cfg"]["vision_cfg"]
-    tower = str(vision.get("timm_model_name") or "")
-    if not tower:
-        return ("CLIP ResNet" if isinstance(vision.get("layers"), list) else "CLIP ViT"), ""
-    family = family_of(EncoderSpec(library="timm", model=tower))
-    return (family.name, family.licence) if family in FAMILIES else (f"CLIP {tower.partition('_')[0]}", "")
-
-
-def _of_timm(name: str) -> tuple[str, str]:
-    """Of a model without a tag those of all its tags."""
-    names = [name] if "." in name else [f"{name}.{tag}" for tag in _tags(name, "where")] or [name]
-    found = dict.fromkeys(family_of(EncoderSpec(library="timm", model=each)) for each in names)
+    """Name and licence; of a model without a tag those of all its tags."""
+    found = _families_of(name, job)
     licences = dict.fromkeys(family.licence for family in found)
     return " or ".join(family.name for family in found), " or ".join(filter(None, licences))
+
+
+def _families_of(name: str, job: Job) -> list[Family | ClipFamily]:
+    """The families of a model, with or without a tag, or of its tags."""
+    if job == "what":
+        specs = [EncoderSpec(library="open_clip", model=name, pretrained=tag) for tag in _tags(name, job) or ("",)]
+        return list(dict.fromkeys(map(clip_family_of, specs)))
+    names = [name] if "." in name else [f"{name}.{tag}" for tag in _tags(name, job)] or [name]
+    return list(dict.fromkeys(family_of(EncoderSpec(library="timm", model=each)) for each in names))
 
 
 def _refusal(name: str, job: Job) -> str:
