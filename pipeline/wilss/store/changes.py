@@ -106,7 +106,10 @@ def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, e
             f"{store.path} does not fit its {result.made_of} any more: {result.sentence(table.records)}; make those "
             f"masks again with `wilss-masks generate --step {store.step} --update`, or bring the old files back."
         )
-    keep_stamps(store, np.where(result.contents == UNKNOWN, np.uint64(UNKNOWN), result.stamps))
+    kept_stamps, kept_contents = _read_stamps(store)
+    is_known = (result.stamps != UNKNOWN) & (result.contents != UNKNOWN)
+    if (is_known & ((result.stamps != kept_stamps) | (result.contents != kept_contents))).any():
+        keep_stamps(store, np.where(is_known, result.stamps, np.uint64(UNKNOWN)))
 
 
 def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:
