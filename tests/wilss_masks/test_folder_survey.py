@@ -232,6 +232,16 @@ def test_classes_may_be_called_as_labels_are(tmp_path: Path, names: tuple[str, .
     assert (survey.tags, survey.has_labels) == ("folders", False)
 
 
+def test_labels_may_be_tiff_where_they_are_called_labels(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"photos/{number}.jpg" for number in range(3)))
+    for number in range(3):
+        disk.label(tmp_path / f"masks/{number}.tif", (1, 2))
+    survey = survey_folder(tmp_path)
+    assert (survey.tags, survey.has_labels, len(survey.class_names)) == ("masks", True, 3)
+    (tmp_path / "masks").rename(tmp_path / "infrared")
+    assert FolderTree.of(tmp_path).labels == {}
+
+
 def test_images_and_labels_below_a_folder_that_is_called_labels(tmp_path: Path) -> None:
     pictures(tmp_path, "segmentation/images/1.png", "segmentation/masks/1.png")
     assert FolderTree.of(tmp_path).labels == {"segmentation/images": "segmentation/masks"}

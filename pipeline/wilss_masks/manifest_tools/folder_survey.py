@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from wilss.data.layouts.files import without_suffix
+from wilss.data.layouts.files import LABEL_SUFFIXES, without_suffix
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
@@ -49,7 +49,7 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     of_masks = {os.path.dirname(row.mask) for row in tags.rows if row.mask}
     tree = tree.without(of_masks - of_images - set(tree.labels))
     images = tree.images_by_label() | {mask: without_suffix(image) for mask, image in masks.items()}
-    images = {label: image for label, image in images.items() if label.lower().endswith(".png")}
+    images = {label: image for label, image in images.items() if label.lower().endswith(LABEL_SUFFIXES)}
     named = _named(root, tags, images)
     has_labels = bool(images) or any(row.mask for row in tags.rows)
     labels_below = None if tree.tops else tree.labels_below(tree.top)

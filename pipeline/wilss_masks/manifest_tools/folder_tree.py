@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from wilss.data.images import is_in_colour
-from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
+from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, without_suffix
 from wilss.errors import ImageError, ManifestError
 
 _SPLITS = {
@@ -165,8 +165,9 @@ def _may_be_labels_of(root: Path, folder: str, images: str, files: Mapping[str, 
 
 
 def _may_hold_labels(root: Path, folder: str, names: Sequence[str]) -> bool:
+    """PNGs may be labels by what they are; TIFF and BMP, which grey photographs are too, by what they are called."""
     if not all(name.lower().endswith(".png") for name in names):
-        return False
+        return _is_called_labels(folder) and all(name.lower().endswith(LABEL_SUFFIXES) for name in names)
     return _is_called_labels(folder) or not _in_colour(root, folder, {folder: names})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wilss.data.layouts.colours import find_labelmap
-from wilss.data.layouts.files import read_lines
+from wilss.data.layouts.files import LABEL_SUFFIXES, read_lines
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.taxonomy import COCO, VOC
 from wilss.errors import ManifestError
@@ -52,7 +52,8 @@ def _voc(root: Path, is_voc: bool) -> Survey:
     if not (root / "JPEGImages").is_dir():
         raise ManifestError(f"{root} has no folder JPEGImages; name VOC's folder itself (VOC2012), or another layout.")
     folders = ("SegmentationClassAug", "SegmentationClass")
-    labels = [path for folder in folders for path in sorted((root / folder).glob("*.png"))]
+    labels = [path for folder in folders for path in sorted((root / folder).glob("*.*"))]
+    labels = [path for path in labels if path.suffix.lower() in LABEL_SUFFIXES]
     tags, names, held = _voc_tags(root)
     if set(VOC.class_names[1:]) == set(names) and find_labelmap(root, folders) is None:
         doubts = palette_doubts(labels, dict(enumerate(VOC.class_names)))

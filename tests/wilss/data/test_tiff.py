@@ -124,5 +124,67 @@ def test_a_bmp_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + head + rows)
     np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), FLAT)
     assert read_size(tmp_path / "a.bmp") == (5, 4)
-    with pytest.raises(ImageError, match=r"is a BMP, in which class ids may not be exact; save labels as PNG\."):
+    with pytest.raises(ImageError, match=r"holds colours \(RGB\), not class ids"):
         read_palette_label(tmp_path / "a.bmp")
+
+
+IDS = np.array([[0, 1, 2, 255, 7, 200], [3, 3, 0, 0, 15, 1]], np.uint8)
+
+
+def bmp(bits: int, palette: list[tuple[int, int, int]], ids: NDArray[np.uint8]) -> bytes:
+    rows = b""
+    for row in ids[::-1]:
+        line = np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].reshape(-1)).tobytes()
+        rows += line.ljust(-(-len(line) // 4) * 4, b"\0")
+    colours = b"".join(bytes((*reversed(rgb), 0)) for rgb in palette)
+    place = 54 + len(colours)
+    head = struct.pack("<IiiHHIIiiII", 40, ids.shape[1], len(ids), 1, bits, 0, len(rows), 0, 0, len(palette), 0)
+    return b"BM" + struct.pack("<IHHI", place + len(rows), 0, 0, place) + head + colours + rows
+
+
+@pytest.mark.parametrize("packing", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_labels_may_be_tiff(tmp_path: Path, packing: str, mode: str) -> None:
+    image = Image.fromarray(IDS.astype(np.uint16) if mode == "I;16" else IDS)
+    if mode == "P":
+        image.putpalette(list(range(256)) * 3)
+    image.save(tmp_path / "a.tif", compression=packing)
+    np.testing.assert_array_equal(read_palette_label(tmp_path / "a.tif"), IDS)
+
+
+GREYS = [(value,) * 3 for value in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "palette"),
+    [
+        (8, GREYS),
+        (8, GREYS[::-1]),
+        (8, [(9 * v % 256, v, 0) for v in range(256)]),
+        (4, [(9 * v, v, 0) for v in range(16)]),
+        (1, [GREYS[0], GREYS[255]]),
+        (1, [GREYS[255], GREYS[0]]),
+    ],
+)
+def test_labels_may_be_bmp(tmp_path: Path, bits: int, palette: Any) -> None:
+    ids = IDS & np.uint8((1 << bits) - 1)
+    (tmp_path / "a.bmp").write_bytes(bmp(bits, palette, ids))
+    np.testing.assert_array_equal(read_palette_label(tmp_path / "a.bmp"), ids)
+
+
+@pytest.mark.parametrize(("bits", "palette"), [(8, [GREYS[0], GREYS[255]]), (4, GREYS[:16])])
+def test_a_bmp_that_pillow_takes_for_one_of_other_bits_is_refused(tmp_path: Path, bits: int, palette: Any) -> None:
+    """A mask of 0 and 1 in black and white would come back empty."""
+    (tmp_path / "a.bmp").write_bytes(bmp(bits, palette, IDS & np.uint8(1)))
+    for read in (read_palette_label, read_image):
+        with pytest.raises(ImageError, match=f"a BMP of {bits} bits with few greys as palette.*save it as PNG"):
+            read(tmp_path / "a.bmp")
+
+
+def test_a_tiff_that_changes_ids_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(ImageError, match="is packed by jpeg, which changes class ids; save labels as PNG"):
+        read_palette_label(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(tiff(IDS, t262=0))
+    with pytest.raises(ImageError, match="a TIFF in which 0 is white, so that ids are turned round"):
+        read_palette_label(tmp_path / "b.tif")

@@ -22,10 +22,11 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
-from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, open_tiff
+from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, is_white_zero, open_tiff
 from wilss.errors import ImageError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
@@ -45,6 +46,11 @@ _TRANSPOSES = {
 }
 
 _LEFT_OUT = "copy it again, or leave it out"
+#: How a TIFF may be packed so that what comes out is what went in.
+_EXACT_PACKINGS = (
+    "raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "group3", "group4",
+    "tiff_ccitt",
+)  # fmt: skip
 _BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
 _REASONS = {
     errno.ENOENT: "is not there; copy it there, or leave it out",
@@ -130,16 +136,28 @@ def read_palette_label(path: Path) -> NDArray[np.uint8]:
 def read_label_pixels(path: Path) -> LabelPixels:
     """The values or colours of a label file, and its palette. Raises ImageError."""
     with _opened(path) as image:
-        if not isinstance(image, PngImageFile):
-            raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
+        _require_exact(path, image)
         scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
         image.load()
         pixels, palette = np.array(image), _palette_of(image)
     if image.mode in ("RGB", "RGBA", "LA"):
         return _of_colours(path, pixels)
+    if pixels.ndim != 2:
+        raise ImageError(f"{path} holds {image.mode} colours, not class ids; save it as a palette or grey PNG.")
     if pixels.size and int(pixels.max()) > 255:
         raise ImageError(f"{path} holds the label {pixels.max()}; ids are 0 to 254, and 255 for void.")
     return LabelPixels(values=pixels.astype(np.uint8) // np.uint8(scale), palette=palette)
+
+
+def _require_exact(path: Path, image: ImageFile) -> None:
+    """Refuse a label file in which class ids may not be as they were written."""
+    if isinstance(image, TiffImageFile):
+        if (packing := image.info.get("compression", "raw")) not in _EXACT_PACKINGS:
+            raise ImageError(f"{path} is packed by {packing}, which changes class ids; save labels as PNG.")
+        if is_white_zero(image):
+            raise ImageError(f"{path} is a TIFF in which 0 is white, so that ids are turned round; save labels as PNG.")
+    elif not isinstance(image, PngImageFile | BmpImageFile):
+        raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
 
 
 def _palette_of(image: Image.Image) -> NDArray[np.uint8] | None:
@@ -211,8 +229,18 @@ def _identified(path: Path, file: IO[bytes]) -> ImageFile:
     if head.startswith(HEADS):
         return open_tiff(path, file, PIXEL_CAP)
     if head.startswith(b"BM") and 12 <= int.from_bytes(head[14:18], "little") <= 124:
-        return BmpImageFile(file)
+        return _bmp(path, file, head)
     raise ImageError(f"{path} {what_it_is(head)}.")
+
+
+def _bmp(path: Path, file: IO[bytes], head: bytes) -> BmpImageFile:
+    """A BMP but for one whose grey palette makes Pillow take its 4 or 8 bits a pixel for 1 or 8: see findings/."""
+    image = BmpImageFile(file)
+    is_old = int.from_bytes(head[14:18], "little") == 12
+    bits = int.from_bytes(head[24:26] if is_old else head[28:30], "little")
+    if (image.mode, bits) in (("1", 4), ("1", 8), ("L", 1), ("L", 4)):
+        raise ImageError(f"{path} is a BMP of {bits} bits with few greys as palette, and is not read; save it as PNG.")
+    return image
 
 
 def _check_size(path: Path, image: ImageFile) -> None:
@@ -272,5 +300,5 @@ def _value_of_orientation(tiff: bytes) -> int:
 
 
 def _raw_mode(image: ImageFile) -> str:
-    args = image.tile[0][3] if image.tile else ""
-    return args if isinstance(args, str) else ""
+    form = image.tile[0][3] if image.tile else ""
+    return str(form[0] if isinstance(form, tuple) else form)

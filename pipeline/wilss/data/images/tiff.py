@@ -48,14 +48,19 @@ def grey_of(image: Image.Image) -> NDArray[np.uint8]:
     highest = (1 << int(max(tags.get(_BITS, (16,))))) - 1
     deep = np.asarray(image).astype(np.uint32).clip(0, highest)
     grey = ((deep * 255 + highest // 2) // highest).astype(np.uint8)
-    return 255 - grey if tags.get(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO else grey
+    return 255 - grey if is_white_zero(image) else grey
 
 
 def has_16_bits(image: ImageFile) -> bool:
     """Whether an image of any format, not yet decoded, has 16 bits a channel, the greatest value the lightest."""
-    tags: Any = getattr(image, "tag_v2", {})
     form = image.tile[0][3] if image.tile else None
-    return ";16" in str(form[0] if isinstance(form, tuple) else form) and tags.get(_PHOTOMETRIC, 1) != _WHITE_IS_ZERO
+    return ";16" in str(form[0] if isinstance(form, tuple) else form) and not is_white_zero(image)
+
+
+def is_white_zero(image: Image.Image) -> bool:
+    """Whether 0 is white in a file, and greater values are darker; in a TIFF alone it may be."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return bool(tags.get(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO)
 
 
 def _require_form(path: Path, image: TiffImageFile, tags: Any) -> None:

@@ -14,6 +14,8 @@ from wilss.errors import ManifestError
 
 #: Of images; a name without one is tried with each in this order.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+#: Of label files, likewise.
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

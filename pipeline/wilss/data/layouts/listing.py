@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wilss.data.layouts.files import IMAGE_SUFFIXES, Folders, fault_of_name, printable, without_suffix
+from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, Folders, fault_of_name, printable, without_suffix
 from wilss.data.layouts.lists import Entry, ImageList, read_list
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec, SplitSpec
@@ -165,14 +165,14 @@ def _found(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry
         path = spec.root / entry.image
         problem = f"{path} is named in {source}, but is not there; copy it there, or take it off the list."
         return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
-    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, labels, entry))
+    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, labels, entry, path))
 
 
-def _label(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry) -> PngLabel | None:
+def _label(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry, image: Path) -> PngLabel | None:
     names = [f"{folder}/{entry.image_id}" for folder in labels]
     if entry.label is not None and spec.labels is None:
         names = [entry.label, *names]
-    return _png(spec, folders, names)
+    return _label_file(spec, folders, names, image)
 
 
 def _with_label(
@@ -186,14 +186,15 @@ def _with_label(
         said = f"the label file {name!r} of {record.path} {fault}; name files inside {spec.root} only."
         return replace(record, label=None, problem=said)
     base = os.path.basename(name)
-    label = _png(spec, folders, [name, *(f"{folder}/{base}" for folder in labels)])
+    label = _label_file(spec, folders, [name, *(f"{folder}/{base}" for folder in labels)], record.path)
     return replace(record, label=label or PngLabel(path=spec.root / name, table=spec.label_table))
 
 
-def _png(spec: DataSpec, folders: Folders, names: Iterable[str]) -> PngLabel | None:
+def _label_file(spec: DataSpec, folders: Folders, names: Iterable[str], image: Path) -> PngLabel | None:
+    """The first of these that is there; an image is no label of itself."""
     for name in names:
-        path = folders.find(str(spec.root), name, (".png",))
-        if path is not None and path.suffix.lower() == ".png":
+        path = folders.find(str(spec.root), name, LABEL_SUFFIXES)
+        if path is not None and path.suffix.lower() in LABEL_SUFFIXES and path != image:
             return PngLabel(path=path, table=spec.label_table)
     return None
 

@@ -17,7 +17,7 @@ from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.names import Names, Register, some
 from wilss.errors import ManifestError
 
-_PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp|tiff?|bmp))\s+/?(\S+\.png)$", re.IGNORECASE)
+_PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp|tiff?|bmp))\s+/?(\S+\.(?:png|tiff?|bmp))$", re.IGNORECASE)
 _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
 
 

@@ -101,6 +101,17 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert read_label_of(records["cat/1"])[0, 0] == 1
 
 
+def test_labels_may_be_tiff_or_bmp_and_an_image_is_none_of_itself(tmp_path: Path) -> None:
+    for name, value in (("a.tif", 1), ("b.BMP", 2), ("c.tiff", 3)):
+        disk.image(tmp_path / f"data/images/{Path(name).stem}.tif")
+        disk.label(tmp_path / f"data/labels/{name}", (value,))
+    disk.image(tmp_path / "data/images/d.tif")
+    disk.text(tmp_path / "data/tags.csv", "a,cat", "b,dog", "c,horse", "d,cat")
+    records = load(tmp_path).listing("main", "train").records
+    assert [r.label and read_label_of(r)[0, 0] for r in records] == [1, 2, 3, None]
+    assert [r.label for r in load(tmp_path, labels="images").listing("main", "train").records] == [None] * 4
+
+
 def test_labels_may_have_a_folder_for_each_split(tmp_path: Path) -> None:
     for split, value in (("train", 1), ("val", 2)):
         disk.image(tmp_path / f"data/img_dir/{split}/x/a.png")
