@@ -6,7 +6,7 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,6 +16,7 @@ from PIL import Image
 from tests.faults.misfortune import meet
 from wilss.data.images.decoding import read_image
 from wilss.data.layouts import ImageRecord, Selection
+from wilss.data.manifest import Encoders
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.randomness import numpy_generator_for
@@ -89,6 +90,7 @@ class StandInManifest:
     name: str = "standin"
     digest: str = "0" * 64
     taxonomy: Taxonomy = TAXONOMY
+    encoders: Encoders = field(default_factory=Encoders)
     protocol: StepProtocol = StepProtocol(name="standin", taxonomy=TAXONOMY, steps=((1, 2, 3),), setting="overlap")
 
     def described(self, step: int) -> dict[str, Any]:

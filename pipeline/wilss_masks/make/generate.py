@@ -3,6 +3,7 @@
 Everything that can be refused is refused before the first forward pass.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -30,6 +31,7 @@ from .made_with import attributes_of
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
 from .resume import (
+    Looked,
     compatible,
     create_or_resume,
     is_finished,
@@ -131,7 +133,10 @@ def generate(
     if options.check_digests:
         require_locked_contents(manifest, step, options.split)
     existing = compatible(path, attributes, options, records, manifest.encoders)
-    if existing is None or not _is_done(existing, attributes, options, records, manifest.encoders):
+    is_done, looked = False, None
+    if existing is not None:
+        is_done, looked = _is_done(existing, attributes, options, records, manifest.encoders)
+    if not is_done:
         require_means(options)
         require_writable(path)
         with writer_lock(path):
@@ -141,13 +146,12 @@ def generate(
             has_content = existing is None or existing.layout.has_content or options.update
             before = _stamps(records, source)
             plan = plan_for(manifest, step, source, records, options, has_content=has_content)
-            writer = create_or_resume(path, plan, attributes, options, manifest.encoders)
-            lost = _make(writer, plan, source, options, _Counting(progress, made_now))
+            writer = create_or_resume(path, plan, attributes, options, manifest.encoders, looked)
+            try:
+                lost = _make(writer, plan, source, options, _Counting(progress, made_now))
+            finally:
+                _keep_stamps(path, before, records, source)  # also of what was made by a run that ends early
             settle(path)  # once more: an old store may not have let itself be removed
-        if not lost:
-            # A file that was changed while the masks were made may be either of two; it is read at the next look.
-            after = _stamps(records, source)
-            keep_stamps(MaskStore.open(path), np.where(before == after, after, np.uint64(UNKNOWN)))
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     warnings = (*selection.warnings, *warnings_of(store, manifest, records, source))
@@ -171,21 +175,33 @@ def _is_done(
     options: Options,
     records: Sequence[ImageRecord],
     encoders: Encoders,
-) -> bool:
-    """Whether nothing is to be made; looks at the files that the masks were made of, and at what is small of the store.
+) -> tuple[bool, Looked | None]:
+    """Whether nothing is to be made, and what a look at the files has found that the masks were made of.
 
-    Raises StoreError where something has changed or is damaged.
+    Also looks at what is small of the store. Raises StoreError where something has changed or is damaged.
     """
     if not is_of(existing, attributes, encoders) or not is_finished(existing, options):
-        return False
+        return False, None
     comparison, has_changed = require_compared(existing, records, options)
     if has_changed:
-        return False
+        return False, Looked(digest=existing.digest, comparison=comparison)
     for damage in existing.verify_but_shards():
         raise StoreError(f"{existing.path} is complete but damaged: {damage.what}; make it again with --overwrite.")
     if comparison is not None:
         keep_stamps(existing, comparison.stamps)
-    return True
+    return True, None
+
+
+def _keep_stamps(path: Path, before: NDArray[np.uint64], records: Sequence[ImageRecord], source: MaskSource) -> None:
+    """Keep the stamps of the files of which masks were made.
+
+    A file that was changed while the masks were made may be either of two; it is read at the next look.
+    """
+    with contextlib.suppress(StoreError):
+        store = MaskStore.open(path, allow_partial=True)
+        if (store.vector("shard_digest") != "").any():
+            after = _stamps(records, source)
+            keep_stamps(store, np.where(before == after, after, np.uint64(UNKNOWN)))
 
 
 def _stamps(records: Sequence[ImageRecord], source: MaskSource) -> NDArray[np.uint64]:

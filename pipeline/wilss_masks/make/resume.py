@@ -5,6 +5,7 @@ import logging
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from wilss.data.manifest import Encoders
 from wilss.data.names import NameIndex
 from wilss.errors import StoreError
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
-from wilss.store.changes import Comparison, compare
+from wilss.store.changes import Comparison, compare, keep_stamps
 
 from .made_with import differences_from
 from .options import Options
@@ -54,14 +55,26 @@ def compared(store: MaskStore, records: Sequence[ImageRecord], options: Options)
     return compare(store, records, rows, every_byte=options.check_digests)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What became of the images or labels of a complete store. digest: the store's."""
+
+    digest: str
+    comparison: Comparison | None
+
+
 def require_compared(
-    store: MaskStore, records: Sequence[ImageRecord], options: Options
+    store: MaskStore, records: Sequence[ImageRecord], options: Options, looked: Looked | None = None
 ) -> tuple[Comparison | None, bool]:
     """The same, and whether masks of it are to be made again, as `update` asks.
 
-    Raises StoreError where an image or label has changed and nobody asked for an update.
+    looked: what a look of just now has found, so that files are read once. Raises StoreError where an image or label
+    has changed and nobody asked for an update.
     """
-    comparison = compared(store, records, options)
+    if looked is not None and store.is_complete and store.digest == looked.digest:
+        comparison = looked.comparison
+    else:
+        comparison = compared(store, records, options)
     if comparison is None:
         return None, options.update and not store.layout.has_content
     if comparison.changed.size and not options.update:
@@ -97,15 +110,25 @@ def _holds_nothing(store: MaskStore) -> bool:
 
 
 def create_or_resume(
-    path: Path, plan: MaskPlan, attributes: Mapping[str, Any], options: Options, encoders: Encoders
+    path: Path,
+    plan: MaskPlan,
+    attributes: Mapping[str, Any],
+    options: Options,
+    encoders: Encoders,
+    looked: Looked | None = None,
 ) -> MaskStoreWriter:
-    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be resumed."""
+    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be resumed.
+
+    looked: see `require_compared`.
+    """
     with disk_errors(path):
         disk.settle(path)
         if path.exists():
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not _holds_nothing(store):
-                comparison, has_changed = require_compared(store, plan.images.records, options)
+                comparison, has_changed = require_compared(store, plan.images.records, options, looked)
+                if comparison is not None and not has_changed:
+                    keep_stamps(store, comparison.stamps)
                 if has_changed or not is_of(store, attributes, encoders):
                     store = updated(store, plan, attributes, comparison)
                 return _resume(MaskStoreWriter(store), plan, attributes, options)

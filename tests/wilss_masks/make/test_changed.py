@@ -15,6 +15,8 @@ from PIL import Image
 from tests.faults import cli
 from tests.faults.cli import IMAGES, SIZES, content, generate, wilss_masks
 from tests.wilss.data import data_on_disk as disk
+from wilss.data import contents
+from wilss.data.layouts import ImageRecord
 from wilss.store import MaskStore, MaskStoreWriter, write_shard
 from wilss_masks.make.made_with import attributes_of
 from wilss_masks.make.plan import MaskPlan, make_plan
@@ -166,23 +168,61 @@ def test_a_change_that_keeps_size_and_time_takes_check_digests(root: Path) -> No
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_copied_data_folder_is_read_once_and_found_the_same(
-    root: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
-) -> None:
-    from wilss.data import contents
-
+def test_a_copied_data_folder_is_read_once_and_found_the_same(root: Path, read: list[str], lost: bool) -> None:
     assert generate(root).code == 0
     if lost:
         (root / "out/s.zarr.stamps").unlink()
     else:
         age(root, seconds=5)
-    read, of = [], contents.content_of
-    monkeypatch.setattr(contents, "content_of", lambda record, made_of: read.append(record) or of(record, made_of))
+    read.clear()
     assert COMPLETE in generate(root).out
     assert len(read) == len(IMAGES)
     read.clear()
     assert COMPLETE in generate(root).out
     assert not read
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images whose files are read to compare them with what masks were made of."""
+    names: list[str] = []
+    of = contents.content_of
+
+    def noted(record: ImageRecord, made_of: contents.MadeOf) -> int:
+        names.append(record.image_id)
+        return of(record, made_of)
+
+    monkeypatch.setattr(contents, "content_of", noted)
+    return names
+
+
+def test_what_a_run_made_that_was_stopped_is_not_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskStoreWriter, "seal", lambda writer: (_ for _ in ()).throw(OSError(5, "unplugged")))
+        assert generate(root).code == 1
+        read.clear()
+        assert generate(root).code == 1
+        assert not read
+        (root / "out/s.zarr.stamps").unlink()  # as after a kill
+        assert generate(root).code == 1
+        assert len(read) == len(IMAGES)
+    read.clear()
+    assert generate(root).code == 0
+    assert not read
+    assert generate(root, out="out/start.zarr").code == 0
+    assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
+def test_an_update_reads_every_file_once(root: Path, read: list[str], made: list[int]) -> None:
+    assert generate(root).code == 0
+    replaced_image(root)
+    made.clear()
+    read.clear()
+    assert generate(root, "--update", "--check-digests").code == 0
+    assert made == [1]
+    assert sorted(read) == sorted(IMAGES)
 
 
 def test_stamps_of_another_store_tell_nothing(root: Path) -> None:
