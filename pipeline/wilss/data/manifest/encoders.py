@@ -36,7 +36,7 @@ class EncoderSpec(Part):
         deviation are used, and their activation is required.
     tokenizer: the folder of a tokenizer of transformers, absolute, for a CLIP whose config names one of the hub.
     sha256: what the weights must have: the manifest's, or else the lock file's.
-    args: for timm.create_model. pos_interp: how a position table is resampled, None for the library's habit.
+    args: for timm.create_model. pos_interp: how a position table is resampled, None as its family's own code does.
     """
 
     library: Literal["open_clip", "timm"]

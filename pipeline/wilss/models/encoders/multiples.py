@@ -10,6 +10,8 @@ from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip_configs import VIT_PATCH, check_tower, clip_config, clip_name, clip_stride
 
+_STEM_STRIDE = 32
+
 
 def input_multiple(spec: EncoderSpec) -> int:
     """The patch (ViT) or stride (ResNet) of the encoder, in pixels: height and width must be multiples of it.
@@ -34,9 +36,6 @@ def _vit_multiple(spec: EncoderSpec) -> int:
         return _STEM_STRIDE
     named = re.search(r"patch(\d+)", name) or re.search(r"_s(\d+)_", name)
     return int(named.group(1)) if named else VIT_PATCH
-
-
-_STEM_STRIDE = 32
 
 
 def _square(patch: Any, spec: EncoderSpec) -> int:

@@ -134,6 +134,17 @@ def test_attention_and_lone_tokens_are_those_of_timms_unfused_block(name):
     torch.testing.assert_close(found, maps[0], rtol=0, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_queries_are_caught_where_timm_was_told_not_to_fuse_attention():
+    network, patch = small("DINOv3")
+    expected = trunk_of(network).queries_and_keys(trunk_of(network).before_last(pixels(patch, (4, 4)), (4, 4)))
+    network.blocks[-1].attn.fused_attn = False  # as by TIMM_FUSED_ATTN=0
+    trunk = trunk_of(network)
+    found = trunk.queries_and_keys(trunk.before_last(pixels(patch, (4, 4)), (4, 4)))
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("name", ["DINOv2", "DINOv3", "RoPE", "EVA02 of CLIP", "EVA02 with norms after"])
 @torch.inference_mode()
 def test_the_value_form_is_what_the_last_attention_adds(name):
