@@ -20,7 +20,7 @@ from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, gener
 from tests.faults.full_disk import files_of_at_most
 from wilss.store import MaskStore, MaskStoreWriter, writer_lock
 from wilss_masks.make import generate as generation
-from wilss_masks.make import resume
+from wilss_masks.make import made_with
 from wilss_masks.make import run as running
 
 
@@ -321,7 +321,7 @@ def test_other_weights_and_versions_are_refused(root: Path, monkeypatch: pytest.
     assert other.code == 1
     assert "models.clip.sha256: " in other.err
     data_set(root)
-    monkeypatch.setattr(resume, "version_of", lambda library: "0.0.1" if library == "timm" else "1")
+    monkeypatch.setattr(made_with, "version_of", lambda library: "0.0.1" if library == "timm" else "1")
     older = generate(root, out="out/unbroken.zarr")
     assert older.code == 1
     assert 'versions.timm: "0.0.1" asked for' in older.err

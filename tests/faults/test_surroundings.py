@@ -270,13 +270,13 @@ class Calls:
         raise TimeoutError(110, "Connection timed out")
 
 
-@pytest.mark.parametrize("encoders", [
-    {"clip": {"library": "open_clip", "model": "ViT-B-16-quickgelu", "pretrained": "openai"}},
-    {"clip": {"library": "open_clip", "model": "hf-hub:some/clip"}},
-    {"vit": {"library": "timm", "model": "vit_small_patch16_224.dino"}},
+@pytest.mark.parametrize(("encoders", "what", "key"), [
+    ({"clip": {"library": "open_clip", "model": "ViT-B-16-quickgelu", "pretrained": "openai"}}, "the weights", "file"),
+    ({"clip": {"library": "open_clip", "model": "hf-hub:some/clip"}}, "the config", "config"),
+    ({"vit": {"library": "timm", "model": "vit_small_patch16_224.dino"}}, "the weights", "file"),
 ], ids=["open_clip", "hub config", "timm"])  # fmt: skip
 def test_weights_of_a_hub_are_missed_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: dict[str, Any], what: str, key: str
 ) -> None:
     """One call, with a time limit, and one sentence; nothing tries again."""
     from tests.faults.cli import ENCODERS
@@ -292,8 +292,9 @@ def test_weights_of_a_hub_are_missed_at_once(
     assert calls.made == [("192.0.2.1", 443)]
     assert not calls.without_limit
     assert sum(not line.startswith("step ") for line in made.err.splitlines()) == 1
-    assert "Error: offline (huggingface.co: Connection timed out), and the weights of " in made.err
-    assert "pass `file:` with a local copy, or fetch them once where there is a connection" in made.err
+    assert f"Error: offline (huggingface.co: Connection timed out), and {what} of " in made.err
+    them = "them" if key == "file" else "it"
+    assert f"pass `{key}:` with a local copy, or fetch {them} once where there is a connection" in made.err
     assert not (root / "out/s.zarr").exists()
 
 

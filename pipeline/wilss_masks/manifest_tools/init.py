@@ -52,7 +52,7 @@ setting: {setting}       # overlap: every image with a new class; disjoint: none
 
 encoders:
   clip: {{library: open_clip, model: ViT-B-16-quickgelu, pretrained: openai}}
-        # or a file of yours: {{library: open_clip, config: clip.json, file: clip.safetensors, sha256: ...}}
+        # or a file of yours, beside the tag that it is a copy of: {{..., pretrained: openai, file: clip.safetensors}}
   vit: {{library: timm, model: vit_small_patch16_224.dino}}
         # or a file of yours: {{library: timm, model: vit_small_patch16_224.dino, file: vit.safetensors, sha256: ...}}
 

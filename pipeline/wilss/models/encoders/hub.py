@@ -57,10 +57,11 @@ def require_connection(repository: str, names: Sequence[str], key: Key) -> None:
 
     reason = None if constants.HF_HUB_OFFLINE else why_offline(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE or reason:
+        are, them = ("are", "them") if key == "file" else ("is", "it")
         raise WeightsError(
             f"offline{f' ({reason})' if reason else ''}, and {_KINDS[key]} of {repository} ({names[0]}) "
-            f"{'are' if key == 'file' else 'is'} not in the cache; pass `{key}:` with a local copy, or fetch what is "
-            "missing once where there is a connection and share the cache (HF_HOME)."
+            f"{are} not in the cache; pass `{key}:` with a local copy, or fetch {them} once where there is a "
+            "connection and share the cache (HF_HOME)."
         )
 
 
