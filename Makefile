@@ -24,8 +24,9 @@ setup: $(STAMP) ## make .venv with the tested versions
 demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, new classes, report
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
+# Bytecode is kept, whatever the environment says: each process of the tests would compile every source.
 test: $(STAMP)  ## the tests, about four minutes on two cores
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400

@@ -162,12 +162,18 @@ def failures(store: Path) -> dict[str, str]:
 
 def listing(root: Path, but: str = "out") -> dict[str, tuple[int, int]]:
     """Every file and folder under `root` with size and time, but for what lies under the folder `but`."""
-    found, left_out = {}, os.path.join(root, but)
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if os.path.join(folder, name) != left_out]
-        for path in (os.path.join(folder, name) for name in (*folders, *files)):
-            state = os.lstat(path)
-            found[os.path.relpath(path, root)] = (0 if os.path.isdir(path) else state.st_size, state.st_mtime_ns)
+    found: dict[str, tuple[int, int]] = {}
+    folders = [(str(root), "")]
+    while folders:
+        folder, prefix = folders.pop()
+        for entry in os.scandir(folder):
+            name = prefix + entry.name
+            if name == but and entry.is_dir():
+                continue
+            state = entry.stat(follow_symlinks=False)
+            found[name] = (0 if entry.is_dir() else state.st_size, state.st_mtime_ns)
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, f"{name}/"))
     return found
 
 

@@ -108,8 +108,8 @@ def forkserver() -> ForkServerContext:
     """Processes that have torch imported. One list for all drills: the server is that of the first who asks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes", "tests.faults.test_races",
-         "tests.faults.test_readers"]
+        ["tests.quick", "wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes",
+         "tests.faults.test_races", "tests.faults.test_readers", "tests.faults.preloaded"]
     )  # fmt: skip
     return context
 
