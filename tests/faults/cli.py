@@ -166,14 +166,16 @@ def listing(root: Path, but: str = "out") -> dict[str, tuple[int, int]]:
     folders = [(str(root), "")]
     while folders:
         folder, prefix = folders.pop()
-        for entry in os.scandir(folder):
-            name = prefix + entry.name
-            if name == but and entry.is_dir():
-                continue
-            state = entry.stat(follow_symlinks=False)
-            found[name] = (0 if entry.is_dir() else state.st_size, state.st_mtime_ns)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append((entry.path, f"{name}/"))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, is_link = prefix + entry.name, entry.is_symlink()
+                is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()  # a link may lead back to itself
+                if name == but and is_folder:
+                    continue
+                state = entry.stat(follow_symlinks=False)
+                found[name] = (0 if is_folder else state.st_size, state.st_mtime_ns)
+                if is_folder and not is_link:
+                    folders.append((entry.path, f"{name}/"))
     return found
 
 
