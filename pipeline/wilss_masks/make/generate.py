@@ -25,7 +25,7 @@ from wilss.models.devices import resolve_device
 from wilss.store import Look, MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, look_at, writer_lock
 from wilss.store.changes import keep_stamps
 
-from ..sources.base import MaskSource, made_of, require_encoder
+from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
 from .made_with import attributes_of
 from .options import Options, require_means
@@ -275,10 +275,10 @@ def _make(
     writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, counting: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
-    here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
-    device = options.device if options.cluster.is_elsewhere and options.device != "auto" else here
+    here, device = _devices(options) if has_networks(source) else ("cpu", "cpu")
     counting.start(images_made(writer.store), plan.layout.num_images)
-    _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
+    if has_networks(source):
+        _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
     job = Job(
         store=writer.path,
         layout=plan.layout,
@@ -298,6 +298,12 @@ def _make(
             on_shard=counting.add_shard,
             on_images=counting.add_images,
         )
+
+
+def _devices(options: Options) -> tuple[str, str]:
+    """The device in this process, and the one that workers are told."""
+    here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
+    return here, options.device if options.cluster.is_elsewhere and options.device != "auto" else here
 
 
 def _use_threads(count: int) -> None:

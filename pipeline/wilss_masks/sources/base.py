@@ -129,6 +129,11 @@ def require_encoder(name: str, spec: EncoderSpec) -> None:
         require_clip(spec)
 
 
+def has_networks(source: "MaskSource") -> bool:
+    """Whether the masks of a source come from networks, which its identity names; else nobody need wait for torch."""
+    return bool(source.identity().get("models"))
+
+
 class Proposer(Protocol):
     """An opened source: networks loaded, on one device, in one process."""
 
@@ -167,7 +172,10 @@ class MaskSource(Protocol):
         """The manifest's encoders that it will open, with their names there."""
 
     def identity(self) -> Mapping[str, Any]:
-        """All that its masks depend on, as JSON values: parameters, digests of models and prompts."""
+        """All that its masks depend on, as JSON values: parameters, digests of models and prompts.
+
+        models: a part for every network; empty where there is none.
+        """
 
     def grids(self, height: int, width: int) -> Grids:
         """Patch grids of an image of this size."""
