@@ -246,10 +246,13 @@ class Client:
 class Future:
     """Ends as it is told, each time it is asked."""
 
+    is_listened_to = False
+
     def __init__(self, *endings: Any) -> None:
         self._endings = list(endings)
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
+        self.is_listened_to = True
         if self._endings:
             call(self)
 
@@ -322,7 +325,7 @@ class Hanging(Client):
     told = -1
 
     def scheduler_info(self, n_workers: int) -> Any:
-        if self.told < len(self.restarted):
+        if self._future.is_listened_to and self.told < len(self.restarted):  # no worker has begun before it is given
             self.told = len(self.restarted)
             self._tell_begun()
         return super().scheduler_info(n_workers)
