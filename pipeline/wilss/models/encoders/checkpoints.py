@@ -22,6 +22,7 @@ PREFIXES = ("module.", "teacher.", "student.", "backbone.", "_orig_mod.")
 UNUSED = ("head.", "masked_embed", "mask_token", "last_layer.", "projector.")
 
 _TABLES = ("pos_embed", "positional_embedding", "embed_positions.A.weight")
+_KERNELS = ("patch_embed.proj.weight", "embeds.proj.weight")
 _MOST_PREFIX_ROWS = 9
 
 
@@ -92,14 +93,22 @@ def _by_timm(network: nn.Module, tensors: Mapping[str, Any], model: str) -> dict
 
 def _is_resampled(given: Mapping[str, Any], converted: Mapping[str, Any]) -> bool:
     """Whether the position table or the patches were made to fit another size, which is a guess."""
-    rows = [value.shape[-2] for name, value in given.items() if name.endswith(_TABLES)]
-    kernels = [value.shape[-2:] for name, value in given.items() if name.endswith("patch_embed.proj.weight")]
-    if rows and "pos_embed" in converted:
-        table: Tensor = converted["pos_embed"]
-        kept = table.shape[1:-1].numel()
-        if not kept <= max(rows) <= kept + _MOST_PREFIX_ROWS:
-            return True
-    return any(converted["patch_embed.proj.weight"].shape[-2:] != kernel for kernel in kernels if len(kernel) == 2)
+    rows, kept = _row_counts(given), _row_counts(converted)
+    if rows and kept and not max(kept) <= max(rows) <= max(kept) + _MOST_PREFIX_ROWS:
+        return True
+    sizes, kept_sizes = _patch_sizes(given), _patch_sizes(converted)
+    return bool(sizes and kept_sizes) and sizes != kept_sizes
+
+
+def _row_counts(tensors: Mapping[str, Tensor]) -> list[int]:
+    """Of each position table: [L, D], [1, L, D], or NaFlex's [1, h, w, D]."""
+    tables = [value for name, value in tensors.items() if name.endswith(_TABLES)]
+    return [table.shape[1 if table.ndim > 2 else 0 : -1].numel() for table in tables]
+
+
+def _patch_sizes(tensors: Mapping[str, Tensor]) -> set[int]:
+    """Values of a patch, which a convolution has as [D, 3, p, p] and NaFlex as [D, 3 * p * p]."""
+    return {value.shape[1:].numel() for name, value in tensors.items() if name.endswith(_KERNELS)}
 
 
 def _require_all_biases(given: Mapping[str, Any], converted: Mapping[str, Any], model: str, source: Path) -> None:

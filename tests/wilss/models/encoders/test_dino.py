@@ -246,6 +246,25 @@ def test_metas_biases_are_not_left_out_and_their_tables_not_resampled(tmp_path):
         open_vit(EncoderSpec(model=registers, **spec), "cpu")
 
 
+def test_naflex_takes_the_weights_of_its_plain_namesake_at_its_own_size_alone(tmp_path):
+    args = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    naflex = EncoderSpec(
+        library="timm", model="naflexvit_base_patch16_siglip.v2_webli", args=args, file=str(tmp_path / "w.safetensors")
+    )
+    for size in (256, 224):
+        plain = f"vit_base_patch16_siglip_{size}"
+        source = open_vit(EncoderSpec(library="timm", model=plain, args=args, pretrained="random:1"), "cpu")
+        save_file(source.network.state_dict(), tmp_path / "w.safetensors")
+        if size == 224:
+            with pytest.raises(WeightsError, match="does not fit the network"):
+                open_vit(naflex, "cpu")
+            continue
+        images = tiny.images(1, 256, 256)
+        state = source.trunk.before_last((images.float() - 127.5) / 127.5, (16, 16))
+        keys = source.trunk.queries_and_keys(state)[1]
+        torch.testing.assert_close(open_vit(naflex, "cpu").last_block(images).keys, keys, **TIGHT)
+
+
 def test_half_precision_safetensors_load_into_float32(tmp_path):
     source = opened()
     path = tmp_path / "vit.safetensors"
