@@ -1,6 +1,7 @@
 """Which networks a manifest names; `wilss.models.encoders` opens them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,9 @@ SAME = "same"
 def _written_out(vit: Any) -> Any:
     if isinstance(vit, str) and vit != SAME:
         sentence = f"is {vit!r}; write `{SAME}` for the network of clip, or another: {{library: timm, model: ...}}."
+        raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+    if isinstance(vit, Mapping) and vit.get("model") == SAME:
+        sentence = f"names the model {SAME!r}; write `vit: {SAME}` for the network of clip, or another model."
         raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
     return {"library": "open_clip", "model": SAME} if vit == SAME else vit
 

@@ -162,6 +162,10 @@ def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
     """Mean and deviation of a CLIP that can be opened; EncoderError for any other, by its config alone."""
     check_tower(config["model_cfg"], clip_name(spec))
     check_activation(spec, config["model_cfg"])
+    if spec.pos_interp is not None:
+        raise EncoderError(
+            f"{clip_name(spec)} resamples its positions as open_clip does; leave `pos_interp: {spec.pos_interp}` out."
+        )
     if spec.file is None and random_seed(spec) is None and not (spec.model or "").startswith(HUB):
         published_clip(spec)
     return clip_preprocessing(spec, config)

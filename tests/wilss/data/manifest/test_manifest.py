@@ -183,6 +183,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"encoders\.vit: names weights twice, by `pretrained: random:1` and by `file`",
     ),
     "no network": ({"encoders": {"vit": {"library": "timm", "file": "f"}}}, r"encoders\.vit: names no network"),
+    "vit same in a mapping": (
+        {"encoders": {"vit": {"library": "timm", "model": "same"}}},
+        r"encoders\.vit: names the model 'same'; write `vit: same` for the network of clip",
+    ),
     "vit misspelt": ({"encoders": {"vit": "sane"}}, r"encoders\.vit: is 'sane'; write `same` for the network of clip"),
     "wrong library": (
         {"encoders": {"clip": {"library": "timm", "model": "x"}}},

@@ -11,7 +11,7 @@ from tests.wilss.models.encoders.test_timm_towers import FAMILIES, vision_of
 from tests.wilss.models.encoders.tiny import RESNET, VIT, clip_spec, images, shake, vit_spec
 from wilss.errors import EncoderError
 from wilss.models.encoders.both import open_both
-from wilss.models.encoders.clip import open_clip_encoder
+from wilss.models.encoders.clip import open_clip_encoder, require_clip
 from wilss.models.encoders.dino import open_vit, require_vit
 
 #: open_clip's own transformers: OpenAI's form, and its custom block with all that it can have.
@@ -97,6 +97,13 @@ def test_a_convolutional_tower_has_no_last_block(tmp_path: Path, vision: dict[st
     spec = clip_spec(tmp_path, vision, custom_text="timm_model_name" in vision)
     for refuse in (require_vit, lambda spec: open_vit(spec, "cpu"), lambda spec: open_both(spec, "cpu")):
         with pytest.raises(EncoderError, match="has a convolutional image tower, which has no queries and keys"):
+            refuse(spec)
+
+
+def test_positions_that_would_not_be_heeded_are_refused(tmp_path: Path) -> None:
+    spec = clip_spec(tmp_path).model_copy(update={"pos_interp": "dino"})
+    for refuse in (require_vit, require_clip, lambda spec: open_vit(spec, "cpu"), lambda spec: open_both(spec, "cpu")):
+        with pytest.raises(EncoderError, match="positions as open_clip does; leave `pos_interp: dino` out"):
             refuse(spec)
 
 
