@@ -44,6 +44,7 @@ def whole_attention(vit: SeedViT, images: torch.Tensor, affinity: str) -> tuple[
     if affinity != "qk":
         raise ValueError("the baseline is written for the paper's affinity, qk")
     network: Any = vit.network
+    trunk: Any = vit.trunk
     kept: list[torch.Tensor] = []
     fused = [block.attn.fused_attn for block in network.blocks]
     hook = network.blocks[-1].attn.attn_drop.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
@@ -51,7 +52,7 @@ def whole_attention(vit: SeedViT, images: torch.Tensor, affinity: str) -> tuple[
     try:
         for block in network.blocks:
             block.attn.fused_attn = False
-        x, _ = vit.trunk.first(normalise(images, vit.mean, vit.std), grid)
+        x, _ = trunk.first(normalise(images, vit.mean, vit.std), grid)
         for block in network.blocks:
             x = block(x)
         network.norm(x)

@@ -10,7 +10,6 @@ from wilss.data.manifest import EncoderSpec
 from wilss.models.encoders.tags import full_name
 
 if TYPE_CHECKING:
-    from wilss.equations.fmwiss import Affinity
     from wilss.models.encoders.grids import Resampling
 
 #: Arguments that make a network of another form than any whose weights are published.
@@ -22,10 +21,9 @@ class Family:
     """One family.
 
     models: matches timm's names, with tags where only these tell it apart; "" where no name does.
-    positions: how its own code resamples its position table (`grids.resample_positions`); `none` has no table, and
-        `own` resamples by itself.
+    positions: how its own code resamples its position table (`grids.resample_positions`), NaFlex by itself; `none` has
+        no table.
     prefix: what stands before the patches.
-    affinity: which parts of the last attention are compared by default.
     licence: of the published weights; "" where it is the tag's.
     source: the paper, and the code that says how positions are resampled.
     """
@@ -36,7 +34,6 @@ class Family:
     prefix: str
     licence: str
     source: str
-    affinity: Affinity = "qk"
 
 
 FAMILIES = (
@@ -155,7 +152,7 @@ FAMILIES = (
     Family(
         name="SigLIP 2 NaFlex",
         models=r"^naflexvit_.*_siglip",
-        positions="own",
+        positions="timm",
         prefix="none",
         licence="Apache-2.0",
         source="Tschannen et al., arXiv:2502.14786",
@@ -195,7 +192,7 @@ FAMILIES = (
     Family(
         name="RADIO (NaFlex)",
         models=r"^naflexvit_.*_radio_",
-        positions="own",
+        positions="timm",
         prefix="class and registers, by size",
         licence="NVIDIA Open Model License",
         source="Ranzinger et al., CVPR 2024",
@@ -226,7 +223,7 @@ OWN = Family(
     source="as DINO's, see there",
 )
 OTHER_NAFLEX = Family(
-    name="other NaFlex ViTs", models=r"^naflexvit_", positions="own", prefix="by name", licence="", source="timm"
+    name="other NaFlex ViTs", models=r"^naflexvit_", positions="timm", prefix="by name", licence="", source="timm"
 )
 OTHER = Family(
     name="other ViTs of timm", models=r"", positions="timm", prefix="by name", licence="", source="timm, _pos_embed"

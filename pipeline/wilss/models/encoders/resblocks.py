@@ -45,10 +45,6 @@ class ResblockTrunk(Trunk):
         visual: Any = self.network
         return cast(Tensor, visual.ln_post(self._last(state.tokens)))
 
-    def alone(self, state: State, form: Form = "maskclip") -> Tensor:
-        """The last block [B, L, D] with every token attending to itself alone, under the final norm."""
-        return self._alone(state.tokens, form)
-
     def patches_alone(self, state: State, form: Form) -> Tensor:
         """The last block [B, h * w, D] with every patch attending to itself alone, under the final norm.
 
@@ -56,9 +52,7 @@ class ResblockTrunk(Trunk):
         whichever token it pools: that order matters only to the pooled vector. maskclip: with residual connections and
         feed-forward part; value: the attention alone.
         """
-        return self._alone(state.tokens[:, self.prefix :], form)
-
-    def _alone(self, x: Tensor, form: Form) -> Tensor:
+        x = state.tokens[:, self.prefix :]
         block, visual = self._last, cast(Any, self.network)
         values = block.ls_1(_values(block, block.ln_1(x)))
         if form == "value":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip_configs import DenseForm, has_convolutions
 from wilss.models.encoders.towers import DensePath, TrunkPath
-from wilss.models.encoders.trunks import State, Trunk, trunk_of
+from wilss.models.encoders.trunks import State, TimmTrunk, trunk_of
 from wilss.models.tensor_files import misfits, told
 
 
@@ -78,7 +78,7 @@ def _require_stride(network: nn.Module, found: int, stride: int) -> None:
         raise EncoderError(f"timm's {type(network).__name__} has a place for {found} pixels, and wilss knows {stride}.")
 
 
-def _of_transformer(visual: Any, trunk: Trunk, state: State, form: DenseForm) -> Tensor:
+def _of_transformer(visual: Any, trunk: TimmTrunk, state: State, form: DenseForm) -> Tensor:
     """What the last block is given to features [B, D, h, w]."""
     tokens = trunk.alone(state, form) if form in ("maskclip", "value") else trunk.after(state)
     patches = _pooled_alone(visual.trunk, tokens[:, trunk.prefix :])

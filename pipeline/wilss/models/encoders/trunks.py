@@ -9,6 +9,7 @@ to `scaled_dot_product_attention` is caught: that is after qk norm, rotation and
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,13 +44,33 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trunk:
+class Trunk(ABC):
     """A network in eval mode. patch: pixels per token, to a side. prefix: how many tokens stand before the patches."""
 
     network: nn.Module = field(repr=False)
     patch: int
     prefix: int
     positions: Callable[[tuple[int, int]], Tensor] = field(repr=False)
+
+    @abstractmethod
+    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
+        """Everything up to the last block.
+
+        pixels: normalised, float [B, 3, H, W], H and W multiples of `patch`; grid: (H / patch, W / patch).
+        """
+
+    @abstractmethod
+    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
+        """As the last attention compares them, before scaling: two of [B, n, L, d]."""
+
+    @abstractmethod
+    def after(self, state: State) -> Tensor:
+        """The last block's output [B, L, D] under the final norm."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimmTrunk(Trunk):
+    """A transformer of timm's."""
 
     def first(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """The first block's tokens [B, L, D], and the rotation of all blocks. pixels: as for `before_last`."""
@@ -61,10 +82,7 @@ class Trunk:
         return _tokens(network, pixels, self.positions(grid)), None if rope is None else rope.get_embed(shape=grid)
 
     def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
-        """Everything up to the last block.
-
-        pixels: normalised, float [B, 3, H, W], H and W multiples of `patch`; grid: (H / patch, W / patch).
-        """
+        """Everything up to the last block, see `Trunk.before_last`."""
         tokens, rope = self.first(pixels, grid)
         each = rope if rope is not None and _is_mixed(self.network) else None
         blocks = self._blocks
@@ -98,8 +116,8 @@ class Trunk:
         return list(cast(Any, self.network).blocks)
 
 
-def trunk_of(network: nn.Module, *, how: Resampling = "timm", name: str = "") -> Trunk:
-    """`network` (timm's, in eval mode, built with `dynamic_img_size=True` where it takes that) as a Trunk.
+def trunk_of(network: nn.Module, *, how: Resampling = "timm", name: str = "") -> TimmTrunk:
+    """`network` (timm's, in eval mode, built with `dynamic_img_size=True` where it takes that) as a trunk.
 
     how: by which its position table is resampled.  name: what messages call it.
     Raises EncoderError, with the reason, for a network that cannot be taken apart.
@@ -114,7 +132,7 @@ def trunk_of(network: nn.Module, *, how: Resampling = "timm", name: str = "") ->
     for part in parts:
         if hasattr(part, "fused_attn"):
             part.fused_attn = True  # else, with TIMM_FUSED_ATTN=0, there is nothing to catch
-    return Trunk(
+    return TimmTrunk(
         network=network, patch=_patch(whole, name), prefix=whole.num_prefix_tokens, positions=_positions(whole, how)
     )
 

@@ -30,15 +30,15 @@ NAMES = {
     "vit_small_patch16_224.augreg_in21k": ("AugReg", "timm", HALF),
     "deit3_small_patch16_224.fb_in1k": ("DeiT III", "timm", IMAGENET),
     "vit_base_patch16_siglip_224.v2_webli": ("SigLIP, SigLIP 2", "timm", HALF),
-    "naflexvit_base_patch16_siglip.v2_webli": ("SigLIP 2 NaFlex", "own", HALF),
+    "naflexvit_base_patch16_siglip.v2_webli": ("SigLIP 2 NaFlex", "timm", HALF),
     "vit_base_patch16_clip_quickgelu_224.openai": ("CLIP ViT", "timm", OPENAI),
     "vit_base_patch14_reg1_tipsv2.webli": ("TIPSv2", "timm", 0.0),
     "aimv2_large_patch14_224.apple_pt": ("AIMv2", "timm", OPENAI),
     "vit_base_patch16_radio_v3.c_radio": ("RADIO", "timm", OPENAI),
-    "naflexvit_base_patch16_radio_v3.c_radio": ("RADIO (NaFlex)", "own", OPENAI),
+    "naflexvit_base_patch16_radio_v3.c_radio": ("RADIO (NaFlex)", "timm", OPENAI),
     "beit3_base_patch16_224.pt": ("BEiT-3", "timm", IMAGENET),
     "vit_small_patch16_224": ("other ViTs of timm", "timm", HALF),
-    "naflexvit_base_patch16_gap.e300_s576_in1k": ("other NaFlex ViTs", "own", HALF),
+    "naflexvit_base_patch16_gap.e300_s576_in1k": ("other NaFlex ViTs", "timm", HALF),
 }
 SMALL = {"embed_dim": 64, "depth": 2, "num_heads": 2}
 
