@@ -92,6 +92,7 @@ Examples:
 @click.option("--pretrained", metavar="TAG", help="The published weights; beside --file, those that it is a copy of.")
 @click.option("--file", metavar="PATH", help="Local weights.")
 @click.option("--config", metavar="PATH", help="open_clip's json, for a CLIP of your own.")
+@click.option("--tokenizer", metavar="FOLDER", help="A local tokenizer, for a CLIP whose tokenizer is one of the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 def check(
     name: str | None,
@@ -100,6 +101,7 @@ def check(
     pretrained: str | None,
     file: str | None,
     config: str | None,
+    tokenizer: str | None,
     as_json: bool,
 ) -> None:
     """Open an encoder, show it a drawing, and say what it is.
@@ -110,7 +112,7 @@ def check(
     from ..inspect.encoders import look_at
 
     told: dict[str, Any] = {}
-    for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config):
+    for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config, tokenizer):
         look = look_at(spec, job)
         told[called] = {"job": look.job, **look.facts, "doubts": list(look.doubts)}
         if not as_json and not is_quiet():
@@ -130,11 +132,13 @@ def _asked(
     pretrained: str | None,
     file: str | None,
     config: str | None,
+    tokenizer: str | None,
 ) -> "list[tuple[str, Any, EncoderSpec]]":
     """What is to be looked at: its name in messages, its job, and the network."""
     from wilss.data.manifest import EncoderSpec, load_manifest
 
-    options = {"--library": library, "--pretrained": pretrained, "--file": file, "--config": config}
+    options = {"--library": library, "--pretrained": pretrained, "--file": file, "--config": config,
+               "--tokenizer": tokenizer}  # fmt: skip
     if name in (None, "clip", "vit") and not config:
         if used := [option for option, value in options.items() if value]:
             raise click.UsageError(f"{used[0]} is for a model by its NAME; the manifest says it of clip and vit.")
@@ -144,7 +148,7 @@ def _asked(
     chosen = library or ("open_clip" if config else _library_of(str(name)))
     spec = EncoderSpec(
         library=chosen, model=name, pretrained=pretrained,
-        file=_absolute(file), config=_absolute(config),
+        file=_absolute(file), config=_absolute(config), tokenizer=_absolute(tokenizer),
     )  # fmt: skip
     return [(name or str(config), "what" if chosen == "open_clip" else "where", spec)]
 

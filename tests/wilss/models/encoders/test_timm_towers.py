@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.model import CustomTextCLIP
+from safetensors.torch import save_file
 
 from tests.wilss.models.encoders import tiny, tiny_towers
 from wilss.data.manifest import EncoderSpec
-from wilss.errors import EncoderError
+from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
 from wilss.models.encoders.clip_configs import check_tower, clip_stride, form_of, forms_of
 from wilss.models.encoders.multiples import input_multiple
@@ -150,6 +151,20 @@ def test_a_tower_opens_with_its_default_form_and_bf16_is_near_fp32(tmp_path: Pat
     images = tiny.images(2, 2 * whole.patch, 3 * whole.patch)
     assert torch.equal(whole.features(images), whole.features(images))
     assert 0 < (half.features(images) - whole.features(images)).abs().max() < 0.06
+
+
+@pytest.mark.parametrize("family", ["SigLIP", "MobileCLIP2-S"])
+def test_local_weights_compute_what_was_saved_and_others_are_refused_by_name(tmp_path: Path, family: str) -> None:
+    encoder = opened(tmp_path, family)
+    state = encoder.network.state_dict()
+    spec = EncoderSpec(library="open_clip", config=str(tmp_path / "clip.json"), file=str(tmp_path / "w.safetensors"))
+    save_file(state, tmp_path / "w.safetensors")
+    images = tiny.images(1, 64, 96)
+    assert torch.equal(open_clip_encoder(spec, "cpu").features(images), encoder.features(images))
+    lost = next(name for name in state if name.startswith("visual.trunk."))
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=f"1 missing \\({lost}\\)"):
+        open_clip_encoder(spec, "cpu")
 
 
 @pytest.mark.parametrize(
