@@ -26,10 +26,12 @@ INSTEAD = "take one such as vit_small_patch16_224.dino or vit_small_patch16_dino
 
 def why_not(network: nn.Module) -> str | None:
     """None for a network that `trunks` takes."""
+    if (channels := getattr(network, "in_chans", 3)) != 3:
+        return f"takes images of {channels} channels, and images are read as RGB; leave `in_chans` out"
     reason = next(_reasons(network), None)
-    return (
-        None if reason is None else f"{reason}, and wilss needs the queries and keys of a plain last block; {INSTEAD}"
-    )
+    if reason is None:
+        return None
+    return f"{reason}, and wilss needs the queries and keys of a plain last block; {INSTEAD}"
 
 
 def _reasons(network: Any) -> Iterator[str]:
@@ -50,6 +52,8 @@ def _reasons(network: Any) -> Iterator[str]:
 
 
 def _why_not_its_parts(network: Any) -> str | None:
+    if not len(network.blocks):
+        return "has no blocks"
     if (embedding := _kind(getattr(network, "patch_embed", None))) not in EMBEDDINGS:
         return f"makes its patches by {embedding}"
     last = network.blocks[-1]

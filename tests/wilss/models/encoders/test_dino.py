@@ -150,6 +150,10 @@ def test_what_cannot_be_used_is_refused_with_the_reason_before_weights_are_read(
 
 
 def test_unknown_models_and_args_are_refused():
+    with pytest.raises(EncoderError, match="the vision transformer takes images of 4 channels"):
+        open_vit(tiny.vit_spec(in_chans=4), "cpu")
+    with pytest.raises(EncoderError, match="the vision transformer has no blocks"):
+        open_vit(tiny.vit_spec(depth=0), "cpu")
     with pytest.raises(EncoderError, match="timm has no model"):
         open_vit(EncoderSpec(library="timm", model="vit_of_no_kind", pretrained="random"), "cpu")
     with pytest.raises(EncoderError, match="fix its model or args"):
