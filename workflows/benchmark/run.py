@@ -47,6 +47,7 @@ PARTS = {
     "training-growth": "parts.training_growth:measure",
     "pseudoseg": "parts.pseudoseg:measure",
     "episodes": "parts.episodes:measure",
+    "encoders": "parts.encoders:measure",
     "gpu": "parts.gpu:measure",
     "plan": "parts.past_one_machine:measure",
 }

@@ -109,7 +109,7 @@ def _names(job: Job) -> Sequence[str]:
 
 def _known(name: str, job: Job) -> KnownModel:
     refusal = _refusal(name, job)
-    family, licence = _family(name, job)
+    family, licence = family_and_licence(name, job)
     return KnownModel(
         name=name, job=job, family=family, licence=licence, tags=_tags(name, job), refusal=refusal,
         form="" if refusal or job == "where" else form_of(_spec(name, job)),
@@ -129,7 +129,7 @@ def _tags(name: str, job: Job) -> tuple[str, ...]:
     return tuple(tag for tag in cfgs_of(name) if tag)
 
 
-def _family(name: str, job: Job) -> tuple[str, str]:
+def family_and_licence(name: str, job: Job) -> tuple[str, str]:
     """Name and licence; of a model without a tag those of all its tags."""
     found = _families_of(name, job)
     licences = dict.fromkeys(family.licence for family in found)
