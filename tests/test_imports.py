@@ -182,9 +182,9 @@ def test_a_leading_underscore_says_what_is_a_modules_own() -> None:
     assert not [name for name in names - {"wilss.__version__"} if name.rpartition(".")[2].startswith("_")]
 
 
-def test_only_commands_look_at_the_table_of_sources() -> None:
+def test_only_commands_and_the_check_of_a_manifest_look_at_the_table_of_sources() -> None:
     readers = {module for module, path in modules() if "SOURCES" in path.read_text(encoding="utf-8")}
-    assert readers == {"wilss_masks.sources", "wilss_masks.commands.generate"}
+    assert readers == {"wilss_masks.sources", "wilss_masks.sources.section", "wilss_masks.commands.generate"}
 
 
 TORCHLESS = [

@@ -1,4 +1,4 @@
-"""Who proposes masks, a frozen dataclass each. `SOURCES` is a plain table; only the command line reads it."""
+"""Who proposes masks, a frozen dataclass each. `SOURCES` is a plain table, for the command line and `section`."""
 
 from .annotation import AnnotationSource
 from .base import Grids

@@ -1,6 +1,7 @@
 """The section `masks` of a manifest: what a run would refuse of it, found before one is begun."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from wilss.data.manifest import Manifest
@@ -8,14 +9,13 @@ from wilss.data.taxonomy import closest
 from wilss.errors import ParameterError
 from wilss.params import faults_of
 
-from .annotation import AnnotationSource
-from .fusion import FmwissParams
-from .panet import PanetParams
+from . import SOURCES
 from .presets import PRESETS, params_of
-from .pseudoseg import PseudosegParams
 
-_WITHOUT = AnnotationSource.name
-_PARAMS: dict[str, Any] = {"fmwiss": FmwissParams, "panet": PanetParams, "pseudoseg": PseudosegParams}
+#: The parameters of each source; one that has none, annotation, is not there.
+_PARAMS: dict[str, Any] = {
+    name: field.type for name, source in SOURCES.items() for field in fields(source) if field.name == "params"
+}
 
 
 def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
@@ -26,9 +26,9 @@ def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
         return
     for name, values in manifest.masks.items():
         where = f"{manifest.path}: masks.{name}"
-        if name not in (_WITHOUT, *_PARAMS):
-            yield f"{manifest.path}: masks: there is no source {name!r}{closest(name, (_WITHOUT, *_PARAMS))}."
-        elif name == _WITHOUT:
+        if name not in SOURCES:
+            yield f"{manifest.path}: masks: there is no source {name!r}{closest(name, SOURCES)}."
+        elif name not in _PARAMS:
             yield from (f"{where}: the source {name!r} has no parameter {key!r}; leave it out." for key in values)
         else:
             own = {key: value for key, value in values.items() if key != "preset"}
