@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.data.manifest import EncoderSpec
-from wilss.digests import digest_of_json
+from wilss.digests import digest_of_json, version_of
 from wilss.errors import EncoderError, WeightsError, first_line
 from wilss.models.encoders.clip_configs import clip_config, clip_name
 from wilss.models.encoders.hub import hub_folder
@@ -175,10 +175,20 @@ def _check_fits(tokenizer: Any, text: Mapping[str, Any], folder: Path, name: str
     inner = tokenizer.tokenizer
     reasons = ["has no token for filling up"]
     if inner.pad_token_id is not None:
-        reasons = _misfits(inner, tokenizer([_PROBE])[0].tolist(), text)
+        reasons = _misfits(inner, _ids(tokenizer), text)
     if reasons:
         wanted = text.get("hf_tokenizer_name") or text.get("hf_model_name")
         raise EncoderError(f"the tokenizer in {folder} {reasons[0]}; {name} was trained with that of {wanted}.")
+
+
+def _ids(tokenizer: Any) -> list[int]:
+    """The ids of the probe."""
+    try:
+        ids: list[int] = tokenizer([_PROBE])[0].tolist()
+    except AttributeError as error:  # open_clip 3.2 with transformers 5
+        versions = f"open_clip {version_of('open_clip_torch')} and transformers {version_of('transformers')}"
+        raise EncoderError(f"{versions} do not fit each other; run `pip install -U 'wilss[text]'`.") from error
+    return ids
 
 
 def _misfits(inner: Any, ids: Sequence[int], text: Mapping[str, Any]) -> list[str]:

@@ -180,3 +180,13 @@ def test_the_hubs_tokenizer_is_taken_from_the_cache_and_offline_its_name_is_told
     texts.tokenizer_folder(place / "snapshots" / ("0" * 40), "siglip")
     assert torch.equal(open_clip_encoder(hub, "cpu").text(PROMPTS), open_clip_encoder(spec, "cpu").text(PROMPTS))
     assert text_identity(hub) == text_identity(spec)
+
+
+def test_an_open_clip_that_is_too_old_for_transformers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(self: Any, texts: Any) -> Any:
+        return self.tokenizer.batch_encode_plus(texts)  # as open_clip 3.2 does
+
+    spec = made(tmp_path, "SigLIP")
+    monkeypatch.setattr("open_clip.tokenizer.HFTokenizer.__call__", call)
+    with pytest.raises(EncoderError, match=r"do not fit each other; run `pip install -U 'wilss\[text\]'`"):
+        require_clip(spec)
