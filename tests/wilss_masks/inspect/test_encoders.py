@@ -106,6 +106,7 @@ def test_families_are_listed_by_job() -> None:
 
 def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wilss.models.encoders.known.cached_file", lambda *_: None)
+    monkeypatch.setattr("wilss.models.encoders.tokenizer_files.cached_folder", lambda *_: None)
     (model,), more = known_models("vit_small_patch16_dinov3.", ["where"], most=1)
     assert (model.name, model.family, model.refusal, more) == ("vit_small_patch16_dinov3", "DINOv3", "", 0)
     assert model.missing == ("weights: not in the cache; of the hub lvd1689m, or `file:` beside `pretrained: TAG`",)

@@ -24,7 +24,8 @@ from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
 from wilss.models.encoders.timm_towers import timm_path, timm_tower
-from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_folder, text_identity
+from wilss.models.encoders.tokenizer_files import text_folder
+from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_identity
 from wilss.models.encoders.towers import DensePath, dense_path
 from wilss.models.encoders.weights import (
     HUB,

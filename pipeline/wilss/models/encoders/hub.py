@@ -7,12 +7,13 @@ pauses that grow, and a node of a cluster without a way out would hang in it for
 import socket
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from wilss.errors import WeightsError, first_line
+from wilss.models.tensor_files import listed
 
 _SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443}
@@ -34,21 +35,31 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None = None,
     return _fetched(repository, names, revision, key)
 
 
-def hub_folder(repository: str, names: Sequence[str]) -> Path:
+def hub_folder(repository: str, names: Sequence[str], lacking: Callable[[Path], Sequence[str]]) -> Path:
     """The folder of the cache that holds those of `names` that a repository has, its tokenizer's; fetched if need be.
 
-    Raises WeightsError as `hub_file` does.
+    lacking: the files that a folder cannot be without and has not. Raises WeightsError as `hub_file` does.
     """
     from huggingface_hub import snapshot_download
 
-    for name in names[:2]:  # either of them is in every repository of a tokenizer
-        if cached := cached_file(repository, name):
-            return cached.parent
-    require_connection(repository, names, "tokenizer")
+    folder = cached_folder(repository, names)
+    missing = lacking(folder) if folder else names
+    if folder and not missing:
+        return folder
+    require_connection(repository, missing, "tokenizer")
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(names)))
+        folder = Path(snapshot_download(repository, allow_patterns=list(names)))
     except Exception as error:  # the client raises its own, the transport's and OSError
         raise _not_fetched(repository, "tokenizer", error) from error
+    if missing := lacking(folder):
+        raise WeightsError(f"{repository} of the hub has no {listed(missing)}; pass `tokenizer:` with a local copy.")
+    return folder
+
+
+def cached_folder(repository: str, names: Sequence[str]) -> Path | None:
+    """The folder of the cache that holds any of `names` of a repository."""
+    found = (cached_file(repository, name) for name in names)
+    return next((file.parent for file in found if file), None)
 
 
 def require_connection(repository: str, names: Sequence[str], key: Key) -> None:

@@ -18,6 +18,7 @@ from wilss.models.encoders.dino import require_vit
 from wilss.models.encoders.families import FAMILIES, Family, family_of
 from wilss.models.encoders.hub import cached_file
 from wilss.models.encoders.tags import cfgs_of
+from wilss.models.encoders.tokenizer_files import missing_of_text
 from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
 from wilss.models.tensor_files import listed
 
@@ -180,8 +181,8 @@ def _missing_of_text(text: Mapping[str, Any]) -> Iterator[str]:
         return
     if importlib.util.find_spec("transformers") is None:
         yield "package: transformers; run `pip install 'wilss[text]'`"
-    if not cached_file(repository, "tokenizer_config.json"):
-        yield f"tokenizer: {repository} of the hub is not in the cache; or `tokenizer: FOLDER`"
+    if missing := missing_of_text(text):
+        yield f"tokenizer: {repository} of the hub is not in the cache ({missing[0]}); or `tokenizer: FOLDER`"
 
 
 def _is_here(name: str, tag: str, job: Job) -> bool:

@@ -1,8 +1,7 @@
 """How a CLIP's prompts become the rows of its text tower: open_clip's own words, or a tokenizer of transformers.
 
-The second kind (SigLIP, MetaCLIP 2, CLIPA, and text towers of transformers) is a folder of files: `tokenizer:` of the
-manifest, or a repository of the Hugging Face hub, from its cache where it is there. Nothing in it is run. How text is
-cleaned and to which length it is filled up is the model config's.
+The second kind (SigLIP, MetaCLIP 2, CLIPA, and text towers of transformers) is a folder, see `tokenizer_files`; nothing
+in it is run. How text is cleaned and to which length it is filled up is the model config's.
 
 Nothing here imports torch before a tokenizer is opened.
 """
@@ -11,81 +10,51 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
-from wilss.errors import EncoderError, WeightsError, first_line
-from wilss.models.encoders.clip_configs import clip_config, clip_name
-from wilss.models.encoders.hub import hub_folder
-from wilss.models.encoders.weights import sha256_of
+from wilss.errors import EncoderError, first_line
+from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.tokenizer_files import (
+    digests_of_files,
+    require_no_code,
+    require_sentencepiece,
+    text_folder,
+    tower_config,
+    tower_digest,
+)
 from wilss.models.tensor_files import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Files of a folder that decide what a tokenizer of transformers does; the last is of a text tower.
-_FILES = (
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
-_TOWER = "config.json"
 _ARGUMENTS = ("clean", "strip_sep_token", "language")
-_PROBE = "a photo of a cat."
+#: What a tokenizer makes of them is a part of its digest; the first two differ in a word.
+_PROBES = (
+    "a cat, a photo.",
+    "a dog, a photo.",
+    "itap of the Potted-Plant (or a TV_monitor), 3 x 5!",
+    "a low resolution caf\u00e9 cr\u00e8me, na\u00efve \u72ac \u2603",
+    "many " * 100,
+    "",
+)
 
 Tokenizer = Callable[[list[str]], "Tensor"]
 
 
-def text_folder(spec: EncoderSpec, text: Mapping[str, Any]) -> Path | None:
-    """The folder of the tokenizer, and of the text tower's config where that is of transformers; None for neither.
-
-    The manifest's, else the hub's, from the cache or fetched. Raises EncoderError for a folder that is not asked for,
-    WeightsError for one that is not there or lacks a file.
-    """
-    repository = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    if spec.tokenizer is None:
-        names = (*_FILES, _TOWER) if text.get("hf_model_name") else _FILES
-        return hub_folder(repository, names) if repository else None
-    if not repository:
-        raise EncoderError(f"{clip_name(spec)} has open_clip's own tokenizer; leave `tokenizer:` out.")
-    return _local(Path(spec.tokenizer).expanduser(), text)
-
-
-def _local(folder: Path, text: Mapping[str, Any]) -> Path:
-    folder = folder.parent if folder.is_file() else folder
-    if not folder.is_dir():
-        raise WeightsError(f"{folder} does not exist; check `tokenizer:` of the encoder in the manifest.")
-    needed = [_FILES[0], _TOWER] if text.get("hf_model_name") else [_FILES[0]]
-    if missing := [name for name in needed if not (folder / name).is_file()]:
-        raise WeightsError(
-            f"{folder} has no {listed(missing)}; copy the whole tokenizer of {text.get('hf_tokenizer_name')} there, as "
-            "transformers saves it."
-        )
-    return folder
-
-
 def text_identity(spec: EncoderSpec) -> dict[str, str]:
-    """What decides how a CLIP's prompts become tokens, beside its config: its tokenizer's digest, where it has one.
+    """What decides how a CLIP's prompts become features, beside its config and weights: nothing, or digests.
 
-    Raises what `text_folder` raises.
+    tokenizer: of its words and of what it makes of some texts, whichever files say so. text_tower: of the config of a
+    text tower of transformers. Raises what `text_folder` and `open_tokenizer` raise.
     """
     text = clip_config(spec)["model_cfg"]["text_cfg"]
     folder = text_folder(spec, text)
-    return {"tokenizer": _digest(folder, text)} if folder else {}
-
-
-def _digest(folder: Path, text: Mapping[str, Any]) -> str:
-    """sha256 of all files of a folder that decide what it makes of a text. text: open_clip's text_cfg."""
-    names = (*_FILES, _TOWER) if text.get("hf_model_name") else _FILES
-    return digest_of_json({name: sha256_of(folder / name) for name in names if (folder / name).is_file()})
+    if folder is None:
+        return {}
+    tower = tower_digest(spec)
+    return {"tokenizer": _digest(_source(folder, text))} | ({"text_tower": tower} if tower else {})
 
 
 def open_tokenizer(text: Mapping[str, Any], folder: Path | None, name: str) -> Tokenizer:
@@ -93,16 +62,15 @@ def open_tokenizer(text: Mapping[str, Any], folder: Path | None, name: str) -> T
 
     Raises EncoderError for a tokenizer that cannot be read or is not the one that the text tower was trained with.
     """
-    length, rows = text.get("context_length", 77), text.get("vocab_size", 49408)
-    arguments = dict(text.get("tokenizer_kwargs") or {})
     if folder is None:
-        tokenizer = _simple_tokenizer(length, json.dumps(arguments))
+        arguments = json.dumps(text.get("tokenizer_kwargs") or {})
+        tokenizer = _simple_tokenizer(text.get("context_length", 77), arguments)
         rows_of = "open_clip's tokenizer"
     else:
-        tokenizer = _transformers_tokenizer(folder, length, text.get("tokenizer_mode"), arguments)
-        rows = _rows(folder) if text.get("hf_model_name") else rows
+        tokenizer = _transformers_tokenizer(_source(folder, text))
         rows_of = f"the tokenizer of {folder}"
         _check_fits(tokenizer, text, folder, name)
+    rows = tower_config(folder).vocab_size if folder and text.get("hf_model_name") else text.get("vocab_size", 49408)
 
     def tokens(prompts: list[str]) -> "Tensor":
         ids: Tensor = tokenizer(prompts)
@@ -113,19 +81,6 @@ def open_tokenizer(text: Mapping[str, Any], folder: Path | None, name: str) -> T
     return tokens
 
 
-def _rows(folder: Path) -> int:
-    """How many tokens a text tower of transformers knows."""
-    from transformers import AutoConfig
-
-    require_no_code(folder)
-    try:
-        return int(AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False).vocab_size)
-    except Exception as error:  # transformers raises what it likes
-        raise EncoderError(
-            f"transformers cannot read {folder / _TOWER} ({first_line(error)}); copy it again."
-        ) from error
-
-
 @lru_cache(maxsize=8)
 def _simple_tokenizer(length: int, arguments: str) -> Any:
     """Kept, since each takes a tenth of a second to read its words. arguments: as JSON."""
@@ -134,78 +89,115 @@ def _simple_tokenizer(length: int, arguments: str) -> Any:
     return SimpleTokenizer(context_length=length, **json.loads(arguments))
 
 
-def _transformers_tokenizer(folder: Path, length: int, mode: str | None, arguments: Mapping[str, Any]) -> Any:
+class _Source(NamedTuple):
+    """All that decides what a tokenizer of transformers does. files: names and sha256. arguments: as JSON."""
+
+    folder: Path
+    files: tuple[tuple[str, str], ...]
+    length: int
+    mode: str | None
+    arguments: str
+
+
+def _source(folder: Path, text: Mapping[str, Any]) -> _Source:
+    return _Source(
+        folder=folder,
+        files=digests_of_files(folder),
+        length=text.get("context_length", 77),
+        mode=text.get("tokenizer_mode"),
+        arguments=json.dumps(text.get("tokenizer_kwargs") or {}),
+    )
+
+
+@lru_cache(maxsize=4)
+def _transformers_tokenizer(source: _Source) -> Any:
+    """Kept, since it is asked for its digest and for texts, and hundreds of thousands of words take seconds to read."""
     from open_clip.tokenizer import HFTokenizer
 
+    arguments = json.loads(source.arguments)
     if unknown := sorted(set(arguments) - set(_ARGUMENTS)):
         raise EncoderError(f"tokenizer_kwargs {listed(unknown)} are not open_clip's; it has {listed(_ARGUMENTS)}.")
-    require_no_code(folder)
+    require_no_code(source.folder)
+    require_sentencepiece(source.folder)
     try:
         return HFTokenizer(
-            str(folder),
-            context_length=length,
-            tokenizer_mode=mode,
+            str(source.folder),
+            context_length=source.length,
+            tokenizer_mode=source.mode,
             local_files_only=True,
             trust_remote_code=False,
             **arguments,
         )
     except Exception as error:  # transformers and tokenizers raise what they like, also their own
         raise EncoderError(
-            f"transformers cannot read the tokenizer in {folder} ({first_line(error)}); copy the whole folder again."
+            f"transformers cannot read the tokenizer in {source.folder} ({first_line(error)}); copy the whole folder "
+            "again."
         ) from error
 
 
-def require_no_code(folder: Path) -> None:
-    """EncoderError for a folder whose json names Python code to run; transformers would ask at the terminal."""
-    for name in (_FILES[0], _TOWER):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, RecursionError) as error:
-            raise WeightsError(
-                f"{folder / name} is not a readable json ({first_line(error)}); fetch it again."
-            ) from error
-        if not isinstance(content, dict) or "auto_map" in content:
-            raise EncoderError(f"{folder / name} names Python code to be run (auto_map), which wilss never does.")
+@lru_cache(maxsize=4)
+def _digest(source: _Source) -> str:
+    """sha256 of a tokenizer's words and of what it makes of some texts: the same for every copy that does the same."""
+    tokenizer = _transformers_tokenizer(source)
+    _require_special(tokenizer, json.loads(source.arguments), source.folder)
+    inner = tokenizer.tokenizer
+    words: Any = sorted(inner.get_vocab().items())
+    if hasattr(inner, "backend_tokenizer"):  # it knows in which order words are put together, or their scores
+        model = json.loads(inner.backend_tokenizer.to_str())["model"]
+        words = [words, model.get("vocab"), model.get("merges")]
+    return digest_of_json([words, _ids(tokenizer, _PROBES)])
 
 
 def _check_fits(tokenizer: Any, text: Mapping[str, Any], folder: Path, name: str) -> None:
-    """EncoderError for a tokenizer that a text tower was not trained with, as far as a prompt shows it."""
+    """EncoderError for a tokenizer that a text tower was not trained with, as far as prompts show it."""
+    _require_special(tokenizer, text.get("tokenizer_kwargs") or {}, folder)
     inner = tokenizer.tokenizer
-    reasons = ["has no token for filling up"]
-    if inner.pad_token_id is not None:
-        reasons = _misfits(inner, _ids(tokenizer), text)
+    cat, dog = _ids(tokenizer, _PROBES[:2])
+    reasons = _misfits(inner, cat, dog, text)
+    if text.get("hf_model_name") and (expected := tower_config(folder).pad_token_id) != inner.pad_token_id:
+        reasons.append(f"fills texts up with {inner.pad_token_id}, and the text tower looks past {expected}")
     if reasons:
         wanted = text.get("hf_tokenizer_name") or text.get("hf_model_name")
         raise EncoderError(f"the tokenizer in {folder} {reasons[0]}; {name} was trained with that of {wanted}.")
 
 
-def _ids(tokenizer: Any) -> list[int]:
-    """The ids of the probe."""
+def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     try:
-        ids: list[int] = tokenizer([_PROBE])[0].tolist()
+        ids: list[list[int]] = tokenizer(list(prompts)).tolist()
     except AttributeError as error:  # open_clip 3.2 with transformers 5
         versions = f"open_clip {version_of('open_clip_torch')} and transformers {version_of('transformers')}"
         raise EncoderError(f"{versions} do not fit each other; run `pip install -U 'wilss[text]'`.") from error
     return ids
 
 
-def _misfits(inner: Any, ids: Sequence[int], text: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the ids of the probe, as the ends of sentences."""
-    pad, unknown = inner.pad_token_id, inner.unk_token_id
-    words = [each for each in ids if each not in (pad, inner.eos_token_id, inner.bos_token_id, inner.sep_token_id)]
+def _require_special(tokenizer: Any, arguments: Mapping[str, Any], folder: Path) -> None:
+    """EncoderError for a tokenizer without a special token that open_clip asks it for."""
+    needed = ["pad"]
+    needed += ["sep"] if arguments.get("strip_sep_token") else []
+    needed += ["bos", "eos", "cls"] if tokenizer.tokenizer_mode == "clips" else []
+    if missing := [f"{each}_token" for each in needed if getattr(tokenizer.tokenizer, f"{each}_token_id") is None]:
+        raise EncoderError(
+            f"the tokenizer in {folder} has no {listed(missing)}, which this model's texts need; copy the one that it "
+            "was trained with."
+        )
+
+
+def _misfits(inner: Any, cat: Sequence[int], dog: Sequence[int], text: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the ids of two texts that differ in a word, as the ends of sentences."""
+    pad = inner.pad_token_id
     found = []
-    if text.get("tokenizer_mode") is None and ids[0] == pad:
+    if text.get("tokenizer_mode") is None and cat[0] == pad:
         found.append("fills texts up on the left")
-    if not words or all(each == unknown for each in words):
-        found.append(f"knows no word of {_PROBE!r}")
-    if text.get("pool_type") == "eos" and text.get("eos_id", 2) not in ids:
+    if set(cat) <= set(inner.all_special_ids):
+        found.append(f"knows no word of {_PROBES[0]!r}")
+    elif cat == dog:
+        found.append(f"makes the same of {_PROBES[0]!r} and {_PROBES[1]!r}")
+    if text.get("pool_type") == "eos" and text.get("eos_id", 2) not in cat:
         found.append(f"ends texts without the token {text.get('eos_id', 2)}, at which they are read")
     expected = _siglip_pad(text)
-    if expected is not None and (pad, inner.eos_token_id in ids) != (expected, True):
+    if expected is not None and (pad, inner.eos_token_id in cat) != (expected, True):
         found.append(f"fills texts up with {pad}, not with {expected} behind an end")
-    if expected is not None and inner.bos_token_id is not None and ids[0] == inner.bos_token_id:
+    if expected is not None and inner.bos_token_id is not None and cat[0] == inner.bos_token_id:
         found.append(f"begins texts with {inner.bos_token!r}")
     return found
 

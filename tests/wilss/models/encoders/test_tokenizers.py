@@ -1,6 +1,7 @@
 """Texts of models whose tokenizer, or text tower, is of transformers: against open_clip's own, offline."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,23 @@ def test_the_digest_of_the_tokenizer_belongs_to_the_identity(tmp_path: Path) -> 
     spec = made(tmp_path, "SigLIP")
     first = text_identity(spec)
     assert open_clip_encoder(spec, "cpu").identity["tokenizer"] == first["tokenizer"]
-    (tmp_path / "tokenizer" / "README.md").write_text("of no account")
+    folder = tmp_path / "tokenizer"
+    (folder / "special_tokens_map.json").write_text("{}")
+    (folder / "spiece.model").write_bytes(b"is not read beside tokenizer.json")
+    texts.change(folder / "tokenizer_config.json", model_max_length=5)
     assert text_identity(spec) == first
-    texts.change(tmp_path / "tokenizer" / "tokenizer_config.json", model_max_length=5)
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace('"itap"', '"itapp"'))
     assert text_identity(spec) != first
     assert text_identity(tiny.clip_spec(tmp_path)) == {}
+
+
+def test_the_config_of_a_text_tower_belongs_to_the_identity(tmp_path: Path) -> None:
+    spec = made(tmp_path, "XLM-RoBERTa")
+    first = text_identity(spec)
+    texts.change(tmp_path / "tokenizer" / "config.json", transformers_version="4.0.0")
+    assert text_identity(spec) == first
+    texts.change(tmp_path / "tokenizer" / "config.json", num_hidden_layers=1)
+    assert {key for key, value in text_identity(spec).items() if value != first[key]} == {"text_tower"}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +111,7 @@ def test_the_digest_of_the_tokenizer_belongs_to_the_identity(tmp_path: Path) -> 
         ("SigLIP", {"padding_side": "left"}, "fills texts up on the left"),
         ("SigLIP", {"pad_token": "<unk>"}, "fills texts up with 0, not with 1 behind an end"),
         ("SigLIP 2", {"pad_token": "<unk>"}, "fills texts up with 3, not with 0"),
-        ("SigLIP", {"pad_token": None}, "has no token for filling up"),
+        ("SigLIP", {"pad_token": None}, "has no pad_token, which this model's texts need"),
     ],
 )
 def test_a_tokenizer_that_fills_texts_up_otherwise_is_refused(
@@ -133,6 +146,96 @@ def test_more_words_than_the_text_tower_has_rows_are_refused(tmp_path: Path) -> 
     Path(spec.config or "").write_text(json.dumps(content))
     with pytest.raises(EncoderError, match="has 4 tokens and the tokenizer of .* more"):
         open_clip_encoder(spec, "cpu").text(["a dog"])
+
+
+@pytest.mark.parametrize("kind", ["T5Tokenizer", "BertTokenizer", "XLMRobertaTokenizer"])
+def test_a_tokenizer_without_its_words_is_refused(tmp_path: Path, kind: str) -> None:
+    """transformers makes one that knows no word of such a folder, and every class would have one text feature."""
+    spec = made(tmp_path, "MetaCLIP 2 L")
+    texts.change(tmp_path / "tokenizer" / "tokenizer_config.json", tokenizer_class=kind)
+    (tmp_path / "tokenizer" / "tokenizer.json").rename(tmp_path / "tokenizer" / "vocab.json")  # without its merges
+    for ask in (require_clip, text_identity, lambda spec: open_clip_encoder(spec, "cpu")):
+        with pytest.raises(WeightsError, match=r"has no vocabulary \(tokenizer\.json or spiece\.model or .*google/mt5"):
+            ask(spec)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [(("cat", "dog"), "makes the same of 'a cat, a photo"), (texts.WORDS, "knows no word of 'a cat, a")],
+)
+def test_a_tokenizer_that_tells_no_words_apart_is_refused(tmp_path: Path, gone: tuple[str, ...], said: str) -> None:
+    spec = made(tmp_path, "SigLIP 2")
+    file = tmp_path / "tokenizer" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"] = {word: n for word, n in content["model"]["vocab"].items() if word not in gone}
+    file.write_text(json.dumps(content))
+    with pytest.raises(EncoderError, match=said):
+        require_clip(spec)
+
+
+def test_a_tokenizer_that_fills_up_with_what_the_text_tower_does_not_look_past_is_refused(tmp_path: Path) -> None:
+    spec = made(tmp_path, "XLM-RoBERTa")
+    texts.tokenizer_folder(tmp_path / "tokenizer", "mt5")
+    texts.tower_config(tmp_path / "tokenizer", "xlm-roberta")
+    with pytest.raises(EncoderError, match="fills texts up with 0, and the text tower looks past 1"):
+        require_clip(spec)
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [({}, "no sep_token, which"), ({"tokenizer_mode": "clips", "tokenizer_kwargs": {}}, "no bos_token, cls_token")],
+)
+def test_a_tokenizer_without_a_token_that_open_clip_asks_for_is_refused(
+    tmp_path: Path, more: dict[str, Any], missing: str
+) -> None:
+    spec = made(tmp_path, "CLIPA")
+    texts.tokenizer_folder(tmp_path / "tokenizer", "mt5")
+    path = tiny.clip_config(tmp_path, text_cfg=FAMILIES["CLIPA"][2] | more, custom_text=True)
+    for ask in (require_clip, text_identity):
+        with pytest.raises(EncoderError, match=missing):
+            ask(spec.model_copy(update={"config": str(path)}))
+
+
+def test_a_tokenizer_is_read_as_bert_base_uncased_lies_on_the_hub(tmp_path: Path) -> None:
+    """Its class is told by config.json alone, and its words are a text file."""
+    spec, folder = made(tmp_path, "CLIPA"), tmp_path / "plain"
+    folder.mkdir()
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 512}')
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "cat", "dog", "."]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    plain = spec.model_copy(update={"tokenizer": str(folder)})
+    with pytest.raises(WeightsError, match=r"plain has no config\.json; copy the whole"):
+        open_clip_encoder(plain, "cpu")
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    ids = open_clip_encoder(plain, "cpu").tokenizer(["A photo of a Dog."])
+    assert ids.tolist() == [[2, 5, 6, 7, 5, 9, 10, 0, 0, 0, 0, 0]]
+
+
+def test_a_sentencepiece_file_alone_is_read_and_needs_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As google/mt5-base lies on the hub."""
+    import sentencepiece
+
+    spec, folder, written = made(tmp_path, "MetaCLIP 2 L"), tmp_path / "pieces", io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a photo of a cat", "a photo of the dog"] * 20), model_writer=written, vocab_size=40,
+        hard_vocab_limit=False, minloglevel=2, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / "spiece.model").write_bytes(written.getvalue())
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    pieces = spec.model_copy(update={"tokenizer": str(folder)})
+    encoder = open_clip_encoder(pieces, "cpu")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    ids = encoder.tokenizer(["a dog"])[0].tolist()
+    wanted = [*processor.encode("a dog"), 1]
+    assert ids == wanted + (12 - len(wanted)) * [0]
+    (folder / "added_tokens.json").write_text("{}")  # read again
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if "proto" in name else find(name))
+    with pytest.raises(EncoderError, match=r"spiece\.model is read with protobuf; run `pip install 'wilss\[text\]'`"):
+        open_clip_encoder(pieces, "cpu")
 
 
 def test_a_folder_that_is_missing_incomplete_broken_or_not_asked_for_is_refused(tmp_path: Path) -> None:
@@ -177,9 +280,13 @@ def test_the_hubs_tokenizer_is_taken_from_the_cache_and_offline_its_name_is_told
     place = tmp_path / "hub" / "models--timm--ViT-B-16-SigLIP"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text("0" * 40)
-    texts.tokenizer_folder(place / "snapshots" / ("0" * 40), "siglip")
+    snapshot = texts.tokenizer_folder(place / "snapshots" / ("0" * 40), "siglip")
     assert torch.equal(open_clip_encoder(hub, "cpu").text(PROMPTS), open_clip_encoder(spec, "cpu").text(PROMPTS))
+    (snapshot / "added_tokens.json").write_text("{}")
     assert text_identity(hub) == text_identity(spec)
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match=r"of timm/ViT-B-16-SigLIP \(vocabulary .*\) is not in the cache"):
+        open_clip_encoder(hub, "cpu")
 
 
 def test_an_open_clip_that_is_too_old_for_transformers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
