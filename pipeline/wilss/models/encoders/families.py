@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.tags import full_name
+from wilss.errors import EncoderError
+from wilss.models.encoders.tags import cfgs_of, fetched_name, full_name
+from wilss.models.tensor_files import listed
 
 if TYPE_CHECKING:
     from wilss.models.encoders.grids import Resampling
@@ -38,12 +40,13 @@ class Family:
 
 FAMILIES = (
     Family(
-        name="DINO, iBOT",
+        name="DINO",
         models=r"^vit_.*\.dino$",
         positions="dino",
         prefix="class",
         licence="Apache-2.0",
-        source="Caron et al., ICCV 2021; Zhou et al., ICLR 2022; facebookresearch/dino, interpolate_pos_encoding",
+        source="Caron et al., ICCV 2021; facebookresearch/dino, interpolate_pos_encoding, which iBOT "
+        "(Zhou et al., ICLR 2022) has, too; timm has no tag of its weights",
     ),
     Family(
         name="DINOv2 with registers",
@@ -231,8 +234,8 @@ OTHER = Family(
 
 
 def family_of(spec: EncoderSpec) -> Family:
-    """The family of a vision transformer, by its name and tag. Raises EncoderError for two tags."""
-    name = full_name(spec)
+    """The family of a vision transformer, by its name and the tag of its weights. Raises EncoderError for two tags."""
+    name = fetched_name(spec)
     known = next((family for family in (*FAMILIES, OTHER_NAFLEX) if re.search(family.models, name)), None)
     return known or (OWN if is_own(spec) else OTHER)
 
@@ -244,7 +247,24 @@ def is_own(spec: EncoderSpec) -> bool:
 
 
 def positions_of(spec: EncoderSpec) -> Resampling:
-    """How the position table is resampled: as the spec says, else as the family's own code does."""
+    """How the position table is resampled: as the spec says, else as the family's own code does.
+
+    Raises EncoderError for a file of which nothing says it.
+    """
     if spec.pos_interp is not None:
         return spec.pos_interp
-    return "dino" if family_of(spec).positions == "dino" else "timm"
+    family = family_of(spec)
+    if family is OTHER and spec.file and "." not in full_name(spec):
+        raise EncoderError(_not_said(spec))
+    return "dino" if family.positions == "dino" else "timm"
+
+
+def _not_said(spec: EncoderSpec) -> str:
+    tags = [tag for tag in cfgs_of(spec.model or "") if tag]
+    statistics = "" if {"mean", "std"} <= set(spec.args) else " beside `args: {mean: [...], std: [...]}`"
+    known = f" (one of {listed(tags, 8)})" if tags else ""
+    return (
+        f"{spec.file} does not say how its position table is to be resampled; name the weights of {spec.model} that it "
+        f"is a copy of by `pretrained: TAG`{known}, or write `pos_interp: dino` (DINO and iBOT) or "
+        f"`pos_interp: timm` (most others){statistics}."
+    )

@@ -16,12 +16,25 @@ def full_name(spec: EncoderSpec) -> str:
     Raises EncoderError for two tags.
     """
     name, tag = spec.model or "", spec.pretrained or ""
-    if not tag or tag.partition(":")[0] == "random":
+    if not tag or _is_random(spec):
         return name
     tag = tag.removeprefix(f"{name.partition('.')[0]}.")
     if "." in name and name.partition(".")[2] != tag:
         raise EncoderError(f"{name} has a tag, and `pretrained: {spec.pretrained}` names another; keep one of them.")
     return f"{name.partition('.')[0]}.{tag}"
+
+
+def fetched_name(spec: EncoderSpec) -> str:
+    """The same, with timm's default tag where its weights are fetched and none is named."""
+    name = full_name(spec)
+    if not name or "." in name or spec.file or _is_random(spec):
+        return name
+    entry = pretrained_cfg(spec)
+    return f"{name}.{entry.tag}" if entry and entry.tag else name
+
+
+def _is_random(spec: EncoderSpec) -> bool:
+    return (spec.pretrained or "").partition(":")[0] == "random"
 
 
 def pretrained_cfg(spec: EncoderSpec) -> "PretrainedCfg | None":
@@ -57,7 +70,7 @@ def require_activation(spec: EncoderSpec) -> None:
 
     timm has two models of each such form, and lists some weights under both.
     """
-    model, _, tag = full_name(spec).partition(".")
+    model, _, tag = fetched_name(spec).partition(".")
     quick = model.replace("_clip_", "_clip_quickgelu_", 1)
     if quick == model or "quickgelu" in model or "act_layer" in spec.args:
         return

@@ -5,7 +5,7 @@ from typing import Any
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.families import FAMILIES, family_of, is_own
+from wilss.models.encoders.families import FAMILIES, family_of, is_own, positions_of
 from wilss.models.encoders.preprocessing import Preprocessing, say_once, statistics_in
 from wilss.models.encoders.tags import cfgs_of, full_name, pretrained_cfg
 from wilss.models.encoders.weights import random_seed
@@ -38,6 +38,7 @@ def _of_untagged_file(spec: EncoderSpec) -> Preprocessing:
     published = {tag: _statistics(cfg) for tag, cfg in cfgs_of(spec.model or "").items()}
     if family_of(spec) in FAMILIES and len(set(published.values())) == 1:
         return next(iter(published.values()))
+    positions_of(spec)  # where nothing says that either, one sentence asks for both
     if is_own(spec):
         say_once(f"{spec.file}: normalised by ImageNet's mean; write `args: {{mean: [...], std: [...]}}` for another.")
         return IMAGENET

@@ -16,12 +16,14 @@ from wilss.models.encoders.vit_preprocessing import vit_preprocessing
 
 IMAGENET, OPENAI, HALF = 0.485, 0.48145466, 0.5
 NAMES = {
-    "vit_small_patch16_224.dino": ("DINO, iBOT", "dino", IMAGENET),
+    "vit_small_patch16_224.dino": ("DINO", "dino", IMAGENET),
+    "vit_small_patch8_224": ("DINO", "dino", IMAGENET),
     "vit_small_patch14_dinov2.lvd142m": ("DINOv2", "dino", IMAGENET),
     "vit_small_patch14_reg4_dinov2.lvd142m": ("DINOv2 with registers", "timm", IMAGENET),
     "vit_small_patch16_dinov3.lvd1689m": ("DINOv3", "none", IMAGENET),
     "vit_large_patch16_dinov3_qkvb.sat493m": ("DINOv3", "none", 0.43),
     "vit_small_patch16_dinov3_qkvb.eupe_lvd1689m": ("EUPE", "none", IMAGENET),
+    "vit_tiny_patch16_dinov3_qkvb": ("EUPE", "none", IMAGENET),
     "vit_pe_core_base_patch16_224.fb": ("Perception Encoder", "timm", HALF),
     "vit_pe_spatial_base_patch16_512.fb": ("Perception Encoder", "timm", HALF),
     "eva02_base_patch14_224.mim_in22k": ("EVA02, EVA", "timm", OPENAI),
@@ -37,7 +39,8 @@ NAMES = {
     "vit_base_patch16_radio_v3.c_radio": ("RADIO", "timm", OPENAI),
     "naflexvit_base_patch16_radio_v3.c_radio": ("RADIO (NaFlex)", "timm", OPENAI),
     "beit3_base_patch16_224.pt": ("BEiT-3", "timm", IMAGENET),
-    "vit_small_patch16_224": ("other ViTs of timm", "timm", HALF),
+    "vit_small_patch16_224": ("AugReg", "timm", HALF),
+    "vit_medium_patch16_reg4_gap_256.sbb_in12k": ("other ViTs of timm", "timm", HALF),
     "naflexvit_base_patch16_gap.e300_s576_in1k": ("other NaFlex ViTs", "timm", HALF),
 }
 SMALL = {"embed_dim": 64, "depth": 2, "num_heads": 2}
@@ -108,7 +111,11 @@ def test_a_file_is_normalised_as_the_weights_that_it_is_a_copy_of(tmp_path, capl
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("vit_small_patch16_224", r"does not say with which mean.*`pretrained: TAG` \(one of augreg_in1k"),
+        (
+            "vit_small_patch16_224",
+            r"does not say how its position table.*`pretrained: TAG` \(one of augreg_in1k.*`pos_interp: dino` "
+            r"\(DINO and iBOT\) or `pos_interp: timm` \(most others\) beside `args: {mean",
+        ),
         ("vit_large_patch16_dinov3", r"does not say with which mean.*one of lvd1689m, sat493m"),
         ("vit_base_patch16_clip_224", "may have been trained with GELU or QuickGELU"),
         ("vit_base_patch16_clip_224.openai", "'openai' were trained with QuickGELU"),
@@ -118,5 +125,17 @@ def test_a_file_of_which_nothing_says_the_mean_or_activation_is_refused_before_i
     spec = EncoderSpec(library="timm", model=model, file="nowhere.safetensors")
     with pytest.raises(EncoderError, match=told):
         require_vit(spec)
-    if "mean" in told:
-        require_vit(spec.model_copy(update={"args": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    if "does not say" in told:
+        args = {"mean": [0.5] * 3, "std": [0.5] * 3}
+        require_vit(spec.model_copy(update={"args": args, "pos_interp": "timm" if "position" in told else None}))
+
+
+def test_a_file_of_no_named_family_says_by_itself_how_its_positions_are_resampled():
+    told = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    spec = EncoderSpec(library="timm", model="vit_small_patch16_224", file="ibot.pth", args=told)
+    with pytest.raises(EncoderError, match=r"or `pos_interp: timm` \(most others\)\.$"):
+        positions_of(spec)
+    assert positions_of(spec.model_copy(update={"pos_interp": "dino"})) == "dino"
+    assert positions_of(spec.model_copy(update={"pretrained": "dino"})) == "dino"
+    assert positions_of(spec.model_copy(update={"pretrained": "augreg_in21k"})) == "timm"
+    assert positions_of(EncoderSpec(library="timm", model="vit_small_patch16_224", pretrained="random")) == "timm"
