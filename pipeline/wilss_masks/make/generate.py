@@ -126,7 +126,8 @@ def generate(
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
-    require_known_names(source)
+    if not _is_made(path, options):
+        require_known_names(source)
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
     made_now: list[int] = []
@@ -138,6 +139,7 @@ def generate(
         is_done, looked = _is_done(existing, attributes, options, records, manifest.encoders)
     if not is_done:
         require_means(options)
+        require_known_names(source)
         require_writable(path)
         with writer_lock(path):
             existing = compatible(
@@ -163,6 +165,11 @@ def generate(
     return replace(
         summary, has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT))
     )
+
+
+def _is_made(path: Path, options: Options) -> bool:
+    """Whether a complete store is there, so that there may be nothing to do: no library of encoders is loaded yet."""
+    return not options.overwrite and path.exists() and MaskStore.open(path, allow_partial=True).is_complete
 
 
 def _extent(images: int, shard_size: int) -> str:

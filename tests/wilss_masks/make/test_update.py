@@ -101,6 +101,20 @@ def test_a_shard_with_a_failed_image_is_made_anew(root: Path, asked: list[str]) 
     assert sorted(asked) == [*IMAGES[:3], IMAGES[6]]
 
 
+def test_encoders_are_looked_at_where_there_is_something_to_make(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their libraries take seconds to load; before a run that will make masks it is done first of all."""
+    looked: list[bool] = []
+    monkeypatch.setattr("wilss_masks.make.generate.require_known_names", lambda source: looked.append(True))
+    assert generate(root).code == 0
+    assert looked
+    looked.clear()
+    assert generate(root).code == 0
+    assert not looked
+    named(root, *IMAGES[:5])
+    assert generate(root, "--update").code == 0
+    assert looked
+
+
 def test_other_masks_are_not_kept(root: Path) -> None:
     named(root, *IMAGES[:6])
     assert generate(root).code == 0

@@ -135,18 +135,19 @@ def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precis
     """
     if spec.library == "open_clip":
         return vit_of(open_clip_encoder(spec, device, precision=precision))
-    target, how = torch.device(device), positions_of(spec)
-    require_vit(spec)
-    digest, identity = digest_of(spec), identity_of(spec)  # before anything is read
+    target, trunk = torch.device(device), _built(spec)
     mean, std = vit_preprocessing(spec)
-    trunk = _trunk(_network(spec).to(target), spec)
+    digest, identity = digest_of(spec), identity_of(spec)  # before anything is read
+    if random_seed(spec) is None:
+        _load(trunk.network, spec)
+    trunk.network.to(target)
     return SeedViT(
-        patch=_patch(trunk, spec),
+        patch=trunk.patch,
         mean=mean,
         std=std,
         digest=digest,
         identity=identity,
-        pos_interp=how,
+        pos_interp=positions_of(spec),
         precision=precision_for(target, precision),
         device=target,
         trunk=trunk,
@@ -180,19 +181,21 @@ def _no_transformer(name: str) -> str:
     )
 
 
-def _trunk(network: nn.Module, spec: EncoderSpec) -> Trunk:
-    return trunk_of(network, how=positions_of(spec), name=full_name(spec) or "the vision transformer")
-
-
-def _network(spec: EncoderSpec) -> nn.Module:
-    seed = random_seed(spec)
-    path = weights_file(spec) if seed is None else None
+def _built(spec: EncoderSpec) -> Trunk:
+    """With random weights, by the spec's seed where it has one. Raises EncoderError for what cannot be used."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
-        network = _build(spec)
-    if path:
-        load_strictly(network, fitting_tensors(network, read_tensors(path), spec.model or "", path), path)
-    return network.eval().requires_grad_(False)
+        torch.manual_seed(random_seed(spec) or 0)
+        network = _build(spec).eval().requires_grad_(False)
+    trunk = trunk_of(network, how=positions_of(spec), name=full_name(spec) or "the vision transformer")
+    _require_patch(trunk, spec)
+    require_activation(spec)
+    vit_preprocessing(spec)
+    return trunk
+
+
+def _load(network: nn.Module, spec: EncoderSpec) -> None:
+    path = weights_file(spec)
+    load_strictly(network, fitting_tensors(network, read_tensors(path), spec.model or "", path), path)
 
 
 def require_vit(spec: EncoderSpec) -> None:
@@ -202,9 +205,7 @@ def require_vit(spec: EncoderSpec) -> None:
         _require_transformer(spec)
         return
     with torch.device("meta"):
-        _patch(_trunk(_build(spec), spec), spec)
-    require_activation(spec)
-    vit_preprocessing(spec)
+        _built(spec)
 
 
 def _require_transformer(spec: EncoderSpec) -> None:
@@ -253,9 +254,8 @@ def _created(spec: EncoderSpec, args: Mapping[str, Any]) -> nn.Module:
     return timm.create_model(spec.model, pretrained=False, **args)  # NaFlex takes any size; the rest is refused
 
 
-def _patch(trunk: Trunk, spec: EncoderSpec) -> int:
+def _require_patch(trunk: Trunk, spec: EncoderSpec) -> None:
     if trunk.patch != input_multiple(spec):
         raise EncoderError(
             f"{spec.model} has patches of {trunk.patch} pixels; write args: {{patch_size: {trunk.patch}}}."
         )
-    return trunk.patch

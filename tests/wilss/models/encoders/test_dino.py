@@ -149,6 +149,18 @@ def test_what_cannot_be_used_is_refused_with_the_reason_before_weights_are_read(
     assert "dynamic_img_size" not in str(caught.value)
 
 
+def test_a_network_is_built_once_and_refused_before_its_weights_are_asked_for(monkeypatch):
+    import timm
+
+    built, create = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **more: (built.append(args), create(*args, **more))[1])
+    args = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    open_vit(EncoderSpec(library="timm", model="vit_small_patch16_224.dino", args=args, pretrained="random"), "cpu")
+    assert len(built) == 1
+    with pytest.raises(EncoderError, match="is hierarchical"):
+        open_vit(EncoderSpec(library="timm", model="resnet18", file="nowhere.safetensors", pos_interp="timm"), "cpu")
+
+
 def test_unknown_models_and_args_are_refused():
     with pytest.raises(EncoderError, match="the vision transformer takes images of 4 channels"):
         open_vit(tiny.vit_spec(in_chans=4), "cpu")
