@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from wilss.data.manifest import EncoderSpec
+from wilss.digests import digest_of_json
 from wilss.errors import EncoderError
 from wilss.models.encoders.weights import config_file, read_config
 
@@ -57,6 +58,11 @@ def clip_config(spec: EncoderSpec) -> dict[str, Any]:
     if missing:
         raise EncoderError(f"the config of {clip_name(spec)} lacks {', '.join(missing)}; write open_clip's form.")
     return whole
+
+
+def noted_config(spec: EncoderSpec) -> dict[str, str]:
+    """model_cfg: sha256 of what a CLIP's config says of it, whichever file says so; nothing for another library's."""
+    return {"model_cfg": digest_of_json(clip_config(spec)["model_cfg"])} if spec.library == "open_clip" else {}
 
 
 def clip_name(spec: EncoderSpec) -> str:

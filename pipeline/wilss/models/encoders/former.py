@@ -9,7 +9,7 @@ from typing import Any
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.clip_configs import clip_config, noted_config
 from wilss.models.encoders.tags import pretrained_cfg
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, random_seed
 
@@ -19,6 +19,7 @@ def as_noted_now(noted: Mapping[str, Any], spec: EncoderSpec) -> dict[str, Any]:
 
     spec: the network that is asked for now; where it is another than the store's, that shows in what both note.
     """
+    noted = {**noted_config(spec), **noted}  # open_clip's, of which nothing was noted
     if "positions" in noted:
         return dict(noted)
     args: dict[str, Any] = noted.get("args") or {}

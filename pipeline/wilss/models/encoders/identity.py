@@ -8,7 +8,7 @@ from typing import Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
-from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.clip_configs import clip_config, noted_config
 from wilss.models.encoders.families import family_of, positions_of
 from wilss.models.encoders.former import former_numbers, way_to, without_statistics
 from wilss.models.encoders.preprocessing import clip_preprocessing
@@ -20,11 +20,11 @@ def identity_of(spec: EncoderSpec) -> dict[str, Any]:
     """Everything that decides what the encoder computes.
 
     Keys: library, model, pretrained, revision; args, without mean and std; sha256 (weights), config (sha256 of the
-    json, or None); family; positions, mean and std as they are used.
+    json, or None); model_cfg (of a CLIP, sha256); family; positions, mean and std as they are used.
     """
     args = without_statistics(spec.args)
     family = "CLIP" if spec.library == "open_clip" else family_of(spec).name
-    return {**_weights_of(spec), "args": args, "family": family, **_numbers_of(spec)}
+    return {**_weights_of(spec), **noted_config(spec), "args": args, "family": family, **_numbers_of(spec)}
 
 
 def _weights_of(spec: EncoderSpec) -> dict[str, Any]:

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wilss.digests import digest_of_json
+from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder, sweep_partials_of, write_atomically
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import DenseClip
+from wilss.models.encoders.preprocessing import say_once
 
-FORM = 1  # raise it when the same key would mean other features
+FORM = 2  # raise it when the same key would mean other features
+_EQUAL = 1e-6  # of cosines: what rounding leaves between equal features; other names are 1e-3 apart and more
 _OF_IMAGES = ("family", "form", "positions", "mean", "std")  # of an encoder's identity, and nothing to its text
 
 
@@ -48,7 +50,21 @@ def cached_text_features(
     Returns float32 [C, D] on the CPU, unit length along D.
     """
     place = folder or cache_folder("text")
-    return torch.stack([_one(clip, tuple(names), tuple(templates), place) for names in classes])
+    features = torch.stack([_one(clip, tuple(names), tuple(templates), place) for names in classes])
+    _tell_of_equals(classes, features)
+    return features
+
+
+def _tell_of_equals(classes: Sequence[Sequence[str]], features: Tensor) -> None:
+    """A warning where two classes have one feature, as of a tokenizer or weights that are not this CLIP's."""
+    cosines = (features @ features.T).triu(diagonal=1)
+    for one, other in (cosines > 1 - _EQUAL).nonzero().tolist():
+        if list(classes[one]) != list(classes[other]):
+            say_once(
+                f"{' / '.join(classes[one])} and {' / '.join(classes[other])} have the same text feature, so that no "
+                "mask can tell them apart; are the weights and the tokenizer those of this CLIP?"
+            )
+            return
 
 
 def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], folder: Path | None) -> Tensor:
@@ -63,9 +79,11 @@ def _one(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...], fo
 
 
 def _key(clip: DenseClip, names: tuple[str, ...], templates: tuple[str, ...]) -> str:
-    """All that decides the features, and the library and device whose rounding they carry."""
+    """All that decides the features, and the libraries and device whose rounding they carry."""
     network = {key: value for key, value in clip.identity.items() if key not in _OF_IMAGES} | {"pos_interp": None}
-    return digest_of_json([FORM, network, names, templates, clip.precision, clip.device.type, torch.__version__])
+    libraries = ["open_clip_torch", *(["transformers"] if "tokenizer" in clip.identity else [])]
+    versions = [torch.__version__, *map(version_of, libraries)]
+    return digest_of_json([FORM, network, names, templates, clip.precision, clip.device.type, versions])
 
 
 def _read(entry: Path) -> Tensor | None:

@@ -1,5 +1,6 @@
 """What is noted of an encoder, and how that is held against what was noted before."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
 from wilss.models.encoders import text
+from wilss.models.encoders.clip_configs import clip_config
 from wilss.models.encoders.former import as_noted_now, former_numbers
 from wilss.models.encoders.identity import digest_of_encoder, digests_of_encoder, identity_of, way_to_former
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, digest_of
@@ -110,14 +112,51 @@ def test_another_digest_where_the_numbers_are_others_and_the_way_back() -> None:
     assert way_to_former(spec, "0" * 64) == ""
 
 
-def test_text_that_was_kept_before_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its key is that of before, whatever is noted of the images since."""
+def test_what_open_clip_s_own_config_says_belongs_to_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a model says nothing of it: open_clip's json has changed between versions."""
+    spec = EncoderSpec(library="open_clip", model="RN50", pretrained="random:1")
+    first, file = identity_of(spec), tmp_path / "model_configs" / "RN50.json"
+    file.parent.mkdir()
+    content = clip_config(spec)["model_cfg"]
+    monkeypatch.setattr("wilss.models.encoders.clip_configs._open_clip_folder", lambda: tmp_path)
+    for more, others in (({}, set()), ({"act_kwargs": {}}, {"model_cfg"})):
+        file.write_text(json.dumps(content | {"text_cfg": content["text_cfg"] | more}))
+        assert {key for key, value in identity_of(spec).items() if value != first[key]} == others
+
+
+def test_a_store_that_does_not_note_what_a_config_says_goes_on_and_one_that_does_is_held_to_it(tmp_path: Path) -> None:
     spec = clip_spec(tmp_path)
-    seen: list[Any] = []
-    monkeypatch.setattr(text, "digest_of_json", lambda parts: seen.append(parts) or "key")
-    clip: Any = SimpleNamespace(identity=identity_of(spec), precision="fp32", device=SimpleNamespace(type="cpu"))
-    text._key(clip, ("disk",), ("{}",))
-    assert seen[0][1] == {**noted_before(spec), "config": identity_of(spec)["config"]}
+    now = identity_of(spec)
+    unnoted = {key: value for key, value in now.items() if key != "model_cfg"}
+    assert as_noted_now(unnoted, spec) == now
+    assert as_noted_now(noted_before(spec), spec)["model_cfg"] == now["model_cfg"]
+    assert as_noted_now(now | {"model_cfg": "other"}, spec)["model_cfg"] == "other"
+    assert "model_cfg" not in identity_of(vit_spec()) | as_noted_now(noted_before(vit_spec()), vit_spec())
+
+
+def test_text_is_kept_by_the_config_and_the_libraries_that_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"open_clip_torch": "3.3", "transformers": "5"}
+    monkeypatch.setattr(text, "version_of", lambda name: versions[name])
+
+    def key(**noted: str) -> str:
+        spec = clip_spec(tmp_path)
+        clip: Any = SimpleNamespace(
+            identity=identity_of(spec) | noted, precision="fp32", device=SimpleNamespace(type="cpu")
+        )
+        return text._key(clip, ("disk",), ("{}",))
+
+    first, of_transformers = key(), key(tokenizer="a")
+    assert key(mean="other", family="other") == first
+    assert key(model_cfg="other") != first
+    versions["transformers"] = "6"
+    assert (key(), key(tokenizer="a")) != (first, of_transformers)
+    assert key() == first
+    versions["open_clip_torch"] = "4"
+    assert key() != first
 
 
 def test_of_local_files_it_needs_no_torch() -> None:

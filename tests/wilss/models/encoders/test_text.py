@@ -1,4 +1,6 @@
+import logging
 import stat
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -86,6 +88,17 @@ def test_other_templates_names_weights_or_configs_are_other_entries(clip, tmp_pa
     other = open_clip_encoder(tiny.clip_spec(tmp_path, quick_gelu=True), "cpu")
     text.cached_text_features(other, [("dog",)], TEMPLATES, folder=folder)
     assert len(counted) == len(list(folder.iterdir())) == 4
+
+
+def test_two_classes_of_one_feature_are_told(clip, tmp_path, caplog):
+    """As of a tokenizer that knows no word: no mask could tell them apart, and no other error would come of it."""
+    deaf = replace(clip, tokenizer=lambda prompts: torch.full((len(prompts), 16), 7))
+    with caplog.at_level(logging.WARNING):
+        text.cached_text_features(clip, [("dog",), ("cat",), ("dog",)], TEMPLATES, folder=tmp_path / "a")
+        assert not caplog.records
+        text.cached_text_features(deaf, [("dog",), ("cat", "kitty"), ("dog",)], TEMPLATES[:1], folder=tmp_path / "b")
+    (record,) = caplog.records
+    assert record.message.startswith("dog and cat / kitty have the same text feature, so that no mask can")
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "empty", "pickle", "folder"])
