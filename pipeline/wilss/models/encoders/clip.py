@@ -41,6 +41,7 @@ from wilss.models.tensor_files import read_tensors
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
 #: In the place of a timm image tower while the rest of a CLIP is built.
 _STAND_IN = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 8}
+_NOT_BUILT = (TypeError, ValueError, AssertionError, RuntimeError, KeyError)
 #: What checkpoints hold of older open_clip and transformers, and no network of today's has.
 _LEFTOVER = (
     "input_resolution",
@@ -117,11 +118,12 @@ def open_clip_encoder(
     config = clip_config(spec)
     mean, std = _checked(spec, config)
     own_form, stride = form_of(spec, form), input_multiple(spec)
-    digest = digest_of(spec)  # before anything is built or read
-    identity = identity_of(spec) | text_identity(spec)
     text = config["model_cfg"]["text_cfg"]
     folder = text_folder(spec, text)
     tokenizer = open_tokenizer(text, folder, clip_name(spec))
+    _require_tower(config["model_cfg"], own_form, stride, clip_name(spec))
+    digest = digest_of(spec)  # weights are asked for and read when all else is right
+    identity = identity_of(spec) | text_identity(spec)
     network = _network(spec, config["model_cfg"], folder)
     target = torch.device(device)
     return DenseClip(
@@ -145,6 +147,21 @@ def _path(network: Any, form: DenseForm, stride: int) -> DensePath:
     return timm_path(network.visual, form, stride) if has_trunk else dense_path(network.visual, form)
 
 
+def _require_tower(config: Mapping[str, Any], form: DenseForm, stride: int, name: str) -> None:
+    """EncoderError for an image tower of timm that cannot be built or used; it is built without memory."""
+    if not config["vision_cfg"].get("timm_model_name"):
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            timm_path(timm_tower(config).eval(), form, stride)
+    except _NOT_BUILT as error:
+        raise EncoderError(_unbuilt(name, error)) from error
+
+
+def _unbuilt(name: str, error: Exception) -> str:
+    return f"open_clip cannot build {name} ({error}); fix its config."
+
+
 def require_clip(spec: EncoderSpec) -> None:
     """Raise EncoderError for a model or weights that cannot be opened; no weights are read, and nothing is fetched.
 
@@ -154,6 +171,7 @@ def require_clip(spec: EncoderSpec) -> None:
         return
     config = clip_config(spec)
     _checked(spec, config)
+    _require_tower(config["model_cfg"], form_of(spec), input_multiple(spec), clip_name(spec))
     if spec.tokenizer is not None:
         text = config["model_cfg"]["text_cfg"]
         open_tokenizer(text, text_folder(spec, text), clip_name(spec))
@@ -195,11 +213,12 @@ def _build(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) ->
     try:
         if own["vision_cfg"].get("timm_model_name"):
             network: nn.Module = kind(**own | {"vision_cfg": _STAND_IN})
+            torch.manual_seed(random_seed(spec) or 0)  # whatever the text took
             network.visual = timm_tower(own)
         else:
             network = kind(**own)
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        raise EncoderError(f"open_clip cannot build {clip_name(spec)} ({error}); fix its config.") from error
+    except _NOT_BUILT as error:
+        raise EncoderError(_unbuilt(clip_name(spec), error)) from error
     _assert_activation(network, bool(own.get("quick_gelu", False)), spec)
     return network.float()  # transformers builds in the type that a config names
 

@@ -140,7 +140,14 @@ def digest_of(spec: EncoderSpec) -> str:
         return check_digest(weights_file(spec), spec.sha256, spec.sha256_from)
     config = sha256_of(resolve(spec.config)) if spec.config else None
     made_from = [spec.library, spec.model, config, dict(spec.args or {}), seed, version_of("torch")]
-    return digest_of_json(made_from)
+    return digest_of_json([*made_from, *_text_tower(spec)])
+
+
+def _text_tower(spec: EncoderSpec) -> list[str]:
+    """sha256 of the json of a text tower of transformers that lies beside a tokenizer of one's own."""
+    place = Path(spec.tokenizer or "").expanduser()
+    file = (place.parent if place.is_file() else place) / "config.json"
+    return [sha256_of(file)] if spec.tokenizer and file.is_file() else []
 
 
 def config_file(spec: EncoderSpec) -> Path | None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CustomTextCLIP
 
-from tests.wilss.models.encoders import texts, tiny
+from tests.wilss.models.encoders import texts, tiny, tiny_towers
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.clip import open_clip_encoder, require_clip
@@ -137,6 +137,39 @@ def test_the_tokenizer_of_another_family_is_refused(tmp_path: Path, family: str,
     for ask in (require_clip, lambda spec: open_clip_encoder(spec, "cpu")):
         with pytest.raises(EncoderError, match=said):
             ask(spec.model_copy(update={"tokenizer": str(foreign)}))
+
+
+def test_weights_are_asked_for_when_all_else_is_right(tmp_path: Path) -> None:
+    spec = made(tmp_path, "SigLIP").model_copy(update={"file": str(tmp_path / "none.safetensors"), "pretrained": None})
+    foreign = texts.tokenizer_folder(tmp_path / "other", "siglip2")
+    with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
+        open_clip_encoder(spec, "cpu")
+    text = json.loads(Path(spec.config or "").read_text())["model_cfg"]["text_cfg"]
+    tower = {"timm_model_name": "vit_base_patch16_unheard_of", "image_size": 64, "timm_pool": "map"}
+    refused = [(spec.model_copy(update={"tokenizer": str(foreign)}), "fills texts up with 0, not with 1")]
+    (tmp_path / "unknown").mkdir()
+    unknown = tiny.clip_config(tmp_path / "unknown", tower, text_cfg=text, custom_text=True)
+    refused.append((spec.model_copy(update={"config": str(unknown)}), "open_clip cannot build .*unheard_of"))
+    for ask in (require_clip, lambda spec: open_clip_encoder(spec, "cpu")):
+        for asked, said in refused:
+            with pytest.raises(EncoderError, match=said):
+                ask(asked)
+
+
+def test_untrained_networks_that_differ_have_other_digests_and_the_image_tower_is_its_own(tmp_path: Path) -> None:
+    spec = made(tmp_path, "XLM-RoBERTa")
+    content = json.loads(Path(spec.config or "").read_text())
+    (name, *_) = tiny_towers.TOWERS
+    tower = {"timm_model_name": name, "image_size": 64, "timm_pool": "map", "timm_proj": None}
+    content["model_cfg"] |= {"vision_cfg": tower, "embed_dim": 32}
+    Path(spec.config or "").write_text(json.dumps(content))
+    first = open_clip_encoder(spec, "cpu")
+    texts.change(tmp_path / "tokenizer" / "config.json", num_hidden_layers=1)
+    second = open_clip_encoder(spec, "cpu")
+    images = tiny.images(1, 32, 48)
+    assert first.digest != second.digest
+    assert not torch.equal(first.text(PROMPTS), second.text(PROMPTS))
+    assert torch.equal(first.features(images), second.features(images))
 
 
 def test_more_words_than_the_text_tower_has_rows_are_refused(tmp_path: Path) -> None:
