@@ -120,8 +120,9 @@ def test_what_open_clip_s_own_config_says_belongs_to_the_identity(
     first, file = identity_of(spec), tmp_path / "model_configs" / "RN50.json"
     file.parent.mkdir()
     content = clip_config(spec)["model_cfg"]
+    cases: tuple[tuple[dict[str, Any], set[str]], ...] = (({}, set()), ({"act_kwargs": {}}, {"model_cfg"}))
     monkeypatch.setattr("wilss.models.encoders.clip_configs._open_clip_folder", lambda: tmp_path)
-    for more, others in (({}, set()), ({"act_kwargs": {}}, {"model_cfg"})):
+    for more, others in cases:
         file.write_text(json.dumps(content | {"text_cfg": content["text_cfg"] | more}))
         assert {key for key, value in identity_of(spec).items() if value != first[key]} == others
 
