@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import clip_name
+from wilss.models.encoders.clip_configs import clip_name, open_clip_models
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, random_seed
 from wilss.models.tensor_files import listed
 
@@ -97,7 +97,8 @@ def clip_tag(spec: EncoderSpec) -> dict[str, Any]:
 def check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
     """EncoderError where the activation is not, or may not be, the one that the weights were trained with.
 
-    config: open_clip's model_cfg. open_clip itself only warns, and of a file knows nothing.
+    config: open_clip's model_cfg. open_clip itself only warns, and of a file knows nothing. Where it does not say with
+    which one weights were trained, the config's is taken, as open_clip does; where that is QuickGELU, a line says so.
     """
     entry = clip_tag(spec)
     if entry:
@@ -106,9 +107,14 @@ def check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
         entries = _entries(spec.model or "")
     else:
         return
-    computed = config.get("quick_gelu", False)
-    fitting = [tag for tag, entry in entries.items() if entry.get("quick_gelu", False) == computed]
+    computed = bool(config.get("quick_gelu", False))
+    fitting = [tag for tag, entry in entries.items() if _was_trained_with(entry, quick=computed)]
     if len(fitting) == len(entries):
+        if computed and (silent := [tag for tag, entry in entries.items() if "quick_gelu" not in entry]):
+            say_once(
+                f"open_clip does not say with which activation the weights {listed(silent)} of {spec.model} were "
+                "trained; it computes QuickGELU with them, as the model's config says, and so does wilss."
+            )
         return
     if fitting:
         raise EncoderError(
@@ -122,14 +128,31 @@ def check_activation(spec: EncoderSpec, config: Mapping[str, Any]) -> None:
     )
 
 
+def fitting_tags(model: str, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """open_clip's tags of a model: of weights trained with its activation, and of others. config: its model_cfg."""
+    computed = bool(config.get("quick_gelu", False))
+    entries = _entries(model)
+    fitting = [tag for tag, entry in entries.items() if _was_trained_with(entry, quick=computed)]
+    return fitting, [tag for tag in entries if tag not in fitting]
+
+
+def _was_trained_with(entry: Mapping[str, Any], *, quick: bool) -> bool:
+    """Whether weights were, as far as open_clip's entry says."""
+    return bool(entry.get("quick_gelu", quick)) == quick
+
+
 def _other_model(model: str, is_quick: bool) -> str:
     """What to use in the place of a model of the wrong activation."""
-    from open_clip import list_models
-
-    other = model.removesuffix("-quickgelu") if is_quick else f"{model}-quickgelu"
-    if other != model and other in list_models():
+    if other := namesake(model):
         return f"use model: {other}"
     return f'copy its json, write "quick_gelu": {"false" if is_quick else "true"} there, and name it as `config:`'
+
+
+def namesake(model: str) -> str | None:
+    """open_clip's same model of the other activation, where it has one."""
+    suffix = "-quickgelu"
+    other = model.removesuffix(suffix) if model.endswith(suffix) else f"{model}{suffix}"
+    return other if other in open_clip_models() else None
 
 
 def _entries(model: str) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,8 @@ from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import require_clip
-from wilss.models.encoders.clip_configs import clip_config
-from wilss.models.encoders.preprocessing import clip_preprocessing
+from wilss.models.encoders.clip_configs import clip_config, open_clip_models
+from wilss.models.encoders.preprocessing import check_activation, clip_preprocessing, fitting_tags, namesake
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD
 
 HALF = (0.5, 0.5, 0.5)
@@ -56,6 +56,25 @@ def test_a_file_of_a_model_whose_published_weights_agree_is_told_of(caplog: pyte
         assert found(given) == found(given) == OPENAI
     (record,) = caplog.records
     assert "/somewhere/weights.pt: taken to be one of the published weights of ViT-B-16-quickgelu" in record.message
+
+
+def test_what_open_clip_does_not_say_of_an_activation_is_not_claimed(caplog: pytest.LogCaptureFixture) -> None:
+    """One published model computes QuickGELU whose tag says nothing of it; open_clip computes what the config says."""
+    with caplog.at_level(logging.WARNING):
+        assert found(spec(model="roberta-ViT-B-32", pretrained="laion2b_s12b_b32k")) == OPENAI
+    (record,) = caplog.records
+    assert record.message.startswith("open_clip does not say with which activation the weights laion2b_s12b")
+
+
+def test_every_tag_is_under_the_model_of_its_activation_and_nowhere_else() -> None:
+    for model in open_clip_models():
+        config = clip_config(spec(model=model))["model_cfg"]
+        fitting, others = fitting_tags(model, config)
+        for tag in fitting:
+            check_activation(spec(model=model, pretrained=tag), config)
+        for tag in others:
+            with pytest.raises(EncoderError, match=f"use model: {namesake(model)}"):
+                check_activation(spec(model=model, pretrained=tag), config)
 
 
 @pytest.mark.parametrize(
