@@ -113,6 +113,12 @@ def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeyp
     (clip,), _ = known_models("ViT-B-16-SigLIP2-512", ["what"], most=5)
     assert clip.form == "pool_each"
     assert clip.missing[0].startswith("tokenizer: timm/ViT-B-16-SigLIP2-512 of the hub is not in the cache")
+    (rn50, quick), _ = known_models("RN50", ["what"], most=2)
+    assert (rn50.name, rn50.tags, quick.tags) == ("RN50", (), ("openai", "yfcc15m", "cc12m"))
+    assert rn50.missing[0] == "weights trained with the other activation, under RN50-quickgelu: openai, yfcc15m, cc12m"
+    (vit, *_), _ = known_models("ViT-B-16", ["what"], most=1)
+    assert "laion400m_e32" in vit.tags
+    assert "openai" not in vit.tags
     (coca,), _ = known_models("coca_ViT-B-32", ["what"], most=5)
     assert "CoCa" in coca.refusal
     monkeypatch.setattr("wilss.models.encoders.known.cached_file", lambda *_: Path("w"))

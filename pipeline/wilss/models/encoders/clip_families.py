@@ -1,6 +1,7 @@
 """The families of CLIPs that open_clip has: how each is recognised, and how wilss uses it.
 
-`families` is the same of timm's vision transformers. Licences are those that timm's entries of the same weights name.
+`families` is the same of timm's vision transformers. Licences are those that timm's entries of the same weights name,
+or the model's card on the hub where timm has none (NLLB-CLIP).
 """
 
 import re
@@ -76,6 +77,7 @@ CLIP_FAMILIES = (
         form_source=_EACH,
         pixels="0.5 and 0.5",
         tokenizer="transformers",
+        licence="CC-BY-NC-4.0",
         source="Visheratin, arXiv:2309.01859",
     ),
     ClipFamily(

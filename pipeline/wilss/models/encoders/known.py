@@ -17,6 +17,7 @@ from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
 from wilss.models.encoders.dino import require_vit
 from wilss.models.encoders.families import FAMILIES, Family, family_of
 from wilss.models.encoders.hub import cached_file
+from wilss.models.encoders.preprocessing import fitting_tags, namesake
 from wilss.models.encoders.tags import cfgs_of
 from wilss.models.encoders.tokenizer_files import missing_of_text
 from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
@@ -123,11 +124,15 @@ def _spec(name: str, job: Job) -> EncoderSpec:
 
 
 def _tags(name: str, job: Job) -> tuple[str, ...]:
+    """Of the weights that the model can be opened with."""
     if job == "what":
-        from open_clip.pretrained import list_pretrained_tags_by_model
-
-        return tuple(list_pretrained_tags_by_model(name))
+        return tuple(_clip_tags(name)[0])
     return tuple(tag for tag in cfgs_of(name) if tag)
+
+
+def _clip_tags(name: str) -> tuple[list[str], list[str]]:
+    """Those of weights with the model's activation, and of others."""
+    return fitting_tags(name, clip_config(_spec(name, "what"))["model_cfg"])
 
 
 def family_and_licence(name: str, job: Job) -> tuple[str, str]:
@@ -165,10 +170,12 @@ def _is_taken_clip(name: str) -> bool:
 def _missing(name: str, job: Job) -> Iterator[str]:
     if job == "what":
         yield from _missing_of_text(clip_config(_spec(name, job))["model_cfg"]["text_cfg"])
+        if others := _clip_tags(name)[1]:
+            yield f"weights trained with the other activation, under {namesake(name)}: {listed(others, _TAGS_SHOWN)}"
     tags = _tags(name, job)
     here = [tag for tag in tags if _is_here(name, tag, job)]
     if not tags:
-        yield "weights: none are published by the library; name yours with `file:`"
+        yield "weights: none of this model are published by the library; name yours with `file:`"
     elif here:
         yield f"weights in the cache: {', '.join(here)}; of the hub: {listed(tags, _TAGS_SHOWN)}"
     else:
