@@ -27,6 +27,7 @@ _FORMER_SUFFIX = ".former"
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _require_replaceable(path)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("wb") as file:
@@ -107,6 +108,7 @@ def built_beside(path: Path) -> Iterator[Path]:
     """
     building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
     path.parent.mkdir(parents=True, exist_ok=True)
+    _require_replaceable(path)
     settle(path)
     try:
         yield building
@@ -117,6 +119,12 @@ def built_beside(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         settle(path)
+
+
+def _require_replaceable(path: Path) -> None:
+    """OSError for a device, a pipe or a socket: renaming onto it would take it from everybody else on the machine."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is neither a file nor a folder", str(path))
 
 
 def settle(path: Path) -> None:

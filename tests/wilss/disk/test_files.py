@@ -164,3 +164,14 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
         refuse_existing(path, overwrite=True)
         with pytest.raises(StoreError, match="exists; give another path, or replace it with --overwrite"):
             refuse_existing(path, overwrite=False)
+
+
+def test_a_pipe_or_device_is_not_replaced_by_what_is_written(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match=r"pipe cannot be written \(it is neither a file nor a folder\)"):
+        write_output(pipe, b"new")
+    with pytest.raises(OSError, match="neither a file nor a folder"), built_beside(pipe) as building:
+        building.mkdir()
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
