@@ -138,8 +138,8 @@ def _clip_tags(name: str) -> tuple[list[str], list[str]]:
 def family_and_licence(name: str, job: Job) -> tuple[str, str]:
     """Name and licence; of a model without a tag those of all its tags."""
     found = _families_of(name, job)
-    licences = dict.fromkeys(family.licence for family in found)
-    return " or ".join(family.name for family in found), " or ".join(filter(None, licences))
+    licences = dict.fromkeys(family.licence or "the tag's" for family in found)
+    return " or ".join(family.name for family in found), " or ".join(licences)
 
 
 def _families_of(name: str, job: Job) -> list[Family | ClipFamily]:
