@@ -8,7 +8,7 @@ from typing import Any
 from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Encoders, Manifest
 from wilss.digests import version_of
-from wilss.models.encoders.former import as_noted_now, way_to
+from wilss.models.encoders.former import LEFT_OUT_THEN, as_noted_now, way_to
 from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
@@ -73,10 +73,11 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
     # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for.
     asked, found = {**attributes, "fused_from": None}, store.attributes
     wanted = {name: value for name, value in asked.items() if name in found or name not in _ADDED_SINCE}
-    noted, known = found.get("models"), _with_models(found, encoders)
+    noted, known = found.get("models"), _with_models(found, wanted, encoders)
+    models = known.get("models")
     return [
-        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, theirs, noted)}"
-        for name, mine, theirs in differences(_without_names(wanted, known.get("models")), known)
+        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, noted, models)}"
+        for name, mine, theirs in differences(_without_names(wanted, models), known)
     ]
 
 
@@ -90,11 +91,12 @@ def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:
     return digest.hexdigest()
 
 
-def _with_models(found: Mapping[str, Any], encoders: Encoders) -> Mapping[str, Any]:
+def _with_models(found: Mapping[str, Any], wanted: Mapping[str, Any], encoders: Encoders) -> Mapping[str, Any]:
     """What a store says of itself, with what it would say today of the networks that it was made with."""
-    models = _mapping(found.get("models"))
+    models, asked = _mapping(found.get("models")), _mapping(wanted.get("models"))
     specs = {name: getattr(encoders, name) for name in models if name in Encoders.model_fields}
-    told = {name: as_noted_now(_mapping(models[name]), spec) for name, spec in specs.items()}
+    tokens = {name: "final_norm" in _mapping(asked.get(name)) for name in specs}
+    told = {name: as_noted_now(_mapping(models[name]), spec, tokens=tokens[name]) for name, spec in specs.items()}
     return {**found, "models": {**models, **told}} if models else found
 
 
@@ -108,17 +110,30 @@ def _without_names(wanted: Mapping[str, Any], models: Any) -> Mapping[str, Any]:
 
 
 def _idle_names(model: Mapping[str, Any], noted: Any) -> tuple[str, ...]:
-    is_same = model.get("sha256") == _mapping(noted).get("sha256")
-    return ("family", *_NAMES_OF_WEIGHTS) if is_same else ("family",)
+    if model.get("sha256") != _mapping(noted).get("sha256"):
+        return ("family",)
+    of_one_model = model.get("library") == "timm" and _without_tag(model) == _without_tag(_mapping(noted))
+    return ("family", *_NAMES_OF_WEIGHTS, *(("model",) if of_one_model else ()))
+
+
+def _without_tag(model: Mapping[str, Any]) -> str:
+    return str(model.get("model") or "").partition(".")[0]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _why(name: str, theirs: Any, noted: Any) -> str:
-    """What to write to get the numbers of a store that does not note them; "" where it does, or where nothing does."""
+def _why(name: str, noted: Any, models: Any) -> str:
+    """What to write to get the numbers of a store that does not note them; "" where it does, or where nothing does.
+
+    noted: its models; models: the same with what it does not note.
+    """
     encoder, _, key = name.removeprefix("models.").partition(".")
     before = _mapping(noted).get(encoder)
-    way = "" if before is None or key in before else way_to(encoder, key, theirs)
+    if before is None or key in before:
+        return ""
+    if key == "final_norm":
+        return f" ({LEFT_OUT_THEN})"
+    way = way_to(encoder, (key,), models[encoder])
     return f" (as every store of before; {way} in encoders.{encoder} keeps it)" if way else ""

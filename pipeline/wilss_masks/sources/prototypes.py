@@ -44,7 +44,7 @@ class PatchEncoder:
         """The networks by name, with their digests."""
         from wilss.models.encoders.identity import identity_of
 
-        vit = {"vit": identity_of(self.vit)} if self.spec.is_on_frozen_features else {}
+        vit = {"vit": identity_of(self.vit, tokens=self.spec.uses_tokens)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}
 
     def grid(self, height: int, width: int) -> tuple[int, int]:

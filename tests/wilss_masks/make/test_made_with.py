@@ -1,5 +1,6 @@
 """What a store says that it was made with, against what is asked for: also of stores that said less."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,42 @@ def test_it_is_refused_where_they_are_not_and_told_how_to_keep_them() -> None:
         'models.vit.positions: "timm" asked for, "dino" in the store (as every store of before; `pos_interp: dino` in '
         "encoders.vit keeps it)"
     )
+
+
+def test_mean_and_deviation_are_told_in_one_phrase_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    vit = timm("vit_base_patch16_siglip_224", file=str(tmp_path / "w.pth"), pretrained="webli", pos_interp="dino")
+    lines = differing(vit, before(vit))
+    way = "`args: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}`, added to args that are there, in encoders"
+    assert [line.partition(":")[0] for line in lines] == ["models.vit.mean", "models.vit.std"]
+    assert all(way in line for line in lines)
+    told = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert differing(vit.model_copy(update={"args": told}), before(vit)) == []
+
+
+def test_a_tag_is_a_name_of_weights_too(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    file = str(tmp_path / "w.pth")
+    bare = EncoderSpec(library="timm", model="vit_small_patch16_224", file=file)
+    assert differing(bare.model_copy(update={"model": "vit_small_patch16_224.dino"}), before(bare)) == []
+    assert differing(bare.model_copy(update={"pretrained": "dino"}), before(bare)) == []
+    (line, *_) = differing(bare.model_copy(update={"model": "vit_tiny_patch16_224.augreg_in21k"}), before(bare))
+    assert line.startswith("models.vit.model")
+
+
+def test_tokens_that_were_not_under_the_final_norm_are_not_gone_on_with() -> None:
+    """PANet alone uses them; fmwiss uses queries and keys."""
+    vit = timm("beit3_base_patch16_224", args={"embed_dim": 64, "depth": 2, "num_heads": 2}, pos_interp="dino")
+    assert differing(vit, before(vit)) == []
+    store: Any = SimpleNamespace(attributes={"source": "panet", "models": {"vit": noted_before(vit)}})
+    wanted: dict[str, Any] = {"source": "panet", "models": {"vit": identity_of(vit, tokens=True)}}
+    assert differences_from(store, wanted, Encoders(vit=vit)) == [
+        'models.vit.final_norm: "applied" asked for, "left out" in the store (tokens of this network were not under '
+        "its final norm before, and are now)"
+    ]
+    store.attributes["models"]["vit"] = noted_before(DINO)
+    wanted["models"]["vit"] = identity_of(DINO, tokens=True)
+    assert differences_from(store, wanted, Encoders(vit=DINO)) == []
 
 
 def test_a_store_that_notes_its_numbers_is_compared_by_them() -> None:

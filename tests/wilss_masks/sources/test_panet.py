@@ -149,6 +149,8 @@ def test_identity_names_all_that_masks_depend_on_and_no_place(manifest: Manifest
     assert source(manifest, alpha=10).identity() != plain
     assert source(manifest, shots=1).identity() != plain
     assert str(tmp_path) not in json.dumps(plain)
+    assert plain["models"]["vit"]["final_norm"] == "applied"
+    assert "final_norm" not in source(manifest, features="keys").identity()["models"]["vit"]
 
 
 def test_tags_are_a_parameter_and_what_shots_go_without(manifest: Manifest) -> None:
@@ -207,7 +209,7 @@ def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:
     from wilss.models.networks.embedding_spec import EmbeddingSpec
 
     vit = manifest.encoders.vit
-    spec = EmbeddingSpec(kind="projection", size=0, width=5, in_width=32, encoder=digest_of_encoder(vit))
+    spec = EmbeddingSpec(kind="projection", size=0, width=5, in_width=32, encoder=digest_of_encoder(vit, tokens=True))
     facts = {"method": "panet", "step": 0, "mean": [0.5] * 3, "std": [0.25] * 3, "params": {}, "seed": 0}
     origin = {"iterations": 0, "parent_digest": None, "store_digest": None, "manifest_name": "", "manifest_digest": ""}
     folder.mkdir(exist_ok=True)

@@ -16,8 +16,8 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
-from wilss.errors import StoreError
-from wilss.models.encoders.identity import digest_of_encoder
+from wilss.errors import CheckpointError, StoreError
+from wilss.models.encoders.identity import digest_of_encoder, digests_of_encoder, way_to_former
 from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
@@ -84,8 +84,24 @@ class Panet(Params):
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""
         if self.on_vit:
-            return {"vit": digest_of_encoder(manifest.encoders.vit)}
+            return {"vit": digest_of_encoder(manifest.encoders.vit, tokens=self._uses_tokens)}
         return {"weights": sha256_of(weights_path(self.weights, _VGG, manifest))} if self.weights else {}
+
+    def inputs_as_noted_now(self, noted: Mapping[str, Any], manifest: Manifest) -> Mapping[str, Any]:
+        """The frozen network by its digest of today."""
+        vit, digest = manifest.encoders.vit, noted.get("vit")
+        if not self.on_vit or digest is None:
+            return noted
+        known = digests_of_encoder(vit, tokens=self._uses_tokens)
+        if digest in known:
+            return {**noted, "vit": known[0]}
+        if why := way_to_former(vit, digest, tokens=self._uses_tokens):
+            raise CheckpointError(why)
+        return noted
+
+    @property
+    def _uses_tokens(self) -> bool:
+        return self.on_vit and self.features == "tokens"
 
     def origin(self, run: TrainParams) -> tuple[str, str]:
         """VGG-16 and its weights, or the frozen network's features, which are what is trained on."""
@@ -118,9 +134,10 @@ class Panet(Params):
                 load_backbone(net, weights_path(self.weights, _VGG, manifest))
             return net
         vit = manifest.encoders.vit
+        digest = digest_of_encoder(vit, tokens=self._uses_tokens)
         spec = EmbeddingSpec(
             kind="projection", features=self.features, size=self.size, longest=self.longest,
-            width=self.width, depth=self.depth, in_width=_width_of(vit), encoder=digest_of_encoder(vit),
+            width=self.width, depth=self.depth, in_width=_width_of(vit), encoder=digest,
         )  # fmt: skip
         return build_embedding(spec, seed=seed)
 

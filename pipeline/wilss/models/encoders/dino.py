@@ -26,12 +26,13 @@ from wilss.models.encoders.families import positions_of
 from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.tags import full_name, require_activation, require_known
+from wilss.models.encoders.tags import full_name, require_activation
+from wilss.models.encoders.timm_networks import build_network
 from wilss.models.encoders.towers import TrunkPath
 from wilss.models.encoders.trunks import State, Trunk, trunk_of
 from wilss.models.encoders.vit_preprocessing import vit_preprocessing
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
-from wilss.models.tensor_files import listed, loading_args, read_tensors
+from wilss.models.tensor_files import read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
 
@@ -185,7 +186,7 @@ def _built(spec: EncoderSpec) -> Trunk:
     """With random weights, by the spec's seed where it has one. Raises EncoderError for what cannot be used."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(spec) or 0)
-        network = _build(spec).eval().requires_grad_(False)
+        network = build_network(spec).eval().requires_grad_(False)
     trunk = trunk_of(network, how=positions_of(spec), name=full_name(spec) or "the vision transformer")
     _require_patch(trunk, spec)
     require_activation(spec)
@@ -212,46 +213,6 @@ def _require_transformer(spec: EncoderSpec) -> None:
     vision = clip_config(spec)["model_cfg"]["vision_cfg"] if config_is_here(spec) else {}
     if vision and has_convolutions(vision):
         raise EncoderError(_no_transformer(clip_name(spec)))
-
-
-def _build(spec: EncoderSpec) -> nn.Module:
-    args = {key: value for key, value in dict(spec.args or {}).items() if key not in ("mean", "std")}
-    if names := loading_args(args):
-        raise EncoderError(f"args {listed(names)} of {spec.model} would load a file; name it as `file:`.")
-    if ":" in (spec.model or ""):  # hf-hub: and local-dir: read a config from wherever they say
-        raise EncoderError(f"{spec.model} is no model of timm's own; {_own_name(spec)}")
-    try:
-        return _created(spec, args | {"num_classes": 0})
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise EncoderError(
-            f"timm cannot build {spec.model or 'a VisionTransformer'} ({error}); fix its model or args."
-        ) from error
-
-
-def _own_name(spec: EncoderSpec) -> str:
-    """What to write instead of `hf-hub:timm/NAME`."""
-    from timm.models import is_model
-
-    name = (spec.model or "").rpartition("/")[2]
-    if is_model(name):
-        return f"write `model: {name}`, which fetches the same weights."
-    return "name one, and its weights as `file:`."
-
-
-def _created(spec: EncoderSpec, args: Mapping[str, Any]) -> nn.Module:
-    import timm
-    from timm.models.vision_transformer import VisionTransformer
-
-    any_size = {**args, "dynamic_img_size": True}
-    if not spec.model:
-        return VisionTransformer(**any_size)
-    require_known(spec.model)
-    try:
-        return timm.create_model(spec.model, pretrained=False, **any_size)
-    except TypeError as error:
-        if "dynamic_img_size" not in str(error):
-            raise
-    return timm.create_model(spec.model, pretrained=False, **args)  # NaFlex takes any size; the rest is refused
 
 
 def _require_patch(trunk: Trunk, spec: EncoderSpec) -> None:

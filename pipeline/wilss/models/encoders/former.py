@@ -4,7 +4,7 @@ A store notes under `models` how positions are resampled and with which mean and
 that does not was made by the rules here, and can be resumed where those of today give the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
@@ -13,18 +13,24 @@ from wilss.models.encoders.clip_configs import clip_config, noted_config
 from wilss.models.encoders.tags import pretrained_cfg
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, random_seed
 
+#: Of the final norm of tokens; why one that was left out is no more.
+APPLIED, LEFT_OUT = "applied", "left out"
+LEFT_OUT_THEN = "tokens of this network were not under its final norm before, and are now"
 
-def as_noted_now(noted: Mapping[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+
+def as_noted_now(noted: Mapping[str, Any], spec: EncoderSpec, *, tokens: bool = False) -> dict[str, Any]:
     """What a store notes of an encoder, filled up with what one of before does not note.
 
     spec: the network that is asked for now; where it is another than the store's, that shows in what both note.
+    tokens: whether its final norm is asked for, too.
     """
     noted = {**noted_config(spec), **noted}  # open_clip's, of which nothing was noted
-    if "positions" in noted:
-        return dict(noted)
+    if "positions" in noted:  # from then on the norm was applied
+        return {**({"final_norm": APPLIED} if tokens else {}), **noted}
     args: dict[str, Any] = noted.get("args") or {}
     written = spec.model_copy(update={"args": args, "pos_interp": noted.get("pos_interp")})
-    return {**former_numbers(written), **noted, "args": without_statistics(args)}
+    norm = {"final_norm": former_final_norm(spec)} if tokens else {}
+    return {**former_numbers(written), **norm, **noted, "args": without_statistics(args)}
 
 
 def without_statistics(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,11 +46,25 @@ def former_numbers(spec: EncoderSpec) -> dict[str, Any]:
     return {"positions": positions, "mean": list(mean), "std": list(std)}
 
 
-def way_to(encoder: str, key: str, value: Any) -> str:
-    """What to write in `encoders` of a manifest to have a number of before again; "" where nothing does."""
-    if key == "positions" and encoder == "vit":
-        return f"`pos_interp: {value}`"
-    return f"`args: {{{key}: {value}}}`" if key in ("mean", "std") else ""
+def former_final_norm(spec: EncoderSpec) -> str:
+    """Whether tokens were under the network's final norm: not where that comes after pooling. Builds the network."""
+    if spec.library == "open_clip":
+        return APPLIED
+    import torch
+
+    from wilss.models.encoders.timm_networks import build_network
+    from wilss.models.encoders.trunks import norms_after_pooling
+
+    with torch.device("meta"):
+        return LEFT_OUT if norms_after_pooling(build_network(spec)) else APPLIED
+
+
+def way_to(encoder: str, keys: Collection[str], then: Mapping[str, Any]) -> str:
+    """What to write in `encoders` of a manifest to have these numbers of before again; "" where nothing does."""
+    ways = [f"`pos_interp: {then['positions']}`"] if "positions" in keys and encoder == "vit" else []
+    if {"mean", "std"} & set(keys):
+        ways.append(f"`args: {{mean: {then['mean']}, std: {then['std']}}}`, added to args that are there,")
+    return " and ".join(ways)
 
 
 def _vit_positions(spec: EncoderSpec) -> str:

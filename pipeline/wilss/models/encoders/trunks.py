@@ -198,6 +198,13 @@ def _attention_of(block: Any, tokens: Tensor, rope: Tensor | None) -> Tensor:
     return cast(Tensor, block.ls1(found))
 
 
+def norms_after_pooling(network: nn.Module) -> bool:
+    """Whether a network's only final norm is that of its pooled tokens, which is applied to each of them here."""
+    whole: Any = network
+    norm = getattr(whole, "fc_norm", None)
+    return getattr(whole, "attn_pool", None) is None and norm is not None and not isinstance(norm, nn.Identity)
+
+
 def _finished(network: Any, tokens: Tensor) -> Tensor:
     """The final norm, for every token: also where the network pools first and then norms; RADIO has none at all."""
     x = network.norm(tokens)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_uint8
 from wilss.errors import CheckpointError
-from wilss.models.encoders.identity import digests_of_encoder, way_to_former
+from wilss.models.encoders.identity import digests_of_encoder, norm_of, way_to_former
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingSpec
 from wilss.randomness import seed_for
@@ -153,13 +153,14 @@ def embedding_of(net: EmbeddingNet, vit: "EncoderSpec | None", device: str = "cp
     """
     spec = net.spec
     opened = _opened(spec, vit, device) if spec.is_on_frozen_features else None
+    norm = norm_of(tokens=spec.uses_tokens)
     return Embedding(
         spec=spec,
         net=net.to(device).eval(),
         vit=opened,
         device=torch.device(device),
         patch=VGG_STRIDE if opened is None else opened.patch,
-        identity={**spec.as_json(), "vit": None if opened is None else dict(opened.identity), **identity},
+        identity={**spec.as_json(), "vit": opened and {**opened.identity, **norm}, **identity},
     )
 
 
@@ -168,13 +169,12 @@ def _opened(spec: EmbeddingSpec, vit: "EncoderSpec | None", device: str) -> "See
 
     if vit is None:
         raise CheckpointError(f"an embedding of the kind {spec.kind} needs a vision transformer; name `encoders.vit`.")
-    if spec.encoder and spec.encoder not in (known := digests_of_encoder(vit)):
-        way = way_to_former(vit, spec.encoder)
+    if spec.encoder and spec.encoder not in (known := digests_of_encoder(vit, tokens=spec.uses_tokens)):
+        way = way_to_former(vit, spec.encoder, tokens=spec.uses_tokens)
         raise CheckpointError(
             f"the embedding was trained on the features of another network (digest {spec.encoder[:12]}, the "
             f"manifest's vit has {known[0][:12]}); "
-            + (f"{way} in `encoders.vit` makes it the same again" if way else "name the same weights in `encoders.vit`")
-            + ", or train it again."
+            + (f"{way}; or train it again." if way else "name the same weights in `encoders.vit`, or train it again.")
         )
     return open_vit(vit, device)
 

@@ -51,6 +51,11 @@ class EmbeddingSpec(Params):
         """Whether a frozen vision transformer comes first."""
         return self.kind != "vgg16"
 
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether the vision transformer's last block is used to its end."""
+        return self.is_on_frozen_features and self.features == "tokens"
+
     def input_size(self, height: int, width: int, patch: int) -> tuple[int, int]:
         """Size (H, W) at which an image of `height` x `width` enters the network.
 

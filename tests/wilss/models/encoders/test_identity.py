@@ -95,21 +95,104 @@ def test_a_note_of_today_is_taken_as_it_is() -> None:
     assert as_noted_now(noted, timm("vit_small_patch16_224.dino")) == noted
 
 
-def test_a_network_that_computes_what_it_did_keeps_its_digest() -> None:
+def test_a_network_that_computes_what_it_did_is_known_by_its_digest_of_before() -> None:
     spec = vit_spec()
-    assert digest_of_encoder(spec) == digest_of_json(noted_before(spec))
+    assert digest_of_json(noted_before(spec)) in digests_of_encoder(spec)
     assert digest_of_json(noted_before(vit_spec("dino"))) in digests_of_encoder(spec)
     assert digest_of_json(noted_before(spec)) in digests_of_encoder(vit_spec("dino"))
     assert digest_of_json(noted_before(spec)) not in digests_of_encoder(vit_spec("timm"))
+    assert digests_of_encoder(spec)[0] == digest_of_encoder(spec) == digest_of_encoder(vit_spec("dino"))
+
+
+def file_of(folder: Path) -> str:
+    (folder / "w.pth").write_bytes(b"weights")
+    return str(folder / "w.pth")
+
+
+def test_a_digest_holds_no_name_that_decides_nothing(tmp_path: Path) -> None:
+    told = {"args": {"mean": IMAGENET[0], "std": IMAGENET[1]}, "pos_interp": "dino"}
+    small, file = "vit_small_patch16_224", file_of(tmp_path)
+    same = [
+        EncoderSpec(library="timm", file=file, **more)
+        for more in (
+            {"model": f"{small}.dino"},
+            {"model": small, "pretrained": "dino"},
+            {"model": small, "pretrained": f"{small}.dino"},
+            {"model": small, **told},
+        )
+    ]
+    assert len({digest_of_encoder(spec) for spec in same}) == 1
+    for more in ({"pos_interp": "timm"}, {"args": {"depth": 3}}, {"model": "vit_tiny_patch16_224.augreg_in21k"}):
+        assert digest_of_encoder(same[0].model_copy(update=more)) != digest_of_encoder(same[0])
+    other = same[0].model_copy(update={"file": "builtin:vit.safetensors"})
+    assert digest_of_encoder(same[0]) != digest_of_encoder(other)
+
+
+def test_what_was_written_before_is_known_in_all_ways_to_write_it_now(tmp_path: Path) -> None:
+    told = {"args": {"mean": IMAGENET[0], "std": IMAGENET[1]}, "pos_interp": "dino"}
+    small, file = "vit_small_patch16_224", file_of(tmp_path)
+    ways: list[dict[str, Any]] = [
+        {"model": f"{small}.dino"},
+        {"model": small, "pretrained": "dino"},
+        {"model": small, **told},
+    ]
+    written: tuple[dict[str, Any], ...] = ({"model": small}, {"model": f"{small}.dino"})
+    for before in written:
+        digest = digest_of_json(noted_before(EncoderSpec(library="timm", file=file, **before)))
+        known = [digest in digests_of_encoder(EncoderSpec(library="timm", file=file, **way)) for way in ways]
+        assert known == [True, True, before["model"] == small]  # who names no tag does not say which one it was
 
 
 def test_another_digest_where_the_numbers_are_others_and_the_way_back() -> None:
     spec = timm("vit_base_patch16_224.mae")
     before = digest_of_json(noted_before(spec))
     assert before not in digests_of_encoder(spec)
-    assert way_to_former(spec, before) == "`pos_interp: dino`"
+    assert way_to_former(spec, before) == "`pos_interp: dino` in `encoders.vit` makes it the same again"
     assert before in digests_of_encoder(spec.model_copy(update={"pos_interp": "dino"}))
     assert way_to_former(spec, "0" * 64) == ""
+
+
+def test_mean_and_deviation_of_before_are_one_phrase(tmp_path: Path) -> None:
+    spec = timm("vit_base_patch16_siglip_224", pretrained="webli", file=file_of(tmp_path), pos_interp="dino")
+    before = digest_of_json(noted_before(spec.model_copy(update={"pretrained": None})))
+    assert way_to_former(spec, before) == (
+        f"`args: {{mean: {IMAGENET[0]}, std: {IMAGENET[1]}}}`, added to args that are there, in `encoders.vit` makes "
+        "it the same again"
+    )
+
+
+GAP = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "norm"),
+    [
+        ("vit_small_patch16_224.dino", "applied"),
+        ("vit_medium_patch16_gap_256", "applied"),  # averages tokens that are normed
+        ("beit3_base_patch16_224", "left out"),
+        ("naflexvit_base_patch16_gap", "left out"),
+        ("vit_base_patch16_siglip_224.webli", "applied"),  # pools by attention, after its norm
+        ("vit_base_patch16_radio_v3", "applied"),  # has none
+    ],
+)
+def test_tokens_note_the_final_norm_which_was_left_out_where_it_came_after_pooling(model: str, norm: str) -> None:
+    spec = timm(model, args=GAP)
+    assert "final_norm" not in identity_of(spec)
+    assert identity_of(spec, tokens=True)["final_norm"] == "applied"
+    assert as_noted_now(noted_before(spec), spec, tokens=True)["final_norm"] == norm
+    assert "final_norm" not in as_noted_now(noted_before(spec), spec)
+    assert as_noted_now(identity_of(spec), spec, tokens=True)["final_norm"] == "applied"
+
+
+def test_a_digest_of_before_without_the_final_norm_is_good_for_keys_alone() -> None:
+    spec = timm("beit3_base_patch16_224", args=GAP, pos_interp="dino")
+    before = digest_of_json(noted_before(spec))
+    assert before in digests_of_encoder(spec)
+    assert before not in digests_of_encoder(spec, tokens=True)
+    assert way_to_former(spec, before, tokens=True).startswith("tokens of this network were not under its final norm")
+    plain = timm("vit_small_patch16_224.dino", args=GAP)
+    assert digest_of_json(noted_before(plain)) in digests_of_encoder(plain, tokens=True)
+    assert digest_of_encoder(plain, tokens=True) != digest_of_encoder(plain)
 
 
 def test_what_open_clip_s_own_config_says_belongs_to_the_identity(

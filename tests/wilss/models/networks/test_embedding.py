@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.wilss.models.encoders.test_identity import noted_before
 from tests.wilss.models.networks.test_checkpoint import FACTS, PROTOCOL, SPEC, header, rewrite
 from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
+from wilss.digests import digest_of_json
 from wilss.errors import CheckpointError, ParameterError, WeightsError
 from wilss.models.encoders.identity import digest_of_encoder
 from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
@@ -40,7 +42,14 @@ IMAGES = torch.randint(0, 256, (2, 3, 24, 40), dtype=torch.uint8, generator=torc
 
 def projection(**changes: Any) -> EmbeddingSpec:
     return EmbeddingSpec(
-        **{"kind": "projection", "size": 0, "width": 6, "in_width": 12, "encoder": digest_of_encoder(VIT), **changes}
+        **{
+            "kind": "projection",
+            "size": 0,
+            "width": 6,
+            "in_width": 12,
+            "encoder": digest_of_encoder(VIT, tokens=True),
+            **changes,
+        }
     )
 
 
@@ -130,7 +139,8 @@ def test_frozen_features_are_the_vits() -> None:
         embedding, vit = frozen_embedding(VIT, spec=spec), open_vit(VIT, "cpu")
         assert (embedding.patch, embedding.spec.kind, embedding.input_size(24, 40)) == (8, "frozen", (24, 40))
         assert torch.equal(embedding.features(IMAGES), vit.features(IMAGES, kind))
-        assert embedding.identity["vit"] == vit.identity
+        norm = {"final_norm": "applied"} if kind == "tokens" else {}
+        assert embedding.identity["vit"] == {**vit.identity, **norm}
 
 
 @pytest.mark.parametrize("spec", [projection(depth=2), VGG], ids=["projection", "vgg16"])
@@ -155,6 +165,20 @@ def test_a_projection_refuses_another_frozen_network(tmp_path: Path) -> None:
         load_embedding(info, OTHER)
     with pytest.raises(CheckpointError, match="needs a vision transformer"):
         load_embedding(info, None)
+
+
+def test_a_projection_of_tokens_without_their_final_norm_is_refused_with_the_reason(tmp_path: Path) -> None:
+    args = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    pooled = EncoderSpec(
+        library="timm", model="beit3_base_patch16_224", args=args, pretrained="random:1", pos_interp="dino"
+    )
+    former = digest_of_json(noted_before(pooled))
+    info = read_info(written(tmp_path, build_embedding(projection(encoder=former, in_width=64), seed=0)))
+    with pytest.raises(CheckpointError, match=r"tokens of this network were not under its final norm .*; or train it"):
+        load_embedding(info, pooled)
+    keys = projection(encoder=former, in_width=64, features="keys")
+    info = read_info(written(tmp_path / "keys", build_embedding(keys, seed=0)))
+    assert load_embedding(info, pooled).vit is not None
 
 
 def test_segmenters_and_embeddings_are_told_apart(tmp_path: Path) -> None:
