@@ -1,6 +1,7 @@
 """The run's folder: begun, gone on with, refused."""
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,21 @@ def test_other_parameters_are_refused_and_named(tmp_path: Path, complete: bool) 
     begun(tmp_path / "bare", bare)
     with pytest.raises(CheckpointError, match=r"method was null and is now \"fmwiss\""):
         prepare(tmp_path / "bare", IDENTITY, resume=True, overwrite=False)
+
+
+def test_what_is_the_same_by_another_name_is_no_difference(tmp_path: Path) -> None:
+    begun(tmp_path / "run", {**IDENTITY, "method": "formerly"})
+    assert prepare(
+        tmp_path / "run", IDENTITY, renew=lambda was: {**was, "method": "fmwiss"}, resume=True, overwrite=False
+    )
+
+    def refused(was: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise CheckpointError(f"{was['method']} is no more")
+
+    with pytest.raises(
+        CheckpointError, match=r"run that was started otherwise: formerly is no more\. Give another --out"
+    ):
+        prepare(tmp_path / "run", IDENTITY, renew=refused, resume=True, overwrite=False)
 
 
 def test_many_differences_are_cut_short(tmp_path: Path) -> None:

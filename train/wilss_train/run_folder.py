@@ -6,7 +6,7 @@ Everything that decides the outcome stands in run.json. A run that was stopped i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,22 @@ CURVES, MEMORY, RUN_FILE, STATES = "tensorboard", "memory.zarr", "run.json", "st
 _DONE, _ABOUT = "done.json", "about"
 _MOST_SHOWN = 4
 
+Renew = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
 
 def prepare(
-    folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any] | None = None, *, resume: bool, overwrite: bool
+    folder: Path,
+    identity: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    renew: Renew = lambda former: former,
 ) -> bool:
     """Make `folder` ready for a run; True where there is one to resume (or one that is complete).
 
     about: what a reader of run.json wants to know besides; two runs may differ in it.
+    renew: makes of the identity that is there what it would be today; a CheckpointError of it is a reason to refuse.
 
     Raises CheckpointError where a run is there and neither `resume` nor `overwrite` was asked for, or where it was
     started with something else (naming the difference). One that has saved nothing yet is started again.
@@ -41,7 +50,7 @@ def prepare(
             text = json.dumps({**identity, _ABOUT: dict(about or {})}, indent=2, sort_keys=True) + "\n"
             write_atomically(folder / RUN_FILE, text.encode())
         return False
-    if phrases := _differences(former, json.loads(json.dumps(identity))):
+    if phrases := _differences(former, json.loads(json.dumps(identity)), renew):
         shown = "; ".join(phrases[:_MOST_SHOWN]) + ("; ..." if len(phrases) > _MOST_SHOWN else "")
         raise CheckpointError(
             f"{folder} holds a run that was started otherwise: {shown}. Give another --out, or start again with "
@@ -103,8 +112,12 @@ def _clear(folder: Path) -> None:
         unlink(folder / name)
 
 
-def _differences(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _differences(former: Mapping[str, Any], wanted: Mapping[str, Any], renew: Renew) -> list[str]:
     """What differs between two identities, a phrase each, by name."""
+    try:
+        former = renew(former)
+    except CheckpointError as error:
+        return [str(error)]
     values = {name: (was, now) for name, now, was in differences(wanted, former)}
     values |= {name: (was, now) for name, was, now in differences(former, wanted)}
     return [

@@ -1,6 +1,7 @@
 """PANet's objective against the slow twin, and whole runs of it on a store."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch.nn.functional as F
 
 from tests.faults.train_cli import data_set, make_masks
 from tests.references import panet as slow
+from tests.wilss.models.encoders.test_identity import noted_before
 from tests.wilss_train.data.episodes.pictures import VIT, Pictures, frozen
 from tests.wilss_train.logs import untimed_lines
 from wilss.data.manifest import Encoders, Manifest, load_manifest
 from wilss.data.taxonomy import VOID
-from wilss.errors import ParameterError, StoreError, WeightsError
+from wilss.digests import digest_of_json
+from wilss.errors import CheckpointError, ParameterError, StoreError, WeightsError
 from wilss.models.encoders.identity import digest_of_encoder
 from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -33,9 +36,12 @@ from wilss_train.results.report.log import LOG_FILE
 from wilss_train.results.report.page import REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.train import Options, Summary, run_training
+from wilss_train.run_folder import RUN_FILE
 
 FIRST = EpochState(epoch=0, epochs=1)
-SPEC = EmbeddingSpec(kind="projection", size=0, width=6, depth=2, in_width=12, encoder=digest_of_encoder(VIT))
+SPEC = EmbeddingSpec(
+    kind="projection", size=0, width=6, depth=2, in_width=12, encoder=digest_of_encoder(VIT, tokens=True)
+)
 
 
 def batch(count: int = 3, **shape: Any) -> EpisodeBatch:
@@ -217,6 +223,29 @@ def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_
     assert (whole / MODEL_FILE).read_bytes() == (tmp_path / "run" / MODEL_FILE).read_bytes()
 
 
+def test_a_run_of_before_is_gone_on_with_where_its_frozen_network_computes_the_same(
+    root: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Whatever digest it was noted by."""
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    noted = json.loads((out / RUN_FILE).read_text())
+    former = digest_of_json(noted_before(VIT))
+    assert noted["method_inputs"]["vit"] != former
+    for digest in (former, "0" * 64):
+        (out / RUN_FILE).write_text(json.dumps({**noted, "method_inputs": {"vit": digest}}))
+        if digest == former:
+            assert run(root, out, options=replace(QUIET, resume=True)).was_complete
+            continue
+        with pytest.raises(CheckpointError, match=r"method_inputs\.vit was"):
+            run(root, out, options=replace(QUIET, resume=True))
+    pooled = VIT.model_copy(update={"args": {**VIT.args, "global_pool": "avg"}})
+    manifest = replace(manifest_of(root), encoders=Encoders(vit=pooled))
+    with pytest.raises(CheckpointError, match="tokens of this network were not under its final norm before"):
+        METHOD.inputs_as_noted_now({"vit": digest_of_json(noted_before(pooled))}, manifest)
+    other = {"vit": "0" * 64}
+    assert METHOD.inputs_as_noted_now(other, manifest) == other
+
+
 def stop_after(count: int) -> Callable[[], bool]:
     asked = iter(range(1, 10**6))
     return lambda: next(asked) >= count
@@ -245,7 +274,8 @@ def test_too_few_images_to_judge_on_are_no_fault_of_the_training(root: Path, tmp
 
 def test_what_decides_the_outcome_is_told(root: Path) -> None:
     manifest = manifest_of(root)
-    assert METHOD.input_digests(manifest) == {"vit": digest_of_encoder(VIT)}
+    assert METHOD.input_digests(manifest) == {"vit": digest_of_encoder(VIT, tokens=True)}
+    assert replace(METHOD, features="keys").input_digests(manifest) == {"vit": digest_of_encoder(VIT)}
     assert Panet(embedding="vgg16", size=24).input_digests(manifest) == {}
     with pytest.raises(WeightsError, match="vgg.pth"):
         Panet(embedding="vgg16", size=24, weights="vgg.pth").input_digests(manifest)

@@ -29,6 +29,12 @@ class Method(Protocol):
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """sha256 of everything beside mask store, parent and backbone that decides what is learnt, by name."""
 
+    def inputs_as_noted_now(self, noted: Mapping[str, Any], manifest: Manifest) -> Mapping[str, Any]:
+        """What a run noted of these, by the digests of today where it is the same.
+
+        Raises CheckpointError with the reason, as part of a sentence, where the rules of before were others.
+        """
+
     def origin(self, run: TrainParams) -> tuple[str, str]:
         """The network that images go into, and the word for the weights that it starts from at step 0; "" is none."""
 

@@ -43,6 +43,10 @@ class SegmenterMethod(Params):
         """None beside mask store, parent and backbone."""
         return {}
 
+    def inputs_as_noted_now(self, noted: Mapping[str, Any], manifest: Manifest) -> Mapping[str, Any]:
+        """As they are."""
+        return noted
+
     def judge(
         self, inputs: RunInputs, out: Path, *, split: str | None, device: str, progress: Judged = untold
     ) -> RunResults:

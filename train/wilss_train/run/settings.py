@@ -135,6 +135,14 @@ def identity_of(
     }
 
 
+def as_noted_now(noted: Mapping[str, Any], *, method: Method, manifest: Manifest) -> dict[str, Any]:
+    """The identity of a run that is there, with what is the same by another digest as it would be noted today."""
+    inputs = noted.get("method_inputs")
+    if noted.get("method") != method.name or not isinstance(inputs, Mapping):
+        return dict(noted)
+    return {**noted, "method_inputs": dict(method.inputs_as_noted_now(inputs, manifest))}
+
+
 def _outcome(params: TrainParams) -> dict[str, Any]:
     """The parameters that decide the outcome; those that runs did not use to name, where they are not the default."""
     values = {name: value for name, value in params.as_json().items() if name not in _NO_MATTER}

@@ -31,7 +31,7 @@ from .fit import Loop, fit
 from .plan import RunPlan, origin_of, plan_of
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
-from .settings import digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
+from .settings import as_noted_now, digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
 from .states import latest_step
 
 _log = logging.getLogger(__name__)
@@ -139,7 +139,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
             if options.overwrite:
                 experiment()  # what would be refused is refused before anything is thrown away
             about = origin_of(inputs, method, params).as_json()
-            runs.prepare(out, identity, about, resume=options.resume, overwrite=options.overwrite)
+            renew = partial(as_noted_now, method=method, manifest=inputs.manifest)
+            runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
         if not was_complete and not (out / MODEL_FILE).exists():
