@@ -101,7 +101,10 @@ def test_families_are_listed_by_job() -> None:
     where = {family.name: family for family in families("where")}
     assert where["DINOv3"].licence == "DINOv3 License"
     assert where["DINO"].such_as.endswith(".dino")
-    assert {"CLIP, OpenCLIP", "CLIP, ResNet", "MetaCLIP", "SigLIP 2"} <= {family.name for family in families("what")}
+    what = {family.name: family for family in families("what")}
+    assert {"CLIP, OpenCLIP", "MetaCLIP", "SigLIP 2"} <= set(what)
+    assert what["CLIP, ResNet"].such_as == "RN101-quickgelu"
+    assert {what[name].licence for name in ("NLLB-CLIP on SigLIP", "MetaCLIP 2")} == {"CC-BY-NC-4.0"}
 
 
 def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +118,7 @@ def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeyp
     assert clip.missing[0].startswith("tokenizer: timm/ViT-B-16-SigLIP2-512 of the hub is not in the cache")
     (rn50, quick), _ = known_models("RN50", ["what"], most=2)
     assert (rn50.name, rn50.tags, quick.tags) == ("RN50", (), ("openai", "yfcc15m", "cc12m"))
-    assert rn50.missing[0] == "weights trained with the other activation, under RN50-quickgelu: openai, yfcc15m, cc12m"
+    assert rn50.missing == ("weights trained with the other activation, under RN50-quickgelu: openai, yfcc15m, cc12m",)
     (vit, *_), _ = known_models("ViT-B-16", ["what"], most=1)
     assert "laion400m_e32" in vit.tags
     assert "openai" not in vit.tags

@@ -76,10 +76,15 @@ def families(job: Job) -> list[KnownFamily]:
         for family in _families_of(name, job):
             groups.setdefault((family.name, family.licence), []).append(name)
     return [
-        KnownFamily(job=job, name=name, models=len(models), such_as=models[0], licence=licence)
+        KnownFamily(job=job, name=name, models=len(models), such_as=_such_as(models, job), licence=licence)
         for (name, licence), models in groups.items()
         if job == "what" or any(name == family.name for family in FAMILIES)
     ]
+
+
+def _such_as(models: Sequence[str], job: Job) -> str:
+    """The first that has weights."""
+    return next((name for name in models if _tags(name, job)), models[0])
 
 
 def _published() -> Sequence[str]:
@@ -170,15 +175,16 @@ def _is_taken_clip(name: str) -> bool:
 def _missing(name: str, job: Job) -> Iterator[str]:
     if job == "what":
         yield from _missing_of_text(clip_config(_spec(name, job))["model_cfg"]["text_cfg"])
-        if others := _clip_tags(name)[1]:
-            yield f"weights trained with the other activation, under {namesake(name)}: {listed(others, _TAGS_SHOWN)}"
+    others = _clip_tags(name)[1] if job == "what" else []
+    if others:
+        yield f"weights trained with the other activation, under {namesake(name)}: {listed(others, _TAGS_SHOWN)}"
     tags = _tags(name, job)
     here = [tag for tag in tags if _is_here(name, tag, job)]
-    if not tags:
-        yield "weights: none of this model are published by the library; name yours with `file:`"
+    if not tags and not others:
+        yield "weights: none are published by the library; name yours with `file:`"
     elif here:
         yield f"weights in the cache: {', '.join(here)}; of the hub: {listed(tags, _TAGS_SHOWN)}"
-    else:
+    elif tags:
         yield f"weights: not in the cache; of the hub {listed(tags, _TAGS_SHOWN)}, or `file:` beside `pretrained: TAG`"
 
 

@@ -83,7 +83,7 @@ def _lacking(folder: Path, text: Mapping[str, Any]) -> list[str]:
     if _TOWER not in here and (text.get("hf_model_name") or (not missing and not _names_its_class(folder))):
         missing.append(_TOWER)
     if not any(set(each.split(" and ")) <= here for each in _VOCABULARIES):
-        missing.append(f"vocabulary ({' or '.join(_VOCABULARIES)})")
+        missing.append("vocabulary such as tokenizer.json or spiece.model")
     return missing
 
 
