@@ -81,7 +81,7 @@ def clip_tag(spec: EncoderSpec) -> dict[str, Any]:
 
     Raises EncoderError for a local file whose tag open_clip does not know.
     """
-    if not spec.pretrained:
+    if not spec.pretrained or random_seed(spec) is not None:
         return {}
     from open_clip.pretrained import get_pretrained_cfg
 

@@ -243,12 +243,15 @@ def test_text_is_kept_by_the_config_and_the_libraries_that_make_it(
     assert key() != first
 
 
-def test_of_local_files_it_needs_no_torch() -> None:
+def test_of_local_and_random_weights_it_needs_no_torch() -> None:
     """A second run, which finds its store complete, should not wait for it."""
     code = (
         "import sys, wilss\n"
         "from wilss_masks import FmwissSource\n"
         "FmwissSource.from_manifest(wilss.load_manifest('data_manifest.yaml'), 1).identity()\n"
+        "from wilss.data.manifest import EncoderSpec\n"
+        "from wilss.models.encoders.identity import identity_of\n"
+        "identity_of(EncoderSpec(library='open_clip', config='builtin:clip.json', pretrained='random:0'))\n"
         "assert not {'torch', 'timm', 'open_clip'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
