@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .make.cluster import ClusterOptions
-    from .make.generate import Summary, generate
+    from .make.generate import generate
     from .make.options import Options
+    from .make.summary import Summary
     from .sources import AnnotationSource, FmwissSource, PanetSource
 
 _HOMES = {
@@ -20,7 +21,7 @@ _HOMES = {
     "FmwissSource": "sources",
     "Options": "make.options",
     "PanetSource": "sources",
-    "Summary": "make.generate",
+    "Summary": "make.summary",
     "generate": "make.generate",
 }
 __all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "PanetSource", "Summary", "generate"]

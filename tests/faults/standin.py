@@ -22,8 +22,9 @@ from wilss.data.taxonomy import Taxonomy
 from wilss.randomness import numpy_generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks.make.cluster import ClusterOptions
-from wilss_masks.make.generate import Summary, generate
+from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
+from wilss_masks.make.summary import Summary
 from wilss_masks.sources.base import Grids, ImageTask
 
 TAXONOMY = Taxonomy(name="standin", class_names=("background", "a", "b", "c"))

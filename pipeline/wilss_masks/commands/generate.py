@@ -20,8 +20,8 @@ from wilss.errors import counted
 from .common import as_interrupt
 
 if TYPE_CHECKING:
-    from ..make.generate import Summary
     from ..make.options import Options
+    from ..make.summary import Summary
 
 _FAILURES_SHOWN = 10
 _LARGEST_SHARD = 65_536

@@ -4,12 +4,10 @@ Everything that can be refused is refused before the first forward pass.
 """
 
 import contextlib
-import itertools
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
-from wilss.data.layouts import ImageRecord, Selection, dark_images, why_no_pixel
+from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Encoders, Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
-from wilss.store import Look, MaskStore, MaskStoreWriter, ShardReceipt, Status, coverage_of, look_at, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, writer_lock
 from wilss.store.changes import keep_stamps
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
@@ -41,43 +39,13 @@ from .resume import (
     require_writable,
 )
 from .run import Job, run
+from .summary import Summary, summary_of, warnings_of
 
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
 _BATCHES_ON_A_GPU = 4
 
-#: Images of which one has pixel labels, where there are any.
-_LOOKED_AT = 1000
-
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What is in the store now, and what this call added.
-
-    look: what a person would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
-    sentence for every shard not made.
-    """
-
-    store: Path
-    images: int
-    done: int
-    failed: Mapping[str, str]
-    untagged: int
-    unlabelled: int
-    masks_per_class: Mapping[str, int]
-    made_now: int
-    seconds: float
-    look: Look
-    has_labels: bool = False
-    warnings: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-
-    @property
-    def images_per_second(self) -> float:
-        """Images made by this call per second of it."""
-        return self.made_now / self.seconds if self.seconds else 0.0
 
 
 def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
@@ -126,7 +94,7 @@ def generate(
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
-    if not _is_made(path, options):
+    if not (is_made := _is_made(path, options)):
         require_known_names(source)
     attributes = attributes_of(manifest, step, source, records, options)
     lost: tuple[str, ...] = ()
@@ -139,7 +107,8 @@ def generate(
         is_done, looked = _is_done(existing, attributes, options, records, manifest.encoders)
     if not is_done:
         require_means(options)
-        require_known_names(source)
+        if is_made:
+            require_known_names(source)
         require_writable(path)
         with writer_lock(path):
             existing = compatible(
@@ -156,15 +125,8 @@ def generate(
             settle(path)  # once more: an old store may not have let itself be removed
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    warnings = (*selection.warnings, *warnings_of(store, manifest, records, source))
-    if not source.reads_labels and (dark := dark_images(records)) is not None:
-        warnings += (dark,)
-    if not store.layout.has_content:
-        warnings += (_not_noted(store),)
-    summary = _summary_of(store, sum(made_now), seconds, warnings, lost)
-    return replace(
-        summary, has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT))
-    )
+    said = (*selection.warnings, *warnings_of(store, manifest, records, source))
+    return summary_of(store, records, made_now=sum(made_now), seconds=seconds, warnings=said, lost=lost)
 
 
 def _is_made(path: Path, options: Options) -> bool:
@@ -215,40 +177,9 @@ def _stamps(records: Sequence[ImageRecord], source: MaskSource) -> NDArray[np.ui
     return stamps_of(records, np.arange(len(records)), made_of(source))
 
 
-def _not_noted(store: MaskStore) -> str:
-    return (
-        f"{store.path} was begun by an older wilss, which did not note what its images and labels were; nobody can say "
-        "whether they are still the same. --update makes it again, so that changes are noticed."
-    )
-
-
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
     """The images that a source is asked about: those that the step's tags admit, or all of the split."""
     return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
-
-
-def warnings_of(
-    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
-) -> tuple[str, ...]:
-    """A sentence for every class of which no image is tagged, or that is tagged and that no mask shows."""
-    coverage = coverage_of(store)
-    if not source.uses_tags or not coverage.tagged.sum():
-        return ()
-    sentences = []
-    if missing := [repr(coverage.names[place]) for place in coverage.without_image]:
-        sentences.append(
-            f"no image of step {store.step} is tagged {', '.join(missing)}, so nothing can be learnt of it; "
-            f"tag some, or leave {'the class' if len(missing) == 1 else 'these classes'} out of the step."
-        )
-    for place in coverage.without_mask:
-        why = "look at `wilss-masks sheet`, and let more pass with a lower threshold"
-        if source.reads_labels:
-            why = why_no_pixel(records, store.category_ids[place], manifest.taxonomy)
-        sentences.append(
-            f"{coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')} and no mask shows it: "
-            f"{why}."
-        )
-    return tuple(sentences)
 
 
 def plan_for(
@@ -327,29 +258,6 @@ def _batches_at_once(device: str, options: Options) -> int:
     if options.cluster.is_elsewhere or options.cluster.workers > 1:
         return 1
     return max(1, len(os.sched_getaffinity(0)) // options.threads)
-
-
-def _summary_of(
-    store: MaskStore, made_now: int, seconds: float, warnings: tuple[str, ...], lost: tuple[str, ...]
-) -> Summary:
-    """Count what `store` holds now; the rest is what the run says of itself."""
-    status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
-    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED).tolist()}
-    masks = (area > 0).sum(axis=0).tolist()
-    return Summary(
-        store=store.path,
-        images=store.layout.num_images,
-        done=int((status == Status.DONE).sum()),
-        failed=failed,
-        untagged=int((status == Status.UNTAGGED).sum()),
-        unlabelled=int((status == Status.UNLABELLED).sum()),
-        masks_per_class=dict(zip(store.category_names, masks, strict=True)),
-        made_now=made_now,
-        seconds=seconds,
-        look=look_at(store),
-        warnings=warnings,
-        lost=lost,
-    )
 
 
 class _Counting:

@@ -11,8 +11,9 @@ from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 from wilss_masks.inspect.evaluate import evaluate
-from wilss_masks.make.generate import Summary, generate
+from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
+from wilss_masks.make.summary import Summary
 from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.sources.annotation import AnnotationSource
 

@@ -60,7 +60,7 @@ PLACES: tuple[Place, ...] = (
     (generation, "compatible", ONCE),
     (generation, "require_writable", ONCE),
     (generation, "create_or_resume", ONCE),
-    (generation, "_summary_of", ONCE),
+    (generation, "summary_of", ONCE),
     (MaskStore, "seal", ONCE),
 )
 #: What a GPU would do where there is one; the rest but decoding and the forward passes stays with the CPU.

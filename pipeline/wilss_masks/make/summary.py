@@ -1,0 +1,117 @@
+"""What a call of `generate` says at its end: what the store holds now, and what deserves a second look."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wilss.data.layouts import ImageRecord, dark_images, why_no_pixel
+from wilss.data.manifest import Manifest
+from wilss.errors import counted
+from wilss.store import Look, MaskStore, Status, coverage_of, look_at
+
+from ..sources.base import MaskSource
+
+#: Images of which one has pixel labels, where there are any.
+_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What is in the store now, and what this call added.
+
+    look: what a person would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
+    sentence for every shard not made.
+    """
+
+    store: Path
+    images: int
+    done: int
+    failed: Mapping[str, str]
+    untagged: int
+    unlabelled: int
+    masks_per_class: Mapping[str, int]
+    made_now: int
+    seconds: float
+    look: Look
+    has_labels: bool = False
+    warnings: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def images_per_second(self) -> float:
+        """Images made by this call per second of it."""
+        return self.made_now / self.seconds if self.seconds else 0.0
+
+
+def summary_of(
+    store: MaskStore,
+    records: Sequence[ImageRecord],
+    *,
+    made_now: int,
+    seconds: float,
+    warnings: tuple[str, ...],
+    lost: tuple[str, ...],
+) -> Summary:
+    """Count what `store` holds now; the rest is what the run says of itself."""
+    status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
+    failed = {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED).tolist()}
+    masks = (area > 0).sum(axis=0).tolist()
+    return Summary(
+        store=store.path,
+        images=store.layout.num_images,
+        done=int((status == Status.DONE).sum()),
+        failed=failed,
+        untagged=int((status == Status.UNTAGGED).sum()),
+        unlabelled=int((status == Status.UNLABELLED).sum()),
+        masks_per_class=dict(zip(store.category_names, masks, strict=True)),
+        made_now=made_now,
+        seconds=seconds,
+        look=look_at(store),
+        has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT)),
+        warnings=warnings,
+        lost=lost,
+    )
+
+
+def warnings_of(
+    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
+) -> tuple[str, ...]:
+    """What deserves a second look: classes without images or masks, dark images, a store that notes no contents."""
+    sentences = list(_of_classes(store, manifest, records, source))
+    if not source.reads_labels and (dark := dark_images(records)) is not None:
+        sentences.append(dark)
+    if not store.layout.has_content:
+        sentences.append(_not_noted(store))
+    return tuple(sentences)
+
+
+def _of_classes(
+    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
+) -> Iterator[str]:
+    """A sentence for every class of which no image is tagged, or that is tagged and that no mask shows."""
+    coverage = coverage_of(store)
+    if not source.uses_tags or not coverage.tagged.sum():
+        return
+    if missing := [repr(coverage.names[place]) for place in coverage.without_image]:
+        yield (
+            f"no image of step {store.step} is tagged {', '.join(missing)}, so nothing can be learnt of it; "
+            f"tag some, or leave {'the class' if len(missing) == 1 else 'these classes'} out of the step."
+        )
+    for place in coverage.without_mask:
+        why = "look at `wilss-masks sheet`, and let more pass with a lower threshold"
+        if source.reads_labels:
+            why = why_no_pixel(records, store.category_ids[place], manifest.taxonomy)
+        yield (
+            f"{coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')} and no mask shows it: "
+            f"{why}."
+        )
+
+
+def _not_noted(store: MaskStore) -> str:
+    return (
+        f"{store.path} was begun by an older wilss, which did not note what its images and labels were; nobody can say "
+        "whether they are still the same. --update makes it again, so that changes are noticed."
+    )
