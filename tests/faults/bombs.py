@@ -296,6 +296,18 @@ def read_backbone(path: Path) -> None:
     load_backbone(network, path)
 
 
+def npz_of_zeros(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("weight.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 26,)})
+        for _ in range(1 << 8):
+            file.write(bytes(1 << 20))
+
+
+def npz_of_a_header(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive, archive.open("weight.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (CLAIMED // 4,)})
+
+
 def array(path: Path) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (CLAIMED // 8,)})
@@ -372,6 +384,13 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], None], str]]
     "weights, compressed": ("w.pt", compressed_weights, read_backbone, r"is compressed, which torch.save never does"),
     "weights, a view": ("w.pt", view_of_one_number, read_backbone, r"weight is \[1048576, 1048576\], the network has"),
     "weights, bytes": ("w.pt", bytes_without_end, read_backbone, r"asks for more memory than there is"),
+    "weights, an npz of zeros": (
+        "w.npz",
+        npz_of_zeros,
+        read_backbone,
+        r"would become \d+ bytes, which weights",
+    ),
+    "weights, an npz's header": ("w.npz", npz_of_a_header, read_backbone, r"promises \d+ bytes, and 0 are there"),
     "array": ("a.npy", array, read_array, r"its header promises 8589934592 bytes, and 0 are there"),
     "outline": ("c.json", lambda path: None, draw(ZIGZAG), r"its outline is longer than that of anything in an image"),
     "run length": (

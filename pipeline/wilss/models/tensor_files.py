@@ -1,6 +1,7 @@
 """Files of weights: read without running code, and compared with the network that they are for.
 
-safetensors first; `.pt`, `.pth` and `.bin` only through `torch.load(weights_only=True)`, never a fallback.
+safetensors first; `.pt`, `.pth` and `.bin` only through `torch.load(weights_only=True)`, never a fallback; `.npz` see
+`npz_files`.
 torch is imported inside the functions that need it.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.errors import WeightsError, first_line
+from wilss.models.npz_files import read_npz
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +95,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".pt": _read_pickle,
     ".pth": _read_pickle,
     ".bin": _read_pickle,
+    ".npz": read_npz,
 }
 
 

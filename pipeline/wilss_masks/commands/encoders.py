@@ -39,7 +39,7 @@ Examples:
 def list_(word: str | None, job: "Job | None", as_json: bool) -> None:
     """List the families that are taken; with WORD the models of that name, and what is missing to take one.
 
-    `what` is for `encoders.clip` (open_clip), `where` for `encoders.vit` (timm). Nothing is fetched.
+    `what` is for `encoders.clip` (open_clip; TIPSv2 of timm), `where` for `encoders.vit` (timm). Nothing is fetched.
     """
     from dataclasses import asdict
 
@@ -84,7 +84,8 @@ def _model_told(model: "KnownModel") -> list[str]:
 Examples:
   wilss-masks encoders check                                   # both of data_manifest.yaml
   wilss-masks encoders check vit --manifest voc.yaml
-  wilss-masks encoders check vit_small_patch16_dinov3 --file dinov3.pth --pretrained lvd1689m"""
+  wilss-masks encoders check vit_small_patch16_dinov3 --file dinov3.pth --pretrained lvd1689m
+  wilss-masks encoders check vit_base_patch14_reg1_tipsv2 --text tips_v2_oss_b14_text.npz --tokenizer tokenizer.model"""
 )
 @click.argument("name", required=False)
 @manifest_option
@@ -92,7 +93,8 @@ Examples:
 @click.option("--pretrained", metavar="TAG", help="The published weights; beside --file, those that it is a copy of.")
 @click.option("--file", metavar="PATH", help="Local weights.")
 @click.option("--config", metavar="PATH", help="open_clip's json, for a CLIP of your own.")
-@click.option("--tokenizer", metavar="FOLDER", help="A local tokenizer, for a CLIP whose tokenizer is one of the hub.")
+@click.option("--tokenizer", metavar="PATH", help="A local tokenizer, for a CLIP whose tokenizer is one of the hub.")
+@click.option("--text", metavar="PATH", help="TIPSv2's text tower, which makes a CLIP of it; with --tokenizer.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 def check(
     name: str | None,
@@ -102,6 +104,7 @@ def check(
     file: str | None,
     config: str | None,
     tokenizer: str | None,
+    text: str | None,
     as_json: bool,
 ) -> None:
     """Open an encoder, show it a drawing, and say what it is.
@@ -112,7 +115,7 @@ def check(
     from ..inspect.encoders import look_at
 
     told: dict[str, Any] = {}
-    for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config, tokenizer):
+    for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config, tokenizer, text):
         look = look_at(spec, job)
         told[called] = {"job": look.job, **look.facts, "doubts": list(look.doubts)}
         if not as_json and not is_quiet():
@@ -133,12 +136,13 @@ def _asked(
     file: str | None,
     config: str | None,
     tokenizer: str | None,
+    text: str | None,
 ) -> "list[tuple[str, Any, EncoderSpec]]":
     """What is to be looked at: its name in messages, its job, and the network."""
     from wilss.data.manifest import EncoderSpec, load_manifest
 
     options = {"--library": library, "--pretrained": pretrained, "--file": file, "--config": config,
-               "--tokenizer": tokenizer}  # fmt: skip
+               "--tokenizer": tokenizer, "--text": text}  # fmt: skip
     if name in (None, "clip", "vit") and not config:
         if used := [option for option, value in options.items() if value]:
             raise click.UsageError(f"{used[0]} is for a model by its NAME; the manifest says it of clip and vit.")
@@ -149,8 +153,9 @@ def _asked(
     spec = EncoderSpec(
         library=chosen, model=name, pretrained=pretrained,
         file=_absolute(file), config=_absolute(config), tokenizer=_absolute(tokenizer),
+        text=_absolute(text),
     )  # fmt: skip
-    return [(name or str(config), "what" if chosen == "open_clip" else "where", spec)]
+    return [(name or str(config), "what" if text or chosen == "open_clip" else "where", spec)]
 
 
 def _absolute(path: str | None) -> str | None:

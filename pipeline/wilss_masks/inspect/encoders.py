@@ -49,10 +49,10 @@ def look_at(spec: EncoderSpec, job: Job) -> Look:
     Raises EncoderError and WeightsError for one that cannot be opened, and for a file that is damaged or another's.
     """
     if job == "what":
-        from wilss.models.encoders.clip import open_clip_encoder
         from wilss.models.encoders.clip_configs import form_of
+        from wilss.models.encoders.what import open_what
 
-        clip = open_clip_encoder(spec, "cpu", form=form_of(spec), precision="fp32")
+        clip = open_what(spec, "cpu", form=form_of(spec), precision="fp32")
         return _with_facts(look_at_clip(clip), spec, clip)
     from wilss.models.encoders.dino import open_vit
 

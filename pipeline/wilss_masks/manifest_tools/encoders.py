@@ -18,6 +18,8 @@ def encoder_faults(manifest: Manifest) -> Iterator[str]:
                 _require_form(manifest, spec)
             if spec.file is not None:
                 _open(name, spec)
+            elif name == "clip" and spec.text is not None:
+                _check_text_side(spec)
         except (EncoderError, WeightsError) as error:
             yield f"{manifest.path}: encoders.{name}: {error}"
 
@@ -31,11 +33,17 @@ def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
         form_of(spec, form)
 
 
+def _check_text_side(spec: EncoderSpec) -> None:
+    from wilss.models.encoders.tips import check_text_side
+
+    check_text_side(spec)
+
+
 def _open(name: str, spec: EncoderSpec) -> None:
-    from wilss.models.encoders.clip import open_clip_encoder
     from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.what import open_what
 
     if name == "clip":
-        open_clip_encoder(spec, "cpu")
+        open_what(spec, "cpu")
     else:
         open_vit(spec, "cpu")

@@ -120,13 +120,13 @@ def require_encoder(name: str, spec: EncoderSpec) -> None:
 
     name: `clip` or `vit`, as in a manifest.
     """
-    from wilss.models.encoders.clip import require_clip
     from wilss.models.encoders.dino import require_vit
+    from wilss.models.encoders.what import require_what
 
     if name == "vit":
         require_vit(spec)
     else:
-        require_clip(spec)
+        require_what(spec)
 
 
 def has_networks(source: "MaskSource") -> bool:

@@ -141,9 +141,9 @@ class FmwissSource:
 
     def open_clip(self, device: str) -> "DenseClip":
         """CLIP alone, loaded on `device`."""
-        from wilss.models.encoders.clip import open_clip_encoder
+        from wilss.models.encoders.what import open_what
 
-        return open_clip_encoder(self.clip, device, form=self.form, precision=self.params.forward_precision)
+        return open_what(self.clip, device, form=self.form, precision=self.params.forward_precision)
 
     def open(self, device: str, threads: int) -> "FmwissProposer":
         """Load both encoders on `device`, or the one that is both."""

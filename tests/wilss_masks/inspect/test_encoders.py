@@ -122,6 +122,9 @@ def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeyp
     (vit, *_), _ = known_models("ViT-B-16", ["what"], most=1)
     assert "laion400m_e32" in vit.tags
     assert "openai" not in vit.tags
+    (tips, vision), _ = known_models("vit_base_patch14_reg1_tipsv2", ["what", "where"], most=5)
+    assert (tips.job, tips.form, tips.family, vision.job) == ("what", "maskclip", "TIPSv2", "where")
+    assert tips.missing[0].startswith("text tower and tokenizer: local files; write `text:`")
     (coca,), _ = known_models("coca_ViT-B-32", ["what"], most=5)
     assert "CoCa" in coca.refusal
     monkeypatch.setattr("wilss.models.encoders.known.cached_file", lambda *_: Path("w"))

@@ -187,21 +187,33 @@ def _tags(model: DataModel, where: Where, key: Key) -> TagsSpec:
 
 
 def build_encoders(model: ManifestModel, where: Where) -> Encoders:
-    """Both encoders, of which each must name its network and be opened with its own library."""
+    """Both encoders, of which each must name its network, and clip its text side."""
     clip = model.encoders.clip
+    _require_text_sides(clip, model.encoders.vit, where)
     vit = clip if model.encoders.vit.model == SAME else model.encoders.vit
-    for name, spec, libraries in (("clip", clip, ("open_clip",)), ("vit", vit, ("timm", "open_clip"))):
+    for name, spec in (("clip", clip), ("vit", vit)):
         if spec.model is None and (spec.library == "timm" or spec.config is None):
             raise where.error(("encoders", name), "names no network; add `model: ...`.")
         if spec.file is not None and (spec.pretrained or "").partition(":")[0] == "random":
             raise where.error(
                 ("encoders", name), f"names weights twice, by `pretrained: {spec.pretrained}` and by `file`; keep one."
             )
-        if spec.library not in libraries:
-            raise where.error(
-                ("encoders", name, "library"), f"is {spec.library!r}; {name} is opened with {libraries[0]}."
-            )
     return Encoders(clip=_held(clip, where), vit=_held(vit, where))
+
+
+def _require_text_sides(clip: EncoderSpec, vit: EncoderSpec, where: Where) -> None:
+    if clip.library == "timm" and clip.text is None:
+        raise where.error(
+            ("encoders", "clip", "library"),
+            "is 'timm', whose networks have no text side; name that of TIPSv2 by `text: FILE` and `tokenizer: FILE`, "
+            "or take a CLIP of open_clip (`library: open_clip`).",
+        )
+    if clip.library == "open_clip" and clip.text is not None:
+        raise where.error(
+            ("encoders", "clip", "text"), "is for TIPSv2 of timm; a CLIP of open_clip has its text in its weights."
+        )
+    if vit.text is not None:
+        raise where.error(("encoders", "vit", "text"), "is for clip; leave it out, or write `vit: same`.")
 
 
 def _held(spec: EncoderSpec, where: Where) -> EncoderSpec:

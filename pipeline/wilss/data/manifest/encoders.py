@@ -35,7 +35,9 @@ class EncoderSpec(Part):
     config: open_clip's json. file: local weights. Both are absolute, or `builtin:NAME` for what ships with
         the package. Beside `file`, `pretrained` names the published weights that it is a copy of: their mean and
         deviation are used, and their activation is required.
-    tokenizer: the folder of a tokenizer of transformers, absolute, for a CLIP whose config names one of the hub.
+    tokenizer: the folder of a tokenizer of transformers, absolute, for a CLIP whose config names one of the hub; beside
+        `text` a SentencePiece file, or its folder.
+    text: local weights of a text tower, absolute, for a vision transformer of timm's that is used as a CLIP (TIPSv2).
     sha256: what the weights must have: the manifest's, or else the lock file's.
     args: for timm.create_model. pos_interp: how a position table is resampled, None as its family's own code does.
     """
@@ -47,6 +49,7 @@ class EncoderSpec(Part):
     config: _WeightsPath | None = None
     file: _WeightsPath | None = None
     tokenizer: _WeightsPath | None = None
+    text: _WeightsPath | None = None
     sha256: _Sha256 | None = None
     args: dict[str, Any] = Field(default_factory=dict)
     pos_interp: Literal["dino", "size", "timm"] | None = None
@@ -71,10 +74,7 @@ class EncoderSpec(Part):
 
     def is_the_network_of(self, other: "EncoderSpec") -> bool:
         """Whether both are one network, so that an image need be encoded only once for both."""
-        apart = {
-            "sha256",
-            "tokenizer",
-        }  # of the first a lock file may have two notes, the second is no matter of images
+        apart = {"sha256", "tokenizer", "text"}  # a lock file may have two notes of it; the others are not of images
         return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
 
 

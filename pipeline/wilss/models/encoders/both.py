@@ -14,11 +14,12 @@ from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.models.encoders.arithmetic import Precision, precision_context
-from wilss.models.encoders.clip import DenseClip, open_clip_encoder
+from wilss.models.encoders.clip import DenseClip
 from wilss.models.encoders.clip_configs import DenseForm
 from wilss.models.encoders.dino import LastBlock, SeedViT, block_of, vit_of
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.towers import TrunkPath
+from wilss.models.encoders.what import open_what
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +47,8 @@ def open_both(
     form: DenseForm | Literal["auto"] = "auto",
     precision: Precision | None = None,
 ) -> Both:
-    """Opens the CLIP of `spec` once. Raises what `open_clip_encoder` raises, and EncoderError without a last block."""
-    clip = open_clip_encoder(spec, device, form=form, precision=precision)
+    """Opens the CLIP of `spec` once. Raises what `open_what` raises, and EncoderError without a last block."""
+    clip = open_what(spec, device, form=form, precision=precision)
     vit = vit_of(clip)
     assert isinstance(clip.path, TrunkPath)  # else it could be no vit
     return Both(clip=clip, vit=vit, path=clip.path)

@@ -22,6 +22,7 @@ _FIVE_STAGES, _THEIR_STRIDE = ("fastvit_mci3", "fastvit_mci4"), 64  # MobileCLIP
 #: How a place gets a feature in the space of the text: see `towers` and `timm_towers`.
 DenseForm = Literal["maskclip", "value", "pool_each", "head_each"]
 FORMS: tuple[DenseForm, ...] = get_args(DenseForm)
+_OF_A_PLAIN_VIT: tuple[DenseForm, ...] = ("maskclip", "value")
 
 #: How the names of timm's image towers begin: those that are taken, and why others are not.
 _CONVOLUTIONS = ("convnext_", "fastvit_")
@@ -155,7 +156,7 @@ def forms_of(config: Mapping[str, Any]) -> tuple[DenseForm, ...]:
         return ("head_each",)
     if vision.get("timm_model_name") and vision.get("timm_pool") == "map":
         return ("pool_each", "maskclip", "value")
-    return ("maskclip", "value")
+    return _OF_A_PLAIN_VIT
 
 
 def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> DenseForm:
@@ -163,7 +164,7 @@ def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> De
 
     Raises EncoderError for one that its tower does not have, and what `clip_config` raises.
     """
-    known = forms_of(clip_config(spec)["model_cfg"])
+    known = _OF_A_PLAIN_VIT if spec.library == "timm" else forms_of(clip_config(spec)["model_cfg"])
     if form == "auto":
         return known[0]
     if form not in known:

@@ -168,7 +168,7 @@ def vit_of(clip: DenseClip) -> SeedViT:
         std=clip.std,
         digest=clip.digest,
         identity=clip.identity,
-        pos_interp="timm",
+        pos_interp=clip.identity["positions"],
         precision=clip.precision,
         device=clip.device,
         trunk=clip.path.trunk,

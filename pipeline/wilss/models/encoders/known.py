@@ -19,13 +19,14 @@ from wilss.models.encoders.families import FAMILIES, Family, family_of
 from wilss.models.encoders.hub import cached_file
 from wilss.models.encoders.preprocessing import fitting_tags, namesake
 from wilss.models.encoders.tags import cfgs_of
+from wilss.models.encoders.tips_files import HOW, is_tips
 from wilss.models.encoders.tokenizer_files import missing_of_text
 from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
 from wilss.models.tensor_files import listed
 
 Job = Literal["what", "where"]
 Library = Literal["open_clip", "timm"]
-LIBRARIES: dict[Job, Library] = {"what": "open_clip", "where": "timm"}
+LIBRARIES: tuple[Library, ...] = ("open_clip", "timm")
 _TAGS_SHOWN = 8
 
 
@@ -60,12 +61,12 @@ class KnownModel:
 
 def library_of(name: str) -> Library:
     """The library that has a model of this name, with or without a tag. Raises EncoderError for none, or for both."""
-    having = [library for job, library in LIBRARIES.items() if name.partition(".")[0] in _names(job)]
+    having = [library for library in LIBRARIES if name.partition(".")[0] in _models_of(library)]
     if len(having) == 2:
         raise EncoderError(f"both open_clip and timm have a model {name}; say which with --library.")
     if having:
         return having[0]
-    names = [*_names("what"), *_names("where")]
+    names = [each for library in LIBRARIES for each in _models_of(library)]
     raise EncoderError(f"neither open_clip nor timm has a model {name!r}{closest(name, names)}.")
 
 
@@ -106,12 +107,23 @@ def _holds(word: str, name: str, job: Job) -> bool:
 
 
 def _names(job: Job) -> Sequence[str]:
-    if job == "what":
+    if job == "where":
+        return _models_of("timm")
+    return [*_models_of("open_clip"), *filter(is_tips, _models_of("timm"))]
+
+
+def _models_of(library: Library) -> Sequence[str]:
+    if library == "open_clip":
         return open_clip_models()
     from timm.models import list_models
 
     names: list[str] = list_models()
     return names
+
+
+def _library(name: str, job: Job) -> Library:
+    """The library that a model is opened with in a job."""
+    return "open_clip" if job == "what" and not is_tips(name) else "timm"
 
 
 def _known(name: str, job: Job) -> KnownModel:
@@ -125,12 +137,12 @@ def _known(name: str, job: Job) -> KnownModel:
 
 
 def _spec(name: str, job: Job) -> EncoderSpec:
-    return EncoderSpec(library=LIBRARIES[job], model=name, pretrained="random")
+    return EncoderSpec(library=_library(name, job), model=name, pretrained="random")
 
 
 def _tags(name: str, job: Job) -> tuple[str, ...]:
     """Of the weights that the model can be opened with."""
-    if job == "what":
+    if _library(name, job) == "open_clip":
         return tuple(_clip_tags(name)[0])
     return tuple(tag for tag in cfgs_of(name) if tag)
 
@@ -149,7 +161,7 @@ def family_and_licence(name: str, job: Job) -> tuple[str, str]:
 
 def _families_of(name: str, job: Job) -> list[Family | ClipFamily]:
     """The families of a model, with or without a tag, or of its tags."""
-    if job == "what":
+    if _library(name, job) == "open_clip":
         specs = [EncoderSpec(library="open_clip", model=name, pretrained=tag) for tag in _tags(name, job) or ("",)]
         return list(dict.fromkeys(map(clip_family_of, specs)))
     names = [name] if "." in name else [f"{name}.{tag}" for tag in _tags(name, job)] or [name]
@@ -158,13 +170,15 @@ def _families_of(name: str, job: Job) -> list[Family | ClipFamily]:
 
 def _refusal(name: str, job: Job) -> str:
     try:
-        (require_clip if job == "what" else require_vit)(_spec(name, job))
+        (require_clip if _library(name, job) == "open_clip" else require_vit)(_spec(name, job))
     except (EncoderError, WeightsError) as error:
         return str(error)
     return ""
 
 
 def _is_taken_clip(name: str) -> bool:
+    if is_tips(name):
+        return True
     try:
         check_tower(clip_config(_spec(name, "what"))["model_cfg"], name)
     except EncoderError:
@@ -173,9 +187,11 @@ def _is_taken_clip(name: str) -> bool:
 
 
 def _missing(name: str, job: Job) -> Iterator[str]:
-    if job == "what":
+    if job == "what" and is_tips(name):
+        yield f"text tower and tokenizer: local files; {HOW}"
+    elif job == "what":
         yield from _missing_of_text(clip_config(_spec(name, job))["model_cfg"]["text_cfg"])
-    others = _clip_tags(name)[1] if job == "what" else []
+    others = _clip_tags(name)[1] if _library(name, job) == "open_clip" else []
     if others:
         yield f"weights trained with the other activation, under {namesake(name)}: {listed(others, _TAGS_SHOWN)}"
     tags = _tags(name, job)
@@ -200,7 +216,7 @@ def _missing_of_text(text: Mapping[str, Any]) -> Iterator[str]:
 
 def _is_here(name: str, tag: str, job: Job) -> bool:
     """Whether the file of these weights is in the hub's cache on this machine."""
-    if job == "what":
+    if _library(name, job) == "open_clip":
         from open_clip.pretrained import get_pretrained_cfg
 
         repository, _, file = str(get_pretrained_cfg(name, tag).get("hf_hub") or "").rpartition("/")

@@ -16,6 +16,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
 from wilss.errors import EncoderError, first_line
 from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.tips_files import tips_identity
 from wilss.models.encoders.tokenizer_files import (
     digests_of_files,
     require_no_code,
@@ -47,8 +48,10 @@ def text_identity(spec: EncoderSpec) -> dict[str, str]:
     """What decides how a CLIP's prompts become features, beside its config and weights: nothing, or digests.
 
     tokenizer: of its words and of what it makes of some texts, whichever files say so. text_tower: of the config of a
-    text tower of transformers. Raises what `text_folder` and `open_tokenizer` raise.
+    text tower of transformers. For TIPSv2 see `tips_files`. Raises what `text_folder` and `open_tokenizer` raise.
     """
+    if spec.library == "timm":
+        return tips_identity(spec)
     text = clip_config(spec)["model_cfg"]["text_cfg"]
     folder = text_folder(spec, text)
     if folder is None:

@@ -34,14 +34,16 @@ TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 # -- which file ---------------------------------------------------------------------------------------------
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(name: str | Path, keys: str = "`file:` and `config:`") -> Path:
     """The file that a manifest names: "builtin:NAME" is one that ships with the package, all else a path.
+
+    keys: of the encoder, one of which names it.
 
     Raises WeightsError if it is missing or no file, or if a built-in name tries to leave its folder.
     """
     text = str(name)
     if not text.startswith("builtin:"):
-        return _existing(Path(text).expanduser())
+        return _existing(Path(text).expanduser(), f"; check {keys} of the encoder in the manifest")
     plain = text.removeprefix("builtin:")
     if plain != Path(plain).name or plain in ("", ".", ".."):
         raise WeightsError(f"{text} is not a built-in file; name one of {listed(_builtins())}.")
@@ -52,7 +54,7 @@ def _builtins() -> list[str]:
     return sorted(p.name for p in BUILTIN.glob("*") if p.suffix in (".json", ".safetensors"))
 
 
-def _existing(path: Path, hint: str = "; check `file:` and `config:` of the encoder in the manifest") -> Path:
+def _existing(path: Path, hint: str) -> Path:
     with contextlib.suppress(OSError):
         if path.is_file():
             return path

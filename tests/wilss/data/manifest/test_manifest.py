@@ -190,7 +190,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "vit misspelt": ({"encoders": {"vit": "sane"}}, r"encoders\.vit: is 'sane'; write `same` for the network of clip"),
     "wrong library": (
         {"encoders": {"clip": {"library": "timm", "model": "x"}}},
-        r"encoders\.clip\.library: is 'timm'; clip is opened",
+        r"encoders\.clip\.library: is 'timm', whose networks have no text side; name that of TIPSv2 by `text: FILE`",
+    ),
+    "a text side that is there": (
+        {"encoders": {"clip": {"library": "open_clip", "model": "x", "text": "t.npz"}}},
+        r"encoders\.clip\.text: is for TIPSv2 of timm",
+    ),
+    "a text side of vit": (
+        {"encoders": {"vit": {"library": "timm", "model": "x", "text": "t.npz"}}},
+        r"encoders\.vit\.text: is for clip; leave it out, or write `vit: same`",
     ),
     "drawn into another layout": (
         {"layout": "folder", "generate": {"with": "shapes", "train": 1}},

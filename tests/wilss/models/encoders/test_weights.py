@@ -9,6 +9,7 @@ import threading
 import zipfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
@@ -127,18 +128,21 @@ def test_a_pickle_that_wants_to_run_code_does_not(tmp_path, form):
     assert not target.exists()
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".pt", ".pth", ".bin"])
+@pytest.mark.parametrize("ending", [".safetensors", ".pt", ".pth", ".bin", ".npz"])
 @pytest.mark.parametrize("keep", [0, 1, 7, 100, 0.5, 0.999])
 def test_truncated_and_empty_files_are_refused(tmp_path, ending, keep):
     path = tmp_path / f"w{ending}"
-    (save_file if ending == ".safetensors" else torch.save)({"a": torch.ones(500)}, path)
+    if ending == ".npz":
+        np.savez(path, a=np.ones(500))
+    else:
+        (save_file if ending == ".safetensors" else torch.save)({"a": torch.ones(500)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     with pytest.raises(WeightsError, match=str(path)):
         read_tensors(path)
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+@pytest.mark.parametrize("ending", [".safetensors", ".pt", ".npz"])
 def test_files_of_another_kind_are_refused(tmp_path, ending):
     path = tmp_path / f"w{ending}"
     for content in (b"\x89PNG\r\n\x1a\n" + bytes(200), b"<html>not found</html>", bytes(4096)):
@@ -154,6 +158,29 @@ def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path):
         read_tensors(tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_is_read_as_it_was_saved(tmp_path, save):
+    arrays = {"a.weight": np.asfortranarray(np.random.default_rng(0).normal(size=(7, 5))), "t": np.float32(0.5)}
+    save(tmp_path / "w.npz", **arrays, big=np.arange(6, dtype=">i4"))
+    found = read_tensors(tmp_path / "w.npz")
+    assert torch.equal(found["a.weight"], torch.from_numpy(arrays["a.weight"]))
+    assert (found["t"].shape, found["t"].item(), found["big"].tolist()) == ((), 0.5, [0, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.array([SimpleNamespace()], dtype=object), "of the type object, which no weights are"),
+        (np.array(["text"]), "of the type <U4, which no weights are"),
+        (np.zeros(3, dtype=[("a", "<f4")]), r"of the type \[.*\], which no weights are"),
+    ],
+)
+def test_an_npz_of_no_numbers_is_refused_unread(tmp_path, array, told):
+    np.savez(tmp_path / "w.npz", a=array)
+    with pytest.raises(WeightsError, match=rf"w\.npz: a\.npy is {told}"):
+        read_tensors(tmp_path / "w.npz")
+
+
 @pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}])
 def test_a_checkpoint_without_a_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
@@ -162,9 +189,9 @@ def test_a_checkpoint_without_a_dict_is_refused(tmp_path, content):
 
 
 def test_an_unknown_ending_a_folder_and_a_missing_file_are_refused(tmp_path):
-    (tmp_path / "w.npz").touch()
+    (tmp_path / "w.onnx").touch()
     with pytest.raises(WeightsError, match="convert it to .safetensors"):
-        read_tensors(tmp_path / "w.npz")
+        read_tensors(tmp_path / "w.onnx")
     with pytest.raises(WeightsError, match="is not a file"):
         weights.resolve(tmp_path)
     with pytest.raises(WeightsError, match="does not exist or may not be read"):

@@ -216,7 +216,7 @@ def test_weights_never_run_code(tmp_path, capsys):
         ("weights.pth", b"", "is no whole checkpoint"),
         ("weights.pth", b"PK\x03\x04 cut", "is no whole checkpoint"),
         ("weights.safetensors", b"\x08", "is no whole safetensors file"),
-        ("weights.npz", b"", "has no ending that wilss reads"),
+        ("weights.onnx", b"", "has no ending that wilss reads"),
         ("weights.safetensors", None, "is not there"),
     ],
 )
