@@ -68,6 +68,7 @@ def _with_facts(look: Look, spec: EncoderSpec, opened: "DenseClip | SeedViT") ->
         "network": spec.title,
         "family": opened.identity["family"],
         "weights": "random, of an untrained network" if is_random else str(weights_file(spec)),
+        **({"text tower": spec.text} if spec.text and look.job == "what" else {}),
         "sha256": opened.digest,
         "parameters": sum(parameter.numel() for parameter in opened.network.parameters()),
         "patch": opened.patch,

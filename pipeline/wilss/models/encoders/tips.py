@@ -148,8 +148,8 @@ def _text(path: Path, heads: int) -> tuple[TipsText, float]:
     """The tower of a file, and 1 / its temperature. heads: as many as those of the vision transformer."""
     content = read_tensors(path)
     tensors = {name.removeprefix(_PREFIX): value for name, value in _of_text(content).items()}
-    scale = _scale(tensors.pop("temperature", None), path)
     shapes = _shapes(tensors, path)
+    scale = _scale(tensors.pop("temperature", None), path)
     with torch.random.fork_rng(devices=[]):
         tower = TipsText(**shapes, heads=heads)
     load_strictly(tower, tensors, path)

@@ -20,6 +20,7 @@ from wilss.models.encoders.weights import resolve, sha256_of
 #: Ids of a text, those behind its end among them, and what these are.
 LENGTH, PADDING = 64, 0
 _MODELS = r"^vit_.*_tipsv2(\.|$)"
+_FORMER = "tips_oss_"  # of the same shapes as TIPSv2's, so that the name alone tells them apart
 _WORDS = ("tokenizer.model", "spiece.model")
 _MOST_BYTES = 1 << 26
 #: What to write in the manifest.
@@ -46,8 +47,10 @@ def require_tips(spec: EncoderSpec) -> None:
         )
     if missing := [key for key in ("text", "tokenizer") if getattr(spec, key) is None]:
         raise EncoderError(f"{spec.model} has its {' and '.join(missing)} in files of its own; {HOW}.")
-    text_file(spec)
     words_file(spec)
+    for path in (text_file(spec), Path(spec.file or "")):
+        if path.name.startswith(_FORMER):
+            raise EncoderError(f"{path} is of TIPS, whose texts and images are not those of TIPSv2; {HOW}.")
 
 
 def tips_identity(spec: EncoderSpec) -> dict[str, str]:

@@ -255,3 +255,11 @@ def test_a_text_tower_of_another_size_is_refused_and_one_alone_is_checked(tmp_pa
     (tmp_path / "text.npz").write_bytes((tmp_path / "text.npz").read_bytes()[:3000])
     with pytest.raises(WeightsError, match=r"text\.npz is no whole npz file"):
         check_text_side(spec)
+
+
+def test_files_of_the_first_tips_which_fit_as_well_are_refused_by_name(tmp_path: Path) -> None:
+    spec = made(tmp_path)
+    (tmp_path / "text.npz").rename(tmp_path / "tips_oss_b14_highres_distilled_text.npz")
+    for change in ({"text": str(tmp_path / "tips_oss_b14_highres_distilled_text.npz")}, {"file": "tips_oss_b14.npz"}):
+        with pytest.raises(EncoderError, match=r"tips_oss_b14.*npz is of TIPS, whose texts and images are not those"):
+            require_what(spec.model_copy(update={"text": str(tmp_path / "tokenizer.model"), **change}))
