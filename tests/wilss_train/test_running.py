@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,5 @@ def test_a_signal_outside_of_the_loop_interrupts() -> None:
     with StopRequest(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-    for thread in threading.enumerate():  # who would end the process sees that the interrupt was answered
-        if thread.name == "deaf":
-            thread.join()
+    while any(thread.name == "deaf" for thread in threading.enumerate()):  # it sees that the interrupt was answered
+        time.sleep(0.001)
