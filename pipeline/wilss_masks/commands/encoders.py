@@ -117,11 +117,13 @@ def check(
     told: dict[str, Any] = {}
     for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config, tokenizer, text):
         look = look_at(spec, job)
-        told[called] = {"job": look.job, **look.facts, "doubts": list(look.doubts)}
+        told[called] = {"job": look.job, **look.facts, "doubts": list(look.doubts), "warnings": list(look.warnings)}
         if not as_json and not is_quiet():
             click.echo("\n".join(_lines(called, look)))
         for doubt in look.doubts:
             click.echo(f"Error: {called}: {doubt}", err=True)
+        for warning in look.warnings:
+            click.echo(f"Warning: {called}: {warning}", err=True)
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     if any(facts["doubts"] for facts in told.values()):

@@ -5,17 +5,19 @@ same everywhere, or that of every patch; their features say the same of everythi
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wilss.data.images import patch_grid_size, resize_uint8
+from wilss.data.images import normalise, patch_grid_size, resize_uint8
 from wilss.data.manifest import EncoderSpec
 from wilss.data.shapes import draw
 from wilss.errors import counted
+
+from .untrained import is_initial, norms_are_initial
 
 if TYPE_CHECKING:
     from wilss.models.encoders.clip import DenseClip
@@ -35,12 +37,14 @@ _FLAT, _ALIKE, _CONSTANT = 0.1, 0.05, 1e-3
 class Look:
     """What was found of an encoder in one of its jobs.
 
-    facts: what it is, by name, in words or numbers. doubts: sentences about what cannot be right.
+    facts: what it is, by name, in words or numbers. doubts: sentences about what cannot be right. warnings: about what
+    may be right, and is seldom.
     """
 
     job: Job
     facts: Mapping[str, Any] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def look_at(spec: EncoderSpec, job: Job) -> Look:
@@ -76,12 +80,16 @@ def _with_facts(look: Look, spec: EncoderSpec, opened: "DenseClip | SeedViT") ->
         "std": [round(value, 4) for value in opened.std],
         "positions": _positions(spec, opened),
     }
-    return replace(look, facts={**facts, **look.facts}, doubts=() if is_random else look.doubts)
+    told = {} if not is_random else {"doubts": (), "warnings": ()}
+    return replace(look, facts={**facts, **look.facts}, **told)
 
 
 def _positions(spec: EncoderSpec, opened: "DenseClip | SeedViT") -> str:
+    from wilss.models.encoders.clip_configs import clip_config, has_convolutions
     from wilss.models.encoders.families import family_of
 
+    if spec.library == "open_clip" and has_convolutions(clip_config(spec)["model_cfg"]["vision_cfg"]):
+        return "none are used, of convolutions"
     is_rotated = spec.library == "timm" and family_of(spec).positions == "none"
     return "by rotation, no table" if is_rotated else f"table, resampled as {opened.identity['positions']} does"
 
@@ -92,13 +100,12 @@ def look_at_vit(vit: "SeedViT") -> Look:
     block = vit.last_block(images)
     spread, apart = attention_spread(block)
     variety = variety_of(vit.features(images))
-    doubts = [*_not_finite(spread + apart + variety), *_constant(variety, "patch features")]
-    if spread < _FLAT:
-        doubts.append(
-            f"its attention is flat ({spread:.3f} from even, trained ones are above 0.3); are these its weights?"
-        )
-    elif apart < _ALIKE:
-        doubts.append(f"all patches attend to the same places ({apart:.3f} apart); are these its weights?")
+    doubts = [
+        *_not_finite(spread + apart + variety),
+        *_constant(variety, "patch features"),
+        *_odd_attention(spread, apart),
+        *_initial_norms(vit.network, "network"),
+    ]
     facts = {
         "prefix": f"{counted(block.prefix, 'token')} before the patches",
         "attention": f"{block.keys.shape[1]} heads, {spread:.2f} from even, patches {apart:.2f} apart",
@@ -115,12 +122,52 @@ def look_at_clip(clip: "DenseClip") -> Look:
     doubts = [*_not_finite(variety + same), *_constant(variety, "dense features")]
     if same > 1 - _CONSTANT:
         doubts.append("two different names have the same text feature; are these the weights of its text tower?")
+    doubts += _never_trained(clip)
     facts = {
         "form": clip.form,
         "features": f"{features.shape[1]} a patch, variety {variety:.3f}",
         "text": f"two names {1 - same:.3f} apart, logit scale {clip.logit_scale:.1f}",
     }
-    return Look(job="what", facts=facts, doubts=tuple(doubts))
+    return Look(job="what", facts=facts, doubts=tuple(doubts), warnings=() if doubts else tuple(_of_attention(clip)))
+
+
+def _never_trained(clip: "DenseClip") -> list[str]:
+    """Of a CLIP, tower by tower, since a file may hold one that is trained beside one that is not."""
+    network: Any = clip.network
+    texts = nn.ModuleList(part for name, part in network.named_children() if name != "visual")
+    doubts = [*_initial_norms(network.visual, "image tower"), *_initial_norms(texts, "text tower")]
+    if is_initial(clip.logit_scale):
+        doubts.append(
+            f"its logit scale is {clip.logit_scale:.4f}, where training begins; name a file of trained weights."
+        )
+    return doubts
+
+
+def _initial_norms(network: nn.Module, called: str) -> list[str]:
+    if not norms_are_initial(network):
+        return []
+    return [f"all norms of its {called} are 1 and 0, as before training; name a file of trained weights."]
+
+
+def _of_attention(clip: "DenseClip") -> Iterator[str]:
+    """Of an image tower whose features do not rest on its last attention: hardly ever so in one that is trained."""
+    from wilss.models.encoders.dino import block_of
+    from wilss.models.encoders.towers import TrunkPath
+
+    if not isinstance(clip.path, TrunkPath):
+        return
+    with torch.inference_mode():
+        pixels = normalise(_picture(clip.patch).to(clip.device), clip.mean, clip.std)
+        block = block_of(clip.path.trunk, clip.path.before_last(pixels))
+    yield from _odd_attention(*attention_spread(block))
+
+
+def _odd_attention(spread: float, apart: float) -> list[str]:
+    if spread < _FLAT:
+        return [f"its attention is flat ({spread:.3f} from even, trained ones are above 0.3); are these its weights?"]
+    if apart < _ALIKE:
+        return [f"all patches attend to the same places ({apart:.3f} apart); are these its weights?"]
+    return []
 
 
 def _not_finite(value: float) -> list[str]:

@@ -1,6 +1,8 @@
 """Weights that cannot be right show in what they make of a drawing; what is taken is listed with what it lacks."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from tests.wilss.models.encoders.tiny import DINO, clip_spec, vit_spec
+from tests.wilss.models.encoders.test_timm_towers import vision_of
+from tests.wilss.models.encoders.tiny import DINO, RESNET, clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import open_clip_encoder
@@ -17,6 +20,7 @@ from wilss.models.encoders.dino import LastBlock, open_vit
 from wilss.models.encoders.known import families, known_models, library_of
 from wilss_masks.commands.encoders import command
 from wilss_masks.inspect.encoders import attention_spread, look_at, look_at_clip, look_at_vit, variety_of
+from wilss_masks.inspect.untrained import is_initial, norms_are_initial
 
 
 def block_of(queries: torch.Tensor, keys: torch.Tensor) -> LastBlock:
@@ -55,6 +59,64 @@ def test_features_that_say_nothing_are_doubted(tmp_path: Path) -> None:
         both.visual.proj.fill_(torch.inf)
     assert look_at_vit(vit).doubts[0] == "its patch features are the same everywhere; are these its weights?"
     assert look_at_clip(clip).doubts[0].startswith("it gives values that are not finite")
+
+
+def _saved(network: torch.nn.Module, file: Path) -> str:
+    save_file({name: value.clone() for name, value in network.state_dict().items()}, file)
+    return str(file)
+
+
+def _trained(network: Any, *towers: str) -> None:
+    """Moves what the first step of training moves, of a tiny CLIP's towers."""
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            is_of = "visual" if name.startswith("visual.") else "text"
+            if is_of in towers and (".ln_" in name or name.startswith("ln_")):
+                value.add_(0.01)
+
+
+@pytest.mark.parametrize("vision", [None, RESNET, "SigLIP", "EVA02-CLIP", "ConvNeXt"])
+def test_a_clip_that_was_never_trained_is_doubted_by_each_tower_and_its_scale(tmp_path: Path, vision: Any) -> None:
+    spec = clip_spec(tmp_path, vision_of(vision) if isinstance(vision, str) else vision)
+    file = _saved(open_clip_encoder(spec, "cpu").network, tmp_path / "clip.safetensors")
+    look = look_at(spec.model_copy(update={"pretrained": None, "file": file}), "what")
+    assert [doubt.partition(",")[0] for doubt in look.doubts[-3:]] == [
+        "all norms of its image tower are 1 and 0",
+        "all norms of its text tower are 1 and 0",
+        "its logit scale is 14.2857",
+    ]
+    assert look_at(spec, "what").doubts == ()
+
+
+def test_one_tower_that_was_never_trained_is_told(tmp_path: Path) -> None:
+    clip = open_clip_encoder(clip_spec(tmp_path), "cpu")
+    network: Any = clip.network
+    _trained(network, "text")
+    assert [doubt[:30] for doubt in look_at_clip(replace(clip, logit_scale=100.0)).doubts] == [
+        "all norms of its image tower a"
+    ]
+    _trained(network, "visual")
+    look = look_at_clip(replace(clip, logit_scale=100.0))
+    assert look.doubts == ()
+    assert look.warnings[0].startswith("its attention is flat (")
+    assert look_at_clip(replace(clip, logit_scale=10.0)).doubts[0].startswith("its logit scale is 10.0000")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("begin", [1 / 0.07, 10])
+def test_where_a_logit_scale_begins_is_known_in_any_type(kind: torch.dtype, begin: float) -> None:
+    stored = torch.tensor(math.log(begin)).to(kind).float()
+    assert is_initial(float(stored.exp()))
+    assert not is_initial(float((stored + 0.02).exp()))
+
+
+def test_norms_of_every_kind_are_looked_at() -> None:
+    batch, plain, rms = torch.nn.BatchNorm2d(4), torch.nn.LayerNorm(4), torch.nn.RMSNorm(4)
+    torch.nn.init.zeros_(batch.weight)  # as the last norm of a residual branch begins
+    assert norms_are_initial(torch.nn.Sequential(batch, plain, rms))
+    assert not norms_are_initial(torch.nn.Linear(2, 2))
+    torch.nn.init.constant_(plain.bias, 1e-3)
+    assert not norms_are_initial(torch.nn.Sequential(batch, plain, rms))
 
 
 def test_what_it_says_of_a_clip(tmp_path: Path) -> None:
