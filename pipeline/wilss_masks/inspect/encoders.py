@@ -80,8 +80,8 @@ def _with_facts(look: Look, spec: EncoderSpec, opened: "DenseClip | SeedViT") ->
         "std": [round(value, 4) for value in opened.std],
         "positions": _positions(spec, opened),
     }
-    told = {} if not is_random else {"doubts": (), "warnings": ()}
-    return replace(look, facts={**facts, **look.facts}, **told)
+    told = replace(look, facts={**facts, **look.facts})
+    return replace(told, doubts=(), warnings=()) if is_random else told
 
 
 def _positions(spec: EncoderSpec, opened: "DenseClip | SeedViT") -> str:
@@ -136,7 +136,7 @@ def _never_trained(clip: "DenseClip") -> list[str]:
     network: Any = clip.network
     texts = nn.ModuleList(part for name, part in network.named_children() if name != "visual")
     doubts = [*_initial_norms(network.visual, "image tower"), *_initial_norms(texts, "text tower")]
-    if is_initial(clip.logit_scale):
+    if hasattr(network, "logit_scale") and is_initial(clip.logit_scale):  # TIPS' is of a file of its own
         doubts.append(
             f"its logit scale is {clip.logit_scale:.4f}, where training begins; name a file of trained weights."
         )

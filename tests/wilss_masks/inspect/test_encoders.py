@@ -123,6 +123,9 @@ def test_what_it_says_of_a_clip(tmp_path: Path) -> None:
     look = look_at(clip_spec(tmp_path), "what")
     assert (look.job, look.facts["form"], look.facts["mean"]) == ("what", "maskclip", [0.5, 0.4, 0.3])
     assert look.facts["features"].startswith("24 a patch, variety 0.")
+    assert look.facts["positions"] == "table, resampled as timm does"
+    tower = look_at(clip_spec(tmp_path, vision_of("ConvNeXt")), "what")
+    assert tower.facts["positions"] == "none are used, of convolutions"
 
 
 def test_check_of_the_manifest_s_own_says_all_is_right() -> None:

@@ -91,6 +91,12 @@ def test_names_of_weights_are_not_compared_where_the_weights_are_the_same() -> N
     assert line.startswith("models.vit.pretrained")
 
 
+def test_a_store_whose_clip_was_of_the_family_clip_whatever_it_was_goes_on() -> None:
+    now = {"clip": identity_of(CLIP), "vit": identity_of(DINO)}
+    assert now["clip"]["family"] == "CLIP, OpenCLIP"
+    assert differing(DINO, {"clip": now["clip"] | {"family": "CLIP"}, "vit": now["vit"]}) == []
+
+
 def test_a_store_without_networks_needs_none() -> None:
     store: Any = SimpleNamespace(attributes={"models": {}})
     assert differences_from(store, {"models": {}}, Encoders()) == []

@@ -11,6 +11,7 @@ from typing import Any
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
 from wilss.models.encoders.clip_configs import clip_config, noted_config
+from wilss.models.encoders.clip_families import clip_family_of
 from wilss.models.encoders.families import family_of, positions_of
 from wilss.models.encoders.former import (
     APPLIED,
@@ -37,7 +38,7 @@ def identity_of(spec: EncoderSpec, *, tokens: bool = False) -> dict[str, Any]:
     json, or None); model_cfg (of a CLIP, sha256); family; positions, mean and std as they are used.
     tokens: whether the last block's output is used, not its queries and keys alone; then also final_norm.
     """
-    family = "CLIP" if spec.library == "open_clip" else family_of(spec).name
+    family = (clip_family_of(spec) if spec.library == "open_clip" else family_of(spec)).name
     noted = {**_weights_of(spec), **noted_config(spec), "args": without_statistics(spec.args), "family": family}
     return {**noted, **_numbers_of(spec), **norm_of(tokens=tokens)}
 
