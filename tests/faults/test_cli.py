@@ -182,6 +182,25 @@ def test_dry_run_writes_nothing(root: Path) -> None:
     assert listing(root, but="nothing") == before
 
 
+def test_dry_run_says_what_becomes_of_the_store_that_is_there(root: Path) -> None:
+    """Limits, changed lists and tags, interrupted runs; what would be refused is."""
+    store = root / "out/dry.zarr"
+    assert generate(root, "--limit", 3, out="out/dry.zarr").code == 0
+    before = listing(root, but="nothing")
+
+    def dry(*options: Any) -> str:
+        made = generate(root, "--dry-run", *options, out="out/dry.zarr")
+        assert listing(root, but="nothing") == before
+        return f"{made.code} {made.out.splitlines()[-1] if not made.code else made.err}"
+
+    assert dry("--limit", 3) == f"0 {store} is complete already; there is nothing to do"
+    assert "1 Error" in dry()
+    assert "limit: null asked for, 3 in the store" in dry()
+    assert dry("--update") == f"0 would update {store}: 1 of 3 shards stays, 2 would be made"
+    assert dry("--overwrite") == f"0 would throw {store} away and make all of it again"
+    assert "threads: 2 asked for, 1 in the store" in dry("--limit", 3, "--threads", 2)
+
+
 def test_options_come_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WILSS_GENERATE_STEP", "1")
     monkeypatch.setenv("WILSS_GENERATE_LIMIT", "1")

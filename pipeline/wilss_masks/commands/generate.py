@@ -223,9 +223,13 @@ def _options(arguments: dict[str, Any]) -> "Options":
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
-    from ..make.generate import default_store, plan_for, require_known_names, selection_for
+    from ..make.generate import plan_for, require_known_names, selection_for, store_path
+    from ..make.outlook import outlook
+    from ..make.resume import keeping_what_is_kept
 
     require_known_names(source, also_files=True)
+    path = store_path(manifest, arguments["step"], arguments["out"], options.split)
+    options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]
@@ -236,11 +240,11 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
         f"step {arguments['step']} of {manifest.name} by {source.name}: {counted(layout.num_images, 'image')}, "
         f"{counted(layout.num_shards, 'shard')} of {layout.shard_size}, {counted(batches, 'batch', 'batches')}, "
         f"canvas {layout.canvas[1]} x {layout.canvas[0]}\nclasses: {', '.join(plan.category_names)}\n"
-        f"{_encoders_of(source)}images that cannot be used: {len(problems)}\n"
-        f"would write {arguments['out'] or default_store(manifest, arguments['step'], options.split)}"
+        f"{_encoders_of(source)}images that cannot be used: {len(problems)}"
     )
     for problem in problems[:_FAILURES_SHOWN]:
         click.echo(f"  {problem}")
+    click.echo(outlook(manifest, source, plan, path, options))
 
 
 def _encoders_of(source: Any) -> str:

@@ -54,6 +54,12 @@ def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
     return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
 
 
+def store_path(manifest: Manifest, step: int, out: Path | str | None, split: str) -> Path:
+    """Where a step's masks go: `out`, or the default; what a link points to."""
+    path = Path(out) if out is not None else default_store(manifest, step, split)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def images_made(store: MaskStore) -> int:
     """How many images are in committed shards, which a run that is stopped keeps."""
     layout = store.layout
@@ -88,8 +94,7 @@ def generate(
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
     started = time.perf_counter()
-    path = Path(out) if out is not None else default_store(manifest, step, options.split)
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    path = store_path(manifest, step, out, options.split)
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]

@@ -1,0 +1,49 @@
+"""What a call of `generate` would do with the store that is there, for `--dry-run`; nothing is written."""
+
+from pathlib import Path
+
+import numpy as np
+
+from wilss.data.manifest import Manifest
+from wilss.errors import counted
+from wilss.store import MaskStore, Status
+
+from ..sources.base import MaskSource
+from .made_with import attributes_of
+from .options import Options
+from .plan import MaskPlan
+from .resume import compatible, is_finished, is_of, require_compared
+from .update import carried_shards
+
+
+def outlook(manifest: Manifest, source: MaskSource, plan: MaskPlan, path: Path, options: Options) -> str:
+    """A line. Raises StoreError where `generate` would refuse the store at `path`, in the same words."""
+    if not path.exists():
+        return f"would write {path}"
+    if options.overwrite:
+        MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
+        return f"would throw {path} away and make all of it again"
+    records = plan.images.records
+    attributes = attributes_of(manifest, plan.step, source, records, options)
+    store = compatible(path, attributes, options, records, manifest.encoders)
+    if store is None:
+        return f"would write {path}"
+    comparison, has_changed = require_compared(store, records, options)
+    if has_changed or not is_of(store, attributes, manifest.encoders):
+        kept = 0 if comparison is None else len(carried_shards(store, plan, comparison))
+        return _parts(f"would update {path}", kept, plan.layout.num_shards)
+    if is_finished(store, options):
+        return f"{path} is complete already; there is nothing to do"
+    shards = store.layout.num_shards
+    return _parts(f"would go on with {path}", shards - len(_open(store, options)), shards)
+
+
+def _open(store: MaskStore, options: Options) -> set[int]:
+    """The shards that a run would make: those that are missing and, where they are tried again, of failed images."""
+    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
+    return {*store.pending_shards(), *(failed // store.layout.shard_size).tolist()}
+
+
+def _parts(what: str, kept: int, shards: int) -> str:
+    stay = "stays" if kept == 1 else "stay"
+    return f"{what}: {kept} of {counted(shards, 'shard')} {stay}, {shards - kept} would be made"
