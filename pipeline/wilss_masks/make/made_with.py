@@ -5,8 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Encoders, Manifest
+from wilss.data.names import NameIndex, some
 from wilss.digests import version_of
 from wilss.models.encoders.former import LEFT_OUT_THEN, as_noted_now, way_to
 from wilss.params import differences, shortened
@@ -18,6 +22,9 @@ from .options import Options
 
 #: Attributes that an older store does not have; what it holds is none the worse.
 _ADDED_SINCE = ("made_of", "data", "own_masks")
+#: The line of `differences_from` of the list of images and their tags.
+_LIST = "records_sha256:"
+_FEW = 6
 #: What is noted of a network beside its weights' digest, and says nothing that the digest does not.
 _NAMES_OF_WEIGHTS = ("pretrained", "revision")
 #: Libraries whose version can change a mask or its bytes.
@@ -79,6 +86,47 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
         f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, noted, models)}"
         for name, mine, theirs in differences(_without_names(wanted, models), known)
     ]
+
+
+def told_by_image(lines: Sequence[str], store: MaskStore, records: Sequence[ImageRecord]) -> list[str]:
+    """The lines of `differences_from`, with the images in the place of the digest of their list and tags."""
+    others = [line for line in lines if not line.startswith(_LIST)]
+    return [*others, *([_of_the_list(store, Records.of(records))] if len(others) < len(lines) else [])]
+
+
+def _of_the_list(store: MaskStore, records: Records) -> str:
+    rows = NameIndex(records.ids()).find_all(store.image_ids)
+    is_new = np.ones(len(records), np.bool_)
+    is_new[rows[rows >= 0]] = False
+    gone, new = np.flatnonzero(rows < 0), np.flatnonzero(is_new)
+    tagged = np.flatnonzero(_are_tagged_otherwise(store, records, rows))
+    ids = records.ids()
+    parts = [
+        f"{_some(ids, new)} not in the store" if new.size else "",
+        f"{_some(store.image_ids, gone)} in the store alone" if gone.size else "",
+        f"other tags of {_some(store.image_ids, tagged)}" if tagged.size else "",
+    ]
+    told = "; ".join(part for part in parts if part)
+    return f"images and tags: {told or 'their order, or tags of classes of other steps'}"
+
+
+def _are_tagged_otherwise(store: MaskStore, records: Records, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """bool [N]: which images of the store, at these rows of the list (-1 for none), have other tags of its classes.
+
+    None where labels decide what is asked for, which is kept as tags too.
+    """
+    if store.attributes.get("uses_tags") is False or store.attributes.get("made_of") == "labels":
+        return np.zeros(len(rows), np.bool_)
+    tags, kinds = records.kinds_of_tags()
+    asked = np.array([[identity in own for identity in store.category_ids] for own in tags], np.bool_)
+    differs = np.zeros(len(rows), np.bool_)
+    if (here := np.flatnonzero(rows >= 0)).size:
+        differs[here] = (asked[kinds[rows[here]]] != store.vector("tags")[here]).any(axis=1)
+    return differs
+
+
+def _some(names: Sequence[str], places: NDArray[np.intp]) -> str:
+    return some([names[place] for place in places[:_FEW].tolist()], places.size)
 
 
 def _records_digest(records: Sequence[ImageRecord], with_tags: bool) -> str:

@@ -19,7 +19,7 @@ from wilss.errors import StoreError
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 from wilss.store.changes import Comparison, compare, keep_stamps
 
-from .made_with import differences_from
+from .made_with import differences_from, told_by_image
 from .options import Options
 from .plan import MaskPlan
 from .run import disk_errors
@@ -45,7 +45,7 @@ def compatible(
     if lines and not (options.update and of_images_alone):
         if of_images_alone and (comparison := compared(store, records, options)) is not None:
             lines += [comparison.sentence(records)] if comparison.changed.size else []
-        raise _made_otherwise(path, lines, of_images_alone)
+        raise _made_otherwise(path, told_by_image(lines, store, records), of_images_alone)
     return store
 
 

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.wilss.models.encoders.test_identity import noted_before, timm
+from tests.wilss_masks.stores import make_store
+from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Encoders, EncoderSpec
 from wilss.models.encoders.identity import identity_of
-from wilss_masks.make.made_with import differences_from
+from wilss_masks.make.made_with import differences_from, told_by_image
 
 CLIP = EncoderSpec(library="open_clip", model="ViT-B-32", pretrained="random:1")
 DINO, MAE = timm("vit_small_patch16_224.dino"), timm("vit_base_patch16_224.mae")
@@ -95,6 +97,30 @@ def test_a_store_whose_clip_was_of_the_family_clip_whatever_it_was_goes_on() -> 
     now = {"clip": identity_of(CLIP), "vit": identity_of(DINO)}
     assert now["clip"]["family"] == "CLIP, OpenCLIP"
     assert differing(DINO, {"clip": now["clip"] | {"family": "CLIP"}, "vit": now["vit"]}) == []
+
+
+def test_images_and_tags_that_changed_are_named(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s.zarr")
+    tags = [
+        tuple(identity for identity, has in zip(store.category_ids, row, strict=True) if has)
+        for row in store.vector("tags").tolist()
+    ]
+    names, other = list(store.image_ids), store.category_ids[0]
+
+    def told(names: list[str], tags: list[tuple[int, ...]]) -> str:
+        records = [ImageRecord(image_id=name, path=tmp_path, tags=own) for name, own in zip(names, tags, strict=True)]
+        lines = ["limit: 3 asked for, null in the store", 'records_sha256: "a" asked for, "b" in the store']
+        limit, line = told_by_image(lines, store, records)
+        assert limit == lines[0]
+        return line.removeprefix("images and tags: ")
+
+    untagged = [() if other in own else (*own, other) for own in tags]
+    assert told(names, [*tags[:1], untagged[1], *tags[2:]]) == f"other tags of 1 image ({names[1]})"
+    assert told([*names[1:], "new"], [*tags[1:], ()]) == (
+        f"1 image (new) not in the store; 1 image ({names[0]}) in the store alone"
+    )
+    assert told(names[::-1], tags[::-1]) == "their order, or tags of classes of other steps"
+    assert told([], []).startswith(f"{len(names)} images ({names[0]}, ")
 
 
 def test_a_store_without_networks_needs_none() -> None:
