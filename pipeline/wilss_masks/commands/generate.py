@@ -285,8 +285,14 @@ def _what_happened(summary: "Summary") -> str:
         counts += f", {summary.unlabelled} without pixel labels"
     if not summary.made_now:
         return f"{summary.store} was complete already: {counts}; nothing to do ({summary.seconds:.1f} s)"
-    rate = f"{counted(summary.made_now, 'image')} in {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s"
-    return f"{summary.store}: {counts}; {rate}"
+    made = f"{counted(summary.made_now, 'image')} in {summary.seconds:.1f} s"
+    return f"{summary.store}: {counts}; {made}, {_rate(summary.made_now, summary.seconds)}"
+
+
+def _rate(images: int, seconds: float) -> str:
+    if images > seconds > 0:
+        return f"{images / seconds:.1f} images/s"
+    return f"{seconds / max(images, 1):.1f} s an image"
 
 
 def _next_step(summary: "Summary", source: Any, arguments: dict[str, Any]) -> str:
@@ -301,4 +307,9 @@ def _next_step(summary: "Summary", source: Any, arguments: dict[str, Any]) -> st
         looks.append(pasted("wilss-masks evaluate", summary.store, manifest=manifest))
     trains = pasted("wilss-train --masks", summary.store, manifest=manifest)
     then = "\n      ".join([f"Next: {looks[0]}", *looks[1:], trains])
+    if summary.left_out:
+        then = (
+            f"These are {summary.images} of {summary.images + summary.left_out} images (--limit); for all of them run "
+            f"the same command with --update and without --limit.\n{then}"
+        )
     return f"{failed}, or go on without them.\n{then}" if summary.failed else then

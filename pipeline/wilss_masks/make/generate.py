@@ -130,8 +130,16 @@ def generate(
             settle(path)  # once more: an old store may not have let itself be removed
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    said = (*selection.warnings, *warnings_of(store, manifest, records, source))
-    return summary_of(store, records, made_now=sum(made_now), seconds=seconds, warnings=said, lost=lost)
+    said = (*selection.warnings, *warnings_of(store, manifest, records, source, selection.records))
+    return summary_of(
+        store,
+        records,
+        made_now=sum(made_now),
+        seconds=seconds,
+        warnings=said,
+        lost=lost,
+        left_out=len(selection.records) - len(records),
+    )
 
 
 def _is_made(path: Path, options: Options) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wilss.data.layouts import ImageRecord, dark_images, why_no_pixel
+from wilss.data.layouts import ImageRecord, Records, dark_images, why_no_pixel
 from wilss.data.manifest import Manifest
 from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
@@ -23,7 +23,7 @@ class Summary:
     """What is in the store now, and what this call added.
 
     look: what a person would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
-    sentence for every shard not made.
+    sentence for every shard not made. left_out: images of the step behind the limit.
     """
 
     store: Path
@@ -37,6 +37,7 @@ class Summary:
     seconds: float
     look: Look
     has_labels: bool = False
+    left_out: int = 0
     warnings: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
@@ -54,6 +55,7 @@ def summary_of(
     seconds: float,
     warnings: tuple[str, ...],
     lost: tuple[str, ...],
+    left_out: int = 0,
 ) -> Summary:
     """Count what `store` holds now; the rest is what the run says of itself."""
     status, errors, area = store.vector("status"), store.vector("error"), store.vector("area")
@@ -71,16 +73,24 @@ def summary_of(
         seconds=seconds,
         look=look_at(store),
         has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT)),
+        left_out=left_out,
         warnings=warnings,
         lost=lost,
     )
 
 
 def warnings_of(
-    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
+    store: MaskStore,
+    manifest: Manifest,
+    records: Sequence[ImageRecord],
+    source: MaskSource,
+    listed: Sequence[ImageRecord],
 ) -> tuple[str, ...]:
-    """What deserves a second look: classes without images or masks, dark images, a store that notes no contents."""
-    sentences = list(_of_classes(store, manifest, records, source))
+    """What deserves a second look: classes without images or masks, dark images, a store that notes no contents.
+
+    listed: all images of the step, of which `records` are those up to a limit.
+    """
+    sentences = list(_of_classes(store, manifest, records, source, listed))
     if not source.reads_labels and (dark := dark_images(records)) is not None:
         sentences.append(dark)
     if not store.layout.has_content:
@@ -89,13 +99,26 @@ def warnings_of(
 
 
 def _of_classes(
-    store: MaskStore, manifest: Manifest, records: Sequence[ImageRecord], source: MaskSource
+    store: MaskStore,
+    manifest: Manifest,
+    records: Sequence[ImageRecord],
+    source: MaskSource,
+    listed: Sequence[ImageRecord],
 ) -> Iterator[str]:
     """A sentence for every class of which no image is tagged, or that is tagged and that no mask shows."""
     coverage = coverage_of(store)
     if not source.uses_tags or not coverage.tagged.sum():
         return
-    if missing := [repr(coverage.names[place]) for place in coverage.without_image]:
+    tagged = _classes_of(listed) if len(listed) > len(records) else set()
+    missing, cut = [], []
+    for place in coverage.without_image:
+        (cut if store.category_ids[place] in tagged else missing).append(repr(coverage.names[place]))
+    if cut:
+        yield (
+            f"none of the first {len(records)} of {len(listed)} images (--limit) is tagged {', '.join(cut)}, which "
+            "others are; leave --limit out before you train."
+        )
+    if missing:
         yield (
             f"no image of step {store.step} is tagged {', '.join(missing)}, so nothing can be learnt of it; "
             f"tag some, or leave {'the class' if len(missing) == 1 else 'these classes'} out of the step."
@@ -108,6 +131,11 @@ def _of_classes(
             f"{coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')} and no mask shows it: "
             f"{why}."
         )
+
+
+def _classes_of(records: Sequence[ImageRecord]) -> set[int]:
+    tags, kinds = Records.of(records).kinds_of_tags()
+    return {identity for kind in np.unique(kinds).tolist() for identity in tags[kind]}
 
 
 def _not_noted(store: MaskStore) -> str:

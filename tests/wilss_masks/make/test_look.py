@@ -14,7 +14,7 @@ from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, make_store
 from wilss.console import pasted
 from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
-from wilss_masks.commands.generate import _report
+from wilss_masks.commands.generate import _rate, _report
 from wilss_masks.sources.fusion import FmwissParams
 
 
@@ -100,3 +100,27 @@ def test_generate_says_what_is_next_after_images_that_failed_too(
         assert "run the same command with --retry-failed" in out
         assert (f"\nNext: wilss-masks sheet {summary.store}" in out) == bool(done)
         assert out.endswith(f"{last}\n")
+
+
+def test_classes_that_a_limit_cuts_off_are_not_said_to_be_untagged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_images(tmp_path / "images", 5)
+    summary = make(tmp_path / "images", tmp_path / "s.zarr", limit=2)
+    assert summary.warnings == (
+        "none of the first 2 of 5 images (--limit) is tagged 'c', which others are; leave --limit out before you "
+        "train.",
+    )
+    _report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+    out = capsys.readouterr().out
+    assert "These are 2 of 5 images (--limit); for all of them run the same command with --update and" in out
+    few = make(tmp_path / "images", tmp_path / "s.zarr", limit=5, update=True)
+    assert (few.left_out, few.warnings) == (0, ())
+    (untagged,) = make(tmp_path / "images", tmp_path / "one.zarr", limit=1).warnings
+    assert "tagged 'b', 'c', which" in untagged
+
+
+def test_slow_runs_have_a_rate_too() -> None:
+    assert _rate(2, 0.5) == "4.0 images/s"
+    assert _rate(2, 45.0) == "22.5 s an image"
+    assert _rate(0, 0.0) == "0.0 s an image"
