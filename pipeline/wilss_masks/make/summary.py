@@ -110,7 +110,8 @@ def _of_classes(
     if not source.uses_tags or not coverage.tagged.sum():
         return
     tagged = _classes_of(listed) if len(listed) > len(records) else set()
-    missing, cut = [], []
+    missing: list[str] = []
+    cut: list[str] = []
     for place in coverage.without_image:
         (cut if store.category_ids[place] in tagged else missing).append(repr(coverage.names[place]))
     if cut:
