@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
 from wilss.errors import EncoderError, first_line
-from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.clip_configs import clip_config, open_clip_models
+from wilss.models.encoders.preprocessing import say_once
 from wilss.models.encoders.tips_files import tips_identity
 from wilss.models.encoders.tokenizer_files import (
     digests_of_files,
@@ -40,6 +41,11 @@ _PROBES = (
     "many " * 100,
     "",
 )
+
+#: Words of a tokenizer to rows of the text table, by whether the model is published: of those it is 0.95 (CLIPA) to
+#: 1.003 (SigLIP); tables of own models may be wider.
+_FEWEST = {True: 0.9, False: 0.1}
+_MOST = 1.02
 
 Tokenizer = Callable[[list[str]], "Tensor"]
 
@@ -73,7 +79,7 @@ def open_tokenizer(text: Mapping[str, Any], folder: Path | None, name: str) -> T
         tokenizer = _transformers_tokenizer(_source(folder, text))
         rows_of = f"the tokenizer of {folder}"
         _check_fits(tokenizer, text, folder, name)
-    rows = tower_config(folder).vocab_size if folder and text.get("hf_model_name") else text.get("vocab_size", 49408)
+    rows = _rows(text, folder)
 
     def tokens(prompts: list[str]) -> "Tensor":
         ids: Tensor = tokenizer(prompts)
@@ -156,12 +162,29 @@ def _check_fits(tokenizer: Any, text: Mapping[str, Any], folder: Path, name: str
     _require_special(tokenizer, text.get("tokenizer_kwargs") or {}, folder)
     inner = tokenizer.tokenizer
     cat, dog = _ids(tokenizer, _PROBES[:2])
+    wanted = text.get("hf_tokenizer_name") or text.get("hf_model_name")
     reasons = _misfits(inner, cat, dog, text)
     if text.get("hf_model_name") and (expected := tower_config(folder).pad_token_id) != inner.pad_token_id:
         reasons.append(f"fills texts up with {inner.pad_token_id}, and the text tower looks past {expected}")
+    is_published, words, rows = name in open_clip_models(), len(inner), _rows(text, folder)
+    odd = f"has {words:,} words, and the text table {rows:,} rows"
+    is_odd = not _FEWEST[is_published] * rows <= words <= _MOST * rows
+    if is_odd and is_published:
+        reasons.append(odd)
     if reasons:
-        wanted = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-        raise EncoderError(f"the tokenizer in {folder} {reasons[0]}; {name} was trained with that of {wanted}.")
+        raise EncoderError(
+            f"the tokenizer in {folder} {reasons[0]}; {name} was trained with that of {wanted}, copy its whole folder."
+        )
+    if is_odd:
+        say_once(f"the tokenizer in {folder} {odd}; is it the one that {name} was trained with?")
+
+
+def _rows(text: Mapping[str, Any], folder: Path | None) -> int:
+    """Of the text tower's table of words."""
+    rows: int = (
+        tower_config(folder).vocab_size if folder and text.get("hf_model_name") else text.get("vocab_size", 49408)
+    )
+    return rows
 
 
 def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
@@ -198,8 +221,10 @@ def _misfits(inner: Any, cat: Sequence[int], dog: Sequence[int], text: Mapping[s
     if text.get("pool_type") == "eos" and text.get("eos_id", 2) not in cat:
         found.append(f"ends texts without the token {text.get('eos_id', 2)}, at which they are read")
     expected = _siglip_pad(text)
-    if expected is not None and (pad, inner.eos_token_id in cat) != (expected, True):
-        found.append(f"fills texts up with {pad}, not with {expected} behind an end")
+    if expected is not None and pad != expected:
+        found.append(f"fills texts up with {pad}, not with {expected}")
+    if expected is not None and inner.eos_token_id not in cat:
+        found.append("writes no end token after a text")
     if expected is not None and inner.bos_token_id is not None and cat[0] == inner.bos_token_id:
         found.append(f"begins texts with {inner.bos_token!r}")
     return found

@@ -17,7 +17,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.clip import open_clip_encoder, require_clip
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.tokenizers import text_identity
+from wilss.models.encoders.tokenizers import open_tokenizer, text_identity
 
 PROMPTS = ["a photo of a Cat.", "itap of the dog", "a_cat (dog), a cat, a dog, a cat, a dog, a cat, a dog, a cat"]
 OWN = {"context_length": 12, "vocab_size": 40, "width": 16, "heads": 2, "layers": 1}
@@ -109,7 +109,7 @@ def test_the_config_of_a_text_tower_belongs_to_the_identity(tmp_path: Path) -> N
     ("family", "values", "said"),
     [
         ("SigLIP", {"padding_side": "left"}, "fills texts up on the left"),
-        ("SigLIP", {"pad_token": "<unk>"}, "fills texts up with 0, not with 1 behind an end"),
+        ("SigLIP", {"pad_token": "<unk>"}, "fills texts up with 0, not with 1"),
         ("SigLIP 2", {"pad_token": "<unk>"}, "fills texts up with 3, not with 0"),
         ("SigLIP", {"pad_token": None}, "has no pad_token, which this model's texts need"),
     ],
@@ -137,6 +137,28 @@ def test_the_tokenizer_of_another_family_is_refused(tmp_path: Path, family: str,
     for ask in (require_clip, lambda spec: open_clip_encoder(spec, "cpu")):
         with pytest.raises(EncoderError, match=said):
             ask(spec.model_copy(update={"tokenizer": str(foreign)}))
+
+
+@pytest.mark.parametrize("rows", [256_000, 10])
+def test_a_tokenizer_of_far_fewer_or_more_words_than_the_text_table_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: int
+) -> None:
+    folder, text = texts.tokenizer_folder(tmp_path, "siglip2"), FAMILIES["SigLIP 2"][2] | {"vocab_size": rows}
+    with pytest.raises(EncoderError, match=f"has 17 words, and the text table {rows:,} rows.*copy its whole folder"):
+        open_tokenizer(text, folder, "ViT-B-16-SigLIP2")
+    open_tokenizer(text, folder, "clip.json")
+    assert f"the text table {rows:,} rows; is it the one that clip.json was trained with?" in caplog.text
+    caplog.clear()
+    open_tokenizer(text | {"vocab_size": 18}, folder, "ViT-B-16-SigLIP2")
+    open_tokenizer(text | {"vocab_size": 100}, folder, "clip.json")
+    assert not caplog.text
+
+
+def test_a_tokenizer_that_writes_no_end_is_told_so(tmp_path: Path) -> None:
+    folder = texts.tokenizer_folder(tmp_path, "siglip2")
+    texts.change(folder / "tokenizer.json", post_processor=None)
+    with pytest.raises(EncoderError, match="writes no end token after a text;.*that of timm/ViT-B-16-SigLIP2, copy"):
+        open_tokenizer(FAMILIES["SigLIP 2"][2], folder, "clip.json")
 
 
 def test_weights_are_asked_for_when_all_else_is_right(tmp_path: Path) -> None:
