@@ -21,6 +21,7 @@ _KNOWN = {
     "TNT": "has a transformer inside each patch",
     "Xcit": "attends over channels, not over places",
 }
+_WEIGHTINGS = ("SplitAttn", "SelectiveKernelAttn", "SpatialAttn", "ChannelAttn", "LightSpatialAttn", "LightChannelAttn")
 INSTEAD = "take one such as vit_small_patch16_224.dino or vit_small_patch16_dinov3.lvd1689m"
 
 
@@ -42,12 +43,12 @@ def _reasons(network: Any) -> Iterator[str]:
         return
     if kind in _KNOWN:
         yield _KNOWN[kind]
+    if not any(map(_attends, network.modules())):
+        yield "has no self-attention"
     if _is_hierarchical(network):
         yield "is hierarchical (its grid shrinks from stage to stage)"
     if any("rel_pos" in name or "relative_position" in name for name in _names(network)):
         yield "has a relative position bias"
-    if not any(word in _kind(part).lower() for part in network.modules() for word in ("attention", "attn", "mhsa")):
-        yield "has no self-attention"
     yield f"is of another kind ({kind})"
 
 
@@ -62,6 +63,12 @@ def _why_not_its_parts(network: Any) -> str | None:
     if _kind(getattr(last, "attn", None)) not in BLOCKS.get(_kind(last), ()):
         return f"has a last block of another kind ({_kind(last)})"
     return None
+
+
+def _attends(part: nn.Module) -> bool:
+    """Whether it is attention of places to places, not a weighting of channels, kernels or single places."""
+    kind = _kind(part)
+    return not kind.startswith(_WEIGHTINGS) and any(word in kind.lower() for word in ("attention", "attn", "mhsa"))
 
 
 def _is_hierarchical(network: Any) -> bool:

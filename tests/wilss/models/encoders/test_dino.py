@@ -132,7 +132,7 @@ def test_sides_must_be_multiples_of_the_patch():
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("resnet18", "is hierarchical"),
+        ("resnet18", "has no self-attention"),
         ("beit_base_patch16_224", "has a relative position bias"),
         ("vit_small_patch16_18x2_224", "has several attentions in one block"),
         ("hf-hub:timm/vit_small_patch16_224.dino", "write `model: vit_small_patch16_224.dino`, which fetches the same"),
@@ -157,7 +157,7 @@ def test_a_network_is_built_once_and_refused_before_its_weights_are_asked_for(mo
     args = {"embed_dim": 64, "depth": 2, "num_heads": 2}
     open_vit(EncoderSpec(library="timm", model="vit_small_patch16_224.dino", args=args, pretrained="random"), "cpu")
     assert len(built) == 1
-    with pytest.raises(EncoderError, match="is hierarchical"):
+    with pytest.raises(EncoderError, match="resnet18 has no self-attention"):
         open_vit(EncoderSpec(library="timm", model="resnet18", file="nowhere.safetensors", pos_interp="timm"), "cpu")
 
 

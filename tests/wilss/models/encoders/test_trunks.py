@@ -167,9 +167,12 @@ def test_the_value_form_is_what_the_last_attention_adds(name):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("resnet18", "is hierarchical"),
+        ("resnet18", "has no self-attention"),
         ("swin_tiny_patch4_window7_224", "is hierarchical"),
-        ("convnext_tiny.dinov3_lvd1689m", "is hierarchical"),
+        ("convnext_tiny.dinov3_lvd1689m", "has no self-attention"),
+        ("hrnet_w18_small", "has no self-attention"),
+        ("resnest14d", "has no self-attention"),
+        ("davit_tiny", "is hierarchical"),
         ("mixer_s16_224", "has no self-attention"),
         ("beit_base_patch16_224", "has a relative position bias"),
         ("vit_relpos_small_patch16_224", "has a relative position bias"),
