@@ -109,12 +109,17 @@ def may_be_class(word: str) -> bool:
     return _letters(word) in _PERHAPS_CLASSES
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """The words "; did you mean ..." for a misspelt name, else which names there are; without a full stop."""
+def closest(name: str, known: Iterable[str], *, or_all: bool = True) -> str:
+    """The words "; did you mean ..." for a misspelt name, else which names there are; without a full stop.
+
+    or_all: False for nothing instead, of names too many to be of use.
+    """
     names = [str(one) for one in known]
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}"
+    if not or_all:
+        return ""
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return f"; there are {listed}" if names else ""
 

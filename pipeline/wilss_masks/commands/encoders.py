@@ -43,7 +43,7 @@ def list_(word: str | None, job: "Job | None", as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from wilss.models.encoders.known import families, known_models
+    from wilss.models.encoders.known import closest_model, families, known_models
 
     jobs: tuple[Job, ...] = (job,) if job else ("what", "where")
     if word is None:
@@ -55,7 +55,8 @@ def list_(word: str | None, job: "Job | None", as_json: bool) -> None:
     if more:
         click.echo(f"... and {more} more; a longer word finds fewer.", err=True)
     if not models:
-        raise click.UsageError(f"neither open_clip nor timm has a model with {word!r} in its name or tags.")
+        near = closest_model(word, jobs)
+        raise click.UsageError(f"neither open_clip nor timm has a model with {word!r} in its name or tags{near}.")
 
 
 def _families_told(families: "list[KnownFamily]") -> str:

@@ -154,12 +154,39 @@ def test_an_option_of_a_model_beside_a_name_of_the_manifest_is_refused() -> None
 def test_the_library_is_known_by_the_name() -> None:
     assert library_of("ViT-B-16-SigLIP2") == "open_clip"
     assert library_of("vit_small_patch16_224.dino") == "timm"
-    with pytest.raises(EncoderError, match="both open_clip and timm have a model convnext_base"):
-        library_of("convnext_base")
+    assert library_of("convnext_base") == "open_clip"
+    assert library_of("convnext_base.fb_in1k") == "timm"
+    with pytest.raises(EncoderError, match="both open_clip and timm have a model vit_medium_patch16_gap_256"):
+        library_of("vit_medium_patch16_gap_256")
     with pytest.raises(
         EncoderError, match="neither open_clip nor timm has a model 'ViT-B-33'; did you mean 'ViT-B-32'"
     ):
         library_of("ViT-B-33")
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (["list", "dinov33"], "in its name or tags."),
+        (["list", "ViT-B-16-SigLP2"], "in its name or tags; did you mean 'ViT-B-16-SigLIP2'."),
+        (["check", "ViT-B-16-SigLP2", "--library", "open_clip"], "no model 'ViT-B-16-SigLP2'; did you mean 'ViT-B-16-"),
+        (["check", "ViT-B-16", "--library", "timm"], "timm has no model 'ViT-B-16'; it is one of open_clip's."),
+        (["check", "vit_small_patch16_dinov3", "--library", "open_clip"], "; it is one of timm's, which has no text"),
+        (["check", "zzz", "--library", "timm"], "timm has no model 'zzz'."),
+    ],
+)
+def test_a_misspelt_name_is_met_with_the_closest_and_that_of_another_library_is_told(ask: list[str], said: str) -> None:
+    result = CliRunner().invoke(command, ask)
+    assert said in (result.stderr + str(result.exception))
+
+
+def test_what_is_taken_is_listed_first_and_no_weights_are_made_up() -> None:
+    models, _ = known_models("dinov3", ["where"], most=30)
+    refused = [bool(model.refusal) for model in models]
+    assert refused == sorted(refused)
+    assert len(set(refused)) == 2
+    (unpublished,), _ = known_models("vit_base_patch16_gap_224", ["where"], most=1)
+    assert unpublished.missing == ("weights: none are published by the library; name yours with `file:`",)
 
 
 def test_families_are_listed_by_job() -> None:

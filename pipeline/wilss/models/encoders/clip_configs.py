@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from wilss.data.manifest import EncoderSpec
+from wilss.data.taxonomy import closest
 from wilss.digests import digest_of_json
 from wilss.errors import EncoderError
 from wilss.models.encoders.weights import config_file, read_config
@@ -77,9 +78,19 @@ def _clip_json(spec: EncoderSpec) -> dict[str, Any]:
     name = spec.model or ""
     known = _files()
     if name not in known:
-        raise EncoderError(f"open_clip has no model {name!r}; use one such as ViT-B-16-quickgelu, or pass `config:`.")
+        raise EncoderError(f"open_clip has no model {name!r}{_instead(name)}")
     content: dict[str, Any] = json.loads(known[name].read_text(encoding="utf-8"))
     return content
+
+
+def _instead(name: str) -> str:
+    """The end of a sentence about a name that is none of open_clip's."""
+    from timm.models import is_model
+
+    if is_model(name):
+        return "; it is one of timm's, which has no text side."
+    near = closest(name, open_clip_models(), or_all=False)
+    return f"{near or '; use one such as ViT-B-16-quickgelu, or pass `config:`'}."
 
 
 def open_clip_models() -> list[str]:

@@ -15,7 +15,7 @@ from wilss.models.encoders.clip import require_clip
 from wilss.models.encoders.clip_configs import check_tower, clip_config, form_of, open_clip_models
 from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
 from wilss.models.encoders.dino import require_vit
-from wilss.models.encoders.families import FAMILIES, Family, family_of
+from wilss.models.encoders.families import FAMILIES, OTHER, Family, family_of
 from wilss.models.encoders.hub import cached_file
 from wilss.models.encoders.preprocessing import fitting_tags, namesake
 from wilss.models.encoders.tags import cfgs_of
@@ -60,14 +60,25 @@ class KnownModel:
 
 
 def library_of(name: str) -> Library:
-    """The library that has a model of this name, with or without a tag. Raises EncoderError for none, or for both."""
+    """The library that has a model of this name, with or without a tag; of both the one whose model is taken.
+
+    Raises EncoderError for none, or for both.
+    """
     having = [library for library in LIBRARIES if name.partition(".")[0] in _models_of(library)]
-    if len(having) == 2:
+    if not having:
+        names = [each for library in LIBRARIES for each in _models_of(library)]
+        raise EncoderError(f"neither open_clip nor timm has a model {name!r}{closest(name, names, or_all=False)}.")
+    if len(having) == 1 or "." in name:  # a tag in the name is timm's
+        return having[-1]
+    taken = [library for library in having if not _refusal(name, "what" if library == "open_clip" else "where")]
+    if len(taken) == 2:
         raise EncoderError(f"both open_clip and timm have a model {name}; say which with --library.")
-    if having:
-        return having[0]
-    names = [each for library in LIBRARIES for each in _models_of(library)]
-    raise EncoderError(f"neither open_clip nor timm has a model {name!r}{closest(name, names)}.")
+    return (taken or having)[0]
+
+
+def closest_model(word: str, jobs: Sequence[Job]) -> str:
+    """The words "; did you mean ..." of the closest name of a model, or nothing."""
+    return closest(word, dict.fromkeys(name for job in jobs for name in _names(job)), or_all=False)
 
 
 def families(job: Job) -> list[KnownFamily]:
@@ -97,9 +108,14 @@ def _published() -> Sequence[str]:
 
 
 def known_models(word: str, jobs: Sequence[Job], *, most: int) -> tuple[list[KnownModel], int]:
-    """The models whose name or tags contain `word`, the first `most` of them, and how many more there are."""
+    """The models whose name or tags contain `word`, the first `most` of them, and how many more there are.
+
+    Those that are taken come first, as far as their family says it before they are built.
+    """
     found = [(name, job) for job in jobs for name in _names(job) if _holds(word, name, job)]
-    return [_known(name, job) for name, job in found[:most]], max(0, len(found) - most)
+    found.sort(key=lambda model: _families_of(*model) == [OTHER])
+    models = [_known(name, job) for name, job in found[:most]]
+    return sorted(models, key=lambda model: bool(model.refusal)), max(0, len(found) - most)
 
 
 def _holds(word: str, name: str, job: Job) -> bool:
@@ -144,7 +160,7 @@ def _tags(name: str, job: Job) -> tuple[str, ...]:
     """Of the weights that the model can be opened with."""
     if _library(name, job) == "open_clip":
         return tuple(_clip_tags(name)[0])
-    return tuple(tag for tag in cfgs_of(name) if tag)
+    return tuple(tag for tag, entry in cfgs_of(name).items() if tag and entry.has_weights)
 
 
 def _clip_tags(name: str) -> tuple[list[str], list[str]]:

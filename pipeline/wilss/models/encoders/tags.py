@@ -61,8 +61,14 @@ def require_known(model: str) -> None:
     """EncoderError where timm has no model of this name, with the closest that it has."""
     from timm.models import is_model, list_models
 
-    if not is_model(model):
-        raise EncoderError(f"timm has no model {model.partition('.')[0]!r}{closest(model, list_models())}.")
+    if is_model(model):
+        return
+    from open_clip import list_models as open_clip_models
+
+    name = model.partition(".")[0]
+    if name in open_clip_models():
+        raise EncoderError(f"timm has no model {name!r}; it is one of open_clip's.")
+    raise EncoderError(f"timm has no model {name!r}{closest(name, list_models(), or_all=False)}.")
 
 
 def require_activation(spec: EncoderSpec) -> None:
