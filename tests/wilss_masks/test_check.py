@@ -103,6 +103,32 @@ def test_encoders_that_cannot_be_opened(tmp_path: Path, name: str, changes: dict
     assert words.replace("\\", "") in fault
 
 
+def test_what_is_not_here_is_a_fault_offline_and_else_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    clip = {"library": "open_clip", "model": "ViT-B-16-SigLIP2", "pretrained": "random:1"}
+    how, encoders = {"weights": True}, {"clip": clip, "vit": {"library": "timm", "model": "vit_small_patch16_224.dino"}}
+    text, vit = checked(tmp_path, how=how, encoders=encoders).faults
+    assert "encoders.clip: offline, and the tokenizer of timm/ViT-B-16-SigLIP2 (" in text
+    assert "encoders.vit: offline, and the weights of timm/vit_small_patch16_224.dino (model.safetensors)" in vit
+    monkeypatch.setattr("wilss.models.encoders.to_fetch.require_connection", lambda *of: None)
+    report = checked(tmp_path, how=how, encoders=encoders)
+    assert report.faults == ()
+    assert [sentence for sentence in report.warnings if "will be fetched" in sentence] == [
+        "not here, will be fetched at first use: the tokenizer of timm/ViT-B-16-SigLIP2 (tokenizer_config.json).",
+        "not here, will be fetched at first use: the weights of timm/vit_small_patch16_224.dino (model.safetensors).",
+    ]
+
+
+def test_an_error_of_the_one_network_of_both_jobs_is_told_once(tmp_path: Path) -> None:
+    encoders = {"clip": {**BUILT_IN["clip"], "file": "builtin:vit.safetensors"}, "vit": "same"}
+    (fault,) = checked(tmp_path, how={"weights": True}, encoders=encoders).faults
+    assert "encoders.clip: " in fault
+
+
 def test_a_dense_form_that_the_image_tower_does_not_have(tmp_path: Path) -> None:
     masks = {"fmwiss": {"form": "pool_each"}}
     (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults

@@ -30,6 +30,12 @@ def table(report: CheckReport, part: str) -> dict[str, tuple[int, int | None]]:
     return {name: (tagged, labelled) for _, name, tagged, labelled in counts.classes}
 
 
+RANDOM = {
+    "clip": {"library": "open_clip", "model": "ViT-B-32", "pretrained": "random:0"},
+    "vit": {"library": "timm", "model": "vit_tiny_patch16_224", "pretrained": "random:0"},
+}
+
+
 def pets(folder: Path, **changes: Any) -> Path:
     disk.voc(folder / "data", IMAGES)
     disk.text(folder / "data/ImageSets/Segmentation/val.txt", "a", "c")
@@ -94,7 +100,7 @@ def test_a_pixel_step_without_any_label_is_unusable(tmp_path: Path) -> None:
 
 
 def test_the_check_command_prints_tables_and_says_by_its_exit_code_what_is_wrong(tmp_path: Path) -> None:
-    file = pets(tmp_path)
+    file = pets(tmp_path, encoders=RANDOM)
     good = run("check", "--manifest", file)
     assert good.exit_code == 0
     assert "step 1: 2 images, supervision: tags" in good.output
@@ -287,7 +293,7 @@ def test_an_encoder_that_cannot_be_used_is_not_locked(tmp_path: Path) -> None:
 
 
 def test_the_lock_command_and_a_change_after_it(tmp_path: Path) -> None:
-    file = pets(tmp_path)
+    file = pets(tmp_path, encoders=RANDOM)
     done = run("lock", "--manifest", file, "--no-weights")
     assert done.exit_code == 0
     assert "splits.train" in done.output

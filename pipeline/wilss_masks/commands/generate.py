@@ -223,11 +223,12 @@ def _options(arguments: dict[str, Any]) -> "Options":
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
-    from ..make.generate import plan_for, require_known_names, selection_for, store_path
+    from ..make.generate import plan_for, require_known_names, selection_for, store_path, to_fetch
     from ..make.outlook import outlook
     from ..make.resume import keeping_what_is_kept
 
     require_known_names(source, also_files=True)
+    missing = to_fetch(source)
     path = store_path(manifest, arguments["step"], arguments["out"], options.split)
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
@@ -244,7 +245,9 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     )
     for problem in problems[:_FAILURES_SHOWN]:
         click.echo(f"  {problem}")
-    click.echo(outlook(manifest, source, plan, path, options))
+    if missing:
+        click.echo(f"not here, will be fetched: {'; '.join(missing)}")
+    click.echo(outlook(manifest, source, plan, path, options, can_compare=not missing))
 
 
 def _encoders_of(source: Any) -> str:

@@ -16,13 +16,20 @@ from .resume import compatible, is_finished, is_of, require_compared
 from .update import carried_shards
 
 
-def outlook(manifest: Manifest, source: MaskSource, plan: MaskPlan, path: Path, options: Options) -> str:
-    """A line. Raises StoreError where `generate` would refuse the store at `path`, in the same words."""
+def outlook(
+    manifest: Manifest, source: MaskSource, plan: MaskPlan, path: Path, options: Options, *, can_compare: bool = True
+) -> str:
+    """A line. Raises StoreError where `generate` would refuse the store at `path`, in the same words.
+
+    can_compare: whether all that the source's identity is made of is here, so that nothing need be fetched for it.
+    """
     if not path.exists():
         return f"would write {path}"
     if options.overwrite:
         MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
         return f"would throw {path} away and make all of it again"
+    if not can_compare:
+        return f"{path} is there; whether it was made with the same is seen when that is fetched"
     records = plan.images.records
     attributes = attributes_of(manifest, plan.step, source, records, options)
     store = compatible(path, attributes, options, records, manifest.encoders)

@@ -17,7 +17,7 @@ from wilss.data.taxonomy import BACKGROUND, meaning_of
 from wilss.errors import ImageError, ManifestError, counted
 from wilss.threads import map_in_threads
 
-from .encoders import encoder_faults
+from .encoders import EncoderReport, check_encoders
 from .label_files import label_doubts
 from .tables import table_reports
 
@@ -87,7 +87,8 @@ def check_manifest(
     images: decode every image to its end. weights: open encoders and a backbone whose weights lie in files.
     What stops one step or section is a fault of the report, and the others are looked at.
     """
-    faults = [*section_faults(manifest, weights=weights), *(encoder_faults(manifest) if weights else ())]
+    encoders = check_encoders(manifest) if weights else EncoderReport([], [])
+    faults = [*section_faults(manifest, weights=weights), *encoders.faults]
     parts = list(_parts(manifest, faults))
     wanted = {_key(record): record for part in parts for record in part.records}
     needs = {_key(record) for part in parts if part.needs_labels for record in part.records}
@@ -118,7 +119,7 @@ def check_manifest(
         images=len(wanted),
         counts=counts,
         findings=tuple(findings.values()),
-        warnings=tuple(dict.fromkeys([*doubts, *warnings, *unlabelled, *apart, *unseen])),
+        warnings=tuple(dict.fromkeys([*encoders.warnings, *doubts, *warnings, *unlabelled, *apart, *unseen])),
         faults=tuple(dict.fromkeys(faults)),
     )
 

@@ -1,27 +1,55 @@
 """Whether the encoders that a manifest names can be opened: local weights are, and nothing is fetched."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.errors import EncoderError, WeightsError
+from wilss.models.encoders.to_fetch import to_fetch
 
 from ..sources.base import require_encoder
 
 
-def encoder_faults(manifest: Manifest) -> Iterator[str]:
-    """A sentence for every encoder that is not known, or whose local file is not there or does not fit it."""
+class EncoderReport(NamedTuple):
+    """faults: encoders that would stop a command. warnings: what the first use of one will fetch."""
+
+    faults: list[str]
+    warnings: list[str]
+
+
+def check_encoders(manifest: Manifest) -> EncoderReport:
+    """A sentence for every encoder that is not known, does not fit its file, cannot be had, or will be fetched.
+
+    Files of the hub are looked for where a step's masks need them. With `vit: same` an error of clip is told once.
+    """
+    report = EncoderReport([], [])
     for name in ("clip", "vit"):
-        spec: EncoderSpec = getattr(manifest.encoders, name)
+        if name == "vit" and manifest.encoders.is_one and report.faults:
+            break
         try:
-            require_encoder(name, spec)
-            if name == "clip":
-                _require_form(manifest, spec)
-            if spec.file is not None:
-                _open(name, spec)
-            elif name == "clip" and spec.text is not None:
-                _check_text_side(spec)
+            report.warnings.extend(_checked(manifest, name))
         except (EncoderError, WeightsError) as error:
-            yield f"{manifest.path}: encoders.{name}: {error}"
+            report.faults.append(f"{manifest.path}: encoders.{name}: {error}")
+    return EncoderReport(report.faults, list(dict.fromkeys(report.warnings)))
+
+
+def _checked(manifest: Manifest, name: str) -> Iterator[str]:
+    spec: EncoderSpec = getattr(manifest.encoders, name)
+    require_encoder(name, spec)
+    if name == "clip":
+        _require_form(manifest, spec)
+    if name in _needed(manifest) and (missing := to_fetch(spec, with_text=name == "clip")):
+        yield f"not here, will be fetched at first use: {'; '.join(missing)}."
+    if spec.file is not None:
+        _open(name, spec)
+    elif name == "clip" and spec.text is not None:
+        _check_text_side(spec)
+
+
+def _needed(manifest: Manifest) -> set[str]:
+    """The encoders that the sources of steps without pixel labels open."""
+    kinds = {manifest.supervision(step) for step in range(manifest.protocol.num_steps)}
+    return ({"clip", "vit"} if "tags" in kinds else set()) | ({"vit"} if "shots" in kinds else set())
 
 
 def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:

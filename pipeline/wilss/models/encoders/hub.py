@@ -18,7 +18,7 @@ from wilss.models.tensor_files import listed
 _SECONDS = 3.0
 _PORTS = {"http": 80, "https": 443}
 #: What a file of the hub is to an encoder: the words for it, and the key of the manifest that names a local copy.
-_KINDS = {"file": "the weights", "config": "the config", "tokenizer": "the tokenizer"}
+KINDS = {"file": "the weights", "config": "the config", "tokenizer": "the tokenizer"}
 Key = Literal["file", "config", "tokenizer"]
 
 
@@ -70,7 +70,7 @@ def require_connection(repository: str, names: Sequence[str], key: Key) -> None:
     if constants.HF_HUB_OFFLINE or reason:
         are, them = ("are", "them") if key == "file" else ("is", "it")
         raise WeightsError(
-            f"offline{f' ({reason})' if reason else ''}, and {_KINDS[key]} of {repository} ({names[0]}) "
+            f"offline{f' ({reason})' if reason else ''}, and {KINDS[key]} of {repository} ({names[0]}) "
             f"{are} not in the cache; pass `{key}:` with a local copy, or fetch {them} once where there is a "
             "connection and share the cache (HF_HOME)."
         )
@@ -142,6 +142,6 @@ def _fetched(repository: str, names: Sequence[str], revision: str | None, key: K
 
 def _not_fetched(repository: str, key: Key, reason: Exception | None) -> WeightsError:
     return WeightsError(
-        f"{_KINDS[key]} of {repository} could not be fetched ({first_line(reason)}); "
+        f"{KINDS[key]} of {repository} could not be fetched ({first_line(reason)}); "
         f"check the name and the connection, or pass `{key}:` with a local copy."
     )

@@ -90,14 +90,22 @@ def weights_file(spec: EncoderSpec) -> Path:
     """
     if spec.file:
         return resolve(spec.file)
-    return _clip_hub_file(spec) if spec.library == "open_clip" else _timm_hub_file(spec)
+    return hub_file(*hub_place(spec), spec.revision)
 
 
-def _clip_hub_file(spec: EncoderSpec) -> Path:
+def hub_place(spec: EncoderSpec) -> tuple[str, tuple[str, ...]]:
+    """The repository of the hub with the weights of `spec`, and names of files, the first of which is taken.
+
+    Raises EncoderError where the library knows of none.
+    """
+    return _clip_hub_place(spec) if spec.library == "open_clip" else _timm_hub_place(spec)
+
+
+def _clip_hub_place(spec: EncoderSpec) -> tuple[str, tuple[str, ...]]:
     if spec.model and spec.model.startswith(HUB):
-        return hub_file(spec.model.removeprefix(HUB), CLIP_FILES, spec.revision)
+        return spec.model.removeprefix(HUB), CLIP_FILES
     repository, _, name = published_clip(spec).rpartition("/")
-    return hub_file(repository, (name,) if name else CLIP_FILES, spec.revision)
+    return repository, (name,) if name else CLIP_FILES
 
 
 def published_clip(spec: EncoderSpec) -> str:
@@ -114,7 +122,7 @@ def published_clip(spec: EncoderSpec) -> str:
     return str(entry["hf_hub"])
 
 
-def _timm_hub_file(spec: EncoderSpec) -> Path:
+def _timm_hub_place(spec: EncoderSpec) -> tuple[str, tuple[str, ...]]:
     from wilss.models.encoders.tags import pretrained_cfg
 
     entry = pretrained_cfg(spec)
@@ -123,8 +131,7 @@ def _timm_hub_file(spec: EncoderSpec) -> Path:
             f"timm has no hub weights for {spec.model!r}; use a tagged one (vit_small_patch16_224.dino), "
             "a local `file:`, or `pretrained: random` for an untrained control."
         )
-    names = (entry.hf_hub_filename,) if entry.hf_hub_filename else TIMM_FILES
-    return hub_file(entry.hf_hub_id, names, spec.revision)
+    return entry.hf_hub_id, (entry.hf_hub_filename,) if entry.hf_hub_filename else TIMM_FILES
 
 
 # -- which bytes --------------------------------------------------------------------------------------------
