@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NOT_RIGHT = 1
 #: Models of which a network is built to say whether it is taken; more than these are only named.
 _MOST = 60
+_ON_ITS_PAGE = "licence on its page of the hub"
 
 
 @click.group(epilog="\b\nExample:\n  wilss-masks encoders list dinov3")
@@ -60,8 +61,12 @@ def list_(word: str | None, job: "Job | None", as_json: bool) -> None:
 
 
 def _families_told(families: "list[KnownFamily]") -> str:
-    rows = [("for", "family", "models", "such as", "licence of the weights")]
-    rows += [(each.job, each.name, str(each.models), each.such_as, each.licence or "the tag's") for each in families]
+    rows = [("for", "family", "models", "such as", "dense form", "tokenizer, or prefix", "licence of the weights")]
+    rows += [
+        (each.job, each.name, str(each.models), each.such_as, each.form, each.text or each.prefix,
+         each.licence or "the tag's")
+        for each in families
+    ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, "`wilss-masks encoders list WORD` says what is missing to take single models."])
@@ -76,8 +81,16 @@ def _model_told(model: "KnownModel") -> list[str]:
     head = f"{model.name} ({model.job}: {where})"
     if model.refusal:
         return [f"{head}: not taken", f"  {model.refusal}"]
-    facts = [model.family, model.licence or "licence: the tag's", *([f"form {model.form}"] if model.form else [])]
-    return [f"{head}: {', '.join(facts)}", *(f"  {line}" for line in model.missing)]
+    licence = model.weights[0].licence or _ON_ITS_PAGE if model.weights else model.licence
+    family = [model.family, licence] if len(model.weights) <= 1 else ["by its weights"]
+    facts = [*family, *([f"form {model.form}"] if model.form else [])]
+    return [f"{head}: {', '.join(facts)}", *(f"  {line}" for line in (*_weights_told(model), *model.missing))]
+
+
+def _weights_told(model: "KnownModel") -> list[str]:
+    """Which of its weights are of which family and licence, where they differ."""
+    weights = model.weights if len(model.weights) > 1 else ()
+    return [f"{each.family}, {each.licence or _ON_ITS_PAGE}: {', '.join(each.tags)}" for each in weights]
 
 
 @command.command(

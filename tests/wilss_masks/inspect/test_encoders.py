@@ -17,7 +17,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import open_clip_encoder
 from wilss.models.encoders.dino import LastBlock, open_vit
-from wilss.models.encoders.known import families, known_models, library_of
+from wilss.models.encoders.known import Job, families, known_models, library_of
 from wilss_masks.commands.encoders import command
 from wilss_masks.inspect.encoders import attention_spread, look_at, look_at_clip, look_at_vit, variety_of
 from wilss_masks.inspect.untrained import is_initial, norms_are_initial
@@ -195,8 +195,34 @@ def test_families_are_listed_by_job() -> None:
     assert where["DINO"].such_as.endswith(".dino")
     what = {family.name: family for family in families("what")}
     assert {"CLIP, OpenCLIP", "MetaCLIP", "SigLIP 2"} <= set(what)
-    assert what["CLIP, ResNet"].such_as == "RN101-quickgelu"
+    assert what["CLIP, ResNet"].such_as == "RN101-quickgelu, openai"
+    assert what["DFN"].such_as == "ViT-B-16-quickgelu, dfn2b"
+    assert (what["SigLIP 2"].form, what["SigLIP 2"].text) == ("pool_each", "transformers")
+    assert (what["TIPSv2"].form, what["TIPSv2"].text) == ("maskclip", "files beside it")
+    assert where["DINOv3"].prefix == "class, 4 registers"
+    assert list(where) == sorted(where, key=str.lower)
     assert {what[name].licence for name in ("NLLB-CLIP on SigLIP", "MetaCLIP 2")} == {"CC-BY-NC-4.0"}
+
+
+@pytest.mark.parametrize(
+    ("word", "job", "told"),
+    [
+        ("ViT-H-14", "what", {
+            ("CLIP, OpenCLIP", ""): ("laion2b_s32b_b79k",), ("MetaCLIP", "CC-BY-NC-4.0"): ("metaclip_altogether",)}),
+        ("vit_large_patch16_224", "where", {
+            ("AugReg", "Apache-2.0"): ("augreg_in21k", "augreg_in21k_ft_in1k"), ("MAE", "CC-BY-NC-4.0"): ("mae",),
+            ("other ViTs of timm", "Apache-2.0"): ("orig_in21k",)}),
+        ("ViT-B-16-quickgelu", "what", {
+            ("CLIP, OpenCLIP", "Apache-2.0"): ("openai",), ("DFN", "Apple ASCL"): ("dfn2b",),
+            ("MetaCLIP", "CC-BY-NC-4.0"): ("metaclip_400m", "metaclip_fullcc")}),
+    ],
+)  # fmt: skip
+def test_licences_are_told_by_the_weights(word: str, job: Job, told: dict[tuple[str, str], tuple[str, ...]]) -> None:
+    (model, *_), _ = known_models(word, [job], most=1)
+    assert {(each.family, each.licence): each.tags for each in model.weights} == told
+    (line, *lines) = CliRunner().invoke(command, ["list", word, "--for", job]).stdout.splitlines()
+    assert ": by its weights" in line
+    assert all(any(licence in each and tags[-1] in each for each in lines) for (_, licence), tags in told.items())
 
 
 def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
 from wilss.models.encoders.dino import require_vit
 from wilss.models.encoders.families import FAMILIES, OTHER, Family, family_of
 from wilss.models.encoders.hub import cached_file
+from wilss.models.encoders.licences import KnownWeights, by_licence, family_of_tag
 from wilss.models.encoders.preprocessing import fitting_tags, namesake
 from wilss.models.encoders.tags import cfgs_of
 from wilss.models.encoders.tips_files import HOW, is_tips
@@ -32,20 +33,28 @@ _TAGS_SHOWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFamily:
-    """A family in one job. models: how many of them. such_as: one of them. licence: "" where it is the tag's."""
+    """A family in one job.
+
+    models: how many of them. such_as: one of them, with a tag of its own. licence: "" where it is the tag's.
+    form: CLIP's dense form. text: whose tokenizer a CLIP has. prefix: what a vision transformer has before its patches.
+    """
 
     job: Job
     name: str
     models: int
     such_as: str
     licence: str
+    form: str = ""
+    text: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
     """One model in one job.
 
-    form: CLIP's dense form by default. tags: its published weights. missing: sentences about what is not here yet.
+    form: CLIP's dense form by default. tags: its published weights. weights: the same by family and licence.
+    missing: sentences about what is not here yet.
     refusal: why it is not taken, "" where it is.
     """
 
@@ -55,6 +64,7 @@ class KnownModel:
     licence: str
     form: str = ""
     tags: tuple[str, ...] = ()
+    weights: tuple[KnownWeights, ...] = ()
     missing: tuple[str, ...] = ()
     refusal: str = ""
 
@@ -83,20 +93,33 @@ def closest_model(word: str, jobs: Sequence[Job]) -> str:
 
 def families(job: Job) -> list[KnownFamily]:
     """The families that are taken."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[Family | ClipFamily, list[str]] = {}
     for name in filter(_is_taken_clip, _names(job)) if job == "what" else _published():
         for family in _families_of(name, job):
-            groups.setdefault((family.name, family.licence), []).append(name)
-    return [
-        KnownFamily(job=job, name=name, models=len(models), such_as=_such_as(models, job), licence=licence)
-        for (name, licence), models in groups.items()
-        if job == "what" or any(name == family.name for family in FAMILIES)
-    ]
+            groups.setdefault(family, []).append(name)
+    named = {family: models for family, models in groups.items() if job == "what" or family in FAMILIES}
+    known = [_known_family(family, models, job) for family, models in named.items()]
+    return sorted(known, key=lambda family: family.name.lower())
 
 
-def _such_as(models: Sequence[str], job: Job) -> str:
-    """The first that has weights."""
-    return next((name for name in models if _tags(name, job)), models[0])
+def _known_family(family: Family | ClipFamily, models: Sequence[str], job: Job) -> KnownFamily:
+    if isinstance(family, ClipFamily):
+        own = {"form": str(family.form), "text": str(family.tokenizer)}
+    elif job == "what":  # TIPSv2
+        own = {"form": str(form_of(_spec(models[0], job))), "text": "files beside it"}
+    else:
+        own = {"prefix": family.prefix}
+    such_as = _such_as(family, models, job)
+    return KnownFamily(job=job, name=family.name, models=len(models), such_as=such_as, licence=family.licence, **own)
+
+
+def _such_as(family: Family | ClipFamily, models: Sequence[str], job: Job) -> str:
+    """The first that has weights of this family, with their tag."""
+    tagged = ((name, tag) for name in models if "." not in name for tag in _tags(name, job))
+    first = next(
+        (f"{name}.{tag}" for name, tag in tagged if family_of_tag(name, tag, _library(name, job)) == family), models[0]
+    )
+    return first if job == "where" or is_tips(first) else first.replace(".", ", ", 1)
 
 
 def _published() -> Sequence[str]:
@@ -148,6 +171,7 @@ def _known(name: str, job: Job) -> KnownModel:
     return KnownModel(
         name=name, job=job, family=family, licence=licence, tags=_tags(name, job), refusal=refusal,
         form="" if refusal or job == "where" else form_of(_spec(name, job)),
+        weights=by_licence(name, _tags(name, job), _library(name, job)),
         missing=() if refusal else tuple(_missing(name, job)),
     )  # fmt: skip
 
