@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: How text begins that stands where weights should be.
+_POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
+
+
 def read_tensors(path: Path) -> dict[str, Any]:
     """What a weights file holds: a flat dict of tensors (safetensors), or the checkpoint's own dict.
 
@@ -36,6 +40,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{path} {'is not a file' if path.exists() else 'is not there'}; name a local weights file.")
     try:
+        _require_no_text(path)
         content = reader(path)
     except OSError as error:
         raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
@@ -44,6 +49,20 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise WeightsError(f"{path} holds no dict of tensors; save the network's state dict as .safetensors.")
     return content
+
+
+def _require_no_text(path: Path) -> None:
+    """WeightsError for what a failed download leaves in the place of a file: a web page, or Git LFS's pointer."""
+    start = _start(path).lstrip().lower()
+    if start.startswith(_POINTER):
+        raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull` there.")
+    if start.startswith(_PAGES):
+        raise WeightsError(f"{path} is a web page or XML, not weights; fetch the file behind the page's download link.")
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(256)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -76,13 +95,22 @@ def _read_pickle(path: Path) -> Any:
         if isinstance(error, RuntimeError) and "TorchScript" in str(error):
             raise WeightsError(f"{path} is a TorchScript archive, which is a program; save its state dict.") from error
         raise WeightsError(
-            f"{path} is no whole checkpoint ({first_line(error)}); it is truncated or damaged, fetch it."
+            f"{path} is no whole checkpoint ({_first_sentence(error)}); it is truncated or damaged, fetch it again."
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """Of what torch says, which goes on with advice to its developers."""
+    return first_line(error).partition(". ")[0].removesuffix(":")
 
 
 def _require_stored(path: Path) -> None:
     """WeightsError for a zip with compressed parts: torch.save writes none, and a few bytes could become gigabytes."""
     if not zipfile.is_zipfile(path):  # the form before torch 1.6
+        if _start(path).startswith(b"PK\x03\x04"):
+            raise WeightsError(
+                f"{path} is no whole checkpoint (its end is missing); it is truncated or damaged, fetch it again."
+            )
         return
     with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size
@@ -136,9 +164,13 @@ def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str,
     return {fault: names for fault, names in faults.items() if names}
 
 
+#: How many tensors are named of each kind of fault.
+_TOLD = {"missing": 2, "unexpected": 2, "of another shape": 1}
+
+
 def told(faults: Mapping[str, list[str]]) -> str:
     """As part of a sentence: 2 missing (a, b), 1 unexpected (c)."""
-    return ", ".join(f"{len(names)} {fault} ({listed(names)})" for fault, names in faults.items())
+    return ", ".join(f"{len(names)} {fault} ({listed(names, _TOLD.get(fault, 2))})" for fault, names in faults.items())
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:

@@ -17,6 +17,7 @@ from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_file, digest_of_json, version_of
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.hub import cached_file, hub_file
+from wilss.models.encoders.look import looks_like
 from wilss.models.tensor_files import listed, misfits, told
 
 if TYPE_CHECKING:
@@ -213,10 +214,13 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 def load_strictly(network: nn.Module, tensors: Mapping[str, Any], source: str | Path) -> None:
     """Copies `tensors` into `network`: every one, each of the right shape, all finite.
 
-    Raises WeightsError naming the first few tensors that are missing, unexpected, misshapen or not finite.
+    Raises WeightsError naming the first few tensors that are missing, unexpected, misshapen or not finite, and the
+    network that the tensors look like.
     """
     if faults := misfits(network.state_dict(), tensors):
-        raise WeightsError(f"{source} does not fit the network: {told(faults)}; name the model that it belongs to.")
+        likely = looks_like(tensors)
+        name = f"it looks like {likely}" if likely else "name the model that it belongs to"
+        raise WeightsError(f"{source} does not fit the network: {told(faults)}; {name}.")
     _check_finite(tensors, source)
     network.load_state_dict(dict(tensors), strict=True)
 
