@@ -516,7 +516,7 @@ WEIGHT_FAULTS: list[tuple[str, str, Spoil, str]] = [
      r"is no whole safetensors file \(.*\); fetch it again"),
     ("empty", "vit.safetensors", Path.touch, r"is no whole safetensors file"),
     ("pickle", "vit.pt", pickled, r"holds objects that could run code, which are never loaded"),
-    ("text", "vit.pt", lambda p: p.write_text("<html>"), r"no (plain|whole) checkpoint"),
+    ("text", "vit.pt", lambda p: p.write_text("<html>"), r"is a web page or XML, not weights; fetch"),
     ("missing", "vit.safetensors", lambda p: None, r"vit\.safetensors (is not there|does not exist|could not be)"),
     ("ending", "vit.exe", lambda p: p.write_text("x"), r"convert it to \.safetensors"),
 ]  # fmt: skip
