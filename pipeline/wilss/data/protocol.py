@@ -125,9 +125,8 @@ class StepProtocol:
 
     def _check_step(self, step: int) -> None:
         if not 0 <= step < self.num_steps:
-            raise ProtocolError(
-                f"the protocol {self.name} has no step {step}; its steps are 0 to {self.num_steps - 1}."
-            )
+            steps = f"steps are 0 to {self.num_steps - 1}" if self.num_steps > 1 else "only step is 0"
+            raise ProtocolError(f"the protocol {self.name} has no step {step}; its {steps}.")
 
 
 def _sizes(*sizes: int) -> tuple[tuple[int, ...], ...]:

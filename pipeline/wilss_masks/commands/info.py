@@ -1,12 +1,15 @@
 """`wilss-masks info`."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .common import store_argument
+
+_LONG = 120
 
 
 @click.command(epilog="\b\nExample:\n  wilss-masks info masks/shapes-15-5/step-1.zarr")
@@ -20,13 +23,19 @@ def command(store: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
+    click.echo("\n".join(_lines(facts)))
+
+
+def _lines(facts: dict[str, Any], depth: int = 0) -> Iterator[str]:
+    """A line for each fact; those inside others on one line where it is short, else indented on lines of their own."""
     for key, value in facts.items():
-        if isinstance(value, dict):
-            click.echo(f"{key}:")
-            for inner, entry in value.items():
-                click.echo(f"  {inner}: {_plain(entry)}")
+        start = f"{'  ' * depth}{key}:"
+        line = f"{start} {_plain(value)}"
+        if isinstance(value, dict) and value and (not depth or len(line) > _LONG):
+            yield start
+            yield from _lines(value, depth + 1)
         else:
-            click.echo(f"{key}: {_plain(value)}")
+            yield line
 
 
 def _facts(store: Any) -> dict[str, Any]:
@@ -77,8 +86,10 @@ def _named(model: dict[str, Any]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
+    if value is None or (isinstance(value, dict | list) and not value):
+        return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items() if entry not in (None, {}, []))
     if isinstance(value, list):
         between = " | " if value and all(isinstance(entry, list) for entry in value) else ", "
         text = between.join(_plain(entry) for entry in value)

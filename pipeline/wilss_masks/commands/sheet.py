@@ -61,7 +61,7 @@ def command(
     """A contact sheet: image, CLIP score, seed attention, mask and pixel label, a row per image and class.
 
     The maps are shown where the store kept them (`generate --keep scores`), the label where the manifest has
-    one.
+    one. "M_init was empty" stands where no score passed the threshold, so that all seeds are the best patch.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.drawing import encoded

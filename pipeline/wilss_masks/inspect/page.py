@@ -190,7 +190,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         facts.append(("IoU before", row.truth.iou(row.before)))
     lines = [(what, f"{value:.2f}") for what, value in facts if value == value]
     lines.append(("area", f"{100 * row.share:.1f} %"))
-    return [*lines, ("seeds fell back", "")] if row.fell_back else lines
+    return [*lines, ("M_init was empty", "")] if row.fell_back else lines
 
 
 def cut_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:

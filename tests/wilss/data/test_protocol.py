@@ -134,3 +134,11 @@ def test_what_comes_later_is_all_that_comes_later() -> None:
     assert protocol.later(2) == (18, 19, 20)
     with pytest.raises(ProtocolError, match="has no step 6"):
         protocol.later(6)
+
+
+def test_a_step_that_there_is_not_is_met_with_those_that_there_are() -> None:
+    taxonomy = Taxonomy(name="pets", class_names=("background", "cat", "dog"))
+    for steps, told in ((((1,), (2,)), "its steps are 0 to 1."), (((1, 2),), "its only step is 0.")):
+        protocol = StepProtocol(name="pets", taxonomy=taxonomy, steps=steps, setting="overlap")
+        with pytest.raises(ProtocolError, match=f"has no step 2; {told}"):
+            protocol.new(2)
