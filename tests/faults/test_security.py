@@ -28,7 +28,7 @@ from tests.wilss_train.memory.test_bank import make_bank
 from wilss.data.manifest import EncoderSpec, load_manifest
 from wilss.data.supports.reading import read_supports
 from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, WilssError
-from wilss.models.encoders.dino import open_vit
+from wilss.models.encoders.vit.encoder import open_vit
 from wilss.models.networks.backbones import build_backbone
 from wilss.models.networks.labeller_file import LABELLER_FILE, load_labeller
 from wilss.models.networks.spec import SegmenterSpec

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import check_tower, clip_config, form_of
+from wilss.models.encoders.clip.configs import check_tower, clip_config, form_of
 from wilss.models.encoders.known import family_and_licence
 
 ROOT = Path(__file__).parents[2]

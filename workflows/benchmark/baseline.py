@@ -13,7 +13,7 @@ from PIL import Image
 from wilss.data.images import normalise, to_pixels
 from wilss.equations import fmwiss
 from wilss.equations.kernels import score_map
-from wilss.models.encoders.dino import SeedViT
+from wilss.models.encoders.vit.encoder import SeedViT
 from wilss_masks.sources.fmwiss import FmwissProposer
 
 

@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import clip_config, clip_stride, form_of
+from wilss.models.encoders.clip.configs import clip_config, clip_stride, form_of
+from wilss.models.encoders.clip.timm_towers import timm_path, timm_tower
+from wilss.models.encoders.clip.towers import dense_path
 from wilss.models.encoders.known import Job, family_and_licence
-from wilss.models.encoders.timm_towers import timm_path, timm_tower
-from wilss.models.encoders.towers import dense_path
-from wilss.models.encoders.trunks import trunk_of
+from wilss.models.encoders.vit.trunks import trunk_of
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "benchmark")]

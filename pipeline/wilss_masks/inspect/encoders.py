@@ -20,8 +20,8 @@ from wilss.errors import counted
 from .untrained import is_initial, norms_are_initial
 
 if TYPE_CHECKING:
-    from wilss.models.encoders.clip import DenseClip
-    from wilss.models.encoders.dino import LastBlock, SeedViT
+    from wilss.models.encoders.clip.encoder import DenseClip
+    from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
 
 Job = Literal["what", "where"]
 
@@ -53,12 +53,12 @@ def look_at(spec: EncoderSpec, job: Job) -> Look:
     Raises EncoderError and WeightsError for one that cannot be opened, and for a file that is damaged or another's.
     """
     if job == "what":
-        from wilss.models.encoders.clip_configs import form_of
-        from wilss.models.encoders.what import open_what
+        from wilss.models.encoders.clip.configs import form_of
+        from wilss.models.encoders.clip.opening import open_what
 
         clip = open_what(spec, "cpu", form=form_of(spec), precision="fp32")
         return _with_facts(look_at_clip(clip), spec, clip)
-    from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.vit.encoder import open_vit
 
     vit = open_vit(spec, "cpu", precision="fp32")
     return _with_facts(look_at_vit(vit), spec, vit)
@@ -85,8 +85,8 @@ def _with_facts(look: Look, spec: EncoderSpec, opened: "DenseClip | SeedViT") ->
 
 
 def _positions(spec: EncoderSpec, opened: "DenseClip | SeedViT") -> str:
-    from wilss.models.encoders.clip_configs import clip_config, has_convolutions
-    from wilss.models.encoders.families import family_of
+    from wilss.models.encoders.clip.configs import clip_config, has_convolutions
+    from wilss.models.encoders.vit.families import family_of
 
     if spec.library == "open_clip" and has_convolutions(clip_config(spec)["model_cfg"]["vision_cfg"]):
         return "none are used, of convolutions"
@@ -151,8 +151,8 @@ def _initial_norms(network: nn.Module, called: str) -> list[str]:
 
 def _of_attention(clip: "DenseClip") -> Iterator[str]:
     """Of an image tower whose features do not rest on its last attention: hardly ever so in one that is trained."""
-    from wilss.models.encoders.dino import block_of
-    from wilss.models.encoders.towers import TrunkPath
+    from wilss.models.encoders.clip.towers import TrunkPath
+    from wilss.models.encoders.vit.encoder import block_of
 
     if not isinstance(clip.path, TrunkPath):
         return

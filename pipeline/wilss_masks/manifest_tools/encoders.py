@@ -54,7 +54,7 @@ def _needed(manifest: Manifest) -> set[str]:
 
 def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
     """EncoderError for a `form` under `masks` that the image tower does not have."""
-    from wilss.models.encoders.clip_configs import FORMS, form_of
+    from wilss.models.encoders.clip.configs import FORMS, form_of
 
     form = manifest.masks.get("fmwiss", {}).get("form")
     if form in FORMS:  # else the section itself is at fault
@@ -62,14 +62,14 @@ def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
 
 
 def _check_text_side(spec: EncoderSpec) -> None:
-    from wilss.models.encoders.tips import check_text_side
+    from wilss.models.encoders.clip.tips import check_text_side
 
     check_text_side(spec)
 
 
 def _open(name: str, spec: EncoderSpec) -> None:
-    from wilss.models.encoders.dino import open_vit
-    from wilss.models.encoders.what import open_what
+    from wilss.models.encoders.clip.opening import open_what
+    from wilss.models.encoders.vit.encoder import open_vit
 
     if name == "clip":
         open_what(spec, "cpu")

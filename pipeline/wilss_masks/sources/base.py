@@ -120,8 +120,8 @@ def require_encoder(name: str, spec: EncoderSpec) -> None:
 
     name: `clip` or `vit`, as in a manifest.
     """
-    from wilss.models.encoders.dino import require_vit
-    from wilss.models.encoders.what import require_what
+    from wilss.models.encoders.clip.opening import require_what
+    from wilss.models.encoders.vit.encoder import require_vit
 
     if name == "vit":
         require_vit(spec)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from wilss.equations.fmwiss import Seeds
     from wilss.models.encoders.both import Both
-    from wilss.models.encoders.clip import DenseClip
-    from wilss.models.encoders.clip_configs import DenseForm
-    from wilss.models.encoders.dino import LastBlock, SeedViT
+    from wilss.models.encoders.clip.configs import DenseForm
+    from wilss.models.encoders.clip.encoder import DenseClip
+    from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,8 @@ class FmwissSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, digests of both models and of the prompts."""
+        from wilss.models.encoders.clip.tokenizers import text_identity
         from wilss.models.encoders.identity import identity_of
-        from wilss.models.encoders.tokenizers import text_identity
 
         prompts = [self.classes, self.background_words, self.params.templates]
         parameters = dataclasses.asdict(self.params) | {"form": self.form}
@@ -106,7 +106,7 @@ class FmwissSource:
     @cached_property
     def form(self) -> "DenseForm":
         """CLIP's dense path. Raises EncoderError for one that its image tower does not have."""
-        from wilss.models.encoders.clip_configs import form_of
+        from wilss.models.encoders.clip.configs import form_of
 
         return form_of(self.clip, self.params.form)
 
@@ -133,7 +133,7 @@ class FmwissSource:
         """Encode the prompts, or find them in the cache; a source that is prepared already is returned as it is."""
         if self.text is not None:
             return self
-        from wilss.models.encoders.text import cached_text_features
+        from wilss.models.encoders.clip.text import cached_text_features
 
         groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
@@ -141,7 +141,7 @@ class FmwissSource:
 
     def open_clip(self, device: str) -> "DenseClip":
         """CLIP alone, loaded on `device`."""
-        from wilss.models.encoders.what import open_what
+        from wilss.models.encoders.clip.opening import open_what
 
         return open_what(self.clip, device, form=self.form, precision=self.params.forward_precision)
 
@@ -150,7 +150,7 @@ class FmwissSource:
         import torch
 
         from wilss.models.encoders.both import open_both
-        from wilss.models.encoders.dino import open_vit
+        from wilss.models.encoders.vit.encoder import open_vit
 
         torch.set_num_threads(threads)
         source, precision = self if self.text is not None else self.prepare(device), self.params.forward_precision
@@ -178,7 +178,7 @@ class FmwissSource:
 
     @cached_property
     def _patches(self) -> tuple[int, int]:
-        from wilss.models.encoders.clip_configs import form_of
+        from wilss.models.encoders.clip.configs import form_of
         from wilss.models.encoders.multiples import input_multiple
 
         form_of(self.clip, self.params.form)  # refused with the plan
@@ -244,7 +244,7 @@ class MapMaker:
         points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
         """
         from wilss.equations import fmwiss
-        from wilss.models.encoders.dino import seed_rows
+        from wilss.models.encoders.vit.encoder import seed_rows
 
         affinity = self.params.affinity
         rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)

@@ -24,7 +24,7 @@ from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder, make_folder, unlink, write_output
 from wilss.equations.kernels import score_map
 from wilss.errors import ImageError
-from wilss.models.encoders.dino import LastBlock
+from wilss.models.encoders.vit.encoder import LastBlock
 
 from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts

@@ -11,13 +11,13 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from tests.wilss.models.encoders.test_timm_towers import vision_of
+from tests.wilss.models.encoders.clip.test_timm_towers import vision_of
 from tests.wilss.models.encoders.tiny import DINO, RESNET, clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip import open_clip_encoder
-from wilss.models.encoders.dino import LastBlock, open_vit
+from wilss.models.encoders.clip.encoder import open_clip_encoder
 from wilss.models.encoders.known import Job, families, known_models, library_of
+from wilss.models.encoders.vit.encoder import LastBlock, open_vit
 from wilss_masks.commands.encoders import command
 from wilss_masks.inspect.encoders import attention_spread, look_at, look_at_clip, look_at_vit, variety_of
 from wilss_masks.inspect.untrained import is_initial, norms_are_initial
@@ -227,7 +227,7 @@ def test_licences_are_told_by_the_weights(word: str, job: Job, told: dict[tuple[
 
 def test_models_are_taken_or_refused_with_the_reason_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wilss.models.encoders.known.cached_file", lambda *_: None)
-    monkeypatch.setattr("wilss.models.encoders.tokenizer_files.cached_folder", lambda *_: None)
+    monkeypatch.setattr("wilss.models.encoders.clip.tokenizer_files.cached_folder", lambda *_: None)
     (model,), more = known_models("vit_small_patch16_dinov3.", ["where"], most=1)
     assert (model.name, model.family, model.refusal, more) == ("vit_small_patch16_dinov3", "DINOv3", "", 0)
     assert model.missing == ("weights: not in the cache; of the hub lvd1689m, or `file:` beside `pretrained: TAG`",)

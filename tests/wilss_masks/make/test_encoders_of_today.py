@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tests.built_in import manifest_of_few
 from tests.wilss.models.encoders import tiny
-from tests.wilss.models.encoders.test_timm_towers import vision_of
+from tests.wilss.models.encoders.clip.test_timm_towers import vision_of
 from tests.wilss.models.encoders.texts import tokenizer_folder
 from wilss import load_manifest
 from wilss.models.encoders import hub

@@ -15,7 +15,7 @@ from wilss.data.images import to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, ParameterError
-from wilss.models.encoders.resblocks import ResblockTrunk
+from wilss.models.encoders.clip.resblocks import ResblockTrunk
 from wilss.store import ImageContent, Status
 from wilss_masks.make.generate import require_known_names
 from wilss_masks.sources import FmwissSource

@@ -174,7 +174,7 @@ def _below(spec: EmbeddingSpec) -> EmbeddingSpec:
 
 def _width_of(vit: EncoderSpec) -> int:
     """Values per patch of the frozen features."""
-    from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.vit.encoder import open_vit
 
     return open_vit(vit, "cpu").width
 

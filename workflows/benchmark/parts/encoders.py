@@ -17,8 +17,8 @@ from torch import Tensor
 from wilss.data.manifest import EncoderSpec
 from wilss.equations import fmwiss
 from wilss.models.encoders.both import open_both
-from wilss.models.encoders.clip import open_clip_encoder
-from wilss.models.encoders.dino import SeedViT, open_vit, seed_rows
+from wilss.models.encoders.clip.encoder import open_clip_encoder
+from wilss.models.encoders.vit.encoder import SeedViT, open_vit, seed_rows
 
 from .common import row
 from .flops import counter
@@ -33,7 +33,7 @@ import json
 from pathlib import Path
 import torch
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.dino import open_vit
+from wilss.models.encoders.vit.encoder import open_vit
 torch.set_num_threads(1)
 vit = open_vit(EncoderSpec(library="timm", model={model!r}, pretrained="random:1"), "cpu")
 vit.last_block(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

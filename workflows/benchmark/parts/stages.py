@@ -13,12 +13,12 @@ import torch
 from measure import Figure, cpu_seconds, figure, ratios, wall_seconds
 
 import wilss.data.images
-import wilss.models.encoders.clip
-import wilss.models.encoders.dino
+import wilss.models.encoders.clip.encoder
+import wilss.models.encoders.vit.encoder
 import wilss_masks.sources.fusion as refining
 from wilss.equations import fmwiss
-from wilss.models.encoders.clip import DenseClip
-from wilss.models.encoders.dino import SeedViT
+from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.vit.encoder import SeedViT
 from wilss.store import MaskStore, shards
 from wilss_masks.make import generate as generation
 from wilss_masks.make import run
@@ -35,8 +35,8 @@ PLACES: tuple[Place, ...] = (
     (wilss.data.images, "read_image", "decode"),
     (wilss.data.images, "resize_uint8", "resize"),
     (FmwissProposer, "_stack", "resize"),
-    (wilss.models.encoders.clip, "normalise", "normalise"),
-    (wilss.models.encoders.dino, "normalise", "normalise"),
+    (wilss.models.encoders.clip.encoder, "normalise", "normalise"),
+    (wilss.models.encoders.vit.encoder, "normalise", "normalise"),
     (DenseClip, "features", "CLIP"),
     (SeedViT, "last_block", "ViT"),
     (fmwiss, "score_map", "score"),

@@ -1,4 +1,5 @@
-"""Frozen foundation models: CLIP's dense image and text features, and a vision transformer's last attention.
+"""Frozen foundation models: CLIP's dense image and text features (`clip`), and a transformer's last attention (`vit`).
 
-Importing this package imports no torch; `clip` and `dino` do, when they are imported.
+Here stands what both need: weights and what they are known by, the grids of inputs, the precision of a pass. Importing
+this package imports no torch.
 """

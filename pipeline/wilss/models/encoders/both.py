@@ -14,12 +14,12 @@ from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.models.encoders.arithmetic import Precision, precision_context
-from wilss.models.encoders.clip import DenseClip
-from wilss.models.encoders.clip_configs import DenseForm
-from wilss.models.encoders.dino import LastBlock, SeedViT, block_of, vit_of
+from wilss.models.encoders.clip.configs import DenseForm
+from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.clip.opening import open_what
+from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.grids import check_images
-from wilss.models.encoders.towers import TrunkPath
-from wilss.models.encoders.what import open_what
+from wilss.models.encoders.vit.encoder import LastBlock, SeedViT, block_of, vit_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import clip_config, noted_config
+from wilss.models.encoders.clip.configs import clip_config, noted_config
 from wilss.models.encoders.tags import pretrained_cfg
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, random_seed
 
@@ -52,8 +52,8 @@ def former_final_norm(spec: EncoderSpec) -> str:
         return APPLIED
     import torch
 
-    from wilss.models.encoders.timm_networks import build_network
-    from wilss.models.encoders.trunks import norms_after_pooling
+    from wilss.models.encoders.vit.networks import build_network
+    from wilss.models.encoders.vit.trunks import norms_after_pooling
 
     with torch.device("meta"):
         return LEFT_OUT if norms_after_pooling(build_network(spec)) else APPLIED

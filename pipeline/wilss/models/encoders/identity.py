@@ -10,9 +10,9 @@ from typing import Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
-from wilss.models.encoders.clip_configs import clip_config, noted_config
-from wilss.models.encoders.clip_families import clip_family_of
-from wilss.models.encoders.families import family_of, positions_of
+from wilss.models.encoders.clip.configs import clip_config, noted_config
+from wilss.models.encoders.clip.families import clip_family_of
+from wilss.models.encoders.clip.preprocessing import clip_preprocessing
 from wilss.models.encoders.former import (
     APPLIED,
     LEFT_OUT_THEN,
@@ -21,9 +21,9 @@ from wilss.models.encoders.former import (
     way_to,
     without_statistics,
 )
-from wilss.models.encoders.preprocessing import clip_preprocessing
 from wilss.models.encoders.tags import full_name
-from wilss.models.encoders.vit_preprocessing import vit_preprocessing
+from wilss.models.encoders.vit.families import family_of, positions_of
+from wilss.models.encoders.vit.preprocessing import vit_preprocessing
 from wilss.models.encoders.weights import config_file, digest_of, random_seed, sha256_of
 
 #: What is noted for a reader and decides nothing beside the digests of the weights and of what a CLIP's config says.

@@ -11,17 +11,17 @@ from typing import Any, Literal
 from wilss.data.manifest import EncoderSpec
 from wilss.data.taxonomy import closest
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.clip import require_clip
-from wilss.models.encoders.clip_configs import check_tower, clip_config, form_of, open_clip_models
-from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
-from wilss.models.encoders.dino import require_vit
-from wilss.models.encoders.families import FAMILIES, OTHER, Family, family_of
+from wilss.models.encoders.clip.configs import check_tower, clip_config, form_of, open_clip_models
+from wilss.models.encoders.clip.encoder import require_clip
+from wilss.models.encoders.clip.families import ClipFamily, clip_family_of
+from wilss.models.encoders.clip.preprocessing import fitting_tags, namesake
+from wilss.models.encoders.clip.tips_files import HOW, is_tips
+from wilss.models.encoders.clip.tokenizer_files import missing_of_text
 from wilss.models.encoders.hub import cached_file
 from wilss.models.encoders.licences import KnownWeights, by_licence, family_of_tag
-from wilss.models.encoders.preprocessing import fitting_tags, namesake
 from wilss.models.encoders.tags import cfgs_of
-from wilss.models.encoders.tips_files import HOW, is_tips
-from wilss.models.encoders.tokenizer_files import missing_of_text
+from wilss.models.encoders.vit.encoder import require_vit
+from wilss.models.encoders.vit.families import FAMILIES, OTHER, Family, family_of
 from wilss.models.encoders.weights import CLIP_FILES, TIMM_FILES
 from wilss.models.tensor_files import listed
 

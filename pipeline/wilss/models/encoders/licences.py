@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_families import ClipFamily, clip_family_of
-from wilss.models.encoders.families import Family, family_of
+from wilss.models.encoders.clip.families import ClipFamily, clip_family_of
 from wilss.models.encoders.tags import cfgs_of
+from wilss.models.encoders.vit.families import Family, family_of
 
 #: timm's spelling, and that of the families.
 _SPELT = {"apache-2.0": "Apache-2.0", "apple-ascl": "Apple ASCL", "cc-by-nc-4.0": "CC-BY-NC-4.0", "mit": "MIT"}

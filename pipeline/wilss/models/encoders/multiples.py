@@ -8,7 +8,7 @@ from typing import Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import VIT_PATCH, check_tower, clip_config, clip_name, clip_stride
+from wilss.models.encoders.clip.configs import VIT_PATCH, check_tower, clip_config, clip_name, clip_stride
 
 _STEM_STRIDE = 32
 

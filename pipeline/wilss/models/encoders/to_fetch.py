@@ -6,9 +6,9 @@ Nothing is fetched here, and torch is not imported.
 from collections.abc import Iterator, Sequence
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.clip.configs import clip_config
+from wilss.models.encoders.clip.tokenizer_files import missing_of_text
 from wilss.models.encoders.hub import KINDS, Key, cached_file, require_connection
-from wilss.models.encoders.tokenizer_files import missing_of_text
 from wilss.models.encoders.weights import CLIP_CONFIG, HUB, config_is_here, hub_place, random_seed
 
 

@@ -22,7 +22,7 @@ from wilss.randomness import seed_for
 
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
-    from wilss.models.encoders.dino import SeedViT
+    from wilss.models.encoders.vit.encoder import SeedViT
 
 #: VGG-16 by blocks of 3x3 convolutions (Simonyan and Zisserman 2015, configuration D).
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -140,7 +140,7 @@ class Embedding:
 def frozen_embedding(vit: "EncoderSpec", device: str = "cpu", *, spec: EmbeddingSpec | None = None) -> Embedding:
     """The features of the vision transformer as they are. spec: of the kind `frozen`.
 
-    Raises what `wilss.models.encoders.dino.open_vit` raises.
+    Raises what `wilss.models.encoders.vit.encoder.open_vit` raises.
     """
     spec = EmbeddingSpec() if spec is None else replace(spec, kind="frozen")
     return embedding_of(EmbeddingNet(spec), vit, device)
@@ -165,7 +165,7 @@ def embedding_of(net: EmbeddingNet, vit: "EncoderSpec | None", device: str = "cp
 
 
 def _opened(spec: EmbeddingSpec, vit: "EncoderSpec | None", device: str) -> "SeedViT":
-    from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.vit.encoder import open_vit
 
     if vit is None:
         raise CheckpointError(f"an embedding of the kind {spec.kind} needs a vision transformer; name `encoders.vit`.")

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.wilss.models.encoders.test_timm_towers import FAMILIES, vision_of
+from tests.wilss.models.encoders.clip.test_timm_towers import FAMILIES, vision_of
 from tests.wilss.models.encoders.tiny import RESNET, VIT, clip_spec, images, shake, vit_spec
 from wilss.errors import EncoderError
 from wilss.models.encoders.both import open_both
-from wilss.models.encoders.clip import open_clip_encoder, require_clip
-from wilss.models.encoders.dino import open_vit, require_vit
+from wilss.models.encoders.clip.encoder import open_clip_encoder, require_clip
+from wilss.models.encoders.vit.encoder import open_vit, require_vit
 
 #: open_clip's own transformers: OpenAI's form, and its custom block with all that it can have.
 CUSTOM = {"block_type": "custom", "scale_heads": True, "scale_attn_inner": True, "scale_attn": True}

@@ -13,8 +13,8 @@ from tests.built_in import ROOT
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
-from wilss.models.encoders import text
-from wilss.models.encoders.clip_configs import clip_config
+from wilss.models.encoders.clip import text
+from wilss.models.encoders.clip.configs import clip_config
 from wilss.models.encoders.former import as_noted_now, former_numbers
 from wilss.models.encoders.identity import digest_of_encoder, digests_of_encoder, identity_of, way_to_former
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, digest_of
@@ -204,7 +204,7 @@ def test_what_open_clip_s_own_config_says_belongs_to_the_identity(
     file.parent.mkdir()
     content = clip_config(spec)["model_cfg"]
     cases: tuple[tuple[dict[str, Any], set[str]], ...] = (({}, set()), ({"act_kwargs": {}}, {"model_cfg"}))
-    monkeypatch.setattr("wilss.models.encoders.clip_configs._open_clip_folder", lambda: tmp_path)
+    monkeypatch.setattr("wilss.models.encoders.clip.configs._open_clip_folder", lambda: tmp_path)
     for more, others in cases:
         file.write_text(json.dumps(content | {"text_cfg": content["text_cfg"] | more}))
         assert {key for key, value in identity_of(spec).items() if value != first[key]} == others

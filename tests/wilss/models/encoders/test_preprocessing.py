@@ -9,9 +9,9 @@ import pytest
 from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip import require_clip
-from wilss.models.encoders.clip_configs import clip_config, open_clip_models
-from wilss.models.encoders.preprocessing import check_activation, clip_preprocessing, fitting_tags, namesake
+from wilss.models.encoders.clip.configs import clip_config, open_clip_models
+from wilss.models.encoders.clip.encoder import require_clip
+from wilss.models.encoders.clip.preprocessing import check_activation, clip_preprocessing, fitting_tags, namesake
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD
 
 HALF = (0.5, 0.5, 0.5)

@@ -21,7 +21,7 @@ from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders import weights
-from wilss.models.encoders.clip import open_clip_encoder
+from wilss.models.encoders.clip.encoder import open_clip_encoder
 from wilss.models.encoders.hub import hub_file, why_offline
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.look import looks_like
@@ -334,7 +334,7 @@ def test_input_multiples_are_read_off_names_and_configs(spec, expected):
 
 
 def test_input_multiples_are_those_of_the_opened_networks(tmp_path):
-    from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.vit.encoder import open_vit
 
     for vision in (tiny.VIT, tiny.RESNET):
         spec = tiny.clip_spec(tmp_path, vision)

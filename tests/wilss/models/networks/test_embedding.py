@@ -132,7 +132,7 @@ def test_a_projection_is_convolutions_of_one_pixel(depth: int) -> None:
 
 
 def test_frozen_features_are_the_vits() -> None:
-    from wilss.models.encoders.dino import open_vit
+    from wilss.models.encoders.vit.encoder import open_vit
 
     for kind in ("tokens", "keys"):
         spec = EmbeddingSpec(features=kind, size=0)

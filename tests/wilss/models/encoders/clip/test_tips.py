@@ -18,12 +18,12 @@ from wilss.data.images import normalise
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.both import open_both
-from wilss.models.encoders.dino import open_vit
-from wilss.models.encoders.text import cached_text_features
-from wilss.models.encoders.tips import check_text_side, sinusoids
-from wilss.models.encoders.tips_files import tips_identity
-from wilss.models.encoders.tokenizers import text_identity
-from wilss.models.encoders.what import open_what, require_what
+from wilss.models.encoders.clip.opening import open_what, require_what
+from wilss.models.encoders.clip.text import cached_text_features
+from wilss.models.encoders.clip.tips import check_text_side, sinusoids
+from wilss.models.encoders.clip.tips_files import tips_identity
+from wilss.models.encoders.clip.tokenizers import text_identity
+from wilss.models.encoders.vit.encoder import open_vit
 
 MODEL = "vit_base_patch14_reg1_tipsv2"
 ARGS: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 4, "img_size": 56}

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.dino import open_vit, require_vit
-from wilss.models.encoders.families import FAMILIES, family_of, positions_of
-from wilss.models.encoders.vit_preprocessing import vit_preprocessing
+from wilss.models.encoders.vit.encoder import open_vit, require_vit
+from wilss.models.encoders.vit.families import FAMILIES, family_of, positions_of
+from wilss.models.encoders.vit.preprocessing import vit_preprocessing
 
 IMAGENET, OPENAI, HALF = 0.485, 0.48145466, 0.5
 NAMES = {

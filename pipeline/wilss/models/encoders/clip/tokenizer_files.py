@@ -12,7 +12,7 @@ from typing import Any
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
 from wilss.errors import EncoderError, WeightsError, first_line
-from wilss.models.encoders.clip_configs import clip_config, clip_name
+from wilss.models.encoders.clip.configs import clip_config, clip_name
 from wilss.models.encoders.hub import cached_folder, hub_folder
 from wilss.models.encoders.weights import read_config, sha256_of
 from wilss.models.tensor_files import listed

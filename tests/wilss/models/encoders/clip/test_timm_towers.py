@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tests.wilss.models.encoders import tiny, tiny_towers
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
-from wilss.models.encoders.clip_configs import check_tower, clip_stride, form_of, forms_of
+from wilss.models.encoders.clip.configs import check_tower, clip_stride, form_of, forms_of
+from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder, require_clip
 from wilss.models.encoders.multiples import input_multiple
 
 TOKEN, MAP = {"timm_pool": "token", "timm_proj": None}, {"timm_pool": "map", "timm_proj": "none"}

@@ -12,7 +12,7 @@ from open_clip.modified_resnet import AttentionPool2d
 from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip import open_clip_encoder
+from wilss.models.encoders.clip.encoder import open_clip_encoder
 
 TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 CUSTOM = {"scale_heads": True, "scale_attn_inner": True, "scale_attn": True, "ls_init_value": 0.1}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wilss.data.manifest import EncoderSpec
-from wilss.models.encoders.clip_configs import DenseForm
+from wilss.models.encoders.clip.configs import DenseForm
 
 _MASKCLIP = "Zhou et al., ECCV 2022 (MaskCLIP)"
 _EACH = (

@@ -11,8 +11,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from tests.wilss.models.encoders import tiny
 from wilss.disk import cache_folder
 from wilss.errors import EncoderError
-from wilss.models.encoders import text
-from wilss.models.encoders.clip import DenseClip, open_clip_encoder
+from wilss.models.encoders.clip import text
+from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder
 from wilss_masks.sources import prompts
 
 TEMPLATES = ("a photo of a {}.", "itap of the {}.", "a {}")

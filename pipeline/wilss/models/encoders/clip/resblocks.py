@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.models.encoders.grids import resample_positions
-from wilss.models.encoders.trunks import Form, State, Trunk
+from wilss.models.encoders.vit.trunks import Form, State, Trunk
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

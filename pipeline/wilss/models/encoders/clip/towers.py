@@ -13,9 +13,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import DenseForm
-from wilss.models.encoders.resblocks import resblock_trunk
-from wilss.models.encoders.trunks import Form, State, Trunk
+from wilss.models.encoders.clip.configs import DenseForm
+from wilss.models.encoders.clip.resblocks import resblock_trunk
+from wilss.models.encoders.vit.trunks import Form, State, Trunk
 
 DensePath = Callable[[Tensor], Tensor]
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
 from wilss.errors import EncoderError, first_line
-from wilss.models.encoders.clip_configs import clip_config, open_clip_models
-from wilss.models.encoders.preprocessing import say_once
-from wilss.models.encoders.tips_files import tips_identity
-from wilss.models.encoders.tokenizer_files import (
+from wilss.models.encoders.clip.configs import clip_config, open_clip_models
+from wilss.models.encoders.clip.preprocessing import say_once
+from wilss.models.encoders.clip.tips_files import tips_identity
+from wilss.models.encoders.clip.tokenizer_files import (
     digests_of_files,
     require_no_code,
     require_sentencepiece,

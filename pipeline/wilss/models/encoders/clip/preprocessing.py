@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import clip_name, open_clip_models
+from wilss.models.encoders.clip.configs import clip_name, open_clip_models
 from wilss.models.encoders.weights import OPENAI_MEAN, OPENAI_STD, random_seed
 from wilss.models.tensor_files import listed
 

@@ -15,9 +15,9 @@ from open_clip.model import CustomTextCLIP
 from tests.wilss.models.encoders import texts, tiny, tiny_towers
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.clip import open_clip_encoder, require_clip
+from wilss.models.encoders.clip.encoder import open_clip_encoder, require_clip
+from wilss.models.encoders.clip.tokenizers import open_tokenizer, text_identity
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.tokenizers import open_tokenizer, text_identity
 
 PROMPTS = ["a photo of a Cat.", "itap of the dog", "a_cat (dog), a cat, a dog, a cat, a dog, a cat, a dog, a cat"]
 OWN = {"context_length": 12, "vocab_size": 40, "width": 16, "heads": 2, "layers": 1}

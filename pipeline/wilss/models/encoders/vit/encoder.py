@@ -19,18 +19,18 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import Affinity
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
-from wilss.models.encoders.checkpoints import fitting_tensors
-from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
-from wilss.models.encoders.clip_configs import clip_config, clip_name, has_convolutions
-from wilss.models.encoders.families import positions_of
+from wilss.models.encoders.clip.configs import clip_config, clip_name, has_convolutions
+from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder, require_clip
+from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.tags import full_name, require_activation
-from wilss.models.encoders.timm_networks import build_network
-from wilss.models.encoders.towers import TrunkPath
-from wilss.models.encoders.trunks import State, Trunk, trunk_of
-from wilss.models.encoders.vit_preprocessing import vit_preprocessing
+from wilss.models.encoders.vit.checkpoints import fitting_tensors
+from wilss.models.encoders.vit.families import positions_of
+from wilss.models.encoders.vit.networks import build_network
+from wilss.models.encoders.vit.preprocessing import vit_preprocessing
+from wilss.models.encoders.vit.trunks import State, Trunk, trunk_of
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
 from wilss.models.tensor_files import read_tensors
 

@@ -7,11 +7,11 @@ import torch
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision
-from wilss.models.encoders.clip import DenseClip, open_clip_encoder, require_clip
-from wilss.models.encoders.clip_configs import DenseForm, clip_name
-from wilss.models.encoders.dino import require_vit
-from wilss.models.encoders.tips import open_tips
-from wilss.models.encoders.tips_files import require_tips
+from wilss.models.encoders.clip.configs import DenseForm, clip_name
+from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder, require_clip
+from wilss.models.encoders.clip.tips import open_tips
+from wilss.models.encoders.clip.tips_files import require_tips
+from wilss.models.encoders.vit.encoder import require_vit
 
 
 def open_what(
@@ -21,7 +21,7 @@ def open_what(
     form: DenseForm | Literal["auto"] = "auto",
     precision: Precision | None = None,
 ) -> DenseClip:
-    """Opens the `clip` of a manifest, see `clip.open_clip_encoder`. Raises what that or `tips.open_tips` raises."""
+    """Opens the `clip` of a manifest, see `encoder.open_clip_encoder`. Raises what that or `tips.open_tips` raises."""
     if spec.library == "timm":
         return open_tips(spec, device, form=form, precision=precision)
     _refuse_text(spec)
@@ -29,7 +29,7 @@ def open_what(
 
 
 def require_what(spec: EncoderSpec) -> None:
-    """Raise EncoderError for a `clip` that cannot be opened, by its names; see `clip.require_clip`."""
+    """Raise EncoderError for a `clip` that cannot be opened, by its names; see `encoder.require_clip`."""
     if spec.library == "open_clip":
         _refuse_text(spec)
         require_clip(spec)

@@ -18,15 +18,15 @@ from wilss.data.manifest import EncoderSpec
 from wilss.equations.kernels import unit
 from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
-from wilss.models.encoders.clip_configs import DenseForm, check_tower, clip_config, clip_name, form_of
+from wilss.models.encoders.clip.configs import DenseForm, check_tower, clip_config, clip_name, form_of
+from wilss.models.encoders.clip.preprocessing import Preprocessing, check_activation, clip_preprocessing
+from wilss.models.encoders.clip.timm_towers import timm_path, timm_tower
+from wilss.models.encoders.clip.tokenizer_files import text_folder
+from wilss.models.encoders.clip.tokenizers import Tokenizer, open_tokenizer, text_identity
+from wilss.models.encoders.clip.towers import DensePath, dense_path
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
-from wilss.models.encoders.preprocessing import Preprocessing, check_activation, clip_preprocessing
-from wilss.models.encoders.timm_towers import timm_path, timm_tower
-from wilss.models.encoders.tokenizer_files import text_folder
-from wilss.models.encoders.tokenizers import Tokenizer, open_tokenizer, text_identity
-from wilss.models.encoders.towers import DensePath, dense_path
 from wilss.models.encoders.weights import (
     HUB,
     config_is_here,
@@ -110,7 +110,7 @@ def open_clip_encoder(
 ) -> DenseClip:
     """Opens the CLIP of `spec` on `device`, in eval mode.
 
-    form: `auto` for the tower's default, or one of `clip_configs.forms_of`, see `towers.dense_path` and
+    form: `auto` for the tower's default, or one of `configs.forms_of`, see `towers.dense_path` and
     `timm_towers.timm_path`.  precision: fp32, bf16, or None for bf16 on CUDA alone.
     Raises EncoderError for a model without such a dense path or of another activation than its weights were
     trained with, WeightsError for weights that are missing, wrong, damaged or not finite.

@@ -5,9 +5,9 @@ from typing import Any
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.families import FAMILIES, family_of, is_own, positions_of
-from wilss.models.encoders.preprocessing import Preprocessing, say_once, statistics_in
+from wilss.models.encoders.clip.preprocessing import Preprocessing, say_once, statistics_in
 from wilss.models.encoders.tags import cfgs_of, full_name, pretrained_cfg
+from wilss.models.encoders.vit.families import FAMILIES, family_of, is_own, positions_of
 from wilss.models.encoders.weights import random_seed
 from wilss.models.tensor_files import listed
 

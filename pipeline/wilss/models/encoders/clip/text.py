@@ -19,8 +19,8 @@ from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder, sweep_partials_of, write_atomically
 from wilss.equations.fmwiss import ensemble
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip import DenseClip
-from wilss.models.encoders.preprocessing import say_once
+from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.clip.preprocessing import say_once
 
 FORM = 2  # raise it when the same key would mean other features
 _EQUAL = 1e-6  # of cosines: what rounding leaves between equal features; other names are 1e-3 apart and more

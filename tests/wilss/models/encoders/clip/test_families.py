@@ -7,9 +7,9 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import check_tower, clip_config, clip_stride, form_of, forms_of
-from wilss.models.encoders.clip_families import CLIP_FAMILIES, OWN_CLIP, ClipFamily, clip_family_of
-from wilss.models.encoders.timm_towers import timm_path, timm_tower
+from wilss.models.encoders.clip.configs import check_tower, clip_config, clip_stride, form_of, forms_of
+from wilss.models.encoders.clip.families import CLIP_FAMILIES, OWN_CLIP, ClipFamily, clip_family_of
+from wilss.models.encoders.clip.timm_towers import timm_path, timm_tower
 from wilss.models.encoders.weights import OPENAI_MEAN
 
 #: What open_clip has and wilss does not take, each refused with the reason (test_timm_towers, test_clip).

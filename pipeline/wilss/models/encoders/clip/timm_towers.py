@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
-from wilss.models.encoders.clip_configs import DenseForm, has_convolutions
-from wilss.models.encoders.towers import DensePath, TrunkPath
-from wilss.models.encoders.trunks import State, TimmTrunk, trunk_of
+from wilss.models.encoders.clip.configs import DenseForm, has_convolutions
+from wilss.models.encoders.clip.towers import DensePath, TrunkPath
+from wilss.models.encoders.vit.trunks import State, TimmTrunk, trunk_of
 from wilss.models.tensor_files import misfits, told
 
 

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.arithmetic import Precision
-from wilss.models.encoders.clip import DenseClip
-from wilss.models.encoders.clip_configs import DenseForm, form_of
-from wilss.models.encoders.dino import SeedViT, open_vit
-from wilss.models.encoders.tips_files import (
+from wilss.models.encoders.clip.configs import DenseForm, form_of
+from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.clip.tips_files import (
     LENGTH,
     PADDING,
     open_words,
@@ -30,9 +29,10 @@ from wilss.models.encoders.tips_files import (
     tips_identity,
     words_file,
 )
-from wilss.models.encoders.tokenizers import Tokenizer
-from wilss.models.encoders.towers import TrunkPath
-from wilss.models.encoders.trunks import Form, State, TimmTrunk
+from wilss.models.encoders.clip.tokenizers import Tokenizer
+from wilss.models.encoders.clip.towers import TrunkPath
+from wilss.models.encoders.vit.encoder import SeedViT, open_vit
+from wilss.models.encoders.vit.trunks import Form, State, TimmTrunk
 from wilss.models.encoders.weights import load_strictly
 from wilss.models.tensor_files import read_tensors
 
@@ -100,7 +100,7 @@ def open_tips(
     form: DenseForm | Literal["auto"] = "auto",
     precision: Precision | None = None,
 ) -> DenseClip:
-    """Opens TIPSv2 of timm with its text side on `device`, in eval mode; see `clip.open_clip_encoder`.
+    """Opens TIPSv2 of timm with its text side on `device`, in eval mode; see `encoder.open_clip_encoder`.
 
     Raises EncoderError for another model or without its text side, WeightsError for files that are missing or wrong.
     """

@@ -13,8 +13,8 @@ from tests.wilss.models.encoders import tiny
 from wilss.data.manifest import EncoderSpec
 from wilss.equations.fmwiss import seed_attention
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.checkpoints import teacher_tensors
-from wilss.models.encoders.dino import open_vit, require_vit, seed_rows
+from wilss.models.encoders.vit.checkpoints import teacher_tensors
+from wilss.models.encoders.vit.encoder import open_vit, require_vit, seed_rows
 
 SMALL = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 56}
 TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}

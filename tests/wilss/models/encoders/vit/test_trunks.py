@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from tests.wilss.models.encoders import tiny
 from wilss.errors import EncoderError
-from wilss.models.encoders.trunks import trunk_of
+from wilss.models.encoders.vit.trunks import trunk_of
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "DINO, MAE, AugReg": ("vit_small_patch16_224", {}),

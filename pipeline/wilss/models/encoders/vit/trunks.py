@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from wilss.errors import EncoderError
 from wilss.models.encoders.grids import Resampling, resample_positions
-from wilss.models.encoders.refusals import why_not
+from wilss.models.encoders.vit.refusals import why_not
 
 Form = Literal["maskclip", "value"]
 
