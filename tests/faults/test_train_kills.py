@@ -60,7 +60,7 @@ def test_killed_again_and_again(root: Path, uninterrupted: Result) -> None:
 @pytest.mark.long
 def test_the_program_itself_stopped(root: Path, uninterrupted: Result) -> None:
     process = start(program(words(root, "term", "--set", "save_steps=0")))
-    wait_for(lambda: (root / "term/log.jsonl").exists() and b'"step"' in (root / "term/log.jsonl").read_bytes())
+    wait_for(lambda: (root / "term/log.jsonl").exists() and b'"kind":"step"' in (root / "term/log.jsonl").read_bytes())
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -73,7 +73,7 @@ def test_a_signal_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result,
     out = root / number.name
     says = out.with_suffix(".txt")
     process = forked(words(root, out.name, "--set", "save_steps=0"), says=says, before=slowly)
-    wait_for(lambda: (out / "log.jsonl").exists() and b'"step"' in (out / "log.jsonl").read_bytes())
+    wait_for(lambda: (out / "log.jsonl").exists() and b'"kind":"step"' in (out / "log.jsonl").read_bytes())
     os.kill(process.pid or 0, number)
     process.join()
     assert process.exitcode == 130, says.read_text()
