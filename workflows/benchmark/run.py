@@ -109,8 +109,12 @@ def _take_over(results: dict[str, Any]) -> None:
     path = HERE / "figures.json"
     before, measured = _kept(path), tables.measured_now("make benchmark")
     parts = {row["part"] for row in results["rows"]}
-    older = [{"version": before["measured"]["version"], **row} for row in before["rows"] if row["part"] not in parts]
-    rows = sorted([*older, *results["rows"]], key=lambda row: list(PARTS).index(row["part"]))
+    older = [row for row in before["rows"] if row["part"] not in parts]
+    taken = results["rows"]
+    if older:  # what stands below the tables goes on to be true of most rows; the new ones say their own
+        taken = [{"version": f"{measured['version']} ({measured['commit']})", **row} for row in taken]
+        results, measured = before, before["measured"]
+    rows = sorted([*older, *taken], key=lambda row: list(PARTS).index(row["part"]))
     path.write_text(tables.as_text({**results, "measured": measured, "rows": rows}), encoding="utf-8")
     tables.main(())
 
