@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,17 +111,7 @@ Examples:
 @click.option("--tokenizer", metavar="PATH", help="A local tokenizer, for a CLIP whose tokenizer is one of the hub.")
 @click.option("--text", metavar="PATH", help="TIPSv2's text tower, which makes a CLIP of it; with --tokenizer.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def check(
-    name: str | None,
-    manifest_path: Path,
-    library: Literal["open_clip", "timm"] | None,
-    pretrained: str | None,
-    file: str | None,
-    config: str | None,
-    tokenizer: str | None,
-    text: str | None,
-    as_json: bool,
-) -> None:
+def check(name: str | None, manifest_path: Path, as_json: bool, **given: str | None) -> None:
     """Open an encoder, show it a drawing, and say what it is.
 
     NAME is a model of open_clip or timm, or `clip` or `vit` for one of the manifest's; both of them by default. Weights
@@ -129,7 +120,7 @@ def check(
     from ..inspect.encoders import look_at
 
     told: dict[str, Any] = {}
-    for called, job, spec in _asked(name, manifest_path, library, pretrained, file, config, tokenizer, text):
+    for called, job, spec in _asked(name, manifest_path, given):
         look = look_at(spec, job)
         told[called] = {"job": look.job, **look.facts, "doubts": list(look.doubts), "warnings": list(look.warnings)}
         if not as_json and not is_quiet():
@@ -145,33 +136,22 @@ def check(
 
 
 def _asked(
-    name: str | None,
-    manifest_path: Path,
-    library: Literal["open_clip", "timm"] | None,
-    pretrained: str | None,
-    file: str | None,
-    config: str | None,
-    tokenizer: str | None,
-    text: str | None,
+    name: str | None, manifest_path: Path, given: Mapping[str, str | None]
 ) -> "list[tuple[str, Any, EncoderSpec]]":
     """What is to be looked at: its name in messages, its job, and the network."""
     from wilss.data.manifest import EncoderSpec, load_manifest
 
-    options = {"--library": library, "--pretrained": pretrained, "--file": file, "--config": config,
-               "--tokenizer": tokenizer, "--text": text}  # fmt: skip
-    if name in (None, "clip", "vit") and not config:
-        if used := [option for option, value in options.items() if value]:
+    if name in (None, "clip", "vit") and not given["config"]:
+        if used := [f"--{option}" for option, value in given.items() if value]:
             raise click.UsageError(f"{used[0]} is for a model by its NAME; the manifest says it of clip and vit.")
         encoders = load_manifest(manifest_path).encoders
         both = [("encoders.clip", "what", encoders.clip), ("encoders.vit", "where", encoders.vit)]
         return [one for one in both if name is None or one[0].endswith(name)]
-    chosen = library or ("open_clip" if config else _library_of(str(name)))
-    spec = EncoderSpec(
-        library=chosen, model=name, pretrained=pretrained,
-        file=_absolute(file), config=_absolute(config), tokenizer=_absolute(tokenizer),
-        text=_absolute(text),
-    )  # fmt: skip
-    return [(name or str(config), "what" if text or chosen == "open_clip" else "where", spec)]
+    chosen: Any = given["library"] or ("open_clip" if given["config"] else _library_of(str(name)))
+    paths: Any = {option: _absolute(given[option]) for option in ("file", "config", "tokenizer", "text")}
+    spec = EncoderSpec(library=chosen, model=name, pretrained=given["pretrained"], **paths)
+    job = "what" if given["text"] or chosen == "open_clip" else "where"
+    return [(name or str(given["config"]), job, spec)]
 
 
 def _absolute(path: str | None) -> str | None:

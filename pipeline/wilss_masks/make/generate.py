@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
-from wilss.data.manifest import Encoders, Manifest, require_locked_contents
+from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.disk import settle
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
@@ -110,39 +111,23 @@ def generate(
     if not (is_made := _is_made(path, options)):
         require_known_names(source)
     attributes = attributes_of(manifest, step, source, records, options)
-    lost: tuple[str, ...] = ()
-    made_now: list[int] = []
+    asked = _Asked(manifest, step, source, records, options, path, attributes)
     if options.check_digests:
         require_locked_contents(manifest, step, options.split)
-    existing = compatible(path, attributes, options, records, manifest.encoders)
-    is_done, looked = False, None
-    if existing is not None:
-        is_done, looked = _is_done(existing, attributes, options, records, manifest.encoders)
+    is_done, looked = _is_done(asked)
+    counting = _Counting(progress)
+    lost: tuple[str, ...] = ()
     if not is_done:
-        require_means(options)
         if is_made:
             require_known_names(source)
-        require_writable(path)
-        with writer_lock(path):
-            existing = compatible(
-                path, attributes, options, records, manifest.encoders
-            )  # again: somebody may have finished it meanwhile
-            has_content = existing is None or existing.layout.has_content or options.update
-            before = _stamps(records, source)
-            plan = plan_for(manifest, step, source, records, options, has_content=has_content)
-            writer = create_or_resume(path, plan, attributes, options, manifest.encoders, looked)
-            try:
-                lost = _make(writer, plan, source, options, _Counting(progress, made_now))
-            finally:
-                _keep_stamps(path, before, records, source)  # also of what was made by a run that ends early
-            settle(path)  # once more: an old store may not have let itself be removed
+        lost = _make_missing(asked, looked, counting)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     said = (*selection.warnings, *warnings_of(store, manifest, records, source, selection.records))
     return summary_of(
         store,
         records,
-        made_now=sum(made_now),
+        made_now=counting.made,
         seconds=seconds,
         warnings=said,
         lost=lost,
@@ -159,20 +144,34 @@ def _extent(images: int, shard_size: int) -> str:
     return f"{counted(images, 'image')}, {counted(-(-images // shard_size), 'shard')} of up to {shard_size}"
 
 
-def _is_done(
-    existing: MaskStore,
-    attributes: Mapping[str, Any],
-    options: Options,
-    records: Sequence[ImageRecord],
-    encoders: Encoders,
-) -> tuple[bool, Looked | None]:
+@dataclass(frozen=True)
+class _Asked:
+    """What one call is to make. attributes: what a store of it notes."""
+
+    manifest: Manifest
+    step: int
+    source: MaskSource
+    records: Sequence[ImageRecord]
+    options: Options
+    path: Path
+    attributes: Mapping[str, Any]
+
+    def existing(self) -> MaskStore | None:
+        """The store that is there, if it goes on; StoreError for one that was made with anything else."""
+        return compatible(self.path, self.attributes, self.options, self.records, self.manifest.encoders)
+
+
+def _is_done(asked: _Asked) -> tuple[bool, Looked | None]:
     """Whether nothing is to be made, and what a look at the files has found that the masks were made of.
 
     Also looks at what is small of the store. Raises StoreError where something has changed or is damaged.
     """
-    if not is_of(existing, attributes, encoders) or not is_finished(existing, options):
+    existing = asked.existing()
+    if existing is None or not is_of(existing, asked.attributes, asked.manifest.encoders):
         return False, None
-    comparison, has_changed = require_compared(existing, records, options)
+    if not is_finished(existing, asked.options):
+        return False, None
+    comparison, has_changed = require_compared(existing, asked.records, asked.options)
     if has_changed:
         return False, Looked(digest=existing.digest, comparison=comparison)
     for damage in existing.verify_but_shards():
@@ -180,6 +179,25 @@ def _is_done(
     if comparison is not None:
         keep_stamps(existing, comparison.stamps)
     return True, None
+
+
+def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -> tuple[str, ...]:
+    """Make what the store lacks, as its only writer; returns what was lost."""
+    path, source, records, options = asked.path, asked.source, asked.records, asked.options
+    require_means(options)
+    require_writable(path)
+    with writer_lock(path):
+        existing = asked.existing()  # again: somebody may have finished it meanwhile
+        has_content = existing is None or existing.layout.has_content or options.update
+        before = _stamps(records, source)
+        plan = plan_for(asked.manifest, asked.step, source, records, options, has_content=has_content)
+        writer = create_or_resume(path, plan, asked.attributes, options, asked.manifest.encoders, looked)
+        try:
+            lost = _make(writer, plan, source, options, counting)
+        finally:
+            _keep_stamps(path, before, records, source)  # also of what was made by a run that ends early
+        settle(path)  # once more: an old store may not have let itself be removed
+    return lost
 
 
 def _keep_stamps(path: Path, before: NDArray[np.uint64], records: Sequence[ImageRecord], source: MaskSource) -> None:
@@ -284,18 +302,18 @@ def _batches_at_once(device: str, options: Options) -> int:
 class _Counting:
     """Adds up receipts for the summary; for the progress bar also the images that are made and not yet committed."""
 
-    def __init__(self, progress: Progress, made_now: list[int]) -> None:
-        self._progress, self._made = progress, made_now
-        self._before = self._total = self._seen = 0
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._before = self._total = self._seen = self.made = 0
 
     def start(self, before: int, total: int) -> None:
         self._before, self._total = before, total
         self._progress(before, total)
 
     def add_shard(self, receipt: ShardReceipt) -> None:
-        self._made.append(len(receipt.status))
+        self.made += len(receipt.status)
         self.add_images(0)
 
     def add_images(self, count: int) -> None:
         self._seen += count
-        self._progress(self._before + max(self._seen, sum(self._made)), self._total)
+        self._progress(self._before + max(self._seen, self.made), self._total)

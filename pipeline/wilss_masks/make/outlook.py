@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from wilss.data.manifest import Manifest
 from wilss.errors import counted
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore
 
 from ..sources.base import MaskSource
 from .made_with import attributes_of
 from .options import Options
 from .plan import MaskPlan
-from .resume import compatible, is_finished, is_of, require_compared
+from .resume import compatible, failed_shards, is_finished, is_of, require_compared
 from .update import carried_shards
 
 
@@ -42,15 +40,11 @@ def outlook(
     if is_finished(store, options):
         return f"{path} is complete already; there is nothing to do"
     shards = store.layout.num_shards
-    return _parts(f"would go on with {path}", shards - len(_open(store, options)), shards)
-
-
-def _open(store: MaskStore, options: Options) -> set[int]:
-    """The shards that a run would make: those that are missing and, where they are tried again, of failed images."""
-    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
-    return {*store.pending_shards(), *(failed // store.layout.shard_size).tolist()}
+    return _parts(
+        f"would go on with {path}", shards - len({*store.pending_shards()} | failed_shards(store, options)), shards
+    )
 
 
 def _parts(what: str, kept: int, shards: int) -> str:
-    stay = "stays" if kept == 1 else "stay"
+    stay = "stays" if shards == 1 or kept == 1 else "stay"
     return f"{what}: {kept} of {counted(shards, 'shard')} {stay}, {shards - kept} would be made"

@@ -142,6 +142,12 @@ def is_finished(store: MaskStore | None, options: Options) -> bool:
     return not (options.retry_failed and Status.FAILED in store.vector("status"))
 
 
+def failed_shards(store: MaskStore, options: Options) -> set[int]:
+    """The shards of images that failed, where these are tried again."""
+    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
+    return {*(failed // store.layout.shard_size).tolist()}
+
+
 def require_writable(path: Path) -> None:
     """Find out now, not after an hour, that the folder, or the store in it, cannot be written."""
     for folder in (path.parent, path):
@@ -164,11 +170,11 @@ def _resume(
     store, header = writer.store, plan.header(attributes)
     damaged = _damaged_shards(store, header)
     size, pending = plan.layout.shard_size, {*store.pending_shards(), *damaged}
-    failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)
-    made_again = pending | {int(row) // size for row in failed}
+    failed = failed_shards(store, options)
+    made_again = pending | failed
     changed = _changed_images(store, plan)
     _require_same_images(store, plan, [row for row in changed if row // size not in made_again])
-    reopened = {int(row) // size for row in failed} | {row // size for row in changed} | damaged
+    reopened = failed | {row // size for row in changed} | damaged
     if reopened:
         writer.reopen(sorted(reopened), header)
     return writer
