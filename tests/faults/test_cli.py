@@ -201,6 +201,19 @@ def test_dry_run_says_what_becomes_of_the_store_that_is_there(root: Path) -> Non
     assert "threads: 2 asked for, 1 in the store" in dry("--limit", 3, "--threads", 2)
 
 
+def test_dry_run_refuses_a_complete_store_that_is_damaged_as_generate_does(root: Path) -> None:
+    store = root / "out/hurt.zarr"
+    assert generate(root, "--limit", 3, out="out/hurt.zarr").code == 0
+    vector = next(path for path in sorted((store / "area/c").rglob("*")) if path.is_file())
+    vector.write_bytes(vector.read_bytes() + b"x")
+    made = [generate(root, "--limit", 3, *more, out="out/hurt.zarr") for more in ((), ("--dry-run",))]
+    assert [one.code for one in made] == [1, 1]
+    said = [re.search(r"Error: .* is complete but damaged: .*--overwrite\.", one.err) for one in made]
+    assert said[0] is not None
+    assert said[1] is not None
+    assert said[0][0] == said[1][0]
+
+
 def test_options_come_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WILSS_GENERATE_STEP", "1")
     monkeypatch.setenv("WILSS_GENERATE_LIMIT", "1")

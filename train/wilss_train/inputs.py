@@ -77,7 +77,7 @@ class RunInputs:
     def _few_records(self) -> list[ImageRecord]:
         """Of the store's images, evenly spread."""
         ids = self.store.image_ids
-        places = range(0, len(ids), max(1, len(ids) // _LOOKED_AT))
+        places = range(0, len(ids), max(1, -(-len(ids) // _LOOKED_AT)))
         return [self.records[ids[place]] for place in places if ids[place] in self.records]
 
     def verify(self, *, check_digests: bool = False) -> None:

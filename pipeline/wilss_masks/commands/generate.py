@@ -223,10 +223,14 @@ def _options(arguments: dict[str, Any]) -> "Options":
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
+    from wilss.data.manifest import require_locked_contents
+
     from ..make.generate import plan_for, require_known_names, selection_for, store_path, to_fetch
     from ..make.outlook import outlook
     from ..make.resume import keeping_what_is_kept
 
+    if options.check_digests:
+        require_locked_contents(manifest, arguments["step"], options.split)
     require_known_names(source, also_files=True)
     missing = to_fetch(source)
     path = store_path(manifest, arguments["step"], arguments["out"], options.split)

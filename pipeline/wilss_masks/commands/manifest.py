@@ -79,7 +79,7 @@ def init(
         save_lists(drawn.lists, overwrite=force)
         save_manifest(drawn.text, out, overwrite=True)
     reports = list(table_reports(manifest))
-    for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts)]:
+    for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts())]:
         click.echo(f"Doubtful: {doubt}", err=True)
     for warning in (warning for report in reports for warning in report.warnings):
         click.echo(f"Warning: {warning}", err=True)

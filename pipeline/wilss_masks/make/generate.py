@@ -37,6 +37,7 @@ from .resume import (
     is_of,
     keeping_what_is_kept,
     require_compared,
+    require_whole,
     require_writable,
 )
 from .run import Job, run
@@ -174,8 +175,7 @@ def _is_done(asked: _Asked) -> tuple[bool, Looked | None]:
     comparison, has_changed = require_compared(existing, asked.records, asked.options)
     if has_changed:
         return False, Looked(digest=existing.digest, comparison=comparison)
-    for damage in existing.verify_but_shards():
-        raise StoreError(f"{existing.path} is complete but damaged: {damage.what}; make it again with --overwrite.")
+    require_whole(existing)
     if comparison is not None:
         keep_stamps(existing, comparison.stamps)
     return True, None

@@ -10,7 +10,7 @@ from ..sources.base import MaskSource
 from .made_with import attributes_of
 from .options import Options
 from .plan import MaskPlan
-from .resume import compatible, failed_shards, is_finished, is_of, require_compared
+from .resume import compatible, failed_shards, is_finished, is_of, require_compared, require_whole
 from .update import carried_shards
 
 
@@ -38,6 +38,7 @@ def outlook(
         kept = 0 if comparison is None else len(carried_shards(store, plan, comparison))
         return _parts(f"would update {path}", kept, plan.layout.num_shards)
     if is_finished(store, options):
+        require_whole(store)
         return f"{path} is complete already; there is nothing to do"
     shards = store.layout.num_shards
     return _parts(

@@ -142,6 +142,12 @@ def is_finished(store: MaskStore | None, options: Options) -> bool:
     return not (options.retry_failed and Status.FAILED in store.vector("status"))
 
 
+def require_whole(store: MaskStore) -> None:
+    """StoreError where a complete store is damaged in anything but its shards, which are not read."""
+    for damage in store.verify_but_shards():
+        raise StoreError(f"{store.path} is complete but damaged: {damage.what}; make it again with --overwrite.")
+
+
 def failed_shards(store: MaskStore, options: Options) -> set[int]:
     """The shards of images that failed, where these are tried again."""
     failed = np.flatnonzero(store.vector("status") == Status.FAILED) if options.retry_failed else np.array([], np.intp)

@@ -25,12 +25,23 @@ _RARE, _COMMON, _NEAR = 2, 5, 0.8
 class TableReport:
     """form: how it was read, as a sentence. warnings: what in it is of no use, a sentence each.
 
-    doubts: tags that may be others, misspelt.
+    path: the table. counts: of how many images each tag is.
     """
 
+    path: Path
     form: str
     warnings: tuple[str, ...]
-    doubts: tuple[str, ...]
+    counts: Mapping[str, int]
+
+    def doubts(self) -> Iterator[str]:
+        """A sentence for every rare tag that is nearly the name of a common one, and may be it, misspelt."""
+        common = [tag for tag, many in self.counts.items() if many >= _COMMON]
+        for rare, few in self.counts.items():
+            near = next((tag for tag in common if _is_near(rare, tag)), None) if few <= _RARE else None
+            if near is not None:
+                images = counted(few, "image")
+                said = f"the tag {rare!r} of {images} may be {near!r}, misspelt; correct it and run init again"
+                yield f"{self.path}: {said}."
 
 
 def table_reports(manifest: Manifest) -> Iterator[TableReport]:
@@ -60,19 +71,11 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
         if (split, place) not in known
     ]
     return TableReport(
+        path=path,
         form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
         warnings=tuple(_sentences(path, spec, table, nobody, without)),
-        doubts=tuple(_misspelt(path, Counter(tag for row in table.rows for tag in row.tags))),
+        counts=Counter(tag for row in table.rows for tag in row.tags),
     )
-
-
-def _misspelt(path: Path, counts: Mapping[str, int]) -> Iterator[str]:
-    """A sentence for every rare tag that is nearly the name of a common one."""
-    for rare, few in counts.items():
-        near = [tag for tag, many in counts.items() if few <= _RARE < _COMMON <= many and _is_near(rare, tag)]
-        if near:
-            images = "1 image" if few == 1 else f"{few} images"
-            yield f"{path}: the tag {rare!r} of {images} may be {near[0]!r}, misspelt; correct it and run init again."
 
 
 def _is_near(first: str, second: str) -> bool:
@@ -82,8 +85,10 @@ def _is_near(first: str, second: str) -> bool:
     """
     if same_class(first) == same_class(second):
         return False
-    ratio = difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
-    return ratio >= _NEAR or sorted(first.casefold()) == sorted(second.casefold())
+    matcher = difflib.SequenceMatcher(None, first.casefold(), second.casefold())
+    if matcher.real_quick_ratio() < _NEAR or matcher.quick_ratio() < _NEAR:  # neither is ever below the ratio
+        return False
+    return matcher.ratio() >= _NEAR or sorted(first.casefold()) == sorted(second.casefold())
 
 
 def _sentences(

@@ -188,3 +188,22 @@ def test_a_tiff_that_changes_ids_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.tif").write_bytes(tiff(IDS, t262=0))
     with pytest.raises(ImageError, match="a TIFF in which 0 is white, so that ids are turned round"):
         read_palette_label(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("fill_order", [1, 2])
+@pytest.mark.parametrize(("bits", "ids"), [(2, [0, 1, 2, 3]), (4, [1, 14])])
+def test_label_tiffs_of_few_bits_keep_their_ids_from_either_end_of_a_byte(
+    tmp_path: Path, bits: int, ids: list[int], fill_order: int
+) -> None:
+    packed = "".join(f"{identity:0{bits}b}" for identity in ids)
+    byte = np.array([[int(packed if fill_order == 1 else packed[::-1], 2)]], np.uint8)
+    (tmp_path / "a.tif").write_bytes(tiff(byte, t256=len(ids), t258=bits, t266=fill_order))
+    assert read_palette_label(tmp_path / "a.tif").tolist() == [ids]
+
+
+def test_a_label_tiff_that_would_be_turned_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(IDS, t274=3))
+    with pytest.raises(ImageError, match=r"a\.tif says that it is to be turned \(orientation 3\).*save labels as PNG"):
+        read_palette_label(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(tiff(IDS, t274=1))
+    np.testing.assert_array_equal(read_palette_label(tmp_path / "a.tif"), IDS)

@@ -51,7 +51,7 @@ _EXACT_PACKINGS = (
     "raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "group3", "group4",
     "tiff_ccitt",
 )  # fmt: skip
-_BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17}
+_BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17, "L;2R": 85, "L;4R": 17}
 _REASONS = {
     errno.ENOENT: "is not there; copy it there, or leave it out",
     errno.ENOTDIR: "is not there; copy it there, or leave it out",
@@ -99,8 +99,10 @@ def greatest_of_16_bits(path: Path) -> int | None:
             return None
         image.load()
         values = np.asarray(image)
-        is_grey = image.mode.startswith("I")
-        return int(values.max()) if is_grey else int(values[..., :3].max()) * 256 + 255
+        if image.mode.startswith("I"):
+            return int(values.max())
+        colours = values[..., :-1] if image.mode in ("LA", "RGBA") else values
+        return int(colours.max()) * 256 + 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,11 @@ def _require_exact(path: Path, image: ImageFile) -> None:
             raise ImageError(f"{path} is packed by {packing}, which changes class ids; save labels as PNG.")
         if is_white_zero(image):
             raise ImageError(f"{path} is a TIFF in which 0 is white, so that ids are turned round; save labels as PNG.")
+        if (turned := image.tag_v2.get(_ORIENTATION, 1)) != 1:
+            raise ImageError(
+                f"{path} says that it is to be turned (orientation {turned}), and labels are drawn on the upright "
+                "image; save labels as PNG."
+            )
     elif not isinstance(image, PngImageFile | BmpImageFile):
         raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
 

@@ -65,14 +65,14 @@ def dark_images(records: Sequence[ImageRecord]) -> str | None:
     records: of a split; a few of them, evenly spread, are looked at.
     """
     greatest = dict[Path, int]()
-    for place in range(0, len(records), max(1, len(records) // _LOOKED_AT)):
+    for place in range(0, len(records), max(1, -(-len(records) // _LOOKED_AT))):
         with contextlib.suppress(ImageError):
             path = records[place].path
             greatest |= {} if (value := greatest_of_16_bits(path)) is None else {path: value}
     most = max(greatest.values(), default=_DARK)
-    if most >= _DARK:
+    if not 0 < most < _DARK:
         return None
-    bits = max(1, most.bit_length())
+    bits = max(8, most.bit_length())
     return (
         f"16-bit images such as {next(iter(greatest))} hold no value above {most} and come out dark, since 0 to 65535 "
         f"becomes 0 to 255; if they are of {bits} bits, save them again with their values multiplied by "

@@ -213,7 +213,14 @@ def _stands_apart(
     """
     below = {cell for row in rows for cell in row}
     named = [len(row) > image and is_image(row[image]) for row in (first, *rows)]
-    return len(first) > 2 and len(rows) > 1 and not named[0] and all(named[1:]) and not below & set(first)
+    return (
+        len(first) > 2
+        and len(rows) > 1
+        and all(first[1:])
+        and not named[0]
+        and all(named[1:])
+        and not below & set(first)
+    )
 
 
 def _is_head_of_images(first: Sequence[str], column: int) -> bool:

@@ -52,9 +52,10 @@ def test_images_of_few_bits_are_told_with_their_greatest_value(tmp_path: Path) -
         {"a_png": deep(200).astype(np.uint8)},
         {"a_tif": tiff(deep(1000), t262=0)},
         {"a_png": b"damaged"},
+        {"a_png": deep(0)},
         {},
     ],
-    ids=["all bits", "one is light", "8 bits", "white is zero", "damaged", "none"],
+    ids=["all bits", "one is light", "8 bits", "white is zero", "damaged", "black", "none"],
 )
 def test_others_are_not(tmp_path: Path, files: dict[str, Any]) -> None:
     assert dark_images(records(tmp_path, **files)) is None

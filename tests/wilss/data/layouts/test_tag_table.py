@@ -101,6 +101,7 @@ def test_headings_in_any_language_are_a_header(tmp_path: Path) -> None:
         read(tmp_path, *lines, known=False)
     assert tags(read(tmp_path, *lines, columns=["Motiv"])) == {"a": ["dog"], "b": ["cat"]}
     assert len(read(tmp_path, "gone,cat", "a,dog", "b,dog").rows) == 3
+    assert tags(read(tmp_path, "gone,cat,", "a,bird,dog", "b,horse,bird", known=False))["a"] == ["bird", "dog"]
 
 
 def test_a_column_of_label_files_is_no_tag(tmp_path: Path) -> None:
