@@ -28,7 +28,15 @@ FLOORS = {
         ["models"],
         ["console"],
     ],
-    "wilss_masks": [["sources"], ["make"], ["inspect", "manifest_tools"], ["tuning"], ["commands"], ["cli"]],
+    "wilss_masks": [
+        ["stages"],
+        ["sources"],
+        ["make"],
+        ["inspect", "manifest_tools"],
+        ["tuning"],
+        ["commands"],
+        ["cli"],
+    ],
     "wilss_train": [
         ["params", "run_folder"],
         ["data"],

@@ -19,7 +19,7 @@ from wilss_masks.sources.fmwiss import FmwissProposer
 
 def masks_of_one(proposer: FmwissProposer, task: Any, folder: Path) -> None:
     """Decode, two forward passes at batch 1, the N x N map of every head, one PNG per class."""
-    clip_input, vit_input = (x[None].to(proposer.clip.device) for x in proposer.load(task))
+    clip_input, vit_input = (x[None].to(proposer.clip.device) for x in proposer.load(task)[:2])
     params = proposer.params
     with torch.inference_mode():
         similarity = score_map(proposer.clip.features(clip_input), proposer.text)[0]

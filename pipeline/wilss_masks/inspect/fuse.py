@@ -15,7 +15,7 @@ import numpy as np
 from wilss.digests import version_of
 from wilss.disk import built_beside, make_folder, refuse_existing, writing
 from wilss.errors import EncoderError, StoreError
-from wilss.params import with_values
+from wilss.params import divided, with_values
 from wilss.store import (
     ImageContent,
     MaskStore,
@@ -28,7 +28,8 @@ from wilss.store import (
 )
 from wilss.threads import map_in_threads
 
-from ..sources.fusion import FmwissParams, FusionParams, as_content
+from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
+from ..stages.params import noted
 from .kept_scores import KeptReader, fusion_of
 
 #: Attributes that belong to one store and not to what it was made with.
@@ -165,9 +166,10 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
         "versions": attributes.get("versions", {}),
         "seal": store.attributes.get("seal"),
     }
+    others = divided(FusionParams, attributes.get("parameters", {}))[1]
     return {
         **attributes,
-        "parameters": {**attributes.get("parameters", {}), **dataclasses.asdict(params)},
+        "parameters": {**others, **noted(params, ALWAYS_NOTED)},
         "versions": {name: version_of(name) for name in attributes.get("versions", {})},
         "fused_from": attributes.get("fused_from", origin),
     }

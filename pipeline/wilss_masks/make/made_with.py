@@ -18,6 +18,7 @@ from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
 
 from ..sources.base import MaskSource, made_of
+from ..sources.section import defaults_of
 from .options import Options
 
 #: Attributes that an older store does not have; what it holds is none the worse.
@@ -78,7 +79,7 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
     encoders: the networks that are asked for, for what a store of before does not note of them.
     """
     # A store made by `fuse` has seeds of other parameters than its masks: never the one that is asked for.
-    asked, found = {**attributes, "fused_from": None}, store.attributes
+    asked, found = _with_defaults({**attributes, "fused_from": None}), _with_defaults(store.attributes)
     wanted = {name: value for name, value in asked.items() if name in found or name not in _ADDED_SINCE}
     noted, known = found.get("models"), _with_models(found, wanted, encoders)
     models = known.get("models")
@@ -86,6 +87,12 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
         f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, noted, models)}"
         for name, mine, theirs in differences(_without_names(wanted, models), known)
     ]
+
+
+def _with_defaults(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """With the parameters that were left out since they are at their default, or since there was no such choice then."""
+    parameters = {**defaults_of(str(attributes.get("source"))), **_mapping(attributes.get("parameters"))}
+    return {**attributes, "parameters": parameters} if "parameters" in attributes else dict(attributes)
 
 
 def told_by_image(lines: Sequence[str], store: MaskStore, records: Sequence[ImageRecord]) -> list[str]:

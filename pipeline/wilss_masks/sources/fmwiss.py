@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from wilss.data.images import patch_grid_size, read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
-from wilss.randomness import generator_for
 from wilss.store import ImageContent
 
+from ..stages.chain import stage_picture
+from ..stages.params import noted
 from .base import Grids, ImageTask
-from .fusion import FmwissParams, as_content, refine, scaled
+from .fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
+from .placing import MapMaker
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wilss.equations.fmwiss import Seeds
     from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip.configs import DenseForm
     from wilss.models.encoders.clip.encoder import DenseClip
@@ -79,8 +80,8 @@ class FmwissSource:
 
     @property
     def seeds_kept(self) -> int:
-        """The seeds of all draws."""
-        return self.params.seeds * self.params.draws
+        """The seeds of all draws; none where all patches are seeds."""
+        return self.params.seeds * self.params.draws if self.params.placing == "drawn" else 0
 
     @property
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
@@ -93,9 +94,7 @@ class FmwissSource:
         from wilss.models.encoders.identity import identity_of
 
         prompts = [self.classes, self.background_words, self.params.templates]
-        parameters = dataclasses.asdict(self.params) | {"form": self.form}
-        if self.params.words == "own":  # a store of before there was a choice is none the worse
-            del parameters["words"]
+        parameters = noted(self.params, ALWAYS_NOTED) | {"form": self.form}
         return {
             "parameters": parameters,
             "seed": self.seed,
@@ -192,64 +191,12 @@ def _prompts(manifest: Manifest, identity: int) -> tuple[str, ...]:
     return prompt_names(manifest.taxonomy.name_of(identity))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Maps:
-    """What the masks of one image's T tags are cut from: score float16 [T, h, w], attention float16 [T, ha, wa].
+class Loaded(NamedTuple):
+    """An image as the two encoders' inputs, uint8 [3, H, W] each, and as the stages see it, where they do."""
 
-    points: seeds int64 [T, S, 2] (row, column) on the grid of `score`. fell_back: which tags had no foreground.
-    """
-
-    score: "Tensor"
-    attention: "Tensor"
-    points: "Tensor"
-    fell_back: list[bool]
-
-
-class MapMaker:
-    """From what the two networks say of an image to its maps, by a source's parameters; needs no network."""
-
-    def __init__(self, source: FmwissSource, logit_scale: float) -> None:
-        self.source, self.params, self.logit_scale = source, source.params, logit_scale
-
-    def score(self, tags: "Tensor", words: "Tensor") -> "Tensor":
-        """The scores float32 [T, h, w] of an image's tags. tags: [T, h, w], words: [G, h, w] of the background."""
-        from wilss.equations import fmwiss
-
-        return fmwiss.foreground_score(tags, words, mode=self.params.background, logit_scale=self.logit_scale)
-
-    def maps(self, task: ImageTask, score: "Tensor", block: "LastBlock", row: int) -> Maps:
-        """The maps of an image of this `score`, which is in the place `row` of the ViT's batch."""
-        import torch
-
-        seeds = [self._seeds(task, position, score[t]) for t, position in enumerate(task.categories)]
-        points = torch.stack([drawn.points for drawn in seeds])
-        attention = self._attention(points, (score.shape[-2], score.shape[-1]), block, row)
-        fell_back = [drawn.fell_back for drawn in seeds]
-        return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
-
-    def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
-        """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
-        from wilss.equations import fmwiss
-
-        name, score = self.source.classes[position][0], score.cpu()
-        foreground = score >= self.params.threshold
-        generators = [
-            generator_for(self.source.seed, task.record.image_id, name, draw) for draw in range(self.params.draws)
-        ]
-        return fmwiss.seed_draws(foreground, score, self.params.seeds, generators)
-
-    def _attention(self, points: "Tensor", grid: tuple[int, int], block: "LastBlock", row: int) -> "Tensor":
-        """Seed attention [T, h, w] on the ViT's grid; a mean over all draws' seeds averages the draws.
-
-        points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
-        """
-        from wilss.equations import fmwiss
-        from wilss.models.encoders.vit.encoder import seed_rows
-
-        affinity = self.params.affinity
-        rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)
-        attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
-        return attention.reshape(-1, *block.grid)
+    clip: "Tensor"
+    vit: "Tensor"
+    picture: "Tensor | None"
 
 
 class FmwissProposer(MapMaker):
@@ -263,45 +210,56 @@ class FmwissProposer(MapMaker):
         self.clip, self.vit, self.both = clip, vit, both
         self.text = torch.from_numpy(source.text).to(clip.device)
 
-    def load(self, task: ImageTask) -> "tuple[Tensor, Tensor]":
-        """The image as the two encoders' inputs, uint8 [3, H, W] each; decoded once."""
+    def load(self, task: ImageTask) -> Loaded:
+        """The image in all sizes that are wanted; decoded once."""
         import torch
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
         size = self.source.vit_input(task.height, task.width)
-        return clip, clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
+        vit = clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
+        return Loaded(clip, vit, stage_picture(image, self.params))
 
-    def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor]]") -> list[ImageContent]:
+    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
         """A forward pass of each network for the batch, then each image by itself."""
         import torch
 
         from wilss.equations.kernels import score_map
 
         with torch.inference_mode():
-            features, block = self.forward(loaded)
+            features, blocks = self.forward(loaded)
             similarity = score_map(features, self.text)
-            return [self._one(task, similarity[i], block, i) for i, task in enumerate(tasks)]
+            return [self._one(task, similarity[i], blocks, i, loaded[i].picture) for i, task in enumerate(tasks)]
 
-    def forward(self, loaded: "Sequence[tuple[Tensor, Tensor]]") -> "tuple[Tensor, LastBlock]":
-        """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last block."""
-        images = self._stack([clip for clip, _ in loaded])
-        if self.both is not None and all(clip.shape == vit.shape for clip, vit in loaded):
-            return self.both.features_and_block(images)
-        return self.clip.features(images), self.vit.last_block(self._stack([vit for _, vit in loaded]))
+    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor, tuple[LastBlock, ...]]":
+        """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last blocks."""
+        images = self._stack([one.clip for one in loaded])
+        if self.both is not None and all(one.clip.shape == one.vit.shape for one in loaded):
+            features, block = self.both.features_and_block(images)
+            return features, (block,)
+        return self.clip.features(images), (self.vit.last_block(self._stack([one.vit for one in loaded])),)
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch
 
         return torch.stack(images).to(self.clip.device, non_blocking=True)
 
-    def _one(self, task: ImageTask, similarity: "Tensor", block: "LastBlock", row: int) -> ImageContent:
+    def _one(
+        self,
+        task: ImageTask,
+        similarity: "Tensor",
+        blocks: "Sequence[LastBlock]",
+        row: int,
+        picture: "Tensor | None",
+    ) -> ImageContent:
         import torch
 
         words = similarity[len(self.source.classes) :]
-        maps = self.maps(task, self.score(similarity[list(task.categories)], words), block, row)
+        maps = self.maps(task, self.score(similarity[list(task.categories)], words), blocks, row)
+        if picture is not None:
+            picture = picture.to(maps.score.device)
         return as_content(
-            refine(maps.score, maps.attention, task.height, task.width, self.params),
+            refine(maps.score, maps.attention, task.height, task.width, self.params, picture),
             task.categories,
             score=maps.score,
             attention=maps.attention,

@@ -4,14 +4,17 @@
 first run gives the very same masks. torch is imported where it is needed: the parameters are wanted without it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from numpy.typing import NDArray
 
 from wilss.data.images import to_pixels
-from wilss.params import LongerSide, Params, Rule, Share, ShorterSide, require
+from wilss.params import LongerSide, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, Share, ShorterSide, require
 from wilss.store import ImageContent, Status
+
+from ..stages.chain import run_stages, stage_size
+from ..stages.params import StageParams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,9 +22,16 @@ if TYPE_CHECKING:
     from wilss.equations.fmwiss import Keep
 
 
+#: Parameters that every store notes; of all others, see `noted`.
+ALWAYS_NOTED = (
+    *("form", "background", "seeds", "draws", "affinity", "clip_size", "vit_size", "longest", "templates", "precision"),
+    *("threshold", "keep", "keep_amount", "fusion"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
-class FusionParams(Params):
-    """How kept soft maps become masks; changing these needs no forward pass.
+class FusionParams(StageParams):
+    """How kept soft maps become masks; changing these, or the stages, needs no forward pass.
 
     threshold: where M_init is cut, on scores in [0, 1] [D].
     keep, keep_amount: how much of each attention map is kept; the paper's K = 70 %. `mass` keeps the
@@ -52,7 +62,13 @@ class FmwissParams(FusionParams):
         model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
     words: which background words: the manifest's `own` (the package's where it has none), the `package`'s, or `both`.
     seeds: N = 9 of the paper. draws: averaged draws of N seeds each [D].
-    affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D].
+    placing: `drawn`, the paper's seeds, or `soft`: all patches, weighed by score^power, nothing drawn; ours.
+    passes: how often the map is spread; from the second time on from the map so far times the score, ^power; ours.
+    affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D]; `vv` of its values, `outputs`
+        of what it puts out; `qq+kk`, the mean of two softmaxes.
+    attention_blocks: so many last blocks, averaged.
+    negatives, sharpness: of a cosine, see `wilss.equations.affinity.without_negatives`.
+    balance: the affinity as it is (`none`), `symmetric` or `sinkhorn` (`balance_rounds` times). squared: times itself.
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
     longest: the longer side is never more than this many pixels.
     templates: `openai` (80), `maskclip` (85) or `plain` (the bare name).
@@ -64,12 +80,27 @@ class FmwissParams(FusionParams):
     words: Literal["own", "package", "both"] = "own"
     seeds: Annotated[int, Rule("between 1 and 10000", lambda value: 1 <= value <= 10_000)] = 9
     draws: Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1_000)] = 1
-    affinity: Literal["qk", "kk"] = "qk"
+    placing: Literal["drawn", "soft"] = "drawn"
+    power: NonNegativeFloat = 2.0
+    passes: Annotated[int, Rule("between 1 and 10", lambda value: 1 <= value <= 10)] = 1
+    affinity: Literal["qk", "kk", "vv", "outputs", "qq+kk"] = "qk"
+    attention_blocks: PositiveInt = 1
+    negatives: Literal["zero", "cut"] = "zero"
+    sharpness: PositiveFloat = 3.0
+    balance: Literal["none", "symmetric", "sinkhorn"] = "none"
+    balance_rounds: Annotated[int, Rule("between 1 and 100", lambda value: 1 <= value <= 100)] = 3
+    squared: bool = False
     clip_size: ShorterSide = 448
     vit_size: ShorterSide = 448
     longest: LongerSide = 1024
     templates: Literal["openai", "maskclip", "plain"] = "openai"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the attention is the paper's mean over the rows of drawn seeds, and nothing more."""
+        others = (self.placing, self.passes, self.attention_blocks, self.balance, self.squared, self.negatives)
+        return self.affinity in ("qk", "kk") and others == ("drawn", 1, 1, "none", False, "zero")
 
     @property
     def forward_precision(self) -> Literal["fp32", "bf16"] | None:
@@ -79,26 +110,54 @@ class FmwissParams(FusionParams):
 
 @dataclass(frozen=True, kw_only=True)
 class Refined:
-    """Masks of one image, bool [T, H, W]: M_init, M_seeds and what was made of them; score float [T, H, W]."""
+    """Masks of one image, bool [T, H, W]: M_init, M_seeds and what was made of them; score float [T, H, W].
+
+    steps: labels after each stage, see `stages.chain.Staged`.
+    """
 
     init: "Tensor"
     seeds: "Tensor"
     fused: "Tensor"
     score: "Tensor"
+    steps: "dict[str, Tensor]" = field(default_factory=dict)
 
 
-def refine(score: "Tensor", attention: "Tensor", height: int, width: int, params: FusionParams) -> Refined:
-    """Binarise both maps at the image's own size and fuse them (FMWISS Sec. 3.2, M_refine).
+def refine(
+    score: "Tensor",
+    attention: "Tensor",
+    height: int,
+    width: int,
+    params: FusionParams,
+    picture: "Tensor | None" = None,
+    *,
+    trace: bool = False,
+) -> Refined:
+    """Binarise both maps at the image's own size and fuse them (FMWISS Sec. 3.2, M_refine), or let the stages do it.
 
     score: float16 [T, h, w] in [0, 1]. attention: float16 [T, ha, wa], non-negative, scaled so that each
     map's maximum is 1. The K cut is taken on the patch grid and applied after bilinear upsampling [D].
+    picture: the image at the size of the stages, see `stage_picture`. trace: whether the stages' steps are wanted.
     """
     from wilss.equations import fmwiss
 
-    pixels = to_pixels(score.float(), height, width)
+    pixels, spread = (to_pixels(maps.float(), height, width) for maps in (score, attention))
     init = pixels >= params.threshold
-    seeds = kept(attention, to_pixels(attention.float(), height, width), params.keep, params.keep_amount)
-    return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
+    seeds = kept(attention, spread, params.keep, params.keep_amount)
+    if not params.has_stages:
+        return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
+    strength = evidence_of(score, attention, stage_size(height, width, params), params)
+    staged = run_stages(strength, picture, height, width, params, trace=trace)
+    return Refined(init=init, seeds=seeds, fused=staged.masks, score=pixels, steps=staged.steps)
+
+
+def evidence_of(score: "Tensor", attention: "Tensor", size: tuple[int, int], params: FusionParams) -> "Tensor":
+    """How strongly pixels belong to each tag, float32 [T, *size], 1 where a mask is cut. Maps: as for `refine`."""
+    from wilss.equations import fmwiss
+    from wilss.equations.competition import evidence
+
+    cut = fmwiss.keep_top(attention.float(), params.keep_amount, by=params.keep)
+    pixels, spread = (to_pixels(maps.float(), *size) for maps in (score, attention))
+    return evidence(pixels, spread, params.threshold, cut, params.fusion)
 
 
 def kept(attention: "Tensor", pixels: "Tensor", keep: "Keep", amount: float) -> "Tensor":

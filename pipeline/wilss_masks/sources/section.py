@@ -1,5 +1,6 @@
 """The section `masks` of a manifest: what a run would refuse of it, found before one is begun."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -16,6 +17,11 @@ from .presets import PRESETS, params_of
 _PARAMS: dict[str, Any] = {
     name: field.type for name, source in SOURCES.items() for field in fields(source) if field.name == "params"
 }
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The parameters of the source `name` at their defaults; none for a source that is not the package's."""
+    return dataclasses.asdict(_PARAMS[name]()) if name in _PARAMS else {}
 
 
 def faults(manifest: Manifest, weights: bool) -> Iterator[str]:

@@ -20,8 +20,9 @@ from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
 from wilss.store import label_map
 
-from ..sources.fmwiss import FmwissSource, MapMaker, Maps
+from ..sources.fmwiss import FmwissSource
 from ..sources.fusion import FmwissParams, Refined, kept
+from ..sources.placing import MapMaker, Maps
 from .sample import Truth
 from .scratch import Seen
 from .settings import Setting
@@ -130,7 +131,9 @@ class Judge:
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
         size = seen.task.height, seen.task.width
-        both = [m.maps(seen.task, score, seen.block, 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])]
+        both = [
+            m.maps(seen.task, score, (seen.block,), 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])
+        ]
         maps, free = [one.attention for one in both], _freedom(both, maker.params.seeds)
         pixels = [to_pixels(attention.float(), *size) for attention in maps]
         for (keep, amount), ends in by_cut.items():
@@ -161,7 +164,7 @@ def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
     maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
     with torch.inference_mode():
         score = maker.score(seen.tags[params.words], seen.words[params.words])
-        maps = maker.maps(seen.task, score, seen.block, 0)
+        maps = maker.maps(seen.task, score, (seen.block,), 0)
         return refine(maps.score, maps.attention, seen.task.height, seen.task.width, params)
 
 

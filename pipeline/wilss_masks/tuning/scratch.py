@@ -172,8 +172,8 @@ class _Keeper:
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
         with torch.inference_mode():
-            features, block = self._proposer.forward(loaded)
-            made: list[dict[str, NDArray[Any]]] = [_of_block(block, row) for row in range(len(tasks))]
+            features, blocks = self._proposer.forward(loaded)
+            made: list[dict[str, NDArray[Any]]] = [_of_block(blocks[-1], row) for row in range(len(tasks))]
             for words, source in self._sources.items():
                 similarity = score_map(features, torch.from_numpy(source.text).to(features.device))
                 for row, task in enumerate(tasks):

@@ -70,8 +70,9 @@ def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path,
     source = replace(source, params=replace(source.params, **changes))
     one = task(folder, 0)
     proposer = source.open("cpu", 1)
-    clip, vit = proposer.load(one)
-    (content,) = proposer.propose([one], [(clip, vit)])
+    loaded = proposer.load(one)
+    clip, vit, _ = loaded
+    (content,) = proposer.propose([one], [loaded])
     features = proposer.clip.features(clip[None])[0].double().numpy()
     block = proposer.vit.last_block(vit[None])
     similarity = slow.score_map(features, source.text)

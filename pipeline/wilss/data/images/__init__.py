@@ -21,6 +21,7 @@ from wilss.data.images.network_inputs import (
     normalise,
     patch_grid_size,
     resize_uint8,
+    size_within,
     to_pixels,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "read_size",
     "resize_uint8",
     "rgb_of",
+    "size_within",
     "to_pixels",
 ]

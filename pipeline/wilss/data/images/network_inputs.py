@@ -30,6 +30,13 @@ def patch_grid_size(
     return min(rows, most) * patch, min(columns, most) * patch
 
 
+def size_within(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Size (H', W') of this shape whose longer side is at most `longest`; the image's own where it is no larger."""
+    scale = min(1.0, longest / max(height, width))
+    rows, columns = (max(1, math.floor(side * scale + 0.5)) for side in (height, width))
+    return rows, columns
+
+
 def resize_uint8(image: "Tensor", size: tuple[int, int]) -> "Tensor":
     """`image` uint8 [3, H, W] at `size`, bicubic with antialiasing; itself where the size is the same."""
     if tuple(image.shape[-2:]) == tuple(size):

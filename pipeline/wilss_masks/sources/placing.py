@@ -1,0 +1,123 @@
+"""From what the networks say of an image to its maps: where each tag scores, and where attention goes from there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wilss.data.images import to_pixels
+from wilss.randomness import generator_for
+
+from .base import ImageTask
+from .fusion import scaled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wilss.equations.affinity import Affinity
+    from wilss.equations.fmwiss import Seeds
+    from wilss.models.encoders.vit.encoder import LastBlock
+
+    from .fmwiss import FmwissSource
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Maps:
+    """What the masks of one image's T tags are cut from: score float16 [T, h, w], attention float16 [T, ha, wa].
+
+    points: seeds int64 [T, S, 2] (row, column) on the grid of `score`, S = 0 where none are drawn. fell_back: which
+    tags had no foreground to draw from.
+    """
+
+    score: "Tensor"
+    attention: "Tensor"
+    points: "Tensor"
+    fell_back: list[bool]
+
+
+class MapMaker:
+    """Makes the maps of an image by a source's parameters; needs no network."""
+
+    def __init__(self, source: "FmwissSource", logit_scale: float) -> None:
+        self.source, self.params, self.logit_scale = source, source.params, logit_scale
+
+    def score(self, tags: "Tensor", words: "Tensor") -> "Tensor":
+        """The scores float32 [T, h, w] of an image's tags. tags: [T, h, w], words: [G, h, w] of the background."""
+        from wilss.equations import fmwiss
+
+        return fmwiss.foreground_score(tags, words, mode=self.params.background, logit_scale=self.logit_scale)
+
+    def maps(self, task: ImageTask, score: "Tensor", blocks: "Sequence[LastBlock]", row: int) -> Maps:
+        """The maps of an image of this `score`, which is in the place `row` of the ViT's batch.
+
+        blocks: the last ones, first to last.
+        """
+        import torch
+
+        drawn = self.params.placing == "drawn"
+        seeds = [self._seeds(task, position, score[t]) for t, position in enumerate(task.categories)] if drawn else []
+        fell_back = [one.fell_back for one in seeds] if drawn else (score.amax(dim=(-2, -1)) <= 0).tolist()
+        points = torch.stack([one.points for one in seeds]) if drawn else torch.zeros(len(score), 0, 2).long()
+        grid = (score.shape[-2], score.shape[-1])
+        if self.params.is_literal:
+            attention = self._attention(points, grid, blocks[-1], row)
+        else:
+            attention = self._spread(points, score, blocks, row)
+        return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
+
+    def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
+        """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
+        from wilss.equations import fmwiss
+
+        name, score = self.source.classes[position][0], score.cpu()
+        foreground = score >= self.params.threshold
+        generators = [
+            generator_for(self.source.seed, task.record.image_id, name, draw) for draw in range(self.params.draws)
+        ]
+        return fmwiss.seed_draws(foreground, score, self.params.seeds, generators)
+
+    def _attention(self, points: "Tensor", grid: tuple[int, int], block: "LastBlock", row: int) -> "Tensor":
+        """Seed attention [T, h, w] on the ViT's grid; a mean over all draws' seeds averages the draws.
+
+        points: int64 [T, S, 2] on CLIP's `grid`; only these rows of the attention are ever formed.
+        """
+        from wilss.equations import fmwiss
+        from wilss.models.encoders.vit.encoder import seed_rows
+
+        affinity: fmwiss.Affinity = "kk" if self.params.affinity == "kk" else "qk"
+        rows = seed_rows(block, row, fmwiss.move_points(points, grid, block.grid), affinity)
+        attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
+        return attention.reshape(-1, *block.grid)
+
+    def _spread(self, points: "Tensor", score: "Tensor", blocks: "Sequence[LastBlock]", row: int) -> "Tensor":
+        """The maps [T, h, w] on the ViT's grid that weights of patches give, spread along their affinity.
+
+        points: int64 [T, S, 2] on the grid of `score` [T, h, w]; S = 0 where all patches are seeds.
+        """
+        from wilss.equations import fmwiss
+        from wilss.equations.placing import counted_weights, soft_weights, spread_again
+
+        grid, params = blocks[-1].grid, self.params
+        there = to_pixels(score, *grid).flatten(-2)
+        if params.placing == "soft":
+            weights = soft_weights(there, params.power)
+        else:
+            moved = fmwiss.move_points(points, (score.shape[-2], score.shape[-1]), grid)
+            weights = counted_weights(moved, grid[1], grid[0] * grid[1]).to(there)
+        spread = self._affinity(blocks, row).spread
+        maps = spread_again(weights, there, spread, passes=params.passes, power=params.power)
+        return maps.reshape(-1, *grid)
+
+    def _affinity(self, blocks: "Sequence[LastBlock]", row: int) -> "Affinity":
+        from wilss.equations.affinity import Patches, affinity_of
+
+        params = self.params
+        patches = [Patches(queries=one.queries[row], keys=one.keys[row], prefix=one.prefix) for one in blocks]
+        return affinity_of(
+            patches,
+            params.affinity,
+            negatives=params.negatives,
+            sharpness=params.sharpness,
+            balance=params.balance,
+            rounds=params.balance_rounds,
+            squared=params.squared,
+        )
