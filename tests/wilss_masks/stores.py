@@ -1,7 +1,7 @@
 """A small store with kept maps, made as `generate` makes one but without a network; its images and labels."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from wilss.data.layouts import ImageRecord
 from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
-from wilss_masks.sources.fusion import FmwissParams, as_content, refine
+from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
+from wilss_masks.stages.params import noted
 
 CLASS_IDS, CLASS_NAMES = (16, 17, 20), ("pottedplant", "sheep", "tvmonitor")
 DIGEST = "d" * 64
@@ -120,7 +121,7 @@ def make_header(
             "split": "train",
             "source": "fmwiss",
             "classes": ["background", *(f"class {i}" for i in range(1, 21))],
-            "parameters": asdict(params),
+            "parameters": noted(params, ALWAYS_NOTED),
             "keep": ["scores"] if keep else [],
             "manifest_sha256": DIGEST,
             "records_sha256": "e" * 64,

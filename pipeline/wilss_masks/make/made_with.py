@@ -90,7 +90,7 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
 
 
 def _with_defaults(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """With the parameters that were left out since they are at their default, or since there was no such choice then."""
+    """With parameters at their defaults that were left out, or of which there was no choice then."""
     parameters = {**defaults_of(str(attributes.get("source"))), **_mapping(attributes.get("parameters"))}
     return {**attributes, "parameters": parameters} if "parameters" in attributes else dict(attributes)
 
