@@ -9,7 +9,7 @@ def softmax(values):
 
 
 def cosine(a, b):
-    length = max(np.linalg.norm(a), 1e-12) * max(np.linalg.norm(b), 1e-12)
+    length = max(float(np.linalg.norm(a)), 1e-12) * max(float(np.linalg.norm(b)), 1e-12)
     return float(a @ b) / length
 
 

@@ -25,8 +25,8 @@ def block(seed: int = 0) -> Patches:
 def by_loops(one: Patches, kind: str, **options: Any) -> np.ndarray:
     assert one.values is not None
     assert one.outputs is not None
-    arrays = [x.double().numpy() for x in (one.queries, one.keys, one.values, one.outputs)]
-    return slow.affinity(kind, *arrays, one.prefix, **options)
+    queries, keys, values, outputs = (x.double().numpy() for x in (one.queries, one.keys, one.values, one.outputs))
+    return np.asarray(slow.affinity(kind, queries, keys, values, outputs, one.prefix, **options))
 
 
 @pytest.mark.parametrize("kind", ["qk", "qq+kk", "kk", "vv", "outputs"])

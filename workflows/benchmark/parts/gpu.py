@@ -117,10 +117,12 @@ def with_precision(source: FmwissSource, precision: Any) -> FmwissSource:
 
 def _masks(source: FmwissSource, manifest: Manifest, device: str) -> list[ImageContent]:
     proposer = source.open(device, 1)
-    batches = loaded_batches(plan_of(manifest, source), proposer)
-    return [
-        made for images, clip, vit in batches for made in proposer.propose(images, list(zip(clip, vit, strict=True)))
-    ]
+    plan, made = plan_of(manifest, source), list[ImageContent]()
+    for shard in map(plan.shard, range(plan.layout.num_shards)):
+        for batch in shard.batches:
+            images = [shard.images[i] for i in batch]
+            made += proposer.propose(images, [proposer.load(image) for image in images])
+    return made
 
 
 def agreement(
