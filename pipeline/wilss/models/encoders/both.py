@@ -4,6 +4,7 @@ An image is encoded once: all blocks but the last run once, and what the last is
 the queries and keys. Both are to the bit what two encoders would give that are opened by themselves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ from wilss.models.encoders.clip.encoder import DenseClip
 from wilss.models.encoders.clip.opening import open_what
 from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.grids import check_images
+from wilss.models.encoders.vit.attention import Part
 from wilss.models.encoders.vit.encoder import LastBlock, SeedViT, block_of, vit_of
 
 
@@ -33,11 +35,20 @@ class Both:
     @torch.inference_mode()
     def features_and_block(self, images: Tensor) -> tuple[Tensor, LastBlock]:
         """`clip.features` and `vit.last_block` of the same images, by one pass. images: as for either of them."""
+        dense, blocks = self.features_and_blocks(images, 1)
+        return dense, blocks[0]
+
+    @torch.inference_mode()
+    def features_and_blocks(
+        self, images: Tensor, count: int, parts: Sequence[Part] = ()
+    ) -> tuple[Tensor, tuple[LastBlock, ...]]:
+        """`clip.features` and `vit.last_blocks` of the same images, by one pass. images: as for either of them."""
         check_images(images, self.clip.patch)
         with precision_context(self.clip.device, self.clip.precision):
-            state = self.path.before_last(normalise(images, self.clip.mean, self.clip.std))
-            dense, block = self.path.head(state), block_of(self.path.trunk, state)
-        return unit(dense.float(), dim=1), block
+            states = self.path.before(normalise(images, self.clip.mean, self.clip.std), count)
+            dense = self.path.head(states[-1])
+            blocks = tuple(block_of(self.path.trunk, state, parts) for state in states)
+        return unit(dense.float(), dim=1), blocks
 
 
 def open_both(

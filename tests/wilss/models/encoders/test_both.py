@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from tests.wilss.models.encoders.clip.test_timm_towers import FAMILIES, vision_of
 from tests.wilss.models.encoders.tiny import RESNET, VIT, clip_spec, images, shake, vit_spec
@@ -33,6 +32,13 @@ def test_it_says_what_two_say_to_the_bit(
     both = open_both(spec, "cpu", form=form)
     features, block = both.features_and_block(pictures)
     alone = open_vit(spec, "cpu").last_block(pictures)
+    several = both.features_and_blocks(pictures, 2, ("values",))
+    assert torch.equal(several[0], features)
+    assert torch.equal(several[1][1].keys, block.keys)
+    first, alone_first = several[1][0].values, open_vit(spec, "cpu").last_blocks(pictures, 2, ("values",))[0].values
+    assert first is not None
+    assert alone_first is not None
+    assert torch.equal(first, alone_first)
     assert torch.equal(features, open_clip_encoder(spec, "cpu", form=form).features(pictures))
     assert torch.equal(block.queries, alone.queries)
     assert torch.equal(block.keys, alone.keys)
@@ -58,17 +64,18 @@ def test_queries_and_keys_are_those_of_the_tower_s_own_attention(tmp_path: Path,
     """The tower's last attention, of heads that hand their mean on as it is, against softmax(q k / sqrt(d)) v."""
     vit = open_vit(clip_spec(tmp_path, vision), "cpu")
     shake(vit.network)
-    block = vit.last_block(images(1, 24, 40))
+    blocks = vit.last_blocks(images(1, 24, 40), 2, ("values", "outputs"))
+    assert torch.equal(blocks[-1].queries, vit.last_block(images(1, 24, 40)).queries)
     tower: Any = vit.network
-    last = tower.transformer.resblocks[-1]
-    seen: list[torch.Tensor] = []
-    with torch.no_grad(), last.attn.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
-        vit.features(images(1, 24, 40))
-        values = F.linear(seen[0], last.attn.in_proj_weight[-32:], last.attn.in_proj_bias[-32:])
-        heads = values.unflatten(-1, (4, 8)).transpose(1, 2)
-        attended = (block.queries @ block.keys.transpose(-1, -2) * 8**-0.5).softmax(dim=-1) @ heads
-        expected = _own(last.attn, seen[0], attended)
-    torch.testing.assert_close(expected[0], expected[1], atol=1e-5, rtol=1e-5)
+    for block, own in zip(blocks, tower.transformer.resblocks[-2:], strict=True):
+        seen: list[torch.Tensor] = []
+        assert block.values is not None
+        with torch.no_grad(), own.attn.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0])):
+            vit.features(images(1, 24, 40))
+            attended = (block.queries @ block.keys.transpose(-1, -2) * 8**-0.5).softmax(dim=-1) @ block.values
+            expected = _own(own.attn, seen[0], attended)
+        torch.testing.assert_close(expected[0], expected[1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(block.outputs, attended.transpose(1, 2).flatten(2), atol=1e-5, rtol=1e-5)
 
 
 def _own(attention: Any, x: torch.Tensor, attended: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

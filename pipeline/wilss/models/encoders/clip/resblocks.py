@@ -3,6 +3,7 @@
 So a CLIP can say where as well as what: the queries and keys of its last block, from the pass that gives its features.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.models.encoders.grids import resample_positions
+from wilss.models.encoders.vit.attention import Compared, Part, by_head, compared
 from wilss.models.encoders.vit.trunks import Form, State, Trunk
 
 
@@ -19,26 +21,37 @@ from wilss.models.encoders.vit.trunks import Form, State, Trunk
 class ResblockTrunk(Trunk):
     """open_clip's VisionTransformer in eval mode; its prefix is the class token alone."""
 
-    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
-        """Everything up to the last block. pixels: normalised, float [B, 3, H, W]; grid: (H / patch, W / patch)."""
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """All blocks, first to last."""
+        return list(cast(Any, self.network).transformer.resblocks)
+
+    def states(self, pixels: Tensor, grid: tuple[int, int]) -> Iterator[State]:
+        """What each block is given, see `Trunk.states`."""
         visual: Any = self.network
         x = visual.conv1(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, x.shape[-1]), x], dim=1)
         x = visual.ln_pre(x + self.positions(grid).to(x.dtype))
-        for block in visual.transformer.resblocks[:-1]:
-            x = block(x)
-        return State(tokens=x, grid=grid)
+        blocks = self.blocks
+        for place, block in enumerate(blocks, -len(blocks)):
+            yield State(tokens=x, grid=grid, place=place)
+            if place < -1:
+                x = block(x)
 
-    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
-        """As the last attention compares them, before scaling: two of [B, n, L, d]. The values are not computed."""
-        block = self._last
-        attention = block.attn
-        width = state.tokens.shape[-1]
-        bias = attention.in_proj_bias
-        weight, offset = attention.in_proj_weight[: 2 * width], None if bias is None else bias[: 2 * width]
-        both = F.linear(block.ln_1(state.tokens), weight, offset)
-        queries, keys = both.reshape(*both.shape[:2], 2, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        return _as_compared(attention, queries, keys)
+    def attention(self, state: State, parts: Sequence[Part] = ()) -> Compared:
+        """What the attention of the block that is given `state` compares, see `Trunk.attention`."""
+        block = self.blocks[state.place]
+        attention, x = block.attn, block.ln_1(state.tokens)
+        width, bias = x.shape[-1], attention.in_proj_bias
+
+        def projected(rows: slice) -> Tensor:
+            """[times, B, n, L, d] of so many rows of the projection."""
+            found = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+            return by_head(found, attention.num_heads, width // attention.num_heads)
+
+        queries, keys = projected(slice(2 * width))
+        queries, keys = _as_compared(attention, queries, keys)
+        return compared(queries, keys, lambda: projected(slice(2 * width, None))[0], parts)
 
     def after(self, state: State) -> Tensor:
         """The last block's output [B, L, D] under the final norm."""
@@ -62,7 +75,7 @@ class ResblockTrunk(Trunk):
 
     @property
     def _last(self) -> Any:
-        return cast(Any, self.network).transformer.resblocks[-1]
+        return self.blocks[-1]
 
 
 def resblock_trunk(visual: nn.Module) -> ResblockTrunk:

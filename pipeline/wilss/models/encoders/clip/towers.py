@@ -78,5 +78,9 @@ class TrunkPath:
 
     def before_last(self, pixels: Tensor) -> State:
         """What the last block is given. pixels: as for the whole path."""
+        return self.before(pixels, 1)[0]
+
+    def before(self, pixels: Tensor, count: int) -> tuple[State, ...]:
+        """What the `count` last blocks are given, first to last, see `Trunk.before`."""
         height, width = pixels.shape[-2:]
-        return self.trunk.before_last(pixels, (height // self.trunk.patch, width // self.trunk.patch))
+        return self.trunk.before(pixels, (height // self.trunk.patch, width // self.trunk.patch), count)

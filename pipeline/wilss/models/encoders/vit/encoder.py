@@ -7,7 +7,7 @@ The N x N attention map of the last block is never formed: a caller gathers the 
 `wilss.equations.fmwiss.seed_attention`. The blocks before the last run as timm runs them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from wilss.models.encoders.grids import Resampling, check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
 from wilss.models.encoders.tags import full_name, require_activation
+from wilss.models.encoders.vit.attention import Part
 from wilss.models.encoders.vit.checkpoints import fitting_tensors
 from wilss.models.encoders.vit.families import positions_of
 from wilss.models.encoders.vit.networks import build_network
@@ -39,16 +40,20 @@ PatchFeatures = Literal["tokens", "keys"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LastBlock:
-    """Queries and keys of the last block, as its attention compares them (after qk norm, before scaling).
+    """Queries and keys of the last block, or one before it, as its attention compares them (after qk norm, unscaled).
 
     queries, keys: float32 [B, n, L, d]; L counts the prefix tokens (class, registers), which come first.
     prefix: how many they are.  grid: (h, w), L = prefix + h * w.
+    values: what the attention mixes, float32 [B, n, L, d].  outputs: what it makes of them, heads joined, before the
+    block's projection, float32 [B, L, n d] (what RADSeg compares).  None: not asked for.
     """
 
     queries: Tensor
     keys: Tensor
     prefix: int
     grid: tuple[int, int]
+    values: Tensor | None = None
+    outputs: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +81,11 @@ class SeedViT:
         network: Any = self.network
         return int(network.embed_dim if hasattr(network, "embed_dim") else network.transformer.width)
 
+    @property
+    def depth(self) -> int:
+        """How many blocks there are."""
+        return len(self.trunk.blocks)
+
     @torch.inference_mode()
     def last_block(self, images: Tensor) -> LastBlock:
         """Queries and keys of the last block.
@@ -83,8 +93,19 @@ class SeedViT:
         images: uint8 [B, 3, H, W] on the encoder's device, H and W multiples of `patch`.
         Raises EncoderError for other input.
         """
+        return self.last_blocks(images, 1)[0]
+
+    @torch.inference_mode()
+    def last_blocks(self, images: Tensor, count: int, parts: Sequence[Part] = ()) -> tuple[LastBlock, ...]:
+        """The `count` last blocks, first to last.
+
+        images: as for `last_block`. parts: what is told beside queries and keys. Raises EncoderError for more blocks
+        than there are.
+        """
+        grid = check_images(images, self.patch)
         with precision_context(self.device, self.precision):
-            return block_of(self.trunk, self._before_last(images))
+            states = self.trunk.before(normalise(images, self.mean, self.std), grid, count)
+            return tuple(block_of(self.trunk, state, parts) for state in states)
 
     @torch.inference_mode()
     def features(self, images: Tensor, kind: PatchFeatures = "tokens") -> Tensor:
@@ -107,10 +128,17 @@ class SeedViT:
         return self.trunk.before_last(normalise(images, self.mean, self.std), grid)
 
 
-def block_of(trunk: Trunk, state: State) -> LastBlock:
-    """Queries and keys of the last block from what it is given."""
-    queries, keys = trunk.queries_and_keys(state)
-    return LastBlock(queries=queries.float(), keys=keys.float(), prefix=trunk.prefix, grid=state.grid)
+def block_of(trunk: Trunk, state: State, parts: Sequence[Part] = ()) -> LastBlock:
+    """Queries and keys of a block from what it is given, and those `parts` of it that are asked for."""
+    found = trunk.attention(state, parts)
+    return LastBlock(
+        queries=found.queries.float(),
+        keys=found.keys.float(),
+        prefix=trunk.prefix,
+        grid=state.grid,
+        values=None if found.values is None else found.values.float(),
+        outputs=None if found.outputs is None else found.outputs.float(),
+    )
 
 
 def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) -> Tensor:

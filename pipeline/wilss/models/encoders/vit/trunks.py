@@ -4,43 +4,41 @@ Taken are timm's VisionTransformer (also with a convolution stem), Eva (DINOv3, 
 whoever opened them. All blocks but the last run as timm runs them, on any grid; the L x L attention map of the last
 one is never formed.
 
-A plain block's queries and keys are computed by hand, without its values. Every other block is run, and what it hands
-to `scaled_dot_product_attention` is caught: that is after qk norm, rotation and the spreading of shared keys.
+What a block compares is told by `attention`.
 """
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from wilss.errors import EncoderError
 from wilss.models.encoders.grids import Resampling, resample_positions
+from wilss.models.encoders.vit.attention import Attending, Compared, Part, run, timm_attention
 from wilss.models.encoders.vit.refusals import why_not
 
 Form = Literal["maskclip", "value"]
 
-_ATTENTION = F.scaled_dot_product_attention
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """What the last block is given.
+    """What the last block is given, or one before it.
 
     tokens: [B, L, D], the prefix (class, registers) first, then the patches in raster order.
     grid: (h, w), L = prefix + h * w.
     rope: how that block rotates queries and keys, in timm's form; None where it does not.
+    place: of the block among all, -1 for the last.
     """
 
     tokens: Tensor
     grid: tuple[int, int]
     rope: Tensor | None = None
+    place: int = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,20 +50,41 @@ class Trunk(ABC):
     prefix: int
     positions: Callable[[tuple[int, int]], Tensor] = field(repr=False)
 
+    @property
     @abstractmethod
-    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
-        """Everything up to the last block.
+    def blocks(self) -> Sequence[Any]:
+        """All blocks, first to last."""
+
+    @abstractmethod
+    def states(self, pixels: Tensor, grid: tuple[int, int]) -> Iterator[State]:
+        """What each block is given, first to last; the last one is not run.
 
         pixels: normalised, float [B, 3, H, W], H and W multiples of `patch`; grid: (H / patch, W / patch).
         """
 
     @abstractmethod
-    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
-        """As the last attention compares them, before scaling: two of [B, n, L, d]."""
+    def attention(self, state: State, parts: Sequence[Part] = ()) -> Compared:
+        """What the attention of the block that is given `state` compares, with its `parts` alone."""
 
     @abstractmethod
     def after(self, state: State) -> Tensor:
         """The last block's output [B, L, D] under the final norm."""
+
+    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
+        """Everything up to the last block, see `states`."""
+        return self.before(pixels, grid, 1)[0]
+
+    def before(self, pixels: Tensor, grid: tuple[int, int], count: int) -> tuple[State, ...]:
+        """What the `count` last blocks are given, first to last. Raises EncoderError for more than there are."""
+        depth = len(self.blocks)
+        if not 1 <= count <= depth:
+            raise EncoderError(f"the vision transformer has {depth} blocks, not {count}; ask for 1 to {depth} of them.")
+        return tuple(deque(self.states(pixels, grid), maxlen=count))
+
+    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
+        """As the attention compares them, before scaling: two of [B, n, L, d]."""
+        found = self.attention(state)
+        return found.queries, found.keys
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +92,7 @@ class TimmTrunk(Trunk):
     """A transformer of timm's."""
 
     def first(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """The first block's tokens [B, L, D], and the rotation of all blocks. pixels: as for `before_last`."""
+        """The first block's tokens [B, L, D], and the rotation of all blocks. pixels: as for `states`."""
         network: Any = self.network
         if _is(network, "NaFlexVit"):
             found = network._forward_embeds(pixels, None, None, None)
@@ -81,39 +100,39 @@ class TimmTrunk(Trunk):
         rope = getattr(network, "rope", None)
         return _tokens(network, pixels, self.positions(grid)), None if rope is None else rope.get_embed(shape=grid)
 
-    def before_last(self, pixels: Tensor, grid: tuple[int, int]) -> State:
-        """Everything up to the last block, see `Trunk.before_last`."""
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """All blocks, see `Trunk.blocks`."""
+        return list(cast(Any, self.network).blocks)
+
+    def states(self, pixels: Tensor, grid: tuple[int, int]) -> Iterator[State]:
+        """What each block is given, see `Trunk.states`."""
         tokens, rope = self.first(pixels, grid)
         each = rope if rope is not None and _is_mixed(self.network) else None
-        blocks = self._blocks
-        for place, block in enumerate(blocks[:-1]):
-            tokens = _run(block, tokens, rope if each is None else each[place])
-        return State(tokens=tokens, grid=grid, rope=rope if each is None else each[len(blocks) - 1])
+        blocks = self.blocks
+        for place, block in enumerate(blocks):
+            own = rope if each is None else each[place]
+            yield State(tokens=tokens, grid=grid, rope=own, place=place - len(blocks))
+            if place < len(blocks) - 1:
+                tokens = run(block, tokens, own)
 
-    def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
-        """As the last attention compares them, before scaling: two of [B, n, L, d]."""
-        block = self._blocks[-1]
-        if _is(block, "Block") and _is(block.attn, "Attention"):
-            return _plain_queries_and_keys(block, state.tokens)
-        return _caught_queries_and_keys(block, state)
+    def attention(self, state: State, parts: Sequence[Part] = ()) -> Compared:
+        """What the attention of the block that is given `state` compares, see `Trunk.attention`."""
+        return timm_attention(self.blocks[state.place], state.tokens, state.rope, parts)
 
     def after(self, state: State) -> Tensor:
         """The last block's output [B, L, D] under the final norm, see `_finished`."""
-        return _finished(self.network, _run(self._blocks[-1], state.tokens, state.rope))
+        return _finished(self.network, run(self.blocks[-1], state.tokens, state.rope))
 
     def alone(self, state: State, form: Form = "maskclip") -> Tensor:
         """The last block [B, L, D] with every token attending to itself alone, under the final norm; linear in L.
 
         maskclip: with its residual connections and its feed-forward part; value: its attention alone.
         """
-        block = self._blocks[-1]
-        with _Attending(lambda queries, keys, values, **_: values):
-            tokens = (_run if form == "maskclip" else _attention_of)(block, state.tokens, state.rope)
+        block = self.blocks[-1]
+        with Attending(lambda queries, keys, values, **_: values):
+            tokens = (run if form == "maskclip" else _attention_of)(block, state.tokens, state.rope)
         return _finished(self.network, tokens)
-
-    @property
-    def _blocks(self) -> Sequence[Any]:
-        return list(cast(Any, self.network).blocks)
 
 
 def trunk_of(network: nn.Module, *, how: Resampling = "timm", name: str = "") -> TimmTrunk:
@@ -181,16 +200,12 @@ def _tokens(network: Any, pixels: Tensor, positions: Tensor) -> Tensor:
     return cast(Tensor, network.norm_pre(x))
 
 
-def _run(block: Any, tokens: Tensor, rope: Tensor | None) -> Tensor:
-    return cast(Tensor, block(tokens) if rope is None else block(tokens, rope=rope))
-
-
 def _attention_of(block: Any, tokens: Tensor, rope: Tensor | None) -> Tensor:
     """What a block's attention adds to its tokens [B, L, D]."""
     if _is(block, "ParallelScalingBlock"):
         raise EncoderError("a block whose attention and feed-forward part are one has no form `value`; use maskclip.")
     after_norm = type(block).__name__ in ("ResPostBlock", "EvaBlockPostNorm")
-    found = _run(block.attn, tokens if after_norm else block.norm1(tokens), rope)
+    found = run(block.attn, tokens if after_norm else block.norm1(tokens), rope)
     if after_norm:
         return cast(Tensor, block.norm1(found))
     if _is(block, "EvaBlock"):
@@ -209,53 +224,3 @@ def _finished(network: Any, tokens: Tensor) -> Tensor:
     """The final norm, for every token: also where the network pools first and then norms; RADIO has none at all."""
     x = network.norm(tokens)
     return cast(Tensor, x if network.attn_pool is not None else network.fc_norm(x))
-
-
-# -- queries and keys ---------------------------------------------------------------------------------------
-
-
-def _plain_queries_and_keys(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, L, D] to two of [B, n, L, d]. The values are not computed."""
-    attention = block.attn
-    split = 2 * attention.num_heads * attention.head_dim
-    bias = attention.qkv.bias
-    both = F.linear(block.norm1(x), attention.qkv.weight[:split], None if bias is None else bias[:split])
-    queries, keys = both.reshape(*both.shape[:2], 2, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    return attention.q_norm(queries), attention.k_norm(keys)
-
-
-def _caught_queries_and_keys(block: Any, state: State) -> tuple[Tensor, Tensor]:
-    caught: list[tuple[Tensor, Tensor]] = []
-
-    def keep(queries: Tensor, keys: Tensor, values: Tensor, **_: Any) -> Tensor:
-        caught.append((queries, keys))
-        raise _CaughtError
-
-    with contextlib.suppress(_CaughtError), _Attending(keep):
-        _run(block, state.tokens, state.rope)
-    if not caught:
-        raise EncoderError(f"timm's {type(block).__name__} calls no attention of torch's; install a tested timm.")
-    return caught[0]
-
-
-class _CaughtError(Exception):
-    """Ends a block's run at its attention."""
-
-
-class _Attending(TorchFunctionMode):
-    """Within it, `scaled_dot_product_attention` of this thread is `answer` of queries, keys and values."""
-
-    def __init__(self, answer: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """What torch calls for every function."""
-        named = kwargs or {}
-        return self.answer(*args, **named) if func is _ATTENTION else func(*args, **named)

@@ -71,20 +71,21 @@ def pixels(patch: int, grid: tuple[int, int]) -> torch.Tensor:
 
 @pytest.fixture
 def compared(monkeypatch):
-    """Queries and keys of every call of the attention that timm makes."""
+    """Queries, keys, values and result of every call of the attention that timm makes."""
     calls = []
     plain = F.scaled_dot_product_attention
 
     def noted(queries, keys, values, **more):
-        calls.append((queries, keys))
-        return plain(queries, keys, values, **more)
+        calls.append((queries, keys, values, plain(queries, keys, values, **more)))
+        return calls[-1][-1]
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
     return calls
 
 
-def equal(found: torch.Tensor, expected: torch.Tensor, bits: float) -> None:
+def equal(found: torch.Tensor | None, expected: torch.Tensor, bits: float) -> None:
     """bits: 0 for the very same."""
+    assert found is not None
     torch.testing.assert_close(found, expected, rtol=bits, atol=bits)
 
 
@@ -110,6 +111,34 @@ def test_queries_and_keys_are_those_that_timm_compares(name, compared):
             equal(found[0], expected[0], bits)
             equal(found[1], expected[1], bits)
             equal(after, whole if network.attn_pool is not None else network.fc_norm(whole), bits)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_several_blocks_tell_all_that_timm_gives_its_attention_and_gets_from_it(name, compared):
+    network, patch = small(name)
+    trunk, grid = trunk_of(network), (3, 8)
+    network.forward_features(pixels(patch, grid))
+    expected = compared[:2]
+    states = trunk.before(pixels(patch, grid), grid, 2)
+    assert [state.place for state in states] == [-2, -1]
+    assert torch.equal(states[-1].tokens, trunk.before_last(pixels(patch, grid), grid).tokens)
+    for state, (queries, keys, values, result) in zip(states, expected, strict=True):
+        found = trunk.attention(state, ("values", "outputs"))
+        equal(found.queries, queries, 0)
+        equal(found.keys, keys, 0)
+        equal(found.values, values, 1e-6)
+        equal(found.outputs, result.transpose(1, 2).flatten(2), 1e-5)
+        alone = trunk.attention(state)
+        assert torch.equal(alone.queries, found.queries)
+        assert alone.values is alone.outputs is None
+
+
+def test_more_blocks_than_there_are_cannot_be_asked_for():
+    network, patch = small("DINOv2")
+    for count in (0, 3):
+        with pytest.raises(EncoderError, match=f"has 2 blocks, not {count}; ask for 1 to 2 of them"):
+            trunk_of(network).before(pixels(patch, (4, 4)), (4, 4), count)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
