@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wilss.data.images import resize_uint8, size_within, to_pixels
 
+from .boundaries import at_edges
 from .params import StageParams
 
 if TYPE_CHECKING:
@@ -81,7 +82,14 @@ def _labels(
 
 def _stages(params: StageParams) -> "Iterator[tuple[str, Stage]]":
     """The stages that are asked for, in their order: regions, then boundaries."""
-    yield from ()
+    if params.boundaries != "none":
+        yield params.boundaries, lambda maps, picture: at_edges(maps, _needed(picture), params)
+
+
+def _needed(picture: "Tensor | None") -> "Tensor":
+    if picture is None:
+        raise ValueError("these stages look at the image; hand its picture over (`stage_picture`).")
+    return picture
 
 
 def _overlaid(alone: "list[dict[str, Tensor]]") -> "dict[str, Tensor]":

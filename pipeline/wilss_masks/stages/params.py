@@ -1,13 +1,18 @@
 """Parameters of the stages between evidence and masks. torch is not needed to read them."""
 
-import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from wilss.params import Params, Rule
+from wilss.params import Params, PositiveFloat, Rule
 
 Side = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= value <= 16384)]
+Rounds = Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1000)]
+Radius = Annotated[int, Rule("between 1 and 1000 pixels", lambda value: 1 <= value <= 1000)]
+Dilations = Annotated[
+    tuple[int, ...],
+    Rule("one or more from 1 to 256", lambda value: bool(value) and min(value) > 0 and max(value) <= 256),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +20,18 @@ class StageParams(Params):
     """Which stages there are; each is off by default, as in the papers.
 
     classes: `overlap`, every tag for itself against the background, or `compete`: a pixel goes to the strongest.
+    boundaries: labels moved to the edges of the picture: `pamr`, averaged `pamr_rounds` times over the neighbours at
+        `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
+        pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one.
     stage_size: longer side in pixels at which regions and boundaries are looked for; no image is made larger.
     """
 
     classes: Literal["overlap", "compete"] = "overlap"
+    boundaries: Literal["none", "pamr", "guided"] = "none"
+    pamr_rounds: Rounds = 10
+    pamr_dilations: Dilations = (1, 2, 4, 8)
+    guided_radius: Radius = 8
+    guided_eps: PositiveFloat = 1e-3
     stage_size: Side = 512
 
     @property
@@ -29,14 +42,13 @@ class StageParams(Params):
     @property
     def needs_picture(self) -> bool:
         """Whether a stage looks at the image itself."""
-        return False
+        return self.boundaries != "none"
 
 
-def noted(params: Any, always: Collection[str]) -> dict[str, Any]:
+def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     """Parameters as a store notes them: those of `always`, and of the others what is not at its default.
 
     So a store that was made before there was a parameter says what one says today that leaves it off.
     """
-    defaults = type(params)()
-    values = dataclasses.asdict(params)
-    return {name: value for name, value in values.items() if name in always or value != getattr(defaults, name)}
+    defaults = type(params)().as_json()
+    return {name: value for name, value in params.as_json().items() if name in always or value != defaults[name]}
