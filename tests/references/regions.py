@@ -66,7 +66,7 @@ def merge_alike(regions, features, least):
     names = sorted({int(r) for r in regions if r >= 0})
     means = {}
     for name in names:
-        mean = sum(unit for unit, region in zip(units, regions, strict=True) if region == name)
+        mean = np.sum([unit for unit, region in zip(units, regions, strict=True) if region == name], axis=0)
         means[name] = mean / math.sqrt(float(mean @ mean))
     group = {}
     count = 0
