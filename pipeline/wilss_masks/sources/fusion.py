@@ -57,7 +57,8 @@ class FmwissParams(FusionParams):
     """Parameters of FMWISS Sec. 3.2.
 
     form: CLIP's dense path: `maskclip` (last block with residual and FFN) or `value` (without); `pool_each` for an
-        attention pool (SigLIP, PE), `head_each` for convolutions; `auto` is the best of its tower.
+        attention pool (SigLIP, PE), `head_each` for convolutions; `neighbour` (NACLIP) and `proxy` (ProxyCLIP, by the
+        ViT's patches) mix the values by other attentions; `auto` is the usual one of its tower.
     background: how a class stands out: `softmax` over the image's tags and the background words times the
         model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
     words: which background words: the manifest's `own` (the package's where it has none), the `package`'s, or `both`.
@@ -75,7 +76,7 @@ class FmwissParams(FusionParams):
     precision: of the forward passes; `auto` is bf16 on CUDA and fp32 elsewhere.
     """
 
-    form: Literal["auto", "maskclip", "value", "pool_each", "head_each"] = "auto"
+    form: Literal["auto", "maskclip", "value", "pool_each", "head_each", "neighbour", "proxy"] = "auto"
     background: Literal["softmax", "margin", "minmax"] = "softmax"
     words: Literal["own", "package", "both"] = "own"
     seeds: Annotated[int, Rule("between 1 and 10000", lambda value: 1 <= value <= 10_000)] = 9

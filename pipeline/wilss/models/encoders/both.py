@@ -21,7 +21,7 @@ from wilss.models.encoders.clip.opening import open_what
 from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.vit.attention import Part
-from wilss.models.encoders.vit.encoder import LastBlock, SeedViT, block_of, vit_of
+from wilss.models.encoders.vit.encoder import LastBlock, SeedViT, blocks_of, vit_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,12 +42,15 @@ class Both:
     def features_and_blocks(
         self, images: Tensor, count: int, parts: Sequence[Part] = ()
     ) -> tuple[Tensor, tuple[LastBlock, ...]]:
-        """`clip.features` and `vit.last_blocks` of the same images, by one pass. images: as for either of them."""
+        """`clip.features` and `vit.last_blocks` of the same images, by one pass. images: as for either of them.
+
+        For the form `proxy` the network's own tokens stand for another's.
+        """
         check_images(images, self.clip.patch)
         with precision_context(self.clip.device, self.clip.precision):
             states = self.path.before(normalise(images, self.clip.mean, self.clip.std), count)
-            dense = self.path.head(states[-1])
-            blocks = tuple(block_of(self.path.trunk, state, parts) for state in states)
+            blocks = blocks_of(self.path.trunk, states, (*parts, "tokens") if self.clip.form == "proxy" else parts)
+            dense = self.path.head(states[-1], blocks[-1].patch_tokens())
         return unit(dense.float(), dim=1), blocks
 
 

@@ -21,9 +21,10 @@ CONVOLUTION_STRIDE = 32
 _FIVE_STAGES, _THEIR_STRIDE = ("fastvit_mci3", "fastvit_mci4"), 64  # MobileCLIP2-S3 and S4
 
 #: How a place gets a feature in the space of the text: see `towers` and `timm_towers`.
-DenseForm = Literal["maskclip", "value", "pool_each", "head_each"]
+DenseForm = Literal["maskclip", "value", "pool_each", "head_each", "neighbour", "proxy"]
 FORMS: tuple[DenseForm, ...] = get_args(DenseForm)
-_OF_A_PLAIN_VIT: tuple[DenseForm, ...] = ("maskclip", "value")
+_OF_A_RESNET: tuple[DenseForm, ...] = ("maskclip", "value")
+_OF_A_PLAIN_VIT: tuple[DenseForm, ...] = ("maskclip", "value", "neighbour", "proxy")
 
 #: How the names of timm's image towers begin: those that are taken, and why others are not.
 _CONVOLUTIONS = ("convnext_", "fastvit_")
@@ -163,10 +164,10 @@ def has_convolutions(vision: Mapping[str, Any]) -> bool:
 def forms_of(config: Mapping[str, Any]) -> tuple[DenseForm, ...]:
     """The dense forms that an image tower has, the default first. config: open_clip's model_cfg."""
     vision = config["vision_cfg"]
-    if vision.get("timm_model_name") and has_convolutions(vision):
-        return ("head_each",)
+    if has_convolutions(vision):
+        return ("head_each",) if vision.get("timm_model_name") else _OF_A_RESNET
     if vision.get("timm_model_name") and vision.get("timm_pool") == "map":
-        return ("pool_each", "maskclip", "value")
+        return ("pool_each", *_OF_A_PLAIN_VIT)
     return _OF_A_PLAIN_VIT
 
 
@@ -179,5 +180,6 @@ def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> De
     if form == "auto":
         return known[0]
     if form not in known:
-        raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}; use {' or '.join(known)}, or auto.")
+        why = ", whose attention it is about: its image tower is convolutional" if form in _OF_A_PLAIN_VIT[2:] else ""
+        raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}{why}; use {' or '.join(known)}, or auto.")
     return form

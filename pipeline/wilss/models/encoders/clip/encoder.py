@@ -23,7 +23,7 @@ from wilss.models.encoders.clip.preprocessing import Preprocessing, check_activa
 from wilss.models.encoders.clip.timm_towers import timm_path, timm_tower
 from wilss.models.encoders.clip.tokenizer_files import text_folder
 from wilss.models.encoders.clip.tokenizers import Tokenizer, open_tokenizer, text_identity
-from wilss.models.encoders.clip.towers import DensePath, dense_path
+from wilss.models.encoders.clip.towers import DensePath, TrunkPath, dense_path
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
@@ -75,15 +75,17 @@ class DenseClip:
     path: DensePath = field(repr=False)
 
     @torch.inference_mode()
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, proxy: Tensor | None = None) -> Tensor:
         """Dense image features F (FMWISS Sec. 3.2).
 
         images: uint8 [B, 3, H, W] on the encoder's device, H and W multiples of `patch`.
+        proxy: for the form `proxy` alone, another network's patches of the same images, [B, D', h', w'] on any grid.
         Returns float32 [B, D, h, w], unit length along D. Raises EncoderError for other input.
         """
         check_images(images, self.patch)
+        pixels = normalise(images, self.mean, self.std)
         with precision_context(self.device, self.precision):
-            dense = self.path(normalise(images, self.mean, self.std))
+            dense = self.path(pixels, proxy) if isinstance(self.path, TrunkPath) else self.path(pixels)
         return unit(dense.float(), dim=1)
 
     @torch.inference_mode()

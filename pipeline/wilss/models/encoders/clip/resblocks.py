@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.models.encoders.grids import resample_positions
-from wilss.models.encoders.vit.attention import Compared, Part, by_head, compared
-from wilss.models.encoders.vit.trunks import Form, State, Trunk
+from wilss.models.encoders.vit.attention import Compared, Part, by_head, compared, joined
+from wilss.models.encoders.vit.trunks import Form, Mixing, State, Trunk
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,17 +41,14 @@ class ResblockTrunk(Trunk):
     def attention(self, state: State, parts: Sequence[Part] = ()) -> Compared:
         """What the attention of the block that is given `state` compares, see `Trunk.attention`."""
         block = self.blocks[state.place]
-        attention, x = block.attn, block.ln_1(state.tokens)
-        width, bias = x.shape[-1], attention.in_proj_bias
+        return _compared(block.attn, block.ln_1(state.tokens), parts)
 
-        def projected(rows: slice) -> Tensor:
-            """[times, B, n, L, d] of so many rows of the projection."""
-            found = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
-            return by_head(found, attention.num_heads, width // attention.num_heads)
-
-        queries, keys = projected(slice(2 * width))
-        queries, keys = _as_compared(attention, queries, keys)
-        return compared(queries, keys, lambda: projected(slice(2 * width, None))[0], parts)
+    def attended(self, state: State, mixing: Mixing) -> Tensor:
+        """What the last attention would add, see `Trunk.attended`."""
+        block, visual = self._last, cast(Any, self.network)
+        found = _compared(block.attn, block.ln_1(state.tokens), ("values",))
+        mixed = mixing(found.queries, found.keys, found.values)
+        return cast(Tensor, visual.ln_post(block.ls_1(_projected(block, joined(mixed)))))
 
     def after(self, state: State) -> Tensor:
         """The last block's output [B, L, D] under the final norm."""
@@ -90,6 +87,20 @@ def resblock_trunk(visual: nn.Module) -> ResblockTrunk:
     return ResblockTrunk(network=visual, patch=int(whole.conv1.stride[0]), prefix=1, positions=positions)
 
 
+def _compared(attention: Any, x: Tensor, parts: Sequence[Part]) -> Compared:
+    """x: [B, L, width], normed."""
+    width, bias = x.shape[-1], attention.in_proj_bias
+
+    def projected(rows: slice) -> Tensor:
+        """[times, B, n, L, d] of so many rows of the projection."""
+        found = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+        return by_head(found, attention.num_heads, width // attention.num_heads)
+
+    queries, keys = projected(slice(2 * width))
+    queries, keys = _as_compared(attention, queries, keys)
+    return compared(queries, keys, lambda: projected(slice(2 * width, None))[0], parts)
+
+
 def _as_compared(attention: Any, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Under the norms of open_clip's custom attention, where it has them.
 
@@ -109,8 +120,14 @@ def _values(block: Any, x: Tensor) -> Tensor:
     bias = attention.in_proj_bias
     width = x.shape[-1]
     values = F.linear(x, attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
+    return _projected(block, values)
+
+
+def _projected(block: Any, mixed: Tensor) -> Tensor:
+    """What a block adds of mixed values, with the parts that open_clip's custom blocks have. mixed: [B, L, width]."""
+    attention = block.attn
     if getattr(attention, "head_scale", None) is not None:
         scale = attention.head_scale.flatten()[:, None]  # [n, 1] against [..., n, d]
-        values = (values.reshape(*values.shape[:-1], len(scale), -1) * scale).flatten(-2)
-    values = attention.out_proj(getattr(attention, "ln_inner", nn.Identity())(values))
-    return cast(Tensor, getattr(block, "ln_attn", nn.Identity())(values))
+        mixed = (mixed.reshape(*mixed.shape[:-1], len(scale), -1) * scale).flatten(-2)
+    mixed = attention.out_proj(getattr(attention, "ln_inner", nn.Identity())(mixed))
+    return cast(Tensor, getattr(block, "ln_attn", nn.Identity())(mixed))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.configs import DenseForm, has_convolutions
+from wilss.models.encoders.clip.mixing import mixing_of
 from wilss.models.encoders.clip.towers import DensePath, TrunkPath
 from wilss.models.encoders.vit.trunks import State, TimmTrunk, trunk_of
 from wilss.models.tensor_files import misfits, told
@@ -57,7 +58,8 @@ def timm_tower(config: Mapping[str, Any]) -> nn.Module:
 def timm_path(visual: nn.Module, form: DenseForm, stride: int) -> DensePath:
     """The function from normalised pixels [B, 3, H, W] to features [B, D, h, w], not yet of unit length.
 
-    maskclip, value: as for `towers.dense_path`; in front of an attention pool, each token then goes through it alone.
+    maskclip, value, neighbour, proxy: as for `towers.dense_path`; in front of an attention pool, each token then goes
+    through it alone.
     pool_each: the whole last block, and each token alone through the attention pool.
     head_each: the head of a convolutional network at each place.
 
@@ -70,7 +72,7 @@ def timm_path(visual: nn.Module, form: DenseForm, stride: int) -> DensePath:
         return lambda pixels: _convolutional(visual, pixels)
     trunk = trunk_of(network, name="open_clip's image tower")
     _require_stride(network, trunk.patch, stride)
-    return TrunkPath(trunk=trunk, head=lambda state: _of_transformer(visual, trunk, state, form))
+    return TrunkPath(trunk=trunk, head=lambda state, proxy=None: _of_transformer(visual, trunk, state, form, proxy))
 
 
 def _require_stride(network: nn.Module, found: int, stride: int) -> None:
@@ -78,12 +80,19 @@ def _require_stride(network: nn.Module, found: int, stride: int) -> None:
         raise EncoderError(f"timm's {type(network).__name__} has a place for {found} pixels, and wilss knows {stride}.")
 
 
-def _of_transformer(visual: Any, trunk: TimmTrunk, state: State, form: DenseForm) -> Tensor:
+def _of_transformer(visual: Any, trunk: TimmTrunk, state: State, form: DenseForm, proxy: Tensor | None) -> Tensor:
     """What the last block is given to features [B, D, h, w]."""
-    tokens = trunk.alone(state, form) if form in ("maskclip", "value") else trunk.after(state)
+    tokens = trunk.after(state) if form == "pool_each" else tokens_of(trunk, state, form, proxy)
     patches = _pooled_alone(visual.trunk, tokens[:, trunk.prefix :])
     features = visual.head(visual.trunk.head(patches))
     return cast(Tensor, features.transpose(1, 2).unflatten(2, state.grid))
+
+
+def tokens_of(trunk: TimmTrunk, state: State, form: DenseForm, proxy: Tensor | None) -> Tensor:
+    """The last block's tokens [B, L, D] by a form other than those of whole blocks, under the final norm."""
+    if form == "neighbour" or form == "proxy":
+        return trunk.attended(state, mixing_of(form, state, trunk.prefix, proxy))
+    return trunk.alone(state, "value" if form == "value" else "maskclip")
 
 
 def _pooled_alone(trunk: Any, patches: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.arithmetic import Precision
 from wilss.models.encoders.clip.configs import DenseForm, form_of
 from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.clip.timm_towers import tokens_of
 from wilss.models.encoders.clip.tips_files import (
     LENGTH,
     PADDING,
@@ -32,7 +33,7 @@ from wilss.models.encoders.clip.tips_files import (
 from wilss.models.encoders.clip.tokenizers import Tokenizer
 from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.vit.encoder import SeedViT, open_vit
-from wilss.models.encoders.vit.trunks import Form, State, TimmTrunk
+from wilss.models.encoders.vit.trunks import State, TimmTrunk
 from wilss.models.encoders.weights import load_strictly
 from wilss.models.tensor_files import read_tensors
 
@@ -126,9 +127,9 @@ def open_tips(
 
 
 def _path(trunk: TimmTrunk, form: DenseForm) -> TrunkPath:
-    def head(state: State) -> Tensor:
+    def head(state: State, proxy: Tensor | None = None) -> Tensor:
         """[B, D, h, w]."""
-        patches = trunk.alone(state, cast(Form, form))[:, trunk.prefix :]
+        patches = tokens_of(trunk, state, form, proxy)[:, trunk.prefix :]
         return patches.transpose(1, 2).reshape(len(patches), -1, *state.grid)
 
     return TrunkPath(trunk=trunk, head=head)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.configs import DenseForm
+from wilss.models.encoders.clip.mixing import MIXINGS, Mixing, mixing_of
 from wilss.models.encoders.clip.resblocks import resblock_trunk
 from wilss.models.encoders.vit.trunks import Form, State, Trunk
 
@@ -25,17 +26,18 @@ def dense_path(visual: nn.Module, form: DenseForm) -> DensePath:
 
     maskclip: the last block keeps its residual connections and its feed-forward part.
     value:    it drops both: out_proj(W_v ln_1(x)) alone.
-    For a ResNet both mean c_proj(v_proj(layer4)): its attention pool has neither.
+    neighbour, proxy: as value, with the values mixed by `mixing`'s attention instead of each alone.
+    For a ResNet maskclip and value both mean c_proj(v_proj(layer4)): its attention pool has neither.
 
     visual: open_clip's VisionTransformer or ModifiedResNet, in eval mode; see `timm_towers` for the others.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import VisionTransformer
 
-    if form not in ("maskclip", "value"):
-        raise EncoderError(f"there is no dense form {form!r}; use maskclip or value.")
-    if isinstance(visual, ModifiedResNet):
+    if isinstance(visual, ModifiedResNet) and form in ("maskclip", "value"):
         return lambda pixels: _resnet_features(visual, pixels)
+    if form not in ("maskclip", "value", *MIXINGS):
+        raise EncoderError(f"{type(visual).__name__} has no dense form {form!r}; use maskclip or value.")
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
         return _vit_path(visual, form)
     raise EncoderError(f"{type(visual).__name__} has no dense path; use a CLIP ViT or ResNet.")
@@ -50,12 +52,15 @@ def _resnet_features(visual: Any, pixels: Tensor) -> Tensor:
     return cast(Tensor, pool.c_proj(pool.v_proj(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
 
 
-def _vit_path(visual: Any, form: Form) -> TrunkPath:
+def _vit_path(visual: Any, form: Form | Mixing) -> TrunkPath:
     trunk = resblock_trunk(visual)
 
-    def head(state: State) -> Tensor:
+    def head(state: State, proxy: Tensor | None = None) -> Tensor:
         """[B, D, h, w]."""
-        x = trunk.patches_alone(state, form)
+        if form == "neighbour" or form == "proxy":
+            x = trunk.attended(state, mixing_of(form, state, trunk.prefix, proxy))[:, trunk.prefix :]
+        else:
+            x = trunk.patches_alone(state, form)
         x = x if visual.proj is None else x @ visual.proj
         return cast(Tensor, x.transpose(1, 2).unflatten(2, state.grid))
 
@@ -66,15 +71,15 @@ def _vit_path(visual: Any, form: Form) -> TrunkPath:
 class TrunkPath:
     """A dense path through a transformer: what its last block is given also says where.
 
-    head: from that to features [B, D, h, w].
+    head: from that, and for the form `proxy` from another network's patches [B, D', h', w'], to features [B, D, h, w].
     """
 
     trunk: Trunk
-    head: Callable[[State], Tensor]
+    head: Callable[[State, Tensor | None], Tensor]
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels [B, 3, H, W] to features [B, D, h, w]."""
-        return self.head(self.before_last(pixels))
+    def __call__(self, pixels: Tensor, proxy: Tensor | None = None) -> Tensor:
+        """Normalised pixels [B, 3, H, W] to features [B, D, h, w]. proxy: as for `head`."""
+        return self.head(self.before_last(pixels), proxy)
 
     def before_last(self, pixels: Tensor) -> State:
         """What the last block is given. pixels: as for the whole path."""

@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from wilss.errors import EncoderError
 
-#: What a block tells beside its queries and keys, only where it is asked for.
-Part = Literal["values", "outputs"]
+#: What a block tells beside its queries and keys, only where it is asked for; tokens: the last one's, which are no part
+#: of its attention.
+Part = Literal["values", "outputs", "tokens"]
 
 _ATTENTION = F.scaled_dot_product_attention
 
@@ -36,7 +37,7 @@ class Compared:
 
 def compared(queries: Tensor, keys: Tensor, values: Callable[[], Tensor], parts: Sequence[Part]) -> Compared:
     """With the parts that are asked for. queries, keys, and what `values` makes where it is needed: [B, n, L, d]."""
-    if not parts:
+    if not {"values", "outputs"}.intersection(parts):
         return Compared(queries=queries, keys=keys)
     mixed = values()
     return Compared(

@@ -45,7 +45,8 @@ class LastBlock:
     queries, keys: float32 [B, n, L, d]; L counts the prefix tokens (class, registers), which come first.
     prefix: how many they are.  grid: (h, w), L = prefix + h * w.
     values: what the attention mixes, float32 [B, n, L, d].  outputs: what it makes of them, heads joined, before the
-    block's projection, float32 [B, L, n d] (what RADSeg compares).  None: not asked for.
+    block's projection, float32 [B, L, n d] (what RADSeg compares).  tokens: of the last block alone, its output under
+    the final norm, float32 [B, L, D].  None: not asked for.
     """
 
     queries: Tensor
@@ -54,6 +55,13 @@ class LastBlock:
     grid: tuple[int, int]
     values: Tensor | None = None
     outputs: Tensor | None = None
+    tokens: Tensor | None = None
+
+    def patch_tokens(self) -> Tensor | None:
+        """The tokens of the patches as they lie in the image, [B, D, h, w]."""
+        if self.tokens is None:
+            return None
+        return self.tokens[:, self.prefix :].transpose(1, 2).reshape(len(self.tokens), -1, *self.grid)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +113,7 @@ class SeedViT:
         grid = check_images(images, self.patch)
         with precision_context(self.device, self.precision):
             states = self.trunk.before(normalise(images, self.mean, self.std), grid, count)
-            return tuple(block_of(self.trunk, state, parts) for state in states)
+            return blocks_of(self.trunk, states, parts)
 
     @torch.inference_mode()
     def features(self, images: Tensor, kind: PatchFeatures = "tokens") -> Tensor:
@@ -128,6 +136,11 @@ class SeedViT:
         return self.trunk.before_last(normalise(images, self.mean, self.std), grid)
 
 
+def blocks_of(trunk: Trunk, states: Sequence[State], parts: Sequence[Part] = ()) -> tuple[LastBlock, ...]:
+    """Blocks from what they are given, with those `parts` of them that are asked for."""
+    return tuple(block_of(trunk, state, parts) for state in states)
+
+
 def block_of(trunk: Trunk, state: State, parts: Sequence[Part] = ()) -> LastBlock:
     """Queries and keys of a block from what it is given, and those `parts` of it that are asked for."""
     found = trunk.attention(state, parts)
@@ -138,6 +151,7 @@ def block_of(trunk: Trunk, state: State, parts: Sequence[Part] = ()) -> LastBloc
         grid=state.grid,
         values=None if found.values is None else found.values.float(),
         outputs=None if found.outputs is None else found.outputs.float(),
+        tokens=trunk.after(state).float() if "tokens" in parts and state.place == -1 else None,
     )
 
 

@@ -23,6 +23,8 @@ from wilss.models.encoders.vit.attention import Attending, Compared, Part, run, 
 from wilss.models.encoders.vit.refusals import why_not
 
 Form = Literal["maskclip", "value"]
+#: From queries, keys and values [B, n, L, d] to what is mixed of the values, of the same shape.
+Mixing = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +66,11 @@ class Trunk(ABC):
 
     @abstractmethod
     def attention(self, state: State, parts: Sequence[Part] = ()) -> Compared:
-        """What the attention of the block that is given `state` compares, with its `parts` alone."""
+        """What the attention of the block that is given `state` compares, and those `parts` of it."""
+
+    @abstractmethod
+    def attended(self, state: State, mixing: Mixing) -> Tensor:
+        """What the last attention [B, L, D] would add if it mixed its values by `mixing`, under the final norm."""
 
     @abstractmethod
     def after(self, state: State) -> Tensor:
@@ -129,9 +135,16 @@ class TimmTrunk(Trunk):
 
         maskclip: with its residual connections and its feed-forward part; value: its attention alone.
         """
-        block = self.blocks[-1]
-        with Attending(lambda queries, keys, values, **_: values):
-            tokens = (run if form == "maskclip" else _attention_of)(block, state.tokens, state.rope)
+        if form == "value":
+            return self.attended(state, _values_alone)
+        with Attending(_values_alone):
+            tokens = run(self.blocks[-1], state.tokens, state.rope)
+        return _finished(self.network, tokens)
+
+    def attended(self, state: State, mixing: Mixing) -> Tensor:
+        """What the last attention would add, see `Trunk.attended`."""
+        with Attending(mixing):
+            tokens = _attention_of(self.blocks[-1], state.tokens, state.rope)
         return _finished(self.network, tokens)
 
 
@@ -200,10 +213,16 @@ def _tokens(network: Any, pixels: Tensor, positions: Tensor) -> Tensor:
     return cast(Tensor, network.norm_pre(x))
 
 
+def _values_alone(queries: Tensor, keys: Tensor, values: Tensor, **_: object) -> Tensor:
+    return values
+
+
 def _attention_of(block: Any, tokens: Tensor, rope: Tensor | None) -> Tensor:
     """What a block's attention adds to its tokens [B, L, D]."""
     if _is(block, "ParallelScalingBlock"):
-        raise EncoderError("a block whose attention and feed-forward part are one has no form `value`; use maskclip.")
+        raise EncoderError(
+            "a block with its attention beside its feed-forward part has only the form maskclip; use that."
+        )
     after_norm = type(block).__name__ in ("ResPostBlock", "EvaBlockPostNorm")
     found = run(block.attn, tokens if after_norm else block.norm1(tokens), rope)
     if after_norm:

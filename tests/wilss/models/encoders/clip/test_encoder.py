@@ -10,6 +10,7 @@ from open_clip.model import CLIP, resize_pos_embed
 from open_clip.modified_resnet import AttentionPool2d
 
 from tests.wilss.models.encoders import tiny
+from tests.wilss.models.encoders.clip.test_timm_towers import mixed_by_loops
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.encoder import open_clip_encoder
@@ -128,6 +129,34 @@ def test_value_is_the_last_blocks_attention_alone(tmp_path, size):
     values = last.attention(last.ln_1(tokens), attn_mask=mask)[:, 1:]
     expected = F.normalize(visual.ln_post(values) @ visual.proj, dim=-1)
     torch.testing.assert_close(encoder.features(images).flatten(2).mT, expected, **TIGHT)
+
+
+@pytest.mark.parametrize("vision", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("form", ["neighbour", "proxy"])
+@torch.inference_mode()
+def test_other_attentions_mix_what_open_clips_own_block_projects(tmp_path, vision, form):
+    """open_clip's custom attention calls torch's; of the plain one its parts are multiplied by hand."""
+    encoder = opened(tmp_path, vision, form=form)
+    images, proxy = tiny.images(2, 24, 40), torch.randn((2, 7, 4, 4), generator=torch.Generator().manual_seed(1))
+    trunk = encoder.path.trunk
+    state = trunk.before_last(normalised(encoder, images), (3, 5))
+    block = trunk.attention(state, ("values",))
+    mixed = mixed_by_loops(form, block.keys, block.values, 1, (3, 5), proxy)
+    last, heads = encoder.network.visual.transformer.resblocks[-1], mixed.transpose(1, 2)
+    if getattr(last.attn, "head_scale", None) is not None:
+        heads = heads * last.attn.head_scale.flatten()[:, None]
+    joined = getattr(last.attn, "ln_inner", torch.nn.Identity())(heads.flatten(2))
+    added = last.ls_1(getattr(last, "ln_attn", torch.nn.Identity())(last.attn.out_proj(joined)))
+    expected = F.normalize(encoder.network.visual.ln_post(added[:, 1:]) @ encoder.network.visual.proj, dim=-1)
+    found = encoder.features(images, proxy if form == "proxy" else None)
+    torch.testing.assert_close(found.flatten(2).mT, expected, **TIGHT)
+    alone = encoder.features(images[1:], proxy[1:] if form == "proxy" else None)
+    torch.testing.assert_close(found[1:], alone, **TIGHT)
+
+
+def test_a_proxy_cannot_be_left_out(tmp_path):
+    with pytest.raises(EncoderError, match="`proxy` needs the patches of another network"):
+        opened(tmp_path, form="proxy").features(tiny.images(1, 32, 32))
 
 
 @torch.inference_mode()

@@ -9,16 +9,18 @@ import torch.nn.functional as F
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
 
+from tests.references import dense as slow
 from tests.wilss.models.encoders import tiny, tiny_towers
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, WeightsError
-from wilss.models.encoders.clip.configs import check_tower, clip_stride, form_of, forms_of
+from wilss.models.encoders.clip.configs import FORMS, check_tower, clip_stride, form_of, forms_of
 from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder, require_clip
 from wilss.models.encoders.multiples import input_multiple
 
 TOKEN, MAP = {"timm_pool": "token", "timm_proj": None}, {"timm_pool": "map", "timm_proj": "none"}
 LINEAR, HEAD = {"timm_pool": "", "timm_proj": "linear"}, {"timm_pool": "avg", "timm_proj": None}
-ALONE, POOLED = ("maskclip", "value"), ("pool_each", "maskclip", "value")
+RESNET, ALONE = ("maskclip", "value"), ("maskclip", "value", "neighbour", "proxy")
+POOLED = ("pool_each", *ALONE)
 #: Family: its tower, how open_clip's configs pool and project it, pixels per place, dense forms (the default first).
 FAMILIES: dict[str, tuple[str, dict[str, Any], int, tuple[str, ...]]] = {
     "SigLIP": ("vit_base_patch16_siglip_tiny", MAP, 16, POOLED),
@@ -88,8 +90,25 @@ def each_alone(visual: Any, tokens: torch.Tensor) -> torch.Tensor:
     return F.normalize(torch.stack(places, dim=1), dim=-1)
 
 
+def mixed_by_loops(
+    form: str, keys: torch.Tensor, values: torch.Tensor, prefix: int, grid: tuple[int, int], proxy: torch.Tensor
+) -> torch.Tensor:
+    """What the slow twins mix of values [B, n, P + N, d], zero for the prefix."""
+    found = torch.zeros_like(values)
+    for i in range(len(values)):
+        key, value = keys[i].double().numpy(), values[i].double().numpy()
+        places = F.interpolate(proxy[i : i + 1], size=grid, mode="bilinear")[0].flatten(1).T.double().numpy()
+        if form == "neighbour":
+            patches = slow.neighbour_attention(key, value, prefix, grid, 5.0)
+        else:
+            patches = slow.proxy_attention(places, value[:, prefix:], 3.0)
+        found[i, :, prefix:] = torch.from_numpy(patches)
+    return found
+
+
 def transformers() -> list[tuple[str, str]]:
-    return [(family, form) for family, row in FAMILIES.items() for form in row[3] if form != "head_each"]
+    forms = ("pool_each", "maskclip", "value")
+    return [(family, form) for family, row in FAMILIES.items() for form in forms if form in row[3]]
 
 
 @pytest.mark.parametrize(("family", "form"), transformers())
@@ -111,6 +130,36 @@ def test_each_token_alone_is_the_librarys_own(tmp_path: Path, family: str, form:
         found = encoder.features(images)
         assert found.shape == (2, 32, *grid)
         torch.testing.assert_close(found.flatten(2).mT, expected, **TIGHT)
+
+
+@pytest.mark.parametrize("family", ["EVA02-CLIP", "SigLIP", "gap"])
+@pytest.mark.parametrize("form", ["neighbour", "proxy"])
+@torch.inference_mode()
+def test_other_attentions_mix_what_the_librarys_own_block_projects(tmp_path: Path, family: str, form: Any) -> None:
+    encoder = opened(tmp_path, family, form=form)
+    grid = (2, 5)
+    images = tiny.images(2, *(side * encoder.patch for side in grid))
+    visual = by_open_clip(encoder, family, images.shape[-2:])  # type: ignore[arg-type]
+    trunk, proxy = visual.trunk, torch.randn((2, 7, 3, 3), generator=torch.Generator().manual_seed(1))
+    without_the_rest(trunk)
+    own = F.scaled_dot_product_attention
+    calls: list[int] = []
+
+    def by_loops(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **more: Any) -> torch.Tensor:
+        """In the last block the attention of the slow twins."""
+        calls.append(len(calls))
+        if len(calls) != len(trunk.blocks):
+            return own(queries, keys, values, **more)
+        return mixed_by_loops(form, keys, values, trunk.num_prefix_tokens, grid, proxy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "scaled_dot_product_attention", by_loops)
+        tokens = trunk.forward_features(pixels_of(encoder, images))[:, trunk.num_prefix_tokens :]
+    if trunk.attn_pool is None:
+        trunk.global_pool, trunk.num_prefix_tokens = "avg", 0
+    expected = each_alone(visual, tokens)
+    found = encoder.features(images, proxy if form == "proxy" else None)
+    torch.testing.assert_close(found.flatten(2).mT, expected, **TIGHT)
 
 
 @pytest.mark.parametrize("family", [family for family, row in FAMILIES.items() if row[3] == ("head_each",)])
@@ -180,7 +229,7 @@ def test_local_weights_compute_what_was_saved_and_others_are_refused_by_name(tmp
         ("ViTamin-L-336", ALONE, 16),
         ("convnext_large_d_320", ("head_each",), 32),
         ("ViT-B-32-SigLIP2-256", POOLED, 32),
-        ("RN50", ALONE, 32),
+        ("RN50", RESNET, 32),
     ],
 )
 def test_forms_and_strides_are_read_off_open_clips_configs(model: str, forms: tuple[str, ...], stride: int) -> None:
@@ -188,11 +237,12 @@ def test_forms_and_strides_are_read_off_open_clips_configs(model: str, forms: tu
     require_clip(spec)
     assert input_multiple(spec) == stride
     assert form_of(spec) == forms[0]
-    for form in ("maskclip", "value", "pool_each", "head_each"):
+    for form in FORMS:
         if form in forms:
             assert form_of(spec, form) == form
         else:
-            with pytest.raises(EncoderError, match=f"{model} has no dense form '{form}'; use {forms[0]}"):
+            why = ", whose attention it is about: its image tower is convolutional" if form in ALONE[2:] else ""
+            with pytest.raises(EncoderError, match=f"{model} has no dense form '{form}'{why}; use {forms[0]}"):
                 form_of(spec, form)
 
 
