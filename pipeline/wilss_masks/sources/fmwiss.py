@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip.configs import DenseForm
     from wilss.models.encoders.clip.encoder import DenseClip
+    from wilss.models.encoders.vit.attention import Part
     from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
 
 
@@ -98,7 +99,10 @@ class FmwissSource:
         return {
             "parameters": parameters,
             "seed": self.seed,
-            "models": {"clip": identity_of(self.clip) | text_identity(self.clip), "vit": identity_of(self.vit)},
+            "models": {
+                "clip": identity_of(self.clip) | text_identity(self.clip),
+                "vit": identity_of(self.vit, tokens="tokens" in self.parts),
+            },
             "prompts_sha256": digest_of_json(prompts),
         }
 
@@ -108,6 +112,12 @@ class FmwissSource:
         from wilss.models.encoders.clip.configs import form_of
 
         return form_of(self.clip, self.params.form)
+
+    @property
+    def parts(self) -> "tuple[Part, ...]":
+        """What is asked of the ViT's blocks beside queries and keys."""
+        by_affinity: dict[str, tuple[Part, ...]] = {"vv": ("values",), "outputs": ("outputs",)}
+        return by_affinity.get(self.params.affinity, ()) + (("tokens",) if self.form == "proxy" else ())
 
     def grids(self, height: int, width: int) -> Grids:
         """Patch grids of CLIP's and the ViT's inputs for an image of this size."""
@@ -234,10 +244,11 @@ class FmwissProposer(MapMaker):
     def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor, tuple[LastBlock, ...]]":
         """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last blocks."""
         images = self._stack([one.clip for one in loaded])
+        count, parts = self.params.attention_blocks, self.source.parts
         if self.both is not None and all(one.clip.shape == one.vit.shape for one in loaded):
-            features, block = self.both.features_and_block(images)
-            return features, (block,)
-        return self.clip.features(images), (self.vit.last_block(self._stack([one.vit for one in loaded])),)
+            return self.both.features_and_blocks(images, count, parts)
+        blocks = self.vit.last_blocks(self._stack([one.vit for one in loaded]), count, parts)
+        return self.clip.features(images, blocks[-1].patch_tokens()), blocks
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch

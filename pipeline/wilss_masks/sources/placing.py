@@ -13,7 +13,7 @@ from .fusion import scaled
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wilss.equations.affinity import Affinity
+    from wilss.equations.affinity import Affinity, Patches
     from wilss.equations.fmwiss import Seeds
     from wilss.models.encoders.vit.encoder import LastBlock
 
@@ -108,10 +108,10 @@ class MapMaker:
         return maps.reshape(-1, *grid)
 
     def _affinity(self, blocks: "Sequence[LastBlock]", row: int) -> "Affinity":
-        from wilss.equations.affinity import Patches, affinity_of
+        from wilss.equations.affinity import affinity_of
 
         params = self.params
-        patches = [Patches(queries=one.queries[row], keys=one.keys[row], prefix=one.prefix) for one in blocks]
+        patches = [_patches(one, row) for one in blocks]
         return affinity_of(
             patches,
             params.affinity,
@@ -121,3 +121,16 @@ class MapMaker:
             rounds=params.balance_rounds,
             squared=params.squared,
         )
+
+
+def _patches(block: "LastBlock", row: int) -> "Patches":
+    """What a block says of the image in the place `row`."""
+    from wilss.equations.affinity import Patches
+
+    return Patches(
+        queries=block.queries[row],
+        keys=block.keys[row],
+        prefix=block.prefix,
+        values=None if block.values is None else block.values[row],
+        outputs=None if block.outputs is None else block.outputs[row],
+    )

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.references import fmwiss as slow
+from tests.references import placing as slow_placing
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.images import to_pixels
 from wilss.data.layouts import ImageRecord
@@ -63,6 +64,8 @@ def proposed(source: FmwissSource, *tasks: ImageTask) -> list[ImageContent]:
         {"affinity": "qk", "keep": "locations", "fusion": "intersection"},
         {"background": "softmax", "threshold": 0.3, "keep": "std", "keep_amount": 0.5, "draws": 3},
         {"background": "minmax", "form": "value", "fusion": "seeds"},
+        {"form": "neighbour"},
+        {"form": "proxy", "affinity": "qk"},
     ],
 )
 def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path, changes: dict[str, Any]) -> None:
@@ -73,7 +76,8 @@ def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path,
     loaded = proposer.load(one)
     clip, vit, _ = loaded
     (content,) = proposer.propose([one], [loaded])
-    features = proposer.clip.features(clip[None])[0].double().numpy()
+    proxy = proposer.vit.features(vit[None]) if source.params.form == "proxy" else None
+    features = proposer.clip.features(clip[None], proxy)[0].double().numpy()
     block = proposer.vit.last_block(vit[None])
     similarity = slow.score_map(features, source.text)
     mode, scale = source.params.background, proposer.clip.logit_scale
@@ -90,6 +94,25 @@ def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path,
         expected = refined_by_loops(content, category, one, source.params)
         np.testing.assert_array_equal(content.planes["mask"][category], expected)
         assert content.area[category] == expected.sum()
+
+
+@pytest.mark.parametrize("affinity", ["vv", "outputs", "qq+kk"])
+def test_maps_of_soft_seeds_are_spread_along_the_last_blocks(source: FmwissSource, folder: Path, affinity: Any) -> None:
+    params = replace(source.params, placing="soft", affinity=affinity, attention_blocks=2)
+    proposer, one = replace(source, params=params).open("cpu", 1), task(folder, 0)
+    loaded = proposer.load(one)
+    (content,) = proposer.propose([one], [loaded])
+    matrices = []
+    for block in proposer.vit.last_blocks(loaded.vit[None], 2, ("values", "outputs")):
+        assert block.values is not None
+        assert block.outputs is not None
+        parts = (block.queries[0], block.keys[0], block.values[0], block.outputs[0])
+        matrices.append(slow_placing.affinity(affinity, *(part.double().numpy() for part in parts), block.prefix))
+    for category in one.categories:
+        score = to_pixels(torch.from_numpy(content.planes["score"][category]).float()[None], *block.grid)
+        weights = slow_placing.soft_weights(score.reshape(1, -1).double().numpy(), 2)
+        attention = (weights @ np.mean(matrices, axis=0)).reshape(block.grid)
+        np.testing.assert_allclose(content.planes["attention"][category], attention / attention.max(), atol=4e-3)
 
 
 def refined_by_loops(content: ImageContent, category: int, one: ImageTask, params: FmwissParams) -> Any:
@@ -185,14 +208,15 @@ def test_encoders_that_cannot_be_used_are_refused_before_their_weights_are_asked
         require_known_names(refused)
 
 
+@pytest.mark.parametrize("form", ["auto", "proxy"])
 def test_one_network_for_both_jobs_encodes_an_image_once(
-    source: FmwissSource, folder: Path, monkeypatch: pytest.MonkeyPatch
+    source: FmwissSource, folder: Path, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
-    """And makes the masks that two networks of the same weights make."""
-    one, tasks = replace(source, vit=source.clip), [task(folder, 0)]
+    """And makes the masks that two networks of the same weights make; its own patches stand for another's."""
+    one, tasks = replace(source, vit=source.clip, params=replace(source.params, form=form)), [task(folder, 0)]
     passes: list[Any] = []
-    run = ResblockTrunk.before_last
-    monkeypatch.setattr(ResblockTrunk, "before_last", lambda *args: (passes.append(args), run(*args))[1])
+    run = ResblockTrunk.before
+    monkeypatch.setattr(ResblockTrunk, "before", lambda *args: (passes.append(args), run(*args))[1])
     together = proposed(one, *tasks)
     assert len(passes) == 1
     opened = one.open("cpu", 1)
