@@ -33,7 +33,7 @@ def neighbour_attention(
     scale = keys.shape[-1] ** -0.5
 
     def attention(rows: slice) -> Tensor:
-        logits = keys[:, prefix:][:, rows] @ keys.transpose(-2, -1) * scale
+        logits: Tensor = keys[:, prefix:][:, rows] @ keys.transpose(-2, -1) * scale
         logits[..., prefix:] += nearness(places[rows], places, deviation)
         return logits.softmax(dim=-1)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from tests.references import dense as slow
 from wilss.equations import dense
+from wilss.equations.affinity import cosine_rows
 from wilss.equations.dense import nearness, neighbour_attention, places_of, proxy_attention
 
 HEADS, GRID, WIDTH = 3, (3, 5), 4
@@ -70,9 +71,8 @@ def test_blocks_of_rows_change_nothing_and_bound_the_memory(monkeypatch: pytest.
     keys, values, features = drawn(HEADS, 1 + LENGTH, WIDTH), drawn(HEADS, 1 + LENGTH, WIDTH, seed=5), drawn(LENGTH, 7)
     whole = (neighbour_attention(keys, values, prefix=1, grid=GRID), proxy_attention(features, values[:, 1:]))
     seen: list[int] = []
-    run = dense.cosine_rows
     monkeypatch.setattr(
-        dense, "cosine_rows", lambda own, rows: (seen.append(rows.stop - rows.start), run(own, rows))[1]
+        dense, "cosine_rows", lambda own, rows: (seen.append(rows.stop - rows.start), cosine_rows(own, rows))[1]
     )
     monkeypatch.setattr(dense, "_BLOCK", 4 * HEADS * LENGTH)
     torch.testing.assert_close(neighbour_attention(keys, values, prefix=1, grid=GRID), whole[0], atol=1e-6, rtol=0)

@@ -106,8 +106,9 @@ def test_maps_of_soft_seeds_are_spread_along_the_last_blocks(source: FmwissSourc
     for block in proposer.vit.last_blocks(loaded.vit[None], 2, ("values", "outputs")):
         assert block.values is not None
         assert block.outputs is not None
-        parts = (block.queries[0], block.keys[0], block.values[0], block.outputs[0])
-        matrices.append(slow_placing.affinity(affinity, *(part.double().numpy() for part in parts), block.prefix))
+        parts = (block.queries, block.keys, block.values, block.outputs)
+        queries, keys, values, outputs = (part[0].double().numpy() for part in parts)
+        matrices.append(slow_placing.affinity(affinity, queries, keys, values, outputs, block.prefix))
     for category in one.categories:
         score = to_pixels(torch.from_numpy(content.planes["score"][category]).float()[None], *block.grid)
         weights = slow_placing.soft_weights(score.reshape(1, -1).double().numpy(), 2)

@@ -72,7 +72,12 @@ def timm_path(visual: nn.Module, form: DenseForm, stride: int) -> DensePath:
         return lambda pixels: _convolutional(visual, pixels)
     trunk = trunk_of(network, name="open_clip's image tower")
     _require_stride(network, trunk.patch, stride)
-    return TrunkPath(trunk=trunk, head=lambda state, proxy=None: _of_transformer(visual, trunk, state, form, proxy))
+
+    def head(state: State, proxy: Tensor | None = None) -> Tensor:
+        """[B, D, h, w]."""
+        return _of_transformer(visual, trunk, state, form, proxy)
+
+    return TrunkPath(trunk=trunk, head=head)
 
 
 def _require_stride(network: nn.Module, found: int, stride: int) -> None:

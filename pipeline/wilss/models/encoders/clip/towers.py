@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.configs import DenseForm
-from wilss.models.encoders.clip.mixing import MIXINGS, Mixing, mixing_of
+from wilss.models.encoders.clip.mixing import MIXINGS, mixing_of
 from wilss.models.encoders.clip.resblocks import resblock_trunk
-from wilss.models.encoders.vit.trunks import Form, State, Trunk
+from wilss.models.encoders.vit.trunks import State, Trunk
 
 DensePath = Callable[[Tensor], Tensor]
 
@@ -52,7 +52,7 @@ def _resnet_features(visual: Any, pixels: Tensor) -> Tensor:
     return cast(Tensor, pool.c_proj(pool.v_proj(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
 
 
-def _vit_path(visual: Any, form: Form | Mixing) -> TrunkPath:
+def _vit_path(visual: Any, form: DenseForm) -> TrunkPath:
     trunk = resblock_trunk(visual)
 
     def head(state: State, proxy: Tensor | None = None) -> Tensor:
@@ -60,7 +60,7 @@ def _vit_path(visual: Any, form: Form | Mixing) -> TrunkPath:
         if form == "neighbour" or form == "proxy":
             x = trunk.attended(state, mixing_of(form, state, trunk.prefix, proxy))[:, trunk.prefix :]
         else:
-            x = trunk.patches_alone(state, form)
+            x = trunk.patches_alone(state, "value" if form == "value" else "maskclip")
         x = x if visual.proj is None else x @ visual.proj
         return cast(Tensor, x.transpose(1, 2).unflatten(2, state.grid))
 
