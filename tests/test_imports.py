@@ -59,6 +59,7 @@ BESIDE = {"wilss": [], "wilss_masks": ["wilss"], "wilss_train": ["wilss"]}
 AT_HOME = {
     "click": ["wilss.console", "wilss_masks.commands", "wilss_masks.cli", "wilss_train.commands", "wilss_train.cli"],
     "timm": ["wilss.models"],
+    "transformers": ["wilss.models"],
     "open_clip": ["wilss.models.encoders", "wilss_masks.sources"],  # the second for its prompt templates
     "dask": ["wilss_masks"],
     "distributed": ["wilss_masks"],
