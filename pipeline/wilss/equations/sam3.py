@@ -44,4 +44,5 @@ def lead(scores: Tensor, threshold: float = 0.4) -> Tensor:
     scores = exact(scores)
     best = scores.topk(min(len(scores), 2), dim=0).values
     rival = torch.where(scores == best[0], best[1] if len(best) > 1 else 0.0, best[0])
-    return scores * (scores - rival).clamp_min(0).sqrt() / threshold**1.25
+    strength: Tensor = scores * (scores - rival).clamp_min(0).sqrt()
+    return strength / threshold**1.25

@@ -86,8 +86,9 @@ def _side(config: Any) -> int:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """No bars and no warnings of transformers: what is wrong is said by us, in a sentence."""
-    from transformers.utils import logging
+    from transformers import utils
 
+    logging: Any = utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

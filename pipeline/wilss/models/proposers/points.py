@@ -1,8 +1,8 @@
 """Regions by a grid of points: what SAM 2, or the tracker of SAM 3, cuts out around each of them.
 
-N. Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; masks are kept as by the automatic mask
-generator of A. Kirillov et al., "Segment Anything", ICCV 2023: by the quality that the network predicts, by how little they change
-with the cut, and without those whose boxes nearly are another's.
+N. Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; masks stay as in the automatic mask generator of
+A. Kirillov et al., "Segment Anything", ICCV 2023: by the quality that the network predicts, by how little they change
+with their cut, and of those with nearly the same box the best one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ class PointRegions:
 
     def _asked(self, levels: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits [N, h, w] and predicted IoU [N], three masks a point, of some points at a time."""
-        for points in self.points.split(_POINTS_AT_ONCE):
+        for points in torch.split(self.points, _POINTS_AT_ONCE):
             answer = self.opened.network(
                 image_embeddings=levels,
                 input_points=points[None, :, None],
@@ -95,5 +95,5 @@ def distinct(boxes: Tensor, scores: Tensor) -> list[int]:
 
 def masks_at(logits: Tensor, height: int, width: int) -> Iterator[Tensor]:
     """Logits [N, h, w], bilinear at the picture's size and cut at 0, some at a time: bool [n, height, width]."""
-    for some in logits.split(max(_PIXELS_AT_ONCE // (height * width), 1)):
+    for some in torch.split(logits, max(_PIXELS_AT_ONCE // (height * width), 1)):
         yield to_pixels(some, height, width) > 0

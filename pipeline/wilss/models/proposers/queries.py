@@ -17,6 +17,8 @@ from wilss.models.proposers.mask_pile import MaskPile
 from wilss.models.proposers.opening import OpenedNetwork
 from wilss.models.proposers.points import masks_at
 
+_MASKS_AT_ONCE = 16
+
 
 class QueryRegions:
     """Regions by learnt queries. least: how sure the network must be that a query's mask is of anything."""
@@ -45,7 +47,7 @@ class QueryRegions:
         """logits: [N, h, w] of the padded input."""
         pile, side = MaskPile(height, width), self.opened.side
         rows, columns = filled(height, width, side)
-        for some in logits.split(16):
+        for some in torch.split(logits, _MASKS_AT_ONCE):
             for masks in masks_at(to_pixels(some, side, side)[:, :rows, :columns], height, width):
                 pile.add(masks)
         return pile.regions()

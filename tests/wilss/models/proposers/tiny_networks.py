@@ -53,7 +53,7 @@ def eomt(folder: Path, *, dinov3: bool = False) -> Path:
         EomtImageProcessor,
     )
 
-    config = {
+    config: dict[str, Any] = {
         "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 16,
         "num_blocks": 1, "num_queries": 6, "num_register_tokens": 1, "num_labels": 4,
     }  # fmt: skip
@@ -105,7 +105,7 @@ def sam3(folder: Path, words: tuple[str, ...] = ("cat", "dog", "horse", "object"
 
 
 def tokenizer(words: tuple[str, ...]) -> Any:
-    from transformers import CLIPTokenizer
+    import transformers
 
     letters = [chr(code) for code in range(33, 127)]
     known, merges = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)], []
@@ -116,4 +116,5 @@ def tokenizer(words: tuple[str, ...]) -> Any:
                 merges.append((parts[0], parts[1]))
             parts[:2] = ["".join(parts[:2])]
             known += [parts[0]] * (parts[0] not in known)
-    return CLIPTokenizer(vocab={token: number for number, token in enumerate(known)}, merges=merges)
+    kind: Any = transformers.CLIPTokenizer
+    return kind(vocab={token: number for number, token in enumerate(known)}, merges=merges)
