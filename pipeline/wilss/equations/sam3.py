@@ -6,6 +6,8 @@ rule are those of training-free segmentation of many classes with it. Our own de
 Shapes: `T` an image's tags, `Q` the network's queries, `h w` its grid or pixels.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,5 +46,5 @@ def lead(scores: Tensor, threshold: float = 0.4) -> Tensor:
     scores = exact(scores)
     best = scores.topk(min(len(scores), 2), dim=0).values
     rival = torch.where(scores == best[0], best[1] if len(best) > 1 else 0.0, best[0])
-    strength: Tensor = scores * (scores - rival).clamp_min(0).sqrt()
-    return strength / threshold**1.25
+    ahead = (scores - rival).clamp_min(0)
+    return scores * ahead.sqrt() / math.pow(threshold, 1.25)

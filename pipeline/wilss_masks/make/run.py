@@ -217,8 +217,8 @@ def propose_in_parts(proposer: Proposer, tasks: Sequence[ImageTask], loaded: Seq
             raise
         if len(tasks) == 1:
             raise EncoderError(
-                f"the device has too little memory for {tasks[0].record.path} alone; make the source's "
-                "inputs smaller with --set (vit_size=336 and clip_size=336, or longest=512), or use --device cpu."
+                f"the device has too little memory for {tasks[0].record.path} alone; make the source's inputs smaller "
+                "with --set where it can (vit_size=336 and clip_size=336, or longest=512), or use --device cpu."
             ) from None
         log.warning("out of memory with %d images at once; trying %d", len(tasks), len(tasks) // 2)
     half = len(tasks) // 2

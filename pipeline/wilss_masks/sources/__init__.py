@@ -5,6 +5,7 @@ from .base import Grids
 from .fmwiss import FmwissSource
 from .panet import PanetSource
 from .pseudoseg import PseudosegSource
+from .sam3 import Sam3Source
 
 __all__ = [
     "SOURCES",
@@ -13,11 +14,16 @@ __all__ = [
     "Grids",
     "PanetSource",
     "PseudosegSource",
+    "Sam3Source",
 ]
 
-SOURCES: dict[str, type[FmwissSource] | type[AnnotationSource] | type[PanetSource] | type[PseudosegSource]] = {
+SOURCES: dict[
+    str,
+    type[FmwissSource] | type[AnnotationSource] | type[PanetSource] | type[PseudosegSource] | type[Sam3Source],
+] = {
     "annotation": AnnotationSource,
     "fmwiss": FmwissSource,
     "panet": PanetSource,
     "pseudoseg": PseudosegSource,
+    "sam3": Sam3Source,
 }

@@ -7,11 +7,12 @@ from typing import Any
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
-from wilss.errors import ParameterError
+from wilss.errors import EncoderError, ParameterError, WeightsError
 from wilss.params import faults_of
 
 from . import SOURCES
 from .presets import PRESETS, params_of
+from .sam3 import Sam3Source, sam3_folder
 
 #: The parameters of each source; one that has none, annotation, is not there.
 _PARAMS: dict[str, Any] = {
@@ -38,7 +39,8 @@ def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
             yield from (f"{where}: the source {name!r} has no parameter {key!r}; leave it out." for key in values)
         else:
             own = {key: value for key, value in values.items() if key != "preset"}
-            yield from faults_of(_PARAMS[name](), own, where=where, others=("preset",)) or _together(manifest, name)
+            found = faults_of(_PARAMS[name](), own, where=where, others=("preset",)) or _together(manifest, name)
+            yield from found or (_folder(manifest, name) if weights else [])
 
 
 def _together(manifest: Manifest, name: str) -> list[str]:
@@ -47,4 +49,15 @@ def _together(manifest: Manifest, name: str) -> list[str]:
         params_of(_PARAMS[name](), manifest, name, where="")
     except ParameterError as error:
         return [str(error)]
+    return []
+
+
+def _folder(manifest: Manifest, name: str) -> list[str]:
+    """What is wrong with the folder of SAM 3 that the manifest names; nothing where none is named."""
+    model = manifest.masks[name].get("model") if name == Sam3Source.name else None
+    try:
+        if model:
+            sam3_folder(manifest, model, is_of_manifest=True)
+    except (EncoderError, WeightsError) as error:
+        return [f"{manifest.path}: masks.{name}: {error}"]
     return []

@@ -8,6 +8,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,13 +51,18 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".pkl")
 class NetworkFolder:
     """A folder that has all its files.
 
-    model_type: as its config.json says. sha256: of the names and contents of the files that decide what it computes.
+    model_type: as its config.json says. files: the names of those that decide what it computes.
     """
 
     path: Path
     way: Way
     model_type: str
-    sha256: str
+    files: tuple[str, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the names and contents of its files. Raises WeightsError where one cannot be read."""
+        return digest_of_json([[name, sha256_of(self.path / name)] for name in self.files])
 
     @property
     def network_class(self) -> str:
@@ -67,11 +73,6 @@ class NetworkFolder:
     def processor_class(self) -> str:
         """Of transformers, for images."""
         return _PROCESSORS[self.way]
-
-    @property
-    def title(self) -> str:
-        """For a sentence."""
-        return f"{self.model_type} in {self.path}"
 
 
 def read_folder(folder: str, way: Way, key: str) -> NetworkFolder:
@@ -88,9 +89,21 @@ def read_folder(folder: str, way: Way, key: str) -> NetworkFolder:
         what = "is not a folder" if path.exists() else "does not exist"
         raise WeightsError(f"{path} {what}; name in {key} the folder of {_TITLES[way]} as transformers saves it.")
     model_type = _model_type(path, way, key)
-    files = list(_files(path, way))
-    digest = digest_of_json([[name, sha256_of(path / name)] for name in sorted(files)])
-    return NetworkFolder(path=path, way=way, model_type=model_type, sha256=digest)
+    return NetworkFolder(path=path, way=way, model_type=model_type, files=tuple(sorted(_files(path, way))))
+
+
+def grid_of_masks(folder: NetworkFolder) -> tuple[int, int]:
+    """Rows and columns of the masks of a network that is asked by words: of its finest features."""
+    config = _json(folder.path / _CONFIG)
+    vision = config.get("detector_config", config).get("vision_config") or {}
+    backbone = vision.get("backbone_config") or {}
+    image, patch = (_side(backbone.get(name, usual)) for name, usual in (("image_size", 1008), ("patch_size", 14)))
+    side = int(image // patch * (vision.get("scale_factors") or [4.0])[0])
+    return side, side
+
+
+def _side(size: Any) -> int:
+    return int(size if isinstance(size, int) else size[0])
 
 
 def require_transformers(key: str) -> None:
