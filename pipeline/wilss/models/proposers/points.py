@@ -7,9 +7,7 @@ with their cut, and of those with nearly the same box the best one.
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.data.images import to_pixels
@@ -29,8 +27,8 @@ class PointRegions:
         self.opened, self.least = opened, least
         self.points = point_grid(side, opened.side).to(opened.device)
 
-    def regions(self, pictures: Sequence[Tensor]) -> list[NDArray[np.int32]]:
-        """Pictures uint8 [3, h, w], encoded together, as maps int32 [h, w] of regions, -1 where there is none."""
+    def regions(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Pictures uint8 [3, h, w], encoded together, as regions int32 [h, w], -1 where there is none."""
         with self.opened.asking():
             inputs = self.opened.inputs(pictures).to(self.opened.device)
             levels = self.opened.network.get_image_embeddings(inputs)
@@ -39,7 +37,7 @@ class PointRegions:
                 for row, picture in enumerate(pictures)
             ]
 
-    def _one(self, levels: list[Tensor], height: int, width: int) -> NDArray[np.int32]:
+    def _one(self, levels: list[Tensor], height: int, width: int) -> Tensor:
         pile, boxes, scores = MaskPile(height, width), [], []
         for logits, quality in self._asked(levels):
             taken = (quality >= self.least) & (stability(logits) >= _STABLE)

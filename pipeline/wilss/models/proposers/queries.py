@@ -6,9 +6,7 @@ network is sure enough that it is anything at all, whatever its class.
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.data.images import to_pixels
@@ -27,8 +25,8 @@ class QueryRegions:
         self.opened, self.least = opened, least
         _require_no_chance(opened)
 
-    def regions(self, pictures: Sequence[Tensor]) -> list[NDArray[np.int32]]:
-        """Pictures uint8 [3, h, w], encoded together, as maps int32 [h, w] of regions, -1 where there is none."""
+    def regions(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Pictures uint8 [3, h, w], encoded together, as regions int32 [h, w], -1 where there is none."""
         with self.opened.asking():
             answer = self.opened.network(self._inputs(pictures).to(self.opened.device))
             sure = 1 - answer.class_queries_logits.float().softmax(dim=-1)[..., -1]
@@ -43,7 +41,7 @@ class QueryRegions:
         whole = {"size": {"shortest_edge": side, "longest_edge": side}, "do_pad": True, "do_split_image": False}
         return self.opened.inputs(pictures, **whole)
 
-    def _one(self, logits: Tensor, height: int, width: int) -> NDArray[np.int32]:
+    def _one(self, logits: Tensor, height: int, width: int) -> Tensor:
         """logits: [N, h, w] of the padded input."""
         pile, side = MaskPile(height, width), self.opened.side
         rows, columns = filled(height, width, side)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.models.encoders.arithmetic import Precision
@@ -25,8 +23,8 @@ LEAST: dict[Kind, float] = {"sam2": 0.8, "eomt": 0.8, "sam3": 0.3}
 class RegionNetwork(Protocol):
     """A network that cuts pictures into regions."""
 
-    def regions(self, pictures: Sequence[Tensor]) -> list[NDArray[np.int32]]:
-        """Pictures uint8 [3, h, w], encoded together, as maps int32 [h, w] of regions, -1 where there is none."""
+    def regions(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Pictures uint8 [3, h, w], encoded together, as regions int32 [h, w], -1 where there is none."""
 
 
 class WordRegions:
@@ -35,8 +33,8 @@ class WordRegions:
     def __init__(self, network: WordNetwork, word: str, least: float) -> None:
         self.network, self.least, self.word = network, least, network.words([word])
 
-    def regions(self, pictures: Sequence[Tensor]) -> list[NDArray[np.int32]]:
-        """Pictures uint8 [3, h, w], encoded together, as maps int32 [h, w] of regions, -1 where there is none."""
+    def regions(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Pictures uint8 [3, h, w], encoded together, as regions int32 [h, w], -1 where there is none."""
         with self.network.asking():
             encoded = self.network.encoded(self.network.inputs(pictures))
             answers = self.network.answers(encoded, self.word, [(row, 0) for row in range(len(pictures))])
@@ -45,7 +43,7 @@ class WordRegions:
                 for answer, picture in zip(answers, pictures, strict=True)
             ]
 
-    def _one(self, logits: Tensor, height: int, width: int) -> NDArray[np.int32]:
+    def _one(self, logits: Tensor, height: int, width: int) -> Tensor:
         pile = MaskPile(height, width)
         for masks in masks_at(logits, height, width):
             pile.add(masks)
