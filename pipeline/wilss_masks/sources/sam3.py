@@ -117,15 +117,19 @@ class Sam3Source:
         """Encode the classes' names; a source that is prepared already is returned as it is."""
         if self.features is not None:
             return self
-        words = [word for _, words in self.classes for word in words]
-        return dataclasses.replace(self, features=self._network(device).words(words))
+        return dataclasses.replace(self, features=self._network(device).words(self.words))
 
     def open(self, device: str, threads: int) -> "Sam3Proposer":
         """Load the network on `device`."""
         import torch
 
         torch.set_num_threads(threads)
-        return Sam3Proposer(self.prepare(device), self._network(device))
+        return Sam3Proposer(self, self._network(device))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that the network is asked for, class by class."""
+        return tuple(word for _, words in self.classes for word in words)
 
     def places(self, category: int) -> range:
         """Which of all words are those of a class. category: its position on the category axis."""
@@ -172,6 +176,7 @@ class Sam3Proposer:
 
     def __init__(self, source: Sam3Source, network: "WordNetwork") -> None:
         self.source, self.params, self.network = source, source.params, network
+        self.words = source.features or network.words(source.words)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image in all sizes that are wanted; decoded once."""
@@ -204,7 +209,7 @@ class Sam3Proposer:
         ]
         grid, device = self.source.grid, self.network.device
         found = [torch.zeros(len(task.categories), *grid, device=device) for task in tasks]
-        answers = self.network.answers(encoded, self.source.features, [(row, word) for row, _, word in asked])
+        answers = self.network.answers(encoded, self.words, [(row, word) for row, _, word in asked])
         for (row, place, _), answer in zip(asked, answers, strict=True):
             score = tag_score(answer.masks, answer.scores, answer.semantic, self.params.least)
             self._require_grid(score)

@@ -191,7 +191,7 @@ def test_its_store_is_not_fused_as_one_of_fmwiss(store: MaskStore, tmp_path: Pat
 def test_bands_of_a_large_photograph_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     score = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0)).half()
     for classes in ("compete", "overlap"):
-        params = Sam3Params(classes=classes)  # type: ignore[arg-type]
+        params = Sam3Params(classes=classes)
         whole = evidence_of(score, (31, 45), params)
         monkeypatch.setattr("wilss_masks.sources.sam3._PIXELS_AT_ONCE", 100)
         assert torch.equal(evidence_of(score, (31, 45), params), whole)
