@@ -7,13 +7,13 @@ import itertools
 import math
 
 
-def sureness(evidence, labels):
-    """[T][h][w], [h][w] -> [h][w]: the label's evidence beside the greatest of the others, the background's being 1."""
+def sureness(evidence, labels, background):
+    """[T][h][w], [h][w], [h][w] -> [h][w]: the label's evidence beside the greatest of the others."""
     result = []
     for y, row in enumerate(labels):
         result.append([])
         for x, label in enumerate(row):
-            weights = [1.0, *(float(one[y][x]) for one in evidence)]
+            weights = [float(background[y][x]), *(float(one[y][x]) for one in evidence)]
             own = weights.pop(int(label))
             result[-1].append(own / (own + max(weights)))
     return result

@@ -40,17 +40,18 @@ class Reliability(NamedTuple):
     count: NDArray[np.float64]
 
 
-def sureness(evidence: Tensor, labels: Tensor) -> Tensor:
-    """e_y / (e_y + max_{k != y} e_k): the label of a pixel against its strongest rival, background having 1.
+def sureness(evidence: Tensor, labels: Tensor, background: Tensor | float = 1.0) -> Tensor:
+    """e_y / (e_y + max_{k != y} e_k): the label of a pixel against its strongest rival, the background among them.
 
     The probability that it wins a contest of two by the evidence of both (Bradley and Terry, Biometrika 1952). Of
     probabilities over all labels it differs where three or more compete; there it told right from wrong better [D].
 
     evidence: [T, h, w], finite, >= 0, of the tags. labels: [h, w], 0 for the background, t + 1 for tag t.
+    background: its evidence, [h, w] or the same everywhere; never 0 together with all others.
     Returns [h, w] in [0, 1], the dtype of `evidence`; below 1/2 where another label has more evidence.
     """
-    chosen = (labels == 0).to(evidence.dtype)
-    rival = 1 - chosen
+    is_background = (labels == 0).to(evidence.dtype)
+    chosen, rival = is_background * background, (1 - is_background) * background
     for tag, one in enumerate(evidence, start=1):
         is_chosen = labels == tag
         chosen = torch.where(is_chosen, one, chosen)

@@ -27,8 +27,11 @@ def pixels(count=400, seed=0):
 def test_sureness_equals_its_slow_twin(tags):
     rng = np.random.default_rng(tags)
     evidence, labels = rng.exponential(size=(tags, 5, 7)), rng.integers(0, tags + 1, (5, 7))
-    found = calibration.sureness(torch.from_numpy(evidence), torch.from_numpy(labels))
-    np.testing.assert_allclose(found.numpy(), slow.sureness(evidence, labels), rtol=1e-12)
+    background = rng.exponential(size=(5, 7))
+    for own in (background, np.ones((5, 7))):
+        found = calibration.sureness(*map(torch.from_numpy, (evidence, labels, own)))
+        np.testing.assert_allclose(found.numpy(), slow.sureness(evidence, labels, own), rtol=1e-12)
+    assert torch.equal(calibration.sureness(torch.from_numpy(evidence), torch.from_numpy(labels)), found)
 
 
 def test_the_greatest_evidence_is_at_least_even_and_another_label_at_most():
