@@ -45,10 +45,10 @@ class LabelMaps:
         """uint8 [H, W] of taxonomy ids. void: whether what the store knows to be void is VOID. Raises StoreError."""
         return self._of(self._store.read(image), self._store.position(image), void)
 
-    def with_masks(self, image: str | int) -> tuple[ImageMasks, NDArray[np.uint8]]:
+    def with_masks(self, image: str | int, *, void: bool = True) -> tuple[ImageMasks, NDArray[np.uint8]]:
         """The masks of an image as they are stored, and their label map, uint8 [H, W]. Raises StoreError."""
         masks = self._store.read(image)
-        return masks, self._of(masks, self._store.position(image), void=True)
+        return masks, self._of(masks, self._store.position(image), void)
 
     def _of(self, masks: ImageMasks, row: int, void: bool) -> NDArray[np.uint8]:
         wanted = list(masks.categories)

@@ -16,26 +16,24 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, why_no_pixel
 from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
-from wilss.errors import ImageError, ManifestError, WilssError
-from wilss.metrics import Scores, confusion
-from wilss.store import LabelMaps, MaskStore, Status, empty_masks, label_map
+from wilss.errors import ManifestError, WilssError
+from wilss.metrics import Scores
+from wilss.store import MaskStore, Status, empty_masks
 from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
-if TYPE_CHECKING:
-    from ..sources.fusion import FusionParams
-    from .kept_scores import KeptReader
+from .image_judge import ABLATION, KNOWN, STORED, ImageJudge
 
-STORED = "stored"
-#: What `--ablation` recomputes from the kept maps, in the order of the table.
-ABLATION = ("init", "seeds", "intersection", "union")
+if TYPE_CHECKING:
+    from .reliability import Reliability
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Scores of the stored masks and, if asked for, of the ablation's; and which images they rest on.
 
-    scores: "stored", then the names in ABLATION. failed: image id -> why its labels could not be used.
+    scores: "stored", "known" where the store has void of its own, then the names in ABLATION. reliability: where it was
+    asked for. failed: image id -> why its labels could not be used.
     left_out: why -> how many images of the store were not counted. warnings: about classes that are tagged and that no
     label or no mask shows, whose figures say nothing.
     """
@@ -46,12 +44,21 @@ class Evaluation:
     failed: Mapping[str, str]
     left_out: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    reliability: "Reliability | None" = None
+
+    @property
+    def void(self) -> float:
+        """The share of the judged pixels that the store has made void."""
+        if KNOWN not in self.scores:
+            return 0.0
+        return 1 - float(self.scores[KNOWN].matrix.sum() / max(self.scores[STORED].matrix.sum(), 1))
 
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values; ratios in [0, 1], null where there is none."""
         attributes, stored = self.store.attributes, self.scores[STORED]
         shown = ("manifest", "protocol", "setting", "step", "split", "source", "parameters", "manifest_sha256")
-        ablation = {name: scores.as_json() for name, scores in self.scores.items() if name != STORED}
+        ablation = {name: scores.as_json() for name, scores in self.scores.items() if name in ABLATION}
+        known = {"void": self.void, "without_void": self.scores[KNOWN].as_json()} if KNOWN in self.scores else {}
         return {
             **{key: attributes.get(key) for key in shown},
             "images": {
@@ -62,19 +69,28 @@ class Evaluation:
             },
             **stored.as_json(),
             "confusion": stored.matrix_as_json(),
+            **known,
             **({"ablation": ablation} if ablation else {}),
+            **({"reliability": self.reliability.as_json()} if self.reliability else {}),
         }
 
 
-def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, threads: int | None = None) -> Evaluation:
+def evaluate(
+    store: MaskStore,
+    manifest: Manifest,
+    *,
+    ablation: bool = False,
+    reliability: bool = False,
+    threads: int | None = None,
+) -> Evaluation:
     """Compare the masks of every finished image with its pixel labels; images are streamed, never all held.
 
     ablation: also judge M_init, M_seeds, their intersection and union, from the kept maps with the store's
-    thresholds.
+    thresholds. reliability: also whether pixels are as right as the kept maps are sure of them.
     Raises StoreError when store and manifest do not belong together or the maps were not kept; ManifestError
     when no image has pixel labels.
     """
-    judge = _Judge(store, records_for(store, manifest), ablation)
+    judge = ImageJudge(store, records_for(store, manifest), ablation, reliability)
     rows, left_out = _countable(store, judge.records)
     rows, biased, told = _unbiased(store, manifest, rows)
     left_out |= biased
@@ -84,13 +100,15 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
             "compare with; add the label files that its layout looks for."
         )
     names, failed = ("background", *store.category_names), dict[str, str]()
-    matrices = {name: np.zeros((len(names),) * 2, np.int64) for name in (STORED, *(ABLATION if ablation else ()))}
-    for row, counts in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
-        if isinstance(counts, WilssError):
-            failed[store.image_ids[row]] = str(counts)
+    matrices = {name: np.zeros((len(names),) * 2, np.int64) for name in judge.names}
+    for row, judged in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
+        if isinstance(judged, WilssError):
+            failed[store.image_ids[row]] = str(judged)
         else:
-            for name, matrix in counts.items():
+            for name, matrix in judged.matrices.items():
                 matrices[name] += matrix
+            if judge.tally is not None and judged.sure is not None:
+                judge.tally.add(judged.sure)
     counted = [row for row in rows.tolist() if store.image_ids[row] not in failed]
     return Evaluation(
         store=store,
@@ -99,6 +117,7 @@ def evaluate(store: MaskStore, manifest: Manifest, *, ablation: bool = False, th
         failed=failed,
         left_out=left_out,
         warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED]), *empty_masks(store)),
+        reliability=None if judge.tally is None else judge.tally.whole(names),
     )
 
 
@@ -150,7 +169,7 @@ def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Itera
             )
 
 
-def _unseen(judge: "_Judge", manifest: Manifest, rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:
+def _unseen(judge: ImageJudge, manifest: Manifest, rows: Sequence[int], matrix: NDArray[np.int64]) -> tuple[str, ...]:
     """A sentence for every class that counted images are tagged with, and that no label or no mask of theirs shows."""
     store, sentences = judge.store, []
     if store.attributes.get("uses_tags") is False:
@@ -167,41 +186,6 @@ def _unseen(judge: "_Judge", manifest: Manifest, rows: Sequence[int], matrix: ND
     return tuple(sentences)
 
 
-class _Judge:
-    """Reads masks and labels of single images and compares them; used by several threads."""
-
-    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], ablation: bool) -> None:
-        self.store, self.records = store, records
-        self._ids = np.array(store.category_ids)
-        self._stored = LabelMaps(store)
-        self._kept = _kept_of(store) if ablation else None
-
-    def __call__(self, row: int) -> dict[str, NDArray[np.int64]] | WilssError:
-        """Confusion matrices by name; or why the image's labels cannot be used."""
-        try:
-            return self._matrices(row)
-        except WilssError as error:
-            return error
-
-    def _matrices(self, row: int) -> dict[str, NDArray[np.int64]]:
-        labels_by_name = {STORED: self._stored(row, void=False)}
-        truth = self._truth(row, labels_by_name[STORED].shape)
-        if self._kept is not None:
-            labels_by_name.update(_ablated(*self._kept, row, self._ids))
-        return {name: confusion(truth, labels, self.store.category_ids) for name, labels in labels_by_name.items()}
-
-    def _truth(self, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        record = self.records[self.store.image_ids[row]]
-        assert record.label is not None
-        labels = record.label.read()
-        if labels.shape != shape:
-            raise ImageError(
-                f"the labels of {record.image_id} are {labels.shape[1]} x {labels.shape[0]} pixels, its "
-                f"masks {shape[1]} x {shape[0]}; fix the label file."
-            )
-        return labels
-
-
 def _countable(store: MaskStore, records: Mapping[str, ImageRecord]) -> tuple[NDArray[np.intp], dict[str, int]]:
     """Rows [n] whose masks and labels are both there; and how many are not, by reason."""
     status = store.vector("status")
@@ -215,25 +199,3 @@ def _countable(store: MaskStore, records: Mapping[str, ImageRecord]) -> tuple[ND
     reasons["without pixel labels"] = unlabelled & (status == Status.DONE)
     rows = np.flatnonzero((status == Status.DONE) & ~unlabelled)
     return rows, {why: int(which.sum()) for why, which in reasons.items() if which.any()}
-
-
-def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams]":
-    from .kept_scores import KeptReader, fusion_of
-
-    return KeptReader(store), fusion_of(store)
-
-
-def _ablated(
-    reader: "KeptReader", params: "FusionParams", row: int, ids: NDArray[np.int64]
-) -> dict[str, NDArray[np.uint8]]:
-    """Label maps of the ablation, each resolved by the confidence of its own masks."""
-    from wilss.equations import fmwiss
-
-    maps = reader.read(row)
-    refined = maps.refine(params)
-    labels = {}
-    for name in ABLATION:
-        masks = fmwiss.fuse(refined.init, refined.seeds, name)  # type: ignore[arg-type]
-        confidence = fmwiss.confidence(refined.score, masks)
-        labels[name] = label_map(masks.numpy(), ids[list(maps.categories)], confidence.numpy())
-    return labels

@@ -92,6 +92,10 @@ class KeptReader:
         score_map: NDArray[np.float16] = self._maps("score", row, (category,))[0]
         return score_map
 
+    def scores(self, row: int) -> Tensor:
+        """The score maps float16 [T, h, w] of all T categories that the image is tagged with, without attention."""
+        return torch.from_numpy(self._maps("score", row, tuple(np.flatnonzero(self._vectors[0][row]).tolist())))
+
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:
         return self.store.vector("tags"), self.store.vector("height"), self.store.vector("width")
