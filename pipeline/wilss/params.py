@@ -48,7 +48,12 @@ class Params:
     def as_json(self) -> dict[str, Any]:
         """Every value by the name of its field, as JSON values."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: _as_lists(value) for name, value in values.items()}
+
+
+def _as_lists(value: Any) -> Any:
+    """Tuples as lists, which is what they are when they are read again."""
+    return [_as_lists(one) for one in value] if isinstance(value, tuple) else value
 
 
 def parse_assignments(pairs: typing.Sequence[str]) -> dict[str, str]:
@@ -151,7 +156,8 @@ def _convert(value: Any, kind: Any, name: str, where: str) -> Any:
     if kind is bool:
         return _switch(value, name, where)
     if origin is tuple:
-        return _numbers(value, typing.get_args(kind)[0], name, where)
+        inner = typing.get_args(kind)[0]
+        return (_pairs if typing.get_origin(inner) is tuple else _numbers)(value, inner, name, where)
     if origin is not None and issubclass(origin, Mapping):
         return _table(value, name, where)
     return _number(value, kind, name, where)
@@ -175,6 +181,17 @@ def _numbers(value: Any, kind: Any, name: str, where: str) -> tuple[Any, ...]:
     if not isinstance(parts, list | tuple):
         raise ParameterError(f"{where}: {name} must be numbers with commas between them, not {value!r}.")
     return tuple(_number(part, kind, name, where) for part in parts)
+
+
+def _pairs(value: Any, kind: Any, name: str, where: str) -> tuple[tuple[Any, ...], ...]:
+    """Pairs of numbers, `[[0.5, 0.6], [0.7, 0.9]]`; text as JSON."""
+    try:
+        pairs = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        pairs = None
+    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
+        raise ParameterError(f"{where}: {name} must be pairs as in [[0.5, 0.6], [0.7, 0.9]], not {value!r}.")
+    return tuple(_numbers(pair, typing.get_args(kind)[0], name, where) for pair in pairs)
 
 
 def _table(value: Any, name: str, where: str) -> dict[str, Any]:

@@ -9,18 +9,21 @@ Pixels are counted in `FINE` bins of confidence, so that what is known of a mill
 `sums` float64 [..., 3, B], by bin how many pixels there are, the sum of their confidences, and how many are right. Sums
 of several images are added.
 
+torch comes with the function that needs it: parameters that hold a curve should not wait for it.
+
 Shapes: `T` tags of an image, `h w` pixels or patches, `n` pixels, `B` bins. Row before column.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Bins of confidence in which pixels are counted; those of a diagram are made of so many of them.
 FINE, SHOWN = 300, 15
@@ -40,17 +43,19 @@ class Reliability(NamedTuple):
     count: NDArray[np.float64]
 
 
-def sureness(evidence: Tensor, labels: Tensor, background: Tensor | float = 1.0) -> Tensor:
+def sureness(evidence: "Iterable[Tensor]", labels: "Tensor", background: "Tensor | float" = 1.0) -> "Tensor":
     """e_y / (e_y + max_{k != y} e_k): the label of a pixel against its strongest rival, the background among them.
 
     The probability that it wins a contest of two by the evidence of both (Bradley and Terry, Biometrika 1952). Of
     probabilities over all labels it differs where three or more compete; there it told right from wrong better [D].
 
-    evidence: [T, h, w], finite, >= 0, of the tags. labels: [h, w], 0 for the background, t + 1 for tag t.
-    background: its evidence, [h, w] or the same everywhere; never 0 together with all others.
-    Returns [h, w] in [0, 1], the dtype of `evidence`; below 1/2 where another label has more evidence.
+    evidence: [T, h, w], finite, >= 0, of the tags, or one map after the other. labels: [h, w], 0 for the background,
+    t + 1 for tag t. background: its evidence, [h, w] or the same everywhere; never 0 together with all others.
+    Returns [h, w] in [0, 1], float32 or the dtype of `evidence`; below 1/2 where another label has more evidence.
     """
-    is_background = (labels == 0).to(evidence.dtype)
+    import torch
+
+    is_background = (labels == 0).float()
     chosen, rival = is_background * background, (1 - is_background) * background
     for tag, one in enumerate(evidence, start=1):
         is_chosen = labels == tag

@@ -20,6 +20,8 @@ from wilss.metrics import Scores, or_none
 from wilss.store import MaskStore
 
 from ..sources.fusion import evidence_of
+from ..stages.chain import stage_size
+from ..stages.unsure import sureness_of
 from .kept_scores import KeptReader, fusion_of, keeps_maps
 
 #: Where the masks' pixels could be made void, to show what would be left.
@@ -155,7 +157,7 @@ class SureMaps:
         self._reader = KeptReader(store)
         self._params = fusion_of(store) if keeps_maps(store) else None
         self._ids, self._tags = np.array(store.category_ids), store.vector("tags")
-        self.curve: calibration.Curve = getattr(self._params, "calibration", ())
+        self.curve: calibration.Curve = self._params.calibration if self._params else ()
 
     def __call__(self, row: int, labels: NDArray[np.uint8]) -> NDArray[np.floating]:
         """The sureness [H, W] in [0, 1] of `labels` [H, W], taxonomy ids; calibrated where the store has a curve."""
@@ -172,8 +174,8 @@ class SureMaps:
             score = to_pixels(self._reader.scores(row).float(), height, width)
             return calibration.sureness(score, labels, (1 - score.sum(dim=0)).clamp_min(1e-6))
         maps = self._reader.read(row)
-        evidence = evidence_of(maps.score, maps.attention, (height, width), self._params)
-        return calibration.sureness(evidence, labels)
+        size = stage_size(height, width, self._params)
+        return sureness_of(evidence_of(maps.score, maps.attention, size, self._params), labels)
 
 
 def _why_nothing(store: MaskStore) -> str:

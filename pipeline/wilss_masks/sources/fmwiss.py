@@ -43,7 +43,6 @@ class FmwissSource:
     """
 
     name: ClassVar[str] = "fmwiss"
-    has_void: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
 
@@ -78,6 +77,11 @@ class FmwissSource:
             ),
             seed=seed,
         )
+
+    @property
+    def has_void(self) -> bool:
+        """Where pixels may be too unsure for a label."""
+        return self.params.has_void
 
     @property
     def seeds_kept(self) -> int:

@@ -113,7 +113,7 @@ class FmwissParams(FusionParams):
 class Refined:
     """Masks of one image, bool [T, H, W]: M_init, M_seeds and what was made of them; score float [T, H, W].
 
-    steps: labels after each stage, see `stages.chain.Staged`.
+    steps: labels after each stage, void: pixels of no label, see `stages.chain.Staged`.
     """
 
     init: "Tensor"
@@ -121,6 +121,7 @@ class Refined:
     fused: "Tensor"
     score: "Tensor"
     steps: "dict[str, Tensor]" = field(default_factory=dict)
+    void: "Tensor | None" = None
 
 
 def refine(
@@ -148,7 +149,7 @@ def refine(
         return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
     strength = evidence_of(score, attention, stage_size(height, width, params), params)
     staged = run_stages(strength, picture, height, width, params, trace=trace)
-    return Refined(init=init, seeds=seeds, fused=staged.masks, score=pixels, steps=staged.steps)
+    return Refined(init=init, seeds=seeds, fused=staged.masks, score=pixels, steps=staged.steps, void=staged.void)
 
 
 def evidence_of(score: "Tensor", attention: "Tensor", size: tuple[int, int], params: FusionParams) -> "Tensor":
@@ -194,9 +195,10 @@ def as_content(
         return dict(zip(categories, stack.cpu().numpy(), strict=True))
 
     layers = {"mask": refined.fused, "score": score, "attention": attention, "seeds": seeds}
+    void = {} if refined.void is None else {"void": {0: refined.void.cpu().numpy()}}
     return ImageContent(
         status=Status.DONE,
-        planes={name: by_category(stack) for name, stack in layers.items()},
+        planes={**{name: by_category(stack) for name, stack in layers.items()}, **void},
         confidence=dict(zip(categories, confidence, strict=True)),
         agreement=dict(zip(categories, agreement, strict=True)),
         area=dict(zip(categories, area, strict=True)),

@@ -10,6 +10,7 @@ from wilss.data.images import resize_uint8, size_within, to_pixels
 
 from .boundaries import at_edges
 from .params import StageParams
+from .unsure import unsure_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +26,11 @@ class Staged:
 
     masks: bool [T, H, W]. steps: labels uint8 [h, w] after each stage by its name, 0 for the background and t + 1 for
     tag t, at the size of the stages; empty unless they were asked for. Where tags overlap, the last one is seen.
+    void: bool [H, W], in no mask; None where nothing may be void.
     """
 
     masks: "Tensor"
+    void: "Tensor | None" = None
     steps: "dict[str, Tensor]" = field(default_factory=dict)
 
 
@@ -51,15 +54,25 @@ def run_stages(
     evidence: float [T, h, w] at `stage_size`, 1 where a mask is cut. picture: see `stage_picture`. trace: whether the
     labels after each stage are wanted.
     """
+    masks, steps = _masks(evidence, picture, height, width, params, trace)
+    if not params.has_void:
+        return Staged(masks=masks, steps=steps)
+    void = unsure_pixels(evidence, masks, params)
+    return Staged(masks=masks & ~void, void=void, steps=steps)
+
+
+def _masks(
+    evidence: "Tensor", picture: "Tensor | None", height: int, width: int, params: StageParams, trace: bool
+) -> "tuple[Tensor, dict[str, Tensor]]":
+    """Masks bool [T, H, W] before pixels become void, and the steps."""
     import torch
 
     if params.classes == "compete":
         labels, steps = _labels(evidence, picture, height, width, params, trace)
         numbers = torch.arange(1, len(evidence) + 1, dtype=labels.dtype, device=labels.device)
-        return Staged(masks=labels == numbers[:, None, None], steps=steps)
+        return labels == numbers[:, None, None], steps
     alone = [_labels(one[None], picture, height, width, params, trace) for one in evidence]
-    masks = torch.stack([labels == 1 for labels, _ in alone])
-    return Staged(masks=masks, steps=_overlaid([steps for _, steps in alone]))
+    return torch.stack([labels == 1 for labels, _ in alone]), _overlaid([steps for _, steps in alone])
 
 
 def _labels(

@@ -1,10 +1,12 @@
 """Parameters of the stages between evidence and masks. torch is not needed to read them."""
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from wilss.params import Params, PositiveFloat, Rule
+from wilss.errors import ParameterError
+from wilss.params import Params, PositiveFloat, Rule, ShareBelowOne, require
 
 Side = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= value <= 16384)]
 Rounds = Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1000)]
@@ -24,6 +26,8 @@ class StageParams(Params):
         `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
         pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one.
     stage_size: longer side in pixels at which regions and boundaries are looked for; no image is made larger.
+    unsure: pixels that are less sure of their label than this are void; 0 for none.
+    calibration: what share is right by how sure a label is, knots (sureness, share); without it sureness as it is.
     """
 
     classes: Literal["overlap", "compete"] = "overlap"
@@ -33,11 +37,28 @@ class StageParams(Params):
     guided_radius: Radius = 8
     guided_eps: PositiveFloat = 1e-3
     stage_size: Side = 512
+    unsure: ShareBelowOne = 0.0
+    calibration: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        super().__post_init__()
+        _require_curve(self.calibration)
+        if self.calibration and self.unsure > self.calibration[-1][1]:
+            raise ParameterError(
+                f"unsure is {self.unsure:g} and `calibration` ends at {self.calibration[-1][1]:g}, so that all pixels "
+                "would be void; choose a lower one."
+            )
 
     @property
     def has_stages(self) -> bool:
         """Whether anything but the method's own masks is asked for."""
-        return self.classes != "overlap" or self.needs_picture
+        return self.classes != "overlap" or self.has_void or self.needs_picture
+
+    @property
+    def has_void(self) -> bool:
+        """Whether pixels may become void."""
+        return self.unsure > 0
 
     @property
     def needs_picture(self) -> bool:
@@ -52,3 +73,10 @@ def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     """
     defaults = type(params)().as_json()
     return {name: value for name, value in params.as_json().items() if name in always or value != defaults[name]}
+
+
+def _require_curve(curve: tuple[tuple[float, float], ...]) -> None:
+    """ParameterError for knots that are no rising curve within [0, 1]."""
+    within = all(len(knot) == 2 and min(knot) >= 0 and max(knot) <= 1 for knot in curve)
+    rises = within and all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(curve))
+    require(rises, "calibration", curve, "pairs of numbers from 0 to 1, the first rising, the second never falling")
