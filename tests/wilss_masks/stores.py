@@ -103,6 +103,7 @@ def make_header(
             num_categories=3,
             canvas=(max(heights), max(widths)),
             shard_size=2,
+            has_void=params.has_void,
             **(soft if keep else {}),
         ),
         image_ids=tuple(drawn.image_id for drawn in images),
@@ -163,7 +164,9 @@ def make_content(drawn: Drawn, row: int, params: FmwissParams, *, keep: bool) ->
         refine(score, attention, *drawn.size, params),
         categories, score=score, attention=attention, seeds=seeds, fallback=[row == 2] * len(categories),
     )  # fmt: skip
-    planes = content.planes if keep else {"mask": content.planes["mask"]}
+    planes = (
+        content.planes if keep else {name: content.planes[name] for name in ("mask", "void") if name in content.planes}
+    )
     return ImageContent(**{**vars(content), "planes": planes})
 
 

@@ -1,20 +1,26 @@
 """`wilss-masks fuse`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from wilss.console import ProgressDisplay, is_quiet, pasted
+from wilss.console import ProgressDisplay, finish, is_quiet, manifest_option, pasted
 from wilss.errors import counted
+from wilss.params import names_of
 
 from .common import store_argument
+
+if TYPE_CHECKING:
+    from ..sources.fusion import FusionParams
 
 
 @click.command(
     epilog="""\b
 Examples:
   wilss-masks fuse step-1.zarr --out intersection.zarr --set fusion=intersection
-  wilss-masks fuse step-1.zarr --out std.zarr --set keep=std --set keep_amount=0.5 --set threshold=0.6"""
+  wilss-masks fuse step-1.zarr --out std.zarr --set keep=std --set keep_amount=0.5 --set threshold=0.6
+  wilss-masks fuse step-1.zarr --out sure.zarr --set classes=compete --set unsure=0.6"""
 )
 @store_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
@@ -23,27 +29,44 @@ Examples:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="fusion, keep, keep_amount or threshold; what is not set stays as it was.",
+    help="fusion, keep, keep_amount, threshold, or a parameter of the stages (classes, boundaries, unsure); what is not "
+    "set stays as it was.",
 )
+@manifest_option
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
-def command(store: Path, out: Path, assignments: tuple[str, ...], overwrite: bool) -> None:
-    """A new store from the kept score and attention maps, with other fusion, K or thresholds.
+def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path: Path, overwrite: bool) -> None:
+    """A new store from the kept score and attention maps, with other fusion, thresholds or stages.
 
     No forward pass and no weights. Needs a store made with `generate --keep scores`. Seeds stay those that
-    were drawn at the first threshold.
+    were drawn at the first threshold. Stages that look at the images (regions, boundaries) read them through the
+    manifest.
     """  # fmt: skip
+    from wilss.data.manifest import load_manifest
     from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
-    from ..inspect.fuse import fuse, new_params
+    from ..inspect.fuse import fuse, new_params, newly_failed
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
     params = new_params(opened, values)
+    manifest = load_manifest(manifest_path) if params.needs_picture else None
     with ProgressDisplay() as display:
-        fused = fuse(opened, out, values, overwrite=overwrite, progress=display)
+        fused = fuse(opened, out, values, manifest=manifest, overwrite=overwrite, progress=display)
     if not is_quiet():
         click.echo(
             f"{out}: {counted(fused.layout.num_images, 'image')} fused by {params.fusion} (keep "
-            f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g})\n"
-            f"Next: {pasted('wilss-masks evaluate', out)}"
+            f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g}{_stages(params)})\n"
+            f"Next: {pasted('wilss-masks evaluate', out, manifest=manifest_path)}"
         )
+    finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
+
+
+def _stages(params: "FusionParams") -> str:
+    """The stages that are on, as they are set."""
+    from ..stages.params import StageParams, noted
+
+    values = {name: value for name, value in noted(params, ()).items() if name in names_of(StageParams)}
+    values.pop("calibration", None)
+    return "".join(
+        f", {name} {value:g}" if isinstance(value, float) else f", {name} {value}" for name, value in values.items()
+    )

@@ -1,8 +1,9 @@
-"""`fuse`: a new store from the kept maps of another one, with other fusion, K or thresholds. No forward pass.
+"""`fuse`: a new store from the kept maps of another one, with other fusion, thresholds or stages. No forward pass.
 
 Images, statuses, seeds and fallbacks are carried over; masks and their diagnostics are made by the same
 `refine` with which `generate` ends, so equal parameters give equal bytes. The seeds stay those that were
-drawn at the first store's threshold, which `fused_from` in the attributes tells.
+drawn at the first store's threshold, which `fused_from` in the attributes tells. Stages that look at the images
+themselves read them again; an image that is gone or another one fails, as it would in `generate`.
 """
 
 import dataclasses
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from wilss.data.layouts import ImageRecord
+from wilss.data.manifest import Manifest
 from wilss.digests import version_of
 from wilss.disk import built_beside, make_folder, refuse_existing, writing
-from wilss.errors import EncoderError, StoreError
+from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.params import divided, with_values
 from wilss.store import (
     ImageContent,
@@ -23,14 +26,17 @@ from wilss.store import (
     ShardReceipt,
     Status,
     StoreHeader,
+    StoreLayout,
     write_shard,
     writer_lock,
 )
+from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
 from .kept_scores import KeptReader, fusion_of
+from .pictures import StagePictures
 
 #: Attributes that belong to one store and not to what it was made with.
 _OWN = ("format", "format_version", "seal")
@@ -41,24 +47,34 @@ def fuse(
     out: Path,
     values: Mapping[str, Any],
     *,
+    manifest: Manifest | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaskStore:
     """Make the store `out` from the maps that `store` keeps.
 
-    values: fusion parameters that shall differ, see `FusionParams`. The new store is built beside `out` and
-    renamed when it is whole, so a half-made one is never taken for it.
-    Raises StoreError when no maps were kept, or `out` exists and is not to be overwritten; EncoderError for a
-    parameter that needs a forward pass or is wrong.
+    values: parameters of the fusion and of the stages that shall differ, see `FusionParams`. manifest: of the store's
+    images, for stages that look at them. The new store is built beside `out` and renamed when it is whole, so a
+    half-made one is never taken for it.
+    Raises StoreError when no maps were kept, `out` exists and is not to be overwritten, or the manifest is missing or
+    another; EncoderError for a parameter that needs a forward pass or is wrong.
     """
     params = new_params(store, values)
+    pictures = StagePictures(store, _records(store, manifest, params), params)
     _refuse_bad_target(store, out, overwrite)
     with writing(out):
         make_folder(out.parent)
         with writer_lock(out), built_beside(out) as building:
-            _build(store, building, params, threads, progress)
+            _build(store, building, params, pictures, threads, progress)
     return MaskStore.open(out)
+
+
+def newly_failed(store: MaskStore, fused: MaskStore) -> dict[str, str]:
+    """The images of which `store` has masks and `fused` has none, by id, and why."""
+    rows = np.flatnonzero((store.vector("status") == Status.DONE) & (fused.vector("status") == Status.FAILED))
+    errors = fused.vector("error")
+    return {fused.image_ids[row]: str(errors[row]) for row in rows.tolist()}
 
 
 def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
@@ -72,6 +88,17 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
                 f"--set {name}={values[name]}`. fuse can change {', '.join(cheap)}."
             )
     return with_values(params, values, where="--set")
+
+
+def _records(store: MaskStore, manifest: Manifest | None, params: FusionParams) -> Mapping[str, ImageRecord]:
+    """Where the store's images are; nothing where no stage looks at them."""
+    if not params.needs_picture:
+        return {}
+    if manifest is None:
+        raise StoreError(
+            f"these stages look at the images, of which {store.path} holds none; name its manifest with --manifest."
+        )
+    return records_for(store, manifest)
 
 
 def _refuse_bad_target(store: MaskStore, out: Path, overwrite: bool) -> None:
@@ -88,12 +115,14 @@ def _build(
     store: MaskStore,
     path: Path,
     params: FusionParams,
+    pictures: StagePictures,
     threads: int | None,
     progress: Callable[[int, int], None],
 ) -> None:
     """Write every shard of the new store to `path`, commit them in order and seal it."""
-    writer = MaskStoreWriter.create(path, _header(store, params))
-    maker = _ShardMaker(store, path, params)
+    header = _header(store, params)
+    writer = MaskStoreWriter.create(path, header)
+    maker = _ShardMaker(store, path, header.layout, params, pictures)
     done, total = 0, store.layout.num_images
     for receipt in map_in_threads(maker.make, range(store.layout.num_shards), threads):
         writer.commit(receipt)
@@ -103,44 +132,47 @@ def _build(
 
 
 class _ShardMaker:
-    """Fuses one shard at a time; used by several threads."""
+    """Fuses one shard at a time; used by several threads. layout: of the new store."""
 
-    def __init__(self, store: MaskStore, path: Path, params: FusionParams) -> None:
-        self._store, self._path, self._params = store, path, params
+    def __init__(
+        self, store: MaskStore, path: Path, layout: StoreLayout, params: FusionParams, pictures: StagePictures
+    ) -> None:
+        self._store, self._path, self._layout, self._params, self._pictures = store, path, layout, params, pictures
         self._reader = KeptReader(store)
         self._status, self._errors = store.vector("status"), store.vector("error")
         self._fallback = store.vector("fallback")
         self._contents = store.vector("content") if store.layout.has_content else None
 
     def make(self, shard: int) -> ShardReceipt:
-        layout = self._store.layout
+        layout = self._layout
         return write_shard(self._path, layout, shard, [self._content(row) for row in layout.rows(shard)])
 
     def _content(self, row: int) -> ImageContent:
         status = Status(int(self._status[row]))
         if status is not Status.DONE:
             return ImageContent(status=status, error=str(self._errors[row]))
-        maps = self._reader.read(row)
-        content = as_content(
-            maps.refine(self._params),
+        try:
+            content = self._fused(row)
+        except ImageError as error:
+            return ImageContent(status=Status.FAILED, error=str(error))
+        return content if self._contents is None else dataclasses.replace(content, content=int(self._contents[row]))
+
+    def _fused(self, row: int) -> ImageContent:
+        picture, maps = self._pictures(row), self._reader.read(row)
+        return as_content(
+            maps.refine(self._params, picture),
             maps.categories,
             score=maps.score,
             attention=maps.attention,
             seeds=maps.seeds,
             fallback=[bool(self._fallback[row, category]) for category in maps.categories],
         )
-        if self._contents is not None:
-            content = dataclasses.replace(content, content=int(self._contents[row]))
-        if not self._store.layout.has_void:
-            return content
-        void = {0: self._store.plane("void", row)}
-        return dataclasses.replace(content, planes={**content.planes, "void": void})
 
 
 def _header(store: MaskStore, params: FusionParams) -> StoreHeader:
     status = store.vector("status")
     return StoreHeader(
-        layout=store.layout,
+        layout=dataclasses.replace(store.layout, has_void=params.has_void),
         image_ids=store.image_ids,
         category_ids=store.category_ids,
         category_names=store.category_names,

@@ -32,9 +32,9 @@ class KeptMaps:
     height: int
     width: int
 
-    def refine(self, params: FusionParams) -> Refined:
-        """The masks that these maps give."""
-        return refine(self.score, self.attention, self.height, self.width, params)
+    def refine(self, params: FusionParams, picture: Tensor | None = None, *, trace: bool = False) -> Refined:
+        """The masks that these maps give. picture, trace: see `sources.fusion.refine`."""
+        return refine(self.score, self.attention, self.height, self.width, params, picture, trace=trace)
 
 
 def keeps_maps(store: MaskStore) -> bool:
