@@ -9,7 +9,7 @@ import math
 
 def sureness(evidence, labels, background):
     """[T][h][w], [h][w], [h][w] -> [h][w]: the label's evidence beside the greatest of the others."""
-    result = []
+    result: list[list[float]] = []
     for y, row in enumerate(labels):
         result.append([])
         for x, label in enumerate(row):
@@ -21,7 +21,7 @@ def sureness(evidence, labels, background):
 
 def bins_of(confidence, count):
     """Which pixels are in which bin: bin b holds [b / count, (b + 1) / count), the last one 1 as well."""
-    members = [[] for _ in range(count)]
+    members: list[list[int]] = [[] for _ in range(count)]
     for number, value in enumerate(confidence):
         place = count - 1
         for b in range(count):

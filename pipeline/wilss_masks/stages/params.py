@@ -77,6 +77,6 @@ def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
 
 def _require_curve(curve: tuple[tuple[float, float], ...]) -> None:
     """ParameterError for knots that are no rising curve within [0, 1]."""
-    within = all(len(knot) == 2 and min(knot) >= 0 and max(knot) <= 1 for knot in curve)
+    within = all(len(knot) == 2 and all(0 <= one <= 1 for one in knot) for knot in curve)
     rises = within and all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(curve))
     require(rises, "calibration", curve, "pairs of numbers from 0 to 1, the first rising, the second never falling")

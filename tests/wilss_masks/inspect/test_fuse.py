@@ -27,7 +27,16 @@ def without_root(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != "zarr.json"}
 
 
-@pytest.mark.parametrize("values", [{}, OTHER, {"fusion": "seeds", "keep": "locations"}, {"fusion": "init"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        OTHER,
+        {"fusion": "seeds", "keep": "locations"},
+        {"fusion": "init"},
+        {"classes": "compete", "unsure": 0.6, "calibration": ((0.5, 0.5), (0.9, 0.9))},
+    ],
+)
 def test_every_byte_but_the_attributes_is_what_generate_writes(
     tmp_path: Path, store: MaskStore, values: dict[str, Any]
 ) -> None:
@@ -58,6 +67,18 @@ def test_the_way_makes_no_difference(tmp_path: Path, store: MaskStore) -> None:
         OTHER,
     )
     assert files_of(direct.path) == files_of(detour.path)
+
+
+def test_void_comes_and_goes_with_its_parameter(tmp_path: Path, store: MaskStore) -> None:
+    sure = fuse(store, tmp_path / "sure.zarr", {"unsure": "0.6"})
+    void = sure.read(0).void
+    assert void is not None
+    assert 0 < void.mean() < 1
+    assert not (sure.read(0).masks & void).any()
+    back = fuse(sure, tmp_path / "back.zarr", {"unsure": "0"})
+    assert back.read(0).void is None
+    assert without_root(files_of(back.path)) == without_root(files_of(store.path))
+    assert back.attributes["parameters"] == store.attributes["parameters"]
 
 
 def test_threads_make_no_difference(tmp_path: Path, store: MaskStore) -> None:
