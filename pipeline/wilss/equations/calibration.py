@@ -40,7 +40,7 @@ class Reliability(NamedTuple):
 
     confidence: NDArray[np.float64]
     right: NDArray[np.float64]
-    count: NDArray[np.float64]
+    pixels: NDArray[np.float64]
 
 
 def sureness(evidence: "Iterable[Tensor]", labels: "Tensor", background: "Tensor | float" = 1.0) -> "Tensor":
@@ -82,9 +82,8 @@ def reliability(sums: NDArray[np.float64], bins: int = SHOWN) -> Reliability:
     sums: [3, B]; bins: how many it shall have, B a multiple of it.
     """
     count, confidence, right = sums.reshape(3, bins, -1).sum(axis=-1)
-    return Reliability(
-        *(np.where(count > 0, part / np.maximum(count, 1), np.nan) for part in (confidence, right)), count
-    )
+    means = [np.where(count > 0, part / np.maximum(count, 1), np.nan) for part in (confidence, right)]
+    return Reliability(confidence=means[0], right=means[1], pixels=count)
 
 
 def expected_error(sums: NDArray[np.float64], bins: int = SHOWN) -> float:

@@ -152,7 +152,7 @@ def _reliability(found: "Reliability") -> list[str]:
 def _sureness_table(found: "Reliability") -> list[str]:
     from wilss.equations.calibration import expected_error
 
-    table = [("%", "of all pixels", "sureness", "right", "ECE")]
+    table: list[tuple[str, ...]] = [("%", "of all pixels", "sureness", "right", "ECE")]
     for name, label in (*((name, label) for label, name in enumerate(found.names)), ("all", None)):
         sums = found.sums(label)
         count, sure, right = sums.sum(axis=1).tolist()
@@ -165,16 +165,16 @@ def _bins_table(found: "Reliability") -> list[str]:
     from wilss.equations.calibration import reliability
 
     diagram, pixels = reliability(found.sums()), max(found.sums()[0].sum(), 1)
-    table = [("% sure", "of all pixels", "sureness", "right")]
+    table: list[tuple[str, ...]] = [("% sure", "of all pixels", "sureness", "right")]
     for place, (sure, right, count) in enumerate(zip(*(part.tolist() for part in diagram), strict=True)):
         if count:
-            ends = f"{100 * place / len(diagram.count):.0f} to {100 * (place + 1) / len(diagram.count):.0f}"
+            ends = f"{100 * place / len(diagram.pixels):.0f} to {100 * (place + 1) / len(diagram.pixels):.0f}"
             table.append((ends, *map(percent, (count / pixels, sure, right))))
     return aligned(table, {1})
 
 
 def _void_table(found: "Reliability") -> list[str]:
-    table = [("% void below", "pixels left", "of masks", "mean IoU", "without background")]
+    table: list[tuple[str, ...]] = [("% void below", "pixels left", "of masks", "mean IoU", "without background")]
     for kept in found.kept():
         figures = (kept.share, kept.of_masks, kept.scores.mean_iou, kept.scores.mean_iou_classes)
         table.append((f"{100 * kept.below:.0f}", *map(percent, figures)))

@@ -130,7 +130,7 @@ class Tally:
 
     def add(self, one: Counted) -> None:
         """Take in an image."""
-        self._joint[np.ix_(range(calibration.FINE), one.places, one.places)] += one.joint
+        self._joint[np.ix_(np.arange(calibration.FINE), one.places, one.places)] += one.joint
         self._confidence[:, one.places] += one.confidence
         self._void += one.void
 
@@ -211,6 +211,6 @@ def counted(
     return Counted(
         places=places,
         joint=np.bincount(at_both, minlength=bins * size * size).reshape(bins, size, size),
-        confidence=np.bincount(at_label, values, minlength=bins * size).reshape(bins, size),
+        confidence=np.bincount(at_label, values, minlength=bins * size).reshape(bins, size).astype(np.float64),
         void=int(np.count_nonzero((truth != VOID) & (labels == VOID))),
     )

@@ -34,10 +34,12 @@ def draw_reliability(found: Reliability, title: str) -> bytes:
 
 def _draw_diagram(axes: Any, found: Reliability) -> None:
     diagram = calibration.reliability(found.sums())
-    size = len(diagram.count)
-    there = diagram.count > 0
+    size = len(diagram.pixels)
+    there = diagram.pixels > 0
     centres = (np.arange(size) + 0.5) / size
-    axes.bar(centres, diagram.count / max(diagram.count.sum(), 1), 0.9 / size, color=_BARS, label="share of the pixels")
+    axes.bar(
+        centres, diagram.pixels / max(diagram.pixels.sum(), 1), 0.9 / size, color=_BARS, label="share of the pixels"
+    )
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as right as sure")
     axes.plot(diagram.confidence[there], diagram.right[there], "o-", color=_LINE, markersize=4, label="right")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="sureness", ylabel="share")

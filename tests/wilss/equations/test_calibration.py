@@ -67,7 +67,7 @@ def test_a_diagram_by_hand():
     found = calibration.reliability(sums, 2)
     np.testing.assert_allclose(found.confidence, [0.15, 0.95])
     np.testing.assert_allclose(found.right, [0.5, 1.0])
-    assert found.count.tolist() == [2, 2]
+    assert found.pixels.tolist() == [2, 2]
     assert calibration.expected_error(sums, 2) == pytest.approx((0.35 + 0.05) / 2)
 
 
