@@ -64,6 +64,7 @@ SHAPES = (
     "wilss-memory info runs/shapes-15-5/step-1",
     "wilss-masks info masks/shapes-15-5/step-1.zarr",
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --ablation",
+    "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --reliability",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
     "wilss-masks verify masks/shapes-15-5/step-1.zarr",
     "wilss-masks export voc masks/shapes-15-5/step-1.zarr out/",
