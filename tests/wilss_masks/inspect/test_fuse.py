@@ -1,19 +1,27 @@
 """`fuse`: the very bytes that `generate` would have written, and nothing that looks like more than it is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from PIL import Image
 
-from tests.wilss_masks.stores import files_of, make_annotation_store, make_store
-from wilss.errors import EncoderError, ParameterError, StoreError
+from tests.wilss_masks.stores import files_of, make_annotation_store, make_manifest, make_store
+from wilss.data.contents import content_of
+from wilss.data.images import read_image
+from wilss.errors import EncoderError, ImageError, ParameterError, StoreError
 from wilss.store import MaskStore, write_shard
 from wilss_masks.commands.fuse import command
-from wilss_masks.inspect.fuse import fuse
+from wilss_masks.inspect.fuse import fuse, newly_failed
+from wilss_masks.inspect.kept_scores import KeptReader
+from wilss_masks.inspect.pictures import StagePictures
 from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.stages.chain import stage_picture
 
 OTHER: dict[str, Any] = {"fusion": "intersection", "keep": "std", "keep_amount": 0.5, "threshold": 0.6}
 
@@ -79,6 +87,56 @@ def test_void_comes_and_goes_with_its_parameter(tmp_path: Path, store: MaskStore
     assert back.read(0).void is None
     assert without_root(files_of(back.path)) == without_root(files_of(store.path))
     assert back.attributes["parameters"] == store.attributes["parameters"]
+
+
+BOUNDARIES: dict[str, Any] = {"classes": "compete", "boundaries": "guided", "guided_radius": 2, "stage_size": 48}
+
+
+def test_images_are_read_where_a_stage_looks_at_them(tmp_path: Path, store: MaskStore) -> None:
+    """The masks are those of the chain over the kept maps and the picture; a missing image is a failed one."""
+    manifest: Any = make_manifest(tmp_path / "images")
+    gone, other = (manifest.records_[row] for row in (1, 2))
+    gone.path.unlink()
+    Image.new("RGB", (5, 7)).save(other.path)
+    fused = fuse(store, tmp_path / "fused.zarr", BOUNDARIES, manifest=manifest)
+    params, record = FmwissParams(**BOUNDARIES), manifest.records_[0]
+    picture = stage_picture(torch.from_numpy(read_image(record.path)).permute(2, 0, 1), params)
+    expected = KeptReader(store).read(0).refine(params, picture).fused
+    np.testing.assert_array_equal(fused.read(0).masks, expected.numpy())
+    assert (fused.read(0).masks != store.read(0).masks).any()
+    failed = newly_failed(store, fused)
+    assert list(failed) == [gone.image_id, other.image_id]
+    assert str(gone.path) in failed[gone.image_id]
+    assert "is not the image that the maps of step-1.zarr were made of; bring it back" in failed[other.image_id]
+    assert fused.vector("status").tolist() == [1, 2, 2, 2, 3, 1]
+    assert not list(fused.verify())
+
+
+def test_an_image_of_the_same_size_that_changed_is_noticed(tmp_path: Path) -> None:
+    manifest: Any = make_manifest(tmp_path / "images")
+    noted = [content_of(record, "images") for record in manifest.records_]
+    store: Any = make_store(tmp_path / "s.zarr")
+    vectors = {"height": store.vector("height"), "width": store.vector("width"), "content": np.array(noted, np.uint64)}
+    layout = type("Layout", (), {"has_content": True})
+    known: Any = type("Store", (), {"layout": layout, "vector": staticmethod(vectors.get), "image_ids": store.image_ids,
+                                    "path": store.path, "step": 1})  # fmt: skip
+    records = {record.image_id: record for record in manifest.records_}
+    pictures = StagePictures(known, records, FmwissParams(**BOUNDARIES))
+    assert pictures(0) is not None
+    image = Image.open(manifest.records_[0].path)
+    image.putpixel((0, 0), (1, 2, 3))
+    image.save(manifest.records_[0].path)
+    with pytest.raises(ImageError, match="is not the image that the maps of s.zarr were made of"):
+        pictures(0)
+
+
+def test_a_stage_that_looks_at_images_needs_their_manifest(tmp_path: Path, store: MaskStore) -> None:
+    with pytest.raises(StoreError, match="look at the images, of which .* holds none; name its manifest"):
+        fuse(store, tmp_path / "fused.zarr", BOUNDARIES)
+    other: Any = make_manifest(tmp_path / "images")
+    with pytest.raises(StoreError, match="was made from other data"):
+        fuse(store, tmp_path / "fused.zarr", BOUNDARIES, manifest=replace(other, digest="f" * 64))
+    assert not (tmp_path / "fused.zarr").exists()
 
 
 def test_threads_make_no_difference(tmp_path: Path, store: MaskStore) -> None:
