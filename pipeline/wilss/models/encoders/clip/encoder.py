@@ -27,6 +27,7 @@ from wilss.models.encoders.clip.towers import DensePath, TrunkPath, dense_path
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.identity import identity_of
 from wilss.models.encoders.multiples import input_multiple
+from wilss.models.encoders.vit.trunks import State
 from wilss.models.encoders.weights import (
     HUB,
     config_is_here,
@@ -87,6 +88,14 @@ class DenseClip:
         with precision_context(self.device, self.precision):
             dense = self.path(pixels, proxy) if isinstance(self.path, TrunkPath) else self.path(pixels)
         return unit(dense.float(), dim=1)
+
+    @torch.inference_mode()
+    def before_last(self, images: Tensor) -> State:
+        """What the last block of a transformer is given, for `gradcam`. images: as for `features`."""
+        check_images(images, self.patch)
+        assert isinstance(self.path, TrunkPath)
+        with precision_context(self.device, self.precision):
+            return self.path.before_last(normalise(images, self.mean, self.std))
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wilss.models.encoders.clip.pooling import attention
 from wilss.models.encoders.grids import resample_positions
 from wilss.models.encoders.vit.attention import Compared, Part, by_head, compared, joined
 from wilss.models.encoders.vit.trunks import Form, Mixing, State, Trunk
@@ -54,6 +55,19 @@ class ResblockTrunk(Trunk):
         """The last block's output [B, L, D] under the final norm."""
         visual: Any = self.network
         return cast(Tensor, visual.ln_post(self._last(state.tokens)))
+
+    def output(self, state: State, *, first_alone: bool) -> Tensor:
+        """The last block's output [B, L, D] before any norm, of parts that a gradient can be taken of.
+
+        first_alone: of the first token alone, [B, 1, D].
+        """
+        block = self._last
+        found = _compared(block.attn, block.ln_1(state.tokens), ("values",))
+        assert found.values is not None
+        rows = slice(0, 1 if first_alone else None)
+        attended = attention(found.queries[..., rows, :], found.keys, found.values)
+        x = state.tokens[:, rows] + block.ls_1(_projected(block, joined(attended)))
+        return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
 
     def patches_alone(self, state: State, form: Form) -> Tensor:
         """The last block [B, h * w, D] with every patch attending to itself alone, under the final norm.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.configs import DenseForm, has_convolutions
 from wilss.models.encoders.clip.mixing import mixing_of
+from wilss.models.encoders.clip.pooling import timm_pooled
 from wilss.models.encoders.clip.towers import DensePath, TrunkPath
 from wilss.models.encoders.vit.trunks import State, TimmTrunk, trunk_of
 from wilss.models.tensor_files import misfits, told
@@ -77,7 +78,7 @@ def timm_path(visual: nn.Module, form: DenseForm, stride: int) -> DensePath:
         """[B, D, h, w]."""
         return _of_transformer(visual, trunk, state, form, proxy)
 
-    return TrunkPath(trunk=trunk, head=head)
+    return TrunkPath(trunk=trunk, head=head, pooled=timm_pooled(network, cast(Any, visual).head))
 
 
 def _require_stride(network: nn.Module, found: int, stride: int) -> None:

@@ -20,6 +20,7 @@ from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.arithmetic import Precision
 from wilss.models.encoders.clip.configs import DenseForm, form_of
 from wilss.models.encoders.clip.encoder import DenseClip
+from wilss.models.encoders.clip.pooling import timm_pooled
 from wilss.models.encoders.clip.timm_towers import tokens_of
 from wilss.models.encoders.clip.tips_files import (
     LENGTH,
@@ -132,7 +133,7 @@ def _path(trunk: TimmTrunk, form: DenseForm) -> TrunkPath:
         patches = tokens_of(trunk, state, form, proxy)[:, trunk.prefix :]
         return patches.transpose(1, 2).reshape(len(patches), -1, *state.grid)
 
-    return TrunkPath(trunk=trunk, head=head)
+    return TrunkPath(trunk=trunk, head=head, pooled=timm_pooled(trunk.network, nn.Identity()))
 
 
 # -- the text side ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip.configs import DenseForm
 from wilss.models.encoders.clip.mixing import MIXINGS, mixing_of
-from wilss.models.encoders.clip.resblocks import resblock_trunk
+from wilss.models.encoders.clip.resblocks import ResblockTrunk, resblock_trunk
 from wilss.models.encoders.vit.trunks import State, Trunk
 
 DensePath = Callable[[Tensor], Tensor]
@@ -64,7 +64,15 @@ def _vit_path(visual: Any, form: DenseForm) -> TrunkPath:
         x = x if visual.proj is None else x @ visual.proj
         return cast(Tensor, x.transpose(1, 2).unflatten(2, state.grid))
 
-    return TrunkPath(trunk=trunk, head=head)
+    return TrunkPath(trunk=trunk, head=head, pooled=lambda state: _pooled(trunk, state))
+
+
+def _pooled(trunk: ResblockTrunk, state: State) -> Tensor:
+    """[B, D]: open_clip's vector for the whole image."""
+    visual: Any = trunk.network
+    tokens = trunk.output(state, first_alone=visual.pool_type == "tok")
+    pooled, _ = visual._pool(tokens)
+    return cast(Tensor, pooled if visual.proj is None else pooled @ visual.proj)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,10 +80,12 @@ class TrunkPath:
     """A dense path through a transformer: what its last block is given also says where.
 
     head: from that, and for the form `proxy` from another network's patches [B, D', h', w'], to features [B, D, h, w].
+    pooled: from that to the vector of the whole image [B, D], by parts that a gradient can be taken of.
     """
 
     trunk: Trunk
     head: Callable[[State, Tensor | None], Tensor]
+    pooled: Callable[[State], Tensor]
 
     def __call__(self, pixels: Tensor, proxy: Tensor | None = None) -> Tensor:
         """Normalised pixels [B, 3, H, W] to features [B, D, h, w]. proxy: as for `head`."""
