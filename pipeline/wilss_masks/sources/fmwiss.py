@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wilss.data.images import patch_grid_size, read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
+from wilss.errors import ParameterError
 from wilss.store import ImageContent
 
 from ..stages.chain import stage_picture
@@ -22,6 +23,7 @@ from .fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
 from .placing import MapMaker
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
+from .scoring import Scorer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from wilss.models.encoders.clip.encoder import DenseClip
     from wilss.models.encoders.vit.attention import Part
     from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
+    from wilss.models.encoders.vit.trunks import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,8 @@ class FmwissSource:
     """Masks from image tags by frozen foundation models.
 
     classes: (name, prompt names) of the step's classes, in the order of the category axis.
-    text: unit text features float32 [C + G, D] of the classes and the G background words; None until
-        `prepare` has made them.
+    text: unit text features float32 [M, D] of the classes, as many each as `name_counts` says, and the background
+        words; None until `prepare` has made them.
     """
 
     name: ClassVar[str] = "fmwiss"
@@ -67,14 +70,18 @@ class FmwissSource:
         params = params_of(FmwissParams(), manifest, cls.name, values, where=where)
         protocol = manifest.protocol
         classes = tuple((manifest.taxonomy.name_of(i), _prompts(manifest, i)) for i in protocol.new(step))
+        words = background_words([names for _, names in classes], manifest.background_prompts, params.words)
+        if params.score == "gradcam" and not words:
+            raise ParameterError(
+                f"{where}: score: gradcam needs background words, against which a tag is likely; write some as "
+                "`background_prompts`, or words: package."
+            )
         return cls(
             params=params,
             clip=manifest.encoders.clip,
             vit=manifest.encoders.vit,
             classes=classes,
-            background_words=background_words(
-                [names for _, names in classes], manifest.background_prompts, params.words
-            ),
+            background_words=words,
             seed=seed,
         )
 
@@ -118,6 +125,13 @@ class FmwissSource:
         return form_of(self.clip, self.params.form)
 
     @property
+    def name_counts(self) -> tuple[int, ...]:
+        """How many text features each class and each background word has."""
+        greatest = self.params.synonyms == "greatest"
+        classes = (len(names) if greatest else 1 for _, names in self.classes)
+        return *classes, *(1 for _ in self.background_words)
+
+    @property
     def parts(self) -> "tuple[Part, ...]":
         """What is asked of the ViT's blocks beside queries and keys."""
         by_affinity: dict[str, tuple[Part, ...]] = {"vv": ("values",), "outputs": ("outputs",)}
@@ -148,7 +162,10 @@ class FmwissSource:
             return self
         from wilss.models.encoders.clip.text import cached_text_features
 
-        groups = [*(prompts for _, prompts in self.classes), *((word,) for word in self.background_words)]
+        names = [prompts for _, prompts in self.classes]
+        if self.params.synonyms == "greatest":
+            names = [(name,) for prompts in names for name in prompts]
+        groups = [*names, *((word,) for word in self.background_words)]
         text = cached_text_features(self.open_clip(device), groups, templates(self.params.templates))
         return dataclasses.replace(self, text=text.numpy())
 
@@ -191,10 +208,12 @@ class FmwissSource:
 
     @cached_property
     def _patches(self) -> tuple[int, int]:
-        from wilss.models.encoders.clip.configs import form_of
+        from wilss.models.encoders.clip.configs import form_of, require_last_block
         from wilss.models.encoders.multiples import input_multiple
 
         form_of(self.clip, self.params.form)  # refused with the plan
+        if self.params.score == "gradcam":
+            require_last_block(self.clip)
         return input_multiple(self.clip), input_multiple(self.vit)
 
 
@@ -223,6 +242,7 @@ class FmwissProposer(MapMaker):
         super().__init__(source, clip.logit_scale)
         self.clip, self.vit, self.both = clip, vit, both
         self.text = torch.from_numpy(source.text).to(clip.device)
+        self._scorer = Scorer(source, clip, self.text, self)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image in all sizes that are wanted; decoded once."""
@@ -238,21 +258,20 @@ class FmwissProposer(MapMaker):
         """A forward pass of each network for the batch, then each image by itself."""
         import torch
 
-        from wilss.equations.kernels import score_map
-
         with torch.inference_mode():
-            features, blocks = self.forward(loaded)
-            similarity = score_map(features, self.text)
-            return [self._one(task, similarity[i], blocks, i, loaded[i].picture) for i, task in enumerate(tasks)]
+            told, blocks = self.forward(loaded)
+            scores = self._scorer.scores(tasks, told)
+            return [self._one(task, scores[i], blocks, i, loaded[i].picture) for i, task in enumerate(tasks)]
 
-    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor, tuple[LastBlock, ...]]":
-        """What the networks say of a batch: CLIP's dense features [B, D, h, w] and the ViT's last blocks."""
+    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[LastBlock, ...]]":
+        """What the networks say of a batch: CLIP, see `Scorer.told`, and the ViT's last blocks."""
         images = self._stack([one.clip for one in loaded])
         count, parts = self.params.attention_blocks, self.source.parts
-        if self.both is not None and all(one.clip.shape == one.vit.shape for one in loaded):
+        at_one_size = all(one.clip.shape == one.vit.shape for one in loaded)
+        if self.both is not None and at_one_size and self.params.score == "text" and not self.params.window:
             return self.both.features_and_blocks(images, count, parts)
         blocks = self.vit.last_blocks(self._stack([one.vit for one in loaded]), count, parts)
-        return self.clip.features(images, blocks[-1].patch_tokens()), blocks
+        return self._scorer.told(images, blocks[-1].patch_tokens()), blocks
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch
@@ -262,15 +281,14 @@ class FmwissProposer(MapMaker):
     def _one(
         self,
         task: ImageTask,
-        similarity: "Tensor",
+        score: "Tensor",
         blocks: "Sequence[LastBlock]",
         row: int,
         picture: "Tensor | None",
     ) -> ImageContent:
         import torch
 
-        words = similarity[len(self.source.classes) :]
-        maps = self.maps(task, self.score(similarity[list(task.categories)], words), blocks, row)
+        maps = self.maps(task, score, blocks, row)
         if picture is not None:
             picture = picture.to(maps.score.device)
         return as_content(

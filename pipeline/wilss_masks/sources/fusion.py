@@ -61,7 +61,12 @@ class FmwissParams(FusionParams):
         ViT's patches) mix the values by other attentions; `auto` is the usual one of its tower.
     background: how a class stands out: `softmax` over the image's tags and the background words times the
         model's logit scale, `margin` over the best background word then min-max, or `minmax` alone [D].
-    words: which background words: the manifest's `own` (the package's where it has none), the `package`'s, or `both`.
+    words: which background words: the manifest's `own` (the package's where it has none), the `package`'s, or `both`;
+        CLIP-ES's for `voc` or `coco`, or the names of `stuff` for scenes.
+    score: `text`, each patch's cosine with the words, or `gradcam`, where the image speaks for a tag (CLIP-ES); ours.
+    synonyms: of a class's names the `mean`, one text feature, or the `greatest` of their scores.
+    window, window_stride: CLIP sees its input in overlapping windows of so many pixels, so far apart; 0 for none, and
+        for a stride of half a window.
     seeds: N = 9 of the paper. draws: averaged draws of N seeds each [D].
     placing: `drawn`, the paper's seeds, or `soft`: all patches, weighed by score^power, nothing drawn; ours.
     passes: how often the map is spread; from the second time on from the map so far times the score, ^power; ours.
@@ -78,7 +83,11 @@ class FmwissParams(FusionParams):
 
     form: Literal["auto", "maskclip", "value", "pool_each", "head_each", "neighbour", "proxy"] = "auto"
     background: Literal["softmax", "margin", "minmax"] = "softmax"
-    words: Literal["own", "package", "both"] = "own"
+    words: Literal["own", "package", "both", "voc", "coco", "stuff"] = "own"
+    score: Literal["text", "gradcam"] = "text"
+    synonyms: Literal["mean", "greatest"] = "mean"
+    window: ShorterSide = 0
+    window_stride: ShorterSide = 0
     seeds: Annotated[int, Rule("between 1 and 10000", lambda value: 1 <= value <= 10_000)] = 9
     draws: Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1_000)] = 1
     placing: Literal["drawn", "soft"] = "drawn"
@@ -96,6 +105,15 @@ class FmwissParams(FusionParams):
     longest: LongerSide = 1024
     templates: Literal["openai", "maskclip", "plain"] = "openai"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        super().__post_init__()
+        require(self.window_stride <= self.window, "window_stride", self.window_stride, "at most the window")
+        if self.score == "gradcam":
+            rule = "with `score: gradcam`, which has a softmax of its own and sees the image whole"
+            require(self.background == "softmax", "background", self.background, f"softmax {rule}")
+            require(not self.window, "window", self.window, f"0 {rule}")
 
     @property
     def is_literal(self) -> bool:

@@ -46,6 +46,24 @@ BACKGROUND_WORDS = (
     "sign",
 )
 
+#: CLIP-ES's for COCO.
+COCO_WORDS = tuple(word for word in BACKGROUND_WORDS if word not in ("keyboard", "sign"))
+
+#: For scenes, where most of a picture has a name: those of COCO-Stuff (Caesar et al., CVPR 2018) that are told apart by
+#: their material or kind are one here, and are put as one says them: a choice of ours.
+STUFF_WORDS = (
+    *("banner", "blanket", "branch", "bridge", "building", "bush", "cabinet", "cage", "cardboard", "carpet", "ceiling"),
+    *("cloth", "clothes", "cloud", "counter", "cupboard", "curtain", "desk", "dirt", "door", "fence", "floor"),
+    *("flower", "fog", "food", "fruit", "furniture", "grass", "gravel", "ground", "hill", "house", "leaves", "light"),
+    *("mat", "metal", "mirror", "moss", "mountain", "mud", "napkin", "net", "paper", "pavement", "pillow", "plant"),
+    *("plastic", "platform", "playing field", "railing", "railroad", "river", "road", "rock", "roof", "rug", "salad"),
+    *("sand", "sea", "shelf", "sky", "skyscraper", "snow", "stairs", "stone", "straw", "table", "tent", "towel"),
+    *("tree", "vegetable", "wall", "water", "waterdrops", "window blind", "window", "wood"),
+)
+
+#: Background words by what `words` calls them.
+WORDS = {"package": BACKGROUND_WORDS, "voc": BACKGROUND_WORDS, "coco": COCO_WORDS, "stuff": STUFF_WORDS}
+
 #: Prompt names of the VOC and COCO classes whose own name is a poor or an ambiguous prompt: a choice of ours.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     # VOC
@@ -80,14 +98,17 @@ def prompt_names(class_name: str) -> tuple[str, ...]:
 def background_words(
     classes: Sequence[Sequence[str]] = (), own: Sequence[str] | None = None, which: str = "own"
 ) -> tuple[str, ...]:
-    """What stands for the background: the words of a manifest, the package's, or both.
+    """What stands for the background: the words of a manifest, a list of the package, or both.
 
-    The package's are BACKGROUND_WORDS without those that are prompt names of `classes`: a class is not its own
-    background. own: a manifest's words, None where it has none. which: see `FmwissParams.words`.
+    A list's are those of WORDS without the prompt names of `classes`: a class is not its own background. Of `coco` and
+    `stuff` also a word is left out by which a prompt name ends, as "table" by "dining table".
+    own: a manifest's words, None where it has none. which: see `FmwissParams.words`.
     """
     taken = {name.lower() for names in classes for name in names}
-    package = tuple(word for word in BACKGROUND_WORDS if word not in taken)
-    if own is None or which == "package":
+    if which in ("coco", "stuff"):
+        taken |= {name.rpartition(" ")[2] for name in taken}
+    package = tuple(word for word in WORDS.get(which, BACKGROUND_WORDS) if word not in taken)
+    if own is None or which in WORDS:
         return package
     return tuple(dict.fromkeys((*own, *package))) if which == "both" else tuple(own)
 

@@ -22,7 +22,6 @@ from wilss.data.contents import content_of
 from wilss.data.manifest import Manifest
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder, make_folder, unlink, write_output
-from wilss.equations.kernels import score_map
 from wilss.errors import ImageError
 from wilss.models.encoders.vit.encoder import LastBlock
 
@@ -30,12 +29,16 @@ from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
 from ..sources.base import ImageTask
 from ..sources.fmwiss import FmwissProposer, FmwissSource
+from ..sources.scoring import similarity_of
+from ..stages.params import noted
 
 _OURS = re.compile(r"[0-9a-f]{32}")  # names of our files
 _FORM = 1  # raise it when the same name would mean other content
 _LIBRARIES = ("wilss", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 #: Parameters that decide what the networks say; the search is free in all others.
 _OF_FORWARD = ("form", "clip_size", "vit_size", "longest", "templates", "precision")
+#: The same, of those that came later: only where they are not at their default, so that what was kept stays good.
+_LATER = ("synonyms", "window", "window_stride")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,13 +122,13 @@ class Scratch:
         return sum(file.stat().st_size for file in self._files)
 
     def _facts(self) -> dict[str, Any]:
-        one = next(iter(self._sources.values()))
+        one, names = next(iter(self._sources.values())), (*_OF_FORWARD, *_LATER)
         identities = {words: source.identity() for words, source in self._sources.items()}
         return {
             "form": _FORM,
             "models": identities[next(iter(identities))]["models"],
             "prompts": {words: identity["prompts_sha256"] for words, identity in identities.items()},
-            "parameters": {name: getattr(one.params, name) for name in _OF_FORWARD},
+            "parameters": {name: value for name, value in noted(one.params, _OF_FORWARD).items() if name in names},
             "versions": {name: version_of(name) for name in _LIBRARIES},
             "device": self._device,
             "threads": self._threads,
@@ -173,12 +176,13 @@ class _Keeper:
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
         with torch.inference_mode():
             features, blocks = self._proposer.forward(loaded)
+            assert isinstance(features, Tensor)  # the tune of Grad-CAM is refused
             made: list[dict[str, NDArray[Any]]] = [_of_block(blocks[-1], row) for row in range(len(tasks))]
             for words, source in self._sources.items():
-                similarity = score_map(features, torch.from_numpy(source.text).to(features.device))
+                tags, others = similarity_of(features, torch.from_numpy(source.text).to(features.device), source)
                 for row, task in enumerate(tasks):
-                    made[row][f"tags.{words}"] = similarity[row][list(task.categories)].cpu().numpy()
-                    made[row][f"words.{words}"] = similarity[row][len(source.classes) :].cpu().numpy()
+                    made[row][f"tags.{words}"] = tags[row][list(task.categories)].cpu().numpy()
+                    made[row][f"words.{words}"] = others[row].cpu().numpy()
         return made
 
 

@@ -103,6 +103,10 @@ def tune(
 def _sources(manifest: Manifest, step: int, values: dict[str, Any], seed: int) -> dict[str, FmwissSource]:
     """The source as it is set now, then with the other sets of background words, where these are others."""
     present = FmwissSource.from_manifest(manifest, step, values, seed)
+    if present.params.score != "text":
+        raise ParameterError(
+            "tune compares settings of score: text; leave score: gradcam out of it (--set score=text)."
+        )
     sources: dict[str, FmwissSource] = {present.params.words: present}
     for words in ("own", "package", "both"):
         source = FmwissSource.from_manifest(manifest, step, {**values, "words": words}, seed)

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from tests.references import fmwiss as slow
+from tests.references import gradcam as slow_gradcam
 from tests.references import placing as slow_placing
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
 from wilss.data.images import to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, ParameterError
+from wilss.models.encoders.clip.gradcam import gradcam
 from wilss.models.encoders.clip.resblocks import ResblockTrunk
 from wilss.store import ImageContent, Status
 from wilss_masks.make.generate import require_known_names
@@ -114,6 +116,72 @@ def test_maps_of_soft_seeds_are_spread_along_the_last_blocks(source: FmwissSourc
         weights = slow_placing.soft_weights(score.reshape(1, -1).double().numpy(), 2)
         attention = (weights @ np.mean(matrices, axis=0)).reshape(block.grid)
         np.testing.assert_allclose(content.planes["attention"][category], attention / attention.max(), atol=4e-3)
+
+
+@pytest.mark.parametrize("one_network", [False, True])
+def test_grad_cam_scores_by_what_the_whole_image_says(source: FmwissSource, folder: Path, one_network: bool) -> None:
+    params = replace(source.params, score="gradcam", background="softmax", synonyms="greatest")
+    changed = replace(source, params=params, text=None, vit=source.clip if one_network else source.vit).prepare("cpu")
+    assert changed.text is not None
+    assert changed.text.shape[0] == 6  # disk has two names, and there are two background words
+    proposer, one = changed.open("cpu", 1), task(folder, 0)
+    loaded = proposer.load(one)
+    (content,) = proposer.propose([one], [loaded])
+    text = torch.from_numpy(changed.text)[[0, 1, 3, 4, 5]]
+    with torch.inference_mode():
+        state = proposer.clip.before_last(loaded.clip[None])
+        expected = gradcam(proposer.clip, state, 0, text, (2, 1, 1, 1), 2)
+    for category, scores in zip((0, 2), expected, strict=True):
+        np.testing.assert_array_equal(content.planes["score"][category], scores.half())
+        assert content.planes["score"][category].max() == 1
+
+
+def test_the_greatest_of_a_class_s_names_scores(source: FmwissSource, folder: Path) -> None:
+    changed = replace(source, params=replace(source.params, synonyms="greatest"), text=None).prepare("cpu")
+    proposer, one = changed.open("cpu", 1), task(folder, 0)
+    loaded = proposer.load(one)
+    (content,) = proposer.propose([one], [loaded])
+    similarity = slow.score_map(proposer.clip.features(loaded.clip[None])[0].double().numpy(), changed.text)
+    of_class = slow_gradcam.greatest_of_names(similarity, (2, 1, 1, 1, 1))
+    expected = slow.foreground_score(of_class[[0, 2]], of_class[3:], "margin", proposer.clip.logit_scale)
+    for category, scores in zip((0, 2), expected, strict=True):
+        np.testing.assert_allclose(content.planes["score"][category], scores, atol=2e-3)
+
+
+@pytest.mark.parametrize("one_network", [False, True])
+def test_windows_change_what_clip_says_and_one_over_all_changes_nothing(
+    source: FmwissSource, folder: Path, one_network: bool
+) -> None:
+    source = replace(source, vit=source.clip if one_network else source.vit)
+    whole, over_all, small = (
+        proposed(replace(source, params=replace(source.params, window=window)), task(folder, 0))[0].planes
+        for window in (0, 64, 16)
+    )
+    for category in (0, 2):
+        np.testing.assert_array_equal(over_all["mask"][category], whole["mask"][category])
+        np.testing.assert_array_equal(over_all["score"][category], whole["score"][category])
+        assert (small["score"][category] != whole["score"][category]).any()
+        assert small["score"][category].shape == whole["score"][category].shape
+
+
+def test_what_does_not_go_together_is_refused(source: FmwissSource) -> None:
+    with pytest.raises(ParameterError, match=r"window_stride is 32; it must be at most the window\."):
+        FmwissParams(window=16, window_stride=32)
+    for values in ({"background": "margin"}, {"window": 64}):
+        with pytest.raises(ParameterError, match="with `score: gradcam`, which has a softmax of its own"):
+            FmwissParams(score="gradcam", **values)  # type: ignore[arg-type]
+    params = replace(source.params, score="gradcam", background="softmax")
+    with pytest.raises(EncoderError, match=r"convolutional image tower, .* use score: text\."):
+        replace(source, params=params, clip=EncoderSpec(library="open_clip", model="RN50", pretrained="random")).grids(
+            64, 64
+        )
+
+
+def test_the_levers_at_their_defaults_are_not_noted(source: FmwissSource) -> None:
+    noted = source.identity()["parameters"]
+    assert not {"score", "synonyms", "window", "window_stride", "words"} & set(noted)
+    windowed = replace(source, params=replace(source.params, window=336, words="coco")).identity()["parameters"]
+    assert (windowed["window"], windowed["words"]) == (336, "coco")
 
 
 def refined_by_loops(content: ImageContent, category: int, one: ImageTask, params: FmwissParams) -> Any:

@@ -33,6 +33,21 @@ def test_a_class_is_not_its_own_background() -> None:
     assert prompts.background_words() == prompts.BACKGROUND_WORDS
 
 
+def test_words_of_a_data_set_stand_in_the_place_of_a_manifests_own() -> None:
+    assert prompts.background_words((), ("mine",), "voc") == prompts.BACKGROUND_WORDS
+    coco = prompts.background_words((), ("mine",), "coco")
+    assert len(coco) == 23
+    assert set(prompts.BACKGROUND_WORDS) - set(coco) == {"keyboard", "sign"}
+    assert prompts.background_words((), ("mine",), "own") == ("mine",)
+
+
+def test_what_a_class_is_called_by_its_last_word_is_no_background_either() -> None:
+    words = prompts.background_words([("dining table",), ("potted plant",), ("Sky",)], None, "stuff")
+    assert not {"table", "plant", "sky"} & set(words)
+    assert "floor" in words
+    assert len(words) == len(set(words)) == len(prompts.STUFF_WORDS) - 3
+
+
 def test_names_that_are_no_prompts_have_some() -> None:
     assert prompts.prompt_names("pottedplant") == ("potted plant",)
     assert prompts.prompt_names("dog") == ("dog",)

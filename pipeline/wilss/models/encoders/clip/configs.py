@@ -183,3 +183,12 @@ def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> De
         why = ", whose attention it is about: its image tower is convolutional" if form in _OF_A_PLAIN_VIT[2:] else ""
         raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}{why}; use {' or '.join(known)}, or auto.")
     return form
+
+
+def require_last_block(spec: EncoderSpec) -> None:
+    """Raise EncoderError for a CLIP without the last block of a transformer, which Grad-CAM (CLIP-ES) is taken of."""
+    if spec.library == "open_clip" and has_convolutions(clip_config(spec)["model_cfg"]["vision_cfg"]):
+        raise EncoderError(
+            f"{clip_name(spec)} has a convolutional image tower, and score: gradcam is of a transformer's last block; "
+            "use score: text."
+        )

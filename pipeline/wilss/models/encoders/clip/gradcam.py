@@ -13,7 +13,6 @@ from torch import Tensor
 
 from wilss.equations.gradcam import class_maps, log_odds
 from wilss.equations.kernels import unit
-from wilss.errors import EncoderError
 from wilss.models.encoders.arithmetic import precision_context
 from wilss.models.encoders.clip.encoder import DenseClip
 from wilss.models.encoders.clip.towers import TrunkPath
@@ -41,14 +40,6 @@ def gradcam(clip: DenseClip, state: State, image: int, text: Tensor, counts: Seq
 
 
 def path_of(clip: DenseClip) -> TrunkPath:
-    """The path through a transformer. Raises EncoderError for another."""
-    if not isinstance(clip.path, TrunkPath):
-        raise EncoderError(without_last_block(str(clip.identity["model"] or "the CLIP")))
+    """The path through a transformer; others are refused by `configs.require_last_block`."""
+    assert isinstance(clip.path, TrunkPath)
     return clip.path
-
-
-def without_last_block(name: str) -> str:
-    """Why there are no such maps of a convolutional tower, as a sentence."""
-    return (
-        f"{name} has a convolutional image tower, and CLIP-ES' maps are of a transformer's last block; use score: text."
-    )

@@ -13,6 +13,7 @@ from tests.wilss.models.encoders import tiny
 from tests.wilss.models.encoders.clip import test_timm_towers as timm_towers
 from wilss.errors import EncoderError
 from wilss.models.encoders.clip import pooling
+from wilss.models.encoders.clip.configs import require_last_block
 from wilss.models.encoders.clip.encoder import DenseClip, open_clip_encoder
 from wilss.models.encoders.clip.gradcam import gradcam, path_of
 
@@ -100,7 +101,8 @@ def test_bf16_is_near_fp32_and_a_batch_mate_changes_nothing(tmp_path: Path) -> N
     torch.testing.assert_close(maps_of(opened(tmp_path, {}), images[1:], text), whole[1:], atol=1e-5, rtol=0)
 
 
-def test_convolutional_towers_have_no_such_maps(tmp_path: Path) -> None:
-    clip = open_clip_encoder(tiny.clip_spec(tmp_path, tiny.RESNET), "cpu")
+@pytest.mark.parametrize("vision", [tiny.RESNET, timm_towers.vision_of("ConvNeXt")], ids=["ResNet", "ConvNeXt"])
+def test_convolutional_towers_have_no_such_maps(tmp_path: Path, vision: dict[str, Any]) -> None:
     with pytest.raises(EncoderError, match=r"convolutional image tower.*; use score: text\."):
-        path_of(clip)
+        require_last_block(tiny.clip_spec(tmp_path, vision))
+    require_last_block(tiny.clip_spec(tmp_path))
