@@ -167,9 +167,10 @@ def test_windows_change_what_clip_says_and_one_over_all_changes_nothing(
 def test_what_does_not_go_together_is_refused(source: FmwissSource) -> None:
     with pytest.raises(ParameterError, match=r"window_stride is 32; it must be at most the window\."):
         FmwissParams(window=16, window_stride=32)
-    for values in ({"background": "margin"}, {"window": 64}):
+    clashes: list[dict[str, Any]] = [{"background": "margin"}, {"window": 64}]
+    for values in clashes:
         with pytest.raises(ParameterError, match="with `score: gradcam`, which has a softmax of its own"):
-            FmwissParams(score="gradcam", **values)  # type: ignore[arg-type]
+            FmwissParams(score="gradcam", **values)
     params = replace(source.params, score="gradcam", background="softmax")
     with pytest.raises(EncoderError, match=r"convolutional image tower, .* use score: text\."):
         replace(source, params=params, clip=EncoderSpec(library="open_clip", model="RN50", pretrained="random")).grids(

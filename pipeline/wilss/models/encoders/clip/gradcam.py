@@ -32,7 +32,7 @@ def gradcam(clip: DenseClip, state: State, image: int, text: Tensor, counts: Seq
         with precision_context(clip.device, clip.precision):
             pooled = path_of(clip).pooled(dataclasses.replace(state, tokens=tokens, rope=rope))
         answers = clip.logit_scale * (unit(pooled[0].float()) @ text.clone().T)
-        odds = log_odds(torch.stack([names.amax() for names in answers.split(list(counts))]), tags)
+        odds = log_odds(torch.stack([names.amax() for names in torch.split(answers, list(counts))]), tags)
         gradients = torch.cat([torch.autograd.grad(one, tokens, retain_graph=True)[0] for one in odds])
     prefix = path_of(clip).trunk.prefix
     maps = class_maps(gradients[:, prefix:].float(), tokens.detach()[:, prefix:].float())

@@ -6,7 +6,7 @@ asked.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +47,12 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     step = max(1, _BLOCK // keys.shape[:3].numel())
     if queries.shape[-2] <= step:
         return _rows(queries, keys, values)
-    parts = (checkpoint(_rows, part, keys, values, use_reentrant=False) for part in queries.split(step, dim=-2))
-    return torch.cat([cast(Tensor, part) for part in parts], dim=-2)
+    parts = torch.split(queries, step, dim=-2)
+    return torch.cat([checkpoint(_rows, part, keys, values, use_reentrant=False) for part in parts], dim=-2)
 
 
 def _rows(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     with torch.autocast(queries.device.type, enabled=False):
-        logits = queries.float() @ keys.float().transpose(-2, -1) * queries.shape[-1] ** -0.5
-        return (logits.softmax(dim=-1) @ values.float()).to(values.dtype)
+        logits: Tensor = queries.float() @ keys.float().transpose(-2, -1) * queries.shape[-1] ** -0.5
+        mixed: Tensor = logits.softmax(dim=-1) @ values.float()
+    return mixed.to(values.dtype)
