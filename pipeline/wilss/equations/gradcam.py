@@ -44,4 +44,4 @@ def greatest_of_names(values: Tensor, counts: tuple[int, ...]) -> Tensor:
     values: [..., M, h, w], the names of a class side by side; counts: how many names each class has, M in all.
     Returns [..., C, h, w].
     """
-    return torch.stack([names.amax(dim=-3) for names in torch.split(values, counts, dim=-3)], dim=-3)
+    return torch.stack([names.amax(dim=-3) for names in torch.split(values, list(counts), dim=-3)], dim=-3)

@@ -56,7 +56,7 @@ class Scorer:
 
         classes, counts = len(self._source.classes), self._source.name_counts
         wanted = [*categories, *range(classes, len(counts))]
-        by_word = torch.split(self._text, counts)
+        by_word = torch.split(self._text, list(counts))
         text = torch.cat([by_word[word] for word in wanted])
         return gradcam(self._clip, state, image, text, [counts[word] for word in wanted], len(categories))
 
