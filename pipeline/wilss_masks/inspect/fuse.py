@@ -35,6 +35,7 @@ from wilss.threads import map_in_threads
 
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
+from ..stages.regions import regions_identity, require_regions
 from .kept_scores import KeptReader, fusion_of
 from .pictures import StagePictures
 
@@ -61,6 +62,7 @@ def fuse(
     another; EncoderError for a parameter that needs a forward pass or is wrong.
     """
     params = new_params(store, values)
+    require_regions(params)
     pictures = StagePictures(store, _records(store, manifest, params), params)
     _refuse_bad_target(store, out, overwrite)
     with writing(out):
@@ -159,8 +161,9 @@ class _ShardMaker:
 
     def _fused(self, row: int) -> ImageContent:
         picture, maps = self._pictures(row), self._reader.read(row)
+        regions = self._pictures.regions(row, picture)
         return as_content(
-            maps.refine(self._params, picture),
+            maps.refine(self._params, picture, regions=regions),
             maps.categories,
             score=maps.score,
             attention=maps.attention,
@@ -192,11 +195,12 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
     store that is fused again passes it on, since the maps are the first store's still; so the way there makes
     no difference.
     """
-    attributes = {key: value for key, value in store.attributes.items() if key not in _OWN}
+    attributes = {key: value for key, value in store.attributes.items() if key not in (*_OWN, "regions_sha256")}
     origin = {
         "parameters": attributes.get("parameters", {}),
         "versions": attributes.get("versions", {}),
         "seal": store.attributes.get("seal"),
+        **{key: value for key, value in store.attributes.items() if key == "regions_sha256"},
     }
     others = divided(FusionParams, attributes.get("parameters", {}))[1]
     return {
@@ -204,4 +208,5 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
         "parameters": {**others, **noted(params, ALWAYS_NOTED)},
         "versions": {name: version_of(name) for name in attributes.get("versions", {})},
         "fused_from": attributes.get("fused_from", origin),
+        **regions_identity(params),
     }

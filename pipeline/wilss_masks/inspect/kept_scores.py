@@ -32,9 +32,17 @@ class KeptMaps:
     height: int
     width: int
 
-    def refine(self, params: FusionParams, picture: Tensor | None = None, *, trace: bool = False) -> Refined:
-        """The masks that these maps give. picture, trace: see `sources.fusion.refine`."""
-        return refine(self.score, self.attention, self.height, self.width, params, picture, trace=trace)
+    def refine(
+        self,
+        params: FusionParams,
+        picture: Tensor | None = None,
+        *,
+        regions: Tensor | None = None,
+        trace: bool = False,
+    ) -> Refined:
+        """The masks that these maps give. picture, regions, trace: see `sources.fusion.refine`."""
+        size = self.height, self.width
+        return refine(self.score, self.attention, *size, params, picture, regions=regions, trace=trace)
 
 
 def keeps_maps(store: MaskStore) -> bool:

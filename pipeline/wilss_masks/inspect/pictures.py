@@ -13,6 +13,7 @@ from wilss.store import MaskStore
 
 from ..stages.chain import stage_picture
 from ..stages.params import StageParams
+from ..stages.regions import stage_regions
 
 
 class StagePictures:
@@ -44,3 +45,10 @@ class StagePictures:
                 f"or make the masks again with `wilss-masks generate --step {self._store.step} --update`."
             )
         return stage_picture(image, self._params)
+
+    def regions(self, row: int, picture: Tensor | None) -> Tensor | None:
+        """The regions of that picture, see `stage_regions`. Raises ImageError for a file of others."""
+        if picture is None:
+            return None
+        record = self._records[self._store.image_ids[row]]
+        return stage_regions(record, int(self._heights[row]), int(self._widths[row]), picture, self._params)

@@ -41,7 +41,7 @@ from .resume import (
     require_writable,
 )
 from .run import Job, run
-from .summary import Summary, summary_of, warnings_of
+from .summary import Summary, region_warnings, summary_of, warnings_of
 
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
 _BATCHES_ON_A_GPU = 4
@@ -108,6 +108,7 @@ def generate(
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
+    of_regions = tuple(region_warnings(source, records))
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
     if not (is_made := _is_made(path, options)):
         require_known_names(source)
@@ -124,7 +125,7 @@ def generate(
         lost = _make_missing(asked, looked, counting)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
-    said = (*selection.warnings, *warnings_of(store, manifest, records, source, selection.records))
+    said = (*selection.warnings, *of_regions, *warnings_of(store, manifest, records, source, selection.records))
     return summary_of(
         store,
         records,

@@ -13,6 +13,8 @@ from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
 
 from ..sources.base import MaskSource
+from ..stages.params import StageParams
+from ..stages.region_file import images_without_regions
 
 #: Images of which one has pixel labels, where there are any.
 _LOOKED_AT = 1000
@@ -96,6 +98,13 @@ def warnings_of(
     if not store.layout.has_content:
         sentences.append(_not_noted(store))
     return tuple(sentences)
+
+
+def region_warnings(source: MaskSource, records: Sequence[ImageRecord]) -> Iterator[str]:
+    """A sentence where a file of regions does not know all images. Raises ParameterError where it knows none."""
+    params = getattr(source, "params", None)
+    if isinstance(params, StageParams) and params.regions == "file":
+        yield from images_without_regions(params.regions_file, [record.image_id for record in records])
 
 
 def _of_classes(

@@ -18,6 +18,7 @@ from wilss.store import ImageContent
 
 from ..stages.chain import stage_picture
 from ..stages.params import noted
+from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
 from .fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
 from .placing import MapMaker
@@ -115,6 +116,7 @@ class FmwissSource:
                 "vit": identity_of(self.vit, tokens="tokens" in self.parts),
             },
             "prompts_sha256": digest_of_json(prompts),
+            **regions_identity(self.params),
         }
 
     @cached_property
@@ -230,6 +232,7 @@ class Loaded(NamedTuple):
     clip: "Tensor"
     vit: "Tensor"
     picture: "Tensor | None"
+    regions: "Tensor | None"
 
 
 class FmwissProposer(MapMaker):
@@ -252,7 +255,9 @@ class FmwissProposer(MapMaker):
         clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
         size = self.source.vit_input(task.height, task.width)
         vit = clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
-        return Loaded(clip, vit, stage_picture(image, self.params))
+        picture = stage_picture(image, self.params)
+        regions = stage_regions(task.record, task.height, task.width, picture, self.params)
+        return Loaded(clip, vit, picture, regions)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
         """A forward pass of each network for the batch, then each image by itself."""
@@ -261,7 +266,7 @@ class FmwissProposer(MapMaker):
         with torch.inference_mode():
             told, blocks = self.forward(loaded)
             scores = self._scorer.scores(tasks, told)
-            return [self._one(task, scores[i], blocks, i, loaded[i].picture) for i, task in enumerate(tasks)]
+            return [self._one(task, scores[i], blocks, i, loaded[i]) for i, task in enumerate(tasks)]
 
     def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[LastBlock, ...]]":
         """What the networks say of a batch: CLIP, see `Scorer.told`, and the ViT's last blocks."""
@@ -284,15 +289,14 @@ class FmwissProposer(MapMaker):
         score: "Tensor",
         blocks: "Sequence[LastBlock]",
         row: int,
-        picture: "Tensor | None",
+        loaded: Loaded,
     ) -> ImageContent:
         import torch
 
         maps = self.maps(task, score, blocks, row)
-        if picture is not None:
-            picture = picture.to(maps.score.device)
+        picture = None if loaded.picture is None else loaded.picture.to(maps.score.device)
         return as_content(
-            refine(maps.score, maps.attention, task.height, task.width, self.params, picture),
+            refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=loaded.regions),
             task.categories,
             score=maps.score,
             attention=maps.attention,

@@ -150,13 +150,15 @@ def refine(
     params: FusionParams,
     picture: "Tensor | None" = None,
     *,
+    regions: "Tensor | None" = None,
     trace: bool = False,
 ) -> Refined:
     """Binarise both maps at the image's own size and fuse them (FMWISS Sec. 3.2, M_refine), or let the stages do it.
 
     score: float16 [T, h, w] in [0, 1]. attention: float16 [T, ha, wa], non-negative, scaled so that each
     map's maximum is 1. The K cut is taken on the patch grid and applied after bilinear upsampling [D].
-    picture: the image at the size of the stages, see `stage_picture`. trace: whether the stages' steps are wanted.
+    picture, regions: of the image at the size of the stages, see `stage_picture`, `stage_regions`. trace: whether the
+    stages' steps are wanted.
     """
     from wilss.equations import fmwiss
 
@@ -166,7 +168,7 @@ def refine(
     if not params.has_stages:
         return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
     strength = evidence_of(score, attention, stage_size(height, width, params), params)
-    staged = run_stages(strength, picture, height, width, params, trace=trace)
+    staged = run_stages(strength, picture, height, width, params, regions=regions, trace=trace)
     return Refined(init=init, seeds=seeds, fused=staged.masks, score=pixels, steps=staged.steps, void=staged.void)
 
 

@@ -10,6 +10,7 @@ from wilss.data.images import resize_uint8, size_within, to_pixels
 
 from .boundaries import at_edges
 from .params import StageParams
+from .regions import voting
 from .unsure import unsure_pixels
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    Stage = Callable[[Tensor, Tensor | None], Tensor]
+    Stage = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,22 @@ def stage_picture(image: "Tensor", params: StageParams) -> "Tensor | None":
 
 
 def run_stages(
-    evidence: "Tensor", picture: "Tensor | None", height: int, width: int, params: StageParams, *, trace: bool = False
+    evidence: "Tensor",
+    picture: "Tensor | None",
+    height: int,
+    width: int,
+    params: StageParams,
+    *,
+    regions: "Tensor | None" = None,
+    trace: bool = False,
 ) -> Staged:
     """The masks of an image of this size.
 
-    evidence: float [T, h, w] at `stage_size`, 1 where a mask is cut. picture: see `stage_picture`. trace: whether the
-    labels after each stage are wanted.
+    evidence: float [T, h, w] at `stage_size`, 1 where a mask is cut. picture: see `stage_picture`. regions: see
+    `stage_regions`; superpixels are found here where they are not handed over. trace: whether the labels after each
+    stage are wanted.
     """
-    masks, steps = _masks(evidence, picture, height, width, params, trace)
+    masks, steps = _masks(evidence, list(_stages(picture, regions, params)), height, width, params, trace)
     if not params.has_void:
         return Staged(masks=masks, steps=steps)
     void = unsure_pixels(evidence, masks, params)
@@ -62,21 +71,21 @@ def run_stages(
 
 
 def _masks(
-    evidence: "Tensor", picture: "Tensor | None", height: int, width: int, params: StageParams, trace: bool
+    evidence: "Tensor", stages: "list[tuple[str, Stage]]", height: int, width: int, params: StageParams, trace: bool
 ) -> "tuple[Tensor, dict[str, Tensor]]":
     """Masks bool [T, H, W] before pixels become void, and the steps."""
     import torch
 
     if params.classes == "compete":
-        labels, steps = _labels(evidence, picture, height, width, params, trace)
+        labels, steps = _labels(evidence, stages, height, width, params, trace)
         numbers = torch.arange(1, len(evidence) + 1, dtype=labels.dtype, device=labels.device)
         return labels == numbers[:, None, None], steps
-    alone = [_labels(one[None], picture, height, width, params, trace) for one in evidence]
+    alone = [_labels(one[None], stages, height, width, params, trace) for one in evidence]
     return torch.stack([labels == 1 for labels, _ in alone]), _overlaid([steps for _, steps in alone])
 
 
 def _labels(
-    evidence: "Tensor", picture: "Tensor | None", height: int, width: int, params: StageParams, trace: bool
+    evidence: "Tensor", stages: "list[tuple[str, Stage]]", height: int, width: int, params: StageParams, trace: bool
 ) -> "tuple[Tensor, dict[str, Tensor]]":
     """Labels uint8 [H, W] of tags that compete, and those after each stage [h, w]."""
     from wilss.equations.competition import compete
@@ -84,8 +93,8 @@ def _labels(
 
     probabilities = compete(evidence)
     steps: dict[str, Tensor] = {params.classes: first_greatest(probabilities)} if trace else {}
-    for name, stage in _stages(params):
-        probabilities = stage(probabilities, picture)
+    for name, stage in stages:
+        probabilities = stage(probabilities)
         if trace:
             steps[name] = first_greatest(probabilities)
     if (height, width) != tuple(probabilities.shape[-2:]):
@@ -93,16 +102,14 @@ def _labels(
     return first_greatest(probabilities), steps
 
 
-def _stages(params: StageParams) -> "Iterator[tuple[str, Stage]]":
+def _stages(picture: "Tensor | None", regions: "Tensor | None", params: StageParams) -> "Iterator[tuple[str, Stage]]":
     """The stages that are asked for, in their order: regions, then boundaries."""
-    if params.boundaries != "none":
-        yield params.boundaries, lambda maps, picture: at_edges(maps, _needed(picture), params)
-
-
-def _needed(picture: "Tensor | None") -> "Tensor":
-    if picture is None:
+    if params.needs_picture and picture is None:
         raise ValueError("these stages look at the image; hand its picture over (`stage_picture`).")
-    return picture
+    if params.regions != "none" and picture is not None:
+        yield params.regions, voting(picture, regions, params)
+    if params.boundaries != "none" and picture is not None:
+        yield params.boundaries, lambda probabilities: at_edges(probabilities, picture, params)
 
 
 def _overlaid(alone: "list[dict[str, Tensor]]") -> "dict[str, Tensor]":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from wilss.errors import ParameterError
-from wilss.params import Params, PositiveFloat, Rule, ShareBelowOne, require
+from wilss.params import Params, PositiveFloat, PositiveInt, Rule, Share, ShareBelowOne, require
 
 Side = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= value <= 16384)]
 Rounds = Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1000)]
@@ -16,12 +16,18 @@ Dilations = Annotated[
     Rule("one or more from 1 to 256", lambda value: bool(value) and min(value) > 0 and max(value) <= 256),
 ]
 
+#: Parameters that say where something lies.
+_PLACES = ("regions_file",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageParams(Params):
     """Which stages there are; each is off by default, as in the papers.
 
     classes: `overlap`, every tag for itself against the background, or `compete`: a pixel goes to the strongest.
+    regions: pieces without a class, each of which takes the label that most of its pixels have: superpixels of
+        scikit-image (`felzenszwalb`, `slic`, of `region_size` pixels, about), or proposals of a `file`, the COCO json
+        `regions_file`, of those with a score of `regions_score` at least.
     boundaries: labels moved to the edges of the picture: `pamr`, averaged `pamr_rounds` times over the neighbours at
         `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
         pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one.
@@ -31,6 +37,10 @@ class StageParams(Params):
     """
 
     classes: Literal["overlap", "compete"] = "overlap"
+    regions: Literal["none", "felzenszwalb", "slic", "file"] = "none"
+    region_size: PositiveInt = 200
+    regions_file: str = ""
+    regions_score: Share = 0.0
     boundaries: Literal["none", "pamr", "guided"] = "none"
     pamr_rounds: Rounds = 10
     pamr_dilations: Dilations = (1, 2, 4, 8)
@@ -63,16 +73,19 @@ class StageParams(Params):
     @property
     def needs_picture(self) -> bool:
         """Whether a stage looks at the image itself."""
-        return self.boundaries != "none"
+        return self.regions != "none" or self.boundaries != "none"
 
 
 def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     """Parameters as a store notes them: those of `always`, and of the others what is not at its default.
 
-    So a store that was made before there was a parameter says what one says today that leaves it off.
+    So a store that was made before there was a parameter says what one says today that leaves it off. Where a file
+    lies is not noted; its digest is (`regions_identity`).
     """
     defaults = type(params)().as_json()
-    return {name: value for name, value in params.as_json().items() if name in always or value != defaults[name]}
+    values = {name: value for name, value in params.as_json().items() if name not in _PLACES}
+    return {name: value for name, value in values.items() if name in always or value != defaults[name]}
+
 
 
 def _require_curve(curve: tuple[tuple[float, float], ...]) -> None:

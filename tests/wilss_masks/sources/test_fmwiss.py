@@ -76,7 +76,7 @@ def test_masks_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path,
     one = task(folder, 0)
     proposer = source.open("cpu", 1)
     loaded = proposer.load(one)
-    clip, vit, _ = loaded
+    clip, vit, *_ = loaded
     (content,) = proposer.propose([one], [loaded])
     proxy = proposer.vit.features(vit[None]) if source.params.form == "proxy" else None
     features = proposer.clip.features(clip[None], proxy)[0].double().numpy()

@@ -105,7 +105,7 @@ class CocoLabel:
     def _runs(self, shape: CocoShape) -> list[NDArray[np.int64]]:
         """Run lengths of the shape; none where it has no outline."""
         try:
-            runs = _rasterised(json.loads(shape.segmentation), self.height, self.width)
+            runs = runs_of(json.loads(shape.segmentation), self.height, self.width)
             return [] if runs is None else [runs]
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ImageError(
@@ -140,8 +140,11 @@ def _flat(polygon: list[Any]) -> list[Any]:
     return polygon
 
 
-def _rasterised(segmentation: Any, height: int, width: int) -> NDArray[np.int64] | None:
-    """Run lengths of a segmentation, column by column, 0s first; None where it has no outline."""
+def runs_of(segmentation: Any, height: int, width: int) -> NDArray[np.int64] | None:
+    """Run lengths of a segmentation, column by column, 0s first; None where it has no outline.
+
+    Raises ImageError for polygons without pycocotools; ValueError and its like for what cannot be drawn.
+    """
     if not isinstance(segmentation, list):
         return _decoded(segmentation, height, width)
     parts = _parts(segmentation)

@@ -1,0 +1,100 @@
+"""Regions: pieces of a picture without a class, each of which votes on its label.
+
+Superpixels come from the picture alone, proposals from a file that any proposer wrote (`region_file`), and patches that
+a vision transformer takes for alike from the source that ran it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from wilss.data.layouts import ImageRecord
+from wilss.errors import ParameterError
+
+from .params import StageParams
+from .region_file import region_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+#: Kinds of regions that a picture is enough for.
+SUPERPIXELS = ("felzenszwalb", "slic")
+
+_SIGMA = 0.8  # of the blur before felzenszwalb, in pixels: the paper's
+_LEAST = 0.25  # of `region_size`: the smallest region of felzenszwalb
+_COMPACTNESS = 10.0  # of slic, on L*a*b* colours: the paper's
+
+
+def require_regions(params: StageParams) -> None:
+    """Raise ParameterError where regions are asked for that cannot be had: no library, no file."""
+    if params.regions in SUPERPIXELS:
+        _segmentation()
+    elif params.regions == "file":
+        region_file(params.regions_file)
+
+
+def regions_identity(params: StageParams) -> dict[str, str]:
+    """What masks depend on beside the parameters: the digest of the file of regions, wherever it lies.
+
+    Raises ParameterError where regions are asked for that cannot be had.
+    """
+    require_regions(params)
+    return {"regions_sha256": region_file(params.regions_file).sha256} if params.regions == "file" else {}
+
+
+def stage_regions(
+    record: ImageRecord, height: int, width: int, picture: "Tensor | None", params: StageParams
+) -> "Tensor | None":
+    """The regions of an image at the size of the stages; None where none are asked for.
+
+    height, width: of the image. picture: see `stage_picture`. Returns int32 [h, w], -1 for no region.
+    """
+    if picture is None or params.regions == "none":
+        return None
+    if params.regions == "file":
+        size = (picture.shape[-2], picture.shape[-1])
+        return region_file(params.regions_file).regions(record, (height, width), size, params.regions_score)
+    return superpixels(picture, params)
+
+
+def voting(picture: "Tensor", regions: "Tensor | None", params: StageParams) -> "Callable[[Tensor], Tensor]":
+    """The stage `regions`, which is not `none`: probabilities [K, h, w] with a vote in every region.
+
+    regions: see `stage_regions`; superpixels are found here where they are not handed over.
+    """
+    from wilss.equations.regions import vote
+
+    if regions is None and params.regions not in SUPERPIXELS:
+        raise ValueError("regions from a file belong to an image; hand them over (`stage_regions`).")
+    known = superpixels(picture, params) if regions is None else regions.to(picture.device)
+    return lambda probabilities: vote(probabilities, known)
+
+
+def superpixels(picture: "Tensor", params: StageParams) -> "Tensor":
+    """Regions of alike colours: Felzenszwalb and Huttenlocher (IJCV 2004), or SLIC (Achanta et al., TPAMI 2012).
+
+    picture: uint8 [3, h, w]. Returns int32 [h, w], all of them 0 or more, on the picture's device.
+    """
+    import numpy as np
+    import torch
+
+    segmentation, size = _segmentation(), params.region_size
+    image = picture.permute(1, 2, 0).cpu().numpy()
+    if params.regions == "felzenszwalb":
+        least = max(1, round(_LEAST * size))
+        found = segmentation.felzenszwalb(image, scale=size, sigma=_SIGMA, min_size=least, channel_axis=-1)
+    else:
+        count = max(1, round(image.shape[0] * image.shape[1] / size))
+        found = segmentation.slic(image, n_segments=count, compactness=_COMPACTNESS, start_label=0, channel_axis=-1)
+    return torch.from_numpy(found.astype(np.int32)).to(picture.device)
+
+
+def _segmentation() -> Any:
+    try:
+        from skimage import segmentation
+    except ImportError:
+        raise ParameterError(
+            "superpixels need scikit-image, which is not there; install it: pip install 'wilss[regions]', or set "
+            "regions=none."
+        ) from None
+    return segmentation
