@@ -87,7 +87,6 @@ def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in always or value != defaults[name]}
 
 
-
 def _require_curve(curve: tuple[tuple[float, float], ...]) -> None:
     """ParameterError for knots that are no rising curve within [0, 1]."""
     within = all(len(knot) == 2 and all(0 <= one <= 1 for one in knot) for knot in curve)
