@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from wilss.models.encoders.clip.configs import DenseForm
     from wilss.models.encoders.clip.encoder import DenseClip
     from wilss.models.encoders.vit.attention import Part
-    from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
+    from wilss.models.encoders.vit.encoder import SeedViT
     from wilss.models.encoders.vit.trunks import State
+
+    from .placing import Blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,11 @@ class FmwissSource:
         if self.is_one:
             both = open_both(self.clip, device, form=self.form, precision=precision)
             return FmwissProposer(source, both.clip, both.vit, both)
-        return FmwissProposer(source, self.open_clip(device), open_vit(self.vit, device, precision=precision))
+        vit = open_vit(self.vit, device, precision=precision)
+        if self.params.clip_attention:
+            both = open_both(self.clip, device, form=self.form, precision=precision)
+            return FmwissProposer(source, both.clip, vit, both)
+        return FmwissProposer(source, self.open_clip(device), vit)
 
     @property
     def is_one(self) -> bool:
@@ -239,7 +245,7 @@ class FmwissProposer(MapMaker):
     """`FmwissSource` with its networks loaded on one device."""
 
     def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT", both: "Both | None" = None) -> None:
-        """both: where one network is clip and vit."""
+        """both: where one network is clip and vit, or CLIP says where as well."""
         import torch
 
         super().__init__(source, clip.logit_scale)
@@ -268,15 +274,20 @@ class FmwissProposer(MapMaker):
             scores = self._scorer.scores(tasks, told)
             return [self._one(task, scores[i], blocks, i, loaded[i]) for i, task in enumerate(tasks)]
 
-    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[LastBlock, ...]]":
-        """What the networks say of a batch: CLIP, see `Scorer.told`, and the ViT's last blocks."""
+    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[Blocks, ...]]":
+        """What the networks say of a batch: CLIP, see `Scorer.told`, and who says where, the ViT first."""
         images = self._stack([one.clip for one in loaded])
         count, parts = self.params.attention_blocks, self.source.parts
         at_one_size = all(one.clip.shape == one.vit.shape for one in loaded)
-        if self.both is not None and at_one_size and self.params.score == "text" and not self.params.window:
-            return self.both.features_and_blocks(images, count, parts)
+        is_plain = self.params.score == "text" and not self.params.window
+        if self.both is not None and self.source.is_one and at_one_size and is_plain:
+            features, own = self.both.features_and_blocks(images, count, parts)
+            return features, (own,)
         blocks = self.vit.last_blocks(self._stack([one.vit for one in loaded]), count, parts)
-        return self._scorer.told(images, blocks[-1].patch_tokens()), blocks
+        told = self._scorer.told(images, blocks[-1].patch_tokens())
+        if self.both is None or self.source.is_one:
+            return told, (blocks,)
+        return told, (blocks, self.both.vit.last_blocks(images, count, parts))
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch
@@ -287,7 +298,7 @@ class FmwissProposer(MapMaker):
         self,
         task: ImageTask,
         score: "Tensor",
-        blocks: "Sequence[LastBlock]",
+        blocks: "Sequence[Blocks]",
         row: int,
         loaded: Loaded,
     ) -> ImageContent:

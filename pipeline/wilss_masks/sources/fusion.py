@@ -72,7 +72,7 @@ class FmwissParams(FusionParams):
     passes: how often the map is spread; from the second time on from the map so far times the score, ^power; ours.
     affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D]; `vv` of its values, `outputs`
         of what it puts out; `qq+kk`, the mean of two softmaxes.
-    attention_blocks: so many last blocks, averaged.
+    attention_blocks: so many last blocks, averaged. clip_attention: whether CLIP's own blocks say where as well.
     negatives, sharpness: of a cosine, see `wilss.equations.affinity.without_negatives`.
     balance: the affinity as it is (`none`), `symmetric` or `sinkhorn` (`balance_rounds` times). squared: times itself.
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
@@ -95,6 +95,7 @@ class FmwissParams(FusionParams):
     passes: Annotated[int, Rule("between 1 and 10", lambda value: 1 <= value <= 10)] = 1
     affinity: Literal["qk", "kk", "vv", "outputs", "qq+kk"] = "qk"
     attention_blocks: PositiveInt = 1
+    clip_attention: bool = False
     negatives: Literal["zero", "cut"] = "zero"
     sharpness: PositiveFloat = 3.0
     balance: Literal["none", "symmetric", "sinkhorn"] = "none"
@@ -118,8 +119,9 @@ class FmwissParams(FusionParams):
     @property
     def is_literal(self) -> bool:
         """Whether the attention is the paper's mean over the rows of drawn seeds, and nothing more."""
-        others = (self.placing, self.passes, self.attention_blocks, self.balance, self.squared, self.negatives)
-        return self.affinity in ("qk", "kk") and others == ("drawn", 1, 1, "none", False, "zero")
+        plain = not (self.squared or self.clip_attention) and self.balance == "none" and self.negatives == "zero"
+        once = self.passes == 1 and self.attention_blocks == 1
+        return plain and once and self.placing == "drawn" and self.affinity in ("qk", "kk")
 
     @property
     def forward_precision(self) -> Literal["fp32", "bf16"] | None:

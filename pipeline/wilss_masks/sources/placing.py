@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from .fmwiss import FmwissSource
 
+    Blocks = tuple[LastBlock, ...]  # the last ones of a network, first to last
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Maps:
@@ -46,10 +48,10 @@ class MapMaker:
 
         return fmwiss.foreground_score(tags, words, mode=self.params.background, logit_scale=self.logit_scale)
 
-    def maps(self, task: ImageTask, score: "Tensor", blocks: "Sequence[LastBlock]", row: int) -> Maps:
-        """The maps of an image of this `score`, which is in the place `row` of the ViT's batch.
+    def maps(self, task: ImageTask, score: "Tensor", blocks: "Sequence[Blocks]", row: int) -> Maps:
+        """The maps of an image of this `score`, which is in the place `row` of the batch.
 
-        blocks: the last ones, first to last.
+        blocks: of each network that says where, the ViT first; the maps of several are averaged on the first's grid.
         """
         import torch
 
@@ -59,9 +61,9 @@ class MapMaker:
         points = torch.stack([one.points for one in seeds]) if drawn else torch.zeros(len(score), 0, 2).long()
         grid = (score.shape[-2], score.shape[-1])
         if self.params.is_literal:
-            attention = self._attention(points, grid, blocks[-1], row)
+            attention = self._attention(points, grid, blocks[0][-1], row)
         else:
-            attention = self._spread(points, score, blocks, row)
+            attention = _mean([self._spread(points, score, of_one, row) for of_one in blocks])
         return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
 
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
@@ -88,8 +90,8 @@ class MapMaker:
         attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
         return attention.reshape(-1, *block.grid)
 
-    def _spread(self, points: "Tensor", score: "Tensor", blocks: "Sequence[LastBlock]", row: int) -> "Tensor":
-        """The maps [T, h, w] on the ViT's grid that weights of patches give, spread along their affinity.
+    def _spread(self, points: "Tensor", score: "Tensor", blocks: "Blocks", row: int) -> "Tensor":
+        """The maps [T, h, w] on a network's grid that weights of patches give, spread along their affinity.
 
         points: int64 [T, S, 2] on the grid of `score` [T, h, w]; S = 0 where all patches are seeds.
         """
@@ -107,7 +109,7 @@ class MapMaker:
         maps = spread_again(weights, there, spread, passes=params.passes, power=params.power)
         return maps.reshape(-1, *grid)
 
-    def _affinity(self, blocks: "Sequence[LastBlock]", row: int) -> "Affinity":
+    def _affinity(self, blocks: "Blocks", row: int) -> "Affinity":
         from wilss.equations.affinity import affinity_of
 
         params = self.params
@@ -121,6 +123,16 @@ class MapMaker:
             rounds=params.balance_rounds,
             squared=params.squared,
         )
+
+
+def _mean(maps: "list[Tensor]") -> "Tensor":
+    """The mean of several networks' maps [T, h, w], each over its own sum, on the grid of the first."""
+    import torch
+
+    if len(maps) == 1:
+        return maps[0]
+    there = [to_pixels(one, maps[0].shape[-2], maps[0].shape[-1]) for one in maps]
+    return torch.stack([one / one.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-12) for one in there]).mean(dim=0)
 
 
 def _patches(block: "LastBlock", row: int) -> "Patches":

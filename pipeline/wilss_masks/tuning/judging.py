@@ -132,7 +132,8 @@ class Judge:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
         size = seen.task.height, seen.task.width
         both = [
-            m.maps(seen.task, score, (seen.block,), 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])
+            m.maps(seen.task, score, ((seen.block,),), 0)
+            for m in ([maker, _Later(maker)] if self._guesses else [maker])
         ]
         maps, free = [one.attention for one in both], _freedom(both, maker.params.seeds)
         pixels = [to_pixels(attention.float(), *size) for attention in maps]
@@ -164,7 +165,7 @@ def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
     maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
     with torch.inference_mode():
         score = maker.score(seen.tags[params.words], seen.words[params.words])
-        maps = maker.maps(seen.task, score, (seen.block,), 0)
+        maps = maker.maps(seen.task, score, ((seen.block,),), 0)
         return refine(maps.score, maps.attention, seen.task.height, seen.task.width, params)
 
 

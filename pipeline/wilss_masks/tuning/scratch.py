@@ -177,7 +177,7 @@ class _Keeper:
         with torch.inference_mode():
             features, blocks = self._proposer.forward(loaded)
             assert isinstance(features, Tensor)  # the tune of Grad-CAM is refused
-            made: list[dict[str, NDArray[Any]]] = [_of_block(blocks[-1], row) for row in range(len(tasks))]
+            made: list[dict[str, NDArray[Any]]] = [_of_block(blocks[0][-1], row) for row in range(len(tasks))]
             for words, source in self._sources.items():
                 tags, others = similarity_of(features, torch.from_numpy(source.text).to(features.device), source)
                 for row, task in enumerate(tasks):
