@@ -185,6 +185,75 @@ def test_the_levers_at_their_defaults_are_not_noted(source: FmwissSource) -> Non
     assert (windowed["window"], windowed["words"]) == (336, "coco")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"balance": "symmetric", "passes": 2},
+        {"affinity": "vv", "negatives": "cut", "power": 1.0},
+        {"affinity": "outputs", "attention_blocks": 2, "balance": "sinkhorn", "squared": True},
+    ],
+)
+def test_soft_seeds_equal_those_of_the_slow_twins(source: FmwissSource, folder: Path, changes: dict[str, Any]) -> None:
+    soft = {"placing": "soft", "power": 2.0, "affinity": "qk", **changes}
+    source = replace(source, params=replace(source.params, **soft), vit=vit_spec(depth=2))
+    params, one = source.params, task(folder, 0)
+    proposer = source.open("cpu", 1)
+    loaded = proposer.load(one)
+    (content,) = proposer.propose([one], [loaded])
+    blocks = proposer.vit.last_blocks(loaded.vit[None], params.attention_blocks, ("values", "outputs"))
+    grid = blocks[-1].grid
+    matrix = np.mean([affinity_by_loops(block, params) for block in blocks], axis=0)
+    matrix = slow_placing.balanced(matrix, params.balance, params.balance_rounds)
+    matrix = matrix @ matrix if params.squared else matrix
+    score = np.stack([content.planes["score"][c].astype(np.float32) for c in one.categories])
+    there = to_pixels(torch.from_numpy(score), *grid).flatten(-2).double().numpy()
+    weights = slow_placing.soft_weights(there, params.power)
+    maps = slow_placing.spread_again(weights, there, matrix, params.passes, params.power)
+    expected = (maps / maps.max(axis=1, keepdims=True)).reshape(-1, *grid)
+    for t, category in enumerate(one.categories):
+        np.testing.assert_allclose(content.planes["attention"][category], expected[t], atol=5e-3)
+        assert content.planes["seeds"][category].shape == (0, 2)
+    assert source.seeds_kept == 0
+
+
+def affinity_by_loops(block: Any, params: FmwissParams) -> Any:
+    queries, keys, values, outputs = (
+        x[0].double().numpy() for x in (block.queries, block.keys, block.values, block.outputs)
+    )
+    how = {"how": params.negatives, "sharpness": params.sharpness}
+    return slow_placing.affinity(params.affinity, queries, keys, values, outputs, block.prefix, **how)
+
+
+def test_soft_seeds_hang_on_no_seed_and_tags_that_compete_do_not_overlap(source: FmwissSource, folder: Path) -> None:
+    changes = {"placing": "soft", "classes": "compete", "boundaries": "guided", "affinity": "qk", "fusion": "seeds"}
+    soft = replace(source, params=replace(source.params, **changes))
+    (content,) = proposed(soft, task(folder, 0))
+    (again,) = proposed(replace(soft, seed=77), task(folder, 0))
+    for category in (0, 2):
+        np.testing.assert_array_equal(content.planes["mask"][category], again.planes["mask"][category])
+    assert not (content.planes["mask"][0] & content.planes["mask"][2]).any()
+
+
+def test_clip_says_where_as_well(source: FmwissSource, folder: Path) -> None:
+    """The mean of both networks' maps on the ViT's grid."""
+    alone = replace(source, params=replace(source.params, placing="soft", affinity="qk", clip_attention=True))
+    proposer = alone.open("cpu", 1)
+    one = task(folder, 0)
+    loaded = proposer.load(one)
+    (content,) = proposer.propose([one], [loaded])
+    score = torch.stack([torch.from_numpy(content.planes["score"][c]) for c in one.categories]).float()
+    with torch.inference_mode():
+        _, blocks = proposer.forward([loaded])
+        assert len(blocks) == 2
+        maps = [proposer._spread(torch.zeros(2, 0, 2).long(), score, each, 0) for each in blocks]
+    grid = blocks[0][-1].grid
+    maps = [to_pixels(one, *grid) for one in maps]
+    mean = sum(one / one.sum(dim=(-2, -1), keepdim=True) for one in maps)
+    mean = mean / mean.amax(dim=(-2, -1), keepdim=True)
+    for t, category in enumerate(one.categories):
+        np.testing.assert_allclose(content.planes["attention"][category], mean[t], atol=5e-3)
+
+
 def refined_by_loops(content: ImageContent, category: int, one: ImageTask, params: FmwissParams) -> Any:
     """From the kept float16 maps on, since a mask's edge may hang on their rounding."""
     score, attention = (content.planes[name][category].astype(np.float32) for name in ("score", "attention"))
