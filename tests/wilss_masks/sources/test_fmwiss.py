@@ -225,7 +225,13 @@ def affinity_by_loops(block: Any, params: FmwissParams) -> Any:
 
 
 def test_soft_seeds_hang_on_no_seed_and_tags_that_compete_do_not_overlap(source: FmwissSource, folder: Path) -> None:
-    changes = {"placing": "soft", "classes": "compete", "boundaries": "guided", "affinity": "qk", "fusion": "seeds"}
+    changes: dict[str, Any] = {
+        "placing": "soft",
+        "classes": "compete",
+        "boundaries": "guided",
+        "affinity": "qk",
+        "fusion": "seeds",
+    }
     soft = replace(source, params=replace(source.params, **changes))
     (content,) = proposed(soft, task(folder, 0))
     (again,) = proposed(replace(soft, seed=77), task(folder, 0))
@@ -248,7 +254,7 @@ def test_clip_says_where_as_well(source: FmwissSource, folder: Path) -> None:
         maps = [proposer._spread(torch.zeros(2, 0, 2).long(), score, each, 0) for each in blocks]
     grid = blocks[0][-1].grid
     maps = [to_pixels(one, *grid) for one in maps]
-    mean = sum(one / one.sum(dim=(-2, -1), keepdim=True) for one in maps)
+    mean = torch.stack([one / one.sum(dim=(-2, -1), keepdim=True) for one in maps]).sum(dim=0)
     mean = mean / mean.amax(dim=(-2, -1), keepdim=True)
     for t, category in enumerate(one.categories):
         np.testing.assert_allclose(content.planes["attention"][category], mean[t], atol=5e-3)
