@@ -48,6 +48,7 @@ PARTS = {
     "pseudoseg": "parts.pseudoseg:measure",
     "episodes": "parts.episodes:measure",
     "encoders": "parts.encoders:measure",
+    "stages-of-masks": "parts.mask_stages:measure",
     "gpu": "parts.gpu:measure",
     "plan": "parts.past_one_machine:measure",
 }

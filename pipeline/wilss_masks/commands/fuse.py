@@ -29,7 +29,7 @@ Examples:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="fusion, keep, keep_amount, threshold, or a stage (classes, boundaries, unsure); what is not set stays.",
+    help="fusion, keep, keep_amount, threshold, or a stage (classes, regions, boundaries, unsure); the rest stays.",
 )
 @manifest_option
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")

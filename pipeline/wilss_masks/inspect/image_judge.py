@@ -13,6 +13,8 @@ from wilss.errors import ImageError, WilssError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, label_map
 
+from ..stages.params import without_stages
+
 if TYPE_CHECKING:
     from ..sources.fusion import FusionParams
     from .kept_scores import KeptReader
@@ -103,7 +105,7 @@ def _ablated(
     from wilss.equations import fmwiss
 
     maps = reader.read(row)
-    refined = maps.refine(params)
+    refined = maps.refine(without_stages(params))
     labels = {}
     for name in ABLATION:
         masks = fmwiss.fuse(refined.init, refined.seeds, name)  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
 """Parameters of the stages between evidence and masks. torch is not needed to read them."""
 
+import dataclasses
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from wilss.errors import ParameterError
 from wilss.params import Params, PositiveFloat, PositiveInt, Rule, Share, ShareBelowOne, require
@@ -18,6 +19,8 @@ Dilations = Annotated[
 
 #: Parameters that say where something lies.
 _PLACES = ("regions_file",)
+
+P = TypeVar("P", bound="StageParams")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,11 @@ class StageParams(Params):
     def needs_picture(self) -> bool:
         """Whether a stage looks at the image itself."""
         return self.regions != "none" or self.boundaries != "none"
+
+
+def without_stages(params: P) -> P:
+    """The same parameters with every stage off, so that no image is looked at."""
+    return dataclasses.replace(params, classes="overlap", regions="none", boundaries="none", unsure=0.0, calibration=())
 
 
 def noted(params: Params, always: Collection[str]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from PIL import Image
 from tests.wilss_masks.stores import files_of, make_annotation_store, make_manifest, make_store
 from wilss.data.contents import content_of
 from wilss.data.images import read_image
+from wilss.digests import digest_of_file
 from wilss.errors import EncoderError, ImageError, ParameterError, StoreError
 from wilss.store import MaskStore, write_shard
 from wilss_masks.commands.fuse import command
+from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse, newly_failed
 from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.pictures import StagePictures
@@ -110,6 +112,25 @@ def test_images_are_read_where_a_stage_looks_at_them(tmp_path: Path, store: Mask
     assert "is not the image that the maps of step-1.zarr were made of; bring it back" in failed[other.image_id]
     assert fused.vector("status").tolist() == [1, 2, 2, 2, 3, 1]
     assert not list(fused.verify())
+
+
+def test_regions_of_a_file_vote_and_what_they_were_is_noted(tmp_path: Path, store: MaskStore) -> None:
+    """One proposal over the whole of the first image, none of the others; its maps are judged without a file."""
+    manifest: Any = make_manifest(tmp_path / "images")
+    record, (height, width) = manifest.records_[0], store.read(0).masks.shape[-2:]
+    whole = {"image_id": record.image_id, "segmentation": {"size": [height, width], "counts": [0, height * width]}}
+    path = tmp_path / "proposals.json"
+    path.write_text(json.dumps([whole]))
+    values = {"classes": "compete", "regions": "file", "regions_file": str(path)}
+    fused = fuse(store, tmp_path / "fused.zarr", values, manifest=manifest)
+    assert all(mask.all() or not mask.any() for mask in fused.read(0).masks)
+    assert fused.attributes["regions_sha256"] == digest_of_file(path)
+    assert "regions_file" not in fused.attributes["parameters"]
+    assert list(evaluate(fused, manifest, ablation=True).scores) == ["stored", "init", "seeds", "intersection", "union"]
+    back = fuse(fused, tmp_path / "back.zarr", {"regions": "none", "classes": "overlap"})
+    assert files_of(back.path) == files_of(fuse(store, tmp_path / "same.zarr", {}).path)
+    with pytest.raises(ParameterError, match="say which, e.g. --set regions_file"):
+        fuse(fused, tmp_path / "other.zarr", {"threshold": 0.6}, manifest=manifest)
 
 
 def test_an_image_of_the_same_size_that_changed_is_noticed(tmp_path: Path) -> None:
