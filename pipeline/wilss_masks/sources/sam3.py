@@ -20,7 +20,7 @@ from wilss.models.proposers.folders import NetworkFolder, grid_of_masks, read_fo
 from wilss.params import Rule, Share
 from wilss.store import ImageContent, Status
 
-from ..stages.chain import run_stages, stage_picture, stage_size
+from ..stages.chain import Staged, run_stages, stage_picture, stage_size
 from ..stages.params import StageParams, noted
 from .base import Grids, ImageTask
 from .presets import params_of
@@ -66,7 +66,6 @@ class Sam3Source:
     """
 
     name: ClassVar[str] = "sam3"
-    has_void: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
@@ -99,6 +98,11 @@ class Sam3Source:
                 for identity in manifest.protocol.new(step)
             ),
         )
+
+    @property
+    def has_void(self) -> bool:
+        """Whether pixels may become void."""
+        return self.params.has_void
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, and digests of the network and of what it is asked; not where it lies."""
@@ -227,26 +231,28 @@ class Sam3Proposer:
         """score: float16 [T, h, w], as it is kept."""
         from wilss.equations import fmwiss
 
-        masks = masks_of(score, task.height, task.width, self.params, picture)
+        staged = staged_of(score, task.height, task.width, self.params, picture)
+        masks = staged.masks
         confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
         planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
+        void = {} if staged.void is None else {"void": {0: staged.void.cpu().numpy()}}
         return ImageContent(
             status=Status.DONE,
-            planes={name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()},
+            planes={**{name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()}, **void},
             confidence=dict(zip(task.categories, confidence, strict=True)),
             area=dict(zip(task.categories, masks.sum(dim=(-2, -1)).tolist(), strict=True)),
         )
 
 
-def masks_of(score: "Tensor", height: int, width: int, params: Sam3Params, picture: "Tensor | None" = None) -> "Tensor":
-    """The masks bool [T, H, W] of an image's tags. score: float16 [T, h, w] in [0, 1]; picture: see `stage_picture`."""
+def staged_of(score: "Tensor", height: int, width: int, params: Sam3Params, picture: "Tensor | None" = None) -> Staged:
+    """The masks of an image's tags. score: float16 [T, h, w] in [0, 1]; picture: see `stage_picture`."""
     evidence = evidence_of(score, stage_size(height, width, params), params)
     picture = None if picture is None else picture.to(score.device)
-    return run_stages(evidence, picture, height, width, params).masks
+    return run_stages(evidence, picture, height, width, params)
 
 
 def evidence_of(score: "Tensor", size: tuple[int, int], params: Sam3Params) -> "Tensor":
-    """How strongly pixels belong to each tag, float32 [T, *size], 1 where a mask is cut; see `masks_of`."""
+    """How strongly pixels belong to each tag, float32 [T, *size], 1 where a mask is cut; see `staged_of`."""
     from wilss.equations.sam3 import lead
 
     pixels = to_pixels(score.float(), *size)

@@ -25,7 +25,7 @@ from wilss_masks.make.cluster import ClusterOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.sam3 import Sam3Params, Sam3Source, evidence_of, masks_of
+from wilss_masks.sources.sam3 import Sam3Params, Sam3Source, evidence_of, staged_of
 from wilss_masks.sources.section import faults
 
 IMAGES = {"im0": [1], "im1": [2], "im2": [1, 2], "im3": [1, 2, 3], "im4": [3], "im5": [2, 1]}
@@ -124,6 +124,20 @@ def test_two_workers_give_the_same_bytes(root: Path, tmp_path: Path, store: Mask
     assert other.vector("shard_digest").tolist() == store.vector("shard_digest").tolist()
 
 
+def test_later_stages_apply(root: Path, tmp_path: Path, store: MaskStore) -> None:
+    moved = made(root, tmp_path / "moved.zarr", boundaries="pamr", pamr_rounds=3, stage_size=24)
+    assert any((moved.read(name).masks != store.read(name).masks).any() for name in IMAGES)
+    assert all(moved.read(name).masks.sum(axis=0).max() <= 1 for name in IMAGES)
+    unsure = made(root, tmp_path / "unsure.zarr", unsure=0.55)
+    some = False
+    for name in IMAGES:
+        first, second = store.read(name), unsure.read(name)
+        assert second.void is not None
+        assert np.array_equal(second.masks, first.masks & ~second.void)
+        some |= bool(second.void.any())
+    assert some
+
+
 def test_identity_follows_network_and_words_and_not_the_place(root: Path, tmp_path: Path) -> None:
     told = source(root).identity()
     assert told["parameters"] == {"names": "first", "least": 0.2, "threshold": 0.4, "precision": "auto"}
@@ -196,7 +210,7 @@ def test_bands_of_a_large_photograph_are_those_of_the_whole(monkeypatch: pytest.
         monkeypatch.setattr("wilss_masks.sources.sam3._PIXELS_AT_ONCE", 100)
         assert torch.equal(evidence_of(score, (31, 45), params), whole)
         monkeypatch.undo()
-    assert masks_of(score, 31, 45, Sam3Params()).shape == (2, 31, 45)
+    assert staged_of(score, 31, 45, Sam3Params()).masks.shape == (2, 31, 45)
 
 
 def test_masks_of_another_grid_than_the_config_says_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
