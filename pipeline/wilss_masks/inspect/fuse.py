@@ -35,6 +35,7 @@ from wilss.threads import map_in_threads
 
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
+from ..stages.region_networks import refuse_networks
 from ..stages.regions import regions_identity, require_regions
 from .kept_scores import KeptReader, fusion_of
 from .pictures import StagePictures
@@ -89,7 +90,9 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
                 f"--set {name} needs a forward pass, which fuse does not make; use `wilss-masks generate "
                 f"--set {name}={values[name]}`. fuse can change {', '.join(cheap)}."
             )
-    return with_values(params, values, where="--set")
+    params = with_values(params, values, where="--set")
+    refuse_networks(params)
+    return params
 
 
 def _records(store: MaskStore, manifest: Manifest | None, params: FusionParams) -> Mapping[str, ImageRecord]:

@@ -18,6 +18,7 @@ from wilss.store import ImageContent
 
 from ..stages.chain import stage_picture
 from ..stages.params import noted
+from ..stages.region_networks import batch_regions, open_region_network
 from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
 from .fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
@@ -252,6 +253,7 @@ class FmwissProposer(MapMaker):
         self.clip, self.vit, self.both = clip, vit, both
         self.text = torch.from_numpy(source.text).to(clip.device)
         self._scorer = Scorer(source, clip, self.text, self)
+        self._regions = open_region_network(source.params, str(clip.device), source.params.forward_precision)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image in all sizes that are wanted; decoded once."""
@@ -269,6 +271,8 @@ class FmwissProposer(MapMaker):
         """A forward pass of each network for the batch, then each image by itself."""
         import torch
 
+        regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
+        loaded = [one._replace(regions=known) for one, known in zip(loaded, regions, strict=True)]
         with torch.inference_mode():
             told, blocks = self.forward(loaded)
             scores = self._scorer.scores(tasks, told)

@@ -22,6 +22,8 @@ from wilss.store import ImageContent, Status
 
 from ..stages.chain import Staged, run_stages, stage_picture, stage_size
 from ..stages.params import StageParams, noted
+from ..stages.region_networks import batch_regions, open_region_network
+from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
 from .presets import params_of
 from .prompts import prompt_names
@@ -55,6 +57,11 @@ class Sam3Params(StageParams):
     threshold: Annotated[float, Rule("above 0 and at most 1", lambda value: 0 < value <= 1)] = 0.4
     classes: Literal["overlap", "compete"] = "compete"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def forward_precision(self) -> Literal["fp32", "bf16"] | None:
+        """What the networks take: None stands for `auto`."""
+        return None if self.precision == "auto" else self.precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +118,7 @@ class Sam3Source:
             "parameters": {name: value for name, value in parameters.items() if name != "model"},
             "models": {"sam3": {"sha256": self.folder.sha256, "model_type": self.folder.model_type}},
             "prompts_sha256": digest_of_json(self.classes),
+            **regions_identity(self.params),
         }
 
     def grids(self, height: int, width: int) -> Grids:
@@ -143,8 +151,7 @@ class Sam3Source:
     def _network(self, device: str) -> "WordNetwork":
         from wilss.models.proposers.words import WordNetwork
 
-        precision = self.params.precision
-        return WordNetwork(self.folder, device, None if precision == "auto" else precision)
+        return WordNetwork(self.folder, device, self.params.forward_precision)
 
     @cached_property
     def grid(self) -> tuple[int, int]:
@@ -173,6 +180,7 @@ class Loaded(NamedTuple):
 
     values: "Tensor"
     picture: "Tensor | None"
+    regions: "Tensor | None"
 
 
 class Sam3Proposer:
@@ -181,13 +189,16 @@ class Sam3Proposer:
     def __init__(self, source: Sam3Source, network: "WordNetwork") -> None:
         self.source, self.params, self.network = source, source.params, network
         self.words = source.features or network.words(source.words)
+        self._regions = open_region_network(source.params, str(network.device), source.params.forward_precision)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image in all sizes that are wanted; decoded once."""
         import torch
 
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        return Loaded(self.network.inputs([image])[0], stage_picture(image, self.params))
+        picture = stage_picture(image, self.params)
+        regions = stage_regions(task.record, task.height, task.width, picture, self.params)
+        return Loaded(self.network.inputs([image])[0], picture, regions)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
         """One pass of the image tower for the batch, one of the decoder for each pair of image and word."""
@@ -196,8 +207,12 @@ class Sam3Proposer:
         with self.network.asking():
             encoded = self.network.encoded(torch.stack([one.values for one in loaded]))
             scores = self._scores(tasks, encoded)
+        regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
         with torch.inference_mode():
-            return [self._one(task, score, one.picture) for task, score, one in zip(tasks, scores, loaded, strict=True)]
+            return [
+                self._one(task, score, one.picture, known)
+                for task, score, one, known in zip(tasks, scores, loaded, regions, strict=True)
+            ]
 
     def _scores(self, tasks: Sequence[ImageTask], encoded: Any) -> "list[Tensor]":
         """For each image the scores float16 [T, h, w] of its tags, each the greatest of its words."""
@@ -227,11 +242,13 @@ class Sam3Proposer:
                 "config.json does not say; copy the whole folder again."
             )
 
-    def _one(self, task: ImageTask, score: "Tensor", picture: "Tensor | None") -> ImageContent:
+    def _one(
+        self, task: ImageTask, score: "Tensor", picture: "Tensor | None", regions: "Tensor | None"
+    ) -> ImageContent:
         """score: float16 [T, h, w], as it is kept."""
         from wilss.equations import fmwiss
 
-        staged = staged_of(score, task.height, task.width, self.params, picture)
+        staged = staged_of(score, task.height, task.width, self.params, picture, regions)
         masks = staged.masks
         confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
         planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
@@ -244,11 +261,18 @@ class Sam3Proposer:
         )
 
 
-def staged_of(score: "Tensor", height: int, width: int, params: Sam3Params, picture: "Tensor | None" = None) -> Staged:
-    """The masks of an image's tags. score: float16 [T, h, w] in [0, 1]; picture: see `stage_picture`."""
+def staged_of(
+    score: "Tensor",
+    height: int,
+    width: int,
+    params: Sam3Params,
+    picture: "Tensor | None" = None,
+    regions: "Tensor | None" = None,
+) -> Staged:
+    """The masks of an image's tags. score: float16 [T, h, w] in [0, 1]; the others: see `run_stages`."""
     evidence = evidence_of(score, stage_size(height, width, params), params)
     picture = None if picture is None else picture.to(score.device)
-    return run_stages(evidence, picture, height, width, params)
+    return run_stages(evidence, picture, height, width, params, regions=regions)
 
 
 def evidence_of(score: "Tensor", size: tuple[int, int], params: Sam3Params) -> "Tensor":

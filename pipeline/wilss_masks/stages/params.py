@@ -12,13 +12,14 @@ from wilss.params import Params, PositiveFloat, PositiveInt, Rule, Share, ShareB
 Side = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= value <= 16384)]
 Rounds = Annotated[int, Rule("between 1 and 1000", lambda value: 1 <= value <= 1000)]
 Radius = Annotated[int, Rule("between 1 and 1000 pixels", lambda value: 1 <= value <= 1000)]
+Points = Annotated[int, Rule("between 1 and 256", lambda value: 1 <= value <= 256)]
 Dilations = Annotated[
     tuple[int, ...],
     Rule("one or more from 1 to 256", lambda value: bool(value) and min(value) > 0 and max(value) <= 256),
 ]
 
 #: Parameters that say where something lies.
-_PLACES = ("regions_file",)
+_PLACES = ("regions_file", "regions_model")
 
 P = TypeVar("P", bound="StageParams")
 
@@ -30,7 +31,9 @@ class StageParams(Params):
     classes: `overlap`, every tag for itself against the background, or `compete`: a pixel goes to the strongest.
     regions: pieces without a class, each of which takes the label that most of its pixels have: superpixels of
         scikit-image (`felzenszwalb`, `slic`, of `region_size` pixels, about), or proposals of a `file`, the COCO json
-        `regions_file`, of those with a score of `regions_score` at least.
+        `regions_file`, of those with a score of `regions_score` at least. Or masks of a network in the local folder
+        `regions_model`: `sam2` by a grid of `regions_points` x `regions_points` points, `eomt` by its queries, `sam3`
+        of all that is a `regions_word`; a `regions_score` of 0 stands for 0.8, of sam3 for 0.3.
     boundaries: labels moved to the edges of the picture: `pamr`, averaged `pamr_rounds` times over the neighbours at
         `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
         pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one.
@@ -40,10 +43,13 @@ class StageParams(Params):
     """
 
     classes: Literal["overlap", "compete"] = "overlap"
-    regions: Literal["none", "felzenszwalb", "slic", "file"] = "none"
+    regions: Literal["none", "felzenszwalb", "slic", "file", "sam2", "eomt", "sam3"] = "none"
     region_size: PositiveInt = 200
     regions_file: str = ""
     regions_score: Share = 0.0
+    regions_model: str = ""
+    regions_points: Points = 32
+    regions_word: str = "object"
     boundaries: Literal["none", "pamr", "guided"] = "none"
     pamr_rounds: Rounds = 10
     pamr_dilations: Dilations = (1, 2, 4, 8)
@@ -88,7 +94,7 @@ def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     """Parameters as a store notes them: those of `always`, and of the others what is not at its default.
 
     So a store that was made before there was a parameter says what one says today that leaves it off. Where a file
-    lies is not noted; its digest is (`regions_identity`).
+    or a network lies is not noted; its digest is (`regions_identity`).
     """
     defaults = type(params)().as_json()
     values = {name: value for name, value in params.as_json().items() if name not in _PLACES}

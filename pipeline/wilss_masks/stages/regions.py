@@ -11,6 +11,7 @@ from wilss.errors import ParameterError
 
 from .params import StageParams
 from .region_file import region_file
+from .region_networks import NETWORKS, refuse_networks, region_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +27,23 @@ _COMPACTNESS = 10.0  # of slic, on L*a*b* colours: the paper's
 
 
 def require_regions(params: StageParams) -> None:
-    """Raise ParameterError where regions are asked for that cannot be had: no library, no file."""
+    """Raise ParameterError, WeightsError or EncoderError for regions that cannot be had: no library, file, network."""
     if params.regions in SUPERPIXELS:
         _segmentation()
     elif params.regions == "file":
         region_file(params.regions_file)
+    elif params.regions in NETWORKS:
+        region_folder(params)
 
 
 def regions_identity(params: StageParams) -> dict[str, str]:
-    """What masks depend on beside the parameters: the digest of the file of regions, wherever it lies.
+    """What masks depend on beside the parameters: the digest of the file or network, wherever it lies.
 
-    Raises ParameterError where regions are asked for that cannot be had.
+    Raises what `require_regions` raises.
     """
     require_regions(params)
+    if params.regions in NETWORKS:
+        return {"regions_sha256": region_folder(params).sha256}
     return {"regions_sha256": region_file(params.regions_file).sha256} if params.regions == "file" else {}
 
 
@@ -47,9 +52,11 @@ def stage_regions(
 ) -> "Tensor | None":
     """The regions of an image at the size of the stages; None where none are asked for.
 
+    Those of a network are of a whole batch: see `batch_regions`; None here.
+
     height, width: of the image. picture: see `stage_picture`. Returns int32 [h, w], -1 for no region.
     """
-    if picture is None or params.regions == "none":
+    if picture is None or params.regions == "none" or params.regions in NETWORKS:
         return None
     if params.regions == "file":
         size = (picture.shape[-2], picture.shape[-1])
@@ -64,6 +71,8 @@ def voting(picture: "Tensor", regions: "Tensor | None", params: StageParams) -> 
     """
     from wilss.equations.regions import vote
 
+    if regions is None:
+        refuse_networks(params)
     if regions is None and params.regions not in SUPERPIXELS:
         raise ValueError("regions from a file belong to an image; hand them over (`stage_regions`).")
     known = superpixels(picture, params) if regions is None else regions.to(picture.device)

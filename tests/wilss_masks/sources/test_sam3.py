@@ -138,6 +138,38 @@ def test_later_stages_apply(root: Path, tmp_path: Path, store: MaskStore) -> Non
     assert some
 
 
+@pytest.mark.parametrize("kind", ["sam2", "eomt", "sam3"])
+def test_regions_of_a_network_vote(kind: str, root: Path, tmp_path: Path, store: MaskStore) -> None:
+    make = {"sam2": tiny_networks.sam2, "eomt": tiny_networks.eomt, "sam3": tiny_networks.sam3}[kind]
+    asked = {"regions": kind, "regions_model": str(make(tmp_path / kind)), "regions_score": 0.01, "stage_size": 32}
+    voted = made(root, tmp_path / "voted.zarr", **asked, regions_points=4)
+    again = made(root, tmp_path / "again.zarr", **asked, regions_points=4)
+    assert voted.vector("shard_digest").tolist() == again.vector("shard_digest").tolist()
+    assert any((voted.read(name).masks != store.read(name).masks).any() for name in IMAGES)
+    assert set(voted.attributes["parameters"]) >= {"regions", "regions_score", "regions_points", "stage_size"}
+    assert "regions_model" not in voted.attributes["parameters"]
+    assert voted.attributes["regions_sha256"] != source(root).folder.sha256
+
+
+def test_regions_of_a_file_vote(root: Path, tmp_path: Path, store: MaskStore) -> None:
+    boxes = [{"image_id": name, "bbox": [0, 0, 20, 20], "segmentation": [[0, 0, 20, 0, 20, 20, 0, 20]], "score": 0.9}
+             for name in IMAGES]  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    voted = made(root, tmp_path / "voted.zarr", regions="file", regions_file=str(tmp_path / "boxes.json"))
+    corners = [(one.read("im0").masks[0, :20, :20].mean(), one.read("im0").masks[0, 20:]) for one in (voted, store)]
+    assert corners[0][0] in (0, 1)
+    assert 0 < corners[1][0] < 1
+    assert np.array_equal(corners[0][1], corners[1][1])
+
+
+def test_a_region_network_that_is_not_there_is_refused_with_the_plan(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"regions_model names no folder; write regions_model=FOLDER, an EoMT"):
+        source(root, regions="eomt").identity()
+    with pytest.raises(WeightsError, match=r"is of sam3, and regions_model wants a SAM 2"):
+        made(root, tmp_path / "store.zarr", regions="sam2", regions_model=str(root / "sam3"))
+    assert not (tmp_path / "store.zarr").exists()
+
+
 def test_identity_follows_network_and_words_and_not_the_place(root: Path, tmp_path: Path) -> None:
     told = source(root).identity()
     assert told["parameters"] == {"names": "first", "least": 0.2, "threshold": 0.4, "precision": "auto"}

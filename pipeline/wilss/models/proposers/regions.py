@@ -1,23 +1,20 @@
 """Class-agnostic regions of a picture by a network of a local folder."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from wilss.models.encoders.arithmetic import Precision
-from wilss.models.proposers.folders import NetworkFolder, Way, read_folder
+from wilss.models.proposers.folders import NetworkFolder, Way
 from wilss.models.proposers.mask_pile import MaskPile
 from wilss.models.proposers.opening import OpenedNetwork
 from wilss.models.proposers.points import PointRegions, masks_at
 from wilss.models.proposers.queries import QueryRegions
 from wilss.models.proposers.words import WordNetwork
 
-Kind = Literal["sam2", "eomt", "sam3"]
-
-WAYS: dict[Kind, Way] = {"sam2": "points", "eomt": "queries", "sam3": "words"}
 #: How good a mask must be by the network's own word, as its authors have it.
-LEAST: dict[Kind, float] = {"sam2": 0.8, "eomt": 0.8, "sam3": 0.3}
+LEAST: dict[Way, float] = {"points": 0.8, "queries": 0.8, "words": 0.3}
 
 
 class RegionNetwork(Protocol):
@@ -50,13 +47,7 @@ class WordRegions:
         return pile.regions()
 
 
-def region_folder(kind: Kind, folder: str) -> NetworkFolder:
-    """The folder of a region network, looked at. Raises what `read_folder` raises."""
-    return read_folder(folder, WAYS[kind], "regions_model")
-
-
 def open_regions(
-    kind: Kind,
     folder: NetworkFolder,
     device: str,
     *,
@@ -65,12 +56,13 @@ def open_regions(
     least: float | None = None,
     precision: Precision | None = None,
 ) -> RegionNetwork:
-    """The region network of a folder, on one device.
+    """The network of a folder, on one device.
 
-    points: a side of sam2's grid. word: what sam3 is asked for. least: see `LEAST`, where it is None.
+    points: a side of the grid of one that is asked by points. word: what one that is asked by words is asked for.
+    least: see `LEAST`, where it is None.
     """
-    enough = LEAST[kind] if least is None else least
-    if kind == "sam3":
+    enough = LEAST[folder.way] if least is None else least
+    if folder.way == "words":
         return WordRegions(WordNetwork(folder, device, precision), word, enough)
     opened = OpenedNetwork(folder, device, precision)
-    return QueryRegions(opened, enough) if kind == "eomt" else PointRegions(opened, points, enough)
+    return QueryRegions(opened, enough) if folder.way == "queries" else PointRegions(opened, points, enough)

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wilss.errors import WeightsError
+from wilss.models.proposers.folders import Way, read_folder
 from wilss.models.proposers.mask_pile import MaskPile
 from wilss.models.proposers.points import PointRegions, boxes_of, distinct, point_grid, stability
 from wilss.models.proposers.queries import QueryRegions
-from wilss.models.proposers.regions import Kind, RegionNetwork, open_regions, region_folder
+from wilss.models.proposers.regions import RegionNetwork, open_regions
 
-KINDS: dict[str, Kind] = {"sam2": "sam2", "eomt": "eomt", "dinov3": "eomt", "sam3": "sam3"}
+KINDS: dict[str, Way] = {"sam2": "points", "eomt": "queries", "dinov3": "queries", "sam3": "words"}
 SIZES = ((40, 70), (64, 64), (90, 30))
 
 
@@ -25,8 +26,7 @@ def pictures() -> list[torch.Tensor]:
 
 
 def opened(name: str, network_folders: dict[str, Path], **options: Any) -> RegionNetwork:
-    kind = KINDS[name]
-    return open_regions(kind, region_folder(kind, str(network_folders[name])), "cpu", **options)
+    return open_regions(read_folder(str(network_folders[name]), KINDS[name], "regions_model"), "cpu", **options)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -133,7 +133,7 @@ def test_a_network_that_draws_by_chance_is_refused(name: str, network_folders: d
     tensors["attn_mask_probs"][:] = 0.5
     save_file(tensors, tmp_path / "eomt/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(WeightsError, match=r"stopped while its masked attention was being taken away .*0\.5"):
-        open_regions("eomt", region_folder("eomt", str(tmp_path / "eomt")), "cpu")
+        open_regions(read_folder(str(tmp_path / "eomt"), "queries", "regions_model"), "cpu")
 
 
 def test_a_checkpoint_that_is_meant_for_windows_sees_the_whole_picture(
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_is_meant_for_windows_sees_the_whole_picture(
     file = tmp_path / "eomt/preprocessor_config.json"
     settings = {**json.loads(file.read_text()), "do_split_image": True, "do_pad": False}
     file.write_text(json.dumps({**settings, "size": {"shortest_edge": 64, "longest_edge": None}}))
-    windows = open_regions("eomt", region_folder("eomt", str(tmp_path / "eomt")), "cpu", least=0.0)
+    windows = open_regions(read_folder(str(tmp_path / "eomt"), "queries", "regions_model"), "cpu", least=0.0)
     plain = opened("eomt", network_folders, least=0.0)
     for first, second in zip(windows.regions(pictures()), plain.regions(pictures()), strict=True):
         assert torch.equal(first, second)
