@@ -95,6 +95,7 @@ REASONS = {
     "wilss-masks generate --step 1 --devices": "needs GPUs",
     "wilss-masks generate --step 1 --workers": "processes by Dask: tests/faults/test_workers.py",
     "wilss-masks generate --step 1 --source sam3": "needs weights of SAM 3: tests/wilss_masks/sources/test_sam3.py",
+    "wilss-masks generate --step 1 --set classes=compete --set regions=sam2": "needs weights of SAM 2: the same",
     "wilss-masks tune": "a search of minutes: tests/wilss_masks/tuning",
     "wilss-train --masks masks/voc-15-5/": "needs VOC on disk",
     "wilss-train --masks masks/voc2012-15-5/": "needs VOC on disk",

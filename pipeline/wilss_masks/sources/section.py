@@ -1,8 +1,9 @@
 """The section `masks` of a manifest: what a run would refuse of it, found before one is begun."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from wilss.data.manifest import Manifest
@@ -10,9 +11,11 @@ from wilss.data.taxonomy import closest
 from wilss.errors import EncoderError, ParameterError, WeightsError
 from wilss.params import faults_of
 
+from ..stages.params import StageParams
+from ..stages.regions import require_regions
 from . import SOURCES
 from .presets import PRESETS, params_of
-from .sam3 import Sam3Source, sam3_folder
+from .sam3 import Sam3Params, sam3_folder
 
 #: The parameters of each source; one that has none, annotation, is not there.
 _PARAMS: dict[str, Any] = {
@@ -40,7 +43,7 @@ def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
         else:
             own = {key: value for key, value in values.items() if key != "preset"}
             found = faults_of(_PARAMS[name](), own, where=where, others=("preset",)) or _together(manifest, name)
-            yield from found or (_folder(manifest, name) if weights else [])
+            yield from found or (_on_disk(manifest, name) if weights else ())
 
 
 def _together(manifest: Manifest, name: str) -> list[str]:
@@ -52,12 +55,16 @@ def _together(manifest: Manifest, name: str) -> list[str]:
     return []
 
 
-def _folder(manifest: Manifest, name: str) -> list[str]:
-    """What is wrong with the folder of SAM 3 that the manifest names; nothing where none is named."""
-    model = manifest.masks[name].get("model") if name == Sam3Source.name else None
-    try:
-        if model:
-            sam3_folder(manifest, model, is_of_manifest=True)
-    except (EncoderError, WeightsError) as error:
-        return [f"{manifest.path}: masks.{name}: {error}"]
-    return []
+def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
+    """What is wrong with the folders and files that the section names."""
+    params = params_of(_PARAMS[name](), manifest, name, where="")
+    looks: list[Callable[[], object]] = []
+    if isinstance(params, Sam3Params) and params.model:  # else --set names it
+        looks.append(partial(sam3_folder, manifest, params.model, is_of_manifest=True))
+    if isinstance(params, StageParams):
+        looks.append(partial(require_regions, params))
+    for look in looks:
+        try:
+            look()
+        except (EncoderError, ParameterError, WeightsError) as error:
+            yield f"{manifest.path}: masks.{name}: {error}"

@@ -53,6 +53,6 @@ def refuse_networks(params: StageParams) -> None:
     """ParameterError for regions that only a network can make, where none is asked."""
     if params.regions in NETWORKS:
         raise ParameterError(
-            f"regions={params.regions} needs a forward pass, which is made by `wilss-masks generate` alone; set "
-            "regions=none, or regions=file with the proposals of that network."
+            f"regions={params.regions} needs a forward pass, which only `wilss-masks generate` by fmwiss or sam3 "
+            "makes; set regions=none, or regions=file with proposals of that network."
         )

@@ -141,7 +141,8 @@ def test_later_stages_apply(root: Path, tmp_path: Path, store: MaskStore) -> Non
 @pytest.mark.parametrize("kind", ["sam2", "eomt", "sam3"])
 def test_regions_of_a_network_vote(kind: str, root: Path, tmp_path: Path, store: MaskStore) -> None:
     make = {"sam2": tiny_networks.sam2, "eomt": tiny_networks.eomt, "sam3": tiny_networks.sam3}[kind]
-    asked = {"regions": kind, "regions_model": str(make(tmp_path / kind)), "regions_score": 0.01, "stage_size": 32}
+    folder = str(make(tmp_path / kind))
+    asked: dict[str, Any] = {"regions": kind, "regions_model": folder, "regions_score": 0.01, "stage_size": 32}
     voted = made(root, tmp_path / "voted.zarr", **asked, regions_points=4)
     again = made(root, tmp_path / "again.zarr", **asked, regions_points=4)
     assert voted.vector("shard_digest").tolist() == again.vector("shard_digest").tolist()
@@ -215,6 +216,8 @@ def test_a_folder_of_the_manifest_is_seen_from_it_and_checked(root: Path, tmp_pa
     assert "masks.sam3: " in fault
     assert "sam4 does not exist; name in model the folder of a SAM 3" in fault
     assert not list(faults(with_masks(model="sam4"), weights=False))
+    (fault,) = faults(with_masks(regions="sam2", regions_model="nowhere"), weights=True)
+    assert "nowhere does not exist; name in regions_model the folder of a SAM 2" in fault
     (fault,) = faults(with_masks(modl="sam3"), weights=True)
     assert "no parameter 'modl'; did you mean model?" in fault
 
