@@ -10,6 +10,7 @@ from wilss import console
 _COMMANDS = {
     "generate": "Make the masks of a step, or go on where it stopped.",
     "tune": "Choose how masks are made, on a sample of the images.",
+    "bank": "A second pass: every image asks the masks of all others.",
     "info": "What a mask store holds.",
     "evaluate": "IoU of a store's masks against pixel labels.",
     "fuse": "A new store from kept scores, without a forward pass.",

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,64 @@ def _devices(ctx: click.Context, option: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{value!r} is not a list of GPU numbers; write e.g. 0,1.") from None
 
 
+#: How masks are made, whoever proposes them.
+_MAKING = (
+    click.option(
+        "--workers",
+        type=click.IntRange(1, _MOST_THREADS),
+        default=1,
+        show_default=True,
+        help="Local worker processes on the CPU.",
+    ),
+    click.option("--devices", callback=_devices, metavar="0,1", help="GPUs to use, one process each."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already."),
+    click.option("--scheduler-file", type=click.Path(path_type=Path), help="The file that such a scheduler wrote."),
+    click.option("--dashboard", is_flag=True, help="Show Dask's page on 127.0.0.1:8787 (needs the extra `dashboard`)."),
+    click.option(
+        "--keep", type=click.Choice(["scores"]), help="Keep score maps, attention and seeds, for fuse and sheet."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws."),
+    click.option(
+        "--shard-size",
+        type=click.IntRange(1, _LARGEST_SHARD),
+        help=f"Images per shard.  [default: {_SHARD}; {_SHARD_ON_GPUS} with --devices or a scheduler]",
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass."
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, _MOST_THREADS),
+        default=1,
+        show_default=True,
+        help="CPU threads of a forward pass; rounding may depend on it.",
+    ),
+    click.option(
+        "--shard-timeout",
+        "shard_seconds",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="A worker process that takes longer for a shard is considered hung and restarted; 0 for never.  [default: "
+        "a minute an image, at least half an hour]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+    click.option("--overwrite", is_flag=True, help="Throw an existing store away."),
+    click.option("--update", is_flag=True, help="Where images or labels changed: make only their shards again."),
+    click.option(
+        "--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same."
+    ),
+    click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again."),
+)
+
+
+def making_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how masks are made, and not which."""
+    for option in reversed(_MAKING):
+        command = option(command)
+    return command
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -69,47 +128,8 @@ Examples:
 @click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, _MOST_THREADS),
-    default=1,
-    show_default=True,
-    help="Local worker processes on the CPU.",
-)
-@click.option("--devices", callback=_devices, metavar="0,1", help="GPUs to use, one process each.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already.")
-@click.option("--scheduler-file", type=click.Path(path_type=Path), help="The file that such a scheduler wrote.")
-@click.option("--dashboard", is_flag=True, help="Show Dask's page on 127.0.0.1:8787 (needs the extra `dashboard`).")
-@click.option("--keep", type=click.Choice(["scores"]), help="Keep score maps, attention and seeds, for fuse and sheet.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws.")
+@making_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
-@click.option(
-    "--shard-size",
-    type=click.IntRange(1, _LARGEST_SHARD),
-    help=f"Images per shard.  [default: {_SHARD}; {_SHARD_ON_GPUS} with --devices or a scheduler]",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1, _MOST_THREADS),
-    default=1,
-    show_default=True,
-    help="CPU threads of a forward pass; rounding may depend on it.",
-)
-@click.option(
-    "--shard-timeout",
-    "shard_seconds",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="A worker process that takes longer for a shard is considered hung and restarted; 0 for never.  [default: a "
-    "minute an image, at least half an hour]",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--overwrite", is_flag=True, help="Throw an existing store away.")
-@click.option("--update", is_flag=True, help="Where images or labels changed: make only their shards again.")
-@click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
-@click.option("--retry-failed", is_flag=True, help="Try the failed images of a finished store again.")
 @click.option(
     "--set",
     "assignments",
@@ -125,10 +145,17 @@ def command(**arguments: Any) -> None:
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
 
+    manifest = load_manifest(arguments["manifest_path"])
+    make_masks(manifest, _source(manifest, arguments), arguments)
+
+
+def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
+    """Make the masks that a source proposes, or say what would be done; ends the process where something is missing.
+
+    arguments: those of `making_options`, and manifest_path, step, split, out and limit.
+    """
     from ..make.generate import generate
 
-    manifest = load_manifest(arguments["manifest_path"])
-    source = _source(manifest, arguments)
     options = _options(arguments)
     if arguments["dry_run"]:
         _dry_run(manifest, arguments, source, options)

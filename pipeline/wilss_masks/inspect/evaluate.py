@@ -144,7 +144,9 @@ def _unbiased(
 
 def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Iterator[tuple[set[str], str]]:
     """Ids of images and what they are; what is not known goes to `told`."""
-    if store.attributes.get("source") == "fmwiss" and manifest.chosen_on is not None:
+    made_from = store.attributes.get("made_from")
+    first = made_from.get("source") if isinstance(made_from, dict) else None
+    if "fmwiss" in (store.attributes.get("source"), first) and manifest.chosen_on is not None:
         if manifest.chosen_on.exists():
             why = f"images that masks.fmwiss was chosen on ({manifest.chosen_on.name})"
             yield set(read_lines(manifest.chosen_on)), why

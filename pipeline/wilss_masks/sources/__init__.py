@@ -1,6 +1,7 @@
 """Who proposes masks, a frozen dataclass each. `SOURCES` is a plain table, for the command line and `section`."""
 
 from .annotation import AnnotationSource
+from .bank import BankSource
 from .base import Grids
 from .fmwiss import FmwissSource
 from .panet import PanetSource
@@ -10,6 +11,7 @@ from .sam3 import Sam3Source
 __all__ = [
     "SOURCES",
     "AnnotationSource",
+    "BankSource",
     "FmwissSource",
     "Grids",
     "PanetSource",
@@ -17,11 +19,11 @@ __all__ = [
     "Sam3Source",
 ]
 
-SOURCES: dict[
-    str,
-    type[FmwissSource] | type[AnnotationSource] | type[PanetSource] | type[PseudosegSource] | type[Sam3Source],
-] = {
+Source = AnnotationSource | BankSource | FmwissSource | PanetSource | PseudosegSource | Sam3Source
+
+SOURCES: dict[str, type[Source]] = {
     "annotation": AnnotationSource,
+    "bank": BankSource,
     "fmwiss": FmwissSource,
     "panet": PanetSource,
     "pseudoseg": PseudosegSource,

@@ -72,9 +72,7 @@ def test_votes_equal_the_slow_twin(way: str, nearest: int, counts: Sequence[int]
     patches, features = unit_vectors(11, seed=42), a_bank(*counts)
     found = getattr(bank, way)(patches, features, nearest, 0.2)
     arrays: list[Any] = [one.double().numpy() for one in features]
-    np.testing.assert_allclose(
-        found, getattr(slow, way)(patches.double().numpy(), arrays, nearest, 0.2), atol=1e-5
-    )
+    np.testing.assert_allclose(found, getattr(slow, way)(patches.double().numpy(), arrays, nearest, 0.2), atol=1e-5)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(11))
 
 

@@ -122,14 +122,22 @@ class SeedViT:
         The final norm is the network's own, also where that pools before it; RADIO has none.
         images: as for `last_block`. The heads' keys stand one after the other. Returns float32 [B, D, h, w].
         """
+        with precision_context(self.device, self.precision):
+            return self._features(self._before_last(images), kind)
+
+    @torch.inference_mode()
+    def features_and_block(self, images: Tensor, kind: PatchFeatures = "tokens") -> tuple[Tensor, LastBlock]:
+        """`features` and `last_block` of the same images, by one pass. images: as for `last_block`."""
+        with precision_context(self.device, self.precision):
+            state = self._before_last(images)
+            return self._features(state, kind), block_of(self.trunk, state)
+
+    def _features(self, state: State, kind: PatchFeatures) -> Tensor:
         if kind == "keys":
-            block = self.last_block(images)
-            found, grid = block.keys.transpose(1, 2).flatten(2), block.grid
+            found = block_of(self.trunk, state).keys.transpose(1, 2).flatten(2)
         else:
-            with precision_context(self.device, self.precision):
-                state = self._before_last(images)
-                found, grid = self.trunk.after(state).float(), state.grid
-        return found[:, self.trunk.prefix :].transpose(1, 2).reshape(len(images), -1, *grid)
+            found = self.trunk.after(state).float()
+        return found[:, self.trunk.prefix :].transpose(1, 2).reshape(len(found), -1, *state.grid)
 
     def _before_last(self, images: Tensor) -> State:
         grid = check_images(images, self.patch)

@@ -1,0 +1,375 @@
+"""A second pass over a store: what its masks say of all images together, told to every single image.
+
+After ModuSeg (2026): first masks are eroded, features of a frozen network are pooled inside them into a bank, outliers
+are dropped, and every patch takes the vote of the features in the bank that are most like its own. What the first pass
+saw in most images of a class corrects what it saw in one.
+
+An image's own features have no vote on it: a patch is most like itself, so that every mask, wrong ones first, would
+confirm itself. How much its first masks count beside the vote is a parameter, `first`.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.images import read_image, to_pixels
+from wilss.data.layouts import ImageRecord
+from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.data.taxonomy import BACKGROUND
+from wilss.digests import digest_of_json, version_of
+from wilss.disk import cache_folder
+from wilss.errors import ImageError, ParameterError, StoreError
+from wilss.store import ImageContent, LabelMaps, MaskStore, Status
+from wilss.store.changes import require_unchanged
+from wilss.store.records import records_for
+
+from ..stages.chain import run_stages, stage_picture, stage_size
+from .bank_features import BankEncoders, Inputs
+from .bank_file import FORM, Bank, BankMaker, read_bank, write_bank
+from .bank_params import BankParams
+from .base import Grids, ImageTask
+from .presets import params_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wilss.equations.affinity import Kind
+    from wilss.models.encoders.vit.encoder import LastBlock
+
+log = logging.getLogger(__name__)
+_FEW = 6
+_LIBRARIES = ("wilss", "torch", "timm", "open_clip_torch", "numpy", "scipy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstPass:
+    """The store that a second pass goes over: where it lies, its digest, its seal, and by which source it was made."""
+
+    path: Path
+    digest: str
+    seal: Mapping[str, Any]
+    source: str
+    uses_tags: bool
+
+    def open(self) -> MaskStore:
+        """The store, as it was. Raises StoreError where it is gone, or another one."""
+        store = MaskStore.open(self.path)
+        if store.digest != self.digest:
+            raise StoreError(f"{self.path} has changed since this run began; run the same command again.")
+        return store
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankSource:
+    """Masks by the vote of a bank that was made of another store's masks.
+
+    names, category_ids: of the step's classes, in the order of the category axis. records: of the first store's images
+    by id; None once `prepare` has made the bank. file: where the bank is kept then, or `held` where it could not be.
+    """
+
+    name: ClassVar[str] = "bank"
+    has_void: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+    seeds_kept: ClassVar[int] = 0
+
+    params: BankParams
+    networks: BankEncoders
+    first: FirstPass
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    seed: int
+    records: Mapping[str, ImageRecord] | None = field(default=None, repr=False, compare=False)
+    file: Path | None = field(default=None, repr=False, compare=False)
+    held: Bank | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: Manifest,
+        step: int,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
+        where: str = "--set",
+    ) -> "BankSource":
+        """The source for one step: the defaults, then the manifest's `masks.bank`, then `values`.
+
+        Raises StoreError for a first store that is not complete, not of this step, these classes and these images, or
+        holds pixel labels; ParameterError where none is named.
+        """
+        params = params_of(BankParams(), manifest, cls.name, values, where=where)
+        if not params.store:
+            raise ParameterError(
+                "the source 'bank' goes over the masks of another store and has been given none; run `wilss-masks bank "
+                "step-1.zarr --out step-1b.zarr`."
+            )
+        store = MaskStore.open(Path(params.store).expanduser())
+        ids = tuple(manifest.protocol.new(step))
+        names = tuple(manifest.taxonomy.name_of(identity) for identity in ids)
+        require_first_pass(store, manifest, step, dict(zip(ids, names, strict=True)))
+        records = records_for(store, manifest)
+        require_unchanged(store, records)
+        return cls(
+            params=params,
+            networks=BankEncoders(clip=manifest.encoders.clip, vit=manifest.encoders.vit, params=params),
+            first=_first_pass(store),
+            names=names,
+            category_ids=ids,
+            seed=seed,
+            records=records,
+        )
+
+    @property
+    def uses_tags(self) -> bool:
+        """As the first pass did."""
+        return self.first.uses_tags
+
+    @property
+    def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
+        """Those that the features and their spreading need."""
+        return self.networks.specs
+
+    @property
+    def reads_store(self) -> Path:
+        """The store that is read, which must not be written."""
+        return self.first.path
+
+    def identity(self) -> Mapping[str, Any]:
+        """Parameters, seed, networks, the first store by its seal, and what decides the bank; not where things lie."""
+        return {
+            "parameters": self.params.noted(),
+            "seed": self.seed,
+            "models": self.networks.identity(),
+            "made_from": {"source": self.first.source, "seal": self.first.seal},
+            "bank_sha256": self.bank_digest(),
+        }
+
+    def bank_digest(self) -> str:
+        """sha256 of all that decides the bank, but for the device and the libraries, which round."""
+        return digest_of_json(
+            [FORM, self.first.digest, self.params.of_the_bank(), self.seed, self.networks.digest(), list(self.names)]
+        )
+
+    def grids(self, height: int, width: int) -> Grids:
+        """The grid on which the vote on an image of this size ends."""
+        return Grids(score=self.networks.grid(height, width))
+
+    def prepare(self, device: str) -> "BankSource":
+        """Make the bank, or find it in the cache; a source that is prepared already is returned as it is."""
+        if self.records is None:
+            return self
+        file = self._cached(device)
+        bank = None if file is None else read_bank(file)
+        if bank is None:
+            store = self.first.open()
+            maker = BankMaker(store=store, names=self.names, encoders=self.networks, params=self.params, seed=self.seed)
+            bank = maker.make(self.records, device)
+            file = _kept(file, bank)
+        self._tell_of_gaps(bank)
+        return dataclasses.replace(self, records=None, file=file, held=None if file else bank)
+
+    def open(self, device: str, threads: int) -> "BankProposer":
+        """Load the networks and the bank on `device`."""
+        import torch
+
+        torch.set_num_threads(threads)
+        source = self.prepare(device)
+        bank = source.held or (source.file and read_bank(source.file))
+        if bank is None:
+            raise StoreError(
+                f"the bank that this run has made is not at {source.file} on this machine, or damaged; name a folder "
+                "that all workers see as WILSS_CACHE, and run the same command again."
+            )
+        return BankProposer(source, bank.to(device), device)
+
+    def _cached(self, device: str) -> Path | None:
+        """Where the bank is kept, by all that decides it and what rounds; None where there is no home."""
+        import torch
+
+        folder = cache_folder("banks")
+        rounding = [torch.device(device).type, torch.get_num_threads(), *map(version_of, _LIBRARIES)]
+        return None if folder is None else folder / f"{digest_of_json([self.bank_digest(), rounding])}.bank"
+
+    def _tell_of_gaps(self, bank: Bank) -> None:
+        """A warning of classes that one image alone, or none, gave to the bank, so that there is no vote on it."""
+        images = [len(rows.unique()) for rows in bank.rows]
+        if few := [name for name, count in zip(("background", *self.names), images, strict=True) if count < 2]:
+            log.warning(
+                "the bank has features of %s from one image at most; where no other image can vote on a tag, the first "
+                "masks stay. Smaller --set erode and min_area leave more.",
+                _listed(few),
+            )
+
+
+def require_first_pass(store: MaskStore, manifest: Manifest, step: int, classes: Mapping[int, str]) -> None:
+    """StoreError for a store that no second pass can go over, before its images are looked for."""
+    if store.attributes.get("made_of") == "labels" or store.attributes.get("source") == "annotation":
+        raise StoreError(
+            f"{store.path} holds pixel labels (annotation), which a second pass can only make worse; give a store of "
+            "masks that were guessed."
+        )
+    if store.step != step:
+        raise StoreError(
+            f"{store.path} holds masks of step {store.step}, not of step {step}; give the store of that step."
+        )
+    if dict(zip(store.category_ids, store.category_names, strict=True)) != classes:
+        raise StoreError(
+            f"{store.path} holds masks of {_listed(store.category_names)}, which are not the classes of step {step} in "
+            f"{manifest.path}; pass the manifest that it was made with."
+        )
+    if not (store.vector("status") == Status.DONE).any():
+        raise StoreError(f"{store.path} has masks of no image; `wilss-masks info` says why.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
+
+
+def _first_pass(store: MaskStore) -> FirstPass:
+    attributes = store.attributes
+    before = attributes.get("made_from")  # of a second pass: its own first
+    source = before.get("source") if isinstance(before, dict) else attributes.get("source")
+    return FirstPass(
+        path=store.path.absolute(),
+        digest=store.digest,
+        seal=attributes["seal"],
+        source=str(source),
+        uses_tags=attributes.get("uses_tags") is not False,
+    )
+
+
+def _kept(file: Path | None, bank: Bank) -> Path | None:
+    """The file once the bank is in it; None where it cannot be written, so that it has to be held in memory."""
+    if file is not None:
+        try:
+            write_bank(file, bank)
+        except OSError as error:
+            log.warning("the bank cannot be kept in %s (%s); it is held in memory", file.parent, error.strerror)
+            return None
+    return file
+
+
+class Loaded(NamedTuple):
+    """An image as the networks and the stages see it, and its first masks as labels uint8 [H, W] of taxonomy ids."""
+
+    inputs: Inputs
+    picture: "Tensor | None"
+    labels: NDArray[np.uint8]
+
+
+class BankProposer:
+    """`BankSource` with its networks and its bank loaded on one device."""
+
+    def __init__(self, source: BankSource, bank: Bank, device: str) -> None:
+        self.source, self.params, self.bank, self.device = source, source.params, bank, device
+        self.networks = source.networks.open(device)
+        self.store = source.first.open()
+        self.maps, self.status = LabelMaps(self.store), self.store.current_status()
+
+    def load(self, task: ImageTask) -> Loaded:
+        """The image in all sizes that are wanted, and its first masks. Raises ImageError where there are none."""
+        import torch
+
+        row, store = self.store.position(task.record.image_id), self.store
+        if self.status[row] != Status.DONE:
+            why = store.vector("error")[row] or f"its status is {Status(int(self.status[row])).name.lower()}"
+            raise ImageError(f"{store.path} has no masks of {task.record.path}: {why}")
+        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        return Loaded(self.source.networks.inputs(image), stage_picture(image, self.params), self.maps(row))
+
+    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
+        """A forward pass for the batch, then each image by itself."""
+        import torch
+
+        with torch.inference_mode():
+            features, block = self.networks.features_and_block([one.inputs for one in loaded])
+            return [self._one(task, features[i], block, i, loaded[i]) for i, task in enumerate(tasks)]
+
+    def _one(
+        self, task: ImageTask, features: "Tensor", block: "LastBlock | None", place: int, loaded: Loaded
+    ) -> ImageContent:
+        from wilss.equations.bank import against_background
+
+        first = self._first(task, loaded.labels)
+        voted = self._voted(task, features)
+        if voted is None:
+            return self._as_before(task, first)
+        score = against_background(self._mixed(task, first, voted, block, place)).half()
+        strength = to_pixels(2 * score.float(), *stage_size(task.height, task.width, self.params))
+        picture = None if loaded.picture is None else loaded.picture.to(self.device)
+        masks = run_stages(strength, picture, task.height, task.width, self.params).masks
+        return _content(task, masks, score)
+
+    def _first(self, task: ImageTask, labels: NDArray[np.uint8]) -> "Tensor":
+        """The first masks, bool [K, H, W], the background first; a pixel that is void is in none."""
+        import torch
+
+        ids = [BACKGROUND, *(self.source.category_ids[position] for position in task.categories)]
+        known = torch.from_numpy(labels).to(self.device)
+        return known == torch.tensor(ids, dtype=torch.uint8, device=self.device)[:, None, None]
+
+    def _voted(self, task: ImageTask, features: "Tensor") -> "Tensor | None":
+        """What the bank says of every patch, float32 [K, h, w]; None where a label has no features of other images.
+
+        Tags are the prior: classes that the image is not tagged with have no vote.
+        """
+        from wilss.equations import bank as equations
+
+        labels = [0, *(1 + position for position in task.categories)]
+        others = self.bank.without(self.store.position(task.record.image_id), labels)
+        if not all(map(len, others)):
+            return None
+        patches = equations.directions(features.flatten(1).T, self.bank.mean)
+        vote = equations.vote_of_each if self.params.vote == "each" else equations.vote_of_nearest
+        voted = vote(patches, others, self.params.neighbours, self.params.temperature)
+        return voted.reshape(-1, *features.shape[-2:])
+
+    def _mixed(
+        self, task: ImageTask, first: "Tensor", voted: "Tensor", block: "LastBlock | None", place: int
+    ) -> "Tensor":
+        """Vote and first masks together, float32 [K, h, w], spread over the patches that belong together."""
+        from wilss.equations.bank import shares, smoothed
+
+        grid = self.source.networks.grid(task.height, task.width)
+        there = shares(first, grid) * self.params.first
+        mixed = (1 - there.sum(dim=0)) * to_pixels(voted, *grid) + there
+        if block is None:
+            return mixed
+        return smoothed(mixed.flatten(1), _spread(block, place, self.params)).reshape(mixed.shape)
+
+    def _as_before(self, task: ImageTask, first: "Tensor") -> ImageContent:
+        """The first masks as they are, on an image with a tag on which no other image can vote."""
+        from wilss.equations.bank import against_background, shares
+
+        score = against_background(shares(first, self.source.networks.grid(task.height, task.width))).half()
+        return _content(task, first[1:], score)
+
+
+def _spread(block: "LastBlock", place: int, params: BankParams) -> Any:
+    """What smooths: products with the affinity of one image's patches."""
+    from wilss.equations.affinity import Patches, affinity_of
+
+    patches = Patches(queries=block.queries[place], keys=block.keys[place], prefix=block.prefix)
+    kind: Kind = "kk" if params.spread == "kk" else "qk"
+    return affinity_of([patches], kind, negatives="cut", sharpness=params.sharpness).spread
+
+
+def _content(task: ImageTask, masks: "Tensor", score: "Tensor") -> ImageContent:
+    """What the store takes. masks: bool [T, H, W]; score: float16 [T, h, w], a half where a mask is cut."""
+    from wilss.equations import fmwiss
+
+    confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
+    area = masks.sum(dim=(-2, -1)).tolist()
+    planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
+    return ImageContent(
+        status=Status.DONE,
+        planes={name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()},
+        confidence=dict(zip(task.categories, confidence, strict=True)),
+        area=dict(zip(task.categories, area, strict=True)),
+    )
