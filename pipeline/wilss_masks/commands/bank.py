@@ -37,15 +37,12 @@ def command(store: Path, **arguments: Any) -> None:
     one: the same command goes on where it stopped. The store that is read is left as it is.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
-    from wilss.errors import StoreError
     from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
     from ..sources import BankSource
 
     first = MaskStore.open(store)
-    if arguments["out"].resolve() == store.resolve():
-        raise StoreError(f"{store} is the store of the first pass, which is read; give another --out.")
     manifest = load_manifest(arguments["manifest_path"])
     values = {**parse_assignments(arguments["assignments"]), "store": str(store)}
     source = BankSource.from_manifest(manifest, first.step, values, arguments["seed"])

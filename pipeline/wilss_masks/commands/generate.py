@@ -252,7 +252,14 @@ def _options(arguments: dict[str, Any]) -> "Options":
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
     from wilss.data.manifest import require_locked_contents
 
-    from ..make.generate import plan_for, require_known_names, selection_for, store_path, to_fetch
+    from ..make.generate import (
+        plan_for,
+        require_known_names,
+        require_other_than_read,
+        selection_for,
+        store_path,
+        to_fetch,
+    )
     from ..make.outlook import outlook
     from ..make.resume import keeping_what_is_kept
 
@@ -261,6 +268,7 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     require_known_names(source, also_files=True)
     missing = to_fetch(source)
     path = store_path(manifest, arguments["step"], arguments["out"], options.split)
+    require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)

@@ -62,6 +62,13 @@ def store_path(manifest: Manifest, step: int, out: Path | str | None, split: str
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def require_other_than_read(path: Path, source: MaskSource) -> None:
+    """StoreError where the store to be written is the one that a source reads."""
+    read = getattr(source, "reads_store", None)
+    if read is not None and os.path.realpath(read) == os.path.realpath(path):
+        raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
+
+
 def images_made(store: MaskStore) -> int:
     """How many images are in committed shards, which a run that is stopped keeps."""
     layout = store.layout
@@ -105,6 +112,7 @@ def generate(
     """
     started = time.perf_counter()
     path = store_path(manifest, step, out, options.split)
+    require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]

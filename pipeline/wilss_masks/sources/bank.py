@@ -75,7 +75,6 @@ class BankSource:
     """
 
     name: ClassVar[str] = "bank"
-    has_void: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     seeds_kept: ClassVar[int] = 0
 
@@ -124,6 +123,11 @@ class BankSource:
             seed=seed,
             records=records,
         )
+
+    @property
+    def has_void(self) -> bool:
+        """Whether pixels that nobody is sure of become void."""
+        return self.params.has_void
 
     @property
     def uses_tags(self) -> bool:
@@ -303,8 +307,8 @@ class BankProposer:
         score = against_background(self._mixed(task, first, voted, block, place)).half()
         strength = to_pixels(2 * score.float(), *stage_size(task.height, task.width, self.params))
         picture = None if loaded.picture is None else loaded.picture.to(self.device)
-        masks = run_stages(strength, picture, task.height, task.width, self.params).masks
-        return _content(task, masks, score)
+        staged = run_stages(strength, picture, task.height, task.width, self.params)
+        return _content(task, staged.masks, score, staged.void)
 
     def _first(self, task: ImageTask, labels: NDArray[np.uint8]) -> "Tensor":
         """The first masks, bool [K, H, W], the background first; a pixel that is void is in none."""
@@ -348,7 +352,7 @@ class BankProposer:
         from wilss.equations.bank import against_background, shares
 
         score = against_background(shares(first, self.source.networks.grid(task.height, task.width))).half()
-        return _content(task, first[1:], score)
+        return _content(task, first[1:], score, ~first.any(dim=0) if self.params.has_void else None)
 
 
 def _spread(block: "LastBlock", place: int, params: BankParams) -> Any:
@@ -360,8 +364,8 @@ def _spread(block: "LastBlock", place: int, params: BankParams) -> Any:
     return affinity_of([patches], kind, negatives="cut", sharpness=params.sharpness).spread
 
 
-def _content(task: ImageTask, masks: "Tensor", score: "Tensor") -> ImageContent:
-    """What the store takes. masks: bool [T, H, W]; score: float16 [T, h, w], a half where a mask is cut."""
+def _content(task: ImageTask, masks: "Tensor", score: "Tensor", void: "Tensor | None") -> ImageContent:
+    """What the store takes. masks: bool [T, H, W]; score: float16 [T, h, w], a half where a mask is cut; void: [H, W]."""
     from wilss.equations import fmwiss
 
     confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
@@ -369,7 +373,10 @@ def _content(task: ImageTask, masks: "Tensor", score: "Tensor") -> ImageContent:
     planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
     return ImageContent(
         status=Status.DONE,
-        planes={name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()},
+        planes={
+            **{name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()},
+            **({} if void is None else {"void": {0: void.cpu().numpy()}}),
+        },
         confidence=dict(zip(task.categories, confidence, strict=True)),
         area=dict(zip(task.categories, area, strict=True)),
     )

@@ -49,7 +49,7 @@ class BankParams(StageParams):
     vote: Literal["each", "nearest"] = "each"
     neighbours: PositiveInt = 25
     temperature: PositiveFloat = 0.2
-    first: Share = 0.5
+    first: Share = 0.6
     spread: Literal["none", "qk", "kk"] = "kk"
     sharpness: PositiveFloat = 20.0
     form: Literal["auto", "maskclip", "value", "pool_each", "head_each"] = "auto"
