@@ -66,6 +66,7 @@ SHAPES = (
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --ablation",
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --reliability",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
+    "wilss-masks bank masks/shapes-15-5/step-1.zarr --out step-1b.zarr",
     "wilss-masks verify masks/shapes-15-5/step-1.zarr",
     "wilss-masks export voc masks/shapes-15-5/step-1.zarr out/",
     "wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json --instances connected --min-area 20",

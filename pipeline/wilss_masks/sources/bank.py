@@ -14,34 +14,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wilss.data.images import read_image, to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec, Manifest
-from wilss.data.taxonomy import BACKGROUND
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder
-from wilss.errors import ImageError, ParameterError, StoreError
-from wilss.store import ImageContent, LabelMaps, MaskStore, Status
+from wilss.errors import ParameterError, StoreError
+from wilss.store import MaskStore, Status
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
-from ..stages.chain import run_stages, stage_picture, stage_size
-from .bank_features import BankEncoders, Inputs
+from .bank_features import BankEncoders
 from .bank_file import FORM, Bank, BankMaker, read_bank, write_bank
 from .bank_params import BankParams
-from .base import Grids, ImageTask
+from .bank_proposer import BankProposer
+from .base import Grids
 from .presets import params_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from wilss.equations.affinity import Kind
-    from wilss.models.encoders.vit.encoder import LastBlock
 
 log = logging.getLogger(__name__)
 _FEW = 6
@@ -178,7 +167,7 @@ class BankSource:
         self._tell_of_gaps(bank)
         return dataclasses.replace(self, records=None, file=file, held=None if file else bank)
 
-    def open(self, device: str, threads: int) -> "BankProposer":
+    def open(self, device: str, threads: int) -> BankProposer:
         """Load the networks and the bank on `device`."""
         import torch
 
@@ -257,126 +246,3 @@ def _kept(file: Path | None, bank: Bank) -> Path | None:
             log.warning("the bank cannot be kept in %s (%s); it is held in memory", file.parent, error.strerror)
             return None
     return file
-
-
-class Loaded(NamedTuple):
-    """An image as the networks and the stages see it, and its first masks as labels uint8 [H, W] of taxonomy ids."""
-
-    inputs: Inputs
-    picture: "Tensor | None"
-    labels: NDArray[np.uint8]
-
-
-class BankProposer:
-    """`BankSource` with its networks and its bank loaded on one device."""
-
-    def __init__(self, source: BankSource, bank: Bank, device: str) -> None:
-        self.source, self.params, self.bank, self.device = source, source.params, bank, device
-        self.networks = source.networks.open(device)
-        self.store = source.first.open()
-        self.maps, self.status = LabelMaps(self.store), self.store.current_status()
-
-    def load(self, task: ImageTask) -> Loaded:
-        """The image in all sizes that are wanted, and its first masks. Raises ImageError where there are none."""
-        import torch
-
-        row, store = self.store.position(task.record.image_id), self.store
-        if self.status[row] != Status.DONE:
-            why = store.vector("error")[row] or f"its status is {Status(int(self.status[row])).name.lower()}"
-            raise ImageError(f"{store.path} has no masks of {task.record.path}: {why}")
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        return Loaded(self.source.networks.inputs(image), stage_picture(image, self.params), self.maps(row))
-
-    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
-        """A forward pass for the batch, then each image by itself."""
-        import torch
-
-        with torch.inference_mode():
-            features, block = self.networks.features_and_block([one.inputs for one in loaded])
-            return [self._one(task, features[i], block, i, loaded[i]) for i, task in enumerate(tasks)]
-
-    def _one(
-        self, task: ImageTask, features: "Tensor", block: "LastBlock | None", place: int, loaded: Loaded
-    ) -> ImageContent:
-        from wilss.equations.bank import against_background
-
-        first = self._first(task, loaded.labels)
-        voted = self._voted(task, features)
-        if voted is None:
-            return self._as_before(task, first)
-        score = against_background(self._mixed(task, first, voted, block, place)).half()
-        strength = to_pixels(2 * score.float(), *stage_size(task.height, task.width, self.params))
-        picture = None if loaded.picture is None else loaded.picture.to(self.device)
-        staged = run_stages(strength, picture, task.height, task.width, self.params)
-        return _content(task, staged.masks, score, staged.void)
-
-    def _first(self, task: ImageTask, labels: NDArray[np.uint8]) -> "Tensor":
-        """The first masks, bool [K, H, W], the background first; a pixel that is void is in none."""
-        import torch
-
-        ids = [BACKGROUND, *(self.source.category_ids[position] for position in task.categories)]
-        known = torch.from_numpy(labels).to(self.device)
-        return known == torch.tensor(ids, dtype=torch.uint8, device=self.device)[:, None, None]
-
-    def _voted(self, task: ImageTask, features: "Tensor") -> "Tensor | None":
-        """What the bank says of every patch, float32 [K, h, w]; None where a label has no features of other images.
-
-        Tags are the prior: classes that the image is not tagged with have no vote.
-        """
-        from wilss.equations import bank as equations
-
-        labels = [0, *(1 + position for position in task.categories)]
-        others = self.bank.without(self.store.position(task.record.image_id), labels)
-        if not all(map(len, others)):
-            return None
-        patches = equations.directions(features.flatten(1).T, self.bank.mean)
-        vote = equations.vote_of_each if self.params.vote == "each" else equations.vote_of_nearest
-        voted = vote(patches, others, self.params.neighbours, self.params.temperature)
-        return voted.reshape(-1, *features.shape[-2:])
-
-    def _mixed(
-        self, task: ImageTask, first: "Tensor", voted: "Tensor", block: "LastBlock | None", place: int
-    ) -> "Tensor":
-        """Vote and first masks together, float32 [K, h, w], spread over the patches that belong together."""
-        from wilss.equations.bank import shares, smoothed
-
-        grid = self.source.networks.grid(task.height, task.width)
-        there = shares(first, grid) * self.params.first
-        mixed = (1 - there.sum(dim=0)) * to_pixels(voted, *grid) + there
-        if block is None:
-            return mixed
-        return smoothed(mixed.flatten(1), _spread(block, place, self.params)).reshape(mixed.shape)
-
-    def _as_before(self, task: ImageTask, first: "Tensor") -> ImageContent:
-        """The first masks as they are, on an image with a tag on which no other image can vote."""
-        from wilss.equations.bank import against_background, shares
-
-        score = against_background(shares(first, self.source.networks.grid(task.height, task.width))).half()
-        return _content(task, first[1:], score, ~first.any(dim=0) if self.params.has_void else None)
-
-
-def _spread(block: "LastBlock", place: int, params: BankParams) -> Any:
-    """What smooths: products with the affinity of one image's patches."""
-    from wilss.equations.affinity import Patches, affinity_of
-
-    patches = Patches(queries=block.queries[place], keys=block.keys[place], prefix=block.prefix)
-    kind: Kind = "kk" if params.spread == "kk" else "qk"
-    return affinity_of([patches], kind, negatives="cut", sharpness=params.sharpness).spread
-
-
-def _content(task: ImageTask, masks: "Tensor", score: "Tensor", void: "Tensor | None") -> ImageContent:
-    """What the store takes. masks: bool [T, H, W]; score: float16 [T, h, w], a half where a mask is cut; void: [H, W]."""
-    from wilss.equations import fmwiss
-
-    confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
-    area = masks.sum(dim=(-2, -1)).tolist()
-    planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
-    return ImageContent(
-        status=Status.DONE,
-        planes={
-            **{name: dict(zip(task.categories, stack, strict=True)) for name, stack in planes.items()},
-            **({} if void is None else {"void": {0: void.cpu().numpy()}}),
-        },
-        confidence=dict(zip(task.categories, confidence, strict=True)),
-        area=dict(zip(task.categories, area, strict=True)),
-    )

@@ -18,8 +18,9 @@ from wilss.data.taxonomy import VOID
 from wilss.models.encoders.vit.encoder import open_vit
 from wilss.store import ImageContent, LabelMaps, MaskStore
 from wilss.store.records import records_for
-from wilss_masks.sources.bank import BankProposer, BankSource
+from wilss_masks.sources.bank import BankSource
 from wilss_masks.sources.bank_file import Bank, BankMaker, _Kept, large_parts, read_bank, smaller, write_bank
+from wilss_masks.sources.bank_proposer import BankProposer, strength_of
 from wilss_masks.sources.base import ImageTask
 
 HORSE = 3
@@ -152,11 +153,16 @@ def test_masks_equal_the_slow_twin_without_a_vote_of_the_image_itself(
         labels = LabelMaps(first[1])(row)
         shares = np.stack([slow.shares((labels == known).astype(float), features.shape[1:]) for known in (0, HORSE)])
         mixed = 0.75 * voted + 0.25 * shares
-        score = mixed[1] / mixed.sum(axis=0)
-        np.testing.assert_allclose(content.planes["score"][0], score, atol=5e-3)
+        np.testing.assert_allclose(mixed.sum(axis=0), 1, atol=1e-9)
+        np.testing.assert_allclose(content.planes["score"][0], mixed[1], atol=5e-3)
         pixels = to_pixels(torch.from_numpy(content.planes["score"][0]).float()[None], one.height, one.width)[0]
         assert np.array_equal(content.planes["mask"][0], 2 * pixels.numpy() > 1)
         assert content.area[0] == content.planes["mask"][0].sum()
+
+
+def test_a_tag_is_cut_where_it_is_as_probable_as_the_background() -> None:
+    score = torch.tensor([[[0.5, 0.25, 0.0, 1.0]], [[0.0, 0.5, 0.0, 0.0]]]).half()  # backgrounds 0.5, 0.25, 1, 0
+    assert strength_of(score).flatten(1).tolist() == [[1.0, 1.0, 0.0, 2.0], [0.0, pytest.approx(4 / 3), 0.0, 0.0]]
 
 
 def test_patches_take_the_mean_of_those_that_belong_together(first: tuple[Manifest, MaskStore]) -> None:
