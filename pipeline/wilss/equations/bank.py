@@ -114,7 +114,7 @@ def _nearest(patches: Tensor, features: Tensor, count: int) -> tuple[Tensor, Ten
 
 def _by_blocks(patches: Tensor, bank: Sequence[Tensor], of_block: Callable[[Tensor], Tensor]) -> Tensor:
     step = max(1, _BLOCK // max(1, sum(map(len, bank))))
-    return torch.cat([of_block(block) for block in patches.split(step)], dim=1)
+    return torch.cat([of_block(patches[start : start + step]) for start in range(0, len(patches), step)], dim=1)
 
 
 def smoothed(probabilities: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:

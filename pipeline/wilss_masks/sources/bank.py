@@ -25,6 +25,7 @@ from wilss.store import MaskStore, Status
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
+from ..stages.regions import regions_identity
 from .bank_features import BankEncoders
 from .bank_file import FORM, Bank, BankMaker, read_bank, write_bank
 from .bank_params import BankParams
@@ -141,6 +142,7 @@ class BankSource:
             "models": self.networks.identity(),
             "made_from": {"source": self.first.source, "seal": self.first.seal},
             "bank_sha256": self.bank_digest(),
+            **regions_identity(self.params),
         }
 
     def bank_digest(self) -> str:
@@ -173,7 +175,7 @@ class BankSource:
 
         torch.set_num_threads(threads)
         source = self.prepare(device)
-        bank = source.held or (source.file and read_bank(source.file))
+        bank = source.held if source.file is None else read_bank(source.file)
         if bank is None:
             raise StoreError(
                 f"the bank that this run has made is not at {source.file} on this machine, or damaged; name a folder "
@@ -191,7 +193,7 @@ class BankSource:
 
     def _tell_of_gaps(self, bank: Bank) -> None:
         """A warning of classes that one image alone, or none, gave to the bank, so that there is no vote on it."""
-        images = [len(rows.unique()) for rows in bank.rows]
+        images = [len(set(rows.tolist())) for rows in bank.rows]
         if few := [name for name, count in zip(("background", *self.names), images, strict=True) if count < 2]:
             log.warning(
                 "the bank has features of %s from one image at most; where no other image can vote on a tag, the first "

@@ -193,7 +193,8 @@ def large_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
 
 def smaller(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A label map at a size that suffices for the bank: every pixel the nearest of the old ones."""
-    sides = zip(label_map.shape, size_within(*label_map.shape, _MASK_SIDE), strict=True)
+    height, width = label_map.shape
+    sides = zip((height, width), size_within(height, width, _MASK_SIDE), strict=True)
     rows, columns = (((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in sides)
     return np.ascontiguousarray(label_map[rows[:, None], columns])
 
@@ -227,7 +228,9 @@ def read_bank(file: Path) -> Bank | None:
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         return None
     tensors = load(content[32:])
-    counts = tensors["counts"].tolist()
+    ends = np.cumsum(tensors["counts"].numpy()).tolist()
+    labels = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    vectors, rows = tensors["vectors"].float(), tensors["rows"]
     return Bank(
-        vectors=tensors["vectors"].float().split(counts), rows=tensors["rows"].split(counts), mean=tensors["mean"]
+        vectors=tuple(vectors[one] for one in labels), rows=tuple(rows[one] for one in labels), mean=tensors["mean"]
     )

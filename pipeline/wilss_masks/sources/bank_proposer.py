@@ -12,6 +12,7 @@ from wilss.errors import ImageError
 from wilss.store import ImageContent, LabelMaps, Status
 
 from ..stages.chain import run_stages, stage_picture, stage_size
+from ..stages.regions import stage_regions
 from .bank_features import Inputs
 from .bank_file import Bank
 from .bank_params import BankParams
@@ -31,6 +32,7 @@ class Loaded(NamedTuple):
 
     inputs: Inputs
     picture: "Tensor | None"
+    regions: "Tensor | None"
     labels: NDArray[np.uint8]
 
 
@@ -52,7 +54,9 @@ class BankProposer:
             why = store.vector("error")[row] or f"its status is {Status(int(self.status[row])).name.lower()}"
             raise ImageError(f"{store.path} has no masks of {task.record.path}: {why}")
         image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        return Loaded(self.source.networks.inputs(image), stage_picture(image, self.params), self.maps(row))
+        picture = stage_picture(image, self.params)
+        regions = stage_regions(task.record, task.height, task.width, picture, self.params)
+        return Loaded(self.source.networks.inputs(image), picture, regions, self.maps(row))
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
         """A forward pass for the batch, then each image by itself."""
@@ -72,7 +76,7 @@ class BankProposer:
         score = self._mixed(task, first, voted, block, place)[1:].half()
         strength = to_pixels(strength_of(score), *stage_size(task.height, task.width, self.params))
         picture = None if loaded.picture is None else loaded.picture.to(self.device)
-        staged = run_stages(strength, picture, task.height, task.width, self.params)
+        staged = run_stages(strength, picture, task.height, task.width, self.params, regions=loaded.regions)
         return _content(task, staged.masks, score, staged.void)
 
     def _first(self, task: ImageTask, labels: NDArray[np.uint8]) -> "Tensor":

@@ -213,6 +213,15 @@ def test_void_of_the_first_pass_is_in_no_mask(first: tuple[Manifest, MaskStore])
     assert proposer._first(task(first, "im0"), labels).tolist() == [[[True, False, False]], [[False, True, False]]]
 
 
+def test_the_shared_stages_look_at_the_picture(first: tuple[Manifest, MaskStore]) -> None:
+    one = source(first, regions="slic", region_size=9, boundaries="guided", guided_radius=2)
+    (staged,), (plain,) = (proposed(each.open("cpu", 1), task(first, "im0")) for each in (one, source(first)))
+    assert staged.planes["mask"][0].shape == plain.planes["mask"][0].shape
+    assert not np.array_equal(staged.planes["mask"][0], plain.planes["mask"][0])
+    assert np.array_equal(staged.planes["score"][0], plain.planes["score"][0])
+    assert {"regions", "boundaries"} <= set(one.identity()["parameters"])
+
+
 def test_pixels_that_nobody_is_sure_of_are_void(first: tuple[Manifest, MaskStore]) -> None:
     sure, unsure = source(first), source(first, unsure=0.6)
     assert not sure.has_void
