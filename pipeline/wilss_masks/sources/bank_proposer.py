@@ -12,6 +12,7 @@ from wilss.errors import ImageError
 from wilss.store import ImageContent, LabelMaps, Status
 
 from ..stages.chain import run_stages, stage_picture, stage_size
+from ..stages.region_networks import batch_regions, open_region_network
 from ..stages.regions import stage_regions
 from .bank_features import Inputs
 from .bank_file import Bank
@@ -42,6 +43,7 @@ class BankProposer:
     def __init__(self, source: "BankSource", bank: Bank, device: str) -> None:
         self.source, self.params, self.bank, self.device = source, source.params, bank, device
         self.networks = source.networks.open(device)
+        self._regions = open_region_network(source.params, device, source.params.forward_precision)
         self.store = source.first.open()
         self.maps, self.status = LabelMaps(self.store), self.store.current_status()
 
@@ -62,6 +64,8 @@ class BankProposer:
         """A forward pass for the batch, then each image by itself."""
         import torch
 
+        regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
+        loaded = [one._replace(regions=known) for one, known in zip(loaded, regions, strict=True)]
         with torch.inference_mode():
             features, block = self.networks.features_and_block([one.inputs for one in loaded])
             return [self._one(task, features[i], block, i, loaded[i]) for i, task in enumerate(tasks)]
