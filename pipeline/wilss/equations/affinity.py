@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wilss.equations.kernels import attention_rows, unit
+from wilss.equations.regions import within
 
 Kind = Literal["qk", "qq+kk", "kk", "vv", "outputs"]
 Balance = Literal["none", "symmetric", "sinkhorn"]
@@ -183,12 +184,17 @@ def affinity_of(
     balance: Balance = "none",
     rounds: int = 3,
     squared: bool = False,
+    scope: Tensor | None = None,
 ) -> Affinity:
-    """The affinity of an image's patches, the mean over the blocks `patches`; see `rows_of` and `Affinity`."""
+    """The affinity of an image's patches, the mean over the blocks `patches`; see `rows_of` and `Affinity`.
+
+    scope: int [L], the region of each patch, inside which it attends, see `wilss.equations.regions.within`.
+    """
     heads, tokens = patches[0].keys.shape[:2]
     length = tokens - patches[0].prefix
+    rows = rows_of(patches, kind, negatives=negatives, sharpness=sharpness)
     return Affinity(
-        rows=rows_of(patches, kind, negatives=negatives, sharpness=sharpness),
+        rows=rows if scope is None else lambda some: within(rows(some), scope, some),
         length=length,
         step=max(1, min(length, _BLOCK // (heads * tokens))),
         balance=balance,

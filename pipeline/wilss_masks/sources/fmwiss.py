@@ -308,7 +308,7 @@ class FmwissProposer(MapMaker):
     ) -> ImageContent:
         import torch
 
-        maps = self.maps(task, score, blocks, row)
+        maps = self.maps(task, score, blocks, row, loaded.regions)
         picture = None if loaded.picture is None else loaded.picture.to(maps.score.device)
         return as_content(
             refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=loaded.regions),

@@ -75,6 +75,8 @@ class FmwissParams(FusionParams):
     attention_blocks: so many last blocks, averaged. clip_attention: whether CLIP's own blocks say where as well.
     negatives, sharpness: of a cosine, see `wilss.equations.affinity.without_negatives`.
     balance: the affinity as it is (`none`), `symmetric` or `sinkhorn` (`balance_rounds` times). squared: times itself.
+    scope, scope_alike: patches attend to the whole `image`, or inside `regions` alone (CorrCLIP), of which those are
+        joined whose mean queries and keys have this cosine at least.
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
     longest: the longer side is never more than this many pixels.
     templates: `openai` (80), `maskclip` (85) or `plain` (the bare name).
@@ -101,6 +103,8 @@ class FmwissParams(FusionParams):
     balance: Literal["none", "symmetric", "sinkhorn"] = "none"
     balance_rounds: Annotated[int, Rule("between 1 and 100", lambda value: 1 <= value <= 100)] = 3
     squared: bool = False
+    scope: Literal["image", "regions"] = "image"
+    scope_alike: Annotated[float, Rule("between -1 and 1", lambda value: -1 <= value <= 1)] = 0.8
     clip_size: ShorterSide = 448
     vit_size: ShorterSide = 448
     longest: LongerSide = 1024
@@ -111,6 +115,8 @@ class FmwissParams(FusionParams):
         """Validate the values."""
         super().__post_init__()
         require(self.window_stride <= self.window, "window_stride", self.window_stride, "at most the window")
+        if self.scope == "regions":
+            require(self.regions != "none", "regions", self.regions, "one of the others with `scope: regions`")
         if self.score == "gradcam":
             rule = "with `score: gradcam`, which has a softmax of its own and sees the image whole"
             require(self.background == "softmax", "background", self.background, f"softmax {rule}")
@@ -119,7 +125,11 @@ class FmwissParams(FusionParams):
     @property
     def is_literal(self) -> bool:
         """Whether the attention is the paper's mean over the rows of drawn seeds, and nothing more."""
-        plain = not (self.squared or self.clip_attention) and self.balance == "none" and self.negatives == "zero"
+        plain = (
+            not (self.squared or self.clip_attention or self.scope == "regions")
+            and self.balance == "none"
+            and self.negatives == "zero"
+        )
         once = self.passes == 1 and self.attention_blocks == 1
         return plain and once and self.placing == "drawn" and self.affinity in ("qk", "kk")
 

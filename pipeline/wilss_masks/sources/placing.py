@@ -48,10 +48,18 @@ class MapMaker:
 
         return fmwiss.foreground_score(tags, words, mode=self.params.background, logit_scale=self.logit_scale)
 
-    def maps(self, task: ImageTask, score: "Tensor", blocks: "Sequence[Blocks]", row: int) -> Maps:
+    def maps(
+        self,
+        task: ImageTask,
+        score: "Tensor",
+        blocks: "Sequence[Blocks]",
+        row: int,
+        regions: "Tensor | None" = None,
+    ) -> Maps:
         """The maps of an image of this `score`, which is in the place `row` of the batch.
 
         blocks: of each network that says where, the ViT first; the maps of several are averaged on the first's grid.
+        regions: int32 [h, w], see `stage_regions`, for attention inside them.
         """
         import torch
 
@@ -63,7 +71,7 @@ class MapMaker:
         if self.params.is_literal:
             attention = self._attention(points, grid, blocks[0][-1], row)
         else:
-            attention = _mean([self._spread(points, score, of_one, row) for of_one in blocks])
+            attention = _mean([self._spread(points, score, of_one, row, regions) for of_one in blocks])
         return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
 
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
@@ -90,7 +98,9 @@ class MapMaker:
         attention = fmwiss.seed_attention(rows, block.keys[row], prefix=block.prefix, affinity=affinity)
         return attention.reshape(-1, *block.grid)
 
-    def _spread(self, points: "Tensor", score: "Tensor", blocks: "Blocks", row: int) -> "Tensor":
+    def _spread(
+        self, points: "Tensor", score: "Tensor", blocks: "Blocks", row: int, regions: "Tensor | None" = None
+    ) -> "Tensor":
         """The maps [T, h, w] on a network's grid that weights of patches give, spread along their affinity.
 
         points: int64 [T, S, 2] on the grid of `score` [T, h, w]; S = 0 where all patches are seeds.
@@ -105,11 +115,11 @@ class MapMaker:
         else:
             moved = fmwiss.move_points(points, (score.shape[-2], score.shape[-1]), grid)
             weights = counted_weights(moved, grid[1], grid[0] * grid[1]).to(there)
-        spread = self._affinity(blocks, row).spread
+        spread = self._affinity(blocks, row, regions).spread
         maps = spread_again(weights, there, spread, passes=params.passes, power=params.power)
         return maps.reshape(-1, *grid)
 
-    def _affinity(self, blocks: "Blocks", row: int) -> "Affinity":
+    def _affinity(self, blocks: "Blocks", row: int, regions: "Tensor | None") -> "Affinity":
         from wilss.equations.affinity import affinity_of
 
         params = self.params
@@ -122,7 +132,18 @@ class MapMaker:
             balance=params.balance,
             rounds=params.balance_rounds,
             squared=params.squared,
+            scope=self._scope(blocks[-1], row, regions) if params.scope == "regions" else None,
         )
+
+    def _scope(self, block: "LastBlock", row: int, regions: "Tensor | None") -> "Tensor":
+        """The region of each patch, alike ones joined: int64 [L]. regions: int32 [h, w] of the image."""
+        from wilss.equations.regions import merge_alike, of_patches
+
+        if regions is None:
+            raise ValueError("attention inside regions needs them; hand them over (`stage_regions`).")
+        features = (block.queries[row] + block.keys[row])[:, block.prefix :].transpose(0, 1).flatten(1)
+        inside = of_patches(regions.to(features.device), block.grid)
+        return merge_alike(inside, features.float(), least=self.params.scope_alike)
 
 
 def _mean(maps: "list[Tensor]") -> "Tensor":

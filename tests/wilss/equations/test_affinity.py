@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.references import placing as slow
+from tests.references.regions import scoped_softmax
 from wilss.equations import fmwiss
 from wilss.equations.affinity import Affinity, Patches, affinity_of, rows_of
 from wilss.equations.competition import compete, evidence
@@ -43,6 +44,16 @@ def test_blocks_are_averaged() -> None:
     rows = rows_of([block(0), block(1)], "qk")
     expected = (by_loops(block(0), "qk") + by_loops(block(1), "qk")) / 2
     np.testing.assert_allclose(rows(slice(0, LENGTH)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["qk", "kk"])
+def test_inside_regions_rows_are_those_of_the_slow_twin(kind: Any) -> None:
+    scope = torch.tensor([0, 0, 1, -1, 1, 2, 0, -1, 2, 2, 3, 0])
+    made = affinity_of([block()], kind, scope=scope)
+    with np.errstate(divide="ignore"):
+        expected = scoped_softmax(np.log(by_loops(block(), kind)), scope.numpy())
+    np.testing.assert_allclose(made.rows(slice(0, LENGTH)), expected, atol=1e-6)
+    np.testing.assert_allclose(made.rows(slice(3, 7)), expected[3:7], atol=1e-6)
 
 
 @pytest.mark.parametrize("balance", ["none", "symmetric", "sinkhorn"])

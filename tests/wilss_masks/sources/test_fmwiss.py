@@ -240,6 +240,26 @@ def test_soft_seeds_hang_on_no_seed_and_tags_that_compete_do_not_overlap(source:
     assert not (content.planes["mask"][0] & content.planes["mask"][2]).any()
 
 
+def test_inside_regions_attention_stays_in_them(source: FmwissSource, folder: Path) -> None:
+    """With the left half as one region and the right as another, what scores on the left alone attends to the left."""
+    params = {"placing": "soft", "affinity": "qk", "scope": "regions", "scope_alike": 1.0, "regions": "slic"}
+    scoped = replace(source, params=replace(source.params, **params))  # type: ignore[arg-type]
+    proposer, one = scoped.open("cpu", 1), task(folder, 0)
+    loaded = proposer.load(one)
+    assert loaded.regions is not None
+    middle = loaded.regions.shape[1] // 2
+    halves = torch.zeros_like(loaded.regions)
+    halves[:, middle:] = 1
+    blocks = (proposer.vit.last_blocks(loaded.vit[None], 1),)
+    width = blocks[0][-1].grid[1]
+    score = torch.zeros(2, *blocks[0][-1].grid)
+    score[:, :, : width // 2 - 1] = 1.0
+    attention = proposer.maps(one, score, blocks, 0, halves).attention
+    assert attention[..., : width // 2 - 1].min() > 0
+    assert attention[..., (width + 1) // 2 + 1 :].max() == 0
+    assert proposer.propose([one], [loaded])[0].planes["mask"].keys() == {0, 2}
+
+
 def test_clip_says_where_as_well(source: FmwissSource, folder: Path) -> None:
     """The mean of both networks' maps on the ViT's grid."""
     alone = replace(source, params=replace(source.params, placing="soft", affinity="qk", clip_attention=True))
