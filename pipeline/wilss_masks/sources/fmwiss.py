@@ -281,17 +281,20 @@ class FmwissProposer(MapMaker):
     def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[Blocks, ...]]":
         """What the networks say of a batch: CLIP, see `Scorer.told`, and who says where, the ViT first."""
         images = self._stack([one.clip for one in loaded])
-        count, parts = self.params.attention_blocks, self.source.parts
-        at_one_size = all(one.clip.shape == one.vit.shape for one in loaded)
-        is_plain = self.params.score == "text" and not self.params.window
-        if self.both is not None and self.source.is_one and at_one_size and is_plain:
-            features, own = self.both.features_and_blocks(images, count, parts)
-            return features, (own,)
-        blocks = self.vit.last_blocks(self._stack([one.vit for one in loaded]), count, parts)
-        told = self._scorer.told(images, blocks[-1].patch_tokens())
-        if self.both is None or self.source.is_one:
-            return told, (blocks,)
-        return told, (blocks, self.both.vit.last_blocks(images, count, parts))
+        at_two_sizes = any(one.clip.shape != one.vit.shape for one in loaded)
+        if self.both is None or (self.source.is_one and at_two_sizes):
+            blocks = self._where(loaded)
+            return self._scorer.told(images, blocks[-1].patch_tokens()), (blocks,)
+        states, parts = self.both.before(images, self.params.attention_blocks), self.source.parts
+        own = self.both.blocks(states, parts)
+        blocks = (own,) if self.source.is_one else (self._where(loaded), own)
+        proxy = blocks[0][-1].patch_tokens()
+        return self._scorer.told_of(self.both, states[-1], images, proxy), blocks
+
+    def _where(self, loaded: Sequence[Loaded]) -> "Blocks":
+        """The ViT's last blocks."""
+        images = self._stack([one.vit for one in loaded])
+        return self.vit.last_blocks(images, self.params.attention_blocks, self.source.parts)
 
     def _stack(self, images: "list[Tensor]") -> "Tensor":
         import torch

@@ -114,7 +114,8 @@ class FmwissParams(FusionParams):
     def __post_init__(self) -> None:
         """Validate the values."""
         super().__post_init__()
-        require(self.window_stride <= self.window, "window_stride", self.window_stride, "at most the window")
+        within = f"at most the window, {self.window}"
+        require(self.window_stride <= self.window, "window_stride", self.window_stride, within)
         if self.scope == "regions":
             require(self.regions != "none", "regions", self.regions, "one of the others with `scope: regions`")
         if self.score == "gradcam":

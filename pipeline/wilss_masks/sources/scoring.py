@@ -9,6 +9,7 @@ from .placing import MapMaker
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip.encoder import DenseClip
     from wilss.models.encoders.vit.trunks import State
 
@@ -39,6 +40,13 @@ class Scorer:
 
         windows = Windows(size=params.window, stride=params.window_stride or params.window // 2)
         return features_by_windows(self._clip, images, windows, proxy)
+
+    def told_of(self, both: "Both", state: "State", images: "Tensor", proxy: "Tensor | None") -> "Tensor | State":
+        """The same, where what the last block is given is known, so that an image is encoded once but for windows."""
+        params = self._source.params
+        if params.window:
+            return self.told(images, proxy)
+        return state if params.score == "gradcam" else both.features(state, proxy)
 
     def scores(self, tasks: Sequence[ImageTask], told: "Tensor | State") -> "list[Tensor]":
         """The scores float32 [T, h, w] of each image's tags. told: of these images."""

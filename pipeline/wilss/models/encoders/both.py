@@ -22,6 +22,7 @@ from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.grids import check_images
 from wilss.models.encoders.vit.attention import Part
 from wilss.models.encoders.vit.encoder import LastBlock, SeedViT, blocks_of, vit_of
+from wilss.models.encoders.vit.trunks import State
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,12 +47,28 @@ class Both:
 
         For the form `proxy` the network's own tokens stand for another's.
         """
+        states = self.before(images, count)
+        blocks = self.blocks(states, (*parts, "tokens") if self.clip.form == "proxy" else parts)
+        return self.features(states[-1], blocks[-1].patch_tokens()), blocks
+
+    @torch.inference_mode()
+    def before(self, images: Tensor, count: int) -> tuple[State, ...]:
+        """What the `count` last blocks are given, first to last. images: as for `clip.features`."""
         check_images(images, self.clip.patch)
         with precision_context(self.clip.device, self.clip.precision):
-            states = self.path.before(normalise(images, self.clip.mean, self.clip.std), count)
-            blocks = blocks_of(self.path.trunk, states, (*parts, "tokens") if self.clip.form == "proxy" else parts)
-            dense = self.path.head(states[-1], blocks[-1].patch_tokens())
-        return unit(dense.float(), dim=1), blocks
+            return self.path.before(normalise(images, self.clip.mean, self.clip.std), count)
+
+    @torch.inference_mode()
+    def blocks(self, states: Sequence[State], parts: Sequence[Part] = ()) -> tuple[LastBlock, ...]:
+        """`vit.last_blocks`, from what they are given."""
+        with precision_context(self.clip.device, self.clip.precision):
+            return blocks_of(self.path.trunk, states, parts)
+
+    @torch.inference_mode()
+    def features(self, state: State, proxy: Tensor | None = None) -> Tensor:
+        """`clip.features`, from what the last block is given."""
+        with precision_context(self.clip.device, self.clip.precision):
+            return unit(self.path.head(state, proxy).float(), dim=1)
 
 
 def open_both(
