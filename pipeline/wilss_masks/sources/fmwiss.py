@@ -287,9 +287,9 @@ class FmwissProposer(MapMaker):
             return self._scorer.told(images, blocks[-1].patch_tokens()), (blocks,)
         states, parts = self.both.before(images, self.params.attention_blocks), self.source.parts
         own = self.both.blocks(states, parts)
-        blocks = (own,) if self.source.is_one else (self._where(loaded), own)
-        proxy = blocks[0][-1].patch_tokens()
-        return self._scorer.told_of(self.both, states[-1], images, proxy), blocks
+        where = (own,) if self.source.is_one else (self._where(loaded), own)
+        proxy = where[0][-1].patch_tokens()
+        return self._scorer.told_of(self.both, states[-1], images, proxy), where
 
     def _where(self, loaded: Sequence[Loaded]) -> "Blocks":
         """The ViT's last blocks."""
