@@ -24,7 +24,8 @@ _WORDS = {
 Examples:
   wilss-masks sheet masks/shapes-15-5/step-1.zarr
   wilss-masks sheet step-1.zarr --manifest voc.yaml --images 2007_000033,2007_000042 --out two.png
-  wilss-masks sheet step-1.zarr --spread --count 6 --out figure.png"""
+  wilss-masks sheet step-1.zarr --spread --count 6 --out figure.png
+  wilss-masks sheet step-1.zarr --stages --spread --out stages.png"""
 )
 @store_argument
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG to write.  [default: beside the store]")
@@ -38,6 +39,11 @@ Examples:
     help="Which rows to show first: M_init and M_seeds disagree most, or the lowest score inside the mask.",
 )
 @click.option("--spread", is_flag=True, help="Rows evenly spread over the store instead, good and bad.")
+@click.option(
+    "--stages",
+    is_flag=True,
+    help="A row per image instead, with the labels after every stage side by side, and how sure they are.",
+)
 @click.option("--count", type=click.IntRange(1, 200), default=12, show_default=True, help="How many rows.")
 @click.option(
     "--cell",
@@ -54,6 +60,7 @@ def command(
     images: str | None,
     worst: Literal["agreement", "confidence"],
     spread: bool,
+    stages: bool,
     count: int,
     cell: int,
     allow_partial: bool,
@@ -62,21 +69,31 @@ def command(
 
     The maps are shown where the store kept them (`generate --keep scores`), the label where the manifest has
     one. "M_init was empty" stands where no score passed the threshold, so that all seeds are the best patch.
+    --stages shows score, evidence, the labels after every stage of the store's parameters, sureness and masks.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.drawing import encoded
     from wilss.store import MaskStore
 
     from ..inspect.page import draw_page
-    from ..inspect.sheet import choose, collect, order_for, rows_of
+    from ..inspect.sheet import Sheet, choose, collect, order_for, rows_of
+    from ..inspect.stages_page import draw_stages_page
+    from ..inspect.stages_sheet import StagesSheet, collect_stages
 
     target = require_png(out or store.with_suffix(".png"))
     opened = MaskStore.open(store, allow_partial=allow_partial)
     order = order_for(opened, "spread" if spread else worst)
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]
     chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
-    sheet = collect(opened, load_manifest(manifest_path), chosen)
-    write_output(target, encoded(draw_page(sheet, cell)))
+    manifest = load_manifest(manifest_path)
+    if stages:
+        images = list(dict.fromkeys(image for image, _ in chosen))
+        sheet: Sheet | StagesSheet = collect_stages(opened, manifest, images)
+        picture = draw_stages_page(sheet, cell)
+    else:
+        sheet = collect(opened, manifest, chosen)
+        picture = draw_page(sheet, cell)
+    write_output(target, encoded(picture))
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]
         click.echo(f"{target}: {counted(len(sheet.rows), 'row')}, {how}")

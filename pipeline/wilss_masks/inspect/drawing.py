@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from wilss.data.images import to_pixels
+from wilss.data.taxonomy import BACKGROUND, VOID
+from wilss.drawing import borders, class_colours
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -63,6 +65,22 @@ def overlay(
     if unknown is not None:
         mixed[unknown] = 0.35 * mixed[unknown] + 0.65 * 255
     return contour(mixed.round().astype(np.uint8), mask, colour, line=line)
+
+
+def label_overlay(base: Picture, labels: NDArray[np.uint8]) -> Picture:
+    """`labels` [H, W] of any size over `base` [h, w, 3], each class in its colour with a firm edge; void whitened."""
+    height, width = base.shape[:2]
+    large = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+    grey = base.mean(axis=2, keepdims=True)
+    mixed = _GREY_BESIDE_MASK * grey + (1 - _GREY_BESIDE_MASK) * base
+    inside = (large != BACKGROUND) & (large != VOID)
+    colours = class_colours()[large].astype(np.float32)
+    mixed[inside] = _FILL_OVER_PICTURE * colours[inside] + (1 - _FILL_OVER_PICTURE) * base[inside]
+    mixed[large == VOID] = 0.35 * mixed[large == VOID] + 0.65 * 255
+    drawn = mixed.round().astype(np.uint8)
+    edge = _grown(borders(large), 1) & inside
+    drawn[edge] = colours[edge].astype(np.uint8)
+    return drawn
 
 
 def contour(base: Picture, mask: NDArray[np.bool_], colour: Colour, *, line: int) -> Picture:
