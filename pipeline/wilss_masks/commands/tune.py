@@ -20,6 +20,7 @@ from wilss.console import (
 from .common import as_interrupt
 
 if TYPE_CHECKING:
+    from ..tuning.calibrating import Calibration
     from ..tuning.search import Ranked
     from ..tuning.tune import Tuning
 
@@ -123,6 +124,8 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
         f"{tuning.scratch.folder}: what the networks said of them, {tuning.scratch.size / 1e6:.0f} MB",
         "",
         *_table(tuning, arguments["top"]),
+        "",
+        *_steps(tuning),
     ]
     if sample.kind == "nothing":
         lines += [
@@ -133,7 +136,33 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
         ]
     elif found.crosswise[0] == found.crosswise[0]:
         lines += ["", *_on_others(tuning)]
+    if tuning.calibration is not None:
+        lines += ["", *_unsure(tuning.calibration)]
     return lines
+
+
+def _steps(tuning: "Tuning") -> list[str]:
+    """What was searched, and what it brought."""
+    if tuning.sample.kind == "nothing":
+        return ["searched: the paper's parameters alone, since what was added to them draws no seeds to guess by"]
+    rows = [("searched, one after the other", "settings", "best so far")]
+    rows += [(step.name, str(step.tried), percent(step.score)) for step in tuning.found.steps]
+    return aligned(rows)
+
+
+def _unsure(calibration: "Calibration") -> list[str]:
+    """How sure the best masks are, and what void would leave."""
+    before, after = (percent(found.error) for found in (calibration.before, calibration.after))
+    lines = [
+        f"How sure a label is, calibrated on {calibration.images[0]} of these images: ECE {after} % on the other "
+        f"{calibration.images[1]}, {before} % before. There void (`unsure`) would leave:",
+        "",
+    ]
+    table: list[tuple[str, ...]] = [("unsure", "pixels left", "of masks", "mean IoU", "without background")]
+    for kept in calibration.offers():
+        figures = (kept.share, kept.of_masks, kept.scores.mean_iou, kept.scores.mean_iou_classes)
+        table.append((f"{kept.below:g}", *map(percent, figures)))
+    return [*lines, *aligned(table, {1})]
 
 
 def _on_others(tuning: "Tuning") -> list[str]:
@@ -203,6 +232,17 @@ def _adopt(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> None:
         )
 
 
+def _void(tuning: "Tuning", before: dict[str, Any]) -> dict[str, Any]:
+    """The calibration that was found, and `unsure` as somebody set it, as far as it goes with that."""
+    curve = [] if tuning.calibration is None else [list(knot) for knot in tuning.calibration.curve]
+    unsure = float(before.get("unsure", 0))
+    if curve and unsure > curve[-1][1]:
+        click.echo(f"Warning: unsure {unsure:g} is more than any of these masks is; it is left out.", err=True)
+        unsure = 0.0
+    known = {"calibration": curve} if curve or "calibration" in before else {}
+    return known | ({"unsure": unsure} if unsure or "unsure" in before else {})
+
+
 def _section(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """All of `masks.fmwiss` as it shall be, and what it was chosen on."""
     from wilss.params import parse_assignments
@@ -216,6 +256,7 @@ def _section(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> tupl
     section = {} if "preset" in given else manifest.masks.get("fmwiss", {})
     typed = {name: getattr(best.setting.params, name, value) for name, value in given.items()}
     values = {**section, **typed, **changes(present.setting.params, best.setting.params)}
+    values |= _void(tuning, {**section, **given})
     score = "mIoU" if tuning.sample.kind != "nothing" else "guessed quality"
     comment = (
         f" --step {arguments['step']}` on {tuning.found.judged} images by {_BY[tuning.sample.kind]}: {score} "

@@ -5,7 +5,7 @@ to shares that are right by the calibration that the store was made with, if it 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,19 @@ class Reliability:
         count, right = self.joint.sum(axis=1), np.diagonal(self.joint, axis1=1, axis2=2)
         by_label = np.stack([count, self.confidence, right])
         return np.asarray(by_label.sum(axis=2) if label is None else by_label[:, :, label], np.float64)
+
+    def calibrated(self, curve: calibration.Curve) -> "Reliability":
+        """The same pixels by what a curve makes of their sureness, bin by bin: each at the mean of its bin."""
+        bins = calibration.FINE
+        count = self.joint.sum(axis=1)
+        means = np.divide(self.confidence, count, out=np.zeros_like(self.confidence), where=count > 0)
+        values = calibration.calibrated(means, curve)
+        place = np.minimum((values * bins).astype(np.int64), bins - 1)
+        joint, confidence = np.zeros_like(self.joint), np.zeros_like(self.confidence)
+        for label in range(len(self.names)):
+            np.add.at(joint[:, :, label], place[:, label], self.joint[:, :, label])
+            np.add.at(confidence[:, label], place[:, label], (values * count)[:, label])
+        return replace(self, joint=joint, confidence=confidence, is_calibrated=True)
 
     @property
     def error(self) -> float:

@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wilss.data.images import to_pixels
+from wilss.data.images import read_image, to_pixels
 from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
+from wilss.params import names_of
 from wilss.store import label_map
 
 from ..sources.fmwiss import FmwissSource
-from ..sources.fusion import FmwissParams, Refined, kept
+from ..sources.fusion import FmwissParams, FusionParams, Refined, kept, refine
 from ..sources.placing import MapMaker, Maps
+from ..stages.chain import stage_picture
 from .sample import Truth
 from .scratch import Seen
 from .settings import Setting
@@ -91,7 +93,7 @@ class Judge:
         guesses: bool,
     ) -> None:
         self._settings, self._sources, self._classes, self._guesses = settings, sources, classes, guesses
-        self._tree = _tree(settings)
+        self._tree, self._others = _tree(settings), _others(settings)
 
     def __call__(self, seen: Seen, truths: Sequence[Truth]) -> Tally:
         """The tally of one image."""
@@ -110,6 +112,7 @@ class Judge:
             if setting.params is None:
                 everything = torch.ones((len(seen.task.categories), *size), dtype=torch.bool)
                 yield place, _Made(masks=everything, score=everything.float())
+        yield from self._made_of_others(seen)
         for (words, background), by_threshold in self._tree.items():
             maker = self._maker(seen, words=words, background=background)
             score = maker.score(seen.tags[words], seen.words[words])
@@ -128,12 +131,27 @@ class Judge:
                                 _Made(masks=masks, score=pixels, init=init, seeds=first, again=again, free=free),
                             )
 
+    def _made_of_others(self, seen: Seen) -> "Iterator[tuple[int, _Made]]":
+        """The masks of settings with more than the paper's steps: the maps once for all that share them."""
+        size, picture = (seen.task.height, seen.task.width), _Picture(seen)
+        for places in self._others:
+            params = self._settings[places[0]].params
+            assert params is not None
+            maker = MapMaker(dataclasses.replace(self._sources[params.words], params=params), seen.logit_scale)
+            maps = maker.maps(
+                seen.task, maker.score(seen.tags[params.words], seen.words[params.words]), seen.blocks[0], 0
+            )
+            for place in places:
+                own = self._settings[place].params
+                assert own is not None
+                refined = refine(maps.score, maps.attention, *size, own, picture(own))
+                yield place, _Made(masks=refined.fused, score=refined.score)
+
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
         size = seen.task.height, seen.task.width
         both = [
-            m.maps(seen.task, score, ((seen.block,),), 0)
-            for m in ([maker, _Later(maker)] if self._guesses else [maker])
+            m.maps(seen.task, score, seen.blocks, 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])
         ]
         maps, free = [one.attention for one in both], _freedom(both, maker.params.seeds)
         pixels = [to_pixels(attention.float(), *size) for attention in maps]
@@ -160,13 +178,33 @@ class Judge:
 
 def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
     """The masks that `generate` would write with these parameters."""
-    from ..sources.fusion import refine
+    return maps_and_masks(source, params, seen)[1]
 
+
+def maps_and_masks(source: FmwissSource, params: FmwissParams, seen: Seen) -> tuple[Maps, Refined]:
+    """The maps, and the masks that `generate` would make of them."""
     maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
     with torch.inference_mode():
         score = maker.score(seen.tags[params.words], seen.words[params.words])
-        maps = maker.maps(seen.task, score, ((seen.block,),), 0)
-        return refine(maps.score, maps.attention, seen.task.height, seen.task.width, params)
+        maps = maker.maps(seen.task, score, seen.blocks, 0)
+        size, picture = (seen.task.height, seen.task.width), _Picture(seen)(params)
+        return maps, refine(maps.score, maps.attention, *size, params, picture)
+
+
+class _Picture:
+    """The image of what was seen, at the size of a setting's stages; decoded once, where one of them looks at it."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._image: Tensor | None = None
+
+    def __call__(self, params: FmwissParams) -> Tensor | None:
+        if not params.needs_picture:
+            return None
+        if self._image is None:
+            self._image = torch.from_numpy(read_image(self._seen.task.record.path)).permute(2, 0, 1)
+        picture = stage_picture(self._image, params)
+        return None if picture is None else picture.to(self._seen.device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -269,8 +307,29 @@ def _tree(settings: Sequence[Setting]) -> dict[Any, Any]:
     tree: dict[Any, Any] = {}
     for place, setting in enumerate(settings):
         p = setting.params
-        if p is not None:
+        if p is not None and _is_plain(p):
             branch = tree.setdefault((p.words, p.background), {}).setdefault(p.threshold, {})
             branch = branch.setdefault((p.draws, p.seeds, p.affinity), {}).setdefault((p.keep, p.keep_amount), [])
             branch.append((place, p.fusion))
     return tree
+
+
+#: What the masks are cut by once there are maps.
+_OF_CUT = frozenset((*names_of(FusionParams), "words"))
+
+
+def _is_plain(params: FmwissParams) -> bool:
+    """Whether the masks are those of the paper's steps alone."""
+    return params.is_literal and not params.has_stages
+
+
+def _others(settings: Sequence[Setting]) -> list[list[int]]:
+    """Places of the settings with more than that, those together that share their maps."""
+    groups: dict[Any, list[int]] = {}
+    for place, setting in enumerate(settings):
+        p = setting.params
+        if p is not None and not _is_plain(p):
+            of_maps = tuple(value for name, value in vars(p).items() if name not in _OF_CUT)
+            drawn_at = p.threshold if p.placing == "drawn" else None
+            groups.setdefault((p.words, drawn_at, of_maps), []).append(place)
+    return list(groups.values())

@@ -32,13 +32,15 @@ from ..sources.fmwiss import FmwissProposer, FmwissSource
 from ..sources.scoring import similarity_of
 from ..stages.params import noted
 
+Blocks = tuple[LastBlock, ...]
+
 _OURS = re.compile(r"[0-9a-f]{32}")  # names of our files
-_FORM = 1  # raise it when the same name would mean other content
+_FORM = 2  # raise it when the same name would mean other content
 _LIBRARIES = ("wilss", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 #: Parameters that decide what the networks say; the search is free in all others.
 _OF_FORWARD = ("form", "clip_size", "vit_size", "longest", "templates", "precision")
-#: The same, of those that came later: only where they are not at their default, so that what was kept stays good.
-_LATER = ("synonyms", "window", "window_stride")
+#: The same, of those that came later: only where they are not at their default.
+_LATER = ("synonyms", "window", "window_stride", "attention_blocks", "clip_attention")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,14 +48,19 @@ class Seen:
     """What the networks say of one image of T tags.
 
     tags: float32 [T, h, w], cosines with its tags' prompts; words: float32 [G, h, w], with each set of background
-    words. block: of the ViT, a batch of one.
+    words. blocks: the last ones of each network that says where, the ViT first; a batch of one.
     """
 
     task: ImageTask
     tags: Mapping[str, Tensor]
     words: Mapping[str, Tensor]
-    block: LastBlock
+    blocks: tuple[Blocks, ...]
     logit_scale: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lies."""
+        return self.blocks[0][-1].keys.device
 
 
 def default_folder(manifest: Manifest, step: int) -> Path | None:
@@ -129,6 +136,7 @@ class Scratch:
             "models": identities[next(iter(identities))]["models"],
             "prompts": {words: identity["prompts_sha256"] for words, identity in identities.items()},
             "parameters": {name: value for name, value in noted(one.params, _OF_FORWARD).items() if name in names},
+            "parts": list(one.parts),
             "versions": {name: version_of(name) for name in _LIBRARIES},
             "device": self._device,
             "threads": self._threads,
@@ -159,12 +167,26 @@ class Scratch:
         def tensor(name: str) -> Tensor:
             return torch.from_numpy(arrays[f"{place}.{name}"]).to(self._device)
 
-        # In the network queries and keys of a token lie side by side; the same products of them are then the same.
-        queries, keys = tensor("block").permute(1, 2, 0, 3)
-        prefix, *grid = arrays[f"{place}.grid"].tolist()
-        block = LastBlock(queries=queries[None], keys=keys[None], prefix=prefix, grid=(grid[0], grid[1]))
+        def block(name: str) -> LastBlock:
+            # In the network queries and keys of a token lie side by side; the same products of them are then the same.
+            queries, keys, *values = tensor(f"block.{name}").permute(1, 2, 0, 3)
+            prefix, *grid = arrays[f"{place}.grid.{name}"].tolist()
+            outputs = tensor(f"outputs.{name}")[None] if f"{place}.outputs.{name}" in arrays else None
+            return LastBlock(
+                queries=queries[None],
+                keys=keys[None],
+                prefix=prefix,
+                grid=(grid[0], grid[1]),
+                values=values[0][None] if values else None,
+                outputs=outputs,
+            )
+
+        counts = arrays[f"{place}.blocks"].tolist()
+        blocks = tuple(
+            tuple(block(f"{network}.{number}") for number in range(count)) for network, count in enumerate(counts)
+        )
         tags, words = ({w: tensor(f"{kind}.{w}") for w in self._sources} for kind in ("tags", "words"))
-        return Seen(task=task, tags=tags, words=words, block=block, logit_scale=facts["logit_scale"])
+        return Seen(task=task, tags=tags, words=words, blocks=blocks, logit_scale=facts["logit_scale"])
 
 
 class _Keeper:
@@ -177,7 +199,7 @@ class _Keeper:
         with torch.inference_mode():
             features, blocks = self._proposer.forward(loaded)
             assert isinstance(features, Tensor)  # the tune of Grad-CAM is refused
-            made: list[dict[str, NDArray[Any]]] = [_of_block(blocks[0][-1], row) for row in range(len(tasks))]
+            made: list[dict[str, NDArray[Any]]] = [_of_blocks(blocks, row) for row in range(len(tasks))]
             for words, source in self._sources.items():
                 tags, others = similarity_of(features, torch.from_numpy(source.text).to(features.device), source)
                 for row, task in enumerate(tasks):
@@ -186,10 +208,18 @@ class _Keeper:
         return made
 
 
-def _of_block(block: LastBlock, row: int) -> dict[str, NDArray[Any]]:
-    """Queries and keys of one image [L, 2, n, d]."""
-    both = torch.stack([block.queries[row], block.keys[row]]).permute(2, 0, 1, 3).contiguous()
-    return {"block": both.cpu().numpy(), "grid": np.array([block.prefix, *block.grid])}
+def _of_blocks(blocks: Sequence[Blocks], row: int) -> dict[str, NDArray[Any]]:
+    """The blocks of one image as arrays by name; how many each network has is `blocks`."""
+    arrays: dict[str, NDArray[Any]] = {"blocks": np.array([len(of_one) for of_one in blocks])}
+    for network, of_one in enumerate(blocks):
+        for number, block in enumerate(of_one):
+            name = f"{network}.{number}"
+            parts = [part[row] for part in (block.queries, block.keys, block.values) if part is not None]
+            arrays[f"block.{name}"] = torch.stack(parts).permute(2, 0, 1, 3).contiguous().cpu().numpy()
+            arrays[f"grid.{name}"] = np.array([block.prefix, *block.grid])
+            if block.outputs is not None:
+                arrays[f"outputs.{name}"] = block.outputs[row].cpu().numpy()
+    return arrays
 
 
 def _name(facts: str, batch: Sequence[ImageTask]) -> str:

@@ -1,4 +1,7 @@
-"""The search: every setting on some of the images, the best and the controls on all, then what is near the best."""
+"""The search: every setting on some of the images, the best and the controls on all, then what is near the best.
+
+After that come the levers, each tried on the best setting so far.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 from wilss.errors import WilssError
 from wilss.threads import map_in_threads
 
+from ..sources.fusion import FmwissParams
 from .judging import Judge, Tally
+from .levers import Lever
 from .sample import Sample
 from .scratch import Scratch, Seen
 from .settings import Setting, apart, neighbours
@@ -39,11 +44,21 @@ class Ranked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """A part of a search: how many settings were tried, the score of the best so far, and whether it is one of them."""
+
+    name: str
+    tried: int
+    score: float
+    is_better: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """Settings, best first; failed: image id -> why it took no part; tried: how many settings there were.
 
     judged: images that count. crosswise: the score of what is chosen on one half of the images, on the other half, and
-    of the present setting there; NaN for few images, and without labels.
+    of the present setting there; NaN for few images, and without labels. steps: the parts of the search.
     """
 
     ranked: tuple[Ranked, ...]
@@ -51,6 +66,7 @@ class Found:
     judged: int
     tried: int
     crosswise: tuple[float, float]
+    steps: tuple[Step, ...] = ()
 
 
 def search(
@@ -59,14 +75,15 @@ def search(
     candidates: Sequence[Setting],
     make_judge: Callable[[Sequence[Setting]], Judge],
     *,
+    levers: Sequence[Lever] = (),
     threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
-    """Compare all candidates; the order of images, batches and threads changes nothing.
+    """Compare all candidates, then what levers make of the best; the order of images and threads changes nothing.
 
     make_judge: the judge of some settings.
     """
-    run = _Run(scratch, sample, threads, progress)
+    run = _Run(scratch, sample, threads, progress, rounds=2 + len(levers))
     ahead = {sample.records[place].image_id for place in sample.order[:FIRST_IMAGES]}
     first = run.tally(make_judge(candidates), len(candidates), lambda name: name in ahead)
     places = _kept(candidates, _score(_sum(first), sample))
@@ -75,17 +92,67 @@ def search(
     rest = run.tally(make_judge(chosen), len(chosen), lambda name: name not in ahead)
     for half, more in zip(halves, rest, strict=True):
         half.add(more)
-    near = _neighbours(chosen, _score(_sum(halves), sample), candidates)
-    run.start_again()
-    finer = run.tally(make_judge(near), len(near), lambda name: True)
-    halves = [half.beside(more) for half, more in zip(halves, finer, strict=True)]
+    ground = _Ground(run, sample, make_judge, chosen, halves)
+    grid = ground.step("the paper's parameters, combined", len(candidates))
+    steps = [grid, ground.tried("small steps", _neighbours(chosen, _score(_sum(halves), sample), candidates))]
+    steps += [ground.tried(lever.name, lever.settings(ground.best)) for lever in levers if ground.has_best]
     return Found(
-        ranked=_ranked([*chosen, *near], _sum(halves), sample),
+        ranked=_ranked(ground.settings, _sum(ground.halves), sample),
         failed=run.failed,
         judged=run.judged,
-        tried=len(candidates) + len(near),
-        crosswise=_crosswise([*chosen, *near], halves, sample, run.judged),
+        tried=sum(step.tried for step in steps),
+        crosswise=_crosswise(ground.settings, ground.halves, sample, run.judged),
+        steps=tuple(steps),
     )
+
+
+class _Ground:
+    """The settings that were judged on all images, and how they did on either half."""
+
+    def __init__(
+        self,
+        run: "_Run",
+        sample: Sample,
+        make_judge: Callable[[Sequence[Setting]], Judge],
+        settings: Sequence[Setting],
+        halves: Sequence[Tally],
+    ) -> None:
+        self._run, self._sample, self._make_judge = run, sample, make_judge
+        self.settings, self.halves = list(settings), list(halves)
+
+    @property
+    def has_best(self) -> bool:
+        """Whether there is a setting that may be chosen and has a score."""
+        return bool(np.isfinite(self._score()).any())
+
+    @property
+    def best(self) -> FmwissParams:
+        """The best setting that may be chosen."""
+        params = self.settings[int(np.nan_to_num(self._score(), nan=-1.0).argmax())].params
+        assert params is not None
+        return params
+
+    def tried(self, name: str, candidates: Sequence[Setting]) -> Step:
+        """Judge what of the candidates is new, on all images."""
+        before, new = self._top(), apart(candidates, self.settings)
+        if new:
+            self._run.start_again()
+            more = self._run.tally(self._make_judge(new), len(new), lambda image_id: True)
+            self.halves = [half.beside(other) for half, other in zip(self.halves, more, strict=True)]
+            self.settings += new
+        return self.step(name, len(new), before)
+
+    def step(self, name: str, tried: int, before: float = -1.0) -> Step:
+        """What to say of a part of the search. before: the best score when it began."""
+        return Step(name=name, tried=tried, score=self._top(), is_better=self._top() > before)
+
+    def _top(self) -> float:
+        return float(np.nan_to_num(self._score(), nan=-1.0).max())
+
+    def _score(self) -> NDArray[np.float64]:
+        """By setting; NaN where it may not be chosen."""
+        score = _score(_sum(self.halves), self._sample)
+        return np.where([may_be_chosen(setting) for setting in self.settings], score, np.nan)
 
 
 def _neighbours(chosen: Sequence[Setting], score: NDArray[np.float64], known: Sequence[Setting]) -> tuple[Setting, ...]:
@@ -117,11 +184,16 @@ class _Run:
     """Reads the batches of a scratch in threads and adds up what a judge says of their images."""
 
     def __init__(
-        self, scratch: Scratch, sample: Sample, threads: int | None, progress: Callable[[int, int], None]
+        self,
+        scratch: Scratch,
+        sample: Sample,
+        threads: int | None,
+        progress: Callable[[int, int], None],
+        rounds: int,
     ) -> None:
         self._scratch, self._sample, self._threads, self._progress = scratch, sample, threads, progress
         self._half = {sample.records[place].image_id: turn % 2 for turn, place in enumerate(sample.order)}
-        self._done, self._total = 0, 2 * sum(map(len, scratch.batches))  # once by all settings, once by neighbours
+        self._done, self._total = 0, rounds * sum(map(len, scratch.batches))  # by all settings, neighbours, each lever
         self._stopped = threading.Event()
         self.failed: dict[str, str] = scratch.failed
         self.judged = 0

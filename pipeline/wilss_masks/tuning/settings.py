@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wilss.errors import ParameterError
+from wilss.params import names_of
 
 from ..sources.fusion import FmwissParams
+from ..stages.params import StageParams
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KEEPS = (
@@ -20,7 +22,15 @@ AFFINITIES = ("qk", "kk")
 BACKGROUNDS = ("softmax", "margin", "minmax")
 FUSIONS = ("union", "intersection", "seeds")
 #: The parameters that a search varies, in the order in which they are told.
-SEARCHED = ("background", "words", "threshold", "keep", "keep_amount", "fusion", "draws", "seeds", "affinity")
+SEARCHED = (
+    *("background", "words", "threshold", "keep", "keep_amount", "fusion", "draws", "seeds"),
+    *("placing", "power", "passes", "affinity", "balance", "classes", "boundaries"),
+)
+#: What was added to the paper's recipe after the networks have spoken, beside the stages.
+_ADDED = (
+    *("placing", "power", "passes", "attention_blocks", "clip_attention"),
+    *("negatives", "sharpness", "balance", "balance_rounds", "squared"),
+)
 
 Control = Literal["", "present", "init", "seeds", "whole"]
 
@@ -49,21 +59,39 @@ class Setting:
 def settings(present: FmwissParams, words: Sequence[str]) -> tuple[Setting, ...]:
     """The controls, each by its name also where two are the same, then every combination whose masks are others.
 
-    words: the sets of background words that differ. The present values take part beside those of the lists.
+    Combined are the parameters of the paper's recipe; what was added to it comes after, see `levers`. words: the sets
+    of background words that differ. The present values take part beside those of the lists.
     """
+    present = without_void(present)
     whole = Setting(params=None, control="whole")
     alone = [Setting(params=_with(present, fusion=name), control=name) for name in ("init", "seeds")]
     controls = [Setting(params=present, control="present"), *alone, whole]
-    free = [Setting(params=params) for params in _grid(present, words)]
+    free = [Setting(params=params) for params in _grid(as_in_the_paper(present), words)]
     return (*controls, *apart(free, controls))
+
+
+def without_void(params: FmwissParams) -> FmwissParams:
+    """The same masks with no pixel taken out of them: how unsure is too unsure is judged by itself."""
+    return _with(params, unsure=0.0, calibration=())
+
+
+def as_in_the_paper(params: FmwissParams) -> FmwissParams:
+    """The parameters without what was added to the paper's recipe."""
+    plain = FmwissParams()
+    added = {name: getattr(plain, name) for name in (*_ADDED, *names_of(StageParams)) if hasattr(plain, name)}
+    affinity = params.affinity if params.affinity in AFFINITIES else plain.affinity
+    return _with(params, **{**added, "affinity": affinity})
 
 
 def neighbours(params: FmwissParams) -> tuple[Setting, ...]:
     """Settings a small step away from one that did well."""
     init = [("threshold", params.threshold + step) for step in (-0.05, -0.02, 0.02, 0.05)]
+    if params.placing == "soft" and params.fusion == "seeds":
+        init = []
     step = 0.25 if params.keep == "std" else 0.05
     cut = [("keep_amount", params.keep_amount - step), ("keep_amount", params.keep_amount + step)]
-    draws = [("draws", 1), ("draws", 20)]
+    soft = [("power", params.power + step) for step in (-0.5, 0.5)]
+    draws = soft if params.placing == "soft" else [("draws", 1), ("draws", 20)]
     values = init if params.fusion == "init" else [*init, *cut, *draws]
     return tuple(Setting(params=one) for name, value in values if (one := _valid(params, name, value)) is not None)
 
@@ -85,7 +113,16 @@ def described(params: FmwissParams) -> str:
     affinity = "" if params.affinity == "qk" else f", {params.affinity}"
     if params.fusion == "init":
         return f"{first}, threshold {params.threshold:g}, init"
-    draws = f"{params.draws} x {params.seeds} seeds{affinity}"
+    added = "".join(
+        f", {value}"
+        for value, off in ((params.balance, "none"), (params.classes, "overlap"), (params.boundaries, "none"))
+        if value != off
+    )
+    if params.placing == "soft":
+        threshold = "" if params.fusion == "seeds" else f", threshold {params.threshold:g}"
+        soft = f"soft ^{params.power:g} x {params.passes}"
+        return f"{first}{threshold}, {cut}, {params.fusion}, {soft}{affinity}{added}"
+    draws = f"{params.draws} x {params.seeds} seeds{affinity}{added}"
     return f"{first}, threshold {params.threshold:g}, {cut}, {params.fusion}, {draws}"
 
 
@@ -132,5 +169,9 @@ def _key(params: FmwissParams | None) -> Any:
     values: Mapping[str, Any] = {name: getattr(params, name) for name in SEARCHED}
     unused = {"words"} if params.background == "minmax" else set()
     if params.fusion == "init":
-        unused |= {"keep", "keep_amount", "draws", "seeds", "affinity"}
+        unused |= {"keep", "keep_amount", "draws", "seeds", "placing", "power", "passes", "affinity", "balance"}
+    if params.placing == "soft":
+        unused |= {"draws", "seeds"} | ({"threshold"} if params.fusion == "seeds" else set())
+    elif params.passes == 1:
+        unused |= {"power"}
     return tuple(value for name, value in values.items() if name not in unused), params.fusion

@@ -1,5 +1,6 @@
 """`tune`: the networks once over a sample, a search without them, and what it found."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from wilss.models.devices import resolve_device
 from ..make.generate import plan_for
 from ..make.options import Options
 from ..sources.fmwiss import FmwissSource
+from .levers import levers
 from .sample import Sample
 from .scratch import Scratch, default_folder
 from .search import Found, Ranked, may_be_chosen, search
 from .settings import Setting, settings
 
 if TYPE_CHECKING:
+    from .calibrating import Calibration
     from .judging import Judge
 
 Progress = Callable[[int, int], None]
@@ -28,13 +31,15 @@ Progress = Callable[[int, int], None]
 class Tuning:
     """What a search found. sources: by set of background words, with which a sheet makes masks again.
 
-    scratch: what the networks said of the images, on disk.
+    scratch: what the networks said of the images, on disk. calibration: how sure the masks of the best setting are,
+    where something is labelled.
     """
 
     sample: Sample
     found: Found
     sources: dict[str, FmwissSource]
     scratch: Scratch
+    calibration: "Calibration | None" = None
 
     @property
     def best(self) -> Ranked:
@@ -91,13 +96,23 @@ def tune(
 
         return Judge(chosen, sources, sample.classes, guesses=guesses)
 
-    candidates = settings(first.params, tuple(sources))
-    found = search(scratch, sample, candidates, judge, progress=judged)
+    candidates, pulled = settings(first.params, tuple(sources)), () if guesses else levers(tuple(sources))
+    found = search(scratch, sample, candidates, judge, levers=pulled, progress=judged)
     found.failed.update({plan.images[row].record.image_id: why for row, why in plan.images.problems.items()})
     if not found.judged:
         why = next(iter(found.failed.values()), "none could be read")
         raise ManifestError(f"no image of the sample could be judged: {why}")
-    return Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
+    tuning = Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
+    return tuning if guesses else dataclasses.replace(tuning, calibration=_calibration(tuning, manifest))
+
+
+def _calibration(tuning: Tuning, manifest: Manifest) -> "Calibration | None":
+    from .calibrating import calibrate
+
+    params = tuning.best.setting.params
+    assert params is not None
+    names = {identity: manifest.taxonomy.name_of(identity) for identity in tuning.sample.classes}
+    return calibrate(tuning.scratch, tuning.sample, tuning.sources[params.words], params, names)
 
 
 def _sources(manifest: Manifest, step: int, values: dict[str, Any], seed: int) -> dict[str, FmwissSource]:
