@@ -86,13 +86,13 @@ def command(
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]
     chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
     manifest = load_manifest(manifest_path)
+    sheet: Sheet | StagesSheet
     if stages:
-        images = list(dict.fromkeys(image for image, _ in chosen))
-        sheet: Sheet | StagesSheet = collect_stages(opened, manifest, images)
-        picture = draw_stages_page(sheet, cell)
+        sheet = of_stages = collect_stages(opened, manifest, list(dict.fromkeys(image for image, _ in chosen)))
+        picture = draw_stages_page(of_stages, cell)
     else:
-        sheet = collect(opened, manifest, chosen)
-        picture = draw_page(sheet, cell)
+        sheet = of_classes = collect(opened, manifest, chosen)
+        picture = draw_page(of_classes, cell)
     write_output(target, encoded(picture))
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]

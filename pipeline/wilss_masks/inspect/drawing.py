@@ -77,7 +77,7 @@ def label_overlay(base: Picture, labels: NDArray[np.uint8]) -> Picture:
     colours = class_colours()[large].astype(np.float32)
     mixed[inside] = _FILL_OVER_PICTURE * colours[inside] + (1 - _FILL_OVER_PICTURE) * base[inside]
     mixed[large == VOID] = 0.35 * mixed[large == VOID] + 0.65 * 255
-    drawn = mixed.round().astype(np.uint8)
+    drawn: Picture = mixed.round().astype(np.uint8)
     edge = _grown(borders(large), 1) & inside
     drawn[edge] = colours[edge].astype(np.uint8)
     return drawn

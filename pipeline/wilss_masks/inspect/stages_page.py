@@ -21,6 +21,9 @@ _LAST = {"sureness": ("Sureness", "0.5 to 1"), "labels": ("Masks", "white: void"
 _TITLES = {
     "compete": ("Compete", "greatest evidence"),
     "overlap": ("Cut", "each tag alone"),
+    "felzenszwalb": ("Regions", "felzenszwalb"),
+    "slic": ("Regions", "slic"),
+    "file": ("Regions", "of a file"),
     "pamr": ("PAMR", "boundaries"),
     "guided": ("Guided", "boundaries"),
 }

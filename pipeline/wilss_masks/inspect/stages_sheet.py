@@ -96,7 +96,8 @@ class _Reader:
         store, record = self._store, self._records[self._store.image_ids[row]]
         picture, maps = self._pictures(row), self._maps.read(row)
         # Without void, whose pixels have lost the labels that they were not sure of.
-        refined = maps.refine(dataclasses.replace(self._params, unsure=0.0), picture, trace=True)
+        plain, regions = dataclasses.replace(self._params, unsure=0.0), self._pictures.regions(row, picture)
+        refined = maps.refine(plain, picture, regions=regions, trace=True)
         size = stage_size(maps.height, maps.width, self._params)
         evidence = evidence_of(maps.score, maps.attention, size, self._params)
         ids = np.array([0, *(store.category_ids[category] for category in maps.categories)], np.uint8)

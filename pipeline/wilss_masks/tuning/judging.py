@@ -25,6 +25,7 @@ from ..sources.fmwiss import FmwissSource
 from ..sources.fusion import FmwissParams, FusionParams, Refined, kept, refine
 from ..sources.placing import MapMaker, Maps
 from ..stages.chain import stage_picture
+from ..stages.regions import stage_regions
 from .sample import Truth
 from .scratch import Seen
 from .settings import Setting
@@ -138,13 +139,13 @@ class Judge:
             params = self._settings[places[0]].params
             assert params is not None
             maker = MapMaker(dataclasses.replace(self._sources[params.words], params=params), seen.logit_scale)
-            maps = maker.maps(
-                seen.task, maker.score(seen.tags[params.words], seen.words[params.words]), seen.blocks[0], 0
-            )
+            score = maker.score(seen.tags[params.words], seen.words[params.words])
+            maps = maker.maps(seen.task, score, seen.blocks_for(params), 0)
             for place in places:
                 own = self._settings[place].params
                 assert own is not None
-                refined = refine(maps.score, maps.attention, *size, own, picture(own))
+                seen_by_stages, regions = picture(own)
+                refined = refine(maps.score, maps.attention, *size, own, seen_by_stages, regions=regions)
                 yield place, _Made(masks=refined.fused, score=refined.score)
 
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
@@ -186,25 +187,28 @@ def maps_and_masks(source: FmwissSource, params: FmwissParams, seen: Seen) -> tu
     maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
     with torch.inference_mode():
         score = maker.score(seen.tags[params.words], seen.words[params.words])
-        maps = maker.maps(seen.task, score, seen.blocks, 0)
-        size, picture = (seen.task.height, seen.task.width), _Picture(seen)(params)
-        return maps, refine(maps.score, maps.attention, *size, params, picture)
+        maps = maker.maps(seen.task, score, seen.blocks_for(params), 0)
+        size, (picture, regions) = (seen.task.height, seen.task.width), _Picture(seen)(params)
+        return maps, refine(maps.score, maps.attention, *size, params, picture, regions=regions)
 
 
 class _Picture:
-    """The image of what was seen, at the size of a setting's stages; decoded once, where one of them looks at it."""
+    """The image of what was seen as a setting's stages take it, and its regions; decoded once, where that is wanted."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
         self._image: Tensor | None = None
 
-    def __call__(self, params: FmwissParams) -> Tensor | None:
+    def __call__(self, params: FmwissParams) -> tuple[Tensor | None, Tensor | None]:
         if not params.needs_picture:
-            return None
+            return None, None
+        task = self._seen.task
         if self._image is None:
-            self._image = torch.from_numpy(read_image(self._seen.task.record.path)).permute(2, 0, 1)
+            self._image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
         picture = stage_picture(self._image, params)
-        return None if picture is None else picture.to(self._seen.device)
+        assert picture is not None
+        picture = picture.to(self._seen.device)
+        return picture, stage_regions(task.record, task.height, task.width, picture, params)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

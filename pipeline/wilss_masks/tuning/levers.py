@@ -4,12 +4,14 @@ Combined they would be hundreds of thousands of settings; one after the other th
 """
 
 import dataclasses
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..sources.fusion import FmwissParams
+from ..stages.regions import SUPERPIXELS
 from .settings import BACKGROUNDS, Setting, neighbours
 
 POWERS, PASSES = (1.0, 2.0, 3.0, 4.0), (1, 2)
@@ -17,6 +19,7 @@ CUTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 #: Of what every search keeps of the networks; `vv` and `outputs` take part where the present setting asks for them.
 AFFINITIES = ("qk", "kk", "qq+kk")
 BALANCES = ("none", "symmetric", "sinkhorn")
+REGION_SIZES = (100, 400)
 BOUNDARIES = ("pamr", "guided")
 FUSIONS = ("seeds", "union", "intersection")
 
@@ -41,6 +44,7 @@ def levers(words: Sequence[str]) -> tuple[Lever, ...]:
         Lever(name="classes compete", of=_classes),
         Lever(name="cut, fusion", of=_cut),
         Lever(name="background mode, words", of=lambda best: _scores(best, words)),
+        Lever(name="regions", of=_regions),
         Lever(name="boundaries", of=_boundaries),
         Lever(name="small steps", of=_near),
     )
@@ -66,6 +70,13 @@ def _cut(best: FmwissParams) -> Iterator[FmwissParams]:
 
 def _scores(best: FmwissParams, words: Sequence[str]) -> Iterator[FmwissParams]:
     yield from (_with(best, background=mode, words=word) for mode, word in itertools.product(BACKGROUNDS, words))
+
+
+def _regions(best: FmwissParams) -> Iterator[FmwissParams]:
+    """Superpixels, where their library is there."""
+    if importlib.util.find_spec("skimage") is not None:
+        for kind, size in itertools.product(SUPERPIXELS, REGION_SIZES):
+            yield _with(best, regions=kind, region_size=size)
 
 
 def _boundaries(best: FmwissParams) -> Iterator[FmwissParams]:

@@ -29,6 +29,7 @@ from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
 from ..sources.base import ImageTask
 from ..sources.fmwiss import FmwissProposer, FmwissSource
+from ..sources.fusion import FmwissParams
 from ..sources.scoring import similarity_of
 from ..stages.params import noted
 
@@ -56,6 +57,11 @@ class Seen:
     words: Mapping[str, Tensor]
     blocks: tuple[Blocks, ...]
     logit_scale: float
+
+    def blocks_for(self, params: FmwissParams) -> tuple[Blocks, ...]:
+        """Those of the blocks that masks of these parameters are made of."""
+        networks = self.blocks if params.clip_attention else self.blocks[:1]
+        return tuple(of_one[-params.attention_blocks :] for of_one in networks)
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ from wilss.params import names_of
 
 from ..sources.fusion import FmwissParams
 from ..stages.params import StageParams
+from ..stages.regions import SUPERPIXELS
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KEEPS = (
@@ -24,7 +25,7 @@ FUSIONS = ("union", "intersection", "seeds")
 #: The parameters that a search varies, in the order in which they are told.
 SEARCHED = (
     *("background", "words", "threshold", "keep", "keep_amount", "fusion", "draws", "seeds"),
-    *("placing", "power", "passes", "affinity", "balance", "classes", "boundaries"),
+    *("placing", "power", "passes", "affinity", "balance", "classes", "regions", "region_size", "boundaries"),
 )
 #: What was added to the paper's recipe after the networks have spoken, beside the stages.
 _ADDED = (
@@ -115,7 +116,11 @@ def described(params: FmwissParams) -> str:
         return f"{first}, threshold {params.threshold:g}, init"
     added = "".join(
         f", {value}"
-        for value, off in ((params.balance, "none"), (params.classes, "overlap"), (params.boundaries, "none"))
+        for value, off in (
+            *((params.balance, "none"), (params.classes, "overlap")),
+            (f"{params.regions} {params.region_size}" if params.regions in SUPERPIXELS else params.regions, "none"),
+            (params.boundaries, "none"),
+        )
         if value != off
     )
     if params.placing == "soft":
@@ -170,6 +175,8 @@ def _key(params: FmwissParams | None) -> Any:
     unused = {"words"} if params.background == "minmax" else set()
     if params.fusion == "init":
         unused |= {"keep", "keep_amount", "draws", "seeds", "placing", "power", "passes", "affinity", "balance"}
+    if params.regions not in SUPERPIXELS:
+        unused |= {"region_size"}
     if params.placing == "soft":
         unused |= {"draws", "seeds"} | ({"threshold"} if params.fusion == "seeds" else set())
     elif params.passes == 1:

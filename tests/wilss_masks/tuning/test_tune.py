@@ -13,17 +13,22 @@ from tests.built_in import manifest_of_few
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.supports.drawing import draw_supports, save_supports
 from wilss.errors import ManifestError
-from wilss.store import MaskStore
+from wilss.store import LabelMaps, MaskStore
 from wilss_masks.commands.evaluate import command as evaluate_command
 from wilss_masks.commands.tune import command
 from wilss_masks.inspect.evaluate import evaluate
+from wilss_masks.inspect.reliability import SureMaps, Tally, counted
 from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.fmwiss import FmwissProposer
 from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.tuning import calibrating
+from wilss_masks.tuning import levers as lever_module
 from wilss_masks.tuning import search as search_module
 from wilss_masks.tuning import settings as grid
 from wilss_masks.tuning.judging import masks_of
+from wilss_masks.tuning.levers import levers
 from wilss_masks.tuning.sample import draw_sample
 from wilss_masks.tuning.settings import changes, settings
 from wilss_masks.tuning.tune import Tuning, tune
@@ -38,6 +43,11 @@ def short_search() -> Iterator[None]:
         patch.setattr(grid, "THRESHOLDS", (0.4,))
         patch.setattr(grid, "KEEPS", (("std", 1.0), ("locations", 0.2)))
         patch.setattr(grid, "DRAWS", (2,))
+        patch.setattr(lever_module, "POWERS", (2.0,))
+        patch.setattr(lever_module, "CUTS", (1.0,))
+        patch.setattr(lever_module, "BALANCES", ("none", "sinkhorn"))
+        patch.setattr(lever_module, "REGION_SIZES", (100,))
+        patch.setattr(calibrating, "LEAST_IMAGES", 2)
         patch.setattr(search_module, "FIRST_IMAGES", 5)
         patch.setattr(search_module, "KEPT_SETTINGS", 20)
         patch.setattr(search_module, "REFINED", 1)
@@ -75,7 +85,8 @@ def some_settings(tuning: Tuning) -> list[FmwissParams]:
     ranked = [one.setting.params for one in tuning.found.ranked if one.setting.params is not None]
     chosen, seen = [tuning.best.setting.params, tuning.present.setting.params], set[Any]()
     for params in ranked:
-        kinds = {params.background, params.fusion, params.affinity, params.keep, params.words, params.draws}
+        kinds: set[Any] = {params.background, params.fusion, params.affinity, params.keep, params.words, params.draws}
+        kinds |= {params.placing, params.balance, params.classes, params.boundaries, params.regions}
         if not kinds <= seen:
             chosen.append(params)
             seen |= kinds
@@ -126,6 +137,46 @@ def test_what_to_expect_of_other_images_is_said(place: Path, tuning: Tuning) -> 
     assert f"{tuning.found.judged} images of 5 classes are few" in said
     assert "area: how much of its image a mask covers in the mean" in said
     assert ("That is no better" in said) == (chosen <= present)
+
+
+def test_levers_are_pulled_one_after_the_other_and_told(place: Path, tuning: Tuning) -> None:
+    steps = tuning.found.steps
+    assert [step.name for step in steps[2:]] == [lever.name for lever in levers(tuple(tuning.sources))]
+    scores = [step.score for step in steps]
+    assert scores == sorted(scores)
+    assert scores[-1] == tuning.best.score
+    assert sum(step.tried for step in steps) == tuning.found.tried
+    tried = {one.setting.params.placing for one in tuning.found.ranked if one.setting.params is not None}
+    assert tried == {"drawn", "soft"}
+    said = run(place).stdout
+    assert "searched, one after the other" in said
+    assert all(step.name in said for step in steps)
+
+
+def test_how_sure_the_best_masks_are_is_learnt_on_one_half_and_told_on_the_other(
+    place: Path, manifest: Manifest, tuning: Tuning, tmp_path: Path
+) -> None:
+    found, params = tuning.calibration, tuning.best.setting.params
+    assert found is not None
+    assert params is not None
+    assert sum(found.images) == tuning.found.judged
+    assert found.after.error < found.before.error
+    assert found.before.joint.sum() == found.after.joint.sum()
+    np.testing.assert_array_equal(found.before.joint.sum(axis=0), found.after.joint.sum(axis=0))
+    curve = found.curve
+    source = FmwissSource.from_manifest(manifest, 1, {**changes(tuning.present.setting.params or params, params),
+                                                      "calibration": curve})  # fmt: skip
+    told = [tuning.sample.records[place].image_id for place in tuning.sample.order[1::2]]
+    keep = Options(keep_scores=True)
+    whole = MaskStore.open(generate(manifest, step=1, source=source, out=tmp_path / "s.zarr", options=keep).store)
+    rows = [whole.position(name) for name in told]
+    tally, sure = Tally(6, is_calibrated=True), SureMaps(whole)
+    for row, name in zip(rows, told, strict=True):
+        (record,) = (record for record in tuning.sample.records if record.image_id == name)
+        labels = LabelMaps(whole)(row)
+        assert record.label is not None
+        tally.add(counted(sure(row, labels), record.label.read(), labels, whole.category_ids))
+    assert tally.whole(found.after.names).error == pytest.approx(found.after.error, abs=0.01)  # by bins, or by pixels
 
 
 def test_settings_whose_masks_are_equal_are_tried_once() -> None:
