@@ -65,6 +65,7 @@ SHAPES = (
     "wilss-masks info masks/shapes-15-5/step-1.zarr",
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --ablation",
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --reliability",
+    "wilss-masks sheet masks/shapes-15-5/step-1.zarr --stages",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
     "wilss-masks bank masks/shapes-15-5/step-1.zarr --out step-1b.zarr",
     "wilss-masks verify masks/shapes-15-5/step-1.zarr",
