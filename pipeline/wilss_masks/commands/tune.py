@@ -144,7 +144,7 @@ def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[
 def _steps(tuning: "Tuning") -> list[str]:
     """What was searched, and what it brought."""
     if tuning.sample.kind == "nothing":
-        return ["searched: the paper's parameters alone, since what was added to them draws no seeds to guess by"]
+        return ["searched: the paper's parameters alone; what was added to them draws nothing that could be guessed by"]
     rows = [("searched, one after the other", "settings", "best so far")]
     rows += [(step.name, str(step.tried), percent(step.score)) for step in tuning.found.steps]
     return aligned(rows)
