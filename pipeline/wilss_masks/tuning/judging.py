@@ -140,7 +140,8 @@ class Judge:
             assert params is not None
             maker = MapMaker(dataclasses.replace(self._sources[params.words], params=params), seen.logit_scale)
             score = maker.score(seen.tags[params.words], seen.words[params.words])
-            maps = maker.maps(seen.task, score, seen.blocks_for(params), 0)
+            within = picture(params)[1] if params.scope == "regions" else None
+            maps = maker.maps(seen.task, score, seen.blocks_for(params), 0, within)
             for place in places:
                 own = self._settings[place].params
                 assert own is not None
@@ -187,8 +188,8 @@ def maps_and_masks(source: FmwissSource, params: FmwissParams, seen: Seen) -> tu
     maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
     with torch.inference_mode():
         score = maker.score(seen.tags[params.words], seen.words[params.words])
-        maps = maker.maps(seen.task, score, seen.blocks_for(params), 0)
         size, (picture, regions) = (seen.task.height, seen.task.width), _Picture(seen)(params)
+        maps = maker.maps(seen.task, score, seen.blocks_for(params), 0, regions if params.scope == "regions" else None)
         return maps, refine(maps.score, maps.attention, *size, params, picture, regions=regions)
 
 
@@ -335,5 +336,6 @@ def _others(settings: Sequence[Setting]) -> list[list[int]]:
         if p is not None and not _is_plain(p):
             of_maps = tuple(value for name, value in vars(p).items() if name not in _OF_CUT)
             drawn_at = p.threshold if p.placing == "drawn" else None
-            groups.setdefault((p.words, drawn_at, of_maps), []).append(place)
+            inside = (p.regions, p.region_size) if p.scope == "regions" else None
+            groups.setdefault((p.words, drawn_at, inside, of_maps), []).append(place)
     return list(groups.values())

@@ -30,7 +30,7 @@ SEARCHED = (
 #: What was added to the paper's recipe after the networks have spoken, beside the stages.
 _ADDED = (
     *("placing", "power", "passes", "attention_blocks", "clip_attention"),
-    *("negatives", "sharpness", "balance", "balance_rounds", "squared"),
+    *("negatives", "sharpness", "balance", "balance_rounds", "squared", "scope", "scope_alike"),
 )
 
 Control = Literal["", "present", "init", "seeds", "whole"]
