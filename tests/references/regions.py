@@ -97,3 +97,32 @@ def scoped_softmax(logits, scope):
         for j in places:
             result[i, j] = math.exp(float(row[j])) / total
     return result
+
+
+def agglomerate(features, least):
+    """[D, gh, gw] -> [gh, gw]: of all pairs of regions that touch the most alike, joined, and again."""
+    _, height, width = features.shape
+    units = {}
+    for y in range(height):
+        for x in range(width):
+            vector = features[:, y, x].astype(np.float64)
+            units[y, x] = vector / math.sqrt(float(vector @ vector))
+    groups = [[place] for place in sorted(units)]
+    while True:
+        best = None
+        for a in range(len(groups)):
+            for b in range(a + 1, len(groups)):
+                if any(abs(y - v) + abs(x - u) == 1 for y, x in groups[a] for v, u in groups[b]):
+                    one, other = (np.sum([units[place] for place in groups[i]], axis=0) for i in (a, b))
+                    cosine = float(one @ other) / math.sqrt(float(one @ one) * float(other @ other))
+                    if cosine >= least and (best is None or cosine > best[0]):
+                        best = (cosine, a, b)
+        if best is None:
+            break
+        _, a, b = best
+        groups[a] = sorted(groups[a] + groups.pop(b))
+    result = np.zeros((height, width), np.int64)
+    for number, group in enumerate(groups):
+        for place in group:
+            result[place] = number
+    return result

@@ -8,7 +8,9 @@ Shapes: `M` proposals, `R` regions, `K` labels, `h w` pixels, `gh gw` patches, `
 of an affinity, `D` feature width. Row before column.
 """
 
+import heapq
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +76,88 @@ def vote(probabilities: Tensor, regions: Tensor) -> Tensor:
     voted = probabilities.clone()
     voted[:, inside] = shares[numbers[inside]].T
     return voted
+
+
+# -- regions of alike patches -------------------------------------------------------------------------------
+
+
+def agglomerate(features: Tensor, *, least: float) -> Tensor:
+    """Patches joined to regions: the two adjacent ones whose means are most alike, until none are alike enough; ours.
+
+    A region's feature is the mean of its patches' unit features; two regions are alike by their cosine, adjacent
+    where patches share a side. Among equals the pair of the first patches goes first.
+
+    features: [D, gh, gw], of any length along D; least: in [-1, 1], the cosine that two regions need to be joined.
+    Returns int64 [gh, gw]: regions numbered without gaps by their first patch. least > 1 joins nothing. Memory grows
+    with the number of patches, never with its square.
+    """
+    sums = unit(features.flatten(1).T.double()).cpu().numpy()
+    regions = _Joined(sums, _sides(features.shape[1], features.shape[2]))
+    while regions.join(least):
+        pass
+    return torch.from_numpy(regions.numbers().reshape(tuple(features.shape[1:]))).to(features.device)
+
+
+def _sides(height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """The pairs [n, 2] of patches of a grid that share a side, the first first."""
+    places = np.arange(height * width).reshape(height, width)
+    across, down = (np.stack([a.ravel(), b.ravel()]) for a, b in (
+        (places[:, :-1], places[:, 1:]), (places[:-1], places[1:]),
+    ))  # fmt: skip
+    return np.concatenate([across, down], axis=1).T
+
+
+class _Joined:
+    """Regions that are joined pair by pair; each goes by its first patch. sums: of unit features, float64 [L, D]."""
+
+    def __init__(self, sums: Any, pairs: Any) -> None:
+        self._sums, self._of = sums, np.arange(len(sums))
+        self._beside: list[set[int]] = [set() for _ in range(len(sums))]
+        self._changed = [0] * len(sums)
+        for a, b in pairs.tolist():
+            self._beside[a].add(b)
+            self._beside[b].add(a)
+        cosines = (sums[pairs[:, 0]] * sums[pairs[:, 1]]).sum(axis=1).tolist()
+        self._waiting = [(-cosine, a, b, 0, 0) for cosine, (a, b) in zip(cosines, pairs.tolist(), strict=True)]
+        heapq.heapify(self._waiting)
+
+    def join(self, least: float) -> bool:
+        """Join the two that are most alike; False where none have a cosine of `least`."""
+        while self._waiting:
+            cosine, a, b, then_a, then_b = heapq.heappop(self._waiting)
+            if (self._changed[a], self._changed[b]) == (then_a, then_b):
+                if -cosine < least:
+                    return False
+                self._unite(a, b)
+                return True
+        return False
+
+    def _unite(self, a: int, b: int) -> None:
+        self._sums[a] += self._sums[b]
+        self._of[b] = a
+        beside = (self._beside[a] | self._beside[b]) - {a, b}
+        self._changed[a] += 1
+        self._changed[b] = -1
+        self._beside[a], self._beside[b] = beside, set()
+        for other in sorted(beside):
+            self._beside[other].discard(b)
+            self._beside[other].add(a)
+            lengths = np.linalg.norm(self._sums[a]) * np.linalg.norm(self._sums[other])
+            cosine = float(self._sums[a] @ self._sums[other]) / max(float(lengths), 1e-12)
+            first, second = min(a, other), max(a, other)
+            heapq.heappush(self._waiting, (-cosine, first, second, self._changed[first], self._changed[second]))
+
+    def numbers(self) -> Any:
+        """int64 [L]: the number of each patch's region."""
+        for place in range(len(self._of)):  # a region's name is lower than its patches', so that it is settled before
+            self._of[place] = self._of[self._of[place]]
+        return np.unique(self._of, return_inverse=True)[1].astype(np.int64)
+
+
+def at_pixels(regions: Tensor, height: int, width: int) -> Tensor:
+    """Regions of patches as those of pixels: each is of the patch that holds its centre. [gh, gw] to int32 [h, w]."""
+    rows, columns = (_cells(size, count, regions) for size, count in zip((height, width), regions.shape, strict=True))
+    return regions[rows][:, columns].int()
 
 
 # -- attention inside regions only --------------------------------------------------------------------------

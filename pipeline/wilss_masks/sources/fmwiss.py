@@ -119,7 +119,7 @@ class FmwissSource:
                 "vit": identity_of(self.vit, tokens="tokens" in self.parts),
             },
             "prompts_sha256": digest_of_json(prompts),
-            **regions_identity(self.params),
+            **regions_identity(self.params, has_patches=True),
         }
 
     @cached_property
@@ -311,10 +311,13 @@ class FmwissProposer(MapMaker):
     ) -> ImageContent:
         import torch
 
-        maps = self.maps(task, score, blocks, row, loaded.regions)
+        regions = loaded.regions
+        if self.params.regions == "patches" and loaded.picture is not None:
+            regions = self.patch_regions(blocks[0][-1], row, (loaded.picture.shape[-2], loaded.picture.shape[-1]))
+        maps = self.maps(task, score, blocks, row, regions)
         picture = None if loaded.picture is None else loaded.picture.to(maps.score.device)
         return as_content(
-            refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=loaded.regions),
+            refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=regions),
             task.categories,
             score=maps.score,
             attention=maps.attention,

@@ -28,6 +28,8 @@ ALWAYS_NOTED = (
     *("threshold", "keep", "keep_amount", "fusion"),
 )
 
+Cosine = Annotated[float, Rule("between -1 and 1", lambda value: -1 <= value <= 1)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionParams(StageParams):
@@ -77,6 +79,7 @@ class FmwissParams(FusionParams):
     balance: the affinity as it is (`none`), `symmetric` or `sinkhorn` (`balance_rounds` times). squared: times itself.
     scope, scope_alike: patches attend to the whole `image`, or inside `regions` alone (CorrCLIP), of which those are
         joined whose mean queries and keys have this cosine at least.
+    patches_alike: with `regions: patches`, the cosine of their keys that neighbours need to be joined.
     clip_size, vit_size: shorter side of each encoder's input in pixels, 0 for the image's own size.
     longest: the longer side is never more than this many pixels.
     templates: `openai` (80), `maskclip` (85) or `plain` (the bare name).
@@ -104,7 +107,8 @@ class FmwissParams(FusionParams):
     balance_rounds: Annotated[int, Rule("between 1 and 100", lambda value: 1 <= value <= 100)] = 3
     squared: bool = False
     scope: Literal["image", "regions"] = "image"
-    scope_alike: Annotated[float, Rule("between -1 and 1", lambda value: -1 <= value <= 1)] = 0.8
+    scope_alike: Cosine = 0.8
+    patches_alike: Cosine = 0.8
     clip_size: ShorterSide = 448
     vit_size: ShorterSide = 448
     longest: LongerSide = 1024

@@ -135,6 +135,14 @@ class MapMaker:
             scope=self._scope(blocks[-1], row, regions) if params.scope == "regions" else None,
         )
 
+    def patch_regions(self, block: "LastBlock", row: int, size: tuple[int, int]) -> "Tensor":
+        """The regions that patches of alike keys make, int32 [h, w] at the size of the stages."""
+        from wilss.equations.regions import agglomerate, at_pixels
+
+        keys = block.keys[row][:, block.prefix :].float()
+        features = keys.transpose(-2, -1).reshape(-1, *block.grid)
+        return at_pixels(agglomerate(features, least=self.params.patches_alike), *size)
+
     def _scope(self, block: "LastBlock", row: int, regions: "Tensor | None") -> "Tensor":
         """The region of each patch, alike ones joined: int64 [L]. regions: int32 [h, w] of the image."""
         from wilss.equations.regions import merge_alike, of_patches

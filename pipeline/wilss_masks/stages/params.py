@@ -30,7 +30,8 @@ class StageParams(Params):
 
     classes: `overlap`, every tag for itself against the background, or `compete`: a pixel goes to the strongest.
     regions: pieces without a class, each of which takes the label that most of its pixels have: superpixels of
-        scikit-image (`felzenszwalb`, `slic`, of `region_size` pixels, about), or proposals of a `file`, the COCO json
+        scikit-image (`felzenszwalb`, `slic`, of `region_size` pixels, about), `patches` that fmwiss' ViT takes for
+        alike (see `patches_alike`), or proposals of a `file`, the COCO json
         `regions_file`, of those with a score of `regions_score` at least. Or masks of a network in the local folder
         `regions_model`: `sam2` by a grid of `regions_points` x `regions_points` points, `eomt` by its queries, `sam3`
         of all that is a `regions_word`; a `regions_score` of 0 stands for 0.8, of sam3 for 0.3.
@@ -43,7 +44,7 @@ class StageParams(Params):
     """
 
     classes: Literal["overlap", "compete"] = "overlap"
-    regions: Literal["none", "felzenszwalb", "slic", "file", "sam2", "eomt", "sam3"] = "none"
+    regions: Literal["none", "felzenszwalb", "slic", "patches", "file", "sam2", "eomt", "sam3"] = "none"
     region_size: PositiveInt = 200
     regions_file: str = ""
     regions_score: Share = 0.0

@@ -36,12 +36,15 @@ def require_regions(params: StageParams) -> None:
         region_folder(params)
 
 
-def regions_identity(params: StageParams) -> dict[str, str]:
+def regions_identity(params: StageParams, *, has_patches: bool = False) -> dict[str, str]:
     """What masks depend on beside the parameters: the digest of the file or network, wherever it lies.
 
-    Raises what `require_regions` raises.
+    has_patches: whether a source makes regions of its ViT's patches. Raises what `require_regions` raises, and
+    ParameterError for such regions of any other.
     """
     require_regions(params)
+    if params.regions == "patches" and not has_patches:
+        refuse_networks(params)
     if params.regions in NETWORKS:
         return {"regions_sha256": region_folder(params).sha256}
     return {"regions_sha256": region_file(params.regions_file).sha256} if params.regions == "file" else {}
@@ -52,11 +55,11 @@ def stage_regions(
 ) -> "Tensor | None":
     """The regions of an image at the size of the stages; None where none are asked for.
 
-    Those of a network are of a whole batch: see `batch_regions`; None here.
+    Those of a network are of a whole batch, see `batch_regions`, and those of patches its source's; None here.
 
     height, width: of the image. picture: see `stage_picture`. Returns int32 [h, w], -1 for no region.
     """
-    if picture is None or params.regions == "none" or params.regions in NETWORKS:
+    if picture is None or params.regions in ("none", "patches", *NETWORKS):
         return None
     if params.regions == "file":
         size = (picture.shape[-2], picture.shape[-1])

@@ -103,6 +103,28 @@ def test_a_small_region_inside_a_large_one_keeps_its_own_label():
     assert first_greatest(fast.vote(maps, torch.zeros_like(labels)))[2, 2] == 0
 
 
+# -- regions of alike patches -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (4, 5), (3, 3)])
+@pytest.mark.parametrize("least", [-1.0, 0.2, 0.6, 0.9, 1.1])
+@pytest.mark.parametrize("seed", range(3))
+def test_agglomeration_equals_its_slow_twin(grid, least, seed):
+    features = np.random.default_rng(seed).normal(size=(3, *grid)) * 4
+    found = fast.agglomerate(torch.from_numpy(features), least=least)
+    np.testing.assert_array_equal(found.numpy(), slow.agglomerate(features, least))
+
+
+def test_only_patches_that_touch_are_joined():
+    features = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])[:, None]
+    assert fast.agglomerate(features, least=0.9).tolist() == [[0, 1, 2]]
+    assert fast.agglomerate(torch.ones(2, 3, 4), least=0.9).max() == 0
+
+
+def test_regions_of_patches_at_pixels():
+    assert fast.at_pixels(torch.tensor([[0, 1], [2, 2]]), 2, 4).tolist() == [[0, 0, 1, 1], [2, 2, 2, 2]]
+
+
 # -- attention inside regions -------------------------------------------------------------------------------
 
 

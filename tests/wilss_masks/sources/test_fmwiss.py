@@ -260,6 +260,20 @@ def test_inside_regions_attention_stays_in_them(source: FmwissSource, folder: Pa
     assert proposer.propose([one], [loaded])[0].planes["mask"].keys() == {0, 2}
 
 
+def test_alike_patches_of_the_vit_vote(source: FmwissSource, folder: Path) -> None:
+    """At a cosine of -1 the whole image is one region, above 1 there is one a patch."""
+    options: dict[str, Any] = {"regions": "patches", "classes": "compete", "patches_alike": -1.0}
+    whole = replace(source, params=replace(source.params, **options))
+    assert whole.identity()["parameters"]["patches_alike"] == -1
+    (content,) = proposed(whole, task(folder, 0))
+    assert all(mask.all() or not mask.any() for mask in content.planes["mask"].values())
+    proposer = replace(whole, params=replace(whole.params, patches_alike=1.0)).open("cpu", 1)
+    block = proposer.vit.last_block(proposer.load(task(folder, 0)).vit[None])
+    regions = proposer.patch_regions(block, 0, SIZES[0])
+    assert regions.shape == SIZES[0]
+    assert len(regions.unique()) == block.grid[0] * block.grid[1]
+
+
 def test_clip_says_where_as_well(source: FmwissSource, folder: Path) -> None:
     """The mean of both networks' maps on the ViT's grid."""
     alone = replace(source, params=replace(source.params, placing="soft", affinity="qk", clip_attention=True))

@@ -85,3 +85,16 @@ def test_without_scikit_image_a_sentence_names_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ParameterError, match=r"pip install 'wilss\[regions\]'"):
         regions_identity(StageParams(regions="slic"))
+
+
+def test_regions_of_patches_are_of_a_source_with_a_vit() -> None:
+    params = StageParams(regions="patches")
+    assert regions_identity(params, has_patches=True) == {}
+    picture = stage_picture(halves(), params)
+    assert stage_regions(RECORD, 32, 48, picture, params) is None
+    for refused in (
+        lambda: regions_identity(params),
+        lambda: run_stages(torch.ones(1, 32, 48), picture, 32, 48, params),
+    ):
+        with pytest.raises(ParameterError, match="only `wilss-masks generate` by fmwiss has; set regions=none"):
+            refused()
