@@ -53,8 +53,8 @@ def refuse_networks(params: StageParams) -> None:
     """ParameterError for regions that only a network can make, where none is asked."""
     if params.regions == "patches":
         raise ParameterError(
-            "regions=patches are of the ViT's keys, which only `wilss-masks generate` by fmwiss has; set regions=none, or "
-            "other regions."
+            "regions=patches are of the ViT's keys, which only `wilss-masks generate` by fmwiss has; set regions=none, "
+            "or other regions."
         )
     if params.regions in NETWORKS:
         raise ParameterError(
