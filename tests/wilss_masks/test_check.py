@@ -132,10 +132,13 @@ def test_an_error_of_the_one_network_of_both_jobs_is_told_once(tmp_path: Path) -
 def test_a_dense_form_that_the_image_tower_does_not_have(tmp_path: Path) -> None:
     masks = {"fmwiss": {"form": "pool_each"}}
     (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults
-    assert "encoders.clip: builtin:clip.json has no dense form 'pool_each'; use maskclip or value, or auto." in fault
+    assert (
+        "encoders.clip: builtin:clip.json has no dense form 'pool_each'; use maskclip, value, neighbour, proxy or auto."
+        in fault
+    )
     masks["fmwiss"]["form"] = "pool"
     (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults
-    assert "form is 'pool'; choose one of auto, maskclip, value, pool_each, head_each." in fault
+    assert "form is 'pool'; choose one of auto, maskclip, value, pool_each, head_each, neighbour, proxy." in fault
 
 
 def test_a_list_that_is_missing_stops_its_split_alone(tmp_path: Path) -> None:

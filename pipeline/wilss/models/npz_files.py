@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Weights hardly become smaller when they are compressed; what grows by more than this is none.
 _MOST_GROWTH = 8
 _KINDS = "biuf"  # of numpy's types: bool, signed, unsigned, floating
+_WIDEST = 8  # bytes of a number; torch has no long doubles
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
@@ -47,7 +48,7 @@ def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo, path: Path) -> np.nd
     with archive.open(part) as file:
         shape, dtype = _header(file)
         promised, there = math.prod(shape) * dtype.itemsize, part.file_size - file.tell()
-    if dtype.kind not in _KINDS:
+    if dtype.kind not in _KINDS or dtype.itemsize > _WIDEST:
         raise WeightsError(f"{path}: {part.filename} is of the type {dtype}, which no weights are; fetch it again.")
     if promised != there:
         raise WeightsError(f"{path}: {part.filename} promises {promised} bytes, and {there} are there; fetch it again.")

@@ -53,12 +53,15 @@ def _needed(manifest: Manifest) -> set[str]:
 
 
 def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
-    """EncoderError for a `form` under `masks` that the image tower does not have."""
-    from wilss.models.encoders.clip.configs import FORMS, form_of
+    """EncoderError for a `form` or `score` under `masks` that the image tower does not have."""
+    from wilss.models.encoders.clip.configs import FORMS, form_of, require_last_block
 
-    form = manifest.masks.get("fmwiss", {}).get("form")
+    section = manifest.masks.get("fmwiss", {})
+    form = section.get("form")
     if form in FORMS:  # else the section itself is at fault
         form_of(spec, form)
+    if section.get("score") == "gradcam":
+        require_last_block(spec)
 
 
 def _check_text_side(spec: EncoderSpec) -> None:

@@ -227,6 +227,7 @@ def test_an_npz_is_read_as_it_was_saved(tmp_path, save):
     ("array", "told"),
     [
         (np.array([SimpleNamespace()], dtype=object), "of the type object, which no weights are"),
+        (np.zeros(3, np.longdouble), "of the type float128, which no weights are"),
         (np.array(["text"]), "of the type <U4, which no weights are"),
         (np.zeros(3, dtype=[("a", "<f4")]), r"of the type \[.*\], which no weights are"),
     ],

@@ -181,7 +181,7 @@ def form_of(spec: EncoderSpec, form: DenseForm | Literal["auto"] = "auto") -> De
         return known[0]
     if form not in known:
         why = ", whose attention it is about: its image tower is convolutional" if form in _OF_A_PLAIN_VIT[2:] else ""
-        raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}{why}; use {' or '.join(known)}, or auto.")
+        raise EncoderError(f"{clip_name(spec)} has no dense form {form!r}{why}; use {', '.join(known)} or auto.")
     return form
 
 

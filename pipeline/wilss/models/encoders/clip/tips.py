@@ -151,6 +151,11 @@ def _text(path: Path, heads: int) -> tuple[TipsText, float]:
     content = read_tensors(path)
     tensors = {name.removeprefix(_PREFIX): value for name, value in _of_text(content).items()}
     shapes = _shapes(tensors, path)
+    if shapes["width"] % heads:
+        raise WeightsError(
+            f"{path} has texts of {shapes['width']} values, which the {heads} heads of the image tower do not divide; "
+            "name the text tower of the same size."
+        )
     scale = _scale(tensors.pop("temperature", None), path)
     with torch.random.fork_rng(devices=[]):
         tower = TipsText(**shapes, heads=heads)

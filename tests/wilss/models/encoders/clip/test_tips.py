@@ -252,6 +252,8 @@ def test_a_text_tower_of_another_size_is_refused_and_one_alone_is_checked(tmp_pa
     check_text_side(spec)
     with pytest.raises(WeightsError, match=r"texts of 32 values, and the image tower patches of 48"):
         open_what(spec.model_copy(update={"args": ARGS | {"embed_dim": 48}}), "cpu")
+    with pytest.raises(WeightsError, match=r"texts of 32 values, which the 3 heads of the image tower do not divide"):
+        open_what(spec.model_copy(update={"args": ARGS | {"embed_dim": 48, "num_heads": 3}}), "cpu")
     (tmp_path / "text.npz").write_bytes((tmp_path / "text.npz").read_bytes()[:3000])
     with pytest.raises(WeightsError, match=r"text\.npz is no whole npz file"):
         check_text_side(spec)
