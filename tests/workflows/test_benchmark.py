@@ -118,6 +118,12 @@ def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
     assert watch.spent["inner"].nbytes == 2 * 4 * 4 * 4
 
 
+def test_every_function_that_is_timed_is_there() -> None:
+    from parts.stages import PLACES
+
+    assert [name for owner, name, _ in PLACES if name not in vars(owner)] == []
+
+
 def test_stages_and_what_they_leave_add_up() -> None:
     from parts.stage_table import REST, stages_of
     from parts.stopwatch import Spent

@@ -16,13 +16,14 @@ import wilss.data.images
 import wilss.models.encoders.clip.encoder
 import wilss.models.encoders.vit.encoder
 import wilss_masks.sources.fusion as refining
-from wilss.equations import fmwiss
+from wilss.equations import fmwiss, kernels
 from wilss.models.encoders.clip.encoder import DenseClip
 from wilss.models.encoders.vit.encoder import SeedViT
-from wilss.store import MaskStore, shards
+from wilss.store import MaskStoreWriter, shards
 from wilss_masks.make import generate as generation
 from wilss_masks.make import run
 from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.placing import MapMaker
 
 from .common import built_in_source, end_to_end, large_source, manifest_over, row
 from .limits import Rates, rates
@@ -38,11 +39,11 @@ PLACES: tuple[Place, ...] = (
     (wilss.models.encoders.clip.encoder, "normalise", "normalise"),
     (wilss.models.encoders.vit.encoder, "normalise", "normalise"),
     (DenseClip, "features", "CLIP"),
-    (SeedViT, "last_block", "ViT"),
-    (fmwiss, "score_map", "score"),
+    (SeedViT, "last_blocks", "ViT"),
+    (kernels, "score_map", "score"),
     (fmwiss, "foreground_score", "score"),
-    (FmwissProposer, "_seeds", "seeds"),
-    (FmwissProposer, "_attention", "attention"),
+    (MapMaker, "_seeds", "seeds"),
+    (MapMaker, "_attention", "attention"),
     (refining, "refine", "binarise, upsample, fuse"),
     (refining, "as_content", "confidence, agreement, area"),
     (FmwissProposer, "_one", "between the equations"),
@@ -52,7 +53,7 @@ PLACES: tuple[Place, ...] = (
     (shards, "encode_shard", "encode"),
     (shards, "write_atomically", "write"),
     (run, "write_shard", "digest and receipt"),
-    (MaskStore, "commit", "commit"),
+    (MaskStoreWriter, "commit", "commit"),
     (generation, "selection_for", "lists and plan"),
     (generation, "plan_for", "lists and plan"),
     (generation, "attributes_of", "lists and plan"),
@@ -61,7 +62,7 @@ PLACES: tuple[Place, ...] = (
     (generation, "require_writable", ONCE),
     (generation, "create_or_resume", ONCE),
     (generation, "summary_of", ONCE),
-    (MaskStore, "seal", ONCE),
+    (MaskStoreWriter, "seal", ONCE),
 )
 #: What a GPU would do where there is one; the rest but decoding and the forward passes stays with the CPU.
 FORWARDS = ("CLIP", "ViT", "normalise")
