@@ -4,9 +4,9 @@ How sure a label is comes from the maps that a store keeps: its own evidence bes
 to shares that are right by the calibration that the store was made with, if it has one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,12 +17,16 @@ from wilss.data.taxonomy import VOID
 from wilss.equations import calibration
 from wilss.errors import StoreError
 from wilss.metrics import Scores, or_none
+from wilss.params import divided, with_values
 from wilss.store import MaskStore
 
 from ..sources.fusion import evidence_of
 from ..stages.chain import stage_size
 from ..stages.unsure import sureness_of
 from .kept_scores import KeptReader, fusion_of, keeps_maps
+
+if TYPE_CHECKING:
+    from ..sources.sam3 import Sam3Params
 
 #: Where the masks' pixels could be made void, to show what would be left.
 CUTS = (0.0, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -170,7 +174,9 @@ class SureMaps:
         self._reader = KeptReader(store)
         self._params = fusion_of(store) if keeps_maps(store) else None
         self._ids, self._tags = np.array(store.category_ids), store.vector("tags")
-        self.curve: calibration.Curve = self._params.calibration if self._params else ()
+        noted = store.attributes.get("parameters", {})
+        self._sam3 = _sam3_of(noted) if store.attributes.get("source") == "sam3" else None
+        self.curve: calibration.Curve = [(x, y) for x, y in noted.get("calibration", ())]
 
     def __call__(self, row: int, labels: NDArray[np.uint8]) -> NDArray[np.floating]:
         """The sureness [H, W] in [0, 1] of `labels` [H, W], taxonomy ids; calibrated where the store has a curve."""
@@ -183,12 +189,23 @@ class SureMaps:
     def _sureness(self, row: int, labels: torch.Tensor) -> torch.Tensor:
         """labels: uint8 [H, W], t + 1 for tag t."""
         height, width = labels.shape
+        if self._sam3 is not None:
+            from ..sources import sam3
+
+            size = stage_size(height, width, self._sam3)
+            return sureness_of(sam3.evidence_of(self._reader.scores(row), size, self._sam3), labels)
         if self._params is None:
             score = to_pixels(self._reader.scores(row).float(), height, width)
             return calibration.sureness(score, labels, (1 - score.sum(dim=0)).clamp_min(1e-6))
         maps = self._reader.read(row)
         size = stage_size(height, width, self._params)
         return sureness_of(evidence_of(maps.score, maps.attention, size, self._params), labels)
+
+
+def _sam3_of(noted: Mapping[str, Any]) -> "Sam3Params":
+    from ..sources.sam3 import Sam3Params
+
+    return with_values(Sam3Params(), divided(Sam3Params, noted)[0], where="parameters of the store")
 
 
 def _why_nothing(store: MaskStore) -> str:

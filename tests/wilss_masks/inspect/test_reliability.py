@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -27,8 +28,12 @@ from wilss.errors import StoreError
 from wilss.store import LabelMaps, MaskStore
 from wilss_masks.commands.evaluate import command
 from wilss_masks.inspect.evaluate import evaluate
+from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.reliability import SureMaps, Tally, counted
 from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.sam3 import Sam3Params
+from wilss_masks.sources.sam3 import evidence_of as sam3_evidence
+from wilss_masks.stages.unsure import sureness_of
 
 SEEDS = FmwissParams(fusion="seeds", keep="std", keep_amount=0.5)
 
@@ -131,6 +136,16 @@ def test_scores_alone_are_probabilities(tmp_path: Path) -> None:
 
     score = to_pixels(scores._reader.scores(0).float(), *IMAGES[0].size)[0].numpy()
     np.testing.assert_allclose(scores(0, labels), score, atol=1e-5)
+
+
+def test_scores_of_sam3_are_those_of_its_own_rule(tmp_path: Path) -> None:
+    """Not probabilities: what decides is how far a tag leads, as where it makes pixels void."""
+    full = make_store(tmp_path / "s.zarr", params=SEEDS)
+    sure = SureMaps(full)
+    sure._params, sure._sam3 = None, Sam3Params(threshold=0.3)
+    labels = torch.zeros(IMAGES[2].size, dtype=torch.uint8)
+    evidence = sam3_evidence(KeptReader(full).scores(2), IMAGES[2].size, Sam3Params(threshold=0.3))
+    np.testing.assert_array_equal(sure(2, labels.numpy()), sureness_of(evidence, labels).numpy())
 
 
 @pytest.mark.parametrize(
