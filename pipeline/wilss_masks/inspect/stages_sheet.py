@@ -18,6 +18,7 @@ from wilss.store.records import records_for
 
 from ..sources.fusion import evidence_of
 from ..stages.chain import stage_size
+from ..stages.region_networks import NETWORKS
 from ..stages.unsure import labels_of
 from .kept_scores import KeptReader, fusion_of
 from .pictures import StagePictures
@@ -89,6 +90,11 @@ class _Reader:
     def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord]) -> None:
         self._store, self._records = store, records
         self._params = fusion_of(store)
+        if self._params.regions in ("patches", *NETWORKS):
+            raise StoreError(
+                f"{store.path} was made with regions: {self._params.regions}, which only networks make, so that its "
+                "stages cannot be shown; leave out --stages."
+            )
         self._pictures = StagePictures(store, records, self._params)
         self._maps, self._sure, self._labels = KeptReader(store), SureMaps(store), LabelMaps(store)
 

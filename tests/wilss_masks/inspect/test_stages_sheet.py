@@ -95,6 +95,13 @@ def test_an_image_that_is_gone_costs_its_row(store: MaskStore, tmp_path: Path) -
         collect_stages(make_store(tmp_path / "s.zarr", keep=False), manifest, SHOWN)
 
 
+def test_regions_that_only_networks_make_are_refused(tmp_path: Path, manifest: Any) -> None:
+    store = make_store(tmp_path / "s.zarr")
+    store.attributes["parameters"]["regions"] = "patches"
+    with pytest.raises(StoreError, match="regions: patches, which only networks make.* leave out --stages"):
+        collect_stages(store, manifest, SHOWN)
+
+
 def test_the_command(store: MaskStore, manifest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wilss.data.manifest.load_manifest", lambda path: manifest)
     out = tmp_path / "stages.png"

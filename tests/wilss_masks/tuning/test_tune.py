@@ -304,3 +304,5 @@ def test_what_was_chosen_is_written_and_its_images_are_left_out(place: Path, tmp
 def test_an_impossible_parameter_is_refused_before_the_networks(place: Path) -> None:
     found = run(place, "--set", "treshold=0.5")
     assert "did you mean threshold" in str(found.exception)
+    found = run(place, "--set", "regions=patches")
+    assert "tune makes no regions: patches, which take networks; search without them" in str(found.exception)
