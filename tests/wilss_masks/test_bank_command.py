@@ -33,14 +33,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bank(root: Path, *words: object, store: str = "first.zarr", out: Path | str = "second.zarr") -> Outcome:
-    fixed = ("--manifest", root / "data_manifest.yaml", "--device", "cpu", "--batch-size", 2)
+    fixed = ("--manifest", root / "data_manifest.yaml", "--device", "cpu", "--batch-size", 2, "--shard-size", 3)
     return wilss_masks("bank", root / store, "--out", root / out, *fixed, *words)
 
 
 def test_it_is_a_store_like_any_other(root: Path) -> None:
     store, first = MaskStore.open(root / "second.zarr"), MaskStore.open(root / "first.zarr")
     assert list(store.image_ids) == list(first.image_ids)
-    assert store.layout.shard_size == first.layout.shard_size == 3
     assert (store.vector("status") == Status.DONE).all()
     attributes = store.attributes
     assert attributes["source"] == "bank"
@@ -85,6 +84,18 @@ def test_killed_and_resumed_gives_the_same_bytes(root: Path, tmp_path: Path) -> 
     bank_file.unlink()
     assert bank(root, out=tmp_path / "again.zarr").code == 0
     assert content(tmp_path / "again.zarr") == content(root / "second.zarr")
+
+
+def test_where_the_first_pass_was_made_again_so_is_the_second(tmp_path: Path) -> None:
+    manifest, _ = world(tmp_path)
+    done = bank(tmp_path)
+    assert "first the bank, from a forward pass over 7 images" in done.err
+    first_pass(manifest, tmp_path / "first.zarr", source=Boxes(empty=("im3",)), overwrite=True)
+    refused = bank(tmp_path, "--update")
+    assert refused.code == 1
+    assert "made_from.seal" in refused.said
+    assert "--overwrite" in refused.said
+    assert bank(tmp_path, "--overwrite").code == 0
 
 
 @pytest.mark.long
@@ -150,7 +161,8 @@ def test_stores_that_no_second_pass_goes_over(root: Path, tmp_path: Path) -> Non
     assert "labels.zarr holds pixel labels" in bank(root, store=str(tmp_path / "labels.zarr"), out="x.zarr").said
     with full_after(1), pytest.raises(Exception, match="No space"):
         first_pass(manifest, tmp_path / "part.zarr")
-    assert "part.zarr is not complete" in bank(root, store=str(tmp_path / "part.zarr"), out="x.zarr").said
+    said = bank(root, store=str(tmp_path / "part.zarr"), out="x.zarr").said
+    assert "part.zarr is not complete: 2 of 3 shards are missing; run the command that made it again" in said
 
 
 def test_a_first_pass_of_other_data_or_changed_images_is_refused(tmp_path: Path) -> None:

@@ -42,11 +42,10 @@ def command(store: Path, **arguments: Any) -> None:
 
     from ..sources import BankSource
 
-    first = MaskStore.open(store)
+    first = MaskStore.open(store, allow_partial=True)  # refused in the source's own words
     manifest = load_manifest(arguments["manifest_path"])
     values = {**parse_assignments(arguments["assignments"]), "store": str(store)}
     source = BankSource.from_manifest(manifest, first.step, values, arguments["seed"])
     attributes = first.attributes
     of_first = {"step": first.step, "split": attributes.get("split", "train"), "limit": attributes.get("limit")}
-    size = arguments["shard_size"] or first.layout.shard_size
-    make_masks(manifest, source, {**arguments, **of_first, "shard_size": size})
+    make_masks(manifest, source, {**arguments, **of_first})

@@ -130,6 +130,8 @@ def generate(
     if not is_done:
         if is_made:
             require_known_names(source)
+        if first := getattr(source, "preparing", ""):
+            tell(first)
         lost = _make_missing(asked, looked, counting)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)

@@ -20,7 +20,7 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder
-from wilss.errors import ParameterError, StoreError
+from wilss.errors import ParameterError, StoreError, counted
 from wilss.store import MaskStore, Status
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
@@ -40,13 +40,17 @@ _LIBRARIES = ("wilss", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 
 @dataclass(frozen=True, kw_only=True)
 class FirstPass:
-    """The store that a second pass goes over: where it lies, its digest, its seal, and by which source it was made."""
+    """The store that a second pass goes over: where it lies, its digest and seal, by which source it was made.
+
+    images: how many it has masks of.
+    """
 
     path: Path
     digest: str
     seal: Mapping[str, Any]
     source: str
     uses_tags: bool
+    images: int
 
     def open(self) -> MaskStore:
         """The store, as it was. Raises StoreError where it is gone, or another one."""
@@ -98,7 +102,7 @@ class BankSource:
                 "the source 'bank' goes over the masks of another store and has been given none; run `wilss-masks bank "
                 "step-1.zarr --out step-1b.zarr`."
             )
-        store = MaskStore.open(Path(params.store).expanduser())
+        store = MaskStore.open(Path(params.store).expanduser(), allow_partial=True)
         ids = tuple(manifest.protocol.new(step))
         names = tuple(manifest.taxonomy.name_of(identity) for identity in ids)
         require_first_pass(store, manifest, step, dict(zip(ids, names, strict=True)))
@@ -128,6 +132,15 @@ class BankSource:
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
         """Those that the features and their spreading need."""
         return self.networks.specs
+
+    @property
+    def preparing(self) -> str:
+        """What is done before the first mask, in words; "" where it is done."""
+        if self.records is None:
+            return ""
+        return (
+            f"first the bank, from a forward pass over {counted(self.first.images, 'image')} where it is not kept yet"
+        )
 
     @property
     def reads_store(self) -> Path:
@@ -218,6 +231,11 @@ def require_first_pass(store: MaskStore, manifest: Manifest, step: int, classes:
             f"{store.path} holds masks of {_listed(store.category_names)}, which are not the classes of step {step} in "
             f"{manifest.path}; pass the manifest that it was made with."
         )
+    if not store.is_complete:
+        raise StoreError(
+            f"{store.path} is not complete: {len(store.pending_shards())} of {store.layout.num_shards} shards are "
+            "missing; run the command that made it again, and then the second pass."
+        )
     if not (store.vector("status") == Status.DONE).any():
         raise StoreError(f"{store.path} has masks of no image; `wilss-masks info` says why.")
 
@@ -236,6 +254,7 @@ def _first_pass(store: MaskStore) -> FirstPass:
         seal=attributes["seal"],
         source=str(source),
         uses_tags=attributes.get("uses_tags") is not False,
+        images=int((store.vector("status") == Status.DONE).sum()),
     )
 
 
