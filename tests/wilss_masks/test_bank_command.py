@@ -1,6 +1,7 @@
 """`wilss-masks bank`: a store like any other, from a store; and what it refuses."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.faults.cli import Outcome, content, full_after, wilss_masks
 from tests.wilss_masks.first_pass import BANK, Boxes, first_pass, world
 from wilss.data.manifest import load_manifest
 from wilss.store import MaskStore, Status
+from wilss_masks.inspect.evaluate import _told_before
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_masks.sources.bank_file import BankMaker
 from wilss_train import MaskDataset
@@ -67,6 +69,15 @@ def test_the_other_commands_and_the_trainer_read_it(root: Path, tmp_path: Path) 
     assert len(dataset) == 7
     masks = MaskStore.open(root / "second.zarr").read("im3").masks
     assert np.array_equal(dataset[3]["masks"].numpy(), masks)
+
+
+@pytest.mark.parametrize(("first", "left_out"), [("fmwiss", 1), ("panet", 0)])
+def test_images_that_the_first_pass_was_tuned_on_are_left_out(tmp_path: Path, first: str, left_out: int) -> None:
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text("im0\nim1\n")
+    store: Any = SimpleNamespace(attributes={"source": "bank", "made_from": {"source": first}}, path=tmp_path)
+    manifest: Any = SimpleNamespace(chosen_on=chosen)
+    assert len(list(_told_before(store, manifest, []))) == left_out
 
 
 def test_a_second_run_makes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from wilss.data.images import read_image, size_within
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import BACKGROUND
 from wilss.disk import sweep_partials_of, write_atomically
+from wilss.errors import ImageError
 from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
 from wilss.threads import map_in_threads
@@ -91,12 +92,15 @@ class BankMaker:
 
         maps = LabelMaps(self.store)
 
-        def load(row: int) -> tuple[int, Inputs, NDArray[np.uint8]]:
-            image = torch.from_numpy(read_image(records[self.store.image_ids[row]].path)).permute(2, 0, 1)
+        def load(row: int) -> tuple[int, Inputs, NDArray[np.uint8]] | None:
+            try:
+                image = torch.from_numpy(read_image(records[self.store.image_ids[row]].path)).permute(2, 0, 1)
+            except ImageError:
+                return None  # it is gone since; whoever makes its masks says so
             return row, self.encoders.inputs(image, of_features=True), smaller(maps(row))
 
         done = np.flatnonzero(self.store.current_status() == Status.DONE).tolist()
-        return map_in_threads(load, done, 2)
+        return (one for one in map_in_threads(load, done, 2) if one is not None)
 
     def _entries(
         self, features: "Tensor", label_map: NDArray[np.uint8], row: int, label: int

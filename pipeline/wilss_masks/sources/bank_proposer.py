@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image, to_pixels
-from wilss.data.taxonomy import BACKGROUND
+from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
 from wilss.store import ImageContent, LabelMaps, Status
 
@@ -76,20 +76,25 @@ class BankProposer:
         first = self._first(task, loaded.labels)
         voted = self._voted(task, features)
         if voted is None:
-            return self._as_before(task, first)
-        score = self._mixed(task, first, voted, block, place)[1:].half()
+            return self._as_before(task, loaded.labels, first)
+        score = self._mixed(first, voted, block, place)[1:].half()
         strength = to_pixels(strength_of(score), *stage_size(task.height, task.width, self.params))
         picture = None if loaded.picture is None else loaded.picture.to(self.device)
         staged = run_stages(strength, picture, task.height, task.width, self.params, regions=loaded.regions)
         return _content(task, staged.masks, score, staged.void)
 
+    def _ids(self, task: ImageTask) -> list[int]:
+        """The taxonomy ids of the K labels of an image."""
+        return [BACKGROUND, *(self.source.category_ids[position] for position in task.categories)]
+
     def _first(self, task: ImageTask, labels: NDArray[np.uint8]) -> "Tensor":
-        """The first masks, bool [K, H, W], the background first; a pixel that is void is in none."""
+        """How much of every patch the first masks say to be each label, float32 [K, h, w]; what is void is in none."""
         import torch
 
-        ids = [BACKGROUND, *(self.source.category_ids[position] for position in task.categories)]
-        known = torch.from_numpy(labels).to(self.device)
-        return known == torch.tensor(ids, dtype=torch.uint8, device=self.device)[:, None, None]
+        from wilss.equations.bank import shares
+
+        known, grid = torch.from_numpy(labels).to(self.device), self.source.networks.grid(task.height, task.width)
+        return torch.stack([shares(known == identity, grid) for identity in self._ids(task)])
 
     def _voted(self, task: ImageTask, features: "Tensor") -> "Tensor | None":
         """What the bank says of every patch, float32 [K, h, w]; None where a label has no features of other images.
@@ -107,25 +112,23 @@ class BankProposer:
         voted = vote(patches, others, self.params.neighbours, self.params.temperature)
         return voted.reshape(-1, *features.shape[-2:])
 
-    def _mixed(
-        self, task: ImageTask, first: "Tensor", voted: "Tensor", block: "LastBlock | None", place: int
-    ) -> "Tensor":
+    def _mixed(self, first: "Tensor", voted: "Tensor", block: "LastBlock | None", place: int) -> "Tensor":
         """Vote and first masks together, float32 [K, h, w], spread over the patches that belong together."""
-        from wilss.equations.bank import shares, smoothed
+        from wilss.equations.bank import smoothed
 
-        grid = self.source.networks.grid(task.height, task.width)
-        there = shares(first, grid) * self.params.first
-        mixed = (1 - there.sum(dim=0)) * to_pixels(voted, *grid) + there
+        there = first * self.params.first
+        mixed = (1 - there.sum(dim=0)) * to_pixels(voted, *first.shape[-2:]) + there
         if block is None:
             return mixed
         return smoothed(mixed.flatten(1), _spread(block, place, self.params)).reshape(mixed.shape)
 
-    def _as_before(self, task: ImageTask, first: "Tensor") -> ImageContent:
+    def _as_before(self, task: ImageTask, labels: NDArray[np.uint8], first: "Tensor") -> ImageContent:
         """The first masks as they are, on an image with a tag on which no other image can vote."""
-        from wilss.equations.bank import shares
+        import torch
 
-        score = shares(first[1:], self.source.networks.grid(task.height, task.width)).half()
-        return _content(task, first[1:], score, ~first.any(dim=0) if self.params.has_void else None)
+        known = torch.from_numpy(labels)
+        masks = torch.stack([known == identity for identity in self._ids(task)[1:]])
+        return _content(task, masks, first[1:].half().cpu(), known == VOID if self.params.has_void else None)
 
 
 def strength_of(score: "Tensor") -> "Tensor":

@@ -13,10 +13,11 @@ P = TypeVar("P")
 
 PAPER, RECOMMENDED = "paper", "recommended"
 _PRESET = ("preset",)  # what may stand beside the parameters of a source
-#: Values by preset and source, in the place of the defaults of the source's parameters, which are the paper's. The
-#: recommended ones were chosen on several kinds of pictures and judged on others (workflows/presets).
+#: Values by preset and source, in the place of the defaults of the source's parameters, which are the paper's; those of
+#: `bank` are not, so that ModuSeg's way is a preset. The recommended ones were chosen on several kinds of pictures and
+#: judged on others (workflows/presets).
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    PAPER: {},
+    PAPER: {"bank": {"entries": "masks", "vote": "nearest", "first": 0.0, "spread": "none"}},
     RECOMMENDED: {"fmwiss": {"threshold": 0.2, "keep": "std", "keep_amount": 1.0, "fusion": "seeds", "draws": 5}},
 }
 

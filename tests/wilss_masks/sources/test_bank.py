@@ -209,8 +209,24 @@ def test_where_no_other_image_can_vote_the_first_masks_stay(tmp_path: Path, capl
 
 def test_void_of_the_first_pass_is_in_no_mask(first: tuple[Manifest, MaskStore]) -> None:
     proposer = source(first).open("cpu", 1)
-    labels = np.array([[0, HORSE, VOID]], np.uint8)
-    assert proposer._first(task(first, "im0"), labels).tolist() == [[[True, False, False]], [[False, True, False]]]
+    labels = np.full((12, 16), VOID, np.uint8)
+    labels[:, :4], labels[:, 4:8] = 0, HORSE
+    found = proposer._first(task(first, "im0"), labels)
+    expected = [slow.shares((labels == known).astype(float), found.shape[1:]) for known in (0, HORSE)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.sum(dim=0).max() <= 1
+    assert not found[:, :, -1].any()
+
+
+def test_the_papers_own_way_has_a_name(first: tuple[Manifest, MaskStore]) -> None:
+    params = source(first, preset="paper").params
+    assert (params.entries, params.vote, params.first, params.spread) == ("masks", "nearest", 0.0, "none")
+
+
+def test_an_image_that_is_gone_gives_the_bank_nothing(tmp_path: Path) -> None:
+    manifest, store = world(tmp_path)
+    (tmp_path / "data/JPEGImages/im3.jpg").unlink()
+    assert set(made((manifest, store)).rows[1].tolist()) == {0, 1, 2, 4, 5, 6}
 
 
 def test_the_shared_stages_look_at_the_picture(first: tuple[Manifest, MaskStore]) -> None:
