@@ -139,11 +139,12 @@ class _Joined:
         self._changed[a] += 1
         self._changed[b] = -1
         self._beside[a], self._beside[b] = beside, set()
-        for other in sorted(beside):
+        others = sorted(beside)
+        lengths = np.linalg.norm(self._sums[others], axis=1) * np.linalg.norm(self._sums[a])
+        cosines = (self._sums[others] @ self._sums[a] / np.maximum(lengths, 1e-12)).tolist()
+        for other, cosine in zip(others, cosines, strict=True):
             self._beside[other].discard(b)
             self._beside[other].add(a)
-            lengths = np.linalg.norm(self._sums[a]) * np.linalg.norm(self._sums[other])
-            cosine = float(self._sums[a] @ self._sums[other]) / max(float(lengths), 1e-12)
             first, second = min(a, other), max(a, other)
             heapq.heappush(self._waiting, (-cosine, first, second, self._changed[first], self._changed[second]))
 

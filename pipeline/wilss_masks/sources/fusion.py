@@ -108,7 +108,7 @@ class FmwissParams(FusionParams):
     squared: bool = False
     scope: Literal["image", "regions"] = "image"
     scope_alike: Cosine = 0.8
-    patches_alike: Cosine = 0.8
+    patches_alike: Cosine = 0.9
     clip_size: ShorterSide = 448
     vit_size: ShorterSide = 448
     longest: LongerSide = 1024

@@ -45,7 +45,7 @@ class StageParams(Params):
 
     classes: Literal["overlap", "compete"] = "overlap"
     regions: Literal["none", "felzenszwalb", "slic", "patches", "file", "sam2", "eomt", "sam3"] = "none"
-    region_size: PositiveInt = 200
+    region_size: PositiveInt = 50
     regions_file: str = ""
     regions_score: Share = 0.0
     regions_model: str = ""

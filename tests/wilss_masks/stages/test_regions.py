@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -41,8 +42,8 @@ def test_flat_and_tiny_pictures_have_regions(kind: str, size: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("classes", ["overlap", "compete"])
-def test_a_mask_takes_the_regions_that_are_mostly_its_own(classes: str) -> None:
-    params = with_values(StageParams(), {"regions": "felzenszwalb", "classes": classes}, where="here")
+def test_a_mask_takes_the_regions_that_are_mostly_its_own(classes: Literal["overlap", "compete"]) -> None:
+    params = StageParams(regions="felzenszwalb", region_size=200, classes=classes)
     evidence = torch.zeros(1, 32, 48)
     evidence[0, 2:, :23] = 2.0
     picture = stage_picture(halves(), params)
