@@ -250,7 +250,11 @@ class Sam3Proposer:
 
         staged = staged_of(score, task.height, task.width, self.params, picture, regions)
         masks = staged.masks
-        confidence = fmwiss.confidence(to_pixels(score.float(), task.height, task.width), masks).tolist()
+        size = task.height, task.width
+        confidence = [
+            float(fmwiss.confidence(to_pixels(one.float(), *size), mask))
+            for one, mask in zip(score, masks, strict=True)
+        ]
         planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
         void = {} if staged.void is None else {"void": {0: staged.void.cpu().numpy()}}
         return ImageContent(
@@ -271,6 +275,8 @@ def staged_of(
 ) -> Staged:
     """The masks of an image's tags. score: float16 [T, h, w] in [0, 1]; the others: see `run_stages`."""
     evidence = evidence_of(score, stage_size(height, width, params), params)
+    if not params.needs_picture and not params.has_void:  # the same, without as many maps of the image's own size
+        return Staged(masks=evidence >= 1)
     picture = None if picture is None else picture.to(score.device)
     return run_stages(evidence, picture, height, width, params, regions=regions)
 
