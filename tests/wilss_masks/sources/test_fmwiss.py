@@ -13,17 +13,21 @@ from tests.references import fmwiss as slow
 from tests.references import gradcam as slow_gradcam
 from tests.references import placing as slow_placing
 from tests.wilss.models.encoders.tiny import clip_spec, vit_spec
-from wilss.data.images import to_pixels
+from tests.wilss.models.proposers import tiny_networks
+from wilss.data.images import read_image, resize_uint8, to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec
 from wilss.errors import EncoderError, ParameterError
 from wilss.models.encoders.clip.gradcam import gradcam
 from wilss.models.encoders.clip.resblocks import ResblockTrunk
+from wilss.params import with_values
 from wilss.store import ImageContent, Status
 from wilss_masks.make.generate import require_known_names
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fusion import FmwissParams, refine
+from wilss_masks.stages.chain import stage_size
+from wilss_masks.stages.region_networks import batch_regions, open_region_network
 
 CLASSES = (("disk", ("disk", "round plate")), ("star", ("star",)), ("kite", ("kite",)))
 SIZES = [(40, 32), (24, 48)]
@@ -304,6 +308,29 @@ def refined_by_loops(content: ImageContent, category: int, one: ImageTask, param
     cut = by_std if params.keep == "std" else attention[kept].min()
     seeds = to_pixels(torch.from_numpy(attention)[None], one.height, one.width)[0].numpy() >= cut
     return slow.fuse(init, seeds, params.fusion)
+
+
+def test_regions_of_a_network_vote_on_the_images_of_a_batch(source: FmwissSource, folder: Path, tmp_path: Path) -> None:
+    asked = {"regions": "eomt", "regions_model": str(tiny_networks.eomt(tmp_path / "eomt")), "regions_score": 0.01}
+    params = with_values(source.params, {"classes": "compete", "stage_size": 32, **asked}, where="here")
+    tasks = [task(folder, 0), task(folder, 1)]
+    pictures = [
+        resize_uint8(torch.from_numpy(read_image(one.record.path)).permute(2, 0, 1), stage_size(*SIZES[i], params))
+        for i, one in enumerate(tasks)
+    ]
+    network = open_region_network(params, "cpu")
+    contents = proposed(replace(source, params=params), *tasks)
+    for one, content, picture, regions in zip(
+        tasks, contents, pictures, batch_regions(network, pictures, [None, None]), strict=True
+    ):
+        score, attention = (
+            torch.from_numpy(np.stack([content.planes[name][c] for c in one.categories]))
+            for name in ("score", "attention")
+        )
+        expected = refine(score, attention, one.height, one.width, params, picture, regions=regions).fused
+        for place, category in enumerate(one.categories):
+            np.testing.assert_array_equal(content.planes["mask"][category], expected[place].numpy())
+    assert replace(source, params=params).identity()["regions_sha256"]
 
 
 def test_seeds_lie_in_the_foreground_and_belong_to_their_names(source: FmwissSource, folder: Path) -> None:

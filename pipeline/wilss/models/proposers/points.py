@@ -14,7 +14,9 @@ from wilss.data.images import to_pixels
 from wilss.models.proposers.mask_pile import MaskPile
 from wilss.models.proposers.opening import OpenedNetwork
 
-_POINTS_AT_ONCE = 64
+#: Points that are decoded together: at 1024 x 1024 pixels each takes some 40 MB.
+_POINTS_AT_ONCE = {"cuda": 64}
+_POINTS_ON_A_CPU = 16
 #: Masks that are brought to the picture's size together, in pixels of all.
 _PIXELS_AT_ONCE = 2**24
 _OFFSET, _STABLE, _SAME_BOX = 1.0, 0.95, 0.7
@@ -49,7 +51,7 @@ class PointRegions:
 
     def _asked(self, levels: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits [N, h, w] and predicted IoU [N], three masks a point, of some points at a time."""
-        for points in torch.split(self.points, _POINTS_AT_ONCE):
+        for points in torch.split(self.points, _POINTS_AT_ONCE.get(self.points.device.type, _POINTS_ON_A_CPU)):
             answer = self.opened.network(
                 image_embeddings=levels,
                 input_points=points[None, :, None],

@@ -17,5 +17,6 @@ def network_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         "eomt": tiny_networks.eomt,
         "dinov3": lambda folder: tiny_networks.eomt(folder, dinov3=True),
         "sam3": tiny_networks.sam3,
+        "tracker": tiny_networks.sam3_tracker,
     }
     return {name: make(root / name) for name, make in makers.items()}

@@ -16,7 +16,7 @@ from wilss.models.proposers.points import PointRegions, boxes_of, distinct, poin
 from wilss.models.proposers.queries import QueryRegions
 from wilss.models.proposers.regions import RegionNetwork, open_regions
 
-KINDS: dict[str, Way] = {"sam2": "points", "eomt": "queries", "dinov3": "queries", "sam3": "words"}
+KINDS: dict[str, Way] = {"sam2": "points", "eomt": "queries", "dinov3": "queries", "sam3": "words", "tracker": "points"}
 SIZES = ((40, 70), (64, 64), (90, 30))
 
 

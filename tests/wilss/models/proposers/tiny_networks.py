@@ -44,6 +44,32 @@ def sam2(folder: Path) -> Path:
     return save(network, folder, Sam2Processor(images, target_size=SIDE))
 
 
+def sam3_tracker(folder: Path) -> Path:
+    """What SAM 3 cuts out around points."""
+    from transformers import Sam3ImageProcessor, Sam3TrackerConfig, Sam3TrackerModel, Sam3TrackerProcessor
+
+    backbone = {
+        "model_type": "sam3_vit_model", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "window_size": 2, "global_attn_indexes": [1],
+        "pretrain_image_size": 28,
+    }  # fmt: skip
+    vision = {
+        "model_type": "sam3_vision_model", "backbone_config": backbone, "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+    }  # fmt: skip
+    prompts = {"hidden_size": 32, "image_size": 56, "patch_size": 14, "mask_input_channels": 4}
+    decoder = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    torch.manual_seed(0)
+    network = Sam3TrackerModel(
+        Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+    )
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.mul_(1e4 if "output_hypernetworks_mlps" in name and "proj_out" in name else 3)
+    images = Sam3ImageProcessor(size={"height": 56, "width": 56}, mask_size={"height": 16, "width": 16})
+    return save(network, folder, Sam3TrackerProcessor(images, target_size=56))
+
+
 def eomt(folder: Path, *, dinov3: bool = False) -> Path:
     from transformers import (
         EomtConfig,
