@@ -313,11 +313,9 @@ def refined_by_loops(content: ImageContent, category: int, one: ImageTask, param
 def test_regions_of_a_network_vote_on_the_images_of_a_batch(source: FmwissSource, folder: Path, tmp_path: Path) -> None:
     asked = {"regions": "eomt", "regions_model": str(tiny_networks.eomt(tmp_path / "eomt")), "regions_score": 0.01}
     params = with_values(source.params, {"classes": "compete", "stage_size": 32, **asked}, where="here")
-    tasks = [task(folder, 0), task(folder, 1)]
-    pictures = [
-        resize_uint8(torch.from_numpy(read_image(one.record.path)).permute(2, 0, 1), stage_size(*SIZES[i], params))
-        for i, one in enumerate(tasks)
-    ]
+    tasks = [task(folder, 0), task(folder, 0, categories=(1,))]
+    image = torch.from_numpy(read_image(tasks[0].record.path)).permute(2, 0, 1)
+    pictures = [resize_uint8(image, stage_size(*SIZES[0], params))] * 2
     network = open_region_network(params, "cpu")
     contents = proposed(replace(source, params=params), *tasks)
     for one, content, picture, regions in zip(
