@@ -1,19 +1,21 @@
-"""The table of mask quality on the 300 held-out pictures: the method, its ablation, and the controls beside it.
+"""The tables of mask quality on the 300 held-out pictures: the levers, the paper's ablation, and controls.
 
-    python workflows/shapes/masks.py          # prints the table, writes figures/masks.json
+    python workflows/shapes/masks.py          # prints the ablation, writes figures/masks.json
+    python workflows/shapes/masks.py levers   # the recipe lever by lever, with time; writes figures/levers.json
     python workflows/shapes/masks.py tune     # the choice of parameters, on pictures of another seed
 
 Rows that are done are not made again. Parameters come from held-out.yaml, where `tune` suggested them.
 """
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import click
 from controls import ClassActivation, TrueSeeds, WholeImage
-from runs import HERE, RESULTS, Cell, keep_figures, spread
+from runs import HERE, RESULTS, SEEDS, Cell, keep_figures, spread
 from torch import Tensor
 
 import wilss
@@ -28,6 +30,7 @@ from wilss_masks import FmwissSource, Options, generate
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.kept_scores import KeptMaps, KeptReader
+from wilss_masks.make.generate import plan_for
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KEEPS: tuple[tuple[Literal["mass", "locations", "std"], float], ...] = (
@@ -36,6 +39,43 @@ KEEPS: tuple[tuple[Literal["mass", "locations", "std"], float], ...] = (
 #: Where M_init is best cut on the tuning pictures when it stands alone or is intersected; the method wants surer seeds.
 BEST_CUT = {"init": 0.4, "intersection": 0.2}
 CAM_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+
+
+#: The recipe of before there were stages, on which the paper's ablation is made: seeds drawn where M_init is sure.
+FORMER = {
+    "preset": "paper", "clip_size": 0, "vit_size": 224, "threshold": 0.9, "keep": "std", "keep_amount": 1.0, "draws": 5,
+}  # fmt: skip
+SOFT = {"placing": "soft", "power": 1.5, "fusion": "seeds", "keep_amount": 0.9}
+#: One lever after the other, from the former recipe to the one of held-out.yaml.
+ADDED: dict[str, Mapping[str, Any]] = {
+    "former": FORMER,
+    "soft": FORMER | SOFT,
+    "twice": FORMER | SOFT | {"passes": 2},
+    "compete": FORMER | SOFT | {"passes": 2, "classes": "compete"},
+    "default": {},
+}
+#: The recipe of held-out.yaml without one of them, and with others that were tried.
+CHANGED: dict[str, Mapping[str, Any]] = {
+    "no-soft": {"placing": "drawn", "threshold": 0.9, "draws": 5},
+    "no-twice": {"passes": 1},
+    "no-compete": {"classes": "overlap"},
+    "no-guided": {"boundaries": "none"},
+    "symmetric": {"balance": "symmetric"},
+    "sinkhorn": {"balance": "sinkhorn"},
+    "squared": {"squared": "true"},
+    "qq+kk": {"affinity": "qq+kk"},
+    "kk": {"affinity": "kk", "negatives": "cut", "sharpness": 5},
+    "vv": {"affinity": "vv", "negatives": "cut", "sharpness": 5},
+    "outputs": {"affinity": "outputs", "negatives": "cut", "sharpness": 10},
+    "blocks": {"attention_blocks": 2},
+    "clip-attention": {"clip_attention": "true"},
+    "pamr": {"boundaries": "pamr", "pamr_rounds": 20},
+    "margin": {"background": "margin", "power": 2.0},
+    "gradcam": {"score": "gradcam"},
+    "neighbour": {"form": "neighbour"},
+    "proxy": {"form": "proxy"},
+    "superpixels": {"regions": "superpixels"},
+}
 
 
 @click.group(invoke_without_command=True)
@@ -57,8 +97,9 @@ def table() -> None:
 
 def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float]]]:
     """Key and figures of every row of the table; M_init and the intersection stand at their own best cut as well."""
-    method = FmwissSource.from_manifest(manifest, step=0)
     ids = manifest.protocol.new(0)
+    yield "default", _scores(manifest, split, FmwissSource.from_manifest(manifest, step=0), "default")["stored"]
+    method = FmwissSource.from_manifest(manifest, step=0, values=FORMER)
     whole = _scores(manifest, split, method, "method", ablation=True)
     yield "union", whole["union"]
     yield "seeds", whole["seeds"]
@@ -89,6 +130,40 @@ def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float
         yield "cam", _scores(manifest, split, source, "cam")["stored"]
     perfect = _scores(manifest, split, TrueSeeds(method=method, category_ids=ids), "true-seeds", ablation=True)
     yield "true-seeds", perfect["seeds"]
+
+
+@main.command()
+def levers() -> None:
+    """One lever after the other, and the recipe without one or with another, into figures/levers.json."""
+    manifest = wilss.load_manifest(HERE / "held-out.yaml")
+    cells: dict[str, dict[str, Cell]] = {}
+    for key, values in (ADDED | CHANGED).items():
+        sources = [FmwissSource.from_manifest(manifest, step=0, values=values, seed=seed) for seed in SEEDS]
+        if sources[0].params.placing == "soft":  # nothing is drawn
+            del sources[1:]
+        found = [
+            _scores(manifest, "val", source, f"lever-{key}-{seed}")["stored"] for seed, source in enumerate(sources)
+        ]
+        cells[key] = {name: spread([one[name] for one in found]) for name in ("mean_iou", "mean_iou_classes")}
+        cells[key]["ms"] = _cost(manifest, sources[0])
+    keep_figures("levers", cells)
+
+
+def _cost(manifest: Manifest, source: FmwissSource, count: int = 48) -> float:
+    """Processor time of an image in ms, from the networks' inputs to masks, on one thread: the least of three."""
+    source = source.prepare("cpu")
+    plan = plan_for(manifest, 0, source, manifest.records(0, "val").records[:count], Options())
+    proposer = source.open("cpu", 1)
+    shards = map(plan.shard, range(plan.layout.num_shards))
+    batches = [[shard.images[i] for i in batch] for shard in shards for batch in shard.batches]
+    loaded = [[proposer.load(task) for task in tasks] for tasks in batches]
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        for tasks, inputs in zip(batches, loaded, strict=True):
+            proposer.propose(tasks, inputs)
+        seconds.append(time.process_time() - started)
+    return 1000 * min(seconds) / sum(map(len, batches))
 
 
 def _refused(manifest: Manifest, name: str, fusion: str) -> dict[str, float]:
