@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wilss.equations.kernels import attention_rows, unit
+from wilss.equations.kernels import unit
 from wilss.equations.regions import within
 
 Kind = Literal["qk", "qq+kk", "kk", "vv", "outputs"]
@@ -33,8 +33,8 @@ def softmax_rows(queries: Tensor, keys: Tensor, *, prefix: int, rows: slice) -> 
 
     queries, keys: float [n, P + L, d]; rows: of patches. Returns float [S, L], >= 0, each row sums to at most 1.
     """
-    wanted = queries[:, prefix + rows.start : prefix + rows.stop]
-    return attention_rows(wanted, keys)[..., prefix:].mean(dim=0)
+    wanted = queries[:, prefix + rows.start : prefix + rows.stop] * queries.shape[-1] ** -0.5
+    return (wanted @ keys.transpose(-2, -1)).softmax(dim=-1)[..., prefix:].mean(dim=0)
 
 
 def cosine_rows(features: Tensor, rows: slice) -> Tensor:
@@ -127,6 +127,8 @@ class Affinity:
         if self.length**2 > _KEPT:
             return None
         starts = range(0, self.length, self.step)
+        if len(starts) == 1:
+            return self.rows(slice(0, self.length))
         return torch.cat([self.rows(slice(start, min(start + self.step, self.length))) for start in starts])
 
 
@@ -155,6 +157,8 @@ def rows_of(
     outputs: the cosine of what the attention puts out; with `cut` as in RADSeg [D].
     """
     each = [_rows_of_one(one, kind, negatives, sharpness) for one in patches]
+    if len(each) == 1:
+        return each[0]
     return lambda rows: torch.stack([one(rows) for one in each]).mean(dim=0)
 
 

@@ -1,7 +1,8 @@
 """Maps moved to the edges of the picture: pixel-adaptive refinement and the guided filter.
 
 PAMR: N. Araslanov and S. Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.3.
-Guided filter: K. He, J. Sun and X. Tang, "Guided Image Filtering", ECCV 2010 and TPAMI 2013.
+Guided filter: K. He, J. Sun and X. Tang, "Guided Image Filtering", ECCV 2010 and TPAMI 2013; its short cut:
+K. He and J. Sun, "Fast Guided Filter", arXiv:1505.00996.
 
 Both are sums over neighbours with weights that the picture gives and that sum to 1, so probabilities that sum to 1
 still do. Beyond the borders the outermost pixel goes on (PAMR) or the window ends (guided filter). Rows are worked on
@@ -59,7 +60,9 @@ def pamr(
     return _by_bands(refine, image, maps, rounds * max(dilations), band)
 
 
-def guided(image: Tensor, maps: Tensor, *, radius: int = 8, eps: float = 1e-3, band: int = _BAND) -> Tensor:
+def guided(
+    image: Tensor, maps: Tensor, *, radius: int = 8, eps: float = 1e-3, step: int = 1, band: int = _BAND
+) -> Tensor:
     """Maps as local linear functions of the colours (guided filter with a colour guide, Eqs. 16 to 18 of TPAMI):
 
         a_k = (Sigma_k + eps U)^-1 cov_k(I, p),   b_k = mean_k p - a_k . mean_k I,   q_i = mean_i a . I_i + mean_i b.
@@ -67,21 +70,33 @@ def guided(image: Tensor, maps: Tensor, *, radius: int = 8, eps: float = 1e-3, b
     Means and covariances are those of windows of 2 radius + 1 pixels a side, cut off at the borders.
 
     image: [3, h, w] in [0, 1]; maps: [K, h, w], of the same floating kind; radius >= 0; eps > 0: an edge counts
-    as one where its variance is well above it; band: pixels worked on at once.
+    as one where its variance is well above it; step: above 1, a and b are found on picture and maps made smaller by
+    it (the mean of areas), in windows of the radius over it, and made larger again (Fast Guided Filter); band: pixels
+    worked on at once.
     Returns [K, h, w], which can run a little past the range of a map. Limits: radius 0 changes nothing (up to
     rounding); where the picture is flat it is a window's mean, taken twice.
     """
     _check_pair("guided", image, maps)
-    if radius < 0 or not eps > 0 or len(image) != 3:
-        raise ValueError(f"guided needs 3 channels, a radius >= 0 and eps > 0, not {len(image)}, {radius} and {eps}.")
+    if radius < 0 or not eps > 0 or step < 1 or len(image) != 3:
+        raise ValueError(
+            f"guided needs 3 channels, a radius >= 0, eps > 0 and a step >= 1, "
+            f"not {len(image)}, {radius}, {eps} and {step}."
+        )
+    height, width = maps.shape[-2:]
+    small = (max(1, round(height / step)), max(1, round(width / step)))
+    if small == (height, width):
+        return _by_bands(lambda image, maps: _smooth(image, maps, image, radius, eps), image, maps, 2 * radius, band)
+    less, fewer = (F.interpolate(x[None], size=small, mode="area")[0] for x in (image, maps))
+    return _smooth(less, fewer, image, round(radius / step), eps)
 
-    def smooth(image: Tensor, maps: Tensor) -> Tensor:
-        guide = image - 0.5  # small numbers: the difference of two products loses fewer digits
-        mean = _box(guide, radius)
-        factor = _factor(guide, mean, radius, eps)
-        return torch.cat([_linear(guide, mean, factor, one[None], radius) for one in maps])
 
-    return _by_bands(smooth, image, maps, 2 * radius, band)
+def _smooth(image: Tensor, maps: Tensor, whole: Tensor, radius: int, eps: float) -> Tensor:
+    """The filter of maps [K, h, w] over their image [3, h, w], at the size of the `whole` one [3, H, W]."""
+    guide = image - 0.5  # small numbers: the difference of two products loses fewer digits
+    mean = _box(guide, radius)
+    factor = _factor(guide, mean, radius, eps)
+    whole = whole - 0.5
+    return torch.cat([_linear(guide, mean, factor, one[None], radius, whole) for one in maps])
 
 
 def _check_pair(name: str, image: Tensor, maps: Tensor) -> None:
@@ -192,8 +207,8 @@ def _factor(guide: Tensor, mean: Tensor, radius: int, eps: float) -> list[Tensor
     return [d1, d2, d3, l21, l31, l32]
 
 
-def _linear(guide: Tensor, mean: Tensor, factor: list[Tensor], maps: Tensor, radius: int) -> Tensor:
-    """The filter of one map [1, h, w]: its a by forward and backward substitution, then its q."""
+def _linear(guide: Tensor, mean: Tensor, factor: list[Tensor], maps: Tensor, radius: int, whole: Tensor) -> Tensor:
+    """The filter of one map [1, h, w]: its a by forward and backward substitution, then its q [1, H, W] of `whole`."""
     d1, d2, d3, l21, l31, l32 = factor
     level = _box(maps, radius)
     z1, z2, z3 = _box(guide * maps, radius) - mean * level
@@ -204,4 +219,7 @@ def _linear(guide: Tensor, mean: Tensor, factor: list[Tensor], maps: Tensor, rad
     a1 = z1 / d1 - l21 * a2 - l31 * a3
     slope = torch.stack([a1, a2, a3])
     offset = level - (slope * mean).sum(dim=0, keepdim=True)
-    return (_box(slope, radius) * guide).sum(dim=0, keepdim=True) + _box(offset, radius)
+    line = _box(torch.cat([slope, offset]), radius)
+    if line.shape[1:] != whole.shape[1:]:
+        line = F.interpolate(line[None], size=whole.shape[1:], mode="bilinear", align_corners=False)[0]
+    return (line[:3] * whole).sum(dim=0, keepdim=True) + line[3:]

@@ -18,7 +18,21 @@ _PRESET = ("preset",)  # what may stand beside the parameters of a source
 #: judged on others (workflows/presets).
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     PAPER: {"bank": {"entries": "masks", "vote": "nearest", "first": 0.0, "spread": "none"}},
-    RECOMMENDED: {"fmwiss": {"threshold": 0.2, "keep": "std", "keep_amount": 1.0, "fusion": "seeds", "draws": 5}},
+    RECOMMENDED: {
+        "fmwiss": {
+            "placing": "soft",
+            "power": 1.0,
+            "passes": 2,
+            "fusion": "seeds",
+            "keep": "std",
+            "keep_amount": 0.8,
+            "classes": "compete",
+            "boundaries": "guided",
+            "guided_radius": 24,
+            "guided_eps": 0.0001,
+            "guided_step": 4,
+        }
+    },
 }
 
 

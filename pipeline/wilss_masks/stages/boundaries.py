@@ -18,5 +18,6 @@ def at_edges(probabilities: "Tensor", picture: "Tensor", params: StageParams) ->
     image = picture.to(probabilities.dtype) / 255
     if params.boundaries == "pamr":
         return pamr(image, probabilities, rounds=params.pamr_rounds, dilations=params.pamr_dilations)
-    smooth = guided(image, probabilities, radius=params.guided_radius, eps=params.guided_eps).clamp_min(0)
+    how = {"radius": params.guided_radius, "step": params.guided_step}
+    smooth = guided(image, probabilities, eps=params.guided_eps, **how).clamp_min(0)
     return smooth / smooth.sum(dim=0)  # the filter runs a little past 0 and 1

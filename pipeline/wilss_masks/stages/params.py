@@ -37,7 +37,8 @@ class StageParams(Params):
         of all that is a `regions_word`; a `regions_score` of 0 stands for 0.8, of sam3 for 0.3.
     boundaries: labels moved to the edges of the picture: `pamr`, averaged `pamr_rounds` times over the neighbours at
         `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
-        pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one.
+        pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one, and more so
+        where it works on a picture `guided_step` times smaller.
     stage_size: longer side in pixels at which regions and boundaries are looked for; no image is made larger.
     unsure: pixels that are less sure of their label than this are void; 0 for none.
     calibration: what share is right by how sure a label is, knots (sureness, share); without it sureness as it is.
@@ -56,6 +57,7 @@ class StageParams(Params):
     pamr_dilations: Dilations = (1, 2, 4, 8)
     guided_radius: Radius = 8
     guided_eps: PositiveFloat = 1e-3
+    guided_step: Radius = 1
     stage_size: Side = 512
     unsure: ShareBelowOne = 0.0
     calibration: tuple[tuple[float, float], ...] = ()

@@ -50,6 +50,13 @@ def test_guided_equals_its_slow_twin(size, radius, eps):
     np.testing.assert_allclose(guided(image, maps, radius=radius, eps=eps).numpy(), expected, rtol=0, atol=2e-5)
 
 
+def test_guided_on_a_smaller_picture_equals_its_slow_twin():
+    image, maps = picture(12, 20), probabilities(2, 12, 20)
+    expected = slow.fast_guided(image.numpy(), maps.numpy(), 8, 1e-3, 4)
+    np.testing.assert_allclose(guided(image, maps, radius=8, eps=1e-3, step=4).numpy(), expected, rtol=0, atol=1e-5)
+    assert guided(picture(3, 5), probabilities(2, 3, 5), step=7).shape == (2, 3, 5)  # a picture of one pixel
+
+
 def test_guided_with_a_usual_eps_is_exact_to_a_millionth_in_float32():
     image, maps = picture(12, 14), probabilities(2, 12, 14)
     expected = slow.guided(image.numpy(), maps.numpy(), 4, 1e-3)
