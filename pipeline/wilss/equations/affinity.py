@@ -34,7 +34,8 @@ def softmax_rows(queries: Tensor, keys: Tensor, *, prefix: int, rows: slice) -> 
     queries, keys: float [n, P + L, d]; rows: of patches. Returns float [S, L], >= 0, each row sums to at most 1.
     """
     wanted = queries[:, prefix + rows.start : prefix + rows.stop] * queries.shape[-1] ** -0.5
-    return (wanted @ keys.transpose(-2, -1)).softmax(dim=-1)[..., prefix:].mean(dim=0)
+    attention: Tensor = (wanted @ keys.transpose(-2, -1)).softmax(dim=-1)
+    return attention[..., prefix:].mean(dim=0)
 
 
 def cosine_rows(features: Tensor, rows: slice) -> Tensor:
