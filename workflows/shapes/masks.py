@@ -45,7 +45,7 @@ CAM_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 FORMER = {
     "preset": "paper", "clip_size": 0, "vit_size": 224, "threshold": 0.9, "keep": "std", "keep_amount": 1.0, "draws": 5,
 }  # fmt: skip
-SOFT = {"placing": "soft", "power": 1.0, "fusion": "seeds", "keep_amount": 0.8}
+SOFT = {"vit_size": 192, "placing": "soft", "power": 1.0, "fusion": "seeds", "keep_amount": 0.8}
 #: One lever after the other, from the former recipe to the one of held-out.yaml.
 ADDED: dict[str, Mapping[str, Any]] = {
     "former": FORMER,
