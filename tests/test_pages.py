@@ -96,6 +96,7 @@ REASONS = {
     "wilss-masks manifest init --layout voc": "needs VOC on disk",
     "wilss-masks generate --step 1 --devices": "needs GPUs",
     "wilss-masks generate --step 1 --workers": "processes by Dask: tests/faults/test_workers.py",
+    "wilss-masks generate --step 1 --source cam": "a classifier learns first: tests/wilss_masks/sources/test_cam.py",
     "wilss-masks generate --step 1 --source sam3": "needs weights of SAM 3: tests/wilss_masks/sources/test_sam3.py",
     "wilss-masks generate --step 1 --set classes=compete --set regions=sam2": "needs weights of SAM 2: the same",
     "wilss-masks tune": "a search of minutes: tests/wilss_masks/tuning",

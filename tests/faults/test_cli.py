@@ -51,7 +51,7 @@ SAID: list[tuple[str, tuple[object, ...], str, int]] = [
     ("unknown choice", ("--set", "keep=all"), r"keep is 'all'; choose one of mass, locations, std", 2),
     ("not a number", ("--set", "threshold=nan"), r"threshold is nan; it must be between 0 and 1", 2),
     ("source without", ("--source", "annotation", "--set", "a=1"), r"'annotation' has no parameter 'a'; leave it", 2),
-    ("unknown source", ("--source", "fmwis"), r"no source 'fmwis'; choose one of annotation, fmwiss", 2),
+    ("unknown source", ("--source", "fmwis"), r"no source 'fmwis'; choose one of annotation, bank, cam, fmwiss", 2),
     ("unknown option", ("--stp", "0"), r"No such option '?--stp'?.*--step", 2),
     ("no such step", ("--step", 7), r"has no step 7; its steps are 0 to 1", 2),
     ("step of letters", ("--step", "x"), r"'--step': 'x' is not a valid integer", 2),

@@ -12,7 +12,7 @@ from wilss.params import names_of
 from .common import store_argument
 
 if TYPE_CHECKING:
-    from ..sources.fusion import FusionParams
+    from ..inspect.kept_scores import CutOrFusion
 
 
 @click.command(
@@ -53,14 +53,23 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
         fused = fuse(opened, out, values, manifest=manifest, overwrite=overwrite, progress=display)
     if not is_quiet():
         click.echo(
-            f"{out}: {counted(fused.layout.num_images, 'image')} fused by {params.fusion} (keep "
-            f"{params.keep_amount:g} by {params.keep}, threshold {params.threshold:g}{_stages(params)})\n"
+            f"{out}: {counted(fused.layout.num_images, 'image')} {_how(params)}{_stages(params)})\n"
             f"Next: {pasted('wilss-masks evaluate', out, manifest=manifest_path)}"
         )
     finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
 
 
-def _stages(params: "FusionParams") -> str:
+def _how(params: "CutOrFusion") -> str:
+    """How maps became masks, in words, up to the stages; the bracket is left open for these."""
+    from ..sources.cam.params import CutParams
+
+    if isinstance(params, CutParams):
+        return f"cut again (cut {params.cut:g}"
+    fused = f"fused by {params.fusion} (keep {params.keep_amount:g} by {params.keep}"
+    return f"{fused}, threshold {params.threshold:g}"
+
+
+def _stages(params: "CutOrFusion") -> str:
     """The stages that are on, as they are set."""
     from ..stages.params import StageParams, noted
 

@@ -7,7 +7,7 @@ themselves read them again; an image that is gone or another one fails, as it wo
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wilss.data.manifest import Manifest
 from wilss.digests import version_of
 from wilss.disk import built_beside, make_folder, refuse_existing, writing
 from wilss.errors import EncoderError, ImageError, StoreError
-from wilss.params import divided, with_values
+from wilss.params import divided, names_of, with_values
 from wilss.store import (
     ImageContent,
     MaskStore,
@@ -33,13 +33,17 @@ from wilss.store import (
 from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
+from ..sources.cam.params import CamParams, CutParams
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
 from ..stages.region_networks import refuse_networks
 from ..stages.regions import regions_identity, require_regions
-from .kept_scores import KeptReader, fusion_of
+from .kept_scores import CutOrFusion, KeptReader, fusion_of
 from .pictures import StagePictures
 
+#: All parameters of a source, and those of `fuse` that a store always notes, by the parameters of `fuse`.
+_WHOLE: Mapping[type, type] = {FusionParams: FmwissParams, CutParams: CamParams}
+_NOTED: Mapping[type, Collection[str]] = {FusionParams: ALWAYS_NOTED, CutParams: ("cut",)}
 #: Attributes that belong to one store and not to what it was made with.
 _OWN = ("format", "format_version", "seal")
 
@@ -56,9 +60,9 @@ def fuse(
 ) -> MaskStore:
     """Make the store `out` from the maps that `store` keeps.
 
-    values: parameters of the fusion and of the stages that shall differ, see `FusionParams`. manifest: of the store's
-    images, for stages that look at them. The new store is built beside `out` and renamed when it is whole, so a
-    half-made one is never taken for it.
+    values: parameters of the fusion, or of the cut, and of the stages that shall differ, see `FusionParams` and
+    `CutParams`. manifest: of the store's images, for stages that look at them. The new store is built beside `out` and
+    renamed when it is whole, so a half-made one is never taken for it.
     Raises StoreError when no maps were kept, `out` exists and is not to be overwritten, or the manifest is missing or
     another; EncoderError for a parameter that needs a forward pass or is wrong.
     """
@@ -80,12 +84,12 @@ def newly_failed(store: MaskStore, fused: MaskStore) -> dict[str, str]:
     return {fused.image_ids[row]: str(errors[row]) for row in rows.tolist()}
 
 
-def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
+def new_params(store: MaskStore, values: Mapping[str, Any]) -> CutOrFusion:
     """The store's fusion parameters with `values` put in; refuses what only a forward pass can change."""
     params = fusion_of(store)
-    cheap = [field.name for field in dataclasses.fields(FusionParams)]
+    cheap, known = names_of(type(params)), names_of(_WHOLE[type(params)])
     for name in values:
-        if name not in cheap and name in {field.name for field in dataclasses.fields(FmwissParams)}:
+        if name not in cheap and name in known:
             raise EncoderError(
                 f"--set {name} needs a forward pass, which fuse does not make; use `wilss-masks generate "
                 f"--set {name}={values[name]}`. fuse can change {', '.join(cheap)}."
@@ -95,7 +99,7 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> FusionParams:
     return params
 
 
-def _records(store: MaskStore, manifest: Manifest | None, params: FusionParams) -> Mapping[str, ImageRecord]:
+def _records(store: MaskStore, manifest: Manifest | None, params: CutOrFusion) -> Mapping[str, ImageRecord]:
     """Where the store's images are; nothing where no stage looks at them."""
     if not params.needs_picture:
         return {}
@@ -119,7 +123,7 @@ def _refuse_bad_target(store: MaskStore, out: Path, overwrite: bool) -> None:
 def _build(
     store: MaskStore,
     path: Path,
-    params: FusionParams,
+    params: CutOrFusion,
     pictures: StagePictures,
     threads: int | None,
     progress: Callable[[int, int], None],
@@ -140,7 +144,7 @@ class _ShardMaker:
     """Fuses one shard at a time; used by several threads. layout: of the new store."""
 
     def __init__(
-        self, store: MaskStore, path: Path, layout: StoreLayout, params: FusionParams, pictures: StagePictures
+        self, store: MaskStore, path: Path, layout: StoreLayout, params: CutOrFusion, pictures: StagePictures
     ) -> None:
         self._store, self._path, self._layout, self._params, self._pictures = store, path, layout, params, pictures
         self._reader = KeptReader(store)
@@ -175,7 +179,7 @@ class _ShardMaker:
         )
 
 
-def _header(store: MaskStore, params: FusionParams) -> StoreHeader:
+def _header(store: MaskStore, params: CutOrFusion) -> StoreHeader:
     status = store.vector("status")
     return StoreHeader(
         layout=dataclasses.replace(store.layout, has_void=params.has_void),
@@ -191,7 +195,7 @@ def _header(store: MaskStore, params: FusionParams) -> StoreHeader:
     )
 
 
-def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
+def _attributes(store: MaskStore, params: CutOrFusion) -> dict[str, Any]:
     """The first store's attributes, with what is true of the new masks: their parameters and our versions.
 
     `fused_from` tells what the maps and seeds were made with, and names the first store by its seal. A fused
@@ -205,10 +209,10 @@ def _attributes(store: MaskStore, params: FusionParams) -> dict[str, Any]:
         "seal": store.attributes.get("seal"),
         **{key: value for key, value in store.attributes.items() if key == "regions_sha256"},
     }
-    others = divided(FusionParams, attributes.get("parameters", {}))[1]
+    others = divided(type(params), attributes.get("parameters", {}))[1]
     return {
         **attributes,
-        "parameters": {**others, **noted(params, ALWAYS_NOTED)},
+        "parameters": {**others, **noted(params, _NOTED[type(params)])},
         "versions": {name: version_of(name) for name in attributes.get("versions", {})},
         "fused_from": attributes.get("fused_from", origin),
         **regions_identity(params),

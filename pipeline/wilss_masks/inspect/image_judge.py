@@ -16,8 +16,7 @@ from wilss.store import LabelMaps, MaskStore, label_map
 from ..stages.params import without_stages
 
 if TYPE_CHECKING:
-    from ..sources.fusion import FusionParams
-    from .kept_scores import KeptReader
+    from .kept_scores import CutOrFusion, KeptReader
     from .reliability import Counted
 
 STORED = "stored"
@@ -92,14 +91,14 @@ class ImageJudge:
         return labels
 
 
-def _kept_of(store: MaskStore) -> "tuple[KeptReader, FusionParams]":
+def _kept_of(store: MaskStore) -> "tuple[KeptReader, CutOrFusion]":
     from .kept_scores import KeptReader, fusion_of
 
     return KeptReader(store), fusion_of(store)
 
 
 def _ablated(
-    reader: "KeptReader", params: "FusionParams", row: int, ids: NDArray[np.int64]
+    reader: "KeptReader", params: "CutOrFusion", row: int, ids: NDArray[np.int64]
 ) -> dict[str, NDArray[np.uint8]]:
     """Label maps of the ablation, each resolved by the confidence of its own masks."""
     from wilss.equations import fmwiss

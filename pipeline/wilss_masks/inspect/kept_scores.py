@@ -1,6 +1,5 @@
 """Soft layers that a store was told to keep, as the last part of the method takes them: no network needed."""
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,12 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wilss.equations import fmwiss
 from wilss.errors import StoreError
-from wilss.params import with_values
+from wilss.params import divided, with_values
 from wilss.store import MaskStore
 from wilss.store.view import extent
 
-from ..sources.fusion import FusionParams, Refined, refine
+from ..sources.cam.masks import evidence_of_cam, refine_cam
+from ..sources.cam.params import CutParams
+from ..sources.fusion import FusionParams, Refined, evidence_of, refine
+
+#: Parameters that turn kept maps into masks, by the kind of maps.
+CutOrFusion = FusionParams | CutParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class KeptMaps:
 
     def refine(
         self,
-        params: FusionParams,
+        params: CutOrFusion,
         picture: Tensor | None = None,
         *,
         regions: Tensor | None = None,
@@ -42,7 +47,21 @@ class KeptMaps:
     ) -> Refined:
         """The masks that these maps give. picture, regions, trace: see `sources.fusion.refine`."""
         size = self.height, self.width
+        if isinstance(params, CutParams):
+            return refine_cam(self.score, self.attention, *size, params, picture, regions=regions, trace=trace)
         return refine(self.score, self.attention, *size, params, picture, regions=regions, trace=trace)
+
+    def evidence(self, size: tuple[int, int], params: CutOrFusion) -> Tensor:
+        """How strongly pixels belong to each tag, float32 [T, *size], 1 where a mask is cut."""
+        if isinstance(params, CutParams):
+            return evidence_of_cam(self.attention, size, params)
+        return evidence_of(self.score, self.attention, size, params)
+
+    def cuts(self, params: CutOrFusion) -> tuple[float, Tensor]:
+        """Where the score maps are cut, and where each attention map is, [T]."""
+        if isinstance(params, CutParams):
+            return params.cut, torch.full((len(self.attention),), params.cut)
+        return params.threshold, fmwiss.keep_top(self.attention.float(), params.keep_amount, params.keep)
 
 
 def keeps_maps(store: MaskStore) -> bool:
@@ -50,8 +69,8 @@ def keeps_maps(store: MaskStore) -> bool:
     return store.layout.score_grid is not None and store.layout.attention_grid is not None
 
 
-def fusion_of(store: MaskStore) -> FusionParams:
-    """The fusion parameters with which the store's masks were made.
+def fusion_of(store: MaskStore) -> CutOrFusion:
+    """The parameters with which the store's maps became masks, those of its source.
 
     Raises StoreError when the store keeps no maps to fuse.
     """
@@ -61,10 +80,10 @@ def fusion_of(store: MaskStore) -> FusionParams:
             f"{store.path}: its attribute `parameters` is not a mapping; fetch another copy, or make it again."
         )
     if not keeps_maps(store):
-        raise StoreError(_why_not_fused(store, "fusion" in parameters))
-    names = {field.name for field in dataclasses.fields(FusionParams)}
-    stored = {name: value for name, value in parameters.items() if name in names}
-    return with_values(FusionParams(), stored, where=f"{store.path}: parameters")
+        raise StoreError(_why_not_fused(store, "fusion" in parameters or "cut" in parameters))
+    params: CutOrFusion = CutParams() if store.attributes.get("source") == "cam" else FusionParams()
+    stored, _ = divided(type(params), parameters)
+    return with_values(params, stored, where=f"{store.path}: parameters")
 
 
 def _why_not_fused(store: MaskStore, fuses: bool) -> str:
@@ -72,7 +91,7 @@ def _why_not_fused(store: MaskStore, fuses: bool) -> str:
         return f"{store.path} keeps no score and attention maps; make it with `wilss-masks generate --keep scores`."
     return (
         f"{store.path} was made by {store.attributes.get('source')}, whose masks are not fused from a score and an "
-        "attention map; give a store made by fmwiss with --keep scores."
+        "attention map; give a store made by fmwiss or cam with --keep scores."
     )
 
 

@@ -20,7 +20,6 @@ from wilss.metrics import Scores, or_none
 from wilss.params import divided, with_values
 from wilss.store import MaskStore
 
-from ..sources.fusion import evidence_of
 from ..stages.chain import stage_size
 from ..stages.unsure import sureness_of
 from .kept_scores import KeptReader, fusion_of, keeps_maps
@@ -199,7 +198,7 @@ class SureMaps:
             return calibration.sureness(score, labels, (1 - score.sum(dim=0)).clamp_min(1e-6))
         maps = self._reader.read(row)
         size = stage_size(height, width, self._params)
-        return sureness_of(evidence_of(maps.score, maps.attention, size, self._params), labels)
+        return sureness_of(maps.evidence(size, self._params), labels)
 
 
 def _sam3_of(noted: Mapping[str, Any]) -> "Sam3Params":

@@ -15,7 +15,6 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.equations import fmwiss
 from wilss.errors import ImageError, StoreError, WilssError
 from wilss.store import MaskStore, Status
 from wilss.store.records import records_for
@@ -186,13 +185,13 @@ class _RowReader:
             return Soft(score=self._reader.score(row, category))
         params, maps = self._params, self._reader.read(row)
         slot = maps.categories.index(category)
-        cut = fmwiss.keep_top(maps.attention[slot].float(), params.keep_amount, params.keep)
+        score_cut, attention_cuts = maps.cuts(params)
         return Soft(
             score=maps.score[slot].numpy(),
             attention=maps.attention[slot].numpy(),
             seeds=maps.seeds[slot].numpy(),
-            score_cut=params.threshold,
-            attention_cut=float(cut),
+            score_cut=score_cut,
+            attention_cut=float(attention_cuts[slot]),
         )
 
 

@@ -16,7 +16,6 @@ from wilss.metrics import Scores, confusion
 from wilss.store import LabelMaps, MaskStore
 from wilss.store.records import records_for
 
-from ..sources.fusion import evidence_of
 from ..stages.chain import stage_size
 from ..stages.region_networks import NETWORKS
 from ..stages.unsure import labels_of
@@ -105,7 +104,7 @@ class _Reader:
         plain, regions = dataclasses.replace(self._params, unsure=0.0), self._pictures.regions(row, picture)
         refined = maps.refine(plain, picture, regions=regions, trace=True)
         size = stage_size(maps.height, maps.width, self._params)
-        evidence = evidence_of(maps.score, maps.attention, size, self._params)
+        evidence = maps.evidence(size, self._params)
         ids = np.array([0, *(store.category_ids[category] for category in maps.categories)], np.uint8)
         image, labels = read_image(record.path), self._labels(row)
         if image.shape[:2] != labels.shape:
@@ -115,7 +114,7 @@ class _Reader:
             names={store.category_ids[category]: store.category_names[category] for category in maps.categories},
             image=image,
             score=maps.score.float().amax(dim=0).numpy(),
-            score_cut=self._params.threshold,
+            score_cut=maps.cuts(self._params)[0],
             evidence=evidence.amax(dim=0).numpy(),
             steps={name: ids[step.numpy()] for name, step in refined.steps.items()},
             sureness=self._sure(row, ids[labels_of(evidence, refined.fused).numpy()]),

@@ -3,6 +3,7 @@
 from .annotation import AnnotationSource
 from .bank import BankSource
 from .base import Grids
+from .cam import CamSource
 from .fmwiss import FmwissSource
 from .panet import PanetSource
 from .pseudoseg import PseudosegSource
@@ -12,6 +13,7 @@ __all__ = [
     "SOURCES",
     "AnnotationSource",
     "BankSource",
+    "CamSource",
     "FmwissSource",
     "Grids",
     "PanetSource",
@@ -19,11 +21,12 @@ __all__ = [
     "Sam3Source",
 ]
 
-Source = AnnotationSource | BankSource | FmwissSource | PanetSource | PseudosegSource | Sam3Source
+Source = AnnotationSource | BankSource | CamSource | FmwissSource | PanetSource | PseudosegSource | Sam3Source
 
 SOURCES: dict[str, type[Source]] = {
     "annotation": AnnotationSource,
     "bank": BankSource,
+    "cam": CamSource,
     "fmwiss": FmwissSource,
     "panet": PanetSource,
     "pseudoseg": PseudosegSource,

@@ -31,7 +31,15 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "guided_radius": 24,
             "guided_eps": 0.0001,
             "guided_step": 4,
-        }
+        },
+        "cam": {
+            "affinity_from": "own",
+            "patches": True,
+            "classes": "compete",
+            "regions": "felzenszwalb",
+            "boundaries": "pamr",
+            "cut": 0.6,
+        },
     },
 }
 

@@ -59,7 +59,7 @@ def test_a_new_manifest_has_the_recommended_parameters_written_out(tmp_path: Pat
     (tmp_path / "photos/a.jpg").write_bytes(b"")
     (tmp_path / "photos/tags.csv").write_text("a.jpg,cat\n", encoding="utf-8")
     text = init_manifest("folder", tmp_path / "photos", tmp_path / "data_manifest.yaml")
-    assert yaml.safe_load(text)["masks"] == PRESETS[RECOMMENDED]
+    assert yaml.safe_load(text)["masks"] == {"fmwiss": PRESETS[RECOMMENDED]["fmwiss"]}
     (tmp_path / "data_manifest.yaml").write_text(text, encoding="utf-8")
     source = FmwissSource.from_manifest(load_manifest(tmp_path), 0)
     assert source.params == FmwissSource.from_manifest(load_manifest(tmp_path), 0, {"preset": RECOMMENDED}).params

@@ -1,0 +1,101 @@
+"""Which backbone a classifier has, where its weights lie, and what its input is like; no weights are read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wilss.data.manifest import Manifest
+from wilss.digests import digest_of_json
+from wilss.errors import ParameterError, WeightsError
+from wilss.models.networks.spec import SegmenterSpec
+
+from .params import CamParams
+
+#: Fields of a manifest's section `train` that stand for ours where no backbone is named.
+_OF_TRAIN = {
+    "backbone": "backbone",
+    "backbone_args": "backbone_args",
+    "backbone_weights": "weights",
+    "backbone_mean": "mean",
+    "backbone_std": "std",
+    "output_stride": "stride",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A backbone by its names. weights: a word, see `wilss.models.networks.pretrained`; folder: of relative paths.
+
+    mean, std: of the input, () for what timm notes of these weights.
+    """
+
+    name: str
+    args: tuple[tuple[str, Any], ...]
+    stride: int
+    weights: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    folder: Path
+
+    @classmethod
+    def of(cls, manifest: Manifest, params: CamParams) -> "Backbone":
+        """The one that the parameters name, or that the manifest's section `train` does. Raises ParameterError."""
+        said = {name: getattr(params, name) for name in _OF_TRAIN.values()}
+        if not params.backbone:
+            given = {ours: manifest.train[theirs] for theirs, ours in _OF_TRAIN.items() if theirs in manifest.train}
+            said |= given
+        if not said["backbone"]:
+            raise ParameterError(
+                f"{manifest.path}: the source 'cam' needs a network to learn the tags, and neither masks.cam nor the "
+                "section train names one; say --set backbone=tf_efficientnet_lite0 --set weights=timm, or another of "
+                "timm's."
+            )
+        return cls(
+            name=said["backbone"],
+            args=tuple(sorted(dict(said["backbone_args"]).items())),
+            stride=int(said["stride"]),
+            weights=str(said["weights"] or ""),
+            mean=tuple(said["mean"] or ()),
+            std=tuple(said["std"] or ()),
+            folder=manifest.path.parent,
+        )
+
+    def spec(self, classes: int) -> SegmenterSpec:
+        """What a classifier of so many classes is."""
+        return SegmenterSpec(backbone=self.name, args=dict(self.args), output_stride=self.stride, num_channels=classes)
+
+    @cached_property
+    def file(self) -> Path | None:
+        """Its weights, None for random ones. Raises WeightsError where they are not there."""
+        from wilss.models.networks.pretrained import pretrained_file
+
+        return pretrained_file(self.weights, self.name, self.folder) if self.weights else None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights' content, "" for random ones."""
+        from wilss.models.encoders.weights import sha256_of
+
+        if self.file is None:
+            return ""
+        try:
+            return sha256_of(self.file)
+        except WeightsError as error:
+            raise WeightsError(f"{error} Other weights are named by --set weights=..., `timm` or a file.") from None
+
+    @cached_property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+        """Mean and std of the input, and a sentence where they may be others, else ""."""
+        from wilss.models.networks.pretrained import input_statistics
+
+        if self.mean and self.std:
+            return self.mean, self.std, ""
+        known = input_statistics(self.name, self.weights)
+        return self.mean or known.mean, self.std or known.std, known.doubt
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides its features, as JSON values."""
+        mean, std, _ = self.statistics
+        said = {"backbone": self.name, "args": dict(self.args), "stride": self.stride, "weights_sha256": self.sha256}
+        return {**said, "input_sha256": digest_of_json([list(mean), list(std)])}
