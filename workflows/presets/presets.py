@@ -7,10 +7,10 @@
 the mean IoU, is what `wilss_masks.sources.presets` recommends.
 """
 
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from kinds import CHOSEN, JUDGED, KINDS, made
@@ -21,18 +21,36 @@ from wilss_masks.make.generate import plan_for
 from wilss_masks.make.options import Options
 from wilss_masks.sources.fmwiss import FmwissSource
 from wilss_masks.sources.fusion import FmwissParams
-from wilss_masks.sources.presets import PAPER, RECOMMENDED
+from wilss_masks.sources.presets import PAPER, PRESETS, RECOMMENDED
 from wilss_masks.tuning.judging import Judge, Tally
 from wilss_masks.tuning.sample import draw_sample
 from wilss_masks.tuning.scratch import Scratch
-from wilss_masks.tuning.settings import BACKGROUNDS, FUSIONS, Setting
+from wilss_masks.tuning.settings import Setting
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-#: What the built-in encoders were trained for, and no setting may change.
-SIZES = {"clip_size": 0, "vit_size": 224}
-THRESHOLDS = (0.2, 0.4, 0.5, 0.6, 0.75, 0.9)
-KEEPS = (("std", 0.5), ("std", 1.0), ("std", 1.5), ("mass", 0.5), ("mass", 0.7))
+#: What the built-in encoders do best with, and no setting may change.
+SIZES = {"clip_size": 0, "vit_size": 192}
+#: The recommended recipe of before there were stages.
+FORMER = {"preset": PAPER, "threshold": 0.2, "keep": "std", "keep_amount": 1.0, "fusion": "seeds", "draws": 5}
+#: What was tried in the place of the recommended parameters, one lever at a time.
+TRIED: tuple[dict[str, Any], ...] = (
+    *({"power": power} for power in (1.5, 2.0, 3.0)),
+    *({"passes": passes} for passes in (1, 3)),
+    *({"keep_amount": amount} for amount in (0.6, 0.7, 0.9, 1.0, 1.2)),
+    *({"balance": balance} for balance in ("symmetric", "sinkhorn")),
+    *({"affinity": affinity} for affinity in ("qq+kk", "kk")),
+    *({"guided_radius": radius} for radius in (8, 16, 32)),
+    *({"guided_eps": eps} for eps in (0.001, 0.00001)),
+    *({"boundaries": "pamr", "pamr_rounds": rounds} for rounds in (10, 20)),
+    *({"background": "margin", "power": power} for power in (1.0, 2.0)),
+    *(
+        {"regions": "felzenszwalb"},
+        {"boundaries": "none"},
+        {"classes": "overlap"},
+        {"fusion": "union", "threshold": 0.9},
+    ),
+)
 
 sys.path.insert(0, str(HERE.parent))
 import tables  # noqa: E402
@@ -57,16 +75,9 @@ def scores(manifest: Manifest, split: str, candidates: Sequence[Setting], count:
 
 
 def all_settings() -> tuple[Setting, ...]:
-    """Every mode and fusion over a coarse grid of both cuts, by the literal attention and the mean of five draws."""
-    made_by = with_values(FmwissParams(), {**SIZES, "draws": 5}, where="presets")
-    found = []
-    for background, threshold in itertools.product(BACKGROUNDS, THRESHOLDS):
-        scored = {"background": background, "threshold": threshold}
-        found.append(with_values(made_by, {**scored, "fusion": "init"}, where="presets"))
-        for (keep, amount), fusion in itertools.product(KEEPS, FUSIONS):
-            values = {**scored, "keep": keep, "keep_amount": amount, "fusion": fusion}
-            found.append(with_values(made_by, values, where="presets"))
-    return tuple(Setting(params=params) for params in found)
+    """The recommended parameters, and what differs from them by one lever."""
+    recommended = with_values(FmwissParams(), {**PRESETS[RECOMMENDED]["fmwiss"], **SIZES}, where="presets")
+    return tuple(Setting(params=with_values(recommended, values, where="presets")) for values in ({}, *TRIED))
 
 
 def choose() -> None:
@@ -92,7 +103,8 @@ def judge() -> None:
     for kind, (title, _, _) in KINDS.items():
         manifest = made(kind, RESULTS)
         best = candidates[int(np.load(RESULTS / f"choose-{kind}.npy").argmax())].params
-        named = [FmwissSource.from_manifest(manifest, 0, {"preset": p, **SIZES}).params for p in (PAPER, RECOMMENDED)]
+        presets: tuple[dict[str, Any], ...] = ({"preset": PAPER}, FORMER, {"preset": RECOMMENDED})
+        named = [FmwissSource.from_manifest(manifest, 0, {**values, **SIZES}).params for values in presets]
         asked = [Setting(params=params) for params in (*named, best)] + [Setting(params=None, control="whole")]
         score = (100 * scores(manifest, "val", asked, JUDGED)).round(1).tolist()
         rows.append({"key": kind, "name": title, **dict(zip(COLUMNS, score, strict=True))})
@@ -104,8 +116,9 @@ def judge() -> None:
 
 COLUMNS = {
     "paper": "`preset: paper`",
+    "former": "`recommended` before the stages",
     "recommended": "`preset: recommended`",
-    "tuned": "tuned on 40 others of its kind",
+    "tuned": "best lever on 40 others of its kind",
     "whole": "control: whole image = tag",
 }
 
