@@ -74,7 +74,7 @@ CHANGED: dict[str, Mapping[str, Any]] = {
     "gradcam": {"score": "gradcam"},
     "neighbour": {"form": "neighbour"},
     "proxy": {"form": "proxy"},
-    "superpixels": {"regions": "superpixels"},
+    "superpixels": {"regions": "felzenszwalb"},
 }
 
 

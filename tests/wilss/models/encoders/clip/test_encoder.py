@@ -236,7 +236,7 @@ def test_input_that_does_not_fit_is_refused(tmp_path, images, said):
 
 
 def test_an_unknown_form_or_precision_is_refused(tmp_path):
-    with pytest.raises(EncoderError, match="maskclip or value"):
+    with pytest.raises(EncoderError, match="use maskclip, value"):
         open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", form="dense")  # type: ignore[arg-type]
     with pytest.raises(EncoderError, match="fp32 or bf16"):
         open_clip_encoder(tiny.clip_spec(tmp_path), "cpu", precision="fp8")  # type: ignore[arg-type]
