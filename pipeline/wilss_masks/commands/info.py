@@ -85,7 +85,7 @@ def _named(model: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}" if abs(value) >= 0.01 or not value else f"{value:.3g}"
     if value is None or (isinstance(value, dict | list) and not value):
         return "none"
     if isinstance(value, dict):
