@@ -98,7 +98,6 @@ def table() -> None:
 def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float]]]:
     """Key and figures of every row of the table; M_init and the intersection stand at their own best cut as well."""
     ids = manifest.protocol.new(0)
-    yield "default", _scores(manifest, split, FmwissSource.from_manifest(manifest, step=0), "default")["stored"]
     method = FmwissSource.from_manifest(manifest, step=0, values=FORMER)
     whole = _scores(manifest, split, method, "method", ablation=True)
     yield "union", whole["union"]
