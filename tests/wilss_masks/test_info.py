@@ -18,7 +18,11 @@ def test_facts_are_told_in_lines_that_can_be_read() -> None:
         "complete": True,
         "masks": {"cat": {"id": 1, "masks": 0, "mean confidence": None}, "dog": {"id": 2, "mean confidence": 0.5}},
         "failed": {},
-        "made with": {"limit": None, "models": {"clip": clip, "vit": vit}, "parameters": {"draws": 4, "guided_eps": 0.0001}},
+        "made with": {
+            "limit": None,
+            "models": {"clip": clip, "vit": vit},
+            "parameters": {"draws": 4, "guided_eps": 0.0001},
+        },
     }
     assert list(_lines(facts)) == [
         "complete: True",
