@@ -171,8 +171,9 @@ def _make_masks() -> None:
     command("wilss-masks", "generate", "--step", "0", "--out", masks / "step-0.zarr")
     command("wilss-masks", "generate", "--step", "1", "--out", masks / "step-1.zarr", "--keep", "scores")
     if not (masks / "step-1-init.zarr").exists():
-        # M_init at the cut that is best for it (workflows/shapes/README.md), not at the one that is best for the union
-        init = ("--set", "fusion=init", "--set", "threshold=0.4")
+        # M_init by itself at the cut that is best for it (workflows/shapes/README.md), as the paper would take it
+        alone = ("fusion=init", "threshold=0.4", "classes=overlap", "boundaries=none")
+        init = [word for value in alone for word in ("--set", value)]
         command("wilss-masks", "fuse", masks / "step-1.zarr", "--out", masks / "step-1-init.zarr", *init)
     manifest = ("--manifest", HERE / "joint.yaml")
     command("wilss-masks", "generate", "--step", "0", "--out", masks / "joint.zarr", *manifest)
