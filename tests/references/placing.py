@@ -87,8 +87,8 @@ def compete(evidences):
     labels = np.zeros((height, width), int)
     for y in range(height):
         for x in range(width):
-            best = 1.0
+            best = None
             for t in range(tags):
-                if evidences[t, y, x] > best:
+                if evidences[t, y, x] >= 1 and (best is None or evidences[t, y, x] > best):
                     best, labels[y, x] = evidences[t, y, x], t + 1
     return labels

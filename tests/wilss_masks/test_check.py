@@ -141,6 +141,12 @@ def test_a_dense_form_that_the_image_tower_does_not_have(tmp_path: Path) -> None
     assert "form is 'pool'; choose one of auto, maskclip, value, pool_each, head_each, neighbour, proxy." in fault
 
 
+def test_more_attention_blocks_than_the_network_has(tmp_path: Path) -> None:
+    masks = {"fmwiss": {"attention_blocks": 9}}
+    (fault,) = checked(tmp_path, how={"weights": True}, encoders=BUILT_IN, masks=masks).faults
+    assert "encoders.vit: the vision transformer has 3 blocks, not 9; ask for 1 to 3 of them." in fault
+
+
 def test_a_list_that_is_missing_stops_its_split_alone(tmp_path: Path) -> None:
     report = checked(tmp_path, splits={"train": "train", "val": "none"})
     assert len(report.faults) == 1

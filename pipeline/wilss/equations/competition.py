@@ -34,11 +34,16 @@ def evidence(score: Tensor, attention: Tensor, threshold: float, cut: Tensor, mo
 
 
 def compete(evidences: Tensor) -> Tensor:
-    """Every pixel goes to the greatest evidence, or to the background where none is above 1; ours.
+    """Every pixel goes to the greatest evidence, or to the background where none is at least 1; ours.
 
-    evidences: float [T, h, w]. Returns float32 [T + 1, h, w], one-hot, the background first; of equals the first wins.
+    So the mask of one tag alone is where a cut puts it, also at equality: a map of one value is kept whole.
+
+    evidences: float [T, h, w]. Returns float32 [T + 1, h, w], one-hot, the background first; of equal tags the first
+    wins.
     """
-    return one_hot(first_greatest(torch.cat([torch.ones_like(evidences[:1]), evidences])), len(evidences) + 1)
+    one = torch.ones_like(evidences[:1])
+    background = torch.nextafter(one, torch.zeros_like(one))  # of equals a tag wins
+    return one_hot(first_greatest(torch.cat([background, evidences])), len(evidences) + 1)
 
 
 def one_hot(labels: Tensor, count: int) -> Tensor:

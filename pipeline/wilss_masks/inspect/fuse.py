@@ -37,7 +37,7 @@ from ..sources.cam.params import CamParams, CutParams
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
 from ..stages.region_networks import refuse_networks
-from ..stages.regions import regions_identity, require_regions
+from ..stages.regions import NOTED_OF_REGIONS, regions_identity, require_regions
 from .kept_scores import CutOrFusion, KeptReader, fusion_of
 from .pictures import StagePictures
 
@@ -202,12 +202,12 @@ def _attributes(store: MaskStore, params: CutOrFusion) -> dict[str, Any]:
     store that is fused again passes it on, since the maps are the first store's still; so the way there makes
     no difference.
     """
-    attributes = {key: value for key, value in store.attributes.items() if key not in (*_OWN, "regions_sha256")}
+    attributes = {key: value for key, value in store.attributes.items() if key not in (*_OWN, *NOTED_OF_REGIONS)}
     origin = {
         "parameters": attributes.get("parameters", {}),
         "versions": attributes.get("versions", {}),
         "seal": store.attributes.get("seal"),
-        **{key: value for key, value in store.attributes.items() if key == "regions_sha256"},
+        **{key: value for key, value in store.attributes.items() if key in NOTED_OF_REGIONS},
     }
     others = divided(type(params), attributes.get("parameters", {}))[1]
     return {

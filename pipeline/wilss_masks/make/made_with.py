@@ -22,7 +22,7 @@ from ..sources.section import defaults_of
 from .options import Options
 
 #: Attributes that an older store does not have; what it holds is none the worse.
-_ADDED_SINCE = ("made_of", "data", "own_masks")
+_ADDED_SINCE = ("made_of", "data", "own_masks", "regions_library")
 #: The line of `differences_from` of the list of images and their tags.
 _LIST = "records_sha256:"
 _FEW = 6

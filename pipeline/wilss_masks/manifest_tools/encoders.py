@@ -38,6 +38,7 @@ def _checked(manifest: Manifest, name: str) -> Iterator[str]:
     require_encoder(name, spec)
     if name == "clip":
         _require_form(manifest, spec)
+    _require_blocks(manifest, name, spec)
     if name in _needed(manifest) and (missing := to_fetch(spec, with_text=name == "clip")):
         yield f"not here, will be fetched at first use: {'; '.join(missing)}."
     if spec.file is not None:
@@ -62,6 +63,16 @@ def _require_form(manifest: Manifest, spec: EncoderSpec) -> None:
         form_of(spec, form)
     if section.get("score") == "gradcam":
         require_last_block(spec)
+
+
+def _require_blocks(manifest: Manifest, name: str, spec: EncoderSpec) -> None:
+    """EncoderError for more `attention_blocks` under `masks` than the network has."""
+    from wilss.models.encoders.vit.encoder import require_blocks
+
+    section = manifest.masks.get("fmwiss", {})
+    count, of_clip = section.get("attention_blocks"), section.get("clip_attention")
+    if isinstance(count, int) and count > 1 and (name == "vit" or of_clip is True):  # else the section is at fault
+        require_blocks(spec, count)
 
 
 def _check_text_side(spec: EncoderSpec) -> None:

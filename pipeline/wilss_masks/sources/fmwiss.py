@@ -80,6 +80,11 @@ class FmwissSource:
                 f"{where}: score: gradcam needs background words, against which a tag is likely; write some as "
                 "`background_prompts`, or words: package."
             )
+        if params.clip_attention and manifest.encoders.is_one:
+            raise ParameterError(
+                f"{where}: clip_attention: clip and vit are one network here, which says where already; leave it out, "
+                "or name another `encoders.vit`."
+            )
         return cls(
             params=params,
             clip=manifest.encoders.clip,
@@ -223,6 +228,11 @@ class FmwissSource:
         form_of(self.clip, self.params.form)  # refused with the plan
         if self.params.score == "gradcam":
             require_last_block(self.clip)
+        if self.params.attention_blocks > 1:
+            from wilss.models.encoders.vit.encoder import require_blocks
+
+            for spec in (self.vit, self.clip) if self.params.clip_attention else (self.vit,):
+                require_blocks(spec, self.params.attention_blocks)
         return input_multiple(self.clip), input_multiple(self.vit)
 
 

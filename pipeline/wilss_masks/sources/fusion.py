@@ -75,7 +75,7 @@ class FmwissParams(FusionParams):
     affinity: `qk`, the literal attention, or `kk`, cosine of the last block's keys [D]; `vv` of its values, `outputs`
         of what it puts out; `qq+kk`, the mean of two softmaxes.
     attention_blocks: so many last blocks, averaged. clip_attention: whether CLIP's own blocks say where as well.
-    negatives, sharpness: of a cosine, see `wilss.equations.affinity.without_negatives`.
+    negatives, sharpness: of a cosine (kk, vv, outputs), see `wilss.equations.affinity.without_negatives`.
     balance: the affinity as it is (`none`), `symmetric` or `sinkhorn` (`balance_rounds` times). squared: times itself.
     scope, scope_alike: patches attend to the whole `image`, or inside `regions` alone (CorrCLIP), of which those are
         joined whose mean queries and keys have this cosine at least.
@@ -122,7 +122,11 @@ class FmwissParams(FusionParams):
         require(self.window_stride <= self.window, "window_stride", self.window_stride, within)
         if self.scope == "regions":
             require(self.regions != "none", "regions", self.regions, "one of the others with `scope: regions`")
+        if self.negatives == "cut":
+            cosines = "kk, vv or outputs with `negatives: cut`, since a softmax has no negatives"
+            require(self.affinity in ("kk", "vv", "outputs"), "affinity", self.affinity, cosines)
         if self.score == "gradcam":
+            require(self.form == "auto", "form", self.form, "auto with `score: gradcam`, which has no dense features")
             rule = "with `score: gradcam`, which has a softmax of its own and sees the image whole"
             require(self.background == "softmax", "background", self.background, f"softmax {rule}")
             require(not self.window, "window", self.window, f"0 {rule}")

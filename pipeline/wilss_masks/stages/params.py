@@ -38,7 +38,7 @@ class StageParams(Params):
     boundaries: labels moved to the edges of the picture: `pamr`, averaged `pamr_rounds` times over the neighbours at
         `pamr_dilations` pixels that look alike, or `guided`, the guided filter over windows of 2 guided_radius + 1
         pixels, with edges whose variance is above `guided_eps` (colours from 0 to 1); the cheaper one, and more so
-        where it works on a picture `guided_step` times smaller.
+        where it works on a picture `guided_step` times smaller, at most the radius.
     stage_size: longer side in pixels at which regions and boundaries are looked for; no image is made larger.
     unsure: pixels that are less sure of their label than this are void; 0 for none.
     calibration: what share is right by how sure a label is, knots (sureness, share); without it sureness as it is.
@@ -66,6 +66,9 @@ class StageParams(Params):
         """Validate the values."""
         super().__post_init__()
         _require_curve(self.calibration)
+        if self.boundaries == "guided":
+            radius = self.guided_radius
+            require(self.guided_step <= radius, "guided_step", self.guided_step, f"at most guided_radius, {radius}")
         if self.calibration and self.unsure > self.calibration[-1][1]:
             raise ParameterError(
                 f"unsure is {self.unsure:g} and `calibration` ends at {self.calibration[-1][1]:g}, so that all pixels "

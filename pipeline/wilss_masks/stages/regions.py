@@ -7,6 +7,7 @@ a vision transformer takes for alike from the source that ran it.
 from typing import TYPE_CHECKING, Any
 
 from wilss.data.layouts import ImageRecord
+from wilss.digests import version_of
 from wilss.errors import ParameterError
 
 from .params import StageParams
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+#: What `regions_identity` may add to what a store says of itself.
+NOTED_OF_REGIONS = ("regions_sha256", "regions_library")
 #: Kinds of regions that a picture is enough for.
 SUPERPIXELS = ("felzenszwalb", "slic")
 
@@ -37,7 +40,7 @@ def require_regions(params: StageParams) -> None:
 
 
 def regions_identity(params: StageParams, *, has_patches: bool = False) -> dict[str, str]:
-    """What masks depend on beside the parameters: the digest of the file or network, wherever it lies.
+    """What masks depend on beside the parameters: the digest of the file or network, wherever it lies, and the library.
 
     has_patches: whether a source makes regions of its ViT's patches. Raises what `require_regions` raises, and
     ParameterError for such regions of any other.
@@ -46,8 +49,14 @@ def regions_identity(params: StageParams, *, has_patches: bool = False) -> dict[
     if params.regions == "patches" and not has_patches:
         refuse_networks(params)
     if params.regions in NETWORKS:
-        return {"regions_sha256": region_folder(params).sha256}
+        return {"regions_sha256": region_folder(params).sha256, "regions_library": _named("transformers")}
+    if params.regions in SUPERPIXELS:
+        return {"regions_library": _named("scikit-image")}
     return {"regions_sha256": region_file(params.regions_file).sha256} if params.regions == "file" else {}
+
+
+def _named(library: str) -> str:
+    return f"{library} {version_of(library)}"
 
 
 def stage_regions(

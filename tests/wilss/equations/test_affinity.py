@@ -136,11 +136,13 @@ def test_spreading_again_equals_the_slow_twin(passes: int) -> None:
 def test_competing_equals_the_slow_twin_and_is_one_hot() -> None:
     evidences = 2 * torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(2))
     evidences[1, 2] = evidences[0, 2]  # equals
-    evidences[:, 3] = 1.0  # no more than the background
+    evidences[:, 3] = 1.0  # at the cut, where a mask still is
+    evidences[:, 4] = 1 - 2.0**-20
     found = compete(evidences)
     np.testing.assert_array_equal(found.argmax(dim=0), slow.compete(evidences.numpy()))
     np.testing.assert_array_equal(found.sum(dim=0), np.ones((6, 7)))
-    assert (found[0, 3] == 1).all()
+    assert (found[1, 3] == 1).all()
+    assert (found[0, 4] == 1).all()
 
 
 @pytest.mark.parametrize("mode", ["union", "intersection", "init", "seeds"])

@@ -126,3 +126,15 @@ def test_images_and_tags_that_changed_are_named(tmp_path: Path) -> None:
 def test_a_store_without_networks_needs_none() -> None:
     store: Any = SimpleNamespace(attributes={"models": {}})
     assert differences_from(store, {"models": {}}, Encoders()) == []
+
+
+def test_a_store_of_regions_is_another_where_the_library_is_another() -> None:
+    def told(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+        store: Any = SimpleNamespace(attributes=found)
+        return differences_from(store, wanted, Encoders(clip=CLIP, vit=DINO))
+
+    old, new = {"regions_library": "scikit-image 0.25.0"}, {"regions_library": "scikit-image 0.26.0"}
+    (line,) = told(old, new)
+    assert line.startswith("regions_library: ")
+    assert told(new, new) == []
+    assert told({}, new) == []  # a store of before does not say

@@ -439,3 +439,19 @@ def test_it_says_how_often_an_image_is_encoded(source: FmwissSource, folder: Pat
     assert larger.encoding.endswith("twice, since clip_size is 0 and vit_size 64")
     assert len(proposed(larger, task(folder, 0))) == 1
     assert source.encoding.startswith("clip open_clip")
+
+
+def test_parameters_that_would_change_nothing_are_refused() -> None:
+    with pytest.raises(ParameterError, match="kk, vv or outputs with `negatives: cut`"):
+        FmwissParams(negatives="cut")
+    with pytest.raises(ParameterError, match="auto with `score: gradcam`"):
+        FmwissParams(score="gradcam", form="value")
+
+
+def test_more_blocks_than_there_are_is_told_before_an_image_is_read(source: FmwissSource) -> None:
+    asked = replace(source, params=replace(source.params, attention_blocks=99))
+    with pytest.raises(EncoderError, match="blocks, not 99; ask for 1 to"):
+        asked.grids(40, 32)
+    of_clip = replace(asked, vit=source.clip)
+    with pytest.raises(EncoderError, match="blocks, not 99; ask for 1 to"):
+        of_clip.grids(40, 32)

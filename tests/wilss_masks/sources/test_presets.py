@@ -88,3 +88,13 @@ def test_words_are_the_manifests_the_packages_or_both(tmp_path: Path) -> None:
     assert "tree" not in package.background_words, "a class is not its own background"
     assert both.background_words == (*own.background_words, *package.background_words)
     assert package.identity()["parameters"]["words"] == "package"
+
+
+def test_one_network_is_not_asked_twice_where(tmp_path: Path) -> None:
+    manifest, content = loaded(tmp_path, {}), built_in_manifest()
+    content["encoders"]["vit"] = "same"
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    one = load_manifest(tmp_path / "one.yaml")
+    with pytest.raises(ParameterError, match="clip and vit are one network here"):
+        FmwissSource.from_manifest(one, 1, {"clip_attention": True})
+    assert FmwissSource.from_manifest(manifest, 1, {"clip_attention": True}).params.clip_attention

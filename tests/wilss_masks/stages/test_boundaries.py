@@ -68,7 +68,14 @@ def test_the_step_carries_the_name_of_its_kind() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"pamr_dilations": "0,1"}, {"pamr_dilations": ""}, {"pamr_rounds": 0}, {"guided_eps": 0}, {"guided_radius": 0}],
+    [
+        {"pamr_dilations": "0,1"},
+        {"pamr_dilations": ""},
+        {"pamr_rounds": 0},
+        {"guided_eps": 0},
+        {"guided_radius": 0},
+        {"guided_step": 9, "boundaries": "guided"},
+    ],
 )
 def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=next(iter(wrong))):

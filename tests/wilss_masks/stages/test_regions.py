@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wilss.data.layouts import ImageRecord
+from wilss.digests import version_of
 from wilss.errors import ParameterError
 from wilss.params import with_values
 from wilss_masks.stages.chain import run_stages, stage_picture
@@ -80,6 +81,8 @@ def test_a_store_notes_the_digest_of_the_file_and_not_where_it_lies(tmp_path: Pa
     assert regions_identity(params[0]) == regions_identity(params[1])
     assert len(regions_identity(params[0])["regions_sha256"]) == 64
     assert regions_identity(StageParams()) == {}
+    library = f"scikit-image {version_of('scikit-image')}"
+    assert regions_identity(StageParams(regions="slic")) == {"regions_library": library}
 
 
 def test_without_scikit_image_a_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

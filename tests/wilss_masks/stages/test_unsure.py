@@ -105,3 +105,15 @@ def test_a_curve_is_noted_as_it_is_read_again() -> None:
 def test_what_is_no_curve_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ParameterError, match=sentence):
         with_values(FmwissParams(), values, where="--set")
+
+
+@pytest.mark.parametrize("classes", ["overlap", "compete"])
+def test_a_map_that_is_at_its_cut_everywhere_gives_the_mask_that_it_gives_without_stages(classes: Any) -> None:
+    """An image of one patch: what is kept of its attention is all of it."""
+    score, attention = torch.full((1, 1, 1), 0.2).half(), torch.ones(1, 1, 1).half()
+    for keep in ("mass", "std"):
+        params = FmwissParams(keep=keep, fusion="seeds")
+        plain = refine(score, attention, 5, 7, params)
+        assert plain.fused.any()
+        staged = with_values(params, {"classes": classes, "unsure": 0.4}, where="here")
+        assert torch.equal(refine(score, attention, 5, 7, staged).fused, plain.fused)

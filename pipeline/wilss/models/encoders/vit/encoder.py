@@ -31,7 +31,7 @@ from wilss.models.encoders.vit.checkpoints import fitting_tensors
 from wilss.models.encoders.vit.families import positions_of
 from wilss.models.encoders.vit.networks import build_network
 from wilss.models.encoders.vit.preprocessing import vit_preprocessing
-from wilss.models.encoders.vit.trunks import State, Trunk, trunk_of
+from wilss.models.encoders.vit.trunks import State, Trunk, refuse_more_blocks, trunk_of
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
 from wilss.models.tensor_files import read_tensors
 
@@ -257,6 +257,22 @@ def require_vit(spec: EncoderSpec) -> None:
         return
     with torch.device("meta"):
         _built(spec)
+
+
+def require_blocks(spec: EncoderSpec, count: int) -> None:
+    """Raise EncoderError for a transformer of fewer blocks than `count`; no weights are read or fetched.
+
+    A CLIP whose config does not say how many there are passes: it is told when it is opened.
+    """
+    if count == 1:
+        return
+    if spec.library == "timm":
+        with torch.device("meta"):
+            refuse_more_blocks(count, len(_built(spec).blocks))
+    elif config_is_here(spec):
+        layers = clip_config(spec)["model_cfg"]["vision_cfg"].get("layers")
+        if isinstance(layers, int):
+            refuse_more_blocks(count, layers)
 
 
 def _require_transformer(spec: EncoderSpec) -> None:

@@ -43,6 +43,12 @@ class State:
     place: int = -1
 
 
+def refuse_more_blocks(count: int, depth: int) -> None:
+    """EncoderError for more blocks than a transformer has, or none."""
+    if not 1 <= count <= depth:
+        raise EncoderError(f"the vision transformer has {depth} blocks, not {count}; ask for 1 to {depth} of them.")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trunk(ABC):
     """A network in eval mode. patch: pixels per token, to a side. prefix: how many tokens stand before the patches."""
@@ -82,9 +88,7 @@ class Trunk(ABC):
 
     def before(self, pixels: Tensor, grid: tuple[int, int], count: int) -> tuple[State, ...]:
         """What the `count` last blocks are given, first to last. Raises EncoderError for more than there are."""
-        depth = len(self.blocks)
-        if not 1 <= count <= depth:
-            raise EncoderError(f"the vision transformer has {depth} blocks, not {count}; ask for 1 to {depth} of them.")
+        refuse_more_blocks(count, len(self.blocks))
         return tuple(deque(self.states(pixels, grid), maxlen=count))
 
     def queries_and_keys(self, state: State) -> tuple[Tensor, Tensor]:
