@@ -6,7 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from wilss.errors import ParameterError
 
@@ -34,7 +34,12 @@ LongerSide = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= val
 
 
 class Params:
-    """Base of frozen dataclasses whose values are held against the types of their fields when one is made."""
+    """Base of frozen dataclasses whose values are held against the types of their fields when one is made.
+
+    places: names of the fields that say where something lies.
+    """
+
+    places: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Raise ParameterError for a word that a Literal does not have, and for a number that its rule forbids."""

@@ -121,7 +121,7 @@ Examples:
     "source_name",
     metavar="NAME",
     help="Who proposes the masks: fmwiss (default of a step with tags), annotation (of one with pixel labels), panet "
-    "(of one with shots), pseudoseg, sam3.",
+    "(of one with shots), cam, pseudoseg, sam3.",
 )
 @click.option("--shots", type=click.IntRange(min=0), help="Annotated images per class, for panet.  [default: all]")
 @click.option("--supports", metavar="PATH", help="Annotated images for panet: a YAML file, or a folder with one.")

@@ -42,7 +42,7 @@ _LIBRARIES = ("wilss", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 class FirstPass:
     """The store that a second pass goes over: where it lies, its digest and seal, by which source it was made.
 
-    images: how many it has masks of.
+    images: how many it has masks of. has_void: whether pixels of it may be void.
     """
 
     path: Path
@@ -51,6 +51,7 @@ class FirstPass:
     source: str
     uses_tags: bool
     images: int
+    has_void: bool = False
 
     def open(self) -> MaskStore:
         """The store, as it was. Raises StoreError where it is gone, or another one."""
@@ -120,8 +121,8 @@ class BankSource:
 
     @property
     def has_void(self) -> bool:
-        """Whether pixels that nobody is sure of become void."""
-        return self.params.has_void
+        """Whether pixels may be void: those that nobody is sure of, and those of first masks that stay."""
+        return self.params.has_void or self.first.has_void
 
     @property
     def uses_tags(self) -> bool:
@@ -255,6 +256,7 @@ def _first_pass(store: MaskStore) -> FirstPass:
         source=str(source),
         uses_tags=attributes.get("uses_tags") is not False,
         images=int((store.vector("status") == Status.DONE).sum()),
+        has_void=store.layout.has_void,
     )
 
 

@@ -1,7 +1,7 @@
 """Parameters of the second pass over a store: how its bank is made, and how it votes. torch is not needed here."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from wilss.params import LongerSide, PositiveFloat, PositiveInt, Rule, Share, ShareBelowOne, ShorterSide
 
@@ -38,6 +38,8 @@ class BankParams(StageParams):
     clip_size, vit_size, longest, precision: as for fmwiss.
     """
 
+    places: ClassVar[tuple[str, ...]] = (*StageParams.places, "store")
+
     store: str = ""
     features: Literal["tokens", "keys", "clip"] = "tokens"
     entries: Literal["patches", "masks"] = "patches"
@@ -71,8 +73,7 @@ class BankParams(StageParams):
 
     def noted(self) -> dict[str, Any]:
         """As a store notes them; not where the first store lies."""
-        said = noted(self, (*_OF_THE_BANK, *_OF_THE_VOTE))
-        return {name: value for name, value in said.items() if name != "store"}
+        return noted(self, (*_OF_THE_BANK, *_OF_THE_VOTE))
 
     def of_the_bank(self) -> dict[str, Any]:
         """Those that decide what is in the bank."""

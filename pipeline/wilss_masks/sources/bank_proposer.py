@@ -73,6 +73,8 @@ class BankProposer:
     def _one(
         self, task: ImageTask, features: "Tensor", block: "LastBlock | None", place: int, loaded: Loaded
     ) -> ImageContent:
+        import torch
+
         first = self._first(task, loaded.labels)
         voted = self._voted(task, features)
         if voted is None:
@@ -81,7 +83,8 @@ class BankProposer:
         strength = to_pixels(strength_of(score), *stage_size(task.height, task.width, self.params))
         picture = None if loaded.picture is None else loaded.picture.to(self.device)
         staged = run_stages(strength, picture, task.height, task.width, self.params, regions=loaded.regions)
-        return _content(task, staged.masks, score, staged.void)
+        nowhere = torch.zeros(task.height, task.width, dtype=torch.bool) if self.source.has_void else None
+        return _content(task, staged.masks, score, nowhere if staged.void is None else staged.void)
 
     def _ids(self, task: ImageTask) -> list[int]:
         """The taxonomy ids of the K labels of an image."""
@@ -128,7 +131,7 @@ class BankProposer:
 
         known = torch.from_numpy(labels)
         masks = torch.stack([known == identity for identity in self._ids(task)[1:]])
-        return _content(task, masks, first[1:].half().cpu(), known == VOID if self.params.has_void else None)
+        return _content(task, masks, first[1:].half().cpu(), known == VOID if self.source.has_void else None)
 
 
 def strength_of(score: "Tensor") -> "Tensor":

@@ -1,6 +1,7 @@
 """Whole sets of parameters by name: what `preset=paper` stands for, and what a new manifest begins with."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -49,7 +50,8 @@ def params_of(
 ) -> P:
     """The parameters of the source `name`: a preset's, then those of the manifest's section, then `values`.
 
-    A `preset` among `values` is taken in the place of all that the manifest says. Raises ParameterError.
+    A `preset` among `values` is taken in the place of all that the manifest says. Files and folders that the section
+    names are seen from the manifest, those of `values` from where the command is given. Raises ParameterError.
     """
     section = manifest.masks.get(name, {})
     said = f"{manifest.path}: masks.{name}"
@@ -58,7 +60,7 @@ def params_of(
     else:
         begun = section.get("preset", manifest.preset or None)
         params = defaults if begun is None else _preset(defaults, name, begun, said)
-        params = with_values(params, _but_preset(section), where=said, others=_PRESET)
+        params = with_values(params, _seen_from(manifest, params, section), where=said, others=_PRESET)
     return with_values(params, _but_preset(values), where=where, others=_PRESET)
 
 
@@ -66,6 +68,21 @@ def _preset(defaults: P, name: str, preset: object, where: str) -> P:
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ParameterError(f"{where}: there is no preset {preset!r}{closest(str(preset), PRESETS)}.")
     return with_values(defaults, PRESETS[preset].get(name, {}), where=where)
+
+
+def named_values(manifest: Manifest, name: str, values: Mapping[str, Any]) -> set[str]:
+    """The parameters that `params_of` takes from the manifest's section and from `values`, and not from a preset."""
+    section = {} if "preset" in values else manifest.masks.get(name, {})
+    return {*_but_preset(section), *_but_preset(values)}
+
+
+def _seen_from(manifest: Manifest, params: object, section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's values but `preset`, with what says where something lies as a path that holds everywhere."""
+    places, folder = getattr(params, "places", ()), manifest.path.absolute().parent
+    return {
+        name: str(folder / Path(value).expanduser()) if name in places and value and isinstance(value, str) else value
+        for name, value in _but_preset(section).items()
+    }
 
 
 def _but_preset(values: Mapping[str, Any]) -> dict[str, Any]:

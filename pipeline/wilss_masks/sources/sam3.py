@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -50,6 +49,8 @@ class Sam3Params(StageParams):
     classes: `compete`, as in that rule, or `overlap`: each tag as if it were alone.
     precision: of the forward passes; `auto` is bf16 on CUDA and fp32 elsewhere.
     """
+
+    places: ClassVar[tuple[str, ...]] = (*StageParams.places, "model")
 
     model: str = ""
     names: Literal["first", "all"] = "first"
@@ -94,12 +95,12 @@ class Sam3Source:
     ) -> Self:
         """The source for one step: the defaults, then the manifest's `masks.sam3`, then `values`; no seed is used.
 
-        A folder that the manifest names lies where it says, seen from the manifest. Raises what `read_folder` raises.
+        Raises what `read_folder` raises.
         """
         params = params_of(Sam3Params(), manifest, cls.name, values, where=where)
         return cls(
             params=params,
-            folder=sam3_folder(manifest, params.model, is_of_manifest="model" not in values),
+            folder=sam3_folder(params),
             classes=tuple(
                 (manifest.taxonomy.name_of(identity), _words(manifest, identity, params.names))
                 for identity in manifest.protocol.new(step)
@@ -113,9 +114,8 @@ class Sam3Source:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, and digests of the network and of what it is asked; not where it lies."""
-        parameters = noted(self.params, _ALWAYS_NOTED)
         return {
-            "parameters": {name: value for name, value in parameters.items() if name != "model"},
+            "parameters": noted(self.params, _ALWAYS_NOTED),
             "models": {"sam3": {"sha256": self.folder.sha256, "model_type": self.folder.model_type}},
             "prompts_sha256": digest_of_json(self.classes),
             **regions_identity(self.params),
@@ -159,10 +159,9 @@ class Sam3Source:
         return grid_of_masks(self.folder)
 
 
-def sam3_folder(manifest: Manifest, model: str, *, is_of_manifest: bool) -> NetworkFolder:
-    """The folder that `model` names, looked at. is_of_manifest: whether it is seen from the manifest, not from here."""
-    named = str(manifest.path.parent / Path(model).expanduser()) if model and is_of_manifest else model
-    return read_folder(named, "words", "model")
+def sam3_folder(params: Sam3Params) -> NetworkFolder:
+    """The folder that `model` names, looked at. Raises what `read_folder` raises."""
+    return read_folder(params.model, "words", "model")
 
 
 def _words(manifest: Manifest, identity: int, names: str) -> tuple[str, ...]:

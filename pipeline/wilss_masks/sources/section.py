@@ -12,8 +12,10 @@ from wilss.errors import EncoderError, ParameterError, WeightsError
 from wilss.params import faults_of
 
 from ..stages.params import StageParams
+from ..stages.region_networks import refuse_networks
 from ..stages.regions import require_regions
 from . import SOURCES
+from .fmwiss import FmwissSource
 from .presets import PRESETS, params_of
 from .sam3 import Sam3Params, sam3_folder
 
@@ -47,9 +49,11 @@ def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
 
 
 def _together(manifest: Manifest, name: str) -> list[str]:
-    """What only shows with the preset's values."""
+    """What only shows with the preset's values, and regions that a source cannot make."""
     try:
-        params_of(_PARAMS[name](), manifest, name, where="")
+        params = params_of(_PARAMS[name](), manifest, name, where="")
+        if isinstance(params, StageParams) and params.regions == "patches" and name != FmwissSource.name:
+            refuse_networks(params)
     except ParameterError as error:
         return [str(error)]
     return []
@@ -60,7 +64,7 @@ def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
     params = params_of(_PARAMS[name](), manifest, name, where="")
     looks: list[Callable[[], object]] = []
     if isinstance(params, Sam3Params) and params.model:  # else --set names it
-        looks.append(partial(sam3_folder, manifest, params.model, is_of_manifest=True))
+        looks.append(partial(sam3_folder, params))
     if isinstance(params, StageParams):
         looks.append(partial(require_regions, params))
     for look in looks:

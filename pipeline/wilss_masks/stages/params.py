@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from wilss.errors import ParameterError
 from wilss.params import Params, PositiveFloat, PositiveInt, Rule, Share, ShareBelowOne, require
@@ -17,9 +17,6 @@ Dilations = Annotated[
     tuple[int, ...],
     Rule("one or more from 1 to 256", lambda value: bool(value) and min(value) > 0 and max(value) <= 256),
 ]
-
-#: Parameters that say where something lies.
-_PLACES = ("regions_file", "regions_model")
 
 P = TypeVar("P", bound="StageParams")
 
@@ -43,6 +40,8 @@ class StageParams(Params):
     unsure: pixels that are less sure of their label than this are void; 0 for none.
     calibration: what share is right by how sure a label is, knots (sureness, share); without it sureness as it is.
     """
+
+    places: ClassVar[tuple[str, ...]] = ("regions_file", "regions_model")
 
     classes: Literal["overlap", "compete"] = "overlap"
     regions: Literal["none", "felzenszwalb", "slic", "patches", "file", "sam2", "eomt", "sam3"] = "none"
@@ -103,7 +102,7 @@ def noted(params: Params, always: Collection[str]) -> dict[str, Any]:
     or a network lies is not noted; its digest is (`regions_identity`).
     """
     defaults = type(params)().as_json()
-    values = {name: value for name, value in params.as_json().items() if name not in _PLACES}
+    values = {name: value for name, value in params.as_json().items() if name not in params.places}
     return {name: value for name, value in values.items() if name in always or value != defaults[name]}
 
 

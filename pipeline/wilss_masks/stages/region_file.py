@@ -153,7 +153,7 @@ def region_file(name: str) -> RegionFile:
     """The file of this name, read once a process. Raises ParameterError where it is missing or of another form."""
     if not name:
         raise ParameterError("regions is 'file'; say which, e.g. --set regions_file=proposals.json.")
-    path = Path(name)
+    path = Path(name).expanduser()
     try:
         state = path.stat()
     except OSError as error:

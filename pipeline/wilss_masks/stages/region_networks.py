@@ -58,6 +58,6 @@ def refuse_networks(params: StageParams) -> None:
         )
     if params.regions in NETWORKS:
         raise ParameterError(
-            f"regions={params.regions} needs a forward pass, which only `wilss-masks generate` by fmwiss or sam3 "
-            "makes; set regions=none, or regions=file with proposals of that network."
+            f"regions={params.regions} needs a forward pass, which only `wilss-masks generate` and `bank` make; set "
+            "regions=none, or regions=file with proposals of that network."
         )

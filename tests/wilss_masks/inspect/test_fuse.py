@@ -170,7 +170,7 @@ def test_threads_make_no_difference(tmp_path: Path, store: MaskStore) -> None:
     [
         ({"draws": "4"}, "needs a forward pass.*generate --set draws=4"),
         ({"form": "value"}, "needs a forward pass"),
-        ({"regions": "sam2"}, "regions=sam2 needs a forward pass, which only `wilss-masks generate` by fmwiss or sam3"),
+        ({"regions": "sam2"}, "regions=sam2 needs a forward pass, which only `wilss-masks generate` and `bank` make"),
         ({"treshold": "0.4"}, "did you mean threshold"),
         ({"threshold": "4"}, "threshold is 4.0; it must be between 0 and 1"),
         ({"fusion": "xor"}, "choose one of union"),

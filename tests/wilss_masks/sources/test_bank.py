@@ -2,8 +2,9 @@
 
 import dataclasses
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,21 @@ from wilss_masks.sources.bank_proposer import BankProposer, strength_of
 from wilss_masks.sources.base import ImageTask
 
 HORSE = 3
+
+
+class HalfVoid(Boxes):
+    """The left half of every image is void."""
+
+    has_void: ClassVar[bool] = True
+
+    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
+        contents = []
+        for content in super().propose(tasks, loaded):
+            void = np.zeros_like(content.planes["mask"][0])
+            void[:, : void.shape[1] // 2] = True
+            masks = {place: mask & ~void for place, mask in content.planes["mask"].items()}
+            contents.append(dataclasses.replace(content, planes={"mask": masks, "void": {0: void}}))
+        return contents
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +221,19 @@ def test_where_no_other_image_can_vote_the_first_masks_stay(tmp_path: Path, capl
     assert np.array_equal(content.planes["mask"][0], alone[1].read("im0").masks[0])
     (other,) = proposed(proposer, task(alone, "im1"))  # which im0 has a vote on
     assert other.planes["score"][0].max() > 0
+
+
+def test_void_stays_where_the_first_masks_stay(tmp_path: Path) -> None:
+    alone = world(tmp_path, source=HalfVoid(empty=("im1", "im2", "im3", "im4", "im5", "im6")))
+    void = alone[1].read("im0").void
+    assert void is not None
+    found = source(alone)
+    assert found.has_void
+    proposer = found.open("cpu", 1)
+    first, second = proposed(proposer, task(alone, "im0"))[0], proposed(proposer, task(alone, "im1"))[0]
+    assert np.array_equal(first.planes["void"][0], void)
+    assert first.planes["void"][0].any()
+    assert not second.planes["void"][0].any()
 
 
 def test_void_of_the_first_pass_is_in_no_mask(first: tuple[Manifest, MaskStore]) -> None:

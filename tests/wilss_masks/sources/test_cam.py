@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss.models.proposers import tiny_networks
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError
 from wilss.models.networks.classifier import Classifier, read_classifier, write_classifier
@@ -280,6 +281,9 @@ def test_without_a_network_the_trainers_is_taken_and_without_that_it_is_refused(
     disk.manifest(tmp_path, steps=steps, train=train)
     backbone = source(tmp_path).backbone
     assert (backbone.name, backbone.stride, backbone.weights) == ("resnet18", 8, "")
+    assert "resnet18 begins with random weights" in backbone.lack
+    named = source(tmp_path, stride=16, weights="here.safetensors").backbone
+    assert (named.name, named.stride, named.weights, named.lack) == ("resnet18", 16, "here.safetensors", "")
 
 
 @pytest.mark.parametrize(("affinity", "patches"), [("none", False), ("own", False), ("own", True)])
@@ -303,6 +307,18 @@ def test_masks_are_where_the_maps_are_and_the_same_when_made_again(
             if affinity == "none":
                 np.testing.assert_array_equal(score, attention)
             assert store.plane("mask", row, place).any() == bool(np.nanmax(attention) >= 0.4)
+
+
+def test_regions_of_a_network_vote(root: Path, tmp_path: Path) -> None:
+    folder = str(tiny_networks.eomt(tmp_path / "eomt"))
+    asked: dict[str, Any] = {"regions": "eomt", "regions_model": folder, "regions_score": 0.01}
+    for name, values in {"plain": {}, "voted": asked}.items():
+        made = source(root, **values, epochs=0)
+        generate(manifest(root), step=0, source=made, out=tmp_path / f"{name}.zarr", options=Options(device="cpu"))
+    plain, voted = (MaskStore.open(tmp_path / f"{name}.zarr") for name in ("plain", "voted"))
+    assert (voted.vector("status") == Status.DONE).all()
+    assert any((voted.read(name).masks != plain.read(name).masks).any() for name in IMAGES)
+    assert "regions_sha256" in voted.attributes
 
 
 def test_fuse_cuts_kept_maps_again_as_generate_does(root: Path, tmp_path: Path) -> None:

@@ -218,6 +218,13 @@ def test_a_folder_of_the_manifest_is_seen_from_it_and_checked(root: Path, tmp_pa
     assert not list(faults(with_masks(model="sam4"), weights=False))
     (fault,) = faults(with_masks(regions="sam2", regions_model="nowhere"), weights=True)
     assert "nowhere does not exist; name in regions_model the folder of a SAM 2" in fault
+    assert not list(faults(with_masks(model="sam3", regions="sam3", regions_model="sam3"), weights=True))
+    (fault,) = faults(with_masks(model="sam3", regions="patches"), weights=False)
+    assert "regions=patches are of the ViT's keys" in fault
+    (tmp_path / "pets/boxes.json").write_text("[]")
+    assert not list(faults(with_masks(model="sam3", regions="file", regions_file="boxes.json"), weights=True))
+    named = {"regions_file": "boxes.json", "model": str(tmp_path / "pets/sam3")}  # seen from where the command is given
+    assert Sam3Source.from_manifest(with_masks(), 0, named).params.regions_file == "boxes.json"
     (fault,) = faults(with_masks(modl="sam3"), weights=True)
     assert "no parameter 'modl'; did you mean model?" in fault
 

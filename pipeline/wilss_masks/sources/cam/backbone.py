@@ -1,5 +1,6 @@
 """Which backbone a classifier has, where its weights lie, and what its input is like; no weights are read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,12 +40,15 @@ class Backbone:
     folder: Path
 
     @classmethod
-    def of(cls, manifest: Manifest, params: CamParams) -> "Backbone":
-        """The one that the parameters name, or that the manifest's section `train` does. Raises ParameterError."""
+    def of(cls, manifest: Manifest, params: CamParams, named: Collection[str] = ()) -> "Backbone":
+        """The one that the parameters name, or that the manifest's section `train` does. Raises ParameterError.
+
+        named: the parameters that somebody has set, and which so stand before those of the section `train`.
+        """
         said = {name: getattr(params, name) for name in _OF_TRAIN.values()}
         if not params.backbone:
             given = {ours: manifest.train[theirs] for theirs, ours in _OF_TRAIN.items() if theirs in manifest.train}
-            said |= given
+            said |= {name: value for name, value in given.items() if name not in named}
         if not said["backbone"]:
             raise ParameterError(
                 f"{manifest.path}: the source 'cam' needs a network to learn the tags, and neither masks.cam nor the "
@@ -93,6 +97,16 @@ class Backbone:
             return self.mean, self.std, ""
         known = input_statistics(self.name, self.weights)
         return self.mean or known.mean, self.std or known.std, known.doubt
+
+    @property
+    def lack(self) -> str:
+        """A sentence about a backbone that has seen nothing yet, else ""."""
+        if self.weights:
+            return ""
+        return (
+            f"the backbone {self.name} begins with random weights, by which a classifier of tags sees next to nothing; "
+            "name some with --set weights=timm, or a file."
+        )
 
     def identity(self) -> dict[str, Any]:
         """All that decides its features, as JSON values."""

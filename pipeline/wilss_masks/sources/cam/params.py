@@ -51,8 +51,9 @@ class CamParams(CutParams):
     """How the classifier learns, and what is done to its maps before they are cut.
 
     backbone: a timm model, or "" for that of the manifest's section `train`, with its weights, arguments, stride, mean
-        and std. weights: `timm`, `timm:TAG`, a file beside the manifest, `builtin:backbone.safetensors`, or "" for
-        random ones. backbone_args: for timm.create_model. mean, std: of its input; () is what timm notes of it.
+        and std, in the place of each of which stands what is set here. weights: `timm`, `timm:TAG`, a file beside the
+        manifest, `builtin:backbone.safetensors`, or "" for random ones. backbone_args: for timm.create_model. mean,
+        std: of its input; () is what timm notes of it.
     stride: pixels per feature, 8 or 16; later stages are dilated to it.
     negatives: images on which the step's classes count as absent: of the `step` alone, or of `earlier` steps as well.
     hold: share of the backbone's tensors, the first ones, that learn nothing. epochs: of everything else; 0 learns the

@@ -1,7 +1,7 @@
 """A classifier at work: from images to maps, from maps to masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from wilss.equations import cam
 from wilss.store import ImageContent, Status
 
 from ...stages.chain import stage_picture
+from ...stages.region_networks import batch_regions, open_region_network
 from ...stages.regions import stage_regions
 from ..base import ImageTask
 from ..fusion import as_content
@@ -71,6 +72,7 @@ class CamProposer:
         self.classifier = source.read_classifier().to(device).eval()
         self.mean, self.std, _ = source.backbone.statistics
         self.vit = open_vit(source.vit, device, precision=None) if source.encoders else None
+        self._regions = open_region_network(source.params, device)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image at all sizes that are wanted; decoded once."""
@@ -86,7 +88,9 @@ class CamProposer:
         )
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
-        """Each image by itself: a forward pass is of an image and its mirror image."""
+        """Each image by itself: a forward pass of the classifier is of an image and its mirror image."""
+        regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
+        loaded = [replace(one, regions=known) for one, known in zip(loaded, regions, strict=True)]
         with torch.inference_mode():
             return [self._one(task, images) for task, images in zip(tasks, loaded, strict=True)]
 

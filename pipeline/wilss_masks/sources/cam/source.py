@@ -21,7 +21,7 @@ from wilss.errors import CheckpointError, WeightsError
 from ...stages.params import noted
 from ...stages.regions import regions_identity
 from ..base import Grids
-from ..presets import params_of
+from ..presets import named_values, params_of
 from .backbone import Backbone
 from .lessons import Lessons, lessons_of
 from .params import LEARNING, PATCHES, CamParams
@@ -77,7 +77,7 @@ class CamSource:
         counts = zip(lessons.names, lessons.counts.tolist(), strict=True)
         return cls(
             params=params,
-            backbone=Backbone.of(manifest, params),
+            backbone=Backbone.of(manifest, params, named_values(manifest, cls.name, values)),
             vit=manifest.encoders.vit,
             seed=seed,
             classes=lessons.names,
@@ -155,7 +155,7 @@ class CamSource:
 
         assert self.lessons is not None
         mean, std, doubt = self.backbone.statistics
-        for sentence in (*self.lessons.doubts(), *([doubt] if doubt else [])):
+        for sentence in (*self.lessons.doubts(), *filter(None, (doubt, self.backbone.lack))):
             log.warning("Warning: %s", sentence)
         classifier = Classifier(self.backbone.spec(len(self.classes)), self.seed)
         if self.backbone.file is not None:
