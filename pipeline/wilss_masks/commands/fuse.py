@@ -44,13 +44,15 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
     from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
-    from ..inspect.fuse import fuse, new_params, newly_failed
+    from ..inspect.fuse import fuse, new_params, newly_failed, region_warnings
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
     params = new_params(opened, values)
     manifest = load_manifest(manifest_path) if params.needs_picture else None
     with ProgressDisplay() as display:
         fused = fuse(opened, out, values, manifest=manifest, overwrite=overwrite, progress=display)
+    for warning in region_warnings(opened, params):
+        click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
         click.echo(
             f"{out}: {counted(fused.layout.num_images, 'image')} {_how(params)}{_stages(params)})\n"

@@ -36,6 +36,7 @@ from wilss.threads import map_in_threads
 from ..sources.cam.params import CamParams, CutParams
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
 from ..stages.params import noted
+from ..stages.region_file import images_without_regions
 from ..stages.region_networks import refuse_networks
 from ..stages.regions import NOTED_OF_REGIONS, regions_identity, require_regions
 from .kept_scores import CutOrFusion, KeptReader, fusion_of
@@ -64,10 +65,12 @@ def fuse(
     `CutParams`. manifest: of the store's images, for stages that look at them. The new store is built beside `out` and
     renamed when it is whole, so a half-made one is never taken for it.
     Raises StoreError when no maps were kept, `out` exists and is not to be overwritten, or the manifest is missing or
-    another; EncoderError for a parameter that needs a forward pass or is wrong.
+    another; EncoderError for a parameter that needs a forward pass or is wrong; ParameterError for a file of regions
+    that knows none of the images.
     """
     params = new_params(store, values)
     require_regions(params)
+    region_warnings(store, params)
     pictures = StagePictures(store, _records(store, manifest, params), params)
     _refuse_bad_target(store, out, overwrite)
     with writing(out):
@@ -75,6 +78,11 @@ def fuse(
         with writer_lock(out), built_beside(out) as building:
             _build(store, building, params, pictures, threads, progress)
     return MaskStore.open(out)
+
+
+def region_warnings(store: MaskStore, params: CutOrFusion) -> tuple[str, ...]:
+    """A sentence where a file of regions does not know all images. Raises ParameterError where it knows none."""
+    return tuple(images_without_regions(params.regions_file, store.image_ids)) if params.regions == "file" else ()
 
 
 def newly_failed(store: MaskStore, fused: MaskStore) -> dict[str, str]:

@@ -19,7 +19,7 @@ from wilss.errors import EncoderError, ImageError, ParameterError, StoreError
 from wilss.store import MaskStore, write_shard
 from wilss_masks.commands.fuse import command
 from wilss_masks.inspect.evaluate import evaluate
-from wilss_masks.inspect.fuse import fuse, newly_failed
+from wilss_masks.inspect.fuse import fuse, new_params, newly_failed, region_warnings
 from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.pictures import StagePictures
 from wilss_masks.sources.fusion import FmwissParams
@@ -129,6 +129,12 @@ def test_regions_of_a_file_vote_and_what_they_were_is_noted(tmp_path: Path, stor
     assert list(evaluate(fused, manifest, ablation=True).scores) == ["stored", "init", "seeds", "intersection", "union"]
     back = fuse(fused, tmp_path / "back.zarr", {"regions": "none", "classes": "overlap"})
     assert files_of(back.path) == files_of(fuse(store, tmp_path / "same.zarr", {}).path)
+    (said,) = region_warnings(store, new_params(store, values))
+    assert "no region votes on them" in said
+    path.write_text(json.dumps([{**whole, "image_id": "of another data set"}]))
+    with pytest.raises(ParameterError, match="has no proposal of any of these images"):
+        fuse(store, tmp_path / "none.zarr", values, manifest=manifest)
+    assert not (tmp_path / "none.zarr").exists()
     with pytest.raises(ParameterError, match="say which, e.g. --set regions_file"):
         fuse(fused, tmp_path / "other.zarr", {"threshold": 0.6}, manifest=manifest)
 
