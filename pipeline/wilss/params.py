@@ -36,10 +36,12 @@ LongerSide = Annotated[int, Rule("between 16 and 16384", lambda value: 16 <= val
 class Params:
     """Base of frozen dataclasses whose values are held against the types of their fields when one is made.
 
-    places: names of the fields that say where something lies.
+    places: names of the fields that say where something lies. former: what was done before a field came, by its name,
+    where that is not its default.
     """
 
     places: ClassVar[tuple[str, ...]] = ()
+    former: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         """Raise ParameterError for a word that a Literal does not have, and for a number that its rule forbids."""
@@ -54,6 +56,11 @@ class Params:
         """Every value by the name of its field, as JSON values."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {name: _as_lists(value) for name, value in values.items()}
+
+    @classmethod
+    def before(cls) -> dict[str, Any]:
+        """Every value as it was where nobody could say another, as JSON values."""
+        return {**cls().as_json(), **cls.former}
 
 
 def _as_lists(value: Any) -> Any:

@@ -70,6 +70,10 @@ def test_a_cpu_gets_a_small_network_and_a_gpu_the_published_one() -> None:
     assert "backbone: tf_efficientnet_lite0" in train_block("auto")
     assert "crop: 224" in train_block("cpu")
     assert "backbone_weights: timm:tv_in1k" in train_block("cuda")
+    steps = [from_manifest(yaml.safe_load(train_block("cuda"))["train"], step=step, where="m")[0] for step in (0, 1)]
+    assert [(each.epochs, each.lr, each.head_lr, each.nesterov) for each in steps] == [
+        (30, 0.01, 1.0, True), (40, 0.001, 10.0, True)
+    ]  # fmt: skip
     assert input_statistics("resnet101", "timm:tv_in1k").source == "timm's of resnet101.tv_in1k"
     with pytest.raises(ParameterError, match="--device gpu is no device; use auto, cpu or cuda"):
         train_block("gpu")

@@ -22,9 +22,10 @@ SETTINGS: dict[str, Any] = {
 def test_steps_have_the_published_schedules() -> None:
     base, rest = from_manifest({}, step=0, where="m")
     weak, _ = from_manifest({}, step=3, where="m")
-    assert (base.epochs, base.lr, rest) == (30, 0.01, {})
+    assert (base.epochs, base.lr, base.head_lr, rest) == (30, 0.01, 1.0, {})
     assert weak == TrainParams()
     assert (weak.epochs, weak.lr, weak.batch_size, weak.power, weak.weight_decay) == (40, 1e-3, 24, 0.9, 1e-4)
+    assert weak.head_lr == 10.0
 
 
 def test_a_manifest_speaks_of_both_and_of_each() -> None:

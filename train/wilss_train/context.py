@@ -82,8 +82,10 @@ class Experiment:
     batches: of this process.
     write: puts the results of so many optimiser steps into the run's folder, model.safetensors last, with these facts
         in its header.
+    alone: so many first epochs do not train the student yet; the rates stand still meanwhile.
     """
 
     objective: nn.Module
     batches: BatchSource
     write: Callable[[Path, int, Mapping[str, Any]], None]
+    alone: int = 0

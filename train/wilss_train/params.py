@@ -40,8 +40,10 @@ class TrainParams(Params):
     new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
     epochs, batch_size (over all processes and accumulated steps together), accumulate: how long and how much.
     epoch_steps: optimiser steps that an epoch has at least; a step of few images shows them several times for it [D].
-    lr, head_lr (factor for all but the backbone), momentum, weight_decay, power (poly decay), warmup (steps of
-        linear growth), clip (largest norm of the gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
+    lr, head_lr (factor for all but the backbone), momentum, nesterov (WILSON), weight_decay, clip (largest norm of the
+        gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
+    decay: of the rates, `poly` with `power`, or in `steps`: times decay_by every decay_every optimiser steps (PANet).
+    warmup: optimiser steps of linear growth; where a teacher learns alone first, again from the student's first step.
     crop: side of the square crop in pixels. scale: range of random resizing. flip: its probability.
     colour: strength of random brightness, contrast and colour cast, 0 for none.
     loss_stride: losses are taken on every `loss_stride`-th pixel; 1 is as published [D].
@@ -71,8 +73,12 @@ class TrainParams(Params):
     lr: PositiveFloat = 1e-3
     head_lr: PositiveFloat = 10.0
     momentum: ShareBelowOne = 0.9
+    nesterov: bool = False
     weight_decay: NonNegativeFloat = 1e-4
+    decay: Literal["poly", "steps"] = "poly"
     power: NonNegativeFloat = 0.9
+    decay_every: PositiveInt = 10_000
+    decay_by: PositiveFloat = 0.1
     warmup: NonNegativeInt = 0
     clip: NonNegativeFloat = 0.0
     crop: PositiveInt = 512
@@ -117,8 +123,8 @@ class TrainParams(Params):
         return self.backbone_std or IMAGENET_STD
 
 
-#: Step 0 is trained longer and harder: 30 epochs at 0.01 (WILSON).
-_BASE_DEFAULTS = {"epochs": 30, "lr": 0.01}
+#: Step 0: 30 epochs at 0.01 for all of the network (WILSON); heads learn faster from step 1 on only.
+_BASE_DEFAULTS = {"epochs": 30, "lr": 0.01, "head_lr": 1.0}
 
 
 def from_manifest(settings: Mapping[str, Any], *, step: int, where: str) -> tuple[TrainParams, dict[str, Any]]:

@@ -45,6 +45,9 @@ train:
   crop: 512               # pixels
   batch_size: {batch}          # of an optimiser step, over all GPUs
   accumulate: 1           # 2 or 4 where a GPU's memory does not suffice: as many parts of a batch, one after the other
+  nesterov: true
+  base: {{epochs: 30, lr: 0.01, head_lr: 1}}     # step 0; head_lr: times lr, for all but the backbone
+  weak: {{epochs: 40, lr: 0.001, head_lr: 10}}   # later steps
 {norm}"""
 
 

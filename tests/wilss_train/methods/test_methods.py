@@ -1,6 +1,7 @@
 """What every method of the table keeps to: its terms, and what its losses train."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from wilss_train.inputs import RunInputs
 from wilss_train.methods import METHODS
 from wilss_train.methods.finetune import label_targets
 from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.methods.segmenter import MaskMethod
 from wilss_train.params import TrainParams
 
 NAMES = ("background", "cat", "dog", "horse", "cow", "ant")
@@ -168,6 +170,24 @@ def test_the_warm_up_trains_the_teacher_alone() -> None:
     terms = objective(batch(1), EpochState(epoch=2, epochs=5))
     assert terms.keys() == {"new", "old", "dcl", "seg"}
     assert having(graded(objective, terms), "teacher.", "student.")
+
+
+def test_the_rates_stand_still_in_the_warm_up_of_a_step_with_a_teacher() -> None:
+    assert [Fmwiss().epochs_alone(step) for step in (0, 1, 4)] == [0, 5, 5]
+    assert Fmwiss(teacher=False).epochs_alone(1) == 0
+    assert Fmwiss(warmup_rate="decaying").epochs_alone(1) == 0
+    assert cast(MaskMethod, method("distill")).epochs_alone(1) == 0
+    assert Fmwiss.before()["warmup_rate"] == "decaying"
+
+
+def test_a_contrastive_loss_within_parts_of_a_batch_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    made = setup(1)
+    parts = made._replace(context=replace(made.context, params=TrainParams(accumulate=2)))
+    Fmwiss(contrastive=0.0).objective(*parts)
+    Fmwiss().objective(*made)
+    assert not caplog.text
+    Fmwiss().objective(*parts)
+    assert "accumulate=2: the contrastive loss compares points within a part of a batch" in caplog.text
 
 
 @pytest.mark.parametrize("pasted", [False, True])

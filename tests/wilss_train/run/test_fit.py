@@ -147,6 +147,15 @@ def test_two_half_batches_are_a_whole_one(accelerator: Accelerator, tmp_path: Pa
         assert first.losses == pytest.approx(second.losses, rel=1e-5)
 
 
+def test_the_rates_stand_still_while_the_student_is_not_trained(accelerator: Accelerator, tmp_path: Path) -> None:
+    _, told, _ = trained(accelerator, tmp_path / "a", alone=4)  # epochs of three steps each
+    assert told[0].lr == {"backbone": PARAMS.lr, "head": 2 * PARAMS.lr}
+    assert told[1].lr["backbone"] == pytest.approx(PARAMS.lr * poly(19, 24))
+    _, plain, _ = trained(accelerator, tmp_path / "b")
+    assert plain[0].lr["backbone"] == pytest.approx(PARAMS.lr * poly(9, 24))
+    assert plain[1].lr == told[1].lr
+
+
 def with_changes(**changes: Any) -> TrainParams:
     return TrainParams(**{**PARAMS.as_json(), "scale": PARAMS.scale, "rates": (), **changes})
 

@@ -238,9 +238,26 @@ def test_other_parameters_are_refused_and_named(world: World, whole: Path, tmp_p
     with pytest.raises(CheckpointError, match=r"threads was 1 and is now 2"):
         run(world, whole, options=replace(QUIET, threads=2))
     torch.set_num_threads(1)
-    assert "limit" not in json.loads((whole / "run.json").read_text())["params"]
-    with pytest.raises(CheckpointError, match=r"params\.limit was null and is now 3"):
+    with pytest.raises(CheckpointError, match=r"params\.limit was 0 and is now 3"):
         run(world, whole, limit=3)
+
+
+def test_a_run_of_before_a_parameter_came_is_resumed_as_it_began(world: World, whole: Path, tmp_path: Path) -> None:
+    """What such runs did stands in the sentence that refuses another value, so that a reader knows what to set."""
+    shutil.copytree(whole, tmp_path / "run")
+    told = json.loads((whole / "run.json").read_text())
+    for name in ("limit", "nesterov", "decay", "decay_every", "decay_by"):
+        del told["params"][name]
+    del told["method_params"]["warmup_rate"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=r'warmup_rate was "decaying" and is now "constant"'):
+        run(world, tmp_path / "run", options=replace(QUIET, resume=True))
+    asked: dict[str, Any] = {
+        "method": replace(METHOD, warmup_rate="decaying"), "options": replace(QUIET, resume=True)
+    }  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"params\.nesterov was false and is now true"):
+        run(world, tmp_path / "run", **asked, nesterov=True)
+    assert run(world, tmp_path / "run", **asked).was_complete
 
 
 def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ class Method(Protocol):
     def as_json(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""
 
+    @classmethod
+    def before(cls) -> dict[str, Any]:
+        """The same as they were where nobody could say another."""
+
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """sha256 of everything beside mask store, parent and backbone that decides what is learnt, by name."""
 

@@ -3,8 +3,10 @@
 FMWISS (Yu et al., CVPR 2023), Secs. 3.3 to 3.5.
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,13 @@ from .losses.fmwiss import (
 from .segmenter import MaskMethod
 from .teacher import Teacher
 
+log = logging.getLogger(__name__)
+
+_IN_PARTS = (
+    "accumulate=%d: the contrastive loss compares points within a part of a batch, not over all of it, so this run is "
+    "not quite that of accumulate=1; every other loss is the same."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fmwiss(MaskMethod):
@@ -38,14 +47,17 @@ class Fmwiss(MaskMethod):
 
     alpha: weight of the teacher's hard labels in the targets of new classes. beta: weight of the old model in the
     targets of old classes. contrastive: lambda, weight of the dense contrastive loss; 0 leaves it out.
-    temperature, points: of that loss; points per class and image.
-    warmup_epochs: the teacher is trained alone for so long.
+    temperature, points: of that loss; points per class and image. It compares points over all processes, and within
+    each of the parts that `accumulate` cuts a batch into.
+    warmup_epochs: the teacher is trained alone for so long. warmup_rate: the rates are `constant` meanwhile, as in
+    WILSON's public code, or fall from the first step on (`decaying`), as they did in runs that do not say which.
     teacher: False leaves the teacher out, so that the student learns from masks and old model directly (ablation).
     teacher_gradient: whether the teacher's losses reach the backbone [D].
     paste_probability, paste_flip, paste_scale, paste_per_image: of memory copy-paste [D]; 0 pastes nothing.
     """
 
     name: ClassVar[str] = "fmwiss"
+    former: ClassVar[Mapping[str, Any]] = {"warmup_rate": "decaying"}
 
     alpha: Share = 0.5
     beta: Share = 0.9
@@ -53,6 +65,7 @@ class Fmwiss(MaskMethod):
     temperature: PositiveFloat = 0.1
     points: PositiveInt = 10
     warmup_epochs: NonNegativeInt = 5
+    warmup_rate: Literal["constant", "decaying"] = "constant"
     teacher: bool = True
     teacher_gradient: bool = True
     paste_probability: Share = 0.5
@@ -70,6 +83,10 @@ class Fmwiss(MaskMethod):
         """How instances are pasted; None where they are not."""
         return self._paste_params() if self.paste_probability else None
 
+    def epochs_alone(self, step: int) -> int:
+        """Those of the teacher's warm-up, unless the rates fall in it; at step 0 there is no teacher."""
+        return self.warmup_epochs if step and self.teacher and self.warmup_rate == "constant" else 0
+
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""
         if old is None:
@@ -81,6 +98,8 @@ class Fmwiss(MaskMethod):
                 f"warmup_epochs is {self.warmup_epochs} and the run has {context.params.epochs} epochs, so the student "
                 "would never be trained; raise --epochs, or lower it with --set warmup_epochs=0."
             )
+        if self.contrastive and context.params.accumulate > 1 and not context.rank:
+            log.warning(_IN_PARTS, context.params.accumulate)
         return FmwissObjective(self, student, old, context)
 
     def _paste_params(self) -> PasteParams:

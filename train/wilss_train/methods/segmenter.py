@@ -65,6 +65,10 @@ class MaskMethod(SegmenterMethod, ABC):
         """How instances from memory are pasted; None for a method that pastes none."""
         return None
 
+    def epochs_alone(self, step: int) -> int:
+        """Epochs at the start of a step in which the student is not trained and the rates stand still."""
+        return 0
+
     @abstractmethod
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Networks and losses of one step.
@@ -82,7 +86,8 @@ class MaskMethod(SegmenterMethod, ABC):
             _write_memory(context, out)
             write_network(context, out, student, facts)
 
-        return Experiment(objective=objective, batches=_batches(self, context), write=write)
+        alone = self.epochs_alone(context.inputs.step)
+        return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
 
 
 def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:

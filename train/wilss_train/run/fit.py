@@ -18,7 +18,7 @@ from ..methods.base import is_frozen
 from ..params import TrainParams
 from ..results.report.log import Progress
 from .long_steps import LongSteps
-from .optimiser import learning_rates, make_optimiser, poly, set_learning_rates
+from .optimiser import Schedule, learning_rates, make_optimiser, set_learning_rates
 from .states import TrainingState, latest_state, save_state
 
 _LOG_EVERY = 10
@@ -36,7 +36,8 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 class Loop:
     """What the loop is run with.
 
-    states: the folder of the run's states. workers: loader threads. asked_to_stop: looked at after every step.
+    states: the folder of the run's states. workers: loader threads. alone: first epochs in which the student is not
+    trained and the rates stand still. asked_to_stop: looked at after every step.
     leave: called from another thread where a step does not end soon after that, with `Stopped` once the state of the
     step before is saved, or with why it could not be; it ends the process. None waits for the step, as several
     processes always do.
@@ -47,6 +48,7 @@ class Loop:
     params: TrainParams
     states: Path
     workers: int = 1
+    alone: int = 0
     asked_to_stop: Callable[[], bool] = lambda: False
     leave: Callable[[Exception], None] | None = None
     on_progress: Callable[[Progress], None] = lambda progress: None
@@ -99,7 +101,9 @@ class _Run:
         optimiser = make_optimiser(objective, self._params)
         self._objective = objective
         self._wrapped, self._optimiser = accelerator.prepare(objective, optimiser)
-        self.steps = self._params.epochs * batches.order.steps_per_epoch
+        epoch = batches.order.steps_per_epoch
+        self.steps = self._params.epochs * epoch
+        self._schedule = Schedule(params=self._params, steps=self.steps, alone=loop.alone * epoch)
         self.step = 0
         self._sums = _Sums()
         self._reported = 0.0
@@ -189,9 +193,7 @@ class _Run:
 
     def _take(self, terms: Mapping[str, Tensor]) -> None:
         """One optimiser step along the gradients. terms: of the loss that they are of."""
-        set_learning_rates(
-            self._optimiser, poly(self.step, self.steps, power=self._params.power, warmup=self._params.warmup)
-        )
+        set_learning_rates(self._optimiser, self._schedule.factor(self.step))
         if self._params.clip:
             self._accelerator.clip_grad_norm_(self._wrapped.parameters(), self._params.clip)
         self._optimiser.step()

@@ -1,6 +1,7 @@
 """Optimiser and learning rates: SGD with poly decay and a faster head, as published."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,10 +21,41 @@ def poly(step: int, steps: int, *, power: float = 0.9, warmup: int = 0) -> float
     return grown * float((1.0 - step / steps) ** power)
 
 
+def in_steps(step: int, *, every: int, by: float) -> float:
+    """The factor on every learning rate at optimiser step `step`: by ** (step // every)."""
+    return float(by ** (step // every))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The factor on every learning rate, by optimiser step.
+
+    steps: of the whole run. alone: so many first ones do not train the student: the rates do not fall meanwhile, and
+    fall afterwards as if they had all along (WILSON's public code). Linear growth starts again after them, since the
+    student's new rows do.
+    """
+
+    params: TrainParams
+    steps: int
+    alone: int = 0
+
+    def factor(self, step: int) -> float:
+        """At optimiser step `step`, from 0; in (0, 1]."""
+        began = self.alone if step >= self.alone else 0
+        grown = min(1.0, (step - began + 1) / self.params.warmup) if self.params.warmup else 1.0
+        return grown * (self._decayed(step) if step >= self.alone else 1.0)
+
+    def _decayed(self, step: int) -> float:
+        if self.params.decay == "steps":
+            return in_steps(step, every=self.params.decay_every, by=self.params.decay_by)
+        return poly(step, self.steps, power=self.params.power)
+
+
 def make_optimiser(objective: nn.Module, params: TrainParams) -> torch.optim.Optimizer:
     """SGD (or AdamW) in two groups: the student's backbone, and all else at `head_lr` times its rate.
 
-    Frozen parameters are left out. Biases and normalisation are decayed like all others, as published.
+    Frozen parameters are left out. Biases and normalisation are decayed like all others, as published. Nesterov's
+    momentum without momentum is plain descent, which torch refuses by that name.
     """
     backbone = {id(parameter) for parameter in objective.student.backbone.parameters()}  # type: ignore[union-attr]
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
@@ -34,7 +66,13 @@ def make_optimiser(objective: nn.Module, params: TrainParams) -> torch.optim.Opt
     groups = [group for group in groups if group["params"]]
     if params.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=params.lr, weight_decay=params.weight_decay)
-    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay)
+    return torch.optim.SGD(
+        groups,
+        lr=params.lr,
+        momentum=params.momentum,
+        nesterov=params.nesterov and params.momentum > 0,
+        weight_decay=params.weight_decay,
+    )
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:

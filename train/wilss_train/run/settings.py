@@ -28,9 +28,6 @@ _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 #: What of the parameters changes nothing that is learnt, or stands in the identity under another name.
 _NO_MATTER = ("save_minutes", "save_steps", "cache_mib", "backbone_sha256", "backbone_mean", "backbone_std")
 
-#: Parameters that came later than runs that may still be resumed.
-_LATER = ("limit",)
-
 #: Parameters by name, of the run or of its method, and where they were said.
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -135,18 +132,27 @@ def identity_of(
     }
 
 
-def as_noted_now(noted: Mapping[str, Any], *, method: Method, manifest: Manifest) -> dict[str, Any]:
-    """The identity of a run that is there, with what is the same by another digest as it would be noted today."""
+def as_noted_now(
+    noted: Mapping[str, Any], *, wanted: Mapping[str, Any], method: Method, manifest: Manifest
+) -> dict[str, Any]:
+    """The identity of a run that is there, as the same run would note it today.
+
+    What is the same by another digest has that of today; parameters of `wanted` that came after the run have the
+    values that it ran with.
+    """
     inputs = noted.get("method_inputs")
     if noted.get("method") != method.name or not isinstance(inputs, Mapping):
         return dict(noted)
-    return {**noted, "method_inputs": dict(method.inputs_as_noted_now(inputs, manifest))}
+    now = {**noted, "method_inputs": dict(method.inputs_as_noted_now(inputs, manifest))}
+    for section, before in (("params", TrainParams.before()), ("method_params", method.before())):
+        if isinstance(values := noted.get(section), Mapping):
+            now[section] = {**{name: before[name] for name in wanted[section] if name in before}, **values}
+    return now
 
 
 def _outcome(params: TrainParams) -> dict[str, Any]:
-    """The parameters that decide the outcome; those that runs did not use to name, where they are not the default."""
-    values = {name: value for name, value in params.as_json().items() if name not in _NO_MATTER}
-    return {name: value for name, value in values.items() if name not in _LATER or value != getattr(TrainParams, name)}
+    """The parameters that decide the outcome."""
+    return {name: value for name, value in params.as_json().items() if name not in _NO_MATTER}
 
 
 def _input_of(params: TrainParams) -> dict[str, Any]:

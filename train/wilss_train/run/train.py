@@ -139,7 +139,7 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
             if options.overwrite:
                 experiment()  # what would be refused is refused before anything is thrown away
             about = origin_of(inputs, method, params).as_json()
-            renew = partial(as_noted_now, method=method, manifest=inputs.manifest)
+            renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
             runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
@@ -186,6 +186,7 @@ def _learn(
             params=params,
             states=out / runs.STATES,
             workers=options.workers,
+            alone=experiment.alone,
             asked_to_stop=options.asked_to_stop,
             leave=options.leave,
             on_progress=RunLogger(log, broken, listeners),
