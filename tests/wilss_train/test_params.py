@@ -68,6 +68,15 @@ def test_no_method_takes_the_name_of_a_parameter_of_the_run() -> None:
         ("scale", (2.0, 0.5), "two numbers above 0, the smaller first"),
         ("scale", (1.0,), "two numbers above 0, the smaller first"),
         ("scale", (0.0, 1.0), "two numbers above 0, the smaller first"),
+        ("area", (2.0, 0.5), "two numbers above 0, the smaller first"),
+        ("aspect", (1.0,), "two numbers above 0, the smaller first"),
+        (
+            "area",
+            (0.3, 1.0),
+            r"area is \(0.3, 1.0\); it must be left out .* cropping is scaled, which heeds scale",
+        ),
+        ("decay", "cosine", "decay is 'cosine'; choose one of poly, steps"),
+        ("decay_every", 0, "decay_every is 0; it must be at least 1"),
         ("loss_stride", 3, "loss_stride is 3; it must be a divisor of the crop 512"),
         ("accumulate", 5, "accumulate is 5; it must be a divisor of the batch size 24"),
         ("batch_norm", "off", "batch_norm is 'off'; choose one of frozen, train, synchronised"),
@@ -79,6 +88,12 @@ def test_no_method_takes_the_name_of_a_parameter_of_the_run() -> None:
 def test_what_has_no_meaning_is_refused(name: str, value: Any, sentence: str) -> None:
     with pytest.raises(ParameterError, match=sentence):
         TrainParams(**{name: value})
+
+
+def test_a_scale_that_a_published_crop_does_not_heed_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"scale is \(0.4, 1.2\); it must be left out .* cropping is published"):
+        TrainParams(cropping="published", scale=(0.4, 1.2))
+    assert TrainParams(cropping="published", area=(0.3, 1.0)).area == (0.3, 1.0)
 
 
 def test_json_has_every_parameter() -> None:

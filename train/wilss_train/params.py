@@ -22,6 +22,8 @@ from wilss.params import (
 #: What a run says that it starts from where `backbone_weights` names nothing.
 RANDOM = "random"
 _BASE, _WEAK = "base", "weak"
+#: How large views are, by the factor of an image's sides or by their share of its area.
+SCALE, AREA = (0.5, 2.0), (0.5, 2.0)
 #: Parts of a manifest's section `train`: for step 0, and for later steps.
 STEP_SECTIONS = (_BASE, _WEAK)
 
@@ -44,7 +46,9 @@ class TrainParams(Params):
         gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
     decay: of the rates, `poly` with `power`, or in `steps`: times decay_by every decay_every optimiser steps (PANet).
     warmup: optimiser steps of linear growth; where a teacher learns alone first, again from the student's first step.
-    crop: side of the square crop in pixels. scale: range of random resizing. flip: its probability.
+    crop: side of the square crop in pixels. flip: its probability. cropping: `scaled`, resized by a factor in `scale`,
+        with the input's mean where the image ends; or `published` (WILSON), a window of a share in `area` of the image
+        with sides as in `aspect`, resized to the crop and never beyond the edge.
     colour: strength of random brightness, contrast and colour cast, 0 for none.
     loss_stride: losses are taken on every `loss_stride`-th pixel; 1 is as published [D].
     per_class: B, instances per class in the memory bank. min_area: pixels that an instance has at least.
@@ -82,7 +86,10 @@ class TrainParams(Params):
     warmup: NonNegativeInt = 0
     clip: NonNegativeFloat = 0.0
     crop: PositiveInt = 512
-    scale: tuple[float, ...] = (0.5, 2.0)
+    cropping: Literal["scaled", "published"] = "scaled"
+    scale: tuple[float, ...] = SCALE
+    area: tuple[float, ...] = AREA
+    aspect: tuple[float, ...] = (3 / 4, 4 / 3)
     flip: Share = 0.5
     colour: NonNegativeFloat = 0.0
     loss_stride: PositiveInt = 1
@@ -104,8 +111,14 @@ class TrainParams(Params):
         require(all(self.backbone_std) or not self.backbone_std, "backbone_std", self.backbone_std, "above 0")
         together = bool(self.backbone_mean) == bool(self.backbone_std)
         require(together, "backbone_mean", self.backbone_mean, "given where backbone_std is, and only there")
-        ordered = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
-        require(ordered, "scale", self.scale, "two numbers above 0, the smaller first")
+        for name in ("scale", "area", "aspect"):
+            ends = getattr(self, name)
+            ordered = len(ends) == 2 and 0 < ends[0] <= ends[1]
+            require(ordered, name, ends, "two numbers above 0, the smaller first")
+        for name, default, kind, other in (("scale", SCALE, "scaled", "area"), ("area", AREA, "published", "scale")):
+            heeded = self.cropping == kind or getattr(self, name) == default
+            rule = f"left out (or {default}) where cropping is {self.cropping}, which heeds {other}"
+            require(heeded, name, getattr(self, name), rule)
         require(
             self.crop % self.loss_stride == 0, "loss_stride", self.loss_stride, f"a divisor of the crop {self.crop}"
         )

@@ -43,6 +43,7 @@ train:
   # or a file of yours, relative to this one:
   # backbone_weights: weights.safetensors
   crop: 512               # pixels
+  cropping: published     # a window inside the image; `scaled`, with `scale: [0.5, 2]`, resizes it and fills it up
   batch_size: {batch}          # of an optimiser step, over all GPUs
   accumulate: 1           # 2 or 4 where a GPU's memory does not suffice: as many parts of a batch, one after the other
   nesterov: true

@@ -1,15 +1,22 @@
 """Views: image, masks and void are cut alike, wherever the window lies."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.functional import resized_crop
 
 from wilss.data.images import IMAGENET_MEAN
-from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside
+from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside, published_window, view_of
+from wilss_train.params import TrainParams
 
 MEAN = tuple(round(255 * value) for value in IMAGENET_MEAN)
 
@@ -124,3 +131,80 @@ def test_colour_and_flip_do_not_move_the_window() -> None:
         for flip, colour in ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5))
     ]
     assert len({(view.left, view.top, view.factor) for view in views}) == 1
+
+
+# -- the published crop: a window inside the image, resized to the crop whatever its sides
+
+AREA, ASPECT = (0.5, 2.0), (3 / 4, 4 / 3)
+PUBLISHED = TrainParams(crop=64, cropping="published", flip=0.0)
+SIZES = [(375, 500), (500, 375), (333, 500), (100, 400), (400, 100), (64, 64), (1, 9), (9, 1)]
+
+
+def by_torch(seed: int) -> Any:
+    """Draws in torchvision's place and from its generator."""
+    torch.manual_seed(seed)
+    return SimpleNamespace(
+        uniform=lambda low, high: torch.empty(1).uniform_(low, high).item(),
+        integers=lambda most: torch.randint(0, most, (1,)).item(),
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_published_window_is_torchvisions_for_the_same_draws(height: int, width: int) -> None:
+    picture = torch.zeros(3, height, width)
+    for seed in range(100):
+        ours = published_window(height, width, area=AREA, aspect=ASPECT, rng=by_torch(seed))
+        torch.manual_seed(seed)
+        top, left, high, wide = RandomResizedCrop.get_params(picture, list(AREA), list(ASPECT))
+        assert (ours.top, ours.left, ours.high, ours.wide) == (top, left, high, wide)
+
+
+def test_the_published_window_is_distributed_as_torchvisions() -> None:
+    """On VOC's 500 x 375: how large it is, how wide, where it lies, and how often it is the whole image."""
+    picture, count = torch.zeros(3, 375, 500), 2000
+    torch.manual_seed(0)
+    theirs = np.array([RandomResizedCrop.get_params(picture, list(AREA), list(ASPECT)) for _ in range(count)])
+    draws = [
+        published_window(375, 500, area=AREA, aspect=ASPECT, rng=np.random.default_rng(seed)) for seed in range(count)
+    ]
+    ours = np.array([(each.top, each.left, each.high, each.wide) for each in draws])
+    for column in range(4):
+        marks = np.quantile(theirs[:, column], np.linspace(0.05, 0.95, 19))
+        shares = [(found[:, column, None] <= marks).mean(axis=0) for found in (ours, theirs)]
+        assert np.abs(shares[0] - shares[1]).max() < 0.045  # two samples of 2,000 differ by less, 99 times in 100
+    whole = [float((found[:, 2:] == (375, 500)).all(axis=1).mean()) for found in (ours, theirs)]
+    assert whole[0] == pytest.approx(whole[1], abs=0.03)
+    assert np.median(512 / ours[:, 3]) == pytest.approx(1.36, abs=0.03)
+    assert np.median(512 / ours[:, 2]) == pytest.approx(1.47, abs=0.03)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_published_view_is_cut_and_resized_as_torchvision_does_and_never_padded(height: int, width: int) -> None:
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    masks = generator.random((2, height, width)) > 0.5
+    for seed in range(20):
+        view = view_of(image, PUBLISHED, np.random.default_rng(seed))
+        window = published_window(height, width, area=AREA, aspect=ASPECT, rng=np.random.default_rng(seed))
+        cut = {"top": window.top, "left": window.left, "height": window.high, "width": window.wide, "size": [64, 64]}
+        shown = resized_crop(Image.fromarray(image), **cut, interpolation=InterpolationMode.BILINEAR)
+        inner = (slice(2, -2), slice(2, -2))  # theirs does not look beyond the window's edge
+        smooth = min(window.wide, window.high) >= 16
+        if smooth:
+            apart = cut_image(image, view).astype(int)[inner] - np.asarray(cast(Image.Image, shown)).astype(int)[inner]
+            assert np.abs(apart).max() <= 2
+        for found, mask in zip(cut_masks(masks, view), masks, strict=True):
+            plane = resized_crop(Image.fromarray(mask), **cut, interpolation=InterpolationMode.NEAREST)
+            assert (found == np.asarray(cast(Image.Image, plane))).mean() > 0.99
+        assert not is_outside(height, width, view).any()
+
+
+def test_the_crop_is_said_by_name() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    plain, published = (
+        view_of(image, TrainParams(crop=64, cropping=kind, flip=0.0), np.random.default_rng(5))  # type: ignore[arg-type]
+        for kind in ("scaled", "published")
+    )
+    expected = draw_view(60, 80, crop=64, scale=AREA, flip=0.0, colour=0.0, rng=np.random.default_rng(5))
+    assert plain == expected
+    assert plain.stretch == 1.0 != published.stretch

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,23 +22,49 @@ from ..params import TrainParams
 
 Colour = tuple[int, int, int]
 
+_TRIES = 10  # draws of a window before the middle is taken
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
     """left, top: the window's corner in image pixels, which may lie outside. factor: view pixels per image pixel.
 
-    size: side of the square view. outside: the colour beyond the image's edge. gain, offset: of every colour channel,
-    `gain * value + offset` on [0, 255].
+    stretch: how many times as many of them down a column as along a row. size: side of the square view. outside: the
+    colour beyond the image's edge. gain, offset: of every colour channel, `gain * value + offset` on [0, 255].
     """
 
     left: float
     top: float
     factor: float
     size: int
+    stretch: float = 1.0
     mirrored: bool = False
     outside: Colour = (124, 116, 104)
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def down(self) -> float:
+        """View pixels per image pixel down a column; `factor` are those along a row."""
+        return self.factor * self.stretch
+
+
+class Window(NamedTuple):
+    """A part of an image, in whole pixels."""
+
+    left: int
+    top: int
+    wide: int
+    high: int
+
+
+class _Place(NamedTuple):
+    """Which part of an image a view shows; see `View`."""
+
+    left: float
+    top: float
+    factor: float
+    stretch: float = 1.0
 
 
 def draw_view(
@@ -51,20 +78,50 @@ def draw_view(
     rng: np.random.Generator,
     mean: Sequence[float] = IMAGENET_MEAN,
 ) -> View:
-    """A random view of an image of this size.
+    """A random view of an image of this size, resized by a factor in `scale`. mean: of the input."""
+    place = _scaled(height, width, crop=crop, scale=scale, rng=rng)
+    return _view_at(place, crop=crop, flip=flip, colour=colour, rng=rng, mean=mean)
 
-    The image is resized by a factor drawn log-uniformly from `scale`, then a `crop` x `crop` window is placed inside
-    it at random; where it is smaller than the window, the window is placed around it at random. mean: of the input.
+
+def _scaled(height: int, width: int, *, crop: int, scale: Sequence[float], rng: np.random.Generator) -> _Place:
+    """What a square of `crop` pixels shows of an image that is resized by a factor drawn log-uniformly from `scale`.
+
+    It lies inside the image at random; where the image is smaller, around it at random.
     """
     factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
-    window = crop / factor
-    left, top = (rng.uniform(min(0.0, side - window), max(0.0, side - window)) for side in (width, height))
+    side = crop / factor
+    left, top = (rng.uniform(min(0.0, whole - side), max(0.0, whole - side)) for whole in (width, height))
+    return _Place(left, top, factor)
+
+
+def published_window(
+    height: int, width: int, *, area: Sequence[float], aspect: Sequence[float], rng: np.random.Generator
+) -> Window:
+    """A part of the image as torchvision's RandomResizedCrop draws it, as WILSON's public code does.
+
+    area: share of the image's, uniform, which may be above 1. aspect: width over height, log-uniform. Whole pixels; of
+    ten draws the first that fits, else the middle of the image, as much of it as has such an aspect.
+    """
+    for _ in range(_TRIES):
+        pixels = rng.uniform(*area) * height * width
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        wide, high = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+            return Window(left, top, wide, high)
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    wide, high = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return Window((width - wide) // 2, (height - high) // 2, wide, high)
+
+
+def _view_at(
+    place: _Place, *, crop: int, flip: float, colour: float, rng: np.random.Generator, mean: Sequence[float]
+) -> View:
+    """A square of `crop` pixels of this place, mirrored or not, in some light."""
     mirrored = bool(rng.random() < flip)
     gain, offset = _draw_light(colour, rng)
     return View(
-        left=left,
-        top=top,
-        factor=factor,
+        **place._asdict(),
         size=crop,
         mirrored=mirrored,
         outside=mean_colour(mean),
@@ -82,26 +139,23 @@ def mean_colour(mean: Sequence[float]) -> Colour:
 def view_of(image: NDArray[np.uint8], params: TrainParams, rng: np.random.Generator) -> View:
     """A random view of an image uint8 [H, W, 3], of the size and range that a run has."""
     height, width = image.shape[:2]
-    return draw_view(
-        height,
-        width,
-        crop=params.crop,
-        scale=params.scale,
-        flip=params.flip,
-        colour=params.colour,
-        rng=rng,
-        mean=params.mean,
-    )
+    if params.cropping == "published":
+        window = published_window(height, width, area=params.area, aspect=params.aspect, rng=rng)
+        place = _Place(window.left, window.top, params.crop / window.wide, window.wide / window.high)
+    else:
+        place = _scaled(height, width, crop=params.crop, scale=params.scale, rng=rng)
+    return _view_at(place, crop=params.crop, flip=params.flip, colour=params.colour, rng=rng, mean=params.mean)
 
 
 def cut_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """The view of an image uint8 [H, W, 3], uint8 [size, size, 3]; the input's mean beyond its edge."""
     height, width = image.shape[:2]
-    rows, columns = _inside(view.top, height, view), _inside(view.left, width, view)
+    rows, columns = _inside(view.top, height, view.down, view.size), _inside(view.left, width, view.factor, view.size)
     cut = _empty(view.size, view.outside).copy()
     if rows[1] > rows[0] and columns[1] > columns[0]:
-        box = (*_source(view.left, columns, view)[:1], *_source(view.top, rows, view)[:1],
-               *_source(view.left, columns, view)[1:], *_source(view.top, rows, view)[1:])  # fmt: skip
+        left, right = _source(view.left, columns, view.factor)
+        top, bottom = _source(view.top, rows, view.down)
+        box = (left, top, right, bottom)
         size = (columns[1] - columns[0], rows[1] - rows[0])
         part = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=_clipped(box, width, height))
         cut[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(_lit(part, view))
@@ -116,7 +170,7 @@ def _empty(size: int, colour: Colour) -> NDArray[np.uint8]:
 
 def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     """The view of masks [T, H, W], bool [T, size, size]; False beyond the image's edge."""
-    rows, columns = _nearest(view.top, view), _nearest(view.left, view)
+    rows, columns = _shown(view)
     height, width = masks.shape[1:]
     row_inside, column_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     taken = masks.take(rows, axis=1, mode="clip").take(columns, axis=2, mode="clip")
@@ -126,7 +180,7 @@ def cut_masks(masks: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
 
 def is_outside(height: int, width: int, view: View) -> NDArray[np.bool_]:
     """Where the view shows nothing of an image of this size, bool [size, size]."""
-    rows, columns = _nearest(view.top, view), _nearest(view.left, view)
+    rows, columns = _shown(view)
     outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))
     return np.ascontiguousarray(outside[:, ::-1] if view.mirrored else outside)
 
@@ -159,21 +213,26 @@ def _lit(image: Image.Image, view: View) -> Image.Image:
     return image.point(np.clip(np.concatenate(tables), 0, 255).astype(np.uint8).tolist())
 
 
-def _nearest(corner: float, view: View) -> NDArray[np.int64]:
-    """The image's row (or column) that every row of the view shows; may lie outside."""
-    shown: NDArray[np.int64] = np.floor(corner + (np.arange(view.size) + 0.5) / view.factor).astype(np.int64)
+def _shown(view: View) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The image's rows, and its columns, that those of the view show; they may lie outside."""
+    return _nearest(view.top, view.down, view.size), _nearest(view.left, view.factor, view.size)
+
+
+def _nearest(corner: float, factor: float, size: int) -> NDArray[np.int64]:
+    shown: NDArray[np.int64] = np.floor(corner + (np.arange(size) + 0.5) / factor).astype(np.int64)
     return shown
 
 
-def _inside(corner: float, side: int, view: View) -> tuple[int, int]:
+def _inside(corner: float, side: int, factor: float, size: int) -> tuple[int, int]:
     """The rows (or columns) of the view that lie wholly on the image: first, and one past the last."""
-    first = max(0, math.ceil(-corner * view.factor - 1e-9))
-    last = min(view.size, math.floor((side - corner) * view.factor + 1e-9))
+    first = max(0, math.ceil(-corner * factor - 1e-9))
+    last = min(size, math.floor((side - corner) * factor + 1e-9))
     return first, max(first, last)
 
 
-def _source(corner: float, rows: tuple[int, int], view: View) -> tuple[float, float]:
-    return corner + rows[0] / view.factor, corner + rows[1] / view.factor
+def _source(corner: float, rows: tuple[int, int], factor: float) -> tuple[float, float]:
+    """Where these rows (or columns) of the view begin and end in the image."""
+    return corner + rows[0] / factor, corner + rows[1] / factor
 
 
 def _clipped(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:

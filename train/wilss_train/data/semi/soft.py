@@ -87,7 +87,7 @@ def warped(soft: NDArray[np.floating], view: View, height: int, width: int, stri
     nothing is learnt there.
     """
     places = np.arange(view.size)[stride // 2 :: stride]
-    down = _weights(view.top + (places + 0.5) / view.factor, height, soft.shape[1])
+    down = _weights(view.top + (places + 0.5) / view.down, height, soft.shape[1])
     across = _weights(view.left + (places + 0.5) / view.factor, width, soft.shape[2])
     if view.mirrored:  # the window is cut first and mirrored afterwards
         mirror = view.size - 1 - places
