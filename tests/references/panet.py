@@ -108,3 +108,29 @@ def alignment_loss(query, query_scores, supports, maps, ways, alpha):
             pair.append(sum(inside) / len(inside) if inside else np.zeros(len(query)))
         total += query_ce(upsampled(scores(features, np.stack(pair), alpha), *known.shape), known)
     return total / len(supports)
+
+
+def counted_by_sets(queries):
+    """The public code's counts: each query gives, for background and ways that its truth holds, hits and misses.
+
+    queries: (ways, truth, predicted) with lists of ids by pixel. Returns id -> [tp, fp, fn], background 0.
+    """
+    sums = {}
+    for ways, truth, predicted in queries:
+        known = {place for place, identity in enumerate(truth) if identity != VOID}
+        for identity in (0, *ways):
+            wanted = {p for p in known if truth[p] == identity or (identity == 0 and truth[p] not in ways)}
+            said = {p for p in known if predicted[p] == identity}
+            if wanted:
+                row = sums.setdefault(identity, [0, 0, 0])
+                for column, places in enumerate((said & wanted, said - wanted, wanted - said)):
+                    row[column] += len(places)
+    return sums
+
+
+def binary_iou_by_sets(queries):
+    """The public code's binary IoU: counts of all classes added up, then the mean of background's and theirs."""
+    sums = counted_by_sets(queries)
+    foreground = [sum(row[column] for identity, row in sums.items() if identity) for column in range(3)]
+    each = [row[0] / sum(row) for row in (sums.get(0, [0, 0, 0]), foreground) if sum(row)]
+    return sum(each) / len(each)

@@ -202,7 +202,7 @@ def test_the_published_view_is_cut_and_resized_as_torchvision_does_and_never_pad
 def test_the_crop_is_said_by_name() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     plain, published = (
-        view_of(image, TrainParams(crop=64, cropping=kind, flip=0.0), np.random.default_rng(5))  # type: ignore[arg-type]
+        view_of(image, TrainParams(crop=64, cropping=kind, flip=0.0), np.random.default_rng(5))
         for kind in ("scaled", "published")
     )
     expected = draw_view(60, 80, crop=64, scale=AREA, flip=0.0, colour=0.0, rng=np.random.default_rng(5))

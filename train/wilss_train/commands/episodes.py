@@ -29,7 +29,7 @@ _OPTIONS = (
     click.option(
         "--metric",
         type=click.Choice(["wilss", "panet"]),
-        help="Count false positives in every episode, or only where the class is there.  [default: wilss]",
+        help="Count false positives in every episode, or all as PANet's public code does.  [default: wilss]",
     ),
     click.option("--seed", type=int, help="Names the episodes and the scribbles.  [default: 0]"),
 )

@@ -103,7 +103,7 @@ def published_window(
     ten draws the first that fits, else the middle of the image, as much of it as has such an aspect.
     """
     for _ in range(_TRIES):
-        pixels = rng.uniform(*area) * height * width
+        pixels = rng.uniform(area[0], area[1]) * height * width
         ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
         wide, high = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < wide <= width and 0 < high <= height:

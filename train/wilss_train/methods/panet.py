@@ -26,7 +26,7 @@ from wilss.params import NonNegativeFloat, Params, PositiveFloat, PositiveInt, r
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
-from ..data.episodes.features import FeatureBank
+from ..data.episodes.features import FeatureBank, Void
 from ..data.episodes.images import index_of_store
 from ..data.masked_images import MaskedImages
 from ..inputs import RunInputs, weights_path
@@ -47,7 +47,8 @@ class Panet(Params):
     embedding: `projection` of the manifest's frozen vision transformer, or the paper's `vgg16`.
     width, depth: of the projection [D]. features, size, longest: see `EmbeddingSpec`; the paper's VGG-16 has size 417.
     weights: ImageNet weights for the VGG-16, a file or another word of `backbone_weights`; "" for none.
-    ways, shots, support: of the training episodes; supports are drawn from the store's masks.
+    ways, shots, support: of the training episodes; supports are drawn from the store's masks. void: what it is in a
+        support's mask, `unknown`, or `background` as in the public code.
     alpha: what the cosine is multiplied with (Eq. 3). par: weight of the alignment loss (Eq. 7), 0 leaves it out.
     episodes: of an epoch [D].
     judged: episodes of the one run after training that its report tells of; `wilss-eval` makes the whole protocol.
@@ -65,6 +66,7 @@ class Panet(Params):
     ways: PositiveInt = 1
     shots: PositiveInt = 1
     support: Kind = "mask"
+    void: Void = "unknown"
     alpha: PositiveFloat = 20.0
     par: NonNegativeFloat = 1.0
     episodes: PositiveInt = 400
@@ -156,7 +158,7 @@ class Panet(Params):
         return EpisodeBatchSource(
             FeatureBank(frozen, images, mib=params.cache_mib),
             index_of_store(inputs.store, inputs.protocol, inputs.step, limit=params.limit, seed=context.seed),
-            Shape(ways=self.ways, shots=self.shots, support=self.support, flip=params.flip),
+            Shape(ways=self.ways, shots=self.shots, support=self.support, void=self.void, flip=params.flip),
             count=self.episodes,
             batch_size=params.batch_size,
             accumulate=params.accumulate,

@@ -75,6 +75,16 @@ def test_annotations_say_nothing_wrong_and_are_the_same_again(kind: str) -> None
         assert (found == VOID).mean() > 0.5
 
 
+def test_void_in_a_mask_is_background_where_that_is_asked() -> None:
+    label = Pictures().label("im4")
+    assert (label == VOID).any()
+    found = support_map(label, Support("im4", 2, "mask", (3,)), 0, void="background")
+    assert np.array_equal(found, np.where(label == 3, VOID, label == 2))
+    for kind in ("box", "scribble"):
+        one = Support("im4", 2, kind)  # type: ignore[arg-type]
+        assert np.array_equal(support_map(label, one, 0, void="background"), support_map(label, one, 0))
+
+
 def test_other_ways_are_no_background() -> None:
     label = Pictures().label("im4")
     assert (label == 3).any()

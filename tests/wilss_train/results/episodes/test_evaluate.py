@@ -10,11 +10,14 @@ from tests.references import panet as slow
 from tests.wilss_train.data.episodes.pictures import Pictures, episodes, frozen
 from wilss.errors import ImageError, ParameterError
 from wilss_train.data.episodes.draw import Episode, draw_episode
-from wilss_train.data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
+from wilss_train.data.episodes.features import EmbeddedBank, FeatureBank, Support, Void, support_map
 from wilss_train.results.episodes.evaluate import EpisodeParams, Segmenting, evaluate_episodes
 from wilss_train.results.episodes.metrics import EpisodeCounts
 
 NAMES = {1: "cat", 2: "dog", 3: "horse"}
+
+
+VOIDS: dict[str, Void] = {"wilss": "unknown", "panet": "background"}
 
 
 def segmenting(params: EpisodeParams, pictures: Pictures | None = None) -> Segmenting:
@@ -32,7 +35,8 @@ def by_hand(episode: Episode, params: EpisodeParams) -> tuple[np.ndarray, np.nda
         for image in shots:
             others = tuple(one for one in episode.ways if one != way)
             features.append(bank.features(image).double().numpy())
-            maps.append(support_map(pictures.label(image), Support(image, way, params.support, others), params.seed))
+            support, void = Support(image, way, params.support, others), VOIDS[params.metric]
+            maps.append(support_map(pictures.label(image), support, params.seed, void=void))
             ways.append(place)
     vectors = slow.prototypes(features, maps, ways, len(episode.ways))
     query = bank.features(episode.query).double().numpy()
@@ -42,11 +46,12 @@ def by_hand(episode: Episode, params: EpisodeParams) -> tuple[np.ndarray, np.nda
 
 
 @pytest.mark.parametrize(
-    ("ways", "shots", "support"),
-    [(1, 1, "mask"), (1, 3, "scribble"), (2, 2, "mask"), (2, 2, "box"), (3, 1, "scribble")],
-)
-def test_queries_are_labelled_as_the_slow_twin_does(ways: int, shots: int, support: Any) -> None:
-    params = EpisodeParams(ways=ways, shots=shots, support=support, seed=3)
+    ("ways", "shots", "support", "metric"),
+    [(1, 1, "mask", "wilss"), (1, 3, "scribble", "panet"), (2, 2, "mask", "panet"), (2, 2, "box", "wilss"),
+     (3, 1, "scribble", "wilss")],
+)  # fmt: skip
+def test_queries_are_labelled_as_the_slow_twin_does(ways: int, shots: int, support: Any, metric: Any) -> None:
+    params = EpisodeParams(ways=ways, shots=shots, support=support, metric=metric, seed=3)
     fast = segmenting(params)
     for episode in episodes(Pictures().index, ways=ways, shots=shots, count=3, seed=3):
         found, (scores, expected) = fast.labels(episode), by_hand(episode, params)
@@ -73,6 +78,14 @@ def test_figures_are_those_of_the_labels() -> None:
     assert said["mean_iou"]["mean"] == pytest.approx(np.mean(found.mean_ious))
     assert said["mean_iou"]["spread"] == pytest.approx(np.std(found.mean_ious, ddof=1))
     assert list(said["iou"]) == ["cat", "dog", "horse"]
+
+
+def test_the_papers_metric_has_the_spread_of_its_runs() -> None:
+    params, pictures = EpisodeParams(episodes=4, runs=3, metric="panet"), Pictures()
+    found = evaluate_episodes(frozen(), pictures, NAMES, params)  # type: ignore[arg-type]
+    said = found.as_json()
+    assert said["mean_iou"]["spread"] == pytest.approx(np.std(found.mean_ious, ddof=0))
+    assert said["binary_iou"]["spread"] == pytest.approx(np.std(found.binary_ious, ddof=0))
 
 
 def test_a_bank_of_another_evaluation_changes_nothing() -> None:

@@ -21,19 +21,20 @@ from wilss.randomness import seed_for
 from ..batch_source import Order, Share, prefetch
 from ..masked_images import Broken, BrokenImages
 from .draw import Episode, Index, draw_episode, require_enough, sorted_index
-from .features import FeatureBank, Support, labels_for, support_map
+from .features import FeatureBank, Support, Void, labels_for, support_map
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """What an episode is: so many ways and shots, supports annotated by masks, boxes or scribbles.
 
-    flip: how often an image is shown as its mirror image.
+    void: what void is in a support's mask. flip: how often an image is shown as its mirror image.
     """
 
     ways: int = 1
     shots: int = 1
     support: Kind = "mask"
+    void: Void = "unknown"
     flip: float = 0.5
 
 
@@ -163,4 +164,4 @@ class EpisodeBatchSource:
     def _map(self, episode: Episode, image: str, way: int, label: NDArray[np.uint8]) -> Tensor:
         others = tuple(other for other in episode.ways if other != way)
         support = Support(image, way, self._shape.support, others)
-        return torch.from_numpy(support_map(label, support, self._seed))
+        return torch.from_numpy(support_map(label, support, self._seed, void=self._shape.void))

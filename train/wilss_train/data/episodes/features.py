@@ -5,6 +5,7 @@ what happened to be kept.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -89,15 +90,21 @@ class Support:
     others: tuple[int, ...] = ()
 
 
-def support_map(label: NDArray[np.uint8], support: Support, seed: int) -> SupportMap:
+#: What a pixel of no label is in a support's mask: nobody knows, or background, as in PANet's public code.
+Void = Literal["unknown", "background"]
+
+
+def support_map(label: NDArray[np.uint8], support: Support, seed: int, *, void: Void = "unknown") -> SupportMap:
     """The annotation as a map, uint8 [H, W]: 1 the class, 0 not, VOID unknown. label: taxonomy ids [H, W].
 
     It is drawn as if nobody knew of the other classes, but for their pixels, which are never background: PANet's
     background is what belongs to no class of the episode. A scribble is the same whenever the image comes up, but for a
-    mirror image.
+    mirror image. void: see `Void`; boxes and scribbles say nothing of it.
     """
     rng = numpy_generator_for(seed, "support", support.kind, support.image_id, support.way)
     annotation = map_for(support.kind, label == support.way, label == VOID, rng)
+    if void == "background" and support.kind == "mask":
+        annotation = np.where(label == VOID, np.uint8(0), annotation)
     if support.others:
         annotation = np.where((annotation == 0) & np.isin(label, support.others), np.uint8(VOID), annotation)
     return annotation

@@ -27,7 +27,7 @@ from wilss.models.networks.embedding import Embedding
 from wilss.params import Params, PositiveFloat, PositiveInt
 
 from ...data.episodes.draw import Episode, Index, draw_episode, require_enough, sorted_index
-from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, support_map
+from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, Void, support_map
 from ...data.episodes.images import LabelledSplit
 from ...data.masked_images import BoundedCache, BrokenImages
 from .metrics import EpisodeCounts, Metric
@@ -38,7 +38,9 @@ class EpisodeParams(Params):
     """How an embedding is judged. Defaults are the published protocol's.
 
     episodes, runs: per run, and how many runs. ways, shots: of an episode. support: how supports are annotated.
-    metric: see `Metric`. alpha: what the cosine is multiplied with (Eq. 3). seed: names the episodes and the scribbles.
+    metric: see `Metric`; with `panet` void in a support's mask is background, too, and the spread is that of the runs
+        themselves (ddof 0), not an estimate from them.
+    alpha: what the cosine is multiplied with (Eq. 3). seed: names the episodes and the scribbles.
     """
 
     episodes: PositiveInt = 1000
@@ -85,18 +87,18 @@ class EpisodeEvaluation:
         return {
             "episodes": asdict(self.params),
             "classes": list(self.names.values()),
-            "mean_iou": _summary(self.mean_ious),
-            "binary_iou": _summary(self.binary_ious),
+            "mean_iou": self._summary(self.mean_ious),
+            "binary_iou": self._summary(self.binary_ious),
             "iou": self.class_iou(),
             "images": {"failed": dict(self.failed)},
             "seconds": round(self.seconds, 3),
         }
 
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    """Mean, spread (standard deviation over the runs) and all values."""
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": or_none(float(np.mean(values))), "spread": spread, "runs": [or_none(value) for value in values]}
+    def _summary(self, values: list[float]) -> dict[str, Any]:
+        """Mean, spread (standard deviation over the runs) and all values."""
+        ddof = 0 if self.params.metric == "panet" else 1
+        spread = float(np.std(values, ddof=ddof)) if len(values) > 1 else None
+        return {"mean": or_none(float(np.mean(values))), "spread": spread, "runs": [or_none(value) for value in values]}
 
 
 class Segmenting:
@@ -147,7 +149,9 @@ class Segmenting:
         return self._cache.get(support, lambda: self._pool(support))
 
     def _pool(self, support: Support) -> "_Pooled":
-        known = torch.from_numpy(support_map(self._bank.label(support.image_id), support, self._params.seed))
+        void: Void = "background" if self._params.metric == "panet" else "unknown"
+        label = self._bank.label(support.image_id)
+        known = torch.from_numpy(support_map(label, support, self._params.seed, void=void))
         features = self._bank.features(support.image_id)
         known = known.to(features.device)
         inside, inside_area = masked_average(features, known == FOREGROUND)
