@@ -115,7 +115,7 @@ def counted_by_sets(queries):
 
     queries: (ways, truth, predicted) with lists of ids by pixel. Returns id -> [tp, fp, fn], background 0.
     """
-    sums = {}
+    sums: dict[int, list[int]] = {}
     for ways, truth, predicted in queries:
         known = {place for place, identity in enumerate(truth) if identity != VOID}
         for identity in (0, *ways):

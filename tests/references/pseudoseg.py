@@ -121,3 +121,19 @@ def multi_label_bce(logits, tags):
         q = 1 / (1 + math.exp(-float(logits[index])))
         losses.append(-math.log(q if tags[index] else 1 - q))
     return sum(losses) / len(losses)
+
+
+def batch_norm_without_factor(batches, shift, eps, decay):
+    """A batch norm without a factor on one channel: what it makes of the last batch, and what it keeps for later.
+
+    batches: lists of numbers. Returns the last batch normalised by its own statistics, then the kept mean and variance.
+    """
+    kept_mean, kept_variance, last = 0.0, 1.0, []
+    for values in batches:
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / len(values)
+        last = [(value - mean) / math.sqrt(variance + eps) + shift for value in values]
+        unbiased = variance * len(values) / (len(values) - 1)
+        kept_mean = decay * kept_mean + (1 - decay) * mean
+        kept_variance = decay * kept_variance + (1 - decay) * unbiased
+    return last, kept_mean, kept_variance

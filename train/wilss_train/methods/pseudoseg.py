@@ -13,7 +13,7 @@ import torch
 from wilss.data.manifest import Manifest
 from wilss.data.names import Names
 from wilss.errors import CheckpointError, ParameterError
-from wilss.models.networks.attention_cam import Labeller, SoftLabelParams
+from wilss.models.networks.attention_cam import Labeller, MappingNorm, SoftLabelParams
 from wilss.models.networks.labeller_file import LABELLER_FILE, write_labeller
 from wilss.models.networks.norms import set_batch_norm
 from wilss.models.networks.segmenter import Segmenter
@@ -43,6 +43,8 @@ class Pseudoseg(SegmenterMethod):
     unlabelled: weight of the consistency loss. classes, attention: weights of the classifier's and the SGC loss.
     supervised_epochs: so many first epochs learn from labelled images alone; 0 as published.
     labelled_batch: labelled images of an optimiser step, 0 for as many as unlabelled ones (batch_size).
+    attention_norm: the batch norm after the attention maps, `torch`'s, or `published`: no factor, eps 1e-3 and decay
+        0.999, which takes thousands of steps to know the statistics that labels are made with.
     width: of queries and keys. jitter: of brightness, contrast, saturation and hue. cutout: side of the square, in
         views.
     """
@@ -62,6 +64,7 @@ class Pseudoseg(SegmenterMethod):
     attention: NonNegativeFloat = 1.0
     supervised_epochs: NonNegativeInt = 0
     labelled_batch: NonNegativeInt = 0
+    attention_norm: MappingNorm = "torch"
     width: PositiveInt = 128
     jitter: tuple[float, ...] = (0.5, 0.5, 0.5, 0.25)
     cutout: float = 0.2
@@ -122,7 +125,7 @@ class Pseudoseg(SegmenterMethod):
         """Where labels are the decoder's alone, or stored ones, nobody asks for one."""
         if self.target not in ("fused", "sgc") or self.targets:
             return None
-        labeller = Labeller.like(student, width=self.width, seed=context.seed)
+        labeller = Labeller.like(student, width=self.width, norm=self.attention_norm, seed=context.seed)
         return set_batch_norm(labeller, context.params.batch_norm).to(memory_format=torch.channels_last)
 
     def _batches(self, context: RunContext) -> SemiBatchSource:

@@ -20,6 +20,9 @@ from wilss.models.networks.segmenter import Segmenter
 from wilss.params import Params, PositiveFloat, Share
 from wilss.randomness import seed_for
 
+#: The batch norm after W_c: torch's, or the public code's, which has no factor, eps 1e-3 and decay 0.999.
+MappingNorm = Literal["torch", "published"]
+
 
 class Said(NamedTuple):
     """tags: logits [B, C - 1] of the image classifier, background left out. scores: m^ [B, C, h, w], logits."""
@@ -35,12 +38,15 @@ class Labeller(nn.Module):
     from what they say alone, and the backbone from the classifier's tags [C].
     """
 
-    def __init__(self, previous_dim: int, feature_dim: int, num_channels: int, width: int = 128) -> None:
+    def __init__(
+        self, previous_dim: int, feature_dim: int, num_channels: int, width: int = 128, norm: MappingNorm = "torch"
+    ) -> None:
         super().__init__()
+        self.norm = norm
         self.classes = nn.Linear(feature_dim, num_channels - 1)
         self.queries = nn.Conv2d(previous_dim + feature_dim, width, 1, bias=False)
         self.keys = nn.Conv2d(previous_dim + feature_dim, width, 1, bias=False)
-        self.mapping = nn.Sequential(nn.Conv2d(num_channels, num_channels, 1, bias=False), nn.BatchNorm2d(num_channels))
+        self.mapping = nn.Sequential(nn.Conv2d(num_channels, num_channels, 1, bias=False), _norm_of(num_channels, norm))
 
     def forward(
         self, previous: Tensor, last: Tensor, *, present: Tensor | float = 0.5, inside: Tensor | None = None
@@ -66,11 +72,22 @@ class Labeller(nn.Module):
         return max_normalised(score_map(last, self.classes.weight.to(last.dtype)))
 
     @classmethod
-    def like(cls, segmenter: Segmenter, *, width: int = 128, seed: int) -> "Labeller":
+    def like(cls, segmenter: Segmenter, *, width: int = 128, norm: MappingNorm = "torch", seed: int) -> "Labeller":
         """One for a segmenter's backbone and channels, with random weights that depend on `seed` alone."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_for(seed, "labeller"))
-            return cls(segmenter.previous_dim, segmenter.feature_dim, segmenter.spec.num_channels, width)
+            return cls(segmenter.previous_dim, segmenter.feature_dim, segmenter.spec.num_channels, width, norm)
+
+
+def _norm_of(channels: int, norm: MappingNorm) -> nn.BatchNorm2d:
+    """Torch's momentum is the share of the new, TensorFlow's decay that of the old."""
+    if norm == "torch":
+        return nn.BatchNorm2d(channels)
+    if norm != "published":
+        raise ValueError(f"there is no batch norm {norm!r} after the attention maps; use torch or published.")
+    made = nn.BatchNorm2d(channels, eps=1e-3, momentum=1 - 0.999)
+    made.weight.requires_grad_(requires_grad=False)  # at 1; kept, so that the names of weights are the same
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 LABELLER_FILE = "labeller.safetensors"
 FORMAT = "wilss-labeller"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_NORM, _SINCE_NORM, _BEFORE_NORM = "norm", 2, 1  # a version that does not know of it would compute something else
 _KEY = "wilss"  # one key only: safetensors keeps several in no fixed order
 
 
@@ -29,11 +30,13 @@ def write_labeller(path: Path, labeller: "Labeller", segmenter: "Segmenter") -> 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in labeller.state_dict().items()}
     header = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": _BEFORE_NORM,
         "width": labeller.queries.out_channels,
         "weights_sha256": digest_of_tensors(tensors),
         "segmenter_sha256": digest_of_tensors(segmenter.state_dict()),
     }
+    if labeller.norm != "torch":
+        header |= {"format_version": _SINCE_NORM, _NORM: labeller.norm}
     write_atomically(path, save(tensors, {_KEY: json.dumps(header, sort_keys=True)}))
 
 
@@ -60,7 +63,8 @@ def load_labeller(info: "CheckpointInfo", segmenter: "Segmenter", device: str = 
     if header.get("segmenter_sha256") != digest_of_tensors(segmenter.state_dict()):
         raise CheckpointError(f"{path} belongs to another network than {info.path}; keep the files of a run together.")
     try:
-        labeller = Labeller.like(segmenter, width=int(header["width"]), seed=0)
+        norm = header.get(_NORM, "torch")
+        labeller = Labeller.like(segmenter, width=int(header["width"]), norm=norm, seed=0)
         labeller.load_state_dict(tensors)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

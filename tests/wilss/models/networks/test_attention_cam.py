@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.references import pseudoseg as slow
 from wilss.errors import ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, hypercolumn, on_grid, soft_labels
+from wilss.models.networks.norms import set_batch_norm
 from wilss.models.networks.segmenter import Segmenter, build
 from wilss.models.networks.spec import SegmenterSpec
 
@@ -65,6 +67,33 @@ def test_scores_by_hand() -> None:
     np.testing.assert_allclose(said.scores[0].numpy().reshape(CHANNELS, -1), wanted, atol=1e-4)
     tags = last.mean(dim=(2, 3)) @ made.classes.weight.T + made.classes.bias
     torch.testing.assert_close(said.tags, tags)
+
+
+def test_the_published_batch_norm_after_the_maps_is_the_slow_twins() -> None:
+    made = Labeller.like(segmenter(), width=5, norm="published", seed=0)
+    norm: Any = made.mapping[1]
+    norm.bias.data.copy_(torch.tensor([0.5, -1.0, 0.0, 2.0]))
+    batches = [torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64) * (1 + step) + step for step in range(3)]
+    found = [norm.double().train()(batch) for batch in batches][-1]
+    for channel in range(CHANNELS):
+        values = [batch[:, channel].flatten().tolist() for batch in batches]
+        last, mean, variance = slow.batch_norm_without_factor(values, norm.bias[channel].item(), 1e-3, 0.999)
+        np.testing.assert_allclose(found[:, channel].detach().flatten(), last, rtol=1e-9)
+        assert norm.running_mean[channel].item() == pytest.approx(mean, rel=1e-6)
+        assert norm.running_var[channel].item() == pytest.approx(variance, rel=1e-6)
+
+
+def test_the_published_batch_norm_has_no_factor_that_learns() -> None:
+    made = Labeller.like(segmenter(), width=5, norm="published", seed=0)
+    plain = labeller()
+    assert made.state_dict().keys() == plain.state_dict().keys()
+    for mode in ("train", "frozen", "train", "synchronised"):
+        norm: Any = set_batch_norm(made, mode).mapping[1]  # type: ignore[arg-type]
+        assert (norm.weight == 1).all()
+        assert (norm.eps, norm.momentum) == (1e-3, pytest.approx(0.001))
+    assert not Labeller.like(segmenter(), norm="published", seed=0).mapping[1].weight.requires_grad  # type: ignore[index]
+    with pytest.raises(ValueError, match="no batch norm 'other' after the attention maps"):
+        Labeller.like(segmenter(), norm="other", seed=0)  # type: ignore[arg-type]
 
 
 def test_activation_maps_lie_between_0_and_1() -> None:

@@ -1,10 +1,12 @@
 """A labeller's file: the same bytes every time, read back whole, and refused where it is not its segmenter's."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
@@ -48,6 +50,26 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     again, _ = written(tmp_path / "b")
     assert (tmp_path / "a" / LABELLER_FILE).read_bytes() == (tmp_path / "b" / LABELLER_FILE).read_bytes()
     assert labeller_digest(info) == labeller_digest(again)
+
+
+def test_its_batch_norm_is_said_and_older_files_have_torchs(tmp_path: Path) -> None:
+    info, plain = written(tmp_path)
+    network = load_segmenter(info)
+    assert load_labeller(info, network).norm == plain.norm == "torch"
+    assert header_of(tmp_path / LABELLER_FILE).keys() == {
+        "format", "format_version", "width", "weights_sha256", "segmenter_sha256"
+    }  # fmt: skip
+    assert header_of(tmp_path / LABELLER_FILE)["format_version"] == 1
+    write_labeller(tmp_path / LABELLER_FILE, Labeller.like(network, norm="published", seed=0), network)
+    found: Any = load_labeller(info, network)
+    assert (found.norm, found.mapping[1].eps) == ("published", 1e-3)
+    assert header_of(tmp_path / LABELLER_FILE)["format_version"] == 2
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["wilss"])
+    return header
 
 
 def test_one_of_another_network_is_refused(tmp_path: Path) -> None:

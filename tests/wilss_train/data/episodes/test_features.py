@@ -81,7 +81,7 @@ def test_void_in_a_mask_is_background_where_that_is_asked() -> None:
     found = support_map(label, Support("im4", 2, "mask", (3,)), 0, void="background")
     assert np.array_equal(found, np.where(label == 3, VOID, label == 2))
     for kind in ("box", "scribble"):
-        one = Support("im4", 2, kind)  # type: ignore[arg-type]
+        one = Support("im4", 2, kind)
         assert np.array_equal(support_map(label, one, 0, void="background"), support_map(label, one, 0))
 
 
