@@ -5,8 +5,8 @@
     python workflows/shapes/semi.py table         # read the reports and print the table
     python workflows/shapes/semi.py --tuning run --seeds 1    # the same on the pictures that settings are chosen on
 
-All rows of a seed learn from the same labelled pictures for the same number of optimiser steps, with as many labelled
-pictures in each; they differ in what the other pictures are good for.
+All rows of a seed and part learn from the same labelled pictures for the same number of optimiser steps, with as many
+labelled pictures in each; they differ in what the other pictures are good for.
 """
 
 import json
@@ -150,7 +150,11 @@ def table(place: Place, seeds: int, part: Sequence[int]) -> None:
         for row in ROWS:
             scores = _scores(place, one, row, seeds)
             figures = {name: spread(scores[name]) for name in ("mean_iou", "mean_iou_new")}
-            cells[f"{one}-{row.key}"] = {**figures, "seconds": seconds(scores["seconds"])}
+            taken = {
+                "steps": seconds([_steps(place, one) for _ in scores["seconds"]]),
+                "seconds": seconds(scores["seconds"]),
+            }
+            cells[f"{one}-{row.key}"] = {**figures, **taken}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
     if place.manifest == ROOT / "data_manifest.yaml":
         keep_figures("semi", cells, seeds)
@@ -195,6 +199,17 @@ def _scores(place: Place, part: int, row: Row, seeds: int) -> dict[str, list[flo
                 found[name].append(report["scores"][name])
             found["seconds"].append(report["training"]["seconds"])
     return found
+
+
+def _steps(place: Place, part: int) -> int:
+    """Optimiser steps of every row with 1/PART labelled: an epoch goes once over the pictures that are not labelled."""
+    from wilss.store import MaskStore
+    from wilss_train.data.batch_source import Order
+
+    given = dict(zip(SETTINGS[::2], map(int, SETTINGS[1::2]), strict=True))
+    count = len(MaskStore.open(place.masks).image_ids)
+    order = Order(count=count - round(count / part), batch=given["--batch-size"], seed=0)
+    return given["--epochs"] * order.steps_per_epoch
 
 
 def _soft_scores(place: Place, part: int, seeds: int) -> list[float]:

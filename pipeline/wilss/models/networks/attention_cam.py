@@ -86,7 +86,7 @@ def _norm_of(channels: int, norm: MappingNorm) -> nn.BatchNorm2d:
     if norm != "published":
         raise ValueError(f"there is no batch norm {norm!r} after the attention maps; use torch or published.")
     made = nn.BatchNorm2d(channels, eps=1e-3, momentum=1 - 0.999)
-    made.weight.requires_grad_(requires_grad=False)  # at 1; kept, so that the names of weights are the same
+    made.weight.requires_grad_(False)  # at 1; kept, so that the names of weights are the same
     return made
 
 

@@ -88,10 +88,10 @@ def test_the_published_batch_norm_has_no_factor_that_learns() -> None:
     plain = labeller()
     assert made.state_dict().keys() == plain.state_dict().keys()
     for mode in ("train", "frozen", "train", "synchronised"):
-        norm: Any = set_batch_norm(made, mode).mapping[1]  # type: ignore[arg-type]
+        norm: Any = set_batch_norm(made, mode).mapping[1]
         assert (norm.weight == 1).all()
         assert (norm.eps, norm.momentum) == (1e-3, pytest.approx(0.001))
-    assert not Labeller.like(segmenter(), norm="published", seed=0).mapping[1].weight.requires_grad  # type: ignore[index]
+    assert not Labeller.like(segmenter(), norm="published", seed=0).mapping[1].weight.requires_grad
     with pytest.raises(ValueError, match="no batch norm 'other' after the attention maps"):
         Labeller.like(segmenter(), norm="other", seed=0)  # type: ignore[arg-type]
 
