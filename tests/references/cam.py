@@ -98,12 +98,3 @@ def balanced_weights(labels, count, power):
     """[M] -> [M]."""
     labels = [int(label) for label in labels]
     return np.array([(len(labels) / (count * labels.count(label))) ** power for label in labels])
-
-
-def against_background(probabilities):
-    """[K, L] -> [K - 1, L]."""
-    result = np.zeros((len(probabilities) - 1, probabilities.shape[1]))
-    for c, patch in np.ndindex(*result.shape):
-        both = float(probabilities[c + 1, patch]) + float(probabilities[0, patch])
-        result[c, patch] = float(probabilities[c + 1, patch]) / both if both > 0 else 0.0
-    return result

@@ -92,3 +92,12 @@ def compete(evidences):
                 if evidences[t, y, x] >= 1 and (best is None or evidences[t, y, x] > best):
                     best, labels[y, x] = evidences[t, y, x], t + 1
     return labels
+
+
+def against_background(probabilities):
+    """[K, L] -> [K - 1, L]."""
+    result = np.zeros((len(probabilities) - 1, probabilities.shape[1]))
+    for c, patch in np.ndindex(*result.shape):
+        both = float(probabilities[c + 1, patch]) + float(probabilities[0, patch])
+        result[c, patch] = float(probabilities[c + 1, patch]) / both if both > 0 else 0.0
+    return result

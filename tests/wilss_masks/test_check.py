@@ -7,7 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss_masks.stores import make_store
 from wilss.data.manifest import load_manifest
+from wilss.errors import WeightsError
+from wilss_masks.cli import cli
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.check import CheckReport, check_manifest
 
@@ -170,6 +173,49 @@ def test_tags_and_labels_that_say_different_things(tmp_path: Path) -> None:
     report = check_manifest(load_manifest(disk.manifest(tmp_path)))
     assert "step 0: 'dog' is in the labels of 1 image (a) without a tag of it; the label decides." in report.warnings
     assert "step 0: 'cat' is tagged and not labelled in 1 image (a); the label decides." in report.warnings
+
+
+def test_weights_of_cam_are_opened_and_the_store_of_bank_is_looked_at(tmp_path: Path) -> None:
+    """As the trainer's backbone is; a section that names none leaves that to `--set`."""
+
+    def faults(how: dict[str, Any] | None = None, **masks: Any) -> list[str]:
+        return told(checked(tmp_path, how={"weights": True, **(how or {})}, encoders=BUILT_IN, masks=masks), "masks.")
+
+    small = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8]}}
+    assert faults(cam={"epochs": 1}) == []
+    assert faults(cam={**small, "weights": ""}) == []
+    (fault,) = faults(cam={**small, "weights": "mine.safetensors"})
+    assert fault.startswith("masks.cam: ")
+    assert "mine.safetensors could not be read" in fault
+    assert "named by --set weights=" in fault
+    assert faults({"weights": False}, cam={**small, "weights": "mine.safetensors"}) == []
+    (fault,) = faults(cam={**small, "weights": "builtin:backbone.safetensors"})
+    assert "backbone.safetensors does not fit the backbone resnet18" in fault
+    (fault,) = faults(cam={"backbone": "resnet1888"})
+    assert "resnet1888" in fault
+    (fault,) = faults(cam={"backbone": "resnet18", "weights": "timm"})
+    assert "offline" in fault
+    assert "set weights to a local copy" in fault
+    (fault,) = faults(bank={"store": "first.zarr"})
+    assert fault.startswith("masks.bank: ")
+    assert "first.zarr" in fault
+    make_store(tmp_path / "first.zarr")
+    (fault,) = faults(bank={"store": "first.zarr"})
+    assert "holds masks of pottedplant, sheep, tvmonitor, which are not the classes of step 1" in fault
+
+
+def test_a_dry_run_by_cam_asks_for_its_weights(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", {"a": [1], "b": [2]})
+    steps = [{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}]
+    small = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8]}}
+    file = disk.manifest(tmp_path, steps=steps, masks={"cam": small})
+    words = ["generate", "--step", "0", "--source", "cam", "--dry-run", "--manifest", str(file)]
+    ended = CliRunner().invoke(cli, words)
+    assert ended.exit_code == 0, ended.output
+    ended = CliRunner().invoke(cli, [*words, "--set", "weights=mine.safetensors"])
+    assert isinstance(ended.exception, WeightsError)
+    assert "mine.safetensors could not be read" in str(ended.exception)
+    assert not (tmp_path / "masks").exists()
 
 
 def test_the_command_names_all_faults_and_ends_with_2(tmp_path: Path) -> None:

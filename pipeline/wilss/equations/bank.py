@@ -125,13 +125,3 @@ def smoothed(probabilities: Tensor, spread: Callable[[Tensor], Tensor]) -> Tenso
     """
     reached = spread(torch.cat([probabilities, torch.ones_like(probabilities[:1])]))
     return torch.where(reached[-1:] > 0, reached[:-1] / reached[-1:].clamp_min(1e-30), probabilities)
-
-
-def against_background(probabilities: Tensor) -> Tensor:
-    """p_c / (p_c + p_0), a half where a class is as probable as the background; 0 where neither is [D].
-
-    probabilities: [K, ...], the background first. Returns [K - 1, ...] in [0, 1].
-    """
-    others, background = probabilities[1:], probabilities[:1]
-    together = others + background
-    return torch.where(together > 0, others / together.clamp_min(1e-30), 0.0)

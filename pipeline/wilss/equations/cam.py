@@ -119,12 +119,3 @@ def balanced_weights(labels: Tensor, count: int, power: float) -> Tensor:
     """
     shown = torch.bincount(labels, minlength=count).clamp_min(1).float()
     return (len(labels) / (count * shown)).pow(power)[labels]
-
-
-def against_background(probabilities: Tensor) -> Tensor:
-    """r_c = p_c / (p_c + p_background): how much more a patch looks like a class than like background [D].
-
-    probabilities: [T + 1, ...], the background first. Returns [T, ...] in [0, 1]; 0 where both are 0.
-    """
-    background, classes = probabilities[:1], probabilities[1:]
-    return classes / (classes + background).clamp_min(torch.finfo(probabilities.dtype).tiny)

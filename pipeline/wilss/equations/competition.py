@@ -46,6 +46,17 @@ def compete(evidences: Tensor) -> Tensor:
     return one_hot(first_greatest(torch.cat([background, evidences])), len(evidences) + 1)
 
 
+def against_background(probabilities: Tensor) -> Tensor:
+    """r_c = p_c / (p_c + p_0): how much more a place looks like a class than like the background, whatever its rivals.
+
+    A half where both are as probable, which is where a class alone is cut; ours.
+
+    probabilities: float [K, ...], >= 0, the background first. Returns [K - 1, ...] in [0, 1]; 0 where both are 0.
+    """
+    background, classes = probabilities[:1], probabilities[1:]
+    return classes / (classes + background).clamp_min(torch.finfo(probabilities.dtype).tiny)
+
+
 def one_hot(labels: Tensor, count: int) -> Tensor:
     """labels: uint8 [h, w] below `count`. Returns float32 [count, h, w]: 1 where a pixel has the label, else 0."""
     numbers = torch.arange(count, dtype=labels.dtype, device=labels.device)[:, None, None]

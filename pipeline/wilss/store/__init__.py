@@ -2,7 +2,7 @@
 
 from wilss.disk import writer_lock
 
-from .coverage import Look, coverage_of, empty_masks, look_at
+from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded
 from .schema import Status, StoreHeader, StoreLayout
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
@@ -20,11 +20,13 @@ __all__ = [
     "Status",
     "StoreHeader",
     "StoreLayout",
+    "compared_masks",
     "coverage_of",
     "empty_masks",
     "label_map",
     "look_at",
     "open_masks",
+    "seeded",
     "write_shard",
     "writer_lock",
 ]

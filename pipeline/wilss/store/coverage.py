@@ -6,6 +6,7 @@ what a person would notice at first sight.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,9 +84,10 @@ class Look:
     """Of a store's finished images that have a mask, or were asked for one.
 
     images: how many. share: by class, the median share of an image that a mask of it covers, where there is one.
-    covered: images of which one mask covers more than half. agreement: median IoU of M_init and M_seeds, None where
-    the source has no two maps. differ: masks whose two maps hardly agree. fell_back: masks whose seeds were no
-    foreground, since M_init was empty; with_fallback: images that have one. masks: how many were asked for.
+    covered: images of which one mask covers more than half. agreement: median IoU of the two masks in `of`, None where
+    masks are not made of two (`compared_masks`). differ: masks whose two hardly agree. fell_back: masks whose seeds
+    were no foreground, since M_init was empty, None where none are drawn; with_fallback: images that have one. masks:
+    how many were asked for.
     empty: by class, images that are tagged with it and whose mask is empty.
     """
 
@@ -95,9 +97,10 @@ class Look:
     covered: int
     agreement: float | None
     differ: int
-    fell_back: int
+    fell_back: int | None
     with_fallback: int
     empty: Mapping[str, int]
+    of: tuple[str, str] = ("M_init", "M_seeds")
 
     def sentences(self) -> list[str]:
         """What is known, a line each."""
@@ -109,9 +112,10 @@ class Look:
             lines.append(f"masks of more than half of their image: on {self.covered} of {self.images} images")
         if self.agreement is not None:
             lines.append(
-                f"M_init and M_seeds agree by {_percent(self.agreement)} % (median IoU); on {self.differ} of "
+                f"{' and '.join(self.of)} agree by {_percent(self.agreement)} % (median IoU); on {self.differ} of "
                 f"{self.masks} masks by less than {_percent(_LOW_AGREEMENT)} %"
             )
+        if self.fell_back is not None:
             lines.append(f"seeds without foreground (M_init was empty): {self.fell_back} of {self.masks} masks, on "
                          f"{self.with_fallback} images")  # fmt: skip
         if self.empty:
@@ -126,19 +130,47 @@ class Look:
                 f"a mask covers more than half of its image on {self.covered} of {self.images} images, which few "
                 "objects do"
             )
-        if 2 * self.fell_back > self.masks:
+        if self.fell_back is not None and 2 * self.fell_back > self.masks:
             found.append(
                 f"M_init was empty for {self.fell_back} of {self.masks} masks, on {self.with_fallback} images, so that "
                 "all their seeds are one patch: the threshold is too high for these scores"
             )
         if 2 * self.differ > self.masks:
             found.append(
-                f"M_init and M_seeds agree by less than {_percent(_LOW_AGREEMENT)} % for {self.differ} of {self.masks} "
-                "masks: one of them is wrong there"
+                f"{' and '.join(self.of)} agree by less than {_percent(_LOW_AGREEMENT)} % for {self.differ} of "
+                f"{self.masks} masks: one of them is wrong there"
             )
         if 2 * sum(self.empty.values()) > self.masks:
             found.append(f"{sum(self.empty.values())} of {self.masks} masks are empty")
         return found
+
+
+def compared_masks(store: MaskStore) -> tuple[str, str] | None:
+    """The two masks of which `agreement` tells, by name; None where a store's masks are not made of both.
+
+    FMWISS' are its union or intersection. With one of them alone, and of the maps of other sources, an agreement says
+    nothing of the mask.
+    """
+    parameters = store.attributes.get("parameters")
+    if store.attributes.get("source") != "fmwiss" or not isinstance(parameters, dict):
+        return None
+    if parameters.get("fusion", "union") not in ("union", "intersection"):
+        return None
+    return "M_init", "M_seeds" if _draws(parameters) else "the mask of the spread map"
+
+
+def seeded(store: MaskStore) -> bool:
+    """Whether masks of a store are made of seeds that were drawn from M_init, or from the best patch where it is empty.
+
+    So alone `fallback` says something of them.
+    """
+    parameters = store.attributes.get("parameters")
+    is_fmwiss = store.attributes.get("source") == "fmwiss" and isinstance(parameters, dict)
+    return is_fmwiss and _draws(parameters) and parameters.get("fusion") != "init"
+
+
+def _draws(parameters: Mapping[str, Any]) -> bool:
+    return parameters.get("placing", "drawn") == "drawn"
 
 
 def look_at(store: MaskStore) -> Look:
@@ -147,7 +179,8 @@ def look_at(store: MaskStore) -> Look:
     rows, places = np.nonzero(asked & (store.current_status() == Status.DONE)[:, None])
     area, agreement, fell_back = (store.vector(name)[rows, places] for name in ("area", "agreement", "fallback"))
     share = area / np.maximum(store.vector("height")[rows].astype(np.float64) * store.vector("width")[rows], 1)
-    known = agreement[np.isfinite(agreement)]
+    masks = compared_masks(store)
+    known = agreement[np.isfinite(agreement)] if masks is not None else agreement[:0]
     shares = {name: share[(places == place) & (area > 0)] for place, name in enumerate(store.category_names)}
     empty = np.bincount(places[area == 0], minlength=len(store.category_names)).tolist()
     return Look(
@@ -157,9 +190,10 @@ def look_at(store: MaskStore) -> Look:
         covered=len(np.unique(rows[share > _HALF])),
         agreement=float(np.median(known)) if known.size else None,
         differ=int((known < _LOW_AGREEMENT).sum()),
-        fell_back=int(fell_back.sum()),
+        fell_back=int(fell_back.sum()) if seeded(store) else None,
         with_fallback=len(np.unique(rows[fell_back])),
         empty={name: count for name, count in zip(store.category_names, empty, strict=True) if count},
+        of=masks or Look.of,
     )
 
 

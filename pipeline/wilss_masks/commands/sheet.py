@@ -36,7 +36,8 @@ Examples:
     type=click.Choice(["agreement", "confidence"]),
     default="agreement",
     show_default=True,
-    help="Which rows to show first: M_init and M_seeds disagree most, or the lowest score inside the mask.",
+    help="Which rows to show first: M_init and M_seeds disagree most (where masks are made of both), or the lowest "
+    "confidence.",
 )
 @click.option("--spread", is_flag=True, help="Rows evenly spread over the store instead, good and bad.")
 @click.option(
@@ -65,7 +66,7 @@ def command(
     cell: int,
     allow_partial: bool,
 ) -> None:
-    """A contact sheet: image, CLIP score, seed attention, mask and pixel label, a row per image and class.
+    """A contact sheet: image, the maps that the mask is made of, mask and pixel label, a row per image and class.
 
     The maps are shown where the store kept them (`generate --keep scores`), the label where the manifest has
     one. "M_init was empty" stands where no score passed the threshold, so that all seeds are the best patch.

@@ -256,6 +256,7 @@ def _section(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> tupl
     section = {} if "preset" in given else manifest.masks.get("fmwiss", {})
     typed = {name: getattr(best.setting.params, name, value) for name, value in given.items()}
     values = {**section, **typed, **changes(present.setting.params, best.setting.params)}
+    values = {name: value for name, value in values.items() if name not in best.setting.params.idle}
     values |= _void(tuning, {**section, **given})
     score = "mIoU" if tuning.sample.kind != "nothing" else "guessed quality"
     comment = (

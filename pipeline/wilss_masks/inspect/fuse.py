@@ -35,7 +35,7 @@ from wilss.threads import map_in_threads
 
 from ..sources.cam.params import CamParams, CutParams
 from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
-from ..stages.params import noted
+from ..stages.params import noted, refuse_idle
 from ..stages.region_file import images_without_regions
 from ..stages.region_networks import refuse_networks
 from ..stages.regions import NOTED_OF_REGIONS, regions_identity, require_regions
@@ -104,6 +104,7 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> CutOrFusion:
             )
     params = with_values(params, values, where="--set")
     refuse_networks(params)
+    refuse_idle(params, values, "--set")
     return params
 
 

@@ -1,6 +1,6 @@
 """The page of a contact sheet: panels in equal cells, a header, and a caption beside every row."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -20,9 +20,6 @@ _MARGIN, _GAP, _CAPTION, _HEADER = 28, 10, 208, 92
 _FACTS_TOP, _FACT = 54, 21
 _TITLES = {
     "image": ("Image", ""),
-    "score": ("CLIP score", "outline: M_init"),
-    "probability": ("Score", "probability; outline: 0.5"),
-    "attention": ("Seed attention", "outline: M_seeds, dots: seeds"),
     "before": ("Before", "the present setting"),
     "mask": ("Mask", ""),
     "truth": ("Pixel label", "white: void"),
@@ -31,11 +28,12 @@ _TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Page:
-    """Sizes in pixels: a cell's (height, width), a row's height, and which columns there are."""
+    """Sizes in pixels: a cell's (height, width), a row's height; which columns there are, and how they are headed."""
 
     cell: tuple[int, int]
     row: int
     columns: tuple[str, ...]
+    titles: Mapping[str, tuple[str, str]]
 
     @property
     def width(self) -> int:
@@ -58,7 +56,7 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
     """
     cell = cell_for((row.image.shape for row in sheet.rows), cell_width)
     caption = _FACTS_TOP + _FACT * max(len(_facts(row)) for row in sheet.rows)
-    page = _Page(cell=cell, row=max(cell[0], caption), columns=_columns(sheet.rows))
+    page = _Page(cell=cell, row=max(cell[0], caption), columns=_columns(sheet.rows), titles=_titles(sheet))
     canvas = Image.new("RGB", (page.width, page.height(len(sheet.rows))), PAPER)
     draw = ImageDraw.Draw(canvas)
     _draw_header(canvas, draw, page, sheet.title)
@@ -71,10 +69,17 @@ def draw_page(sheet: Sheet, cell_width: int = 280) -> Image.Image:
 
 def _columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
     kept = [row.soft for row in rows if row.soft is not None]
-    soft = ("score", "attention") if any(maps.attention is not None for maps in kept) else ("probability",) * bool(kept)
+    attention = ("attention",) if any(maps.attention is not None for maps in kept) else ()
+    soft = ("score", *attention) if kept else ()
     truth = ("truth",) if any(row.truth is not None for row in rows) else ()
     before = ("before",) if any(row.before is not None for row in rows) else ()
     return ("image", *soft, *before, "mask", *truth)
+
+
+def _titles(sheet: Sheet) -> Mapping[str, tuple[str, str]]:
+    """Heading and note of every column."""
+    maps = {} if sheet.maps is None else {"score": sheet.maps.score, "attention": sheet.maps.attention}
+    return {**_TITLES, **{kind: (shown.heading, shown.note) for kind, shown in maps.items() if shown is not None}}
 
 
 def cell_for(shapes: Iterable[tuple[int, ...]], width: int) -> tuple[int, int]:
@@ -110,7 +115,7 @@ def _draw_panel(row: Row, kind: str, base: NDArray[np.uint8]) -> NDArray[np.uint
         return None if row.truth is None else _draw_truth(row.truth, base, colour)
     if row.soft is None:
         return None
-    if kind in ("score", "probability"):
+    if kind == "score":
         return drawing.heat(base, row.soft.score, row.soft.score_cut, _SCORE_MAP)
     if row.soft.attention is None or row.soft.seeds is None:
         return None
@@ -149,12 +154,12 @@ def _draw_header(canvas: Image.Image, draw: ImageDraw.ImageDraw, page: _Page, ti
     draw.text((_MARGIN, _MARGIN), title, font=font(17, bold=True), fill=INK, anchor="lt")
     base = _MARGIN + _HEADER - 16
     for column, kind in enumerate(page.columns):
-        heading, note = _TITLES[kind]
+        heading, note = page.titles[kind]
         left = page.left(column)
         draw.text((left, base - 22), heading, font=font(17, bold=True), fill=INK, anchor="ls")
         if note:
             draw.text((left, base - 3), note, font=font(13), fill=SOFT_INK, anchor="ls")
-        if kind in ("score", "probability", "attention"):
+        if kind in ("score", "attention"):
             _draw_bar(canvas, draw, (left + page.cell[1], base - 34), kind)
 
 

@@ -1,9 +1,10 @@
 """What a contact sheet shows: which rows, and all that is known of each. `page` draws it.
 
-A row is one class on one image: the image, CLIP score and M_init, seed attention, seeds and M_seeds, the
-mask, and the pixel label where there is one.
+A row is one class on one image: the image, the maps that the store keeps of it (`maps_shown`) with what is cut from
+them, the mask, and the pixel label where there is one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,10 +17,11 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, StoreError, WilssError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore, Status, compared_masks, seeded
 from wilss.store.records import records_for
 
 from .kept_scores import KeptReader, fusion_of, keeps_maps
+from .maps_shown import MapsShown, maps_shown
 
 Order = Literal["agreement", "confidence", "spread"]
 
@@ -28,8 +30,8 @@ Order = Literal["agreement", "confidence", "spread"]
 class Soft:
     """Kept maps of one class: score [h, w], attention [ha, wa], seeds [S, 2] on the grid of `score`.
 
-    attention, seeds: None where a source has none. score_cut, attention_cut: where the maps were binarised; where a
-    score is a probability its half is shown.
+    attention, seeds: None where a source has none. score_cut, attention_cut: where the maps were binarised, infinite
+    where they were not; where a score is a probability its half is shown.
     """
 
     score: NDArray[np.float16]
@@ -87,16 +89,22 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Rows to be drawn, and why others could not be: image id -> sentence."""
+    """Rows to be drawn, and why others could not be: image id -> sentence. maps: how theirs are headed."""
 
     title: str
     rows: tuple[Row, ...]
     failed: Mapping[str, str]
+    maps: MapsShown | None = None
 
 
 def order_for(store: MaskStore, wanted: Order) -> Order:
-    """`wanted`, or "spread" where the store's source gives no such diagnostic (pixel labels have no agreement)."""
-    return wanted if wanted == "spread" or np.isfinite(store.vector(wanted)).any() else "spread"
+    """`wanted`, or "spread" where the store's source gives no such diagnostic (pixel labels have no agreement).
+
+    Where masks are not made of the two that are compared, an agreement says nothing of them: "confidence" then.
+    """
+    if wanted == "spread" or not np.isfinite(store.vector(wanted)).any():
+        return "spread"
+    return "confidence" if wanted == "agreement" and compared_masks(store) is None else wanted
 
 
 def choose(store: MaskStore, order: Order, count: int) -> list[tuple[int, int]]:
@@ -148,7 +156,7 @@ def collect(store: MaskStore, manifest: Manifest, chosen: Sequence[tuple[int, in
             failed[store.image_ids[image]] = str(error)
     if not rows:
         raise StoreError(f"none of the chosen images of {store.path} can be shown: {next(iter(failed.values()))}")
-    return Sheet(title=_title(store), rows=tuple(rows), failed=failed)
+    return Sheet(title=_title(store), rows=tuple(rows), failed=failed, maps=maps_shown(store))
 
 
 class _RowReader:
@@ -160,6 +168,7 @@ class _RowReader:
         self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
         self._reader = KeptReader(store) if store.layout.score_grid is not None else None
         self._params = fusion_of(store) if keeps_maps(store) else None
+        self._maps, self._compares, self._draws = maps_shown(store), compared_masks(store) is not None, seeded(store)
 
     def read(self, number: int, row: int, category: int) -> Row:
         store, record = self._store, self._records[self._store.image_ids[row]]
@@ -174,25 +183,32 @@ class _RowReader:
             soft=self._soft(row, category),
             truth=_truth(record, store.category_ids[category], mask.shape),
             confidence=float(self._values["confidence"][number]),
-            agreement=float(self._values["agreement"][number]),
-            fell_back=bool(self._values["fallback"][number]),
+            agreement=float(self._values["agreement"][number]) if self._compares else math.nan,
+            fell_back=self._draws and bool(self._values["fallback"][number]),
         )
 
     def _soft(self, row: int, category: int) -> Soft | None:
         if self._reader is None:
             return None
         if self._params is None:
-            return Soft(score=self._reader.score(row, category))
+            return Soft(score=self._reader.score(row, category), score_cut=self._cut_of_score())
         params, maps = self._params, self._reader.read(row)
         slot = maps.categories.index(category)
         score_cut, attention_cuts = maps.cuts(params)
         return Soft(
             score=maps.score[slot].numpy(),
-            attention=maps.attention[slot].numpy(),
+            attention=maps.attention[slot].numpy() if self._maps.attention is not None else None,
             seeds=maps.seeds[slot].numpy(),
-            score_cut=score_cut,
+            score_cut=score_cut if self._maps.score.is_cut else math.inf,
             attention_cut=float(attention_cuts[slot]),
         )
+
+    def _cut_of_score(self) -> float:
+        """Where a score that is kept alone is outlined."""
+        if self._store.attributes.get("source") != "sam3":
+            return 0.5
+        threshold = self._store.attributes.get("parameters", {}).get("threshold", 0.4)
+        return float(threshold ** (5 / 6))  # see `wilss.equations.sam3.lead`
 
 
 def _image(record: ImageRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:

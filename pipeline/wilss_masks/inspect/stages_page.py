@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from wilss.drawing import font, words
 
 from . import drawing
+from .maps_shown import Shown
 from .page import INK, PAPER, SOFT_INK, cell_for, class_colour, cut_text, fitted
 from .stages_sheet import StagesRow, StagesSheet
 
@@ -16,7 +17,7 @@ _SUPERSAMPLING = 2
 _MOST_EVIDENCE = 3.0
 #: Sureness below this is drawn as nothing: a label is the stronger of two.
 _LEAST_SURE = 0.5
-_FIRST = {"image": ("Image", ""), "score": ("Score", "outline: its cut"), "evidence": ("Evidence", "outline: 1")}
+_FIRST = {"image": ("Image", ""), "score": ("Score", ""), "evidence": ("Evidence", "outline: 1")}
 _LAST = {"sureness": ("Sureness", "0.5 to 1"), "labels": ("Masks", "white: void"), "truth": ("Pixel label", "")}
 _TITLES = {
     "compete": ("Compete", "greatest evidence"),
@@ -40,7 +41,7 @@ def draw_stages_page(sheet: StagesSheet, cell_width: int = 200) -> Image.Image:
     draw.text((_MARGIN, _MARGIN), cut_text(sheet.title, font(17, bold=True), width - 2 * _MARGIN),
               font=font(17, bold=True), fill=INK, anchor="lt")  # fmt: skip
     for place, kind in enumerate(columns):
-        _draw_heading(draw, _left(place, cell), kind)
+        _draw_heading(draw, _left(place, cell), kind, sheet.score)
     for number, row in enumerate(sheet.rows):
         top = _MARGIN + _HEADER + number * (cell[0] + _NOTE + _GAP)
         _draw_caption(draw, top, row)
@@ -59,8 +60,9 @@ def _left(column: int, cell: tuple[int, int]) -> int:
     return _MARGIN + _CAPTION + column * (cell[1] + _GAP)
 
 
-def _draw_heading(draw: ImageDraw.ImageDraw, left: int, kind: str) -> None:
-    heading, note = {**_FIRST, **_TITLES, **_LAST}.get(kind, (kind.capitalize(), ""))
+def _draw_heading(draw: ImageDraw.ImageDraw, left: int, kind: str, score: Shown) -> None:
+    titles = {**_FIRST, **_TITLES, **_LAST, "score": (score.heading, score.note)}
+    heading, note = titles.get(kind, (kind.capitalize(), ""))
     base = _MARGIN + _HEADER - 16
     draw.text((left, base - 20), heading, font=font(16, bold=True), fill=INK, anchor="ls")
     draw.text((left, base), note, font=font(13), fill=SOFT_INK, anchor="ls")

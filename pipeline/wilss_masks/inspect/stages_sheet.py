@@ -1,6 +1,7 @@
 """What a sheet of the stages shows: for every image its evidence, the labels after each stage, how sure they are."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from ..stages.chain import stage_size
 from ..stages.region_networks import NETWORKS
 from ..stages.unsure import labels_of
 from .kept_scores import KeptReader, fusion_of
+from .maps_shown import Shown, maps_shown
 from .pictures import StagePictures
 from .reliability import SureMaps
 
@@ -28,10 +30,10 @@ from .reliability import SureMaps
 class StagesRow:
     """One image: all maps are those of the tag that has most of it.
 
-    image: uint8 [H, W, 3]. score: float [h, w] in [0, 1]; score_cut: where it is cut. evidence: float [h, w], 1 where a
-    mask is cut. steps: by stage, taxonomy ids uint8 [h, w]. sureness: float [H, W], calibrated where the store has a
-    curve. labels: uint8 [H, W], the stored masks with void. truth: the same of pixel labels, None without. names: of
-    the tags, by id.
+    image: uint8 [H, W, 3]. score: float [h, w] in [0, 1]; score_cut: its cut, or infinite. evidence: float [h, w], 1
+    where a mask is cut. steps: by stage, taxonomy ids uint8 [h, w]. sureness: float [H, W], calibrated where the store
+    has a curve. labels: uint8 [H, W], the stored masks with void. truth: the same of pixel labels, None without. names:
+    of the tags, by id.
     """
 
     image_id: str
@@ -56,11 +58,12 @@ class StagesRow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StagesSheet:
-    """Rows to be drawn, and why others could not be: image id -> sentence."""
+    """Rows to be drawn, and why others could not be: image id -> sentence. score: how that map is headed."""
 
     title: str
     rows: tuple[StagesRow, ...]
     failed: Mapping[str, str]
+    score: Shown
 
 
 def collect_stages(store: MaskStore, manifest: Manifest, images: Sequence[int]) -> StagesSheet:
@@ -80,7 +83,7 @@ def collect_stages(store: MaskStore, manifest: Manifest, images: Sequence[int]) 
         raise StoreError(f"none of the chosen images of {store.path} can be shown: {why}")
     attributes = store.attributes
     title = f"{attributes.get('manifest')}  ·  step {attributes.get('step')}, {attributes.get('split')}  ·  stages"
-    return StagesSheet(title=title, rows=tuple(rows), failed=failed)
+    return StagesSheet(title=title, rows=tuple(rows), failed=failed, score=maps_shown(store).score)
 
 
 class _Reader:
@@ -114,7 +117,7 @@ class _Reader:
             names={store.category_ids[category]: store.category_names[category] for category in maps.categories},
             image=image,
             score=maps.score.float().amax(dim=0).numpy(),
-            score_cut=maps.cuts(self._params)[0],
+            score_cut=maps.cuts(self._params)[0] if maps_shown(store).score.is_cut else math.inf,
             evidence=evidence.amax(dim=0).numpy(),
             steps={name: ids[step.numpy()] for name, step in refined.steps.items()},
             sureness=self._sure(row, ids[labels_of(evidence, refined.fused).numpy()]),

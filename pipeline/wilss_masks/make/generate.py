@@ -87,11 +87,12 @@ def require_known_names(source: MaskSource, *, also_files: bool = False) -> None
 
 
 def to_fetch(source: MaskSource) -> tuple[str, ...]:
-    """What of a source's encoders is not here and will be fetched. Raises WeightsError where it cannot be."""
+    """What of a source's networks is not here and will be fetched. Raises WeightsError where it cannot be."""
     from wilss.models.encoders.to_fetch import to_fetch as of_encoder
 
     told = (sentence for name, spec in source.encoders for sentence in of_encoder(spec, with_text=name == "clip"))
-    return tuple(dict.fromkeys(told))
+    own = getattr(source, "to_fetch", tuple)  # of a network that is no encoder of the manifest
+    return tuple(dict.fromkeys((*told, *own())))
 
 
 def generate(

@@ -21,8 +21,10 @@ from ..sources.base import MaskSource, made_of
 from ..sources.section import defaults_of
 from .options import Options
 
+#: What runs a source's networks, where that is none of `_LIBRARIES`.
+NETWORKS_LIBRARY = "networks_library"
 #: Attributes that an older store does not have; what it holds is none the worse.
-_ADDED_SINCE = ("made_of", "data", "own_masks", "regions_library")
+_ADDED_SINCE = ("made_of", "data", "own_masks", "regions_library", NETWORKS_LIBRARY)
 #: The line of `differences_from` of the list of images and their tags.
 _LIST = "records_sha256:"
 _FEW = 6

@@ -15,6 +15,7 @@ from wilss.store import Look, MaskStore, Status, coverage_of, look_at
 from ..sources.base import MaskSource
 from ..stages.params import StageParams
 from ..stages.region_file import images_without_regions
+from .made_with import NETWORKS_LIBRARY
 
 #: Images of which one has pixel labels, where there are any.
 _LOOKED_AT = 1000
@@ -97,6 +98,12 @@ def warnings_of(
         sentences.append(dark)
     if not store.layout.has_content:
         sentences.append(_not_noted(store))
+    library = source.identity().get(NETWORKS_LIBRARY)
+    if library is not None and NETWORKS_LIBRARY not in store.attributes:
+        sentences.append(
+            f"{store.path} was begun by an older wilss, which did not note the version of {library.partition(' ')[0]}; "
+            f"nobody can say whether it was the present one, {library}. --overwrite makes it again."
+        )
     return tuple(sentences)
 
 

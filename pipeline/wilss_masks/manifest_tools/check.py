@@ -84,7 +84,8 @@ def check_manifest(
 ) -> CheckReport:
     """Open every image of every step and of `val`: its header, and (unless `labels` is false) its label map.
 
-    images: decode every image to its end. weights: open encoders and a backbone whose weights lie in files.
+    images: decode every image to its end. weights: open encoders and backbones whose weights lie in
+    files, and a store that `bank` goes over.
     What stops one step or section is a fault of the report, and the others are looked at.
     """
     encoders = check_encoders(manifest) if weights else EncoderReport([], [])

@@ -138,7 +138,7 @@ def strength_of(score: "Tensor") -> "Tensor":
     """The evidence float32 [T, h, w] of probabilities [T, h, w], of which the background has the rest: 1 is the cut."""
     import torch
 
-    from wilss.equations.bank import against_background
+    from wilss.equations.competition import against_background
 
     background = (1 - score.float().sum(dim=0, keepdim=True)).clamp_min(0)
     return 2 * against_background(torch.cat([background, score.float()]))

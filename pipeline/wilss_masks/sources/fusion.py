@@ -132,6 +132,13 @@ class FmwissParams(FusionParams):
             require(not self.window, "window", self.window, f"0 {rule}")
 
     @property
+    def idle(self) -> dict[str, str]:
+        """Also what belongs to attention inside regions, and to regions of patches."""
+        inside = {} if self.scope == "regions" else {"scope_alike": "scope=regions"}
+        patches = {} if self.regions == "patches" else {"patches_alike": "regions=patches"}
+        return {**super().idle, **inside, **patches}
+
+    @property
     def is_literal(self) -> bool:
         """Whether the attention is the paper's mean over the rows of drawn seeds, and nothing more."""
         plain = (

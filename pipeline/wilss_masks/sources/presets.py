@@ -10,6 +10,8 @@ from wilss.data.taxonomy import closest
 from wilss.errors import ParameterError
 from wilss.params import with_values
 
+from ..stages.params import refuse_idle
+
 P = TypeVar("P")
 
 PAPER, RECOMMENDED = "paper", "recommended"
@@ -51,17 +53,23 @@ def params_of(
     """The parameters of the source `name`: a preset's, then those of the manifest's section, then `values`.
 
     A `preset` among `values` is taken in the place of all that the manifest says. Files and folders that the section
-    names are seen from the manifest, those of `values` from where the command is given. Raises ParameterError.
+    names are seen from the manifest, those of `values` from where the command is given. Raises ParameterError, also for
+    what changes nothing (`refuse_idle`).
     """
     section = manifest.masks.get(name, {})
     said = f"{manifest.path}: masks.{name}"
+    of_section: set[str] = set()
     if "preset" in values:
         params = _preset(defaults, name, values["preset"], where)
     else:
         begun = section.get("preset", manifest.preset or None)
         params = defaults if begun is None else _preset(defaults, name, begun, said)
         params = with_values(params, _seen_from(manifest, params, section), where=said, others=_PRESET)
-    return with_values(params, _but_preset(values), where=where, others=_PRESET)
+        of_section = set(getattr(params, "idle", ())) & set(section)
+    found = with_values(params, _but_preset(values), where=where, others=_PRESET)
+    refuse_idle(found, values, where)
+    refuse_idle(found, of_section, said)  # which `values` may have given an effect, and may take it from others
+    return found
 
 
 def _preset(defaults: P, name: str, preset: object, where: str) -> P:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 
 from wilss.data.images import read_image, to_pixels
 from wilss.data.manifest import Manifest
-from wilss.digests import digest_of_json
+from wilss.digests import digest_of_json, version_of
 from wilss.errors import WeightsError
 from wilss.models.proposers.folders import NetworkFolder, grid_of_masks, read_folder
 from wilss.params import Rule, Share
@@ -113,12 +113,13 @@ class Sam3Source:
         return self.params.has_void
 
     def identity(self) -> Mapping[str, Any]:
-        """Parameters, and digests of the network and of what it is asked; not where it lies."""
+        """Parameters, digests of the network and of what it is asked, and what runs it; not where it lies."""
         return {
             "parameters": noted(self.params, _ALWAYS_NOTED),
             "models": {"sam3": {"sha256": self.folder.sha256, "model_type": self.folder.model_type}},
             "prompts_sha256": digest_of_json(self.classes),
             **regions_identity(self.params),
+            "networks_library": f"transformers {version_of('transformers')}",
         }
 
     def grids(self, height: int, width: int) -> Grids:

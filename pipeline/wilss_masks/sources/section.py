@@ -4,19 +4,25 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
-from wilss.errors import EncoderError, ParameterError, WeightsError
+from wilss.errors import EncoderError, ParameterError, StoreError, WeightsError
 from wilss.params import faults_of
+from wilss.store import MaskStore
 
 from ..stages.params import StageParams
 from ..stages.region_networks import refuse_networks
 from ..stages.regions import require_regions
 from . import SOURCES
+from .bank import require_first_pass
+from .bank_params import BankParams
+from .cam.backbone import Backbone
+from .cam.params import CamParams
 from .fmwiss import FmwissSource
-from .presets import PRESETS, params_of
+from .presets import PRESETS, named_values, params_of
 from .sam3 import Sam3Params, sam3_folder
 
 #: The parameters of each source; one that has none, annotation, is not there.
@@ -65,10 +71,25 @@ def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
     looks: list[Callable[[], object]] = []
     if isinstance(params, Sam3Params) and params.model:  # else --set names it
         looks.append(partial(sam3_folder, params))
+    if isinstance(params, CamParams) and (params.backbone or manifest.train.get("backbone")):
+        looks.append(Backbone.of(manifest, params, named_values(manifest, name, {})).check)
+    if isinstance(params, BankParams) and params.store:
+        looks.append(partial(_look_at_first_pass, manifest, Path(params.store)))
     if isinstance(params, StageParams):
         looks.append(partial(require_regions, params))
     for look in looks:
         try:
             look()
-        except (EncoderError, ParameterError, WeightsError) as error:
+        except (EncoderError, ParameterError, StoreError, WeightsError) as error:
             yield f"{manifest.path}: masks.{name}: {error}"
+
+
+def _look_at_first_pass(manifest: Manifest, path: Path) -> None:
+    """StoreError for a store that no second pass of its step can go over."""
+    store = MaskStore.open(path, allow_partial=True)
+    if not 0 <= store.step < manifest.protocol.num_steps:
+        raise StoreError(
+            f"{path} holds masks of step {store.step}, which there is not; name the store of another step."
+        )
+    classes = {identity: manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(store.step)}
+    require_first_pass(store, manifest, store.step, classes)

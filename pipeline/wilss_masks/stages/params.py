@@ -75,6 +75,27 @@ class StageParams(Params):
             )
 
     @property
+    def idle(self) -> dict[str, str]:
+        """The parameters that change nothing as the others are, and what each belongs to, in words."""
+        belong = {
+            ("region_size",): ("regions", ("felzenszwalb", "slic")),
+            ("regions_file",): ("regions", ("file",)),
+            ("regions_score",): ("regions", ("file", "sam2", "eomt", "sam3")),
+            ("regions_model",): ("regions", ("sam2", "eomt", "sam3")),
+            ("regions_points",): ("regions", ("sam2",)),
+            ("regions_word",): ("regions", ("sam3",)),
+            ("pamr_rounds", "pamr_dilations"): ("boundaries", ("pamr",)),
+            ("guided_radius", "guided_eps", "guided_step"): ("boundaries", ("guided",)),
+        }
+        idle = {
+            name: f"{switch}={' or '.join(words)}"
+            for names, (switch, words) in belong.items()
+            if getattr(self, switch) not in words
+            for name in names
+        }
+        return idle if self.needs_picture else {**idle, "stage_size": "regions or boundaries"}
+
+    @property
     def has_stages(self) -> bool:
         """Whether anything but the method's own masks is asked for."""
         return self.classes != "overlap" or self.has_void or self.needs_picture
@@ -88,6 +109,22 @@ class StageParams(Params):
     def needs_picture(self) -> bool:
         """Whether a stage looks at the image itself."""
         return self.regions != "none" or self.boundaries != "none"
+
+
+def refuse_idle(params: object, names: Collection[str], where: str) -> None:
+    """ParameterError for parameters that somebody has set and that change nothing as the others are.
+
+    names: of those; one that is at its default says nothing. params: of any source. where: what to blame.
+    """
+    if not isinstance(params, StageParams):
+        return
+    defaults = type(params)()
+    for name, needed in params.idle.items():
+        if name in names and (value := getattr(params, name)) != getattr(defaults, name):
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise ParameterError(
+                f"{where}: {name}={shown} changes nothing without {needed}; say that as well, or leave {name} out."
+            )
 
 
 def without_stages(params: P) -> P:

@@ -10,7 +10,7 @@ from tests.references import placing as slow
 from tests.references.regions import scoped_softmax
 from wilss.equations import fmwiss
 from wilss.equations.affinity import Affinity, Patches, affinity_of, rows_of
-from wilss.equations.competition import compete, evidence
+from wilss.equations.competition import against_background, compete, evidence
 from wilss.equations.placing import counted_weights, soft_weights, spread_again
 
 PREFIX, HEADS, LENGTH, WIDTH = 2, 3, 12, 5
@@ -161,3 +161,15 @@ def test_evidence_has_limits() -> None:
     assert (evidence(score, attention, 0.5, torch.tensor([torch.inf]), "seeds") == 0).all()
     with pytest.raises(ValueError, match="xor"):
         evidence(score, attention, 0.5, torch.tensor([0.5]), "xor")  # type: ignore[arg-type]
+
+
+def test_a_class_against_the_background_alone_equals_the_slow_twin() -> None:
+    probabilities = torch.randn(4, 20, generator=torch.Generator().manual_seed(5)).softmax(dim=0)
+    probabilities[[0, 2], 3] = 0
+    found = against_background(probabilities)
+    np.testing.assert_allclose(found, slow.against_background(probabilities.numpy()), rtol=1e-6)
+    assert found[1, 3] == 0
+    even = torch.tensor([[0.4, 0.0], [0.4, 0.2], [0.2, 0.8]])
+    torch.testing.assert_close(against_background(even), torch.tensor([[0.5, 1.0], [1 / 3, 1.0]]))
+    faint = torch.full((2, 1), 1e-35)  # of hardly any probability, and as probable as one another
+    assert float(against_background(faint)) == 0.5

@@ -102,9 +102,3 @@ def test_smoothing_equals_the_slow_twin_and_keeps_what_is_even() -> None:
     torch.testing.assert_close(found[:, 2], probabilities[:, 2])
     even = torch.full((3, 8), 1 / 3)
     torch.testing.assert_close(bank.smoothed(even, lambda weights: weights @ affinity), even)
-
-
-def test_a_class_as_probable_as_the_background_is_at_one_half() -> None:
-    probabilities = torch.tensor([[0.4, 0.0, 0.0], [0.4, 0.2, 0.0], [0.2, 0.8, 0.0]])
-    found = bank.against_background(probabilities)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 1.0, 0.0], [1 / 3, 1.0, 0.0]]))

@@ -94,14 +94,6 @@ def test_what_patches_are_said_to_be_and_how_much_they_weigh_equal_their_slow_tw
     np.testing.assert_allclose(sums, 20 / 5, rtol=1e-5)
 
 
-def test_odds_against_the_background_equal_their_slow_twin():
-    probabilities = normal(4, 20).softmax(dim=0)
-    probabilities[[0, 2], 3] = 0
-    found = cam.against_background(probabilities)
-    np.testing.assert_allclose(found.numpy(), slow.against_background(probabilities.numpy()), **CLOSE)
-    assert found[1, 3] == 0
-
-
 def test_stacked_features_keep_their_values_on_their_own_grid():
     fine, coarse = normal(6, 4, 4), normal(5, 2, 2, seed=1)
     both = cam.stacked_features([fine, coarse], (4, 4))

@@ -135,6 +135,8 @@ def test_regions_of_a_file_vote_and_what_they_were_is_noted(tmp_path: Path, stor
     with pytest.raises(ParameterError, match="has no proposal of any of these images"):
         fuse(store, tmp_path / "none.zarr", values, manifest=manifest)
     assert not (tmp_path / "none.zarr").exists()
+    with pytest.raises(ParameterError, match="--set: pamr_rounds=3 changes nothing without boundaries=pamr"):
+        fuse(store, tmp_path / "idle.zarr", {"pamr_rounds": 3})
     with pytest.raises(ParameterError, match="say which, e.g. --set regions_file"):
         fuse(fused, tmp_path / "other.zarr", {"threshold": 0.6}, manifest=manifest)
 

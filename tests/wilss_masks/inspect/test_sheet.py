@@ -1,5 +1,6 @@
 """`sheet`: heat, seeds and masks lie over the pixels that they stand for; and what is chosen."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from wilss.errors import StoreError
 from wilss.store import MaskStore
 from wilss_masks.commands.sheet import command
 from wilss_masks.inspect import drawing
+from wilss_masks.inspect.maps_shown import maps_shown
 from wilss_masks.inspect.page import draw_page
 from wilss_masks.inspect.sheet import choose, collect, order_for, rows_of
+from wilss_masks.sources.fusion import FmwissParams
 
 GREY = np.full((160, 200, 3), 100, np.uint8)
 
@@ -94,6 +97,52 @@ def test_without_a_diagnostic_rows_are_spread(tmp_path: Path) -> None:
     assert order_for(annotated, "agreement") == "spread"
     assert order_for(annotated, "confidence") == "confidence"
     assert choose(annotated, "agreement", 2) == choose(annotated, "spread", 2) == [(0, 0), (5, 2)]
+
+
+def test_maps_are_headed_by_what_they_are(tmp_path: Path) -> None:
+    """By source and placing: no seeds where none were drawn, no outline where nothing is cut."""
+
+    def shown(**values: Any) -> tuple[str, ...]:
+        found = maps_shown(make_store(tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr", **values))
+        heads = [one for one in (found.score, found.attention) if one is not None]
+        return tuple(f"{one.heading}: {one.note}{'' if one.is_cut else ' (not cut)'}" for one in heads)
+
+    def of_fmwiss(**values: Any) -> tuple[str, ...]:
+        return shown(params=FmwissParams(**values))
+
+    def of_cam(**values: Any) -> tuple[str, ...]:
+        return shown(source="cam", parameters={"cut": 0.5, **values})
+
+    drawn = "Seed attention: outline: M_seeds, dots: seeds"
+    spread = "Spread map: of all patches; outline: its cut"
+    assert of_fmwiss() == ("CLIP score: outline: M_init", drawn)
+    assert of_fmwiss(fusion="seeds") == ("CLIP score: outline: M_init", drawn)  # where seeds come from
+    assert of_fmwiss(placing="soft") == ("CLIP score: outline: M_init", spread)
+    assert of_fmwiss(placing="soft", fusion="seeds") == ("CLIP score: the weight of patches (not cut)", spread)
+    assert of_fmwiss(score="gradcam")[0] == "CLIP Grad-CAM: outline: M_init"
+    assert of_cam(affinity_from="none") == ("Activation map: outline: its cut",)
+    assert of_cam(affinity_from="own") == ("Activation map:  (not cut)", "Spread map: outline: its cut")
+    assert of_cam(affinity_from="own", patches=True)[1] == "Learnt patches: against background; outline: its cut"
+    assert shown(source="bank", keep=False) == ("Score: probability; outline: 0.5",)
+    assert shown(source="sam3", keep=False) == ("SAM 3 score: outline: the cut of a tag alone",)
+
+
+def test_a_sheet_of_another_source_has_its_columns_and_says_no_agreement(tmp_path: Path) -> None:
+    manifest: Any = make_manifest(tmp_path / "images")
+    cam = make_store(tmp_path / "cam.zarr", source="cam", parameters={"cut": 0.5, "affinity_from": "own"})
+    assert order_for(cam, "agreement") == "confidence"
+    sheet = collect(cam, manifest, [(0, 0)])
+    (row,) = sheet.rows
+    assert math.isnan(row.agreement)
+    assert not row.fell_back
+    assert row.soft is not None
+    assert row.soft.score_cut == math.inf
+    assert row.soft.attention_cut == 0.5
+    plain = make_store(tmp_path / "plain.zarr", source="cam", parameters={"cut": 0.5, "affinity_from": "none"})
+    once = collect(plain, manifest, [(0, 0)])
+    assert draw_page(sheet).width - draw_page(once).width == 280 + 10
+    assert once.rows[0].soft is not None
+    assert once.rows[0].soft.score_cut == 0.5
 
 
 def test_rows_know_what_they_show(store: MaskStore, manifest: FakeManifest) -> None:

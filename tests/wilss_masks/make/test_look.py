@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,27 @@ def test_the_look_is_that_of_the_masks(store: MaskStore) -> None:
     assert look.differ == sum(agreement < 0.2 for agreement in agreements)
     assert (look.fell_back, look.with_fallback) == (2, 1), "the third image has two tags"
     assert look.empty == {}
+
+
+def test_masks_that_are_not_made_of_two_maps_have_no_agreement(tmp_path: Path) -> None:
+    """A union of M_init and M_seeds has one; one of both alone, a spread map and class activation maps have none."""
+
+    def sentences(**values: Any) -> list[str]:
+        masks = make_store(tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr", **values)
+        return [line for line in look_at(masks).sentences() if "agree" in line or "M_init" in line]
+
+    def of(**values: Any) -> list[str]:
+        return sentences(params=FmwissParams(**values))
+
+    both, drawn = of(threshold=0.1)
+    assert both.startswith("M_init and M_seeds agree by ")
+    assert drawn.startswith("seeds without foreground (M_init was empty): 2 of 5 masks")
+    assert of(threshold=0.1, fusion="seeds") == [drawn]
+    assert of(threshold=0.1, fusion="init") == []
+    (soft,) = of(threshold=0.1, placing="soft")
+    assert soft.startswith("M_init and the mask of the spread map agree by ")
+    assert of(placing="soft", fusion="seeds") == []
+    assert sentences(source="cam", parameters={"cut": 0.5, "affinity_from": "own"}) == []
 
 
 def test_what_is_made_is_looked_at_and_nothing_else(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The source `cam`: a classifier learns the tags, is kept, and its maps are cut where it looks."""
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ IMAGES = {**{f"cat{i}": [1] for i in range(4)}, **{f"dog{i}": [2] for i in range
 SMALL: dict[str, Any] = {
     "backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8]}, "stride": 8, "size": 64, "learn_size": 64,
     "crop": 32, "epochs": 2, "batch_size": 4, "hold": 0.0, "scales": [1.0], "longest": 128,
+}  # fmt: skip
+VIT: dict[str, Any] = {
+    "library": "timm", "model": "vit_tiny_patch16_224", "file": "builtin:vit.safetensors",
+    "args": {"img_size": 96, "patch_size": 8, "embed_dim": 192, "depth": 3, "num_heads": 3},
 }  # fmt: skip
 
 
@@ -235,6 +240,43 @@ def test_patches_learn_where_the_squares_are(root: Path) -> None:
     again, teaching = taught(root, epochs=0, patches=True, affinity_from="own", patch_decay=0.001)
     learn(again, teaching)
     assert torch.equal(again.patches.weight, classifier.patches.weight)
+
+
+def test_patches_learn_from_maps_that_the_vit_has_spread(root: Path, tmp_path: Path) -> None:
+    steps = [{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}]
+    disk.manifest(tmp_path, path=str(root / "data"), masks={"cam": SMALL}, steps=steps, encoders={"vit": VIT})
+    made = {}
+    for affinity in ("none", "vit"):
+        found = source(tmp_path, epochs=0, patches=True, affinity_from=affinity)
+        assert found.learns_by_vit == (affinity == "vit")
+        made[affinity] = found
+    weights = [found.prepare("cpu").read_classifier().patches.weight for found in made.values()]
+    assert not torch.equal(*weights)
+    # By another ViT it is another classifier, but where nothing is learnt from what that says.
+    other = made["vit"].vit.model_copy(update={"file": "builtin:backbone.safetensors"})
+    assert dataclasses.replace(made["vit"], vit=other).key != made["vit"].key
+    one, two = (source(tmp_path, epochs=0, affinity_from=affinity) for affinity in ("none", "vit"))
+    assert one.key == two.key
+
+
+@pytest.mark.parametrize("values", [{}, {"patches": True}])
+def test_images_that_are_broken_in_their_bodies_are_a_sentence(tmp_path: Path, values: Any) -> None:
+    disk.voc(tmp_path / "data", {"a": [1], "b": [2], "c": [2]})
+    disk.manifest(tmp_path, masks={"cam": SMALL}, steps=[{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}])
+    paths = [tmp_path / f"data/JPEGImages/{name}.jpg" for name in "abc"]
+    whole = paths[2].read_bytes()
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(
+        ManifestError, match=r"nothing to learn from: of the 3 images of step 0 that show a class none .*a\.jpg"
+    ):
+        source(tmp_path, epochs=0, **values).prepare("cpu")
+    paths[2].write_bytes(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        told: list[str] = []
+        patch.setattr("wilss_masks.sources.cam.looking.log.warning", lambda text, *values: told.append(text % values))
+        source(tmp_path, epochs=0, **values).prepare("cpu")
+    assert "that shows cat can be read to the end, so that the classifier learns nothing of it" in told[0]
 
 
 def test_feature_maps_that_do_not_fit_are_looked_at_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,3 +98,41 @@ def test_one_network_is_not_asked_twice_where(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="clip and vit are one network here"):
         FmwissSource.from_manifest(one, 1, {"clip_attention": True})
     assert FmwissSource.from_manifest(manifest, 1, {"clip_attention": True}).params.clip_attention
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"regions_file": "a.json"}, "regions_file=a.json changes nothing without regions=file; say that as well"),
+        ({"regions_model": "sam2", "regions": "slic"}, "regions_model=sam2 .* regions=sam2 or eomt or sam3;"),
+        ({"regions_score": "0.5"}, "regions_score=0.5 .* without regions=file or sam2"),
+        ({"regions": "slic", "regions_points": 8}, "regions_points=8 .* without regions=sam2;"),
+        ({"region_size": 100}, "region_size=100 .* without regions=felzenszwalb or slic;"),
+        ({"boundaries": "guided", "pamr_dilations": "1,2"}, "pamr_dilations=1,2 .* without boundaries=pamr;"),
+        ({"boundaries": "pamr", "guided_eps": "0.1"}, "guided_eps=0.1 .* without boundaries=guided;"),
+        ({"stage_size": 256}, "stage_size=256 .* without regions or boundaries;"),
+        ({"patches_alike": 0.5}, "patches_alike=0.5 .* without regions=patches;"),
+        ({"scope_alike": 0.5, "regions": "slic"}, "scope_alike=0.5 .* without scope=regions;"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(tmp_path: Path, values: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=f"^--set: {said}"):
+        parameters(loaded(tmp_path, {}), **values)
+    manifest = loaded(tmp_path, {"fmwiss": values})
+    with pytest.raises(ParameterError, match=f"masks.fmwiss: {said.partition('=')[0]}=.* changes nothing"):
+        parameters(manifest)
+    (fault,) = section_faults(manifest, weights=False)
+    assert "changes nothing without" in fault
+
+
+def test_what_changes_nothing_stays_where_nobody_has_set_it_or_a_command_gives_it_an_effect(tmp_path: Path) -> None:
+    """A preset's values, those at their defaults, a file that the manifest names, a stage that a command turns off."""
+    recommended = loaded(tmp_path, {"preset": "recommended"})
+    assert parameters(recommended, boundaries="pamr")["guided_radius"] == 24
+    assert "boundaries" not in parameters(recommended, boundaries="none", region_size=50)
+    manifest = loaded(tmp_path, {"fmwiss": {"region_size": 100}})
+    assert parameters(manifest, regions="slic")["region_size"] == 100
+    with pytest.raises(ParameterError, match=r"masks.fmwiss: region_size=100 changes nothing"):
+        parameters(manifest, boundaries="pamr")
+    manifest = loaded(tmp_path, {"fmwiss": {"boundaries": "pamr", "pamr_rounds": 3}})
+    assert parameters(manifest, boundaries="none")["pamr_rounds"] == 3

@@ -15,6 +15,7 @@ from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.proposers import tiny_networks
 from wilss.data.images import read_image, to_pixels
 from wilss.data.manifest import Manifest, load_manifest
+from wilss.digests import version_of
 from wilss.equations.sam3 import lead, tag_score
 from wilss.errors import ParameterError, StoreError, WeightsError
 from wilss.models.proposers.folders import grid_of_masks, read_folder
@@ -116,6 +117,28 @@ def test_a_run_that_was_stopped_gives_the_same_bytes(root: Path, tmp_path: Path,
     assert made(root, out).vector("shard_digest").tolist() == store.vector("shard_digest").tolist()
 
 
+def test_a_store_of_before_does_not_say_which_transformers_and_that_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, options, identity = tmp_path / "old.zarr", Options(device="cpu"), Sam3Source.identity
+    with monkeypatch.context() as patch:
+        patch.setattr(Sam3Source, "identity", lambda self: dict(list(identity(self).items())[:-1]))
+        summary = generate(manifest(root), step=0, source=source(root), out=out, options=options)
+    assert "networks_library" not in MaskStore.open(out).attributes
+    assert not any("transformers" in warning for warning in summary.warnings)
+    again = generate(manifest(root), step=0, source=source(root), out=out, options=options)
+    assert again.made_now == 0
+    assert any("did not note the version of transformers" in warning for warning in again.warnings)
+
+
+def test_by_another_transformers_it_is_another_store(
+    root: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wilss_masks.sources.sam3.version_of", lambda name: "4")
+    with pytest.raises(StoreError, match='networks_library: "transformers 4" asked for'):
+        made(root, store.path)
+
+
 @pytest.mark.long
 def test_two_workers_give_the_same_bytes(root: Path, tmp_path: Path, store: MaskStore) -> None:
     cluster = ClusterOptions(workers=2)
@@ -177,6 +200,7 @@ def test_identity_follows_network_and_words_and_not_the_place(root: Path, tmp_pa
     shutil.copytree(root / "sam3", tmp_path / "elsewhere")
     assert source(root, model=str(tmp_path / "elsewhere")).identity() == told
     assert source(root, classes="overlap").identity() != told
+    assert told["networks_library"] == f"transformers {version_of('transformers')}"
     config = tmp_path / "elsewhere/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "added": 1}))
     assert source(root, model=str(tmp_path / "elsewhere")).identity()["models"] != told["models"]
@@ -223,8 +247,9 @@ def test_a_folder_of_the_manifest_is_seen_from_it_and_checked(root: Path, tmp_pa
     assert "regions=patches are of the ViT's keys" in fault
     (tmp_path / "pets/boxes.json").write_text("[]")
     assert not list(faults(with_masks(model="sam3", regions="file", regions_file="boxes.json"), weights=True))
-    named = {"regions_file": "boxes.json", "model": str(tmp_path / "pets/sam3")}  # seen from where the command is given
-    assert Sam3Source.from_manifest(with_masks(), 0, named).params.regions_file == "boxes.json"
+    named = {"regions": "file", "regions_file": "boxes.json", "model": str(tmp_path / "pets/sam3")}
+    found = Sam3Source.from_manifest(with_masks(), 0, named).params
+    assert found.regions_file == "boxes.json"  # seen from where the command is given
     (fault,) = faults(with_masks(modl="sam3"), weights=True)
     assert "no parameter 'modl'; did you mean model?" in fault
 

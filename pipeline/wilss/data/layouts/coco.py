@@ -109,9 +109,10 @@ def _read_json(spec: DataSpec, path: Path, folder: str) -> _Json:
     content = read_coco_json(path)
     ids, foreign = _categories(spec, content, path)
     named = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+    are = "is no class" if len(foreign) == 1 else "are no classes"
+    count = "counts" if len(foreign) == 1 else "count"
     sentence = (
-        f"{path}: {len(foreign)} of its categories ({named}) are no classes of {spec.taxonomy.name} and count as "
-        "background."
+        f"{path}: {len(foreign)} of its categories ({named}) {are} of {spec.taxonomy.name} and {count} as background."
     )
     images, twice = _images(content, _shapes(content, ids, path), folder, path)
     decided, about_crowds = _crowds_decided(spec, images, path)

@@ -77,12 +77,23 @@ class LabelTable:
         """
         stray = [int(v) for v in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if self.values[v] < 0]
         if stray:
-            listed = ", ".join(map(str, stray[:5])) + (", ..." if len(stray) > 5 else "")
-            raise ImageError(
-                f"{path} holds the label {listed}, which is no class of the manifest; name it in `names`, or say "
-                f"what it is beside `layout`: `void: [{stray[0]}]`, or `values: {{{stray[0]}: NAME}}`."
-            )
+            raise ImageError(f"{path} holds {_strays(stray)}")
         return np.asarray(self.values, np.int16).astype(np.uint8)[labels]
+
+
+def _strays(values: Sequence[int]) -> str:
+    """What values are that stand for no class, and what can be done about it, as the end of a sentence."""
+    if len(values) == 1:
+        return (
+            f"the label {values[0]}, which is no class of the manifest; name it in `names`, or say what it is beside "
+            f"`layout`: `void: [{values[0]}]`, or `values: {{{values[0]}: NAME}}`."
+        )
+    more = ["..."] if len(values) > 5 else []
+    listed, named = (", ".join([*(f"{value}{end}" for value in values[:5]), *more]) for end in ("", ": NAME"))
+    return (
+        f"the labels {listed}, which are no classes of the manifest; name them in `names`, or say what they are beside "
+        f"`layout`: `void: [{listed}]`, or `values: {{{named}}}`."
+    )
 
 
 class LabelReader(Protocol):

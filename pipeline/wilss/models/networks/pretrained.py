@@ -13,7 +13,7 @@ from typing import Any
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError, WeightsError
-from wilss.models.encoders.hub import cached_file, hub_file
+from wilss.models.encoders.hub import cached_file, hub_file, require_connection
 from wilss.models.encoders.weights import TIMM_FILES, resolve, sha256_of
 from wilss.models.tensor_files import listed
 
@@ -93,6 +93,27 @@ def pinned(word: str, backbone: str, folder: Path) -> tuple[str, str] | None:
     return None if path is None else (f"timm:{record.tag}@{path.parent.name}", sha256_of(path))
 
 
+def to_fetch(word: str, backbone: str, folder: Path) -> tuple[str, ...]:
+    """What a first use of these weights fetches, as in `the weights of timm/resnet18.a1_in1k (model.safetensors)`.
+
+    Raises WeightsError for a file that is not there, and where it cannot be fetched; ParameterError as
+    `pretrained_file` does. Nothing is fetched.
+    """
+    if not _is_timm(word):
+        sha256_of(pretrained_file(word, backbone, folder))
+        return ()
+    tag, revision = _tag_and_revision(word)
+    record = _record(backbone, tag)
+    names = _names_of(record)
+    if any(cached_file(record.hf_hub_id, name, revision) for name in names):
+        return ()
+    try:
+        require_connection(record.hf_hub_id, names, "file")
+    except WeightsError as error:
+        raise WeightsError(_for_backbones(error)) from None
+    return (f"the weights of {record.hf_hub_id} ({names[0]})",)
+
+
 def is_published(backbone: str) -> bool:
     """Whether timm publishes weights of a network."""
     return any(record.hf_hub_id for record in _records(backbone).values())
@@ -160,7 +181,11 @@ def _hub_file(word: str, backbone: str) -> Path:
     try:
         return hub_file(record.hf_hub_id, _names_of(record), revision)
     except WeightsError as error:
-        raise WeightsError(str(error).replace("pass `file:` with", "set backbone_weights to")) from None
+        raise WeightsError(_for_backbones(error)) from None
+
+
+def _for_backbones(error: WeightsError) -> str:
+    return str(error).replace("pass `file:` with", "set backbone_weights to")
 
 
 def _names_of(record: Any) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Which backbone a classifier has, where its weights lie, and what its input is like; no weights are read."""
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,10 +84,29 @@ class Backbone:
 
         if self.file is None:
             return ""
-        try:
+        with _named():
             return sha256_of(self.file)
-        except WeightsError as error:
-            raise WeightsError(f"{error} Other weights are named by --set weights=..., `timm` or a file.") from None
+
+    def to_fetch(self) -> tuple[str, ...]:
+        """What of its weights a first use fetches. Raises WeightsError where they are not there, or cannot be had."""
+        from wilss.models.networks.pretrained import to_fetch
+
+        with _named():
+            return to_fetch(self.weights, self.name, self.folder) if self.weights else ()
+
+    def check(self) -> None:
+        """Build it, and fill it where its weights lie in a file; nothing is fetched.
+
+        Raises ParameterError for one that cannot be built, WeightsError for weights that are not there or do not fit.
+        """
+        from wilss.models.networks.classifier import Classifier
+        from wilss.models.networks.pretrained import is_local
+        from wilss.models.networks.weights import load_backbone
+
+        self.to_fetch()
+        classifier = Classifier(self.spec(1))
+        if is_local(self.weights) and self.file is not None:
+            load_backbone(classifier, self.file)
 
     @cached_property
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...], str]:
@@ -113,3 +133,13 @@ class Backbone:
         mean, std, _ = self.statistics
         said = {"backbone": self.name, "args": dict(self.args), "stride": self.stride, "weights_sha256": self.sha256}
         return {**said, "input_sha256": digest_of_json([list(mean), list(std)])}
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Errors of weights with the parameter that names them here."""
+    try:
+        yield
+    except WeightsError as error:
+        said = str(error).replace("set backbone_weights to", "set weights to")
+        raise WeightsError(f"{said} Other weights are named by --set weights=..., `timm` or a file.") from None

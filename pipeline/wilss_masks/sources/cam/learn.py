@@ -13,7 +13,7 @@ from wilss.equations.cam import positive_weights, tag_loss
 from wilss.models.networks.classifier import Classifier
 
 from .descent import Descent
-from .looking import Eyes, Teaching
+from .looking import Eyes, Teaching, require_seen, tell_of_unseen
 from .params import CamParams
 from .patches import learn_patches
 from .state import forget_state, read_state
@@ -44,6 +44,8 @@ def _learn_rows(eyes: Eyes) -> None:
     """The rows that tell the classes apart best by the features as they are: a logistic regression, penalised."""
     classifier, teaching = eyes.classifier, eyes.teaching
     pooled = {row: last.float().mean(dim=(-2, -1)) for row, (_, last) in eyes.walk("looking at the images")}
+    require_seen(list(pooled), teaching.lessons)
+    tell_of_unseen(list(pooled), teaching.lessons)
     features = torch.stack(list(pooled.values())).to(teaching.device)
     tags = torch.from_numpy(teaching.lessons.tags[list(pooled)]).to(features.device)
     middle, spread = features.mean(dim=0), features.std(dim=0, correction=0).clamp_min(1e-6)

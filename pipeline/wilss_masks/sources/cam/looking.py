@@ -2,21 +2,27 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from wilss.data.images import normalise, resize_uint8
+from wilss.data.images import normalise, read_image, resize_uint8
 from wilss.data.layouts import ImageRecord
+from wilss.errors import ImageError, ManifestError, counted, first_line
 from wilss.models.networks.classifier import Classifier
 from wilss.threads import map_in_threads
 
 from .lessons import Lessons
 from .params import CamParams
 from .views import input_sizes, opened
+
+if TYPE_CHECKING:
+    from wilss.models.encoders.vit.encoder import SeedViT
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +36,7 @@ class Teaching:
     """How a classifier is taught.
 
     stride: image pixels per feature; mean, std: of its input. state: where what is learnt so far is kept, or None.
+    vit: says which patches belong together, where it is asked to.
     """
 
     lessons: Lessons
@@ -40,6 +47,7 @@ class Teaching:
     seed: int
     device: str
     state: Path | None = None
+    vit: "SeedViT | None" = None
 
 
 @dataclass(eq=False)
@@ -91,6 +99,37 @@ class Eyes:
             self._bytes += size
             self._kept[row] = previous.cpu(), last.cpu()
         return previous, last
+
+
+def require_seen(rows: Sequence[int], lessons: Lessons) -> None:
+    """ManifestError where no image that shows a class could be read to its end. rows: of those that could."""
+    if lessons.tags[list(rows)].any():
+        return
+    tagged = np.flatnonzero(lessons.tags.any(axis=1)).tolist()
+    why = next((why for why in (_why_unread(lessons.records[row]) for row in tagged) if why), None)
+    raise ManifestError(
+        f"a classifier has nothing to learn from: of the {counted(len(tagged), 'image')} of {lessons.of} that show a "
+        f"class none can be read to the end ({first_line(why)}); see `wilss-masks manifest check --images`."
+    )
+
+
+def tell_of_unseen(rows: Sequence[int], lessons: Lessons) -> None:
+    """A warning of classes that are shown by images alone that could not be read. rows: of those that could."""
+    lost = (lessons.counts > 0) & ~lessons.tags[list(rows)].any(axis=0)
+    if names := [lessons.names[place] for place in np.flatnonzero(lost).tolist()]:
+        log.warning(
+            "Warning: no image of %s that shows %s can be read to the end, so that the classifier learns nothing of "
+            "%s; see `wilss-masks manifest check --images`.",
+            lessons.of, ", ".join(names), "it" if len(names) == 1 else "them",
+        )  # fmt: skip
+
+
+def _why_unread(record: ImageRecord) -> ImageError | None:
+    try:
+        read_image(record.path)
+    except ImageError as error:
+        return error
+    return None
 
 
 def line(what: str, done: int, total: int, started: float, first: int = 0) -> str:

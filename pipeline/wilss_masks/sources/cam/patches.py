@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wilss.data.images import patch_grid_size, resize_uint8
 from wilss.equations import cam
 from wilss.equations.affinity import Affinity
 from wilss.randomness import generator_for
 
-from .looking import Eyes
+from .looking import Eyes, Teaching, require_seen
 from .params import CamParams
+from .views import opened
 
 #: Patches that are learnt from together, and of one image at most.
 _MOST, _OF_IMAGE = 100_000, 512
@@ -61,7 +63,7 @@ def _lessons(eyes: Eyes) -> tuple[Tensor, Tensor]:
     """Patches float16 [M, D' + D], drawn of every image by its name, and what its maps say they are, int64 [M]."""
     lessons, params = eyes.teaching.lessons, eyes.teaching.params
     most = max(1, min(_OF_IMAGE, _MOST // len(lessons.records)))
-    drawn: list[tuple[Tensor, Tensor]] = []
+    drawn: dict[int, tuple[Tensor, Tensor]] = {}
     for row, stages in eyes.walk("looking at patches"):
         shown = torch.from_numpy(lessons.tags[row]).nonzero().flatten()
         if not len(shown):
@@ -69,14 +71,29 @@ def _lessons(eyes: Eyes) -> tuple[Tensor, Tensor]:
         previous, last = (stage.float().to(eyes.teaching.device) for stage in stages)
         with torch.no_grad():
             score = cam.over_maximum(cam.activation_maps(last, eyes.classifier.rows.weight[shown.to(last.device)]))
-            maps = spread_score(score, [previous, last] if params.affinity_from == "own" else [], params)
+            maps = spread_score(score, _compared(eyes.teaching, row, [previous, last]), params)
             said = cam.patch_labels(maps.flatten(1), params.patch_cut).cpu()
         labels = torch.where(said > 0, shown[(said - 1).clamp_min(0)] + 1, 0)
         generator = generator_for(eyes.teaching.seed, lessons.records[row].image_id, "patches")
         places = torch.randperm(len(labels), generator=generator)[:most]
         features = cam.stacked_features([previous, last], (last.shape[-2], last.shape[-1])).cpu()
-        drawn.append((features[places].half(), labels[places]))
-    return torch.cat([features for features, _ in drawn]), torch.cat([labels for _, labels in drawn])
+        drawn[row] = features[places].half(), labels[places]
+    require_seen(list(drawn), lessons)
+    return torch.cat([features for features, _ in drawn.values()]), torch.cat([said for _, said in drawn.values()])
+
+
+def _compared(teaching: Teaching, row: int, stages: list[Tensor]) -> list[Tensor]:
+    """What the patches of a training image are compared by, each [D, h, w]. stages: its own feature maps."""
+    params = teaching.params
+    if params.affinity_from == "own":
+        return stages
+    image = None if teaching.vit is None else opened(teaching.lessons.records[row])
+    if teaching.vit is None or image is None:
+        return []
+    size = patch_grid_size(
+        *image.shape[-2:], shorter=params.learn_size or None, longest=params.longest, patch=teaching.vit.patch
+    )
+    return [teaching.vit.features(resize_uint8(image, size)[None].to(teaching.device), "keys")[0]]
 
 
 def _regression(eyes: Eyes, features: Tensor, labels: Tensor, middle: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:

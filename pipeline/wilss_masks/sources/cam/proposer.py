@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wilss.data.images import normalise, patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.equations import cam
+from wilss.equations.competition import against_background
 from wilss.store import ImageContent, Status
 
 from ...stages.chain import stage_picture
@@ -59,7 +60,7 @@ def attention_of(seen: Seen, params: CamParams) -> Tensor:
         grid = probabilities.shape[-2], probabilities.shape[-1]
         spread = along(seen.compared, grid, params.patch_temperature, params.rounds)
         probabilities = spread(probabilities.flatten(1)).reshape(probabilities.shape)
-    return cam.against_background(probabilities).half()
+    return against_background(probabilities).half()
 
 
 class CamProposer:

@@ -95,15 +95,27 @@ class CamSource:
         """The ViT, where it says which patches belong together."""
         return (("vit", self.vit),) if self.params.affinity_from == "vit" else ()
 
+    def to_fetch(self) -> tuple[str, ...]:
+        """What of the classifier's backbone will be fetched. Raises WeightsError where it is not there."""
+        return self.backbone.to_fetch()
+
     @cached_property
     def key(self) -> str:
         """sha256 of all that decides the classifier, but for the device and threads it learns on."""
         if self.learnt:
             return self.learnt
+        from wilss.models.encoders.identity import identity_of
+
         assert self.lessons is not None
         decisive = (*LEARNING, *(PATCHES if self.params.patches else ()))
         how = {name: value for name, value in self.params.as_json().items() if name in decisive}
-        return digest_of_json([FORM, self.backbone.identity(), how, self.seed, self.lessons.digest])
+        beside = [identity_of(self.vit)] if self.learns_by_vit else []  # so that all others keep their names
+        return digest_of_json([FORM, self.backbone.identity(), how, self.seed, self.lessons.digest, *beside])
+
+    @property
+    def learns_by_vit(self) -> bool:
+        """Whether the ViT says which patches of the training images belong together."""
+        return self.params.patches and bool(self.encoders)
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, seed, and digests of the networks; of the classifier it is that of all it learns from."""
@@ -147,6 +159,7 @@ class CamSource:
         return dataclasses.replace(self, lessons=None, learnt=self.key)
 
     def _learn(self, path: Path, device: str) -> None:
+        from wilss.models.encoders.vit.encoder import open_vit
         from wilss.models.networks.classifier import Classifier, write_classifier
         from wilss.models.networks.weights import load_backbone
 
@@ -170,6 +183,7 @@ class CamSource:
             seed=self.seed,
             device=device,
             state=path.with_suffix(".state"),
+            vit=open_vit(self.vit, device, precision=None) if self.learns_by_vit else None,
         )
         learn(classifier, how)
         write_classifier(path, classifier.cpu(), {"key": self.key, "classes": list(self.classes)})

@@ -214,8 +214,19 @@ def test_a_label_outside_the_taxonomy_names_its_values(tmp_path: Path) -> None:
     disk.label(tmp_path / "data/SegmentationClass/a.png", (1, 7, 9, 255))
     label = only(manifest.records(0), "a").label
     assert label is not None
-    with pytest.raises(ImageError, match=r"a\.png holds the label 7, 9, which is no class"):
+    with pytest.raises(ImageError) as error:
         label.read()
+    assert str(error.value).endswith(
+        "a.png holds the labels 7, 9, which are no classes of the manifest; name them in `names`, or say what they are "
+        "beside `layout`: `void: [7, 9]`, or `values: {7: NAME, 9: NAME}`."
+    )
+
+
+def test_one_label_outside_the_taxonomy_is_one(tmp_path: Path) -> None:
+    manifest = pets(tmp_path)
+    disk.label(tmp_path / "data/SegmentationClass/a.png", (1, 9))
+    with pytest.raises(ImageError, match=r"holds the label 9, which is no class of the manifest; name it .*\[9\]"):
+        read_label_of(only(manifest.records(0), "a"))
 
 
 def test_a_label_of_another_size_than_its_image_is_a_sentence(tmp_path: Path) -> None:
