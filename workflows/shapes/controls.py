@@ -106,7 +106,12 @@ class TrueSeedsProposer(FmwissProposer):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassActivation:
-    """Activation maps of a small CNN trained on the same tags, cut at a share of their maximum."""
+    """Activation maps of a small CNN trained on the same tags, cut at a share of their maximum.
+
+    Not `--source cam`: that learns a step's tags from the step's own pictures, on a backbone. This network has learnt
+    all tags of the drawings that the encoders have learnt from (`recipe/cam.py`), so that what differs from FMWISS' row
+    is the method and not the data.
+    """
 
     name: ClassVar[str] = "cam"
     has_void: ClassVar[bool] = False

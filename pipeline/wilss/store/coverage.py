@@ -165,12 +165,14 @@ def seeded(store: MaskStore) -> bool:
     So alone `fallback` says something of them.
     """
     parameters = store.attributes.get("parameters")
-    is_fmwiss = store.attributes.get("source") == "fmwiss" and isinstance(parameters, dict)
-    return is_fmwiss and _draws(parameters) and parameters.get("fusion") != "init"
+    if store.attributes.get("source") != "fmwiss" or not isinstance(parameters, dict):
+        return False
+    return _draws(parameters) and parameters.get("fusion") != "init"
 
 
 def _draws(parameters: Mapping[str, Any]) -> bool:
-    return parameters.get("placing", "drawn") == "drawn"
+    placing: str = parameters.get("placing", "drawn")
+    return placing == "drawn"
 
 
 def look_at(store: MaskStore) -> Look:

@@ -76,7 +76,8 @@ def test_what_is_made_is_looked_at_and_nothing_else(tmp_path: Path) -> None:
 
 def test_masks_of_no_use_are_warned_of() -> None:
     def warned(**values: int) -> str:
-        whole = {"images": 10, "masks": 12, "covered": 0, "differ": 0, "fell_back": 0, "with_fallback": 0, **values}
+        none = {"covered": 0, "differ": 0, "fell_back": 0, "with_fallback": 0}
+        whole: dict[str, Any] = {"images": 10, "masks": 12, **none, **values}
         look = Look(share={"cat": 0.6}, agreement=0.5, empty={}, **whole)
         return "; ".join(look.warnings())
 

@@ -12,6 +12,9 @@ from wilss.models.encoders.arithmetic import Precision, precision_context, preci
 from wilss.models.proposers.folders import NetworkFolder
 from wilss.models.tensor_files import told
 
+#: By model_type: names of tensors that transformers itself reads under others. It saves the tracker of a checkpoint for
+#: video under this name twice (5.24), and reads it from there under the same name once.
+_RENAMED = {"sam3_video": {r"^tracker_model\.tracker_model\.": "tracker_model."}}
 _FAULTS = {"missing_keys": "missing", "unexpected_keys": "unexpected", "mismatched_keys": "of another shape"}
 
 
@@ -51,9 +54,10 @@ def tokenizer_of(folder: NetworkFolder) -> Any:
 
 def _network(folder: NetworkFolder) -> nn.Module:
     """The network with all its weights. Raises WeightsError where they are not those of the config."""
-    network, report = _from_folder(
-        folder, folder.network_class, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
+    how: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    if folder.way == "points" and folder.model_type in _RENAMED:
+        how["key_mapping"] = _RENAMED[folder.model_type]
+    network, report = _from_folder(folder, folder.network_class, **how)
     if faults := {kind: sorted(map(str, report[key])) for key, kind in _FAULTS.items() if report[key]}:
         raise WeightsError(f"{folder.path}: its weights do not fit its config.json: {told(faults)}; copy both again.")
     for name, tensor in network.state_dict().items():

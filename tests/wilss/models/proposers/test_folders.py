@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.wilss.models.proposers import tiny_networks
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.proposers import folders
 from wilss.models.proposers.folders import read_folder
@@ -155,6 +156,29 @@ def test_a_checkpoint_for_video_holds_the_network_for_images(network_folders: di
     plain = WordNetwork(read_folder(str(network_folders["sam3"]), "words", "model"), "cpu").network.state_dict()
     assert video.keys() == plain.keys()
     assert all(torch.equal(video[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("prefix", ["as it is saved", "as facebook/sam3 has it"])
+def test_the_tracker_of_a_checkpoint_for_video_is_read_as_it_was_saved(prefix: str, tmp_path: Path) -> None:
+    """Its tensors are those of the tracker, of its own neck, and of the detector's backbone, which both share."""
+    folder, video = tiny_networks.sam3_video(tmp_path / "video")
+    if prefix != "as it is saved":
+        tensors = load_file(folder / "model.safetensors")
+        once = {name.replace("tracker_model.tracker_model.", "tracker_model."): one for name, one in tensors.items()}
+        save_file(once, folder / "model.safetensors", metadata={"format": "pt"})
+    network = OpenedNetwork(read_folder(str(folder), "points", "model"), "cpu").network
+    homes = {
+        "vision_encoder.backbone.": "detector_model.vision_encoder.backbone.",
+        "vision_encoder.neck.": "tracker_neck.",
+    }
+    known, compared = video.state_dict(), 0
+    for name, tensor in network.state_dict().items():
+        home = next((new + name.removeprefix(old) for old, new in homes.items() if name.startswith(old)), None)
+        torch.testing.assert_close(tensor, known[home or f"tracker_model.{name}"], rtol=0, atol=0)
+        compared += 1
+    assert compared > 150
+    words = WordNetwork(read_folder(str(folder), "words", "model"), "cpu").network.state_dict()
+    assert all(torch.equal(tensor, known[f"detector_model.{name}"]) for name, tensor in words.items())
 
 
 def test_nobody_is_called(network_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

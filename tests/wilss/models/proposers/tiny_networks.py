@@ -70,6 +70,27 @@ def sam3_tracker(folder: Path) -> Path:
     return save(network, folder, Sam3TrackerProcessor(images, target_size=56))
 
 
+def sam3_video(folder: Path) -> tuple[Path, Any]:
+    """A SAM 3 for video, with detector and tracker, as transformers saves it; and the network."""
+    from transformers import Sam3Config, Sam3TrackerConfig, Sam3VideoConfig, Sam3VideoModel
+
+    detector: Any = Sam3Config.from_pretrained(sam3(folder))
+    tracker: Any = Sam3TrackerConfig.from_pretrained(sam3_tracker(folder.with_name(f"{folder.name}-tracker")))
+    parts = {
+        name: tracker.to_dict()[name] for name in ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    }
+    memory: dict[str, Any] = {
+        "memory_attention_hidden_size": 32, "memory_attention_num_layers": 1, "memory_encoder_hidden_size": 32,
+        "memory_attention_num_attention_heads": 1, "memory_attention_feed_forward_hidden_size": 32,
+        "memory_encoder_output_channels": 16, "mask_downsampler_embed_dim": 32, "memory_fuser_embed_dim": 32,
+        "memory_fuser_intermediate_dim": 32, "memory_fuser_num_layers": 1, "memory_attention_rope_feat_sizes": [4, 4],
+    }  # fmt: skip
+    of_tracker = {"model_type": "sam3_tracker_video", "image_size": 56, **parts, **memory}
+    torch.manual_seed(1)
+    network = Sam3VideoModel(Sam3VideoConfig(detector_config=detector.to_dict(), tracker_config=of_tracker))
+    return save(network, folder), network
+
+
 def eomt(folder: Path, *, dinov3: bool = False) -> Path:
     from transformers import (
         EomtConfig,
