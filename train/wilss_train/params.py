@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import ParameterError
@@ -38,7 +38,12 @@ class TrainParams(Params):
     backbone_sha256: of that file, "" for any. backbone_mean, backbone_std: of the input's three channels, in [0, 1];
         () takes those of the backbone's weights, and in later steps those of the step before.
     output_stride, head_width, rates: of the DeepLabV3 head; () takes the published rates of the stride.
-    batch_norm: `frozen` statistics, `train`, or `synchronised` over processes.
+    batch_norm: `frozen` statistics, `train`, or `synchronised` over processes. `auto` is frozen in a later step where
+        one and the same class is on half of the pictures or more, and train elsewhere [D].
+    logit_adjustment: whether the new classes' logits are lowered, after training, by what their being on so many of
+        the step's pictures has raised them: `auto` in a later step where one and the same class is on half of these
+        or more, `always` in every later step, `never`.
+    prevalence: share of all pictures that hold a new class, for that; 0 counts the tags of the lists [D].
     new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
     epochs, batch_size (over all processes and accumulated steps together), accumulate: how long and how much.
     epoch_steps: optimiser steps that an epoch has at least; a step of few images shows them several times for it [D].
@@ -58,6 +63,8 @@ class TrainParams(Params):
     cache_mib: decoded images and masks kept in memory, at most.
     """
 
+    former: ClassVar[Mapping[str, Any]] = {"logit_adjustment": "never"}
+
     backbone: str = "resnet101"
     backbone_args: Mapping[str, Any] = field(default_factory=dict)
     backbone_weights: str = ""
@@ -67,7 +74,9 @@ class TrainParams(Params):
     output_stride: int = 16
     head_width: PositiveInt = 256
     rates: tuple[int, ...] = ()
-    batch_norm: Literal["frozen", "train", "synchronised"] = "train"
+    batch_norm: Literal["auto", "frozen", "train", "synchronised"] = "auto"
+    logit_adjustment: Literal["auto", "always", "never"] = "auto"
+    prevalence: ShareBelowOne = 0.0
     new_rows: Literal["background", "random"] = "background"
     epochs: PositiveInt = 40
     epoch_steps: PositiveInt = 1

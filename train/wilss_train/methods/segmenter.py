@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wilss.data.manifest import Manifest
 from wilss.errors import StoreError
@@ -29,6 +29,7 @@ from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
 from ..results.judge import Judged, RunResults, judge_run, untold
+from .step_prior import shifts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class MaskMethod(SegmenterMethod, ABC):
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             _write_memory(context, out)
-            write_network(context, out, student, facts)
+            _write_student(context, out, student, facts)
 
         alone = self.epochs_alone(context.inputs.step)
         return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
@@ -108,11 +109,31 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
     return student, old
 
 
-def write_network(context: RunContext, out: Path, network: Segmenter | EmbeddingNet, facts: Mapping[str, Any]) -> None:
-    """The checkpoint, whose being there says that all other results are."""
-    protocol = context.inputs.protocol
+def write_network(
+    context: RunContext,
+    out: Path,
+    network: Segmenter | EmbeddingNet,
+    facts: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """The checkpoint, whose being there says that all other results are. weights: None for the network's own."""
+    protocol, kept = context.inputs.protocol, network.state_dict() if weights is None else weights
     with runs.writing_to(out / MODEL_FILE):
-        write_model(out / MODEL_FILE, network.state_dict(), spec=network.spec, protocol=protocol, facts=facts)
+        write_model(out / MODEL_FILE, kept, spec=network.spec, protocol=protocol, facts=facts)
+
+
+def _write_student(context: RunContext, out: Path, student: Segmenter, facts: Mapping[str, Any]) -> None:
+    """The checkpoint, the new classes' logits adjusted in the classifier's bias: whoever reads it need not know."""
+    inputs = context.inputs
+    shifts = shifts_of(inputs, context.params)
+    if not shifts:
+        return write_network(context, out, student, facts)
+    weights = dict(student.state_dict())
+    bias = weights["classifier.bias"] = weights["classifier.bias"].clone()
+    for identity, shift in shifts.items():
+        bias[inputs.protocol.channel_of(identity, inputs.step)] += shift
+    told = {inputs.protocol.taxonomy.name_of(identity): shift for identity, shift in shifts.items()}
+    return write_network(context, out, student, {**facts, "logit_shifts": told}, weights)
 
 
 def spec_of_params(params: TrainParams, channels: int) -> SegmenterSpec:

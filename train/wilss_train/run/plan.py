@@ -9,6 +9,7 @@ from wilss.models.networks.pretrained import is_published, shortly
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs
 from ..methods import Method
+from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
 
 
@@ -60,7 +61,10 @@ def _remedy(network: str, name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What is trained, and on what. parameters: how many are trained. images: of the training set."""
+    """What is trained, and on what.
+
+    parameters: how many are trained. images: of the training set. notes: sentences about what the run decided itself.
+    """
 
     origin: Origin
     method: str
@@ -73,10 +77,11 @@ class RunPlan:
     device: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
     @property
-    def lines(self) -> tuple[str, str]:
-        """The network; then how it is trained."""
+    def lines(self) -> tuple[str, ...]:
+        """The network; how it is trained; then the notes."""
         network = self.origin.network or "a network on frozen features"
         weights = {"": "", RANDOM: ", RANDOM weights"}.get(self.origin.weights, f", weights {self.origin.weights}")
         plain = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
@@ -86,6 +91,7 @@ class RunPlan:
         return (
             f"Network: {network}{weights}{statistics}, {_millions(self.parameters)} parameters to train",
             f"Training: {self.method}, {parts}, {length}, on {self.device}",
+            *self.notes,
         )
 
 
@@ -104,6 +110,7 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         device=str(context.device),
         mean=params.mean,
         std=params.std,
+        notes=notes(context.inputs, params),
     )
 
 

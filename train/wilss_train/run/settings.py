@@ -19,6 +19,8 @@ from wilss.params import divided, names_of, with_values
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
+from ..methods.segmenter import MaskMethod
+from ..methods.step_prior import with_step_prior
 from ..params import TrainParams, from_manifest
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,19 @@ def open_run(
         run, own = divided(TrainParams, values)
         method = with_values(method, own, where=where, others=names_of(TrainParams))
         params = with_values(params, run, where=where)
-    params = with_input_statistics(params, method, inputs)
+    params = settled(params, method, inputs)
     return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
+
+
+def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:
+    """The parameters with all filled in that data, parent and backbone decide. Raises ParameterError."""
+    from_masks = isinstance(method, MaskMethod)
+    if params.logit_adjustment == "always" and not from_masks:
+        raise ParameterError(
+            f"logit_adjustment=always is for methods that learn a later step from its masks, and {method.name} is none "
+            "of these; leave it out."
+        )
+    return with_step_prior(with_input_statistics(params, method, inputs), inputs, from_masks=from_masks)
 
 
 def with_input_statistics(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:

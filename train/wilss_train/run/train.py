@@ -31,7 +31,7 @@ from .fit import Loop, fit
 from .plan import RunPlan, origin_of, plan_of
 from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
 from .run_logger import CurveWriter, RunLogger, run_log
-from .settings import as_noted_now, digest_of_weights, identity_of, machine_of, open_run, with_input_statistics
+from .settings import as_noted_now, digest_of_weights, identity_of, machine_of, open_run, settled
 from .states import latest_step
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
     """
     started = time.perf_counter()
-    params = with_input_statistics(params, method, inputs)
+    params = settled(params, method, inputs)
     threads = options.threads or own_cores()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)

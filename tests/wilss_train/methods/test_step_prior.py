@@ -1,0 +1,147 @@
+"""A step all of whose pictures hold one class: what is decided by itself, said, and put into the checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss.errors import ParameterError
+from wilss.models.networks.checkpoint import load_segmenter, read_info
+from wilss.models.networks.checkpoint_header import MODEL_FILE, read_header
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options as MaskOptions
+from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train.inputs import RunInputs, open_inputs
+from wilss_train.methods import METHODS, step_prior
+from wilss_train.methods.distill import Distill
+from wilss_train.methods.step_prior import StepPrior, notes, prior_of, shifts_of, with_step_prior
+from wilss_train.params import TrainParams
+from wilss_train.run.settings import as_noted_now, identity_of, settled
+from wilss_train.run.train import Options, run_training
+
+#: Horse, the one class of step 1, is on two of eight pictures, a quarter of each.
+HORSES = ("im2", "im5")
+PARAMS = TrainParams(
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2), crop=16, batch_size=2,
+    epochs=1, lr=0.01, min_area=4,
+)  # fmt: skip
+QUIET = Options(threads=1, device="cpu", split=None)
+SHIFT = np.log(1 / 16 / (15 / 16)) - np.log(1 / 4 / (3 / 4))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pets")
+    names = [f"im{i}" for i in range(8)]
+    disk.voc(root / "data", {name: [1 + i % 2, *[3] * 4 * (name in HORSES)] for i, name in enumerate(names)})
+    manifest = load_manifest(disk.manifest(root, tags={"from": "voc-main"}))
+    for step in (0, 1):
+        source = AnnotationSource.from_manifest(manifest, step)
+        generate(manifest, step=step, source=source, out=masks(root, step), options=MaskOptions(device="cpu"))
+    run_training(inputs(root, 0), Distill(), PARAMS, root / "base", QUIET)
+    return root
+
+
+def masks(root: Path, step: int) -> Path:
+    return root / f"masks/step-{step}.zarr"
+
+
+def inputs(root: Path, step: int = 1) -> RunInputs:
+    return open_inputs(
+        load_manifest(root / "data_manifest.yaml"), masks(root, step), root / "base" if step else None, "distill"
+    )
+
+
+def decided(root: Path, step: int = 1, **changes: Any) -> tuple[str, str]:
+    found = settled(replace(PARAMS, **changes), Distill(), inputs(root, step))
+    return found.batch_norm, found.logit_adjustment
+
+
+def test_prior_is_counted_from_masks_and_lists(root: Path) -> None:
+    prior = prior_of(inputs(root))
+    assert (prior.ids, prior.names) == ((3,), ("horse",))
+    assert (prior.step.item(), prior.lists.item(), prior.area.item()) == (1.0, 0.25, 0.25)
+    assert prior.is_one_sided
+    always = replace(PARAMS, logit_adjustment="always")
+    assert shifts_of(inputs(root), always) == {3: pytest.approx(SHIFT)}
+    assert shifts_of(inputs(root), replace(always, prevalence=0.01))[3] < 2 * SHIFT
+    assert shifts_of(inputs(root), replace(always, logit_adjustment="never")) == {}
+    assert shifts_of(inputs(root, 0), always) == {}
+
+
+def test_auto_is_decided_where_a_step_shows_one_class_and_yields_to_what_is_said(root: Path) -> None:
+    assert decided(root) == ("frozen", "always")
+    assert decided(root, 0) == ("train", "never")
+    assert decided(root, batch_norm="train") == ("train", "always")
+    assert decided(root, logit_adjustment="never") == ("frozen", "never")
+    other = with_step_prior(PARAMS, inputs(root), from_masks=False)
+    assert (other.batch_norm, other.logit_adjustment) == ("train", "never")
+    with pytest.raises(ParameterError, match="logit_adjustment=always is for methods that learn a later step from its"):
+        settled(replace(PARAMS, logit_adjustment="always"), METHODS["panet"](), inputs(root))
+
+
+def test_a_step_of_many_classes_is_as_before() -> None:
+    many = StepPrior(
+        ids=(4, 5), names=("a", "b"), step=np.array([0.49, 0.3]), lists=np.array([0.1, 0.1]), area=np.array([0.2, 0.2])
+    )
+    assert not many.is_one_sided
+    assert replace(many, step=np.array([0.5, 0.5])).is_one_sided
+
+
+def test_classes_of_which_masks_or_lists_know_nothing_are_left_as_they_are() -> None:
+    prior = StepPrior(
+        ids=(4, 5, 6, 7), names=tuple("abcd"), step=np.array([1.0, 1.0, 0.0, 1.0]), lists=np.array([0.1, 0.1, 0.1, 0]),
+        area=np.array([0.2, 0.0, 0.2, 0.2]),
+    )  # fmt: skip
+    assert prior.shifts(0).keys() == {4}
+    assert prior.shifts(0.5).keys() == {4, 7}
+    assert replace(prior, lists=prior.step).shifts(0) == {}
+
+
+def test_what_is_decided_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = settled(PARAMS, Distill(), inputs(root))
+    adjusted, norm = notes(inputs(root), params)
+    assert adjusted == (
+        "Logits are adjusted at the end: horse -1.6 (on 100 % of this step's pictures, 25 % of all); "
+        "--set logit_adjustment=never leaves them"
+    )
+    assert norm.startswith("Batch norm keeps its statistics, since")
+    assert "10 % of all" in notes(inputs(root), replace(params, prevalence=0.1))[0]
+    assert notes(inputs(root), replace(params, batch_norm="train", logit_adjustment="never")) == ()
+    assert notes(inputs(root, 0), PARAMS) == ()
+    blind = replace(prior_of(inputs(root)), lists=np.ones(1))
+    monkeypatch.setattr(step_prior, "prior_of", lambda inputs: blind)
+    assert "Logits are NOT adjusted: the lists know of no picture without" in notes(inputs(root), params)[0]
+
+
+def test_a_run_of_before_is_the_same_run_where_nothing_is_adjusted(root: Path) -> None:
+    """Runs used to name neither parameter, and batch norm by what it does."""
+    plain = settled(replace(PARAMS, logit_adjustment="never"), Distill(), inputs(root))
+    for params, differs in ((plain, set()), (replace(plain, logit_adjustment="always"), {"logit_adjustment"})):
+        wanted = identity_of(inputs(root), Distill(), params, 0, {})
+        noted = {**wanted, "params": {**wanted["params"]}}
+        for name in ("logit_adjustment", "prevalence"):
+            del noted["params"][name]
+        now = as_noted_now(noted, wanted=wanted, method=Distill(), manifest=inputs(root).manifest)
+        assert {name for name, value in wanted["params"].items() if now["params"][name] != value} == differs
+    assert wanted["params"]["batch_norm"] == "frozen"
+
+
+def test_the_checkpoint_alone_knows_of_it(root: Path, tmp_path: Path) -> None:
+    """The bias of the new class, and nothing else, differs from a run that is not adjusted; statistics stay."""
+    runs = {how: tmp_path / how for how in ("auto", "never")}
+    for how, out in runs.items():
+        run_training(inputs(root), Distill(), replace(PARAMS, logit_adjustment=how), out, QUIET)
+    adjusted, plain, base = (load_segmenter(read_info(out)).state_dict() for out in (*runs.values(), root / "base"))
+    bias = adjusted["classifier.bias"] - plain["classifier.bias"]
+    torch.testing.assert_close(bias, torch.tensor([0, 0, 0, SHIFT], dtype=torch.float32), rtol=0, atol=1e-6)
+    others = [name for name in plain if name != "classifier.bias"]
+    assert all(torch.equal(adjusted[name], plain[name]) for name in others)
+    assert all(torch.equal(adjusted[name], base[name]) for name in others if "running_" in name)
+    assert read_header(runs["auto"] / MODEL_FILE)["logit_shifts"] == {"horse": pytest.approx(SHIFT)}
+    assert "logit_shifts" not in read_header(runs["never"] / MODEL_FILE)

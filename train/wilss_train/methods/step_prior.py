@@ -1,0 +1,157 @@
+"""What a later step's pictures show more often than others do, and what is done about it.
+
+Nothing but pictures of a class comes to a step that learns this class alone. Two things go wrong then: its channel
+takes its many pixels for what is usual, and batch normalisation takes these pictures' statistics for those of all.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.data.manifest import Manifest
+from wilss.errors import ManifestError
+from wilss.store import MaskStore, Status
+
+from ..inputs import RunInputs
+from ..params import TrainParams
+from .losses.prior import prior_shift
+
+#: A step is taken to be one-sided where a class is on this share of its pictures or more: one or two classes always.
+_ONE_SIDED = 0.5
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepPrior:
+    """How often pictures hold the classes of a step, float64 [C] each.
+
+    ids, names: of the classes. step: among the pictures that the step is trained on. lists: among all on the lists of
+    this step and those before it, 0 where no tag is known. area: the mean share of a picture that holds a class which
+    its mask covers.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    step: NDArray[np.float64]
+    lists: NDArray[np.float64]
+    area: NDArray[np.float64]
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether half of the step's pictures or more hold one and the same class."""
+        return bool((self.step >= _ONE_SIDED).any())
+
+    def shifts(self, prevalence: float) -> Mapping[int, float]:
+        """What is added to a class's logit, by taxonomy id, where that is something and masks and lists know the class.
+
+        prevalence: of every class, 0 takes that of the lists.
+        """
+        expected = np.full_like(self.lists, prevalence) if prevalence else self.lists
+        known = (self.area * self.step > 0) & (expected > 0) & (expected != self.step)
+        priors = (np.clip(self.area * share, _LEAST, 1 - _LEAST)[known] for share in (self.step, expected))
+        ids = (identity for identity, is_known in zip(self.ids, known.tolist(), strict=True) if is_known)
+        return dict(zip(ids, prior_shift(*priors).tolist(), strict=True))
+
+
+def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool) -> TrainParams:
+    """The parameters with what is `auto` decided. from_masks: whether the method is one that learns a step's masks."""
+    if "auto" not in (params.batch_norm, params.logit_adjustment):
+        return params
+    one_sided = from_masks and inputs.parent is not None and prior_of(inputs).is_one_sided
+    decided: dict[str, Any] = {}
+    if params.batch_norm == "auto":
+        decided["batch_norm"] = "frozen" if one_sided else "train"
+    if params.logit_adjustment == "auto":
+        decided["logit_adjustment"] = "always" if one_sided else "never"
+    return replace(params, **decided)
+
+
+def shifts_of(inputs: RunInputs, params: TrainParams) -> Mapping[int, float]:
+    """What is added to the logits of a step's classes once it is learnt, by taxonomy id; {} where nothing is."""
+    if inputs.parent is None or params.logit_adjustment != "always":
+        return {}
+    return prior_of(inputs).shifts(params.prevalence)
+
+
+def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
+    """Sentences about what is done because a step's pictures are one-sided."""
+    if inputs.parent is None or (params.logit_adjustment, params.batch_norm) == ("never", "train"):
+        return ()
+    prior, shifts = prior_of(inputs), shifts_of(inputs, params)
+    found = [_adjusted(prior, shifts, params.prevalence)] if shifts else []
+    if params.logit_adjustment == "always" and not shifts:
+        found.append(
+            "Logits are NOT adjusted: the lists know of no picture without this step's classes, so the share of all "
+            "pictures that hold one cannot be told; say it with --set prevalence=0.05"
+        )
+    if prior.is_one_sided and params.batch_norm == "frozen":
+        found.append(
+            "Batch norm keeps its statistics, since these pictures are all alike; --set batch_norm=train moves them"
+        )
+    return tuple(found)
+
+
+def _adjusted(prior: StepPrior, shifts: Mapping[int, float], prevalence: float) -> str:
+    told = (
+        f"{name} {shifts[identity]:+.1f} (on {_percent(step)} % of this step's pictures, {_percent(expected)} % of all)"
+        for identity, name, step, listed in zip(prior.ids, prior.names, prior.step, prior.lists, strict=True)
+        if identity in shifts
+        for expected in [prevalence or listed]
+    )
+    return f"Logits are adjusted at the end: {', '.join(told)}; --set logit_adjustment=never leaves them"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}" if share < 0.995 else "100"
+
+
+def prior_of(inputs: RunInputs) -> StepPrior:
+    """Of the pictures and lists that a run reads."""
+    store = inputs.store
+    done = store.current_status() == Status.DONE
+    area = _shares(store)[done]
+    holds = store.vector("tags")[done] if store.attributes.get("uses_tags") is not False else area > 0
+    pictures, holding = max(1, len(area)), holds.sum(axis=0)
+    return StepPrior(
+        ids=store.category_ids,
+        names=store.category_names,
+        step=holding / pictures,
+        lists=_among_lists(inputs.manifest, inputs.step, store.category_ids),
+        area=np.where(holds, area, 0.0).sum(axis=0) / np.maximum(1, holding),
+    )
+
+
+def _shares(store: MaskStore) -> NDArray[np.float64]:
+    """The share of every picture that every mask covers, [N, C]."""
+    pixels = store.vector("height").astype(np.float64) * store.vector("width")
+    shares: NDArray[np.float64] = store.vector("area") / np.maximum(1.0, pixels)[:, None]
+    return shares
+
+
+def _among_lists(manifest: Manifest, step: int, classes: tuple[int, ...]) -> NDArray[np.float64]:
+    """The share of all listed pictures that are tagged with each class, up to a step; 0 where no tags are known."""
+    tags = list(_listed(manifest, step).values())
+    return np.array([sum(identity in held for held in tags) for identity in classes], np.float64) / max(1, len(tags))
+
+
+def _listed(manifest: Manifest, step: int) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The tags of the pictures on the lists of the steps up to `step`, by data set and name."""
+    here = manifest.steps[step]
+    lists = dict.fromkeys((one.data, one.split) for one in manifest.steps[: step + 1])
+    found: dict[tuple[str, str], tuple[int, ...]] = {}
+    for data, split in lists:
+        lenient = (data, split) != (here.data, here.split)  # the step's own is read already
+        found.update(((data, name), tags) for name, tags in _facts(manifest, data, split, lenient=lenient))
+    return found
+
+
+def _facts(manifest: Manifest, data: str, split: str, *, lenient: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and tags of every picture of a list whose tags are known; none where an earlier list is gone."""
+    try:
+        records = manifest.listing(data, split, lenient=lenient).records
+    except ManifestError:
+        return
+    yield from ((name, tags) for name, tags, problem in records.facts() if tags or problem is None)
