@@ -79,7 +79,7 @@ def test_no_method_takes_the_name_of_a_parameter_of_the_run() -> None:
         ("decay_every", 0, "decay_every is 0; it must be at least 1"),
         ("loss_stride", 3, "loss_stride is 3; it must be a divisor of the crop 512"),
         ("accumulate", 5, "accumulate is 5; it must be a divisor of the batch size 24"),
-        ("batch_norm", "off", "batch_norm is 'off'; choose one of frozen, train, synchronised"),
+        ("batch_norm", "off", "batch_norm is 'off'; choose one of auto, frozen, train, synchronised"),
         ("optimiser", "adam", "optimiser is 'adam'; choose one of sgd, adamw"),
         ("save_steps", -1, "save_steps is -1; it must be 0 or more"),
         ("clip", -0.1, "clip is -0.1; it must be 0 or more"),
