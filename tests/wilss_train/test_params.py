@@ -1,5 +1,6 @@
 """Training's parameters: published values, the manifest's sections, and what is refused."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -98,5 +99,5 @@ def test_a_scale_that_a_published_crop_does_not_heed_is_refused() -> None:
 
 def test_json_has_every_parameter() -> None:
     told = TrainParams(rates=(1, 2), backbone_args={"channels": [8]}).as_json()
-    assert told.keys() == TrainParams.__dataclass_fields__.keys()
+    assert told.keys() == {field.name for field in dataclasses.fields(TrainParams)}
     assert (told["rates"], told["scale"], told["backbone_args"]) == ([1, 2], [0.5, 2.0], {"channels": [8]})

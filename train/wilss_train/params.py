@@ -135,6 +135,11 @@ class TrainParams(Params):
         require(even, "accumulate", self.accumulate, f"a divisor of the batch size {self.batch_size}")
 
     @property
+    def norms(self) -> Literal["frozen", "train", "synchronised"]:
+        """How batch norm behaves; as in most steps where nothing is decided yet."""
+        return "train" if self.batch_norm == "auto" else self.batch_norm
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """Of the input, per colour channel, for images in [0, 1]."""
         return self.backbone_mean or IMAGENET_MEAN

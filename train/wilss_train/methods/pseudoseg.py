@@ -126,7 +126,7 @@ class Pseudoseg(SegmenterMethod):
         if self.target not in ("fused", "sgc") or self.targets:
             return None
         labeller = Labeller.like(student, width=self.width, norm=self.attention_norm, seed=context.seed)
-        return set_batch_norm(labeller, context.params.batch_norm).to(memory_format=torch.channels_last)
+        return set_batch_norm(labeller, context.params.norms).to(memory_format=torch.channels_last)
 
     def _batches(self, context: RunContext) -> SemiBatchSource:
         inputs, params = context.inputs, context.params

@@ -102,7 +102,7 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
             load_backbone(student, weights_path(params.backbone_weights, params.backbone, inputs.manifest))
     else:
         student = grown(old, channels, rows=params.new_rows, seed=context.seed)
-    student = set_batch_norm(student, params.batch_norm)
+    student = set_batch_norm(student, params.norms)
     for network in (student, old):
         if network is not None:
             network.to(memory_format=torch.channels_last)
