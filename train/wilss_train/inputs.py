@@ -24,8 +24,9 @@ RUNS = Path("runs")
 _FIRST_METHOD = "fmwiss"
 #: Images of which some may be dark.
 _LOOKED_AT = 20
-#: Their step 0 is one and the same: masks are labels.
-_SAME_BASE = (_FIRST_METHOD, "finetune", "distill")
+#: Methods by what their outputs are, a sigmoid of each class or one softmax: a family's step 0 is one and the same.
+_SIGMOIDS = (_FIRST_METHOD, "finetune", "distill", "wilson")
+_SOFTMAX = ("mib", "plop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +124,18 @@ def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: st
 
 def default_out(manifest: Manifest, step: int, method: str) -> Path:
     """`runs/<manifest name>/step-<t>`, and the method behind it where its result is not that of the first one."""
-    ending = "" if method == _FIRST_METHOD or (step == 0 and method in _SAME_BASE) else f"-{method}"
-    return RUNS / manifest.name / f"step-{step}{ending}"
+    own = method if step else _base_of(method)
+    return RUNS / manifest.name / f"step-{step}{'' if own == _FIRST_METHOD else f'-{own}'}"
 
 
 def default_parent(manifest: Manifest, step: int, method: str) -> Path:
     """Where the checkpoint of the step before lies if it was trained by the same method and nobody said where."""
     return default_out(manifest, step - 1, method)
+
+
+def _base_of(method: str) -> str:
+    """The method whose step 0 a method begins with."""
+    return next((family[0] for family in (_SIGMOIDS, _SOFTMAX) if method in family), method)
 
 
 def weights_path(word: str, backbone: str, manifest: Manifest) -> Path:
@@ -172,13 +178,15 @@ def _parent_of(
         return None
     path = parent if parent is not None else default_parent(manifest, step, method)
     if parent is None and not (path / MODEL_FILE).exists():
+        base = _base_of(method) if step == 1 else method
+        told = "" if base == _FIRST_METHOD else f" --method {base}"
         raise CheckpointError(
             f"step {step} starts from the checkpoint of step {step - 1}, and {path / MODEL_FILE} is not there; make "
-            f"it with `wilss-train --masks {_masks_of(store, step - 1)}`, or say --from."
+            f"it with `wilss-train{told} --masks {_masks_of(store, step - 1)}`, or say --from."
         )
     info = read_info(path)
     info.require_same_classes(manifest)
-    _require_sigmoids(info, step)
+    _require_outputs(info, step, method)
     if info.step != step - 1:
         raise CheckpointError(
             f"{info.path} has learnt step {info.step}, and {store.path} holds masks of step {step}; pass the "
@@ -187,14 +195,19 @@ def _parent_of(
     return info
 
 
-def _require_sigmoids(info: CheckpointInfo, step: int) -> None:
-    """What old classes are held by is a probability per class; other methods' networks say something else."""
+def _require_outputs(info: CheckpointInfo, step: int, method: str) -> None:
+    """What old classes are held by are the old outputs, which methods of different families read differently."""
     if info.kind == "embedding":
         raise CheckpointError(
             f"{info.path} holds an embedding ({info.method}), and step {step} starts from a segmenter; pass one with "
             "--from, and use the embedding for masks (`--source panet --set embedding=...`)."
         )
-    if info.method not in _SAME_BASE:
+    if info.method in _SOFTMAX and method not in _SOFTMAX:
+        raise CheckpointError(
+            f"{info.path} was trained by {info.method}, whose outputs are one softmax, and {method} reads a sigmoid of "
+            f"each class; pass --method {' or '.join(_SOFTMAX)}, or --from a run of {', '.join(_SIGMOIDS)}."
+        )
+    if info.method not in (*_SIGMOIDS, *_SOFTMAX):
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
             f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "

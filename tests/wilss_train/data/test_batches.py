@@ -110,6 +110,8 @@ def test_an_image_that_comes_again_in_an_epoch_is_cut_again(images: MaskedImages
 def test_a_batch_is_what_it_says(images: MaskedImages, bank: MemoryBank) -> None:
     (batch,) = next(made(images, bank).stream(0, 1))
     assert (batch.images.shape, batch.images.dtype) == ((4, 3, 16, 16), torch.uint8)
+    tags = [[identity in images.read(name).category_ids for identity in PROTOCOL.new(1)] for name in batch.image_ids]
+    assert batch.tags.tolist() == tags
     assert (batch.pseudo.shape, batch.pseudo.dtype) == ((4, 2, 8, 8), torch.bool)
     assert (batch.pasted.shape, batch.pasted.dtype) == ((4, 8, 8), torch.uint8)
     assert (batch.void.shape, batch.void.dtype) == ((4, 8, 8), torch.bool)

@@ -74,7 +74,13 @@ class Maker:
         empty = torch.zeros(1, 4, 4, dtype=torch.bool)
         pseudo = torch.rand(1, 1, 4, 4, generator=generator) > 0.5
         return SegBatch(
-            images=images, pseudo=pseudo, pasted=empty, void=empty, image_ids=(f"im{position}",), seeds=(0,)
+            images=images,
+            tags=torch.ones(1, 1, dtype=torch.bool),
+            pseudo=pseudo,
+            pasted=empty,
+            void=empty,
+            image_ids=(f"im{position}",),
+            seeds=(0,),
         )
 
 

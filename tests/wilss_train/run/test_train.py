@@ -24,10 +24,11 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.context import EpochState, RunContext
-from wilss_train.inputs import RunInputs, open_inputs
+from wilss_train.inputs import RunInputs, _require_outputs, default_out, open_inputs
 from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.methods.wilson import Wilson
 from wilss_train.params import TrainParams
 from wilss_train.results.report.log import LOG_FILE, Progress, read_log
 from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
@@ -172,12 +173,66 @@ def test_killed_between_two_states_is_uninterrupted(world: World, whole: Path, t
     assert untimed_lines(whole / LOG_FILE) == untimed_lines(out / LOG_FILE)
 
 
-@pytest.mark.parametrize("name", ["finetune", "distill"])
+@pytest.mark.parametrize("name", ["finetune", "distill", "mib", "plop"])
 def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str) -> None:
     summary = run(world, tmp_path / "run", method=METHODS[name](), epochs=1)
     assert summary.results is not None
     assert (summary.results.info.method, summary.results.info.iterations) == (name, 3)
     assert (summary.results.scores, summary.results.why_not) == (None, "no split was named")
+
+
+def test_wilson_learns_a_single_class_from_tags_and_is_resumed(world: World, tmp_path: Path) -> None:
+    """Its localizer's statistics move, and are part of the state."""
+    method = Wilson(warmup_epochs=1)
+    run(world, tmp_path / "whole", method=method, epochs=2)
+    with pytest.raises(Stopped):
+        run(world, tmp_path / "run", method=method, epochs=2, options=replace(QUIET, asked_to_stop=stop_after(4)))
+    run(world, tmp_path / "run", method=method, epochs=2, options=replace(QUIET, resume=True))
+    assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "run" / MODEL_FILE).read_bytes()
+    (line,) = read_log(tmp_path / "run" / LOG_FILE).steps
+    assert line.losses.keys() == {"tags", "prior", "features", "own", "seg", "total"}
+
+
+def test_wilson_refuses_a_store_without_tags(world: World, tmp_path: Path) -> None:
+    inputs = world.inputs(1)
+    inputs.store.attributes["uses_tags"] = False
+    context = RunContext(inputs=inputs, params=PARAMS, seed=0)
+    with pytest.raises(StoreError, match=r"made without tags.*`wilss-masks generate --step 1`"):
+        Wilson().experiment(context)
+
+
+@pytest.mark.parametrize(("former", "method"), [("mib", "plop"), ("finetune", "mib"), ("wilson", "distill")])
+def test_a_step_starts_from_outputs_that_its_method_reads(world: World, former: str, method: str) -> None:
+    _require_outputs(replace(read_info(world.root / "base"), method=former), 1, method)
+
+
+@pytest.mark.parametrize(
+    ("former", "sentence"),
+    [
+        (
+            "mib",
+            r"trained by mib, whose outputs are one softmax, and wilson reads.*--method mib or plop, or --from a run",
+        ),
+        ("pseudoseg", r"trained by pseudoseg, whose outputs are no probabilities.*--source pseudoseg"),
+    ],
+)
+def test_other_outputs_are_refused(world: World, former: str, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        _require_outputs(replace(read_info(world.root / "base"), method=former), 1, "wilson")
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "later"),
+    [("fmwiss", "", ""), ("wilson", "", "-wilson"), ("plop", "-mib", "-plop"), ("panet", "-panet", "-panet")],
+)
+def test_methods_whose_outputs_mean_the_same_share_a_base(world: World, method: str, base: str, later: str) -> None:
+    manifest = world.inputs(1).manifest
+    folders = [default_out(manifest, step, method).name for step in (0, 1)]
+    assert folders == [f"step-0{base}", f"step-1{later}"]
+    with pytest.raises(
+        CheckpointError, match=f"make it with `wilss-train{f' --method {base[1:]}' if base else ''} --m"
+    ):
+        open_inputs(manifest, world.masks(1), None, method)
 
 
 def test_a_finished_run_is_judged_and_left_alone(world: World, tmp_path: Path) -> None:

@@ -56,7 +56,12 @@ Examples:
     metavar="CHECKPOINT",
     help="What to start from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
 )
-@click.option("--method", default="fmwiss", show_default=True, help="fmwiss, finetune, distill, pseudoseg or panet.")
+@click.option(
+    "--method",
+    default="fmwiss",
+    show_default=True,
+    help="fmwiss, finetune, distill or wilson; mib or plop, for pixel labels; pseudoseg or panet.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 class SegBatch(TensorBatch):
     """What one optimiser step (or a part of it) sees.
 
-    images: uint8 [B, 3, H, W]. pseudo: bool [B, C_new, h, w], the masks of the new classes. pasted: uint8 [B, h, w],
+    images: uint8 [B, 3, H, W]. tags: bool [B, C_new], the new classes that an image is tagged with, whatever its view
+    shows. pseudo: bool [B, C_new, h, w], their masks. pasted: uint8 [B, h, w],
     the channel of the pasted instance, VOID where nothing was pasted. void: bool [B, h, w]. The maps are taken on
     every `loss_stride`-th pixel. seeds: one per image, for what the losses draw at random.
     """
 
     images: Tensor
+    tags: Tensor
     pseudo: Tensor
     pasted: Tensor
     void: Tensor
@@ -92,8 +94,10 @@ class SegBatchSource:
 
     def _augmented(self, read: MaskedImage, names: Sequence[int]) -> SegBatch:
         view = view_of(read.image, self._params, numpy_generator_for(self._seed, "view", *names, read.image_id))
+        tags = torch.zeros(1, len(self._place), dtype=torch.bool)
         pseudo = np.zeros((len(self._place), view.size, view.size), np.bool_)
-        pseudo[[self._place[identity] for identity in read.category_ids]] = cut_masks(read.masks, view)
+        places = [self._place[identity] for identity in read.category_ids]
+        tags[0, places], pseudo[places] = True, cut_masks(read.masks, view)
         height, width = read.image.shape[:2]
         void = is_outside(height, width, view)
         if read.void is not None:
@@ -108,6 +112,7 @@ class SegBatchSource:
         pseudo_map, pasted, void_map = (on_stride(plane, self._params.loss_stride)[None] for plane in others)
         return SegBatch(
             images=image[None],
+            tags=tags,
             pseudo=pseudo_map,
             pasted=pasted,
             void=void_map,

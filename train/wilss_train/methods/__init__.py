@@ -6,8 +6,11 @@ from .base import Method
 from .distill import Distill
 from .finetune import Finetune
 from .fmwiss import Fmwiss
+from .mib import Mib
 from .panet import Panet
+from .plop import Plop
 from .pseudoseg import Pseudoseg
+from .wilson import Wilson
 
 __all__ = ["METHODS", "Method"]
 
@@ -15,6 +18,9 @@ METHODS: Mapping[str, type[Method]] = {
     "fmwiss": Fmwiss,
     "finetune": Finetune,
     "distill": Distill,
+    "wilson": Wilson,
+    "mib": Mib,
+    "plop": Plop,
     "pseudoseg": Pseudoseg,
     "panet": Panet,
 }

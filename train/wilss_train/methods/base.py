@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wilss.data.images import normalise
 from wilss.data.manifest import Manifest
+from wilss.errors import ParameterError
 
 from ..context import Experiment, RunContext
 from ..inputs import RunInputs
@@ -65,10 +66,24 @@ def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return grown
 
 
+def on_grid(mask: Tensor, maps: Tensor) -> Tensor:
+    """A bool mask [B, H, W] at the middle of every cell of maps [B, D, h, w]: bool [B, h, w]."""
+    return nn.functional.interpolate(mask[:, None].float(), size=maps.shape[-2:], mode="nearest-exact")[:, 0] > 0
+
+
 def without_gradient(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
     """What a frozen network says of normalised images: probabilities in [0, 1], [B, C, *size]."""
     with torch.no_grad():
         return at_size(network(images), size).sigmoid()
+
+
+def require_student_epochs(warmup_epochs: int, epochs: int) -> None:
+    """Raise ParameterError where the warm-up leaves no epoch to the student."""
+    if warmup_epochs >= epochs:
+        raise ParameterError(
+            f"warmup_epochs is {warmup_epochs} and the run has {epochs} epochs, so the student would never be trained; "
+            "raise --epochs, or lower it with --set warmup_epochs=0."
+        )
 
 
 def frozen(network: Network) -> Network:

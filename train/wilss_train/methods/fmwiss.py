@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from wilss.data.taxonomy import VOID
-from wilss.errors import ParameterError
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, require
 
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..data.copy_paste import PasteParams
-from .base import as_input, at_size, without_gradient
+from .base import as_input, at_size, require_student_epochs, without_gradient
 from .distill import DistillObjective
 from .finetune import LabelObjective
 from .losses.fmwiss import (
@@ -93,11 +92,7 @@ class Fmwiss(MaskMethod):
             return LabelObjective(student, context)
         if not self.teacher:
             return DistillObjective(student, old, context)
-        if self.warmup_epochs >= context.params.epochs:
-            raise ParameterError(
-                f"warmup_epochs is {self.warmup_epochs} and the run has {context.params.epochs} epochs, so the student "
-                "would never be trained; raise --epochs, or lower it with --set warmup_epochs=0."
-            )
+        require_student_epochs(self.warmup_epochs, context.params.epochs)
         if self.contrastive and context.params.accumulate > 1 and not context.rank:
             log.warning(_IN_PARTS, context.params.accumulate)
         return FmwissObjective(self, student, old, context)

@@ -24,6 +24,16 @@ def pixel_ce(logits: Tensor, labels: Tensor) -> Tensor:
     return mean_inside(per_pixel, known)
 
 
+def weighted_pixel_ce(logits: Tensor, labels: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy at labelled pixels, times the weight of their image, averaged over all valid ones.
+
+    logits: [B, C, H, W]; labels: [B, H, W], channels or VOID; weights: [B], >= 0; valid: bool [B, H, W]. Returns a
+    scalar >= 0.
+    """
+    per_pixel = F.cross_entropy(exact(logits), labels.long(), ignore_index=VOID, reduction="none")
+    return mean_inside(weights[:, None, None] * per_pixel, valid)
+
+
 def mean_inside(per_pixel: Tensor, valid: Tensor) -> Tensor:
     """Mean over the valid pixels of an image, 0 where there is none, then over all images.
 

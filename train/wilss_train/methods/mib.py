@@ -1,0 +1,85 @@
+"""`mib`: losses that know of the background's shift, for steps with pixel labels; the outputs are a softmax.
+
+F. Cermelli et al., "Modeling the Background for Incremental Learning in Semantic Segmentation" (MiB), CVPR 2020.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from wilss.data.taxonomy import BACKGROUND
+from wilss.models.networks.segmenter import Segmenter
+from wilss.params import NonNegativeFloat
+
+from ..context import EpochState, RunContext
+from ..data.batches import SegBatch
+from .base import as_input, at_size, frozen
+from .losses.kernels import pixel_ce
+from .losses.mib import labels_of_masks, unbiased_ce, unbiased_distillation
+from .segmenter import MaskMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mib(MaskMethod):
+    """Parameters of MiB. distillation: weight of the unbiased distillation; the public code takes 10."""
+
+    name: ClassVar[str] = "mib"
+
+    distillation: NonNegativeFloat = 10.0
+
+    def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
+        """Unbiased losses; at step 0 cross-entropy."""
+        return SoftmaxObjective(student, context) if old is None else MibObjective(self, student, old, context)
+
+
+class SoftmaxObjective(nn.Module):
+    """Cross-entropy with the masks as labels, of outputs that compete."""
+
+    def __init__(self, student: Segmenter, context: RunContext) -> None:
+        super().__init__()
+        self.student = student
+        self._run = context.params
+        self._num_old = len(context.inputs.protocol.old_channels(context.inputs.step))
+
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
+        """The one term `seg`."""
+        logits = at_size(self.student(as_input(batch.images, self._run)), batch.void.shape[-2:])
+        return {"seg": pixel_ce(logits, labels_of_masks(batch.pseudo, batch.void, self._num_old))}
+
+
+class MibObjective(SoftmaxObjective):
+    """Student and frozen old model on one batch."""
+
+    def __init__(self, params: Mib, student: Segmenter, old: Segmenter, context: RunContext) -> None:
+        super().__init__(student, context)
+        self.old = frozen(old)
+        self._params = params
+        if context.params.new_rows == "background":
+            share_background(student, student.spec.num_channels - self._num_old)
+
+    def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
+        """The terms `seg` and `old`."""
+        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
+        logits = at_size(self.student(images), size)
+        with torch.no_grad():
+            old = at_size(self.old(images), size)
+        labels = labels_of_masks(batch.pseudo, batch.void, self._num_old)
+        distilled = unbiased_distillation(logits, old, ~batch.void)
+        return {
+            "seg": unbiased_ce(logits, labels, self._num_old),
+            "old": self._params.distillation * distilled,
+        }
+
+
+def share_background(student: Segmenter, num_new: int) -> None:
+    """Lower the background's bias by log(n + 1), as its n copies in the new rows have it (MiB Eqs. 9 and 10).
+
+    Background and new classes then share what the softmax gave to the background.
+    """
+    bias = student.classifier.bias
+    if bias is not None:
+        with torch.no_grad():
+            bias[BACKGROUND] -= math.log(num_new + 1)
