@@ -399,13 +399,14 @@ def test_a_table_stands_between_its_markers(tmp_path: Path) -> None:
     rows = [
         {"key": "a", "name": "A", "old": {"mean": 1.25, "sd": 0.5}, "new": None},
         {"key": "b", "name": "B", "old": 2.0, "new": {"low": 3, "high": 4}, "bold": True},
+        {"key": "c", "name": "C, which is still to be measured"},
     ]
     figures = {"measured": measured, "columns": {"old": "old", "new": "new"}, "rows": rows}
     (tmp_path / "f.json").write_text(tables.as_text(figures), encoding="utf-8")
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table: f.json rows=b,a -->\nformer\n<!-- /table -->\nafter\n", encoding="utf-8")
+    page.write_text("before\n<!-- table: f.json rows=b,c,a -->\nformer\n<!-- /table -->\nafter\n", encoding="utf-8")
     assert tables.rendered(page).splitlines() == [
-        "before", "<!-- table: f.json rows=b,a -->", "| | old | new |", "|---|---|---|", "| **B** | 2.0 | 3 to 4 |",
+        "before", "<!-- table: f.json rows=b,c,a -->", "| | old | new |", "|---|---|---|", "| **B** | 2.0 | 3 to 4 |",
         "| A | 1.2 ± 0.5 | - |", "",
         "Measured by `c`, wilss 1 (abc), 2026-01-01, three seeds: mean ± standard deviation.",
         "<!-- /table -->", "after",

@@ -59,8 +59,9 @@ def table_of(figures: Mapping[str, Any], words: Sequence[str] = ()) -> str:
     names = [word for word in words if "=" not in word]
     if names:
         return _special(names[0])(figures)
-    rows = _chosen({row["key"]: row for row in figures["rows"]}, options.get("rows"))
     columns = _chosen(dict(figures["columns"].items()), options.get("columns"), keys=True)
+    rows = _chosen({row["key"]: row for row in figures["rows"]}, options.get("rows"))
+    rows = [row for row in rows if any(row.get(key) is not None for key in columns)]  # the others are to be measured
     heads = [figures.get("heading", ""), *(figures["columns"][key] for key in columns)]
     lines = [_line(heads), "|---" * len(heads) + "|", *(_row(row, columns) for row in rows)]
     return "\n".join([*lines, "", source_of(figures["measured"])])

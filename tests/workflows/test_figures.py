@@ -41,6 +41,28 @@ def test_measured_figures_take_the_place_of_all_former_ones(figures: Path, capsy
     assert "| fine-tune | 0.0 ± 0.0 | 56.6 ± 2.1 | 25.0 |" in capsys.readouterr().out
 
 
+def test_a_row_that_was_never_measured_is_waited_for(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import runs
+
+    former = json.loads(figures.read_text(encoding="utf-8"))
+    former["rows"].append({"key": "wilson", "name": "WILSON"})
+    figures.write_text(json.dumps(former), encoding="utf-8")
+    rows: dict[str, dict[str, float | None]] = {"base": {"all": 50.0}, "finetune": {"all": 25.0}}
+    runs.keep_figures("learning", {**rows, "wilson": {"all": None}})
+    assert "nothing yet for wilson" in capsys.readouterr().err
+    runs.keep_figures("learning", {**rows, "wilson": {"all": 30.0}})
+    assert [row["all"] for row in json.loads(figures.read_text(encoding="utf-8"))["rows"]] == [50.0, 25.0, 30.0]
+
+
+def test_the_table_of_methods_has_the_rows_that_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "workflows/shapes"))
+    import compare
+
+    rows = json.loads((ROOT / "workflows/shapes/figures/learning.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["key"] for row in rows] == ["base", *(row.key for row in compare.ROWS), "joint"]
+    assert {row.key: row.title for row in compare.ROWS}.items() <= {row["key"]: row["name"] for row in rows}.items()
+
+
 def test_some_of_the_rows_change_nothing(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import runs
 

@@ -1,4 +1,4 @@
-"""The table of methods: fine-tune, distill, FMWISS and its ablations, joint training; three seeds, mean and spread.
+"""The table of methods: fine-tune, distill, WILSON, FMWISS and its ablations, joint training, and MiB and PLOP.
 
     python workflows/shapes/compare.py rows          # what is still to be trained, one line each
     python workflows/shapes/compare.py run           # train it; can be stopped, and goes on row by row
@@ -38,11 +38,15 @@ from runs import (
 ROWS = (
     Row("finetune", "fine-tune", ("--method", "finetune")),
     Row("distill", "distill", ("--method", "distill")),
+    Row("wilson", "WILSON, from tags alone", ("--method", "wilson")),
     Row("no-contrastive", "FMWISS without contrastive loss", ("--set", "contrastive=0")),
     Row("no-paste", "FMWISS without copy-paste", ("--set", "paste_probability=0")),
     Row("no-teacher", "FMWISS without teacher", ("--set", "teacher=false")),
     Row("init", "FMWISS whole, from M_init masks", (), "step-1-init.zarr"),
     Row("fmwiss", "FMWISS whole, from fused masks"),
+    Row("distill-pixels", "distill, from pixel labels", ("--method", "distill"), "step-1-pixels.zarr"),
+    Row("mib", "MiB, from pixel labels", ("--method", "mib"), "step-1-pixels.zarr"),
+    Row("plop", "PLOP, from pixel labels", ("--method", "plop"), "step-1-pixels.zarr"),
 )
 
 #: What the manifest's `weak` section was chosen from; the first is what stands there.
@@ -177,6 +181,8 @@ def _make_masks() -> None:
         alone = ("fusion=init", "threshold=0.4", "classes=overlap", "boundaries=none")
         init = [word for value in alone for word in ("--set", value)]
         command("wilss-masks", "fuse", masks / "step-1.zarr", "--out", masks / "step-1-init.zarr", *init)
+    pixels = ("--source", "annotation", "--out", masks / "step-1-pixels.zarr")
+    command("wilss-masks", "generate", "--step", "1", *pixels)
     manifest = ("--manifest", HERE / "joint.yaml")
     command("wilss-masks", "generate", "--step", "0", "--out", masks / "joint.zarr", *manifest)
 

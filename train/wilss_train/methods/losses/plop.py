@@ -30,7 +30,8 @@ def pod_distance(features: Tensor, old: Tensor, valid: Tensor, scales: Sequence[
     """
     inside = valid[:, None]
     new, known = (pooled(exact(maps).square() * inside, scales) for maps in (features, old.detach()))
-    return torch.linalg.vector_norm(new - known, dim=1).mean()
+    distances: Tensor = torch.linalg.vector_norm(new - known, dim=1)
+    return distances.mean()
 
 
 def pooled(maps: Tensor, scales: Sequence[int] = _SCALES) -> Tensor:
@@ -84,7 +85,7 @@ def _medians(values: Tensor, classes: Tensor, inside: Tensor) -> Tensor:
     """At every pixel the lower median of the values inside of its image's pixels of its class. All [B, H, W]."""
     medians = torch.zeros_like(values)
     for image in range(len(values)):
-        for label in classes[image][inside[image]].unique().tolist():
+        for label in set(classes[image][inside[image]].tolist()):
             own = inside[image] & (classes[image] == label)
             medians[image][own] = values[image][own].median()
     return medians
