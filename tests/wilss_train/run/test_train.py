@@ -315,6 +315,17 @@ def test_a_run_of_before_a_parameter_came_is_resumed_as_it_began(world: World, w
     assert run(world, tmp_path / "run", **asked).was_complete
 
 
+def test_a_rate_of_a_warm_up_that_there_is_not_decides_nothing(world: World, tmp_path: Path) -> None:
+    """At step 0 no teacher learns alone: runs that name such a rate and runs that do not are the same."""
+    assert run(world, tmp_path / "run", step=0).results is not None
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert "warmup_rate" not in told["method_params"]
+    told["method_params"]["warmup_rate"] = "constant"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(told))
+    for rate in ("constant", "decaying"):
+        assert run(world, tmp_path / "run", step=0, method=replace(METHOD, warmup_rate=rate)).was_complete
+
+
 def test_what_cannot_be_shared_or_normalised_is_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"every process needs two images at a time"):
         run(world, tmp_path / "run", batch_size=1)

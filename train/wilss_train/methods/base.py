@@ -27,6 +27,9 @@ class Method(Protocol):
     def as_json(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""
 
+    def deciding(self, step: int) -> dict[str, Any]:
+        """Those of them that can change what comes of this step."""
+
     @classmethod
     def before(cls) -> dict[str, Any]:
         """The same as they were where nobody could say another."""

@@ -82,9 +82,18 @@ class Fmwiss(MaskMethod):
         """How instances are pasted; None where they are not."""
         return self._paste_params() if self.paste_probability else None
 
+    def deciding(self, step: int) -> dict[str, Any]:
+        """All parameters, but for the rate of a warm-up that there is not."""
+        values = self.as_json()
+        return values if self._warmup(step) else {name: values[name] for name in values if name != "warmup_rate"}
+
     def epochs_alone(self, step: int) -> int:
-        """Those of the teacher's warm-up, unless the rates fall in it; at step 0 there is no teacher."""
-        return self.warmup_epochs if step and self.teacher and self.warmup_rate == "constant" else 0
+        """Those of the teacher's warm-up, unless the rates fall in it."""
+        return self._warmup(step) if self.warmup_rate == "constant" else 0
+
+    def _warmup(self, step: int) -> int:
+        """Epochs in which the teacher learns alone; at step 0 there is none."""
+        return self.warmup_epochs if step and self.teacher else 0
 
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""

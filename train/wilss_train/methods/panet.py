@@ -83,6 +83,10 @@ class Panet(Params):
         """Whether a frozen vision transformer comes first."""
         return self.embedding != "vgg16"
 
+    def deciding(self, step: int) -> dict[str, Any]:
+        """All parameters."""
+        return self.as_json()
+
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """Digests of the frozen network, or of the file that the VGG-16 starts from."""
         if self.on_vit:

@@ -40,6 +40,10 @@ class SegmenterMethod(Params):
         """The run's backbone."""
         return run.backbone, run.backbone_weights
 
+    def deciding(self, step: int) -> dict[str, Any]:
+        """All parameters."""
+        return self.as_json()
+
     def input_digests(self, manifest: Manifest) -> Mapping[str, str]:
         """None beside mask store, parent and backbone."""
         return {}

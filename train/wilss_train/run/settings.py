@@ -129,7 +129,7 @@ def identity_of(
     files = method.input_digests(inputs.manifest)
     return {
         "method": method.name,
-        "method_params": {name: value for name, value in method.as_json().items() if name not in files},
+        "method_params": {name: value for name, value in method.deciding(inputs.step).items() if name not in files},
         "method_inputs": dict(files),
         "params": _outcome(params),
         "seed": seed,
@@ -151,7 +151,7 @@ def as_noted_now(
     """The identity of a run that is there, as the same run would note it today.
 
     What is the same by another digest has that of today; parameters of `wanted` that came after the run have the
-    values that it ran with.
+    values that it ran with, and those that decide nothing, which `wanted` leaves out, are left out.
     """
     inputs = noted.get("method_inputs")
     if noted.get("method") != method.name or not isinstance(inputs, Mapping):
@@ -159,7 +159,8 @@ def as_noted_now(
     now = {**noted, "method_inputs": dict(method.inputs_as_noted_now(inputs, manifest))}
     for section, before in (("params", TrainParams.before()), ("method_params", method.before())):
         if isinstance(values := noted.get(section), Mapping):
-            now[section] = {**{name: before[name] for name in wanted[section] if name in before}, **values}
+            named = {name: value for name, value in values.items() if name in wanted[section] or name not in before}
+            now[section] = {**{name: before[name] for name in wanted[section] if name in before}, **named}
     return now
 
 
