@@ -68,12 +68,3 @@ def on_curve(value, curve):
         if value <= x1:
             return y0 + (y1 - y0) * (value - x0) / (x1 - x0)
     return curve[-1][1]
-
-
-def surprise(confidence, right, temperature):
-    """The mean of -log p of what happened."""
-    total = 0.0
-    for value, happened in zip(confidence, right, strict=True):
-        odds = (value / (1 - value)) ** (1 / temperature)
-        total -= math.log((odds if happened else 1.0) / (1 + odds))
-    return total / len(confidence)

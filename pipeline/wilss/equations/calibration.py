@@ -1,9 +1,9 @@
 """How sure a mask is at a pixel, whether that can be believed, and the curve that makes it so.
 
-The sureness of a pixel is that of a contest of two: its label against the strongest rival. Reliability diagrams, their
-error (ECE) and the temperature are those of C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; the
-rising curve is that of B. Zadrozny and C. Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
-Estimates", KDD 2002.
+The sureness of a pixel is that of a contest of two: its label against the strongest rival. Reliability diagrams and
+their error (ECE) are those of C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; the rising curve is
+that of B. Zadrozny and C. Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", KDD
+2002.
 
 Pixels are counted in `FINE` bins of confidence, so that what is known of a million images is as large as that of one:
 `sums` float64 [..., 3, B], by bin how many pixels there are, the sum of their confidences, and how many are right. Sums
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 #: Bins of confidence in which pixels are counted; those of a diagram are made of so many of them.
 FINE, SHOWN = 300, 15
-#: The confidences that a temperature is fitted on are no surer than this.
-_SUREST = 1 - 1e-6
-_TEMPERATURES = (1e-2, 1e2)
 
 #: A rising curve from confidence to the share that is right, by its knots (x, y); straight between, level outside.
 Curve = Sequence[tuple[float, float]]
@@ -158,33 +155,3 @@ def least_confidence(curve: Curve, wanted: float) -> float:
         return 0.0
     before = place - 1
     return float(x[before] + (x[place] - x[before]) * (wanted - y[before]) / (y[place] - y[before]))
-
-
-def temperature(sums: NDArray[np.float64]) -> float:
-    """The T at which sigmoid(logit(confidence) / T) is likeliest to be as right as it is (Guo et al., Sec. 4.2).
-
-    sums: [3, B]. Returns T in [0.01, 100], above 1 where confidences are too high; NaN without a pixel.
-    """
-    from scipy.optimize import minimize_scalar
-
-    count, confidence, right = sums[:, sums[0] > 0]
-    if not count.size:
-        return math.nan
-    logit = _logit(confidence / count)
-
-    def surprise(log_temperature: float) -> float:
-        scaled = logit * math.exp(-log_temperature)
-        return float((count * np.logaddexp(0, scaled) - right * scaled).sum() / count.sum())
-
-    bounds = (math.log(_TEMPERATURES[0]), math.log(_TEMPERATURES[1]))
-    return math.exp(float(minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
-
-
-def tempered(confidence: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """sigmoid(logit(confidence) / T), [...] to the same; T = 1 changes nothing, a large T gives 1/2."""
-    return np.asarray(1 / (1 + np.exp(-_logit(np.asarray(confidence, np.float64)) / temperature)))
-
-
-def _logit(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
-    within = confidence.clip(1 - _SUREST, _SUREST)
-    return np.asarray(np.log(within) - np.log1p(-within))

@@ -189,10 +189,10 @@ class SureMaps:
         """labels: uint8 [H, W], t + 1 for tag t."""
         height, width = labels.shape
         if self._sam3 is not None:
-            from ..sources import sam3
+            from ..sources import sam3_proposer
 
             size = stage_size(height, width, self._sam3)
-            return sureness_of(sam3.evidence_of(self._reader.scores(row), size, self._sam3), labels)
+            return sureness_of(sam3_proposer.evidence_of(self._reader.scores(row), size, self._sam3), labels)
         if self._params is None:
             score = to_pixels(self._reader.scores(row).float(), height, width)
             return calibration.sureness(score, labels, (1 - score.sum(dim=0)).clamp_min(1e-6))

@@ -10,7 +10,7 @@ confirm itself. How much its first masks count beside the vote is a parameter, `
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,44 +21,21 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import cache_folder
 from wilss.errors import ParameterError, StoreError, counted
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 
 from ..stages.regions import regions_identity
 from .bank_features import BankEncoders
 from .bank_file import FORM, Bank, BankMaker, read_bank, write_bank
+from .bank_first import FirstPass, first_pass, listed, require_first_pass
 from .bank_params import BankParams
 from .bank_proposer import BankProposer
 from .base import Grids
 from .presets import params_of
 
 log = logging.getLogger(__name__)
-_FEW = 6
 _LIBRARIES = ("wilss", "torch", "timm", "open_clip_torch", "numpy", "scipy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FirstPass:
-    """The store that a second pass goes over: where it lies, its digest and seal, by which source it was made.
-
-    images: how many it has masks of. has_void: whether pixels of it may be void.
-    """
-
-    path: Path
-    digest: str
-    seal: Mapping[str, Any]
-    source: str
-    uses_tags: bool
-    images: int
-    has_void: bool = False
-
-    def open(self) -> MaskStore:
-        """The store, as it was. Raises StoreError where it is gone, or another one."""
-        store = MaskStore.open(self.path)
-        if store.digest != self.digest:
-            raise StoreError(f"{self.path} has changed since this run began; run the same command again.")
-        return store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +89,7 @@ class BankSource:
         return cls(
             params=params,
             networks=BankEncoders(clip=manifest.encoders.clip, vit=manifest.encoders.vit, params=params),
-            first=_first_pass(store),
+            first=first_pass(store),
             names=names,
             category_ids=ids,
             seed=seed,
@@ -212,52 +189,8 @@ class BankSource:
             log.warning(
                 "the bank has features of %s from one image at most; where no other image can vote on a tag, the first "
                 "masks stay. Smaller --set erode and min_area leave more.",
-                _listed(few),
+                listed(few),
             )
-
-
-def require_first_pass(store: MaskStore, manifest: Manifest, step: int, classes: Mapping[int, str]) -> None:
-    """StoreError for a store that no second pass can go over, before its images are looked for."""
-    if store.attributes.get("made_of") == "labels" or store.attributes.get("source") == "annotation":
-        raise StoreError(
-            f"{store.path} holds pixel labels (annotation), which a second pass can only make worse; give a store of "
-            "masks that were guessed."
-        )
-    if store.step != step:
-        raise StoreError(
-            f"{store.path} holds masks of step {store.step}, not of step {step}; give the store of that step."
-        )
-    if dict(zip(store.category_ids, store.category_names, strict=True)) != classes:
-        raise StoreError(
-            f"{store.path} holds masks of {_listed(store.category_names)}, which are not the classes of step {step} in "
-            f"{manifest.path}; pass the manifest that it was made with."
-        )
-    if not store.is_complete:
-        raise StoreError(
-            f"{store.path} is not complete: {len(store.pending_shards())} of {store.layout.num_shards} shards are "
-            "missing; run the command that made it again, and then the second pass."
-        )
-    if not (store.vector("status") == Status.DONE).any():
-        raise StoreError(f"{store.path} has masks of no image; `wilss-masks info` says why.")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
-
-
-def _first_pass(store: MaskStore) -> FirstPass:
-    attributes = store.attributes
-    before = attributes.get("made_from")  # of a second pass: its own first
-    source = before.get("source") if isinstance(before, dict) else attributes.get("source")
-    return FirstPass(
-        path=store.path.absolute(),
-        digest=store.digest,
-        seal=attributes["seal"],
-        source=str(source),
-        uses_tags=attributes.get("uses_tags") is not False,
-        images=int((store.vector("status") == Status.DONE).sum()),
-        has_void=store.layout.has_void,
-    )
 
 
 def _kept(file: Path | None, bank: Bank) -> Path | None:

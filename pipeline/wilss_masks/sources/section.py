@@ -17,7 +17,7 @@ from ..stages.params import StageParams
 from ..stages.region_networks import refuse_networks
 from ..stages.regions import require_regions
 from . import SOURCES
-from .bank import require_first_pass
+from .bank_first import require_first_pass
 from .bank_params import BankParams
 from .cam.backbone import Backbone
 from .cam.params import CamParams

@@ -77,12 +77,11 @@ def test_sums_of_images_are_added():
     np.testing.assert_allclose(parts[0] + parts[1], calibration.binned(confidence, right))
 
 
-def test_no_pixel_has_no_error_no_curve_and_no_temperature():
+def test_no_pixel_has_no_error_and_no_curve():
     sums = calibration.binned(np.zeros(0), np.zeros(0, bool))
     assert math.isnan(calibration.expected_error(sums))
     assert np.isnan(calibration.reliability(sums).right).all()
     assert calibration.isotonic(sums) == ()
-    assert math.isnan(calibration.temperature(sums))
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
@@ -159,31 +158,3 @@ def test_the_least_confidence_at_its_limits():
     assert calibration.least_confidence(curve, 0.5) == pytest.approx(0.4)  # the first place where it is so high
     assert calibration.least_confidence(curve, 0.71) == math.inf
     assert calibration.least_confidence((), 0.6) == 0.6
-
-
-# -- temperature --------------------------------------------------------------------------------------------
-
-
-def test_no_other_temperature_is_likelier():
-    confidence, right = pixels(200)
-    found = calibration.temperature(calibration.binned(confidence, right, 20_000))
-    best = slow.surprise(confidence, right, found)
-    others = [slow.surprise(confidence, right, found * factor) for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2)]
-    assert best <= min(others) + 1e-6
-
-
-def test_a_temperature_that_was_put_in_is_found_again():
-    rng = np.random.default_rng(0)
-    true = rng.uniform(0.05, 0.95, 100_000)
-    right = rng.uniform(size=true.size) < true
-    hot = calibration.tempered(true, 1 / 2.5)  # logits 2.5 times what they should be
-    assert calibration.temperature(calibration.binned(hot, right)) == pytest.approx(2.5, rel=0.05)
-
-
-def test_tempered_at_its_limits():
-    some = np.array([0.0, 0.2, 0.5, 0.9, 1.0])
-    np.testing.assert_allclose(calibration.tempered(some, 1.0), some, atol=2e-6)
-    np.testing.assert_allclose(calibration.tempered(some, 1e6), 0.5, atol=1e-4)
-    always, never = (calibration.binned(np.full(9, 0.7), np.full(9, right)) for right in (True, False))
-    assert calibration.temperature(always) < 0.05
-    assert calibration.temperature(never) == pytest.approx(100, rel=0.01)

@@ -26,7 +26,8 @@ from wilss_masks.make.cluster import ClusterOptions
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.sam3 import Sam3Params, Sam3Source, evidence_of, staged_of
+from wilss_masks.sources.sam3 import Sam3Params, Sam3Source
+from wilss_masks.sources.sam3_proposer import evidence_of, staged_of
 from wilss_masks.sources.section import faults
 
 IMAGES = {"im0": [1], "im1": [2], "im2": [1, 2], "im3": [1, 2, 3], "im4": [3], "im5": [2, 1]}
@@ -275,7 +276,7 @@ def test_bands_of_a_large_photograph_are_those_of_the_whole(monkeypatch: pytest.
     for classes in ("compete", "overlap"):
         params = Sam3Params(classes=classes)
         whole = evidence_of(score, (31, 45), params)
-        monkeypatch.setattr("wilss_masks.sources.sam3._PIXELS_AT_ONCE", 100)
+        monkeypatch.setattr("wilss_masks.sources.sam3_proposer._PIXELS_AT_ONCE", 100)
         assert torch.equal(evidence_of(score, (31, 45), params), whole)
         monkeypatch.undo()
     assert staged_of(score, 31, 45, Sam3Params()).masks.shape == (2, 31, 45)
