@@ -34,7 +34,14 @@ from wilss.store.records import records_for
 from wilss.threads import map_in_threads
 
 from ..sources.cam.params import CamParams, CutParams
-from ..sources.fusion import ALWAYS_NOTED, FmwissParams, FusionParams, as_content
+from ..sources.fusion import (
+    ALWAYS_NOTED,
+    CONFIDENCE_OF,
+    FmwissParams,
+    FusionParams,
+    as_content,
+    confidence_noted,
+)
 from ..stages.params import noted, refuse_idle
 from ..stages.region_file import images_without_regions
 from ..stages.region_networks import refuse_networks
@@ -45,6 +52,8 @@ from .pictures import StagePictures
 #: All parameters of a source, and those of `fuse` that a store always notes, by the parameters of `fuse`.
 _WHOLE: Mapping[type, type] = {FusionParams: FmwissParams, CutParams: CamParams}
 _NOTED: Mapping[type, Collection[str]] = {FusionParams: ALWAYS_NOTED, CutParams: ("cut",)}
+#: Attributes that follow from the stages.
+_OF_STAGES = (*NOTED_OF_REGIONS, CONFIDENCE_OF)
 #: Attributes that belong to one store and not to what it was made with.
 _OWN = ("format", "format_version", "seal")
 
@@ -211,7 +220,7 @@ def _attributes(store: MaskStore, params: CutOrFusion) -> dict[str, Any]:
     store that is fused again passes it on, since the maps are the first store's still; so the way there makes
     no difference.
     """
-    attributes = {key: value for key, value in store.attributes.items() if key not in (*_OWN, *NOTED_OF_REGIONS)}
+    attributes = {key: value for key, value in store.attributes.items() if key not in (*_OWN, *_OF_STAGES)}
     origin = {
         "parameters": attributes.get("parameters", {}),
         "versions": attributes.get("versions", {}),
@@ -225,4 +234,5 @@ def _attributes(store: MaskStore, params: CutOrFusion) -> dict[str, Any]:
         "versions": {name: version_of(name) for name in attributes.get("versions", {})},
         "fused_from": attributes.get("fused_from", origin),
         **regions_identity(params),
+        **confidence_noted(params),
     }

@@ -21,7 +21,7 @@ from ..stages.params import noted
 from ..stages.region_networks import batch_regions, open_region_network
 from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
-from .fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
+from .fusion import ALWAYS_NOTED, FmwissParams, as_content, confidence_noted, refine
 from .placing import MapMaker
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
@@ -125,6 +125,7 @@ class FmwissSource:
             },
             "prompts_sha256": digest_of_json(prompts),
             **regions_identity(self.params, has_patches=True),
+            **confidence_noted(self.params),
         }
 
     @cached_property

@@ -98,7 +98,12 @@ class StageParams(Params):
     @property
     def has_stages(self) -> bool:
         """Whether anything but the method's own masks is asked for."""
-        return self.classes != "overlap" or self.has_void or self.needs_picture
+        return self.remakes_masks or self.has_void
+
+    @property
+    def remakes_masks(self) -> bool:
+        """Whether a stage decides where masks are: not the cut of the method's maps alone, and not void alone."""
+        return self.classes != "overlap" or self.needs_picture
 
     @property
     def has_void(self) -> bool:

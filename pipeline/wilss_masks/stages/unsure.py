@@ -30,6 +30,22 @@ def sureness_of(evidence: "Tensor", labels: "Tensor") -> "Tensor":
     return calibration.sureness(_at_pixels(evidence, *labels.shape), labels)
 
 
+def sureness_inside(evidence: "Tensor", masks: "Tensor") -> "Tensor":
+    """How sure each mask is of its tag in the mean, float32 [T] in [0, 1], not calibrated; 0 for an empty one.
+
+    evidence: float [T, h, w], of any size; masks: bool [T, H, W], which may overlap.
+    """
+    import torch
+
+    from wilss.equations.fmwiss import confidence
+
+    if not (masks.sum(dim=0) > 1).any():
+        return confidence(sureness_of(evidence, labels_of(evidence, masks)), masks)
+    numbers = torch.arange(1, len(masks) + 1, dtype=torch.uint8, device=masks.device)
+    each = [confidence(sureness_of(evidence, mask * number), mask) for mask, number in zip(masks, numbers, strict=True)]
+    return torch.stack(each)
+
+
 def labels_of(evidence: "Tensor", masks: "Tensor") -> "Tensor":
     """Masks bool [T, H, W] as labels uint8 [H, W], t + 1 for tag t; where some overlap, the one of most evidence."""
     import torch

@@ -147,7 +147,7 @@ class Judge:
                 assert own is not None
                 seen_by_stages, regions = picture(own)
                 refined = refine(maps.score, maps.attention, *size, own, seen_by_stages, regions=regions)
-                yield place, _Made(masks=refined.fused, score=refined.score)
+                yield place, _Made(masks=refined.fused, score=refined.score, refined=refined)
 
     def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
         """M_seeds by every cut, and that of as many other draws where it is wanted."""
@@ -216,7 +216,7 @@ class _Picture:
 class _Made:
     """Masks of one image by one setting, bool [T, H, W]; again: M_seeds of other draws, None where none take part.
 
-    free: how far the draws could differ, [T] in [0, 1].
+    free: how far the draws could differ, [T] in [0, 1]. refined: what stages made, None without any.
     """
 
     masks: Tensor
@@ -225,14 +225,16 @@ class _Made:
     seeds: Tensor | None = None
     again: Tensor | None = None
     free: Tensor | None = None
+    refined: Refined | None = None
 
     def apart(self, ids: Sequence[int]) -> NDArray[np.bool_]:
         """The masks with each pixel in one at most, as a label map has them."""
         masks = self.masks.cpu().numpy()
-        if len(masks) == 1:
+        if len(masks) == 1 or not (masks.sum(axis=0) > 1).any():
             return masks
-        confidence = fmwiss.confidence(self.score, self.masks).cpu().numpy()
-        labels = label_map(masks, np.array(ids), confidence)
+        score, made = self.score, self.refined
+        confidence = fmwiss.confidence(score, self.masks) if made is None else made.confidence
+        labels = label_map(masks, np.array(ids), confidence.cpu().numpy())
         return np.asarray(labels == np.array(ids, np.uint8)[:, None, None])
 
 

@@ -24,6 +24,7 @@ from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.pictures import StagePictures
 from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.stages.chain import stage_picture
+from wilss_masks.stages.unsure import sureness_inside
 
 OTHER: dict[str, Any] = {"fusion": "intersection", "keep": "std", "keep_amount": 0.5, "threshold": 0.6}
 
@@ -91,6 +92,19 @@ def test_void_comes_and_goes_with_its_parameter(tmp_path: Path, store: MaskStore
     assert back.attributes["parameters"] == store.attributes["parameters"]
 
 
+def test_masks_of_stages_have_confidences_of_their_own(tmp_path: Path, store: MaskStore) -> None:
+    fused, tags = fuse(store, tmp_path / "fused.zarr", {"classes": "compete"}), store.vector("tags")
+    found = fused.vector("confidence")[tags]
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (found != store.vector("confidence")[tags]).any()
+    for row, image_id in enumerate(store.image_ids):
+        if fused.vector("status")[row] == 1:
+            maps, masks = KeptReader(store).read(row), torch.from_numpy(fused.read(image_id).masks)
+            evidence = maps.evidence((maps.height, maps.width), FmwissParams(classes="compete"))
+            expected = sureness_inside(evidence, masks)
+            np.testing.assert_array_equal(fused.vector("confidence")[row, list(maps.categories)], expected.numpy())
+
+
 BOUNDARIES: dict[str, Any] = {"classes": "compete", "boundaries": "guided", "guided_radius": 2, "stage_size": 48}
 
 
@@ -125,9 +139,11 @@ def test_regions_of_a_file_vote_and_what_they_were_is_noted(tmp_path: Path, stor
     fused = fuse(store, tmp_path / "fused.zarr", values, manifest=manifest)
     assert all(mask.all() or not mask.any() for mask in fused.read(0).masks)
     assert fused.attributes["regions_sha256"] == digest_of_file(path)
+    assert fused.attributes["confidence_of"] == "sureness"
     assert "regions_file" not in fused.attributes["parameters"]
     assert list(evaluate(fused, manifest, ablation=True).scores) == ["stored", "init", "seeds", "intersection", "union"]
     back = fuse(fused, tmp_path / "back.zarr", {"regions": "none", "classes": "overlap"})
+    assert "confidence_of" not in back.attributes
     assert files_of(back.path) == files_of(fuse(store, tmp_path / "same.zarr", {}).path)
     (said,) = region_warnings(store, new_params(store, values))
     assert "no region votes on them" in said

@@ -54,6 +54,12 @@ def test_a_manifest_begins_with_its_preset_and_goes_on_from_there(tmp_path: Path
     assert parameters(manifest, preset="paper", seeds="3") == {**PAPER, "seeds": 3}
 
 
+def test_confidences_are_what_they_were_by_the_paper_and_sureness_where_stages_decide(tmp_path: Path) -> None:
+    manifest = loaded(tmp_path, {})
+    identities = [FmwissSource.from_manifest(manifest, 1, {"preset": name}).identity() for name in PRESETS]
+    assert [one.get("confidence_of") for one in identities] == [None, "sureness"]
+
+
 def test_a_new_manifest_has_the_recommended_parameters_written_out(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"")

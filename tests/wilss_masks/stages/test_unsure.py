@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.references import calibration as slow
-from wilss.equations import calibration
+from wilss.equations import calibration, fmwiss
 from wilss.errors import ParameterError
 from wilss.params import with_values
-from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, refine
+from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, confidence_noted, evidence_of, refine
 from wilss_masks.stages.chain import run_stages
 from wilss_masks.stages.params import StageParams, noted
-from wilss_masks.stages.unsure import labels_of, sureness_of
+from wilss_masks.stages.unsure import labels_of, sureness_inside, sureness_of
 
 CURVE = ((0.5, 0.4), (0.6, 0.7), (0.8, 0.95))
 
@@ -56,6 +56,31 @@ def test_labels_of_masks_that_overlap_and_that_do_not() -> None:
     assert torch.equal(labels_of(some, masks).long(), (masks * torch.arange(1, 4)[:, None, None]).sum(dim=0))
     nothing = torch.zeros(2, 3, 3)  # a mask that no evidence speaks for is a mask all the same
     assert labels_of(nothing, torch.ones(2, 3, 3, dtype=torch.bool)).tolist() == [[1] * 3] * 3
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_mask_is_as_sure_as_its_pixels_are_in_the_mean(overlap: bool) -> None:
+    """Of its own tag, also where another mask lies on it; an empty one is not sure at all."""
+    some = evidence(4)
+    masks = some >= 1 if overlap else run_stages(some, None, 9, 11, StageParams(classes="compete")).masks
+    masks[2] = False
+    for tag, found in enumerate(sureness_inside(some, masks).tolist()):
+        sure = slow.sureness(some.numpy(), np.full((9, 11), tag + 1), np.ones((9, 11)))
+        inside = [float(one) for one in np.asarray(sure)[masks[tag].numpy()]]
+        assert found == pytest.approx(sum(inside) / len(inside) if inside else 0.0, abs=1e-6)
+
+
+def test_confidence_is_of_the_score_unless_stages_decide_where_masks_are() -> None:
+    rng = np.random.default_rng(1)
+    score, attention = (torch.from_numpy(rng.random((2, 6, 6))).half() for _ in range(2))
+    for values, by_score in (({}, True), ({"unsure": 0.55}, True), ({"classes": "compete"}, False)):
+        params = with_values(FmwissParams(fusion="seeds"), values, where="here")
+        found = refine(score, attention, 24, 24, params)
+        expected = fmwiss.confidence(found.score, found.fused)
+        if not by_score:
+            expected = sureness_inside(evidence_of(score, attention, (24, 24), params), found.fused)
+        assert torch.equal(found.confidence, expected)
+        assert confidence_noted(params) == ({} if by_score else {"confidence_of": "sureness"})
 
 
 def test_off_is_off() -> None:
