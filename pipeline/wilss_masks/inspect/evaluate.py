@@ -99,16 +99,8 @@ def evaluate(
             f"{manifest.path} has no pixel labels of the images in {store.path}, so there is nothing to "
             "compare with; add the label files that its layout looks for."
         )
-    names, failed = ("background", *store.category_names), dict[str, str]()
-    matrices = {name: np.zeros((len(names),) * 2, np.int64) for name in judge.names}
-    for row, judged in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
-        if isinstance(judged, WilssError):
-            failed[store.image_ids[row]] = str(judged)
-        else:
-            for name, matrix in judged.matrices.items():
-                matrices[name] += matrix
-            if judge.tally is not None and judged.sure is not None:
-                judge.tally.add(judged.sure)
+    names = ("background", *store.category_names)
+    matrices, failed = _judged(judge, rows, len(names), threads)
     counted = [row for row in rows.tolist() if store.image_ids[row] not in failed]
     return Evaluation(
         store=store,
@@ -119,6 +111,23 @@ def evaluate(
         warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED]), *empty_masks(store)),
         reliability=None if judge.tally is None else judge.tally.whole(names),
     )
+
+
+def _judged(
+    judge: ImageJudge, rows: NDArray[np.intp], labels: int, threads: int | None
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, str]]:
+    """Sums of the confusion matrices int64 [labels, labels] of the images at `rows`; and why some have none, by id."""
+    matrices = {name: np.zeros((labels, labels), np.int64) for name in judge.names}
+    failed: dict[str, str] = {}
+    for row, judged in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
+        if isinstance(judged, WilssError):
+            failed[judge.store.image_ids[row]] = str(judged)
+            continue
+        for name, matrix in judged.matrices.items():
+            matrices[name] += matrix
+        if judge.tally is not None and judged.sure is not None:
+            judge.tally.add(judged.sure)
+    return matrices, failed
 
 
 def _unbiased(
