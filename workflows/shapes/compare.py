@@ -30,7 +30,6 @@ from runs import (
     keep_figures,
     row,
     scores_of,
-    seconds,
     spread,
     train_all,
 )
@@ -96,18 +95,6 @@ def table() -> None:
     cells = {key: _by_step([RESULTS / f"{key}-{seed}" for seed in SEEDS]) for key in keys}
     keep_figures("default", {key: cells[key] for key in ("base", "fmwiss")})
     keep_figures("learning", cells)
-
-
-@main.command()
-@click.argument("out", type=click.Path(path_type=Path))
-def steps(out: Path) -> None:
-    """What steps.sh left in OUT, into figures/steps.json."""
-    cells = {}
-    for step, key in enumerate(("base", "tree", "butterfly", "crown", "boat", "cup")):
-        masks = out / f"masks/shapes-15-1/step-{step}.json"
-        told = json.loads(masks.read_text(encoding="utf-8"))["mean_iou"] if masks.exists() else None
-        cells[key] = {"masks": spread([told]), **_of_step(out / f"runs/shapes-15-1/step-{step}/report.json")}
-    keep_figures("steps", cells, seeds=1)
 
 
 @main.command()
@@ -185,15 +172,6 @@ def _make_masks() -> None:
     command("wilss-masks", "generate", "--step", "1", *pixels)
     manifest = ("--manifest", HERE / "joint.yaml")
     command("wilss-masks", "generate", "--step", "0", "--out", masks / "joint.zarr", *manifest)
-
-
-def _of_step(path: Path) -> dict[str, Cell]:
-    """What a step's own report calls old and new, and its seconds."""
-    if not path.exists():
-        return {}
-    report = json.loads(path.read_text(encoding="utf-8"))
-    scores = {name: spread([report["scores"].get(f"mean_iou{end}")]) for name, end in _ENDS.items()}
-    return {**scores, "seconds": seconds([report["training"]["seconds"]])}
 
 
 def _by_step(folders: list[Path]) -> dict[str, Cell]:

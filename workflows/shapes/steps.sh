@@ -1,17 +1,8 @@
 #!/usr/bin/env bash
-# 15-1 on the built-in data: 15 classes from pixel labels, then five steps of one class from image tags. What is
-# done is not done again.
-#
-#   workflows/shapes/steps.sh                          # everything, into workflows/shapes/results/steps
-#   WILSS_TRAIN_EPOCHS=8 workflows/shapes/steps.sh     # quicker
+# One or two classes at a time (workflows/shapes/README.md says what the rows are): 15-1, 10-2 and 19-1 on the built-in
+# data, three seeds, mean and spread. What is done is not done again; `rm -r workflows/shapes/results/steps` starts again.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../walk.sh"
-export WILSS_OUT=${WILSS_OUT:-$here/results/steps} WILSS_DATA=${WILSS_DATA:-$here/../../data} WORKERS=1
-export WILSS_EVAL_PROTOCOL=full # the pictures are small
-mkdir -p "$WILSS_OUT"
-MANIFEST=$WILSS_OUT/data_manifest.yaml
-sed -e 's/^name: .*/name: shapes-15-1/' -e 's/^protocol: .*/protocol: 15-1/' -e 's/^title: .*/title: Shapes, 15-1/' \
-  "$here/../../data_manifest.yaml" >"$MANIFEST"
-walk "$here" 5 "$@"
-[ $# -gt 0 ] || "$(dirname "$(command -v wilss-train)")/python" "$here/compare.py" steps "$WILSS_OUT"
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-.venv/bin/python}
+"$python" workflows/shapes/steps.py run
+"$python" workflows/shapes/steps.py table

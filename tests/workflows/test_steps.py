@@ -1,0 +1,80 @@
+"""One or two classes at a time: manifests of the protocols, runs that follow each other, and what is read of them."""
+
+import itertools
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from wilss.data.manifest import load_manifest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script, whose results lie elsewhere."""
+    monkeypatch.syspath_prepend(str(ROOT / "workflows/shapes"))
+    import steps
+
+    monkeypatch.setattr(steps, "STEPS", tmp_path)
+    return steps
+
+
+def test_every_chain_has_the_protocol_that_it_says_on_the_built_in_data(steps: ModuleType) -> None:
+    built_in = load_manifest(ROOT / "data_manifest.yaml")
+    for chain in (*steps.CHAINS, *steps.TUNING):
+        steps._write_manifest(chain)
+        manifest = load_manifest(chain.manifest)
+        assert manifest.train == built_in.train
+        drawn, other = (one.data["main"].generate for one in (manifest, built_in))
+        assert (drawn == other) == (not chain.tuned)
+        assert manifest.supervision(0) == "pixel"
+        assert {manifest.supervision(step) for step in range(1, manifest.protocol.num_steps)} == {"tags"}
+        if not chain.tuned:
+            assert manifest.protocol.name == chain.protocol
+    tuning, reported = (load_manifest(chain.manifest).protocol for chain in (*steps.TUNING, steps.ONE))
+    assert not {one for step in range(1, 6) for one in tuning.new(step) if one not in reported.new(0)}
+
+
+def test_a_step_starts_from_the_one_before_it_with_the_chains_settings(steps: ModuleType) -> None:
+    one, plain = steps.CHAINS[:2]
+    steps._write_manifest(one)
+    jobs, others = list(steps._jobs(one, 1)), list(steps._jobs(plain, 1))
+    assert len(jobs) == 6
+    assert jobs[0] == others[0]  # they share their base
+    assert "--from" not in jobs[0].words
+    for before, after in itertools.pairwise(jobs):
+        assert after.words[after.words.index("--from") + 1] == str(before.out)
+        assert after.words[-len(steps.WEAK) :] == steps.WEAK
+    assert others[5].words[-4:] == steps.PLAIN
+    assert "--seed 1 " in " ".join(jobs[3].words)
+
+
+def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) -> None:
+    for chain in steps.CHAINS:
+        steps._write_manifest(chain)
+    rows = json.loads((ROOT / "workflows/shapes/figures/steps.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["key"] for row in rows] == list(steps._by_step(steps.ONE))
+    assert [row["key"] for row in steps._empty()["rows"]] == [chain.key for chain in steps.CHAINS]
+
+
+def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType) -> None:
+    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    steps._write_manifest(chain)
+    protocol = load_manifest(chain.manifest).protocol
+    assert not any(steps._at_the_end(chain).values())
+    for seed in (0, 1):
+        for step, value in ((0, 0.75), (1, 0.5 + 0.25 * seed)):
+            out = chain.out(step, seed)
+            out.mkdir(parents=True)
+            iou = {protocol.taxonomy.name_of(one): value for one in protocol.seen(step)}
+            scores = {"iou": iou, "mean_iou": value, "mean_iou_new": value, "mean_iou_old": value if step else None}
+            report = {"scores": scores, "training": {"seconds": 10.0 + seed}}
+            (out / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    cells = steps._at_the_end(chain)
+    assert cells["base"]["values"] == [75.0, 75.0]
+    assert [cells[key]["values"] for key in ("first", "later", "all")] == [[50.0, 75.0]] * 3
+    last = list(steps._by_step(chain).values())[1]
+    assert (last["new"]["mean"], last["masks"], last["seconds"]) == (62.5, None, {"low": 10.0, "high": 11.0})

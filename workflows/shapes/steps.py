@@ -1,0 +1,228 @@
+"""Classes that come one or two at a time: 15-1, 10-2 and 19-1 on the built-in data, three seeds, mean and spread.
+
+    python workflows/shapes/steps.py rows          # what is still to be trained, one line each
+    python workflows/shapes/steps.py run           # masks and training; can be stopped, and goes on step by step
+    python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
+    python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
+    python workflows/shapes/steps.py table --tune  # what that came to; no figure of a page rests on it
+
+A step is trained from the one before it, so what is lost is lost for all that come later. Rows that are done are not
+trained again; `rm -r workflows/shapes/results/steps` starts again.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import yaml
+from runs import (
+    HERE,
+    RESULTS,
+    ROOT,
+    SEEDS,
+    Cell,
+    Job,
+    command,
+    job,
+    keep_figures,
+    scores_of,
+    seconds,
+    spread,
+    train_all,
+)
+
+STEPS = RESULTS / "steps"
+#: Of later steps: few pictures at the rate of many lose more of what is known than they gain.
+WEAK: tuple[str, ...] = ("--lr", "0.005")
+PLAIN = ("--set", "logit_adjustment=never", "--set", "batch_norm=train")
+#: Fifteen classes, then five steps of one, none of them one of the reported five.
+_TUNED_STEPS = [[*range(6, 21)], *([one] for one in range(1, 6))]
+_TUNED_DATA = "generate: {with: shapes, train: 400, val: 200, seed: 2000}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps that follow each other. start: of whose base they start. words: for wilss-train, in later steps."""
+
+    key: str
+    title: str
+    protocol: str
+    words: tuple[str, ...] = WEAK
+    tuned: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Of manifest, masks and bases, which chains of one protocol share."""
+        return STEPS / ("tuning" if self.tuned else self.protocol)
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "data_manifest.yaml"
+
+    def out(self, step: int, seed: int) -> Path:
+        return self.folder / (f"{self.key}-{seed}/step-{step}" if step else f"base-{seed}")
+
+    def masks(self, step: int) -> Path:
+        return self.folder / f"masks/step-{step}.zarr"
+
+
+ONE = Chain("15-1", "15-1: five steps of one class", "15-1")
+CHAINS = (
+    ONE,
+    Chain("plain", "15-1 with neither logits adjusted nor statistics kept", "15-1", (*WEAK, *PLAIN)),
+    Chain("10-2", "10-2: five steps of two classes", "10-2"),
+    Chain("19-1", "19-1: one step of one class", "19-1"),
+)
+TUNING = (Chain("tuning", "five steps of one class", "15-1", tuned=True),)
+tuned = click.option("--tune", is_flag=True, help="The other drawings and classes, which settings are chosen on.")
+
+
+@click.group()
+def main() -> None:
+    """Train and tabulate."""
+
+
+@main.command()
+@tuned
+def rows(tune: bool) -> None:
+    """What is still to be trained."""
+    for chain in TUNING if tune else CHAINS:
+        _write_manifest(chain)
+        for one in (each for seed in SEEDS for each in _jobs(chain, seed) if not each.is_done):
+            print("wilss-train", *one.words)
+
+
+@main.command()
+@tuned
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Chains at a time.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Of training.")
+def run(tune: bool, at_once: int, seeds: Sequence[int]) -> None:
+    """Masks, bases, then all chains, each on one thread."""
+    chains = TUNING if tune else CHAINS
+    for chain in chains:
+        _make_masks(chain)
+    bases = {one.out: one for chain in chains for seed in seeds for one in list(_jobs(chain, seed))[:1]}
+    train_all(bases.values(), at_once)
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(_train_chain, [list(_jobs(chain, seed)) for seed in seeds for chain in chains]))
+
+
+@main.command()
+@tuned
+def table(tune: bool) -> None:
+    """Every step of 15-1 into figures/steps.json; what each protocol ends with into figures/protocols.json."""
+    if tune:
+        print(json.dumps(_by_step(TUNING[0]), indent=1))
+        return
+    keep_figures("steps", _by_step(ONE))
+    figures = HERE / "figures/protocols.json"
+    if not figures.exists():
+        figures.write_text(json.dumps(_empty(), ensure_ascii=False), encoding="utf-8")
+    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in CHAINS})
+
+
+def _jobs(chain: Chain, seed: int) -> Iterator[Job]:
+    """The runs of a chain, each of which needs the one before."""
+    for step in range(_protocol(chain).num_steps):
+        later = ("--from", str(chain.out(step - 1, seed)), *chain.words) if step else ()
+        words = ("--manifest", str(chain.manifest), *later)
+        yield job(chain.out(step, seed), seed, str(chain.masks(step)), words)
+
+
+def _train_chain(jobs: Sequence[Job]) -> None:
+    """One after the other, as far as each is done."""
+    for one in jobs:
+        train_all([one], 1)
+        if not one.is_done:
+            return
+
+
+def _make_masks(chain: Chain) -> None:
+    _write_manifest(chain)
+    given = ("--manifest", chain.manifest)
+    for step in range(_protocol(chain).num_steps):
+        masks, more = chain.masks(step), ("--keep", "scores") if step else ()
+        command("wilss-masks", "generate", "--step", step, "--out", masks, *given, *more)
+        if step and not (judged := masks.with_suffix(".json")).exists():
+            command("wilss-masks", "evaluate", masks, *given, "--json", judged)
+
+
+def _write_manifest(chain: Chain) -> None:
+    """The built-in one with another protocol, or other drawings as well."""
+    text = (ROOT / "data_manifest.yaml").read_text(encoding="utf-8")
+    data = ROOT / f"data/shapes{'-steps' * chain.tuned}"
+    changed = {
+        "name:": f"name: shapes-{chain.folder.name}",
+        "path:": f"path: {data}",
+        "protocol:": f"protocol: {chain.protocol}",
+    }
+    if chain.tuned:
+        steps = [{"classes": ids, "supervision": "tags" if step else "pixel"} for step, ids in enumerate(_TUNED_STEPS)]
+        changed["protocol:"] = yaml.safe_dump({"steps": steps}, default_flow_style=None).strip()
+        changed["generate:"] = _TUNED_DATA
+    lines = (changed.get(line.split(" ")[0], line) for line in text.splitlines())
+    chain.folder.mkdir(parents=True, exist_ok=True)
+    chain.manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _protocol(chain: Chain) -> Any:
+    from wilss.data.manifest import load_manifest
+
+    return load_manifest(chain.manifest).protocol
+
+
+def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
+    """Masks, old, new and all mIoU after every step, by the name of its class."""
+    protocol = _protocol(chain)
+    cells = {}
+    for step in range(protocol.num_steps):
+        key = protocol.taxonomy.name_of(protocol.new(step)[0]) if step else "base"
+        judged = chain.masks(step).with_suffix(".json")
+        masks = json.loads(judged.read_text(encoding="utf-8"))["mean_iou"] if judged.exists() else None
+        reports = [chain.out(step, seed) / "report.json" for seed in SEEDS]
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in reports if path.exists()]
+        scores = {
+            name: spread([one["scores"].get(f"mean_iou{end}") for one in told])
+            for name, end in (("old", "_old"), ("new", "_new"), ("all", ""))
+        }
+        took = seconds([one["training"]["seconds"] for one in told])
+        cells[key] = {"masks": spread([masks]), **scores, "seconds": took} if told else {}
+    return cells
+
+
+def _at_the_end(chain: Chain) -> dict[str, Cell]:
+    """All mIoU of the base; after the last step that of the base's classes, of all later ones, and of all."""
+    protocol = _protocol(chain)
+    last = [chain.out(protocol.num_steps - 1, seed) / "report.json" for seed in SEEDS]
+    told = [json.loads(path.read_text(encoding="utf-8"))["scores"] for path in last if path.exists()]
+    later = [identity for step in range(1, protocol.num_steps) for identity in protocol.new(step)]
+
+    def mean(iou: dict[str, float], ids: Sequence[int]) -> float:
+        return float(np.mean([iou[name] for one in ids if (name := protocol.taxonomy.name_of(one)) in iou]))
+
+    return {
+        "base": spread(scores_of([chain.out(0, seed) for seed in SEEDS])["all"]),
+        "first": spread([mean(one["iou"], protocol.new(0)) for one in told]),
+        "later": spread([mean(one["iou"], later) for one in told]),
+        "all": spread([one["mean_iou"] for one in told]),
+    }
+
+
+def _empty() -> dict[str, Any]:
+    """Of figures/protocols.json before it is measured."""
+    return {
+        "title": "One or two classes at a time on the built-in data: mIoU in percent",
+        "measured": {"command": "workflows/shapes/steps.sh"},
+        "columns": {"base": "base", "first": "its classes after the last step", "later": "later classes", "all": "all"},
+        "rows": [{"key": chain.key, "name": chain.title} for chain in CHAINS],
+    }
+
+
+if __name__ == "__main__":
+    main()
