@@ -56,6 +56,14 @@ def test_the_walks_over_voc_and_coco_are_as_the_page_says(walk: str, title: str,
     assert told == {name: actual[name] for name in told}
 
 
+@pytest.mark.parametrize("walk", WALKS)
+def test_wilson_is_trained_as_the_page_says(walk: str) -> None:
+    told = column("WILSON as a method", "COCO to VOC" if walk == "coco-voc" else "VOC")
+    actual = trained_with(walk, 1, "wilson")
+    assert len(told) == 3
+    assert told == {name: actual[name] for name in told}
+
+
 def test_pascal_5i_is_as_the_page_says() -> None:
     told, actual = column("PASCAL-5i", "here"), trained_with("voc-5i", 0, "panet")
     assert len(told) >= 20
@@ -67,7 +75,7 @@ def test_the_script_of_pascal_5i_is_as_the_page_says() -> None:
     assert "split=${SPLIT:-train} metric=${METRIC:-panet}\n" in script
     (judging,) = re.findall(r"^wilss-eval .*?[^\\]$", script, re.MULTILINE | re.DOTALL)
     words = shlex.split(judging.replace("$split", "train").replace("$metric", "panet"))
-    for option in re.findall(r"`(--\S+ \S+)`", PAGE):
+    for option in re.findall(r"`(--\S+ \S+)`", PAGE.split("\n## PASCAL-5i\n")[1]):
         name, value = option.split()
         assert words[words.index(name) + 1] == value
     assert '--out "$run" --split "$split"' in script
