@@ -55,6 +55,7 @@ SETTINGS = (
     Row("lr-twice", "learning rate 0.04", ("--lr", "0.04")),
     Row("rows", "new rows from the background's", ("--set", "new_rows=background")),
     Row("norm", "batch norm frozen", ("--set", "batch_norm=frozen")),
+    Row("warmup", "rates that stand still in the teacher's warm-up", ("--set", "warmup_rate=constant")),
 )
 _ENDS = {"old": "_old", "new": "_new", "all": ""}
 TUNING_DATA = "generate: {with: shapes, train: 8, val: 150, seed: 2000}"
