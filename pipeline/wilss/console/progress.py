@@ -50,6 +50,7 @@ class ProgressDisplay:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, initial=done, unit=self._unit, dynamic_ncols=True)
+        self._bar.total = total  # of what lies ahead it may have been a guess
         self._bar.update(done - self._bar.n)
 
     def _line(self, done: int, total: int) -> str:

@@ -21,6 +21,7 @@ from .common import as_interrupt
 
 if TYPE_CHECKING:
     from ..tuning.calibrating import Calibration
+    from ..tuning.sample import Sample
     from ..tuning.search import Ranked
     from ..tuning.tune import Tuning
 
@@ -73,10 +74,8 @@ def command(**arguments: Any) -> None:
     their list, `evaluate` leaves them out of every store of this source.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
-    from wilss.params import parse_assignments
 
     from ..tuning.sample import draw_sample
-    from ..tuning.tune import tune
 
     target = require_png(arguments["out"] or Path(f"tune-step-{arguments['step']}.png"))
     manifest = load_manifest(arguments["manifest_path"])
@@ -91,10 +90,24 @@ def command(**arguments: Any) -> None:
             "nothing is labelled, so that settings can only be guessed at, and a guess is not written; leave out "
             "--write and look at the sheet, or label a few images (--labelled, --supports)."
         )
+    tuning = _tuned(manifest, sample, arguments)
+    if not is_quiet():
+        click.echo("\n".join(_report(tuning, manifest, arguments)))
+    _draw(tuning, manifest, arguments, target)
+    _adopt(tuning, manifest, arguments)
+    finish(tuning.found.failed, "correct them, or take them off the list.")
+
+
+def _tuned(manifest: Any, sample: "Sample", arguments: dict[str, Any]) -> "Tuning":
+    """The search, with bars; a signal ends it in a sentence."""
+    from wilss.params import parse_assignments
+
+    from ..tuning.tune import tune
+
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
-        with ProgressDisplay() as seen, ProgressDisplay("judgements") as judged:
-            tuning = tune(
+        with ProgressDisplay() as seen, ProgressDisplay("steps", "steps") as judged:
+            return tune(
                 manifest,
                 arguments["step"],
                 sample,
@@ -109,11 +122,6 @@ def command(**arguments: Any) -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if not is_quiet():
-        click.echo("\n".join(_report(tuning, manifest, arguments)))
-    _draw(tuning, manifest, arguments, target)
-    _adopt(tuning, manifest, arguments)
-    finish(tuning.found.failed, "correct them, or take them off the list.")
 
 
 def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[str]:

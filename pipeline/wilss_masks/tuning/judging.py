@@ -194,15 +194,25 @@ def maps_and_masks(source: FmwissSource, params: FmwissParams, seen: Seen) -> tu
 
 
 class _Picture:
-    """The image of what was seen as a setting's stages take it, and its regions; decoded once, where that is wanted."""
+    """The image of what was seen as a setting's stages take it, and its regions.
+
+    Decoded once, where that is wanted, and regions looked for once for all settings that share them.
+    """
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
         self._image: Tensor | None = None
+        self._kept: dict[Any, tuple[Tensor, Tensor | None]] = {}
 
     def __call__(self, params: FmwissParams) -> tuple[Tensor | None, Tensor | None]:
         if not params.needs_picture:
             return None, None
+        which = tuple(getattr(params, name) for name in _OF_PICTURE)
+        if which not in self._kept:
+            self._kept[which] = self._looked(params)
+        return self._kept[which]
+
+    def _looked(self, params: FmwissParams) -> tuple[Tensor, Tensor | None]:
         task = self._seen.task
         if self._image is None:
             self._image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
@@ -321,8 +331,17 @@ def _tree(settings: Sequence[Setting]) -> dict[Any, Any]:
     return tree
 
 
+#: What decides the picture and the regions that stages look at.
+_OF_PICTURE = ("stage_size", "regions", "region_size", "regions_file", "regions_score")
 #: What the masks are cut by once there are maps.
 _OF_CUT = frozenset((*names_of(FusionParams), "words"))
+
+
+def cost(settings: Sequence[Setting]) -> int:
+    """About how long the masks of an image take by all of these; one of the paper's steps alone counts 1."""
+    return sum(
+        1 if one.params is None or _is_plain(one.params) else 90 if one.params.needs_picture else 20 for one in settings
+    )
 
 
 def _is_plain(params: FmwissParams) -> bool:

@@ -75,17 +75,7 @@ def draw_sample(
         raise ManifestError(
             f"no image of step {step} is tagged with a class of it, so there is nothing to choose on; add tags."
         )
-    few: dict[str, tuple[Support, ...]] = {}
-    if labelled is not None:
-        chosen, kind = _listed(labelled, tagged, step), "labels"
-    elif supports is None and any(record.label is not None for record in tagged.values()):
-        chosen, kind = [record for record in tagged.values() if record.label is not None], "labels"
-    elif supports is not None or step in manifest.supports:
-        few = _by_image(read_supports(manifest, step, supports).supports)
-        chosen, kind = [record for name, record in tagged.items() if name in few], "supports"
-        _require_some(chosen, f"none of the supports of step {step} is tagged with its class; correct the tags.")
-    else:
-        chosen, kind = list(tagged.values()), "nothing"
+    chosen, kind, few = _candidates(manifest, step, tagged, labelled, supports)
     drawn = sorted(chosen, key=lambda record: seed_for(seed, "tune", record.image_id))
     if labelled is None and kind != "supports":  # what somebody listed is taken whole
         drawn = drawn[:count]
@@ -96,11 +86,28 @@ def draw_sample(
         records=records,
         order=tuple(place[record.image_id] for record in drawn),
         available=len(chosen),
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         classes=tuple(new),
         supports=few,
         warnings=(*selection.warnings, *_unseen(manifest, records, new), *_of_other_split(split)),
     )
+
+
+def _candidates(
+    manifest: Manifest, step: int, tagged: Mapping[str, ImageRecord], labelled: Path | None, supports: Path | None
+) -> tuple[list[ImageRecord], Kind, dict[str, tuple[Support, ...]]]:
+    """The images to draw from, by what they are judged, and where that is supports these by image."""
+    if labelled is not None:
+        return _listed(labelled, tagged, step), "labels", {}
+    with_labels = [record for record in tagged.values() if record.label is not None]
+    if supports is None and with_labels:
+        return with_labels, "labels", {}
+    if supports is None and step not in manifest.supports:
+        return list(tagged.values()), "nothing", {}
+    few = _by_image(read_supports(manifest, step, supports).supports)
+    chosen = [record for name, record in tagged.items() if name in few]
+    _require_some(chosen, f"none of the supports of step {step} is tagged with its class; correct the tags.")
+    return chosen, "supports", few
 
 
 def _listed(path: Path, tagged: Mapping[str, ImageRecord], step: int) -> list[ImageRecord]:

@@ -14,7 +14,7 @@ from wilss.errors import WilssError
 from wilss.threads import map_in_threads
 
 from ..sources.fusion import FmwissParams
-from .judging import Judge, Tally
+from .judging import Judge, Tally, cost
 from .levers import Lever
 from .sample import Sample
 from .scratch import Scratch, Seen
@@ -83,19 +83,20 @@ def search(
 
     make_judge: the judge of some settings.
     """
-    run = _Run(scratch, sample, threads, progress, rounds=2 + len(levers))
     ahead = {sample.records[place].image_id for place in sample.order[:FIRST_IMAGES]}
-    first = run.tally(make_judge(candidates), len(candidates), lambda name: name in ahead)
+    run = _Run(scratch, sample, threads, Work(progress, len(ahead), len(sample.records), candidates, levers))
+    first = run.tally(make_judge(candidates), candidates, lambda name: name in ahead)
     places = _kept(candidates, _score(_sum(first), sample))
     chosen = [candidates[place] for place in places]
     halves = [Tally(part.pixels[places], part.sums[places], part.masks) for part in first]
-    rest = run.tally(make_judge(chosen), len(chosen), lambda name: name not in ahead)
+    rest = run.tally(make_judge(chosen), chosen, lambda name: name not in ahead)
     for half, more in zip(halves, rest, strict=True):
         half.add(more)
     ground = _Ground(run, sample, make_judge, chosen, halves)
     grid = ground.step("the paper's parameters, combined", len(candidates))
     steps = [grid, ground.tried("small steps", _neighbours(chosen, _score(_sum(halves), sample), candidates))]
     steps += [ground.tried(lever.name, lever.settings(ground.best)) for lever in levers if ground.has_best]
+    run.work.end()
     return Found(
         ranked=_ranked(ground.settings, _sum(ground.halves), sample),
         failed=run.failed,
@@ -135,9 +136,10 @@ class _Ground:
     def tried(self, name: str, candidates: Sequence[Setting]) -> Step:
         """Judge what of the candidates is new, on all images."""
         before, new = self._top(), apart(candidates, self.settings)
+        self._run.work.begin(new)
         if new:
             self._run.start_again()
-            more = self._run.tally(self._make_judge(new), len(new), lambda image_id: True)
+            more = self._run.tally(self._make_judge(new), new, lambda image_id: True)
             self.halves = [half.beside(other) for half, other in zip(self.halves, more, strict=True)]
             self.settings += new
         return self.step(name, len(new), before)
@@ -180,6 +182,48 @@ def _best_first(score: NDArray[np.float64]) -> list[int]:
     return order
 
 
+class Work:
+    """How far a search has come, in steps that take about as long: images times what their settings cost.
+
+    Of what lies ahead it is a guess, by the settings that levers make of the present one, until it begins.
+    """
+
+    def __init__(
+        self,
+        progress: Callable[[int, int], None],
+        first: int,
+        images: int,
+        candidates: Sequence[Setting],
+        levers: Sequence[Lever],
+    ) -> None:
+        """first: images on which all candidates are tried; images: all."""
+        present = next((one.params for one in candidates if one.control == "present" and one.params), FmwissParams())
+        grid = first * cost(candidates) + (images - first) * min(KEPT_SETTINGS, len(candidates))
+        pulled = (images * max(cost(lever.settings(present)), 1) for lever in levers)
+        self._progress, self._images, self._done = progress, images, 0
+        self._rounds = [grid, images * cost(neighbours(present)), *pulled]
+        self._round = 0
+
+    def begin(self, settings: Sequence[Setting]) -> None:
+        """The next round begins, and is of these settings on all images."""
+        self._rounds[self._round] = self._done - sum(self._rounds[: self._round])  # what it has cost, and no guess
+        self._round += 1
+        self._rounds[self._round] = self._images * cost(settings)
+
+    def add(self, steps: int) -> None:
+        """So many steps are done."""
+        self._done += steps
+
+    def tell(self) -> None:
+        """Say how far it has come."""
+        ahead = sum(self._rounds[self._round + 1 :])
+        self._progress(self._done, ahead + max(self._done, sum(self._rounds[: self._round + 1])))
+
+    def end(self) -> None:
+        """All that there was to do is done."""
+        self._progress(self._done, self._done)
+
+
 class _Run:
     """Reads the batches of a scratch in threads and adds up what a judge says of their images."""
 
@@ -188,19 +232,18 @@ class _Run:
         scratch: Scratch,
         sample: Sample,
         threads: int | None,
-        progress: Callable[[int, int], None],
-        rounds: int,
+        work: Work,
     ) -> None:
-        self._scratch, self._sample, self._threads, self._progress = scratch, sample, threads, progress
+        self._scratch, self._sample, self._threads, self.work = scratch, sample, threads, work
         self._half = {sample.records[place].image_id: turn % 2 for turn, place in enumerate(sample.order)}
-        self._done, self._total = 0, rounds * sum(map(len, scratch.batches))  # by all settings, neighbours, each lever
         self._stopped = threading.Event()
         self.failed: dict[str, str] = scratch.failed
         self.judged = 0
 
-    def tally(self, judge: Judge, settings: int, wanted: Callable[[str], bool]) -> tuple[Tally, Tally]:
+    def tally(self, judge: Judge, settings: Sequence[Setting], wanted: Callable[[str], bool]) -> tuple[Tally, Tally]:
         """The sums of both halves of the images that are wanted."""
-        halves = tuple(Tally.empty(settings, len(self._sample.classes)) for _ in range(2))
+        halves = tuple(Tally.empty(len(settings), len(self._sample.classes)) for _ in range(2))
+        steps = cost(settings)
 
         def judged(number: int) -> list[tuple[str, Tally | WilssError]]:
             tasks = self._scratch.batches[number]
@@ -212,16 +255,16 @@ class _Run:
         try:
             for found in map_in_threads(judged, range(len(self._scratch.batches)), self._threads):
                 for name, tally in found:
+                    self.work.add(steps)
                     self._add(halves, name, tally)
                 if found:
-                    self._progress(self._done, self._total)
+                    self.work.tell()
         except BaseException:  # whoever interrupts should not wait for whole batches
             self._stopped.set()
             raise
         return halves[0], halves[1]
 
     def _add(self, halves: Sequence[Tally], name: str, tally: Tally | WilssError) -> None:
-        self._done += 1
         if isinstance(tally, WilssError):
             self.failed[name] = str(tally)
         else:

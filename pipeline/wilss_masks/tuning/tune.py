@@ -74,7 +74,8 @@ def tune(
     """Compare settings of fmwiss on a sample of a step's images.
 
     values: parameters in the place of the manifest's, as with `generate --set`. folder: where what the networks say is
-    kept; a run that was stopped resumes from there. seen, judged: told of the images that either part is through with.
+    kept; a run that was stopped resumes from there. seen: told of the images that the networks are through with.
+    judged: told of the steps of the search, each of which takes about as long.
     Raises ParameterError without a folder; what `generate` raises for manifest, encoders and images.
     """
     import torch
@@ -84,11 +85,8 @@ def tune(
     sources = {words: source.prepare(here) for words, source in sources.items()}
     first = next(iter(sources.values()))
     plan = plan_for(manifest, step, first, sample.records, Options())
-    place = folder or default_folder(manifest, step)
-    if place is None:
-        raise ParameterError("there is no home folder to keep the networks' answers in; name one with --scratch.")
-    scratch = Scratch(place, plan, sources, here, threads)
-    with writing(place, raises=StoreError, then="run the same command again, or give another --scratch"):
+    scratch = Scratch(_place(manifest, step, folder), plan, sources, here, threads)
+    with writing(scratch.folder, raises=StoreError, then="run the same command again, or give another --scratch"):
         scratch.see(seen)
     guesses = sample.kind == "nothing"
 
@@ -105,6 +103,14 @@ def tune(
         raise ManifestError(f"no image of the sample could be judged: {why}")
     tuning = Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
     return tuning if guesses else dataclasses.replace(tuning, calibration=_calibration(tuning, manifest))
+
+
+def _place(manifest: Manifest, step: int, folder: Path | None) -> Path:
+    """Where what the networks say is kept. Raises ParameterError where there is no home for it."""
+    place = folder or default_folder(manifest, step)
+    if place is None:
+        raise ParameterError("there is no home folder to keep the networks' answers in; name one with --scratch.")
+    return place
 
 
 def _calibration(tuning: Tuning, manifest: Manifest) -> "Calibration | None":

@@ -2,12 +2,17 @@
 
 import dataclasses
 from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from wilss.errors import ParameterError
+from wilss_masks.commands.tune import _section
 from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.tuning.judging import cost
 from wilss_masks.tuning.levers import levers
+from wilss_masks.tuning.search import Work
 from wilss_masks.tuning.settings import Setting, apart, as_in_the_paper, changes, described, neighbours, settings
 
 BEST = FmwissParams(threshold=0.7, keep="std", keep_amount=1.0, fusion="seeds", draws=5)
@@ -74,3 +79,41 @@ def test_small_steps_of_soft_seeds_are_of_their_power() -> None:
     assert {one.params.draws for one in near if one.params} == {5}
     with pytest.raises(ParameterError):
         dataclasses.replace(BEST, power=-0.25)
+
+
+def test_time_left_is_told_by_what_settings_cost() -> None:
+    """Of rounds that lie ahead it is a guess; of those that are done nothing but what they cost."""
+    told: list[tuple[int, int]] = []
+    plain = [Setting(params=BEST, control="present"), *settings(BEST, ["own"])[:199]]
+    soft = Setting(params=dataclasses.replace(BEST, placing="soft"))
+    guided = Setting(params=dataclasses.replace(BEST, boundaries="guided"))
+    assert (cost(plain), cost([soft]), cost([guided]), cost([soft, guided])) == (200, 20, 90, 110)
+    pulled = levers(["own"])[:2]
+    work = Work(lambda done, total: told.append((done, total)), 40, 100, plain, pulled)
+    guessed = 40 * 200 + 60 * 150 + 100 * (cost(neighbours(BEST)) + sum(cost(one.settings(BEST)) for one in pulled))
+    work.add(200)
+    work.tell()
+    work.begin([])  # nothing new to try
+    work.begin([soft, guided])
+    work.add(110)
+    work.tell()
+    work.end()
+    assert told[0] == (200, guessed)
+    assert told[1] == (200 + 110, 200 + 100 * (110 + cost(pulled[1].settings(BEST))))
+    assert told[2] == (310, 310)
+
+
+def test_what_a_manifest_names_and_the_best_has_no_use_for_is_not_written() -> None:
+    present = dataclasses.replace(BEST, boundaries="guided", guided_radius=24, regions="slic", region_size=400)
+    best = dataclasses.replace(present, boundaries="pamr", regions="none")
+    named: Any = SimpleNamespace(
+        present=SimpleNamespace(setting=Setting(params=present), score=0.4),
+        best=SimpleNamespace(setting=Setting(params=best), score=0.5),
+        sample=SimpleNamespace(kind="labels"),
+        found=SimpleNamespace(judged=9),
+        calibration=None,
+    )
+    section = {"threshold": 0.7, "boundaries": "guided", "guided_radius": 24, "regions": "slic", "region_size": 400}
+    manifest = SimpleNamespace(masks={"fmwiss": section})
+    values, _ = _section(named, manifest, {"assignments": ["stage_size=300"], "step": 1})
+    assert values == {"threshold": 0.7, "boundaries": "pamr", "regions": "none", "stage_size": 512}

@@ -70,7 +70,14 @@ def manifest(place: Path) -> Manifest:
 
 @pytest.fixture(scope="module")
 def tuning(place: Path, manifest: Manifest) -> Tuning:
-    return tune(manifest, 1, draw_sample(manifest, 1), folder=place / "scratch")
+    told: list[tuple[int, int]] = []
+    found = tune(
+        manifest, 1, draw_sample(manifest, 1), folder=place / "scratch", judged=lambda *steps: told.append(steps)
+    )
+    assert [done for done, _ in told] == sorted(done for done, _ in told), "a search never goes back"
+    assert all(done <= total for done, total in told)
+    assert told[-1][0] == told[-1][1]
+    return found
 
 
 def run(place: Path, *words: str, **more: Any) -> Result:
