@@ -69,6 +69,16 @@ def test_where_voc_and_coco_differ_and_wilson_are_as_the_page_says(walk: str) ->
     assert all(told[name] == base[name] for name in ("crop", "backbone", "output_stride", "rates"))
 
 
+@pytest.mark.parametrize("walk", WALKS)
+def test_the_other_methods_of_later_steps_are_as_the_page_says(walk: str) -> None:
+    told = column("WILSON, MiB and PLOP", "here")
+    actual: Settings = {}
+    for name in ("wilson", "mib", "plop"):
+        actual |= trained_with(walk, 1, name)
+    assert len(told) == 9
+    assert told == {name: actual[name] for name in told}
+
+
 def test_pascal_5i_is_as_the_page_says() -> None:
     told, actual = column("PASCAL-5i", "here"), trained_with("voc-5i", 0, "panet")
     assert len(told) >= 20

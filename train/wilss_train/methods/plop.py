@@ -22,15 +22,15 @@ from .losses.plop import growth, old_labels, pod_distance, with_new_in_backgroun
 from .mib import SoftmaxObjective, share_background
 from .segmenter import MaskMethod
 
-_MAPS = 3  # two stages and the outputs
+_MAPS = 4  # two stages, the head's body and the outputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plop(MaskMethod):
     """Parameters of PLOP, the public code's values.
 
-    pod: weight of the local POD of the backbone's last two stages. pod_logits: of that of the outputs.
-    least_entropy: of its greatest value, below which the old model's label is taken whatever the median is.
+    pod: weight of the local POD of the backbone's last two stages and of the head's body. pod_logits: of that of the
+    outputs. least_entropy: of its greatest value, below which the old model's label is taken whatever the median is.
     """
 
     name: ClassVar[str] = "plop"
@@ -71,7 +71,7 @@ class PlopObjective(SoftmaxObjective):
         }
 
     def _pod(self, stages: Sequence[Tensor], old: Sequence[Tensor], known: Tensor) -> Tensor:
-        """Of the backbone's stages; all three maps together make a mean."""
+        """Of the features; with the outputs' it makes a mean over maps."""
         pairs = zip(stages, old, strict=True)
         total = torch.stack([pod_distance(*pair, on_grid(known, pair[0])) for pair in pairs]).sum()
         return self._growth * self._params.pod * total / _MAPS
@@ -81,7 +81,8 @@ class PlopObjective(SoftmaxObjective):
         return self._growth * self._params.pod_logits * distance / _MAPS
 
 
-def _stages(network: Segmenter, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The features of the last two stages, and logits, all on grids."""
+def _stages(network: Segmenter, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The features of the last two stages and of the head's body, and logits, all on grids."""
     previous, features = network.stages(images)
-    return previous, features, network.logits(features)
+    embedded = network.body(features)
+    return previous, features, embedded, network.classifier(embedded)

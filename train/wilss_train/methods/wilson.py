@@ -130,7 +130,7 @@ class WilsonObjective(nn.Module):
     def _own(self, logits: Tensor, maps: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:
         """The localizer's own sure labels, of maps that follow the picture's edges."""
         pictures = F.interpolate(batch.images.float() / 255, size=maps.shape[-2:], mode="bilinear", align_corners=False)
-        pairs = zip(pictures, maps.softmax(dim=1), strict=True)
+        pairs = zip(pictures, maps.float().softmax(dim=1), strict=True)
         refined = torch.stack([pamr(*pair, rounds=self._params.refine, dilations=_DILATIONS) for pair in pairs])
         return balanced_ce(logits, sure_labels(with_tags(refined, batch.tags, self._new), valid), batch.tags, valid)
 
