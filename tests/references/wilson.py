@@ -51,6 +51,16 @@ def scores_inside(logits, weights):
     return scores
 
 
+def sure_regions(old, valid):
+    """[B, C_old, h, w], bool [B, h, w] -> [B, h, w] twice."""
+    background, classes = np.zeros(valid.shape), np.zeros(valid.shape)
+    for b, row, column in np.ndindex(*valid.shape):
+        told = [float(value) for value in old[b, :, row, column]]
+        if valid[b, row, column] and max(told) > 0.5:
+            (classes if told.index(max(told)) else background)[b, row, column] = max(told)
+    return background, classes
+
+
 def tag_bce(scores, tags, known):
     """[B, C_new] twice, bool [B] -> a number."""
     total = 0.0

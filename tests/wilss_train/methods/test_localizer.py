@@ -75,8 +75,8 @@ def test_parts_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(("step", "alike"), [(1, 1), (2, 2)])
-def test_in_a_step_of_one_class_the_old_background_is_without_it(step: int, alike: int) -> None:
-    methods = Wilson(), Wilson(negatives="images"), Wilson(negatives="background")
+def test_in_a_step_of_one_class_what_the_old_model_is_sure_of_is_without_it(step: int, alike: int) -> None:
+    methods = Wilson(), Wilson(negatives="images"), Wilson(negatives="old")
     found = [started(method.objective(*setup(step)))(batch(step), LAST)["tags"].item() for method in methods]
     assert found[0] == found[alike]
     assert found[2] > found[1]

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wilss.data.taxonomy import BACKGROUND
 from wilss.equations.boundaries import pamr
 from wilss.errors import StoreError
 from wilss.models.networks.segmenter import Segmenter
@@ -29,6 +28,7 @@ from .losses.wilson import (
     prior_bce,
     scores_inside,
     sure_labels,
+    sure_regions,
     tag_bce,
     tag_scores,
     with_tags,
@@ -48,8 +48,8 @@ class Wilson(MaskMethod):
     own_labels: weight of what the localizer learns from its own sure labels after the warm-up; 0 leaves it out.
     refine: rounds of PAMR on the maps that these labels are taken from.
     features: weight of the squared distance to the old model's features; 0 leaves it out.
-    negatives: what shows the localizer where a class is not: `images` without its tag (as published), `background` of
-        the old model in all images as well, or `auto`: `background` in a step of one class, which all images hold.
+    negatives: what shows the localizer where a class is not: `images` without its tag (as published), what the `old`
+        model is sure of as well, or `auto`: `old` in a step of one class, which all images hold.
     """
 
     name: ClassVar[str] = "wilson"
@@ -60,7 +60,7 @@ class Wilson(MaskMethod):
     own_labels: NonNegativeFloat = 1.0
     refine: NonNegativeInt = 10
     features: NonNegativeFloat = 1.0
-    negatives: Literal["auto", "images", "background"] = "auto"
+    negatives: Literal["auto", "images", "old"] = "auto"
 
     def epochs_alone(self, step: int) -> int:
         """Those of the warm-up; at step 0 there is no localizer."""
@@ -96,7 +96,7 @@ class WilsonObjective(nn.Module):
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
         single = params.negatives == "auto" and len(self._new) == 1
-        self._in_background = single or params.negatives == "background"
+        self._from_old = single or params.negatives == "old"
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
@@ -122,9 +122,10 @@ class WilsonObjective(nn.Module):
         """What the localizer learns from tags and from the old model. old: probabilities on the grid."""
         known = valid.any(dim=-1).any(dim=-1)
         loss = tag_bce(tag_scores(logits, valid)[:, self._new], tags, known)
-        if self._in_background:
-            empty = scores_inside(logits[:, self._new], old[:, BACKGROUND] * valid)
-            loss = loss + tag_bce(empty, torch.zeros_like(tags), known)
+        if self._from_old:
+            for region in sure_regions(old, valid):
+                without = scores_inside(logits[:, self._new], region)
+                loss = loss + tag_bce(without, torch.zeros_like(tags), region.sum(dim=(-2, -1)) > 0)
         return {"tags": loss, "prior": prior_bce(logits[:, self._old], old, valid)}
 
     def _own(self, logits: Tensor, maps: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:

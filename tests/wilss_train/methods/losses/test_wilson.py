@@ -70,6 +70,16 @@ def test_scores_inside_equal_their_slow_twin():
     assert not wilson.scores_inside(logits, weights)[2].any()  # no weight at all
 
 
+def test_sure_regions_equal_their_slow_twin():
+    old = uniform(3, 3, 3, 4, seed=1) ** 2
+    found, expected = wilson.sure_regions(old, VALID), slow.sure_regions(old.numpy(), VALID.numpy())
+    same(found[0], expected[0])
+    same(found[1], expected[1])
+    assert found[0].any()
+    assert found[1].any()
+    assert not (found[0] * found[1]).any()
+
+
 def test_tag_bce_equals_its_slow_twin():
     scores, known = normal(3, 2), torch.tensor([True, True, False])
     expected = slow.tag_bce(scores.numpy(), TAGS.numpy(), known.numpy())

@@ -21,6 +21,7 @@ from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.equations.kernels import exact
 from wilss_train.methods.losses.kernels import mean_inside
 
+_SURE = 0.5
 _POWER, _LEAST = 3, 1e-2  # gamma and lambda of the penalty on small masks
 
 
@@ -45,12 +46,26 @@ def tag_scores(logits: Tensor, valid: Tensor) -> Tensor:
 def scores_inside(logits: Tensor, weights: Tensor) -> Tensor:
     """Mean logits over the pixels that `weights` names: sum_i w_i z_ci / sum_i w_i [D].
 
-    With the old model's background as weights this is what a class says of pictures without it, where a step has none.
+    With `sure_regions` as weights this is what a class says of pictures without it, where a step has none.
     logits: [B, C, h, w]; weights: [B, h, w], >= 0, without gradient. Returns [B, C]; 0 where the weights are.
     """
     values, weights = exact(logits), exact(weights.detach())[:, None]
     total = weights.sum(dim=(-2, -1))
     return (values * weights).sum(dim=(-2, -1)) / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+@torch.no_grad()
+def sure_regions(old: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the old model is sure of its background, and where of an old class, as weights [D]:
+
+        w_i = g(old model)_ci of the greatest channel c, where that is above a half; elsewhere 0.
+
+    old: [B, C_old, h, w] in [0, 1]. Returns [B, h, w] twice, in [0, 1].
+    """
+    sure, channels = exact(old).max(dim=1)
+    sure = torch.where(valid & (sure > _SURE), sure, 0.0)
+    is_background = channels == BACKGROUND
+    return sure * is_background, sure * ~is_background
 
 
 def tag_bce(scores: Tensor, tags: Tensor, known: Tensor) -> Tensor:
