@@ -39,26 +39,16 @@ def tag_scores(logits, valid):
     return scores
 
 
-def scores_inside(logits, weights):
-    """[B, C, h, w], [B, h, w] -> [B, C]."""
-    scores = np.zeros(logits.shape[:2])
-    for b, k in np.ndindex(*scores.shape):
-        top = below = 0.0
-        for place in np.ndindex(*weights.shape[1:]):
-            top += float(weights[b][place]) * float(logits[b, k][place])
-            below += float(weights[b][place])
-        scores[b, k] = top / below if below else 0.0
-    return scores
-
-
-def sure_regions(old, valid):
-    """[B, C_old, h, w], bool [B, h, w] -> [B, h, w] twice."""
-    background, classes = np.zeros(valid.shape), np.zeros(valid.shape)
-    for b, row, column in np.ndindex(*valid.shape):
-        told = [float(value) for value in old[b, :, row, column]]
-        if valid[b, row, column] and max(told) > 0.5:
-            (classes if told.index(max(told)) else background)[b, row, column] = max(told)
-    return background, classes
+def outside_bce(logits, masks, tags, valid):
+    """[B, C_new, h, w], bool of the same, bool [B, C_new], bool [B, h, w] -> a number."""
+    total = 0.0
+    for b, c in np.ndindex(*tags.shape):
+        if tags[b, c] and not masks[b, c].any():
+            continue
+        outside = [place for place in np.ndindex(*valid.shape[1:]) if valid[b][place] and not masks[b, c][place]]
+        losses = [bce(logits[b, c][place], 0.0) for place in outside]
+        total += sum(losses) / len(losses) if losses else 0.0
+    return total / tags.size
 
 
 def tag_bce(scores, tags, known):

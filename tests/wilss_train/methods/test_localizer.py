@@ -59,7 +59,7 @@ def test_the_student_is_not_asked_to_please_the_localizer() -> None:
     assert having(graded(objective, {"seg": objective(batch(1), LAST)["seg"]}), "student.")
 
 
-def test_masks_are_not_looked_at_and_tags_are() -> None:
+def test_in_a_step_of_several_classes_masks_are_not_looked_at_and_tags_are() -> None:
     given, without = batch(1), batch(1)
     without.pseudo.zero_()
     tagless = replace(batch(1), tags=torch.zeros(2, 2, dtype=torch.bool))
@@ -75,8 +75,8 @@ def test_parts_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(("step", "alike"), [(1, 1), (2, 2)])
-def test_in_a_step_of_one_class_what_the_old_model_is_sure_of_is_without_it(step: int, alike: int) -> None:
-    methods = Wilson(), Wilson(negatives="images"), Wilson(negatives="old")
+def test_in_a_step_of_one_class_what_lies_outside_its_masks_is_without_it(step: int, alike: int) -> None:
+    methods = Wilson(), Wilson(negatives="images"), Wilson(negatives="masks")
     found = [started(method.objective(*setup(step)))(batch(step), LAST)["tags"].item() for method in methods]
     assert found[0] == found[alike]
     assert found[2] > found[1]

@@ -25,10 +25,9 @@ from .losses.wilson import (
     balanced_ce,
     feature_distance,
     localized_targets,
+    outside_bce,
     prior_bce,
-    scores_inside,
     sure_labels,
-    sure_regions,
     tag_bce,
     tag_scores,
     with_tags,
@@ -40,7 +39,7 @@ _DILATIONS = (1, 2, 4, 8, 12)  # of PAMR's neighbours, on the feature grid
 
 @dataclass(frozen=True, kw_only=True)
 class Wilson(MaskMethod):
-    """Parameters of WILSON. The masks of the store are not looked at, its tags are.
+    """Parameters of WILSON. Of the store the tags are read, and not the masks unless `negatives` says so.
 
     alpha: weight of the localizer's hard labels in the student's targets.
     warmup_epochs: the localizer is trained alone for so long.
@@ -48,8 +47,8 @@ class Wilson(MaskMethod):
     own_labels: weight of what the localizer learns from its own sure labels after the warm-up; 0 leaves it out.
     refine: rounds of PAMR on the maps that these labels are taken from.
     features: weight of the squared distance to the old model's features; 0 leaves it out.
-    negatives: what shows the localizer where a class is not: `images` without its tag (as published), what the `old`
-        model is sure of as well, or `auto`: `old` in a step of one class, which all images hold.
+    negatives: what shows the localizer where a class is not: `images` without its tag (as published), and all that lies
+        outside its `masks`, or `auto`: `masks` in a step of one class, which all images hold.
     """
 
     name: ClassVar[str] = "wilson"
@@ -60,7 +59,7 @@ class Wilson(MaskMethod):
     own_labels: NonNegativeFloat = 1.0
     refine: NonNegativeInt = 10
     features: NonNegativeFloat = 1.0
-    negatives: Literal["auto", "images", "old"] = "auto"
+    negatives: Literal["auto", "images", "masks"] = "auto"
 
     def epochs_alone(self, step: int) -> int:
         """Those of the warm-up; at step 0 there is no localizer."""
@@ -96,7 +95,7 @@ class WilsonObjective(nn.Module):
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
         single = params.negatives == "auto" and len(self._new) == 1
-        self._from_old = single or params.negatives == "old"
+        self._by_masks = single or params.negatives == "masks"
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
@@ -109,7 +108,10 @@ class WilsonObjective(nn.Module):
         alone = state.epoch < self._params.warmup_epochs
         maps = None if alone else self.localizer.settled(seen)  # before this batch moves its statistics
         logits, valid = self.localizer(seen), on_grid(~batch.void, features)
-        terms = self._lessons(logits, old_logits.sigmoid(), batch.tags, valid)
+        terms = {
+            "tags": self._tag_term(logits, batch, valid),
+            "prior": prior_bce(logits[:, self._old], old_logits.sigmoid(), valid),
+        }
         if self._params.features:
             terms["features"] = self._params.features * feature_distance(features, old_features, valid)
         if maps is not None:
@@ -118,15 +120,14 @@ class WilsonObjective(nn.Module):
             terms["seg"] = self._student_term(batch, features, maps, old_logits)
         return terms
 
-    def _lessons(self, logits: Tensor, old: Tensor, tags: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """What the localizer learns from tags and from the old model. old: probabilities on the grid."""
+    def _tag_term(self, logits: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:
+        """What the localizer learns from tags, and outside masks where they are looked at."""
         known = valid.any(dim=-1).any(dim=-1)
-        loss = tag_bce(tag_scores(logits, valid)[:, self._new], tags, known)
-        if self._from_old:
-            for region in sure_regions(old, valid):
-                without = scores_inside(logits[:, self._new], region)
-                loss = loss + tag_bce(without, torch.zeros_like(tags), region.sum(dim=(-2, -1)) > 0)
-        return {"tags": loss, "prior": prior_bce(logits[:, self._old], old, valid)}
+        loss = tag_bce(tag_scores(logits, valid)[:, self._new], batch.tags, known)
+        if not self._by_masks:
+            return loss
+        masks = torch.stack([on_grid(mask, logits) for mask in batch.pseudo.unbind(dim=1)], dim=1)
+        return loss + outside_bce(logits[:, self._new], masks, batch.tags, valid)
 
     def _own(self, logits: Tensor, maps: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:
         """The localizer's own sure labels, of maps that follow the picture's edges."""

@@ -64,20 +64,20 @@ def test_tag_scores_have_the_right_gradient_and_do_not_see_void():
     assert not logits.grad[(~valid)[:, None].expand_as(logits)].any()
 
 
-def test_scores_inside_equal_their_slow_twin():
-    logits, weights = normal(3, 2, 3, 4), uniform(3, 3, 4, seed=1) * VALID
-    same(wilson.scores_inside(logits, weights), slow.scores_inside(logits.numpy(), weights.numpy()))
-    assert not wilson.scores_inside(logits, weights)[2].any()  # no weight at all
+def test_outside_bce_equals_its_slow_twin():
+    logits, masks = normal(3, 2, 3, 4), some(3, 2, 3, 4, seed=1)
+    masks[0, 0] = masks[0, 1] = False  # tagged and not tagged
+    expected = slow.outside_bce(logits.numpy(), masks.numpy(), TAGS.numpy(), VALID.numpy())
+    assert wilson.outside_bce(logits, masks, TAGS, VALID).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_sure_regions_equal_their_slow_twin():
-    old = uniform(3, 3, 3, 4, seed=1) ** 2
-    found, expected = wilson.sure_regions(old, VALID), slow.sure_regions(old.numpy(), VALID.numpy())
-    same(found[0], expected[0])
-    same(found[1], expected[1])
-    assert found[0].any()
-    assert found[1].any()
-    assert not (found[0] * found[1]).any()
+def test_what_a_mask_holds_and_a_tag_without_mask_cost_nothing():
+    logits, valid = normal(1, 1, 3, 4), torch.ones(1, 3, 4, dtype=torch.bool)
+    tagged = torch.ones(1, 1, dtype=torch.bool)
+    for held in (True, False):
+        masks = torch.full((1, 1, 3, 4), held)
+        assert wilson.outside_bce(logits, masks, tagged, valid).item() == 0
+    assert wilson.outside_bce(logits, torch.zeros(1, 1, 3, 4, dtype=torch.bool), ~tagged, valid) > 0
 
 
 def test_tag_bce_equals_its_slow_twin():

@@ -21,7 +21,6 @@ from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.equations.kernels import exact
 from wilss_train.methods.losses.kernels import mean_inside
 
-_SURE = 0.5
 _POWER, _LEAST = 3, 1e-2  # gamma and lambda of the penalty on small masks
 
 
@@ -43,29 +42,18 @@ def tag_scores(logits: Tensor, valid: Tensor) -> Tensor:
     return pooled + (1 - mean) ** _POWER * (_LEAST + mean).log()
 
 
-def scores_inside(logits: Tensor, weights: Tensor) -> Tensor:
-    """Mean logits over the pixels that `weights` names: sum_i w_i z_ci / sum_i w_i [D].
+def outside_bce(logits: Tensor, masks: Tensor, tags: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy of the new classes' scores with 0 at the pixels outside their masks [D].
 
-    With `sure_regions` as weights this is what a class says of pictures without it, where a step has none.
-    logits: [B, C, h, w]; weights: [B, h, w], >= 0, without gradient. Returns [B, C]; 0 where the weights are.
+        mean over images and classes of mean_i softplus(z_ci), i outside the mask of c
+
+    Where every image of a step holds its class, tags say nothing of where it is not; masks do. A class that an image is
+    tagged with and that no mask shows is not counted. logits: [B, C_new, h, w]; masks: bool [B, C_new, h, w]; tags:
+    bool [B, C_new]. Returns a scalar >= 0.
     """
-    values, weights = exact(logits), exact(weights.detach())[:, None]
-    total = weights.sum(dim=(-2, -1))
-    return (values * weights).sum(dim=(-2, -1)) / total.clamp_min(torch.finfo(total.dtype).tiny)
-
-
-@torch.no_grad()
-def sure_regions(old: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the old model is sure of its background, and where of an old class, as weights [D]:
-
-        w_i = g(old model)_ci of the greatest channel c, where that is above a half; elsewhere 0.
-
-    old: [B, C_old, h, w] in [0, 1]. Returns [B, h, w] twice, in [0, 1].
-    """
-    sure, channels = exact(old).max(dim=1)
-    sure = torch.where(valid & (sure > _SURE), sure, 0.0)
-    is_background = channels == BACKGROUND
-    return sure * is_background, sure * ~is_background
+    told = masks.any(dim=-1).any(dim=-1) | ~tags
+    outside = valid[:, None] & ~masks & told[:, :, None, None]
+    return mean_inside(F.softplus(exact(logits)).flatten(0, 1), outside.flatten(0, 1))
 
 
 def tag_bce(scores: Tensor, tags: Tensor, known: Tensor) -> Tensor:
