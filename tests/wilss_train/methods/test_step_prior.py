@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE, read_header
+from wilss.store import Status
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods import METHODS, step_prior
 from wilss_train.methods.distill import Distill
-from wilss_train.methods.step_prior import StepPrior, notes, prior_of, shifts_of, with_step_prior
+from wilss_train.methods.step_prior import StepPrior, is_one_sided, notes, prior_of, shifts_of, with_step_prior
 from wilss_train.params import TrainParams
 from wilss_train.run.settings import as_noted_now, identity_of, settled
 from wilss_train.run.train import Options, run_training
@@ -66,7 +68,7 @@ def test_prior_is_counted_from_masks_and_lists(root: Path) -> None:
     prior = prior_of(inputs(root))
     assert (prior.ids, prior.names) == ((3,), ("horse",))
     assert (prior.step.item(), prior.lists.item(), prior.area.item()) == (1.0, 0.25, 0.25)
-    assert prior.is_one_sided
+    assert is_one_sided(inputs(root).store)
     always = replace(PARAMS, logit_adjustment="always")
     assert shifts_of(inputs(root), always) == {3: pytest.approx(SHIFT)}
     assert shifts_of(inputs(root), replace(always, prevalence=0.01))[3] < 2 * SHIFT
@@ -86,11 +88,18 @@ def test_auto_is_decided_where_a_step_shows_one_class_and_yields_to_what_is_said
 
 
 def test_a_step_of_many_classes_is_as_before() -> None:
-    many = StepPrior(
-        ids=(4, 5), names=("a", "b"), step=np.array([0.49, 0.3]), lists=np.array([0.1, 0.1]), area=np.array([0.2, 0.2])
-    )
-    assert not many.is_one_sided
-    assert replace(many, step=np.array([0.5, 0.5])).is_one_sided
+    def store(tags: list[list[int]]) -> Any:
+        made = {
+            "tags": np.array(tags, bool),
+            "area": np.array(tags) * 4,
+            "height": np.full(4, 4),
+            "width": np.full(4, 4),
+        }
+        status = np.full(4, Status.DONE)
+        return SimpleNamespace(attributes={}, current_status=lambda: status, vector=made.__getitem__)
+
+    assert not is_one_sided(store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]))
+    assert is_one_sided(store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]]))
 
 
 def test_classes_of_which_masks_or_lists_know_nothing_are_left_as_they_are() -> None:

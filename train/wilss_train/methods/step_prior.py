@@ -39,11 +39,6 @@ class StepPrior:
     lists: NDArray[np.float64]
     area: NDArray[np.float64]
 
-    @property
-    def is_one_sided(self) -> bool:
-        """Whether half of the step's pictures or more hold one and the same class."""
-        return bool((self.step >= _ONE_SIDED).any())
-
     def shifts(self, prevalence: float) -> Mapping[int, float]:
         """What is added to a class's logit, by taxonomy id, where that is something and masks and lists know the class.
 
@@ -60,7 +55,7 @@ def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool)
     """The parameters with what is `auto` decided. from_masks: whether the method is one that learns a step's masks."""
     if "auto" not in (params.batch_norm, params.logit_adjustment):
         return params
-    one_sided = from_masks and inputs.parent is not None and prior_of(inputs).is_one_sided
+    one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store)
     decided: dict[str, Any] = {}
     if params.batch_norm == "auto":
         decided["batch_norm"] = "frozen" if one_sided else "train"
@@ -80,16 +75,18 @@ def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
     """Sentences about what is done because a step's pictures are one-sided."""
     if inputs.parent is None or (params.logit_adjustment, params.batch_norm) == ("never", "train"):
         return ()
-    prior, shifts = prior_of(inputs), shifts_of(inputs, params)
-    found = [_adjusted(prior, shifts, params.prevalence)] if shifts else []
-    if params.logit_adjustment == "always" and not shifts:
+    found = []
+    if shifts := shifts_of(inputs, params):
+        found.append(_adjusted(prior_of(inputs), shifts, params.prevalence))
+    elif params.logit_adjustment == "always":
         found.append(
             "Logits are NOT adjusted: the lists know of no picture without this step's classes, so the share of all "
             "pictures that hold one cannot be told; say it with --set prevalence=0.05"
         )
-    if prior.is_one_sided and params.batch_norm == "frozen":
+    if params.batch_norm == "frozen" and is_one_sided(inputs.store):
         found.append(
-            "Batch norm keeps its statistics, since these pictures are all alike; --set batch_norm=train moves them"
+            "Batch norm keeps its statistics, since these pictures are all of one kind; --set batch_norm=train moves "
+            "them"
         )
     return tuple(found)
 
@@ -108,20 +105,31 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g}" if share < 0.995 else "100"
 
 
+def is_one_sided(store: MaskStore) -> bool:
+    """Whether one and the same class is on half of the pictures with masks or more."""
+    holds, _ = _held(store)
+    return len(holds) > 0 and bool((holds.mean(axis=0) >= _ONE_SIDED).any())
+
+
 def prior_of(inputs: RunInputs) -> StepPrior:
     """Of the pictures and lists that a run reads."""
     store = inputs.store
-    done = store.current_status() == Status.DONE
-    area = _shares(store)[done]
-    holds = store.vector("tags")[done] if store.attributes.get("uses_tags") is not False else area > 0
-    pictures, holding = max(1, len(area)), holds.sum(axis=0)
+    holds, area = _held(store)
+    holding = holds.sum(axis=0)
     return StepPrior(
         ids=store.category_ids,
         names=store.category_names,
-        step=holding / pictures,
+        step=holding / max(1, len(holds)),
         lists=_among_lists(inputs.manifest, inputs.step, store.category_ids),
         area=np.where(holds, area, 0.0).sum(axis=0) / np.maximum(1, holding),
     )
+
+
+def _held(store: MaskStore) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """By finished picture and class: whether it holds it, and the share that its mask covers; both [N, C]."""
+    done = store.current_status() == Status.DONE
+    area = _shares(store)[done]
+    return (store.vector("tags")[done] if store.attributes.get("uses_tags") is not False else area > 0), area
 
 
 def _shares(store: MaskStore) -> NDArray[np.float64]:
