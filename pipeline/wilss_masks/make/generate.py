@@ -35,6 +35,7 @@ from .resume import (
     create_or_resume,
     is_finished,
     is_of,
+    keeping_confidences,
     keeping_what_is_kept,
     require_compared,
     require_whole,
@@ -121,7 +122,7 @@ def generate(
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
     if not (is_made := _is_made(path, options)):
         require_known_names(source)
-    attributes = attributes_of(manifest, step, source, records, options)
+    attributes = keeping_confidences(path, attributes_of(manifest, step, source, records, options), options)
     asked = _Asked(manifest, step, source, records, options, path, attributes)
     if options.check_digests:
         require_locked_contents(manifest, step, options.split)

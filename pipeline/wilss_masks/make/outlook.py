@@ -10,7 +10,15 @@ from ..sources.base import MaskSource
 from .made_with import attributes_of
 from .options import Options
 from .plan import MaskPlan
-from .resume import compatible, failed_shards, is_finished, is_of, require_compared, require_whole
+from .resume import (
+    compatible,
+    failed_shards,
+    is_finished,
+    is_of,
+    keeping_confidences,
+    require_compared,
+    require_whole,
+)
 from .update import carried_shards
 
 
@@ -29,7 +37,7 @@ def outlook(
     if not can_compare:
         return f"{path} is there; whether it was made with the same is seen when that is fetched"
     records = plan.images.records
-    attributes = attributes_of(manifest, plan.step, source, records, options)
+    attributes = keeping_confidences(path, attributes_of(manifest, plan.step, source, records, options), options)
     store = compatible(path, attributes, options, records, manifest.encoders)
     if store is None:
         return f"would write {path}"

@@ -19,6 +19,7 @@ from wilss.errors import StoreError
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 from wilss.store.changes import Comparison, compare, keep_stamps
 
+from ..sources.fusion import CONFIDENCE_OF
 from .made_with import differences_from, told_by_image
 from .options import Options
 from .plan import MaskPlan
@@ -102,6 +103,20 @@ def keeping_what_is_kept(path: Path, options: Options) -> Options:
         return options
     kept = MaskStore.open(path, allow_partial=True).attributes.get("keep") == ["scores"]
     return dataclasses.replace(options, keep_scores=kept)
+
+
+def keeping_confidences(path: Path, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
+    """A complete store of before is left alone though its confidences are of another kind (`CONFIDENCE_OF`).
+
+    Not where some of its masks are to be made again, which would have others than the rest.
+    """
+    again = options.update or options.retry_failed or options.overwrite
+    if CONFIDENCE_OF not in attributes or again or not path.exists():
+        return attributes
+    store = MaskStore.open(path, allow_partial=True)
+    if not store.is_complete or CONFIDENCE_OF in store.attributes:
+        return attributes
+    return {name: value for name, value in attributes.items() if name != CONFIDENCE_OF}
 
 
 def _holds_nothing(store: MaskStore) -> bool:

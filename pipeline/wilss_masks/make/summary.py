@@ -13,6 +13,7 @@ from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
 
 from ..sources.base import MaskSource
+from ..sources.fusion import CONFIDENCE_OF
 from ..stages.params import StageParams
 from ..stages.region_file import images_without_regions
 from .made_with import NETWORKS_LIBRARY
@@ -98,7 +99,13 @@ def warnings_of(
         sentences.append(dark)
     if not store.layout.has_content:
         sentences.append(_not_noted(store))
-    library = source.identity().get(NETWORKS_LIBRARY)
+    identity = source.identity()
+    if CONFIDENCE_OF in identity and CONFIDENCE_OF not in store.attributes:
+        sentences.append(
+            f"{store.path} was made by an older wilss: its confidences are the mean score inside a mask, and today the "
+            "mean sureness, which the trainer's memory chooses better by. --overwrite makes it again."
+        )
+    library = identity.get(NETWORKS_LIBRARY)
     if library is not None and NETWORKS_LIBRARY not in store.attributes:
         sentences.append(
             f"{store.path} was begun by an older wilss, which did not note the version of {library.partition(' ')[0]}; "

@@ -13,6 +13,7 @@ from tests.built_in import manifest_of_few
 from tests.faults.standin import StandInSource, draw_images, make
 from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, make_store
 from wilss.console import pasted
+from wilss.errors import StoreError
 from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
 from wilss_masks.commands.generate import _rate, _report
@@ -147,3 +148,27 @@ def test_slow_runs_have_a_rate_too() -> None:
     assert _rate(2, 0.5) == "4.0 images/s"
     assert _rate(2, 45.0) == "22.5 s an image"
     assert _rate(0, 0.0) == "0.0 s an image"
+
+
+def test_a_store_whose_confidences_are_those_of_before_is_left_alone_but_never_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain", "classes": "compete"}}
+    manifest_of_few(tmp_path, drawn=(12, 2), masks=masks).rename(tmp_path / "own.yaml")
+    monkeypatch.chdir(tmp_path)
+    command = ["generate", "--step", "1", "--manifest", "own.yaml", "--limit", "2", "--out", "s.zarr"]
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_masks.sources.fmwiss.confidence_noted", lambda params: {})
+        assert CliRunner().invoke(cli, command).exit_code == 0
+    again = CliRunner().invoke(cli, command)
+    assert again.exit_code == 0, again.output
+    assert "nothing to do" in again.stdout
+    assert "its confidences are the mean score inside a mask" in again.stderr
+    dry = CliRunner().invoke(cli, [*command, "--dry-run"])
+    assert "is complete already" in dry.stdout
+    refused = CliRunner().invoke(cli, [*command, "--update"])
+    assert isinstance(refused.exception, StoreError)
+    assert 'confidence_of: "sureness" asked for, null in the store' in str(refused.exception)
+    made = CliRunner().invoke(cli, [*command, "--overwrite"])
+    assert made.exit_code == 0
+    assert "mean score" not in made.stderr
