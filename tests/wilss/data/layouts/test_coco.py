@@ -44,7 +44,7 @@ def test_categories_are_matched_by_name_and_strangers_are_background(tmp_path: P
     assert found["000001"].path == tmp_path / "data/train2017/000001.jpg"
     assert np.unique(drawn(manifest, "000002")).tolist() == [0]
     warnings = manifest.records(0).warnings
-    assert any("1 of its categories (zebra) are no classes of pets and count as background" in w for w in warnings)
+    assert any("1 of its categories (zebra) is no class of pets and counts as background" in w for w in warnings)
     assert any("no class and so no step for 2 images (000002, 000003) of 'train'" in w for w in warnings)
 
 
