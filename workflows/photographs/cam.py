@@ -37,11 +37,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import tables
 
 CUTS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-AFFINITY, PATCHES = {"affinity_from": "own"}, {"patches": True}
-COMPETE, PAMR = {"classes": "compete"}, {"boundaries": "pamr"}
+NONE = {"affinity_from": "none", "patches": False, "classes": "overlap", "regions": "none", "boundaries": "none"}
+AFFINITY, ONCE = {"affinity_from": "own"}, {"patches": True, "patch_rounds": 1}
+PATCHES = {"patches": True, "patch_rounds": 12, "patch_again": 0.7}
+COMPETE = {"classes": "compete"}
+SUPERPIXELS = {"regions": "felzenszwalb", "region_size": 100}
 SIZE = {"stage_size": 384}
-SUPERPIXELS = {"regions": "felzenszwalb"}
-ALL = {**AFFINITY, **PATCHES, **COMPETE, **PAMR}
+ALL = {**AFFINITY, **PATCHES, **COMPETE, **SUPERPIXELS, "boundaries": "pamr"}
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class Row:
 ROWS = (
     Row("cam", "class activation maps of a linear classifier on frozen features"),
     Row("affinity", "+ spread along the features' affinity", AFFINITY),
-    Row("patches", "+ patches learnt from the maps of all pictures", {**AFFINITY, **PATCHES}),
+    Row("once", "+ patches learnt from the maps of all pictures", {**AFFINITY, **ONCE}),
+    Row("patches", "+ and eleven times again from what was learnt before", {**AFFINITY, **PATCHES}),
     Row("compete", "+ classes compete", {**AFFINITY, **PATCHES, **COMPETE}),
+    Row("superpixels", "+ regions: superpixels", {**ALL, "boundaries": "none"}, "compete"),
     Row("pamr", "+ boundaries: PAMR", ALL, "compete"),
-    Row("superpixels", "+ regions: superpixels", {**ALL, **SUPERPIXELS}, "compete"),
-    Row("no-affinity", "all but superpixels, masks without the affinity", {**PATCHES, **COMPETE, **PAMR}, "compete"),
-    Row("no-patches", "all but superpixels, without patches", {**AFFINITY, **COMPETE, **PAMR}, "affinity"),
-    Row("no-compete", "all but superpixels, overlaps by confidence", {**AFFINITY, **PATCHES, **PAMR}, "patches"),
+    Row("no-affinity", "all, masks without the affinity", {**ALL, "affinity_from": "none"}, "compete"),
+    Row("no-patches", "all, without patches", {**ALL, "patches": False}, "affinity"),
+    Row("no-again", "all, patches learnt once", {**ALL, **ONCE}, "once"),
+    Row("no-compete", "all, overlaps by confidence", {**ALL, "classes": "overlap"}, "patches"),
+    Row("no-superpixels", "all, without superpixels", {**ALL, "regions": "none"}, "compete"),
 )
 
 
@@ -77,8 +82,12 @@ class Asked:
     def manifest(self) -> Any:
         return wilss.load_manifest(self.manifest_path)
 
-    def source(self, seed: int) -> CamSource:
-        return CamSource.from_manifest(self.manifest, 0, {**ALL, **SIZE}, seed)
+    def sources(self, seed: int) -> dict[int, CamSource]:
+        """By how often patches are learnt: each is a classifier of its own."""
+        return {
+            int(patches["patch_rounds"]): CamSource.from_manifest(self.manifest, 0, {**ALL, **SIZE, **patches}, seed)
+            for patches in (ONCE, PATCHES)
+        }
 
 
 @click.command()
@@ -122,18 +131,19 @@ def _cell(values: list[float]) -> Any:
 
 def _of_seed(asked: Asked, seed: int, processes: int) -> dict[tuple[str, float], float]:
     """Mean IoU in percent by row and cut; pictures are shared out among so many processes."""
-    source = asked.source(seed).prepare("cpu")
+    sources = [source.prepare("cpu") for source in asked.sources(seed).values()]
     with ProcessPoolExecutor(processes) as pool:
         parts = list(pool.map(partial(_of_part, asked, seed, processes), range(processes)))
-    names = ("background", *source.classes)
+    names = ("background", *sources[0].classes)
     matrices = {key: np.sum([part[key] for part in parts], axis=0) for key in parts[0]}
     return {key: 100 * float(Scores(names=names, matrix=matrix).mean_iou) for key, matrix in matrices.items()}
 
 
 def _of_part(asked: Asked, seed: int, processes: int, part: int) -> dict[tuple[str, float], NDArray[np.int64]]:
     """Confusion matrices of every so manyth picture."""
-    source = asked.source(seed).prepare("cpu")
-    proposer = source.open("cpu", 1)
+    sources = {rounds: source.prepare("cpu") for rounds, source in asked.sources(seed).items()}
+    proposers = {rounds: source.open("cpu", 1) for rounds, source in sources.items()}
+    source = next(iter(sources.values()))
     manifest = asked.manifest
     ids = np.array(manifest.protocol.new(0))
     records = selection_for(manifest, 0, source, asked.split).records
@@ -145,7 +155,7 @@ def _of_part(asked: Asked, seed: int, processes: int, part: int) -> dict[tuple[s
                 continue
             assert task.record.label is not None
             truth, named = task.record.label.read(), ids[list(task.categories)]
-            for key, labels in _labels(proposer, task, source.params, named, asked.tried):
+            for key, labels in _labels(proposers, task, named, asked.tried):
                 matrices[key] = matrices.get(key, 0) + confusion(truth, labels, tuple(ids.tolist()))
             if number % 5 == 4:
                 click.echo(f"seed {seed}, part {part}: {number + 1} pictures", err=True)
@@ -153,21 +163,20 @@ def _of_part(asked: Asked, seed: int, processes: int, part: int) -> dict[tuple[s
 
 
 def _labels(
-    proposer: CamProposer,
+    proposers: Mapping[int, CamProposer],
     task: ImageTask,
-    params: CamParams,
     named: NDArray[np.int64],
     tried: Mapping[str, tuple[float, ...]],
 ) -> Iterator[tuple[tuple[str, float], NDArray[np.uint8]]]:
     """Label maps of one picture by row and cut."""
-    loaded: Loaded = proposer.load(task)
-    seen = proposer.look(loaded, list(task.categories))
-    plain = {"patches": False, "affinity_from": "none", "boundaries": "none"}
+    loaded: Loaded = next(iter(proposers.values())).load(task)
+    seen = {rounds: proposer.look(loaded, list(task.categories)) for rounds, proposer in proposers.items()}
     for row in (row for row in ROWS if row.key in tried):
         for cut in tried[row.key]:
-            how = replace(params, **{**plain, **row.values, "cut": cut})
-            maps = attention_of(seen if how.affinity_from == "own" else seen._replace(compared=[]), how)
-            refined = refine_cam(seen.score, maps, task.height, task.width, how, loaded.picture)
+            how = replace(CamParams(), **{**SIZE, **NONE, **row.values, "cut": cut})
+            here = seen.get(how.patch_rounds, seen[1])
+            maps = attention_of(here if how.affinity_from == "own" else here._replace(compared=[]), how)
+            refined = refine_cam(here.score, maps, task.height, task.width, how, loaded.picture)
             confidence = fmwiss.confidence(refined.score, refined.fused).numpy()
             yield (row.key, cut), label_map(refined.fused.numpy(), named, confidence)
 

@@ -24,6 +24,7 @@ from wilss_masks.sources.cam.learn import learn
 from wilss_masks.sources.cam.lessons import lessons_of
 from wilss_masks.sources.cam.looking import Eyes, Teaching
 from wilss_masks.sources.cam.params import CamParams
+from wilss_masks.sources.cam.patches import _said_by_layer, along
 from wilss_masks.sources.cam.source import CamSource
 from wilss_masks.sources.cam.state import read_state, write_state
 from wilss_masks.sources.cam.views import input_sizes, view
@@ -277,6 +278,33 @@ def test_images_that_are_broken_in_their_bodies_are_a_sentence(tmp_path: Path, v
         patch.setattr("wilss_masks.sources.cam.looking.log.warning", lambda text, *values: told.append(text % values))
         source(tmp_path, epochs=0, **values).prepare("cpu")
     assert "that shows cat can be read to the end, so that the classifier learns nothing of it" in told[0]
+
+
+def test_patches_are_learnt_again_from_what_they_were_learnt_to_be(root: Path) -> None:
+    classifier, teaching = taught(root, epochs=0, patches=True, affinity_from="own", patch_decay=0.001)
+    learn(classifier, teaching)
+    eyes = Eyes(classifier, teaching)
+    shown = torch.from_numpy(teaching.lessons.tags[0]).nonzero().flatten()
+    stages = [stage.float() for stage in dict(eyes.walk("once"))[0]]
+    features = torch.cat([stage.flatten(1).T for stage in stages], dim=1)  # both stages have one grid here
+    shares = classifier.patches(features)[:, [0, *(shown + 1).tolist()]].softmax(dim=1)
+    spread = along(stages, tuple(stages[1].shape[-2:]), 0.1, 3)
+    background, *tags = spread(shares.T)
+    odds = torch.stack([tag / (tag + background) for tag in tags])
+    expected = torch.where(odds.amax(dim=0) >= 0.7, odds.argmax(dim=0) + 1, 0)
+    assert torch.equal(_said_by_layer(eyes, 0, stages, shown), expected)
+    assert 0 < int((expected > 0).sum()) < len(expected)
+    twice, teaching = taught(root, epochs=0, patches=True, affinity_from="own", patch_decay=0.001, patch_rounds=2)
+    learn(twice, teaching)
+    assert not torch.equal(twice.patches.weight, classifier.patches.weight)
+
+
+def test_how_patches_are_learnt_again_decides_nothing_where_they_are_learnt_once(root: Path) -> None:
+    once = source(root, patches=True, affinity_from="own")
+    assert source(root, patches=True, affinity_from="own", patch_again=0.9, patch_temperature=0.3).key == once.key
+    again = source(root, patches=True, affinity_from="own", patch_rounds=2)
+    assert len({once.key, again.key, source(root, patches=True, affinity_from="own", patch_rounds=3).key}) == 3
+    assert source(root, patches=True, affinity_from="own", patch_rounds=2, patch_again=0.9).key != again.key
 
 
 def test_feature_maps_that_do_not_fit_are_looked_at_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,19 +16,21 @@ from wilss.params import (
     require,
 )
 
-from ...stages.params import StageParams
+from ...stages.params import Rounds, StageParams
 
 Side = Annotated[int, Rule("from 32 to 4096", lambda value: 32 <= value <= 4096)]
 
 #: Parameters that say how the classifier learns, and so decide its weights; all others only how it is used.
-LEARNING = (
+_LEARNING = (
     "backbone", "backbone_args", "stride", "negatives", "hold", "epochs", "batch_size", "lr", "rows_lr", "decay",
     "rows_decay", "crop", "area", "colour", "draw_power", "positive_power", "positive_most", "learn_size", "longest",
 )  # fmt: skip
 #: Those that say how patches are learnt from the maps of the tags.
-PATCHES = (
+_PATCHES = (
     "patches", "patch_cut", "patch_decay", "patch_power", "affinity_from", "temperature", "passes", "power", "rounds",
 )  # fmt: skip
+#: Those of learning them again, which decide nothing where it is done once.
+_AGAIN = ("patch_rounds", "patch_again", "patch_temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,9 @@ class CamParams(CutParams):
     patches: learn from the maps of all images what patches of every class, and of the background, look like, and
         make the masks from that. patch_cut: at which share of its maximum a map makes a patch one of its class.
         patch_decay: penalty on the squares of what is learnt. patch_power: of the weight of rare classes.
-        patch_temperature: as `temperature`, for spreading what is learnt.
+        patch_temperature: as `temperature`, for spreading what is learnt. patch_rounds: how often they are learnt; from
+        the second time on by what was learnt before, where a patch is one of the tag whose share against the background
+        is `patch_again` at least.
     affinity_from: whose features say which patches belong together: the classifier's `own`, the manifest's `vit`, or
         `none`. temperature: of the softmax over their cosines. passes: how often maps are spread along it. power: of
         the map before each time. rounds: of Sinkhorn's normalisation, 0 for none.
@@ -105,6 +109,8 @@ class CamParams(CutParams):
     patch_decay: NonNegativeFloat = 0.03
     patch_power: NonNegativeFloat = 0.5
     patch_temperature: PositiveFloat = 0.1
+    patch_rounds: Rounds = 1
+    patch_again: Share = 0.7
     affinity_from: Literal["own", "vit", "none"] = "none"
     temperature: PositiveFloat = 0.2
     passes: PositiveInt = 1
@@ -121,3 +127,9 @@ class CamParams(CutParams):
         for name in ("mean", "std"):
             require(len(getattr(self, name)) in (0, 3), name, getattr(self, name), "three numbers, or none")
         require(all(value > 0 for value in self.std), "std", self.std, "three numbers above 0, or none")
+
+    @property
+    def decisive(self) -> tuple[str, ...]:
+        """The parameters that decide what the classifier learns."""
+        again = _AGAIN if self.patches and self.patch_rounds > 1 else ()
+        return (*_LEARNING, *(_PATCHES if self.patches else ()), *again)

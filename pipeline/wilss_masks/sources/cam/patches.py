@@ -12,6 +12,7 @@ from torch import Tensor
 from wilss.data.images import patch_grid_size, resize_uint8
 from wilss.equations import cam
 from wilss.equations.affinity import Affinity
+from wilss.equations.competition import against_background
 from wilss.randomness import generator_for
 
 from .looking import Eyes, Teaching, require_seen
@@ -23,6 +24,8 @@ _MOST, _OF_IMAGE = 100_000, 512
 _STEPS, _LR, _BATCH = 250, 3e-3, 4096
 #: Numbers of the affinity that stand in memory at a time, 64 MiB.
 _BLOCK = 2**24
+#: What is said that the patches of a training image are: of the row of the image, its feature maps and its tags.
+Said = Callable[[Eyes, int, list[Tensor], Tensor], Tensor]
 
 
 def along(compared: list[Tensor], grid: tuple[int, int], temperature: float, rounds: int) -> Callable[[Tensor], Tensor]:
@@ -46,9 +49,48 @@ def spread_score(score: Tensor, compared: list[Tensor], params: CamParams) -> Te
     return cam.spread_often(score, spread, passes=params.passes, power=params.power)
 
 
+def patch_odds(logits: Tensor, compared: list[Tensor], params: CamParams) -> Tensor:
+    """Odds [T, h, w] in [0, 1] of an image's tags against the background, by what patches look like.
+
+    logits: [T + 1, h, w], the background first. compared: along whose affinity they are spread, see `patch_features`.
+    """
+    probabilities = logits.softmax(dim=0)
+    if compared:
+        grid = probabilities.shape[-2], probabilities.shape[-1]
+        spread = along(compared, grid, params.patch_temperature, params.rounds)
+        probabilities = spread(probabilities.flatten(1)).reshape(probabilities.shape)
+    return against_background(probabilities)
+
+
 def learn_patches(eyes: Eyes) -> None:
-    """The linear layer that tells the patches of the training images apart, put into the classifier."""
-    features, labels = _lessons(eyes)
+    """The linear layer that tells the patches of the training images apart, put into the classifier.
+
+    It is learnt `patch_rounds` times: from the maps of the tags, and then from what the layer before says of the tags.
+    """
+    for number in range(eyes.teaching.params.patch_rounds):
+        _learn_once(eyes, _said_by_layer if number else _said_by_maps)
+
+
+def _said_by_maps(eyes: Eyes, row: int, stages: list[Tensor], shown: Tensor) -> Tensor:
+    """Labels int64 [L] of an image's patches by the spread maps of its tags: 0, or 1 + the place in `shown`."""
+    params = eyes.teaching.params
+    score = cam.over_maximum(cam.activation_maps(stages[1], eyes.classifier.rows.weight[shown]))
+    maps = spread_score(score, _compared(eyes.teaching, row, stages), params)
+    return cam.patch_labels(maps.flatten(1), params.patch_cut)
+
+
+def _said_by_layer(eyes: Eyes, row: int, stages: list[Tensor], shown: Tensor) -> Tensor:
+    """The same by the layer that was learnt before."""
+    params, grid = eyes.teaching.params, (stages[1].shape[-2], stages[1].shape[-1])
+    layer = eyes.classifier.patches
+    chosen = torch.cat([shown.new_zeros(1), shown + 1])
+    logits = (cam.stacked_features(stages, grid) @ layer.weight[chosen].T + layer.bias[chosen]).T
+    odds = patch_odds(logits.reshape(-1, *grid), _compared(eyes.teaching, row, stages), params)
+    return cam.patch_labels(odds.flatten(1), params.patch_again)
+
+
+def _learn_once(eyes: Eyes, said: Said) -> None:
+    features, labels = _lessons(eyes, said)
     values = features.float()
     middle, spread = values.mean(dim=0), values.std(dim=0, correction=0).clamp_min(1e-6)
     del values
@@ -59,27 +101,25 @@ def learn_patches(eyes: Eyes) -> None:
         layer.bias.copy_(bias - (rows / spread) @ middle)
 
 
-def _lessons(eyes: Eyes) -> tuple[Tensor, Tensor]:
-    """Patches float16 [M, D' + D], drawn of every image by its name, and what its maps say they are, int64 [M]."""
-    lessons, params = eyes.teaching.lessons, eyes.teaching.params
+def _lessons(eyes: Eyes, said: Said) -> tuple[Tensor, Tensor]:
+    """Patches float16 [M, D' + D], drawn of every image by its name, and what is said that they are, int64 [M]."""
+    lessons, device = eyes.teaching.lessons, eyes.teaching.device
     most = max(1, min(_OF_IMAGE, _MOST // len(lessons.records)))
     drawn: dict[int, tuple[Tensor, Tensor]] = {}
-    for row, stages in eyes.walk("looking at patches"):
+    for row, maps in eyes.walk("looking at patches"):
         shown = torch.from_numpy(lessons.tags[row]).nonzero().flatten()
         if not len(shown):
             continue
-        previous, last = (stage.float().to(eyes.teaching.device) for stage in stages)
+        stages = [stage.float().to(device) for stage in maps]
         with torch.no_grad():
-            score = cam.over_maximum(cam.activation_maps(last, eyes.classifier.rows.weight[shown.to(last.device)]))
-            maps = spread_score(score, _compared(eyes.teaching, row, [previous, last]), params)
-            said = cam.patch_labels(maps.flatten(1), params.patch_cut).cpu()
-        labels = torch.where(said > 0, shown[(said - 1).clamp_min(0)] + 1, 0)
+            places = said(eyes, row, stages, shown.to(device)).cpu()
+        labels = torch.where(places > 0, shown[(places - 1).clamp_min(0)] + 1, 0)
         generator = generator_for(eyes.teaching.seed, lessons.records[row].image_id, "patches")
-        places = torch.randperm(len(labels), generator=generator)[:most]
-        features = cam.stacked_features([previous, last], (last.shape[-2], last.shape[-1])).cpu()
-        drawn[row] = features[places].half(), labels[places]
+        some = torch.randperm(len(labels), generator=generator)[:most]
+        features = cam.stacked_features(stages, (stages[1].shape[-2], stages[1].shape[-1])).cpu()
+        drawn[row] = features[some].half(), labels[some]
     require_seen(list(drawn), lessons)
-    return torch.cat([features for features, _ in drawn.values()]), torch.cat([said for _, said in drawn.values()])
+    return torch.cat([features for features, _ in drawn.values()]), torch.cat([known for _, known in drawn.values()])
 
 
 def _compared(teaching: Teaching, row: int, stages: list[Tensor]) -> list[Tensor]:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from wilss.data.images import normalise, patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.equations import cam
-from wilss.equations.competition import against_background
 from wilss.store import ImageContent, Status
 
 from ...stages.chain import stage_picture
@@ -19,7 +18,7 @@ from ..base import ImageTask
 from ..fusion import as_content
 from .masks import refine_cam
 from .params import CamParams
-from .patches import along, spread_score
+from .patches import patch_odds, spread_score
 
 if TYPE_CHECKING:
     from .source import CamSource
@@ -55,12 +54,7 @@ def attention_of(seen: Seen, params: CamParams) -> Tensor:
     """What masks are cut from, float16 [T, h, w] in [0, 1]: spread activation maps, or odds of what was learnt."""
     if not params.patches:
         return spread_score(seen.score.float(), seen.compared, params).half()
-    probabilities = seen.logits.softmax(dim=0)
-    if seen.compared:
-        grid = probabilities.shape[-2], probabilities.shape[-1]
-        spread = along(seen.compared, grid, params.patch_temperature, params.rounds)
-        probabilities = spread(probabilities.flatten(1)).reshape(probabilities.shape)
-    return against_background(probabilities).half()
+    return patch_odds(seen.logits, seen.compared, params).half()
 
 
 class CamProposer:

@@ -24,7 +24,7 @@ from ..base import Grids
 from ..presets import named_values, params_of
 from .backbone import Backbone
 from .lessons import Lessons, lessons_of
-from .params import LEARNING, PATCHES, CamParams
+from .params import CamParams
 from .views import input_sizes
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class CamSource:
         from wilss.models.encoders.identity import identity_of
 
         assert self.lessons is not None
-        decisive = (*LEARNING, *(PATCHES if self.params.patches else ()))
-        how = {name: value for name, value in self.params.as_json().items() if name in decisive}
+        how = {name: value for name, value in self.params.as_json().items() if name in self.params.decisive}
         beside = [identity_of(self.vit)] if self.learns_by_vit else []  # so that all others keep their names
         return digest_of_json([FORM, self.backbone.identity(), how, self.seed, self.lessons.digest, *beside])
 
