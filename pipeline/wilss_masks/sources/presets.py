@@ -38,8 +38,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "cam": {
             "affinity_from": "own",
             "patches": True,
+            "patch_rounds": 12,
             "classes": "compete",
             "regions": "felzenszwalb",
+            "region_size": 100,
             "boundaries": "pamr",
             "cut": 0.6,
         },

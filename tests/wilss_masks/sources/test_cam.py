@@ -288,7 +288,7 @@ def test_patches_are_learnt_again_from_what_they_were_learnt_to_be(root: Path) -
     stages = [stage.float() for stage in dict(eyes.walk("once"))[0]]
     features = torch.cat([stage.flatten(1).T for stage in stages], dim=1)  # both stages have one grid here
     shares = classifier.patches(features)[:, [0, *(shown + 1).tolist()]].softmax(dim=1)
-    spread = along(stages, tuple(stages[1].shape[-2:]), 0.1, 3)
+    spread = along(stages, (stages[1].shape[-2], stages[1].shape[-1]), 0.1, 3)
     background, *tags = spread(shares.T)
     odds = torch.stack([tag / (tag + background) for tag in tags])
     expected = torch.where(odds.amax(dim=0) >= 0.7, odds.argmax(dim=0) + 1, 0)
