@@ -51,7 +51,8 @@ class Row:
     key: str
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    cut_of: str = ""  # the row whose cut it has, "" for its own; boundaries and regions are too slow to try all
+    cut_of: str = ""  # the row whose cut it has, "" for its own
+    cuts: tuple[float, ...] = CUTS  # that are tried; boundaries and regions are too slow for all
 
 
 ROWS = (
@@ -60,9 +61,9 @@ ROWS = (
     Row("once", "+ patches learnt from the maps of all pictures", {**AFFINITY, **ONCE}),
     Row("patches", "+ and eleven times again from what was learnt before", {**AFFINITY, **PATCHES}),
     Row("compete", "+ classes compete", {**AFFINITY, **PATCHES, **COMPETE}),
-    Row("superpixels", "+ regions: superpixels", {**ALL, "boundaries": "none"}, "compete"),
-    Row("pamr", "+ boundaries: PAMR", ALL, "compete"),
-    Row("no-affinity", "all, masks without the affinity", {**ALL, "affinity_from": "none"}, "compete"),
+    Row("superpixels", "+ regions: superpixels", {**ALL, "boundaries": "none"}, "pamr"),
+    Row("pamr", "+ boundaries: PAMR", ALL, cuts=(0.5, 0.6, 0.7)),
+    Row("no-affinity", "all, masks without the affinity", {**ALL, "affinity_from": "none"}, "pamr"),
     Row("no-patches", "all, without patches", {**ALL, "patches": False}, "affinity"),
     Row("no-again", "all, patches learnt once", {**ALL, **ONCE}, "once"),
     Row("no-compete", "all, overlaps by confidence", {**ALL, "classes": "overlap"}, "patches"),
@@ -100,7 +101,7 @@ class Asked:
 @click.option("--seeds", default=1, show_default=True, help="How many seeds, from 0.")
 @click.option("--processes", default=1, show_default=True, help="Which share the pictures.")
 def main(manifest_path: Path, out: Path, split: str, cuts: Path | None, seeds: int, processes: int) -> None:
-    tried: dict[str, tuple[float, ...]] = {row.key: CUTS for row in ROWS if not row.cut_of}
+    tried: dict[str, tuple[float, ...]] = {row.key: row.cuts for row in ROWS if not row.cut_of}
     if cuts is not None:
         chosen = {row["key"]: row["cut"] for row in json.loads(cuts.read_text())["rows"]}
         tried = {row.key: (chosen[row.cut_of or row.key],) for row in ROWS}
