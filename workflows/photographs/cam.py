@@ -112,7 +112,9 @@ def main(manifest_path: Path, out: Path, split: str, cuts: Path | None, seeds: i
         best = max(means, key=lambda cut: float(np.mean(means[cut])))
         rows.append({"key": row.key, "name": row.name, "miou": _cell(means[best]), "cut": best})
     words = f"workflows/photographs/cam.py {manifest_path.name} {out.name} --split {split}"
-    command = f"python {words}{'' if cuts is None else f' --cuts {cuts.name}'}"
+    command = (
+        f"python {words}{'' if cuts is None else f' --cuts {cuts.name}'}{f' --seeds {seeds}' if seeds > 1 else ''}"
+    )
     figures = {
         "title": "Masks of photographs from tags and a classifier, tags known",
         "measured": tables.measured_now(command, seeds=seeds),
