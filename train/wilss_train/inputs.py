@@ -26,7 +26,7 @@ _FIRST_METHOD = "fmwiss"
 _LOOKED_AT = 20
 #: Methods by what their outputs are, a sigmoid of each class or one softmax: a family's step 0 is one and the same.
 _SIGMOIDS = (_FIRST_METHOD, "finetune", "distill", "wilson")
-_SOFTMAX = ("mib", "plop")
+SOFTMAX = ("mib", "plop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def default_parent(manifest: Manifest, step: int, method: str) -> Path:
 
 def _base_of(method: str) -> str:
     """The method whose step 0 a method begins with."""
-    return next((family[0] for family in (_SIGMOIDS, _SOFTMAX) if method in family), method)
+    return next((family[0] for family in (_SIGMOIDS, SOFTMAX) if method in family), method)
 
 
 def weights_path(word: str, backbone: str, manifest: Manifest) -> Path:
@@ -202,12 +202,12 @@ def _require_outputs(info: CheckpointInfo, step: int, method: str) -> None:
             f"{info.path} holds an embedding ({info.method}), and step {step} starts from a segmenter; pass one with "
             "--from, and use the embedding for masks (`--source panet --set embedding=...`)."
         )
-    if info.method in _SOFTMAX and method not in _SOFTMAX:
+    if info.method in SOFTMAX and method not in SOFTMAX:
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are one softmax, and {method} reads a sigmoid of "
-            f"each class; pass --method {' or '.join(_SOFTMAX)}, or --from a run of {', '.join(_SIGMOIDS)}."
+            f"each class; pass --method {' or '.join(SOFTMAX)}, or --from a run of {', '.join(_SIGMOIDS)}."
         )
-    if info.method not in (*_SIGMOIDS, *_SOFTMAX):
+    if info.method not in (*_SIGMOIDS, *SOFTMAX):
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
             f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "

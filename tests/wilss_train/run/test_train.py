@@ -28,6 +28,7 @@ from wilss_train.inputs import RunInputs, _require_outputs, default_out, open_in
 from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.methods.plop import Plop
 from wilss_train.methods.wilson import Wilson
 from wilss_train.params import TrainParams
 from wilss_train.results.report.log import LOG_FILE, Progress, read_log
@@ -199,6 +200,15 @@ def test_wilson_refuses_a_store_without_tags(world: World, tmp_path: Path) -> No
     context = RunContext(inputs=inputs, params=PARAMS, seed=0)
     with pytest.raises(StoreError, match=r"made without tags.*`wilss-masks generate --step 1`"):
         Wilson().experiment(context)
+
+
+def test_plop_warns_of_outputs_that_are_no_softmax(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    context = RunContext(inputs=world.inputs(1), params=PARAMS, seed=0)
+    Plop(pod_logits=0).experiment(context)
+    assert not caplog.records
+    Plop().experiment(context)
+    assert "was trained by fmwiss, with a sigmoid for each class" in caplog.text
+    assert "--set pod_logits=0" in caplog.text
 
 
 @pytest.mark.parametrize(("former", "method"), [("mib", "plop"), ("finetune", "mib"), ("wilson", "distill")])

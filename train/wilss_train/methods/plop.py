@@ -3,6 +3,7 @@
 A. Douillard et al., "PLOP: Learning without Forgetting for Continual Semantic Segmentation", CVPR 2021.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat, Share
 
-from ..context import EpochState, RunContext
+from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
+from ..inputs import SOFTMAX
 from .base import as_input, at_size, frozen, on_grid
 from .losses.kernels import weighted_pixel_ce
 from .losses.mib import labels_of_masks
@@ -22,6 +24,12 @@ from .losses.plop import growth, old_labels, pod_distance, with_new_in_backgroun
 from .mib import SoftmaxObjective, share_background
 from .segmenter import MaskMethod
 
+log = logging.getLogger(__name__)
+
+_NO_SOFTMAX = (
+    "%s was trained by %s, with a sigmoid for each class, and PLOP compares outputs of a softmax: the sum of new "
+    "logits would drown the rest; say --set pod_logits=0, or start from a base by --method mib."
+)
 _MAPS = 4  # two stages, the head's body and the outputs
 
 
@@ -38,6 +46,13 @@ class Plop(MaskMethod):
     pod: NonNegativeFloat = 0.01
     pod_logits: NonNegativeFloat = 0.0005
     least_entropy: Share = 0.001
+
+    def experiment(self, context: RunContext) -> Experiment:
+        """As every method's. Warns where outputs would be compared that are no softmax's."""
+        parent = context.inputs.parent
+        if parent is not None and parent.method not in SOFTMAX and self.pod_logits and not context.rank:
+            log.warning(_NO_SOFTMAX, parent.path, parent.method)
+        return super().experiment(context)
 
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Labels by the old model and pooled distillation; at step 0 cross-entropy."""
