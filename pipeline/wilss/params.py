@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ class Rule(NamedTuple):
 PositiveInt = Annotated[int, Rule("at least 1", lambda value: value >= 1)]
 NonNegativeInt = Annotated[int, Rule("0 or more", lambda value: value >= 0)]
 NonNegativeFloat = Annotated[float, Rule("0 or more", lambda value: value >= 0)]
+FiniteFloat = Annotated[float, Rule("a finite number", math.isfinite)]
 PositiveFloat = Annotated[float, Rule("above 0", lambda value: value > 0)]
 Share = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
 ShareBelowOne = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)]

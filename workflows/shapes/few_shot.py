@@ -5,7 +5,11 @@
 
 Every fold holds five classes out (5i-0 to 5i-3). What is compared are four embeddings: the frozen features as they
 are, an untrained projection of them, and the same projection trained on the fifteen other classes, with and without
-prototype alignment. All of them segment the same episodes.
+prototype alignment. All of them segment the same episodes, as published and, with `bias`, with a bias of the background
+that is fitted on the fifteen trained classes for each kind and number of supports.
+
+    python workflows/shapes/few_shot.py bias          # the frozen and the trained embeddings both ways
+    python workflows/shapes/few_shot.py bias-table
 """
 
 import json
@@ -34,6 +38,7 @@ from wilss_train.data.episodes.images import labelled_split
 from wilss_train.inputs import open_inputs
 from wilss_train.methods.panet import Panet
 from wilss_train.params import TrainParams
+from wilss_train.results.episodes.bias import fit_bias, trained_images
 from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
 from wilss_train.results.episodes.judge import held_out
 from wilss_train.run.train import Options, run_training
@@ -66,6 +71,10 @@ ROWS = (
     Row("seg", "projection, trained without PAR", 0.0),
     Row("par", "projection, trained with PAR", 1.0),
 )
+
+
+#: Judged with a bias, too.
+BOTH_WAYS = (ROWS[0], ROWS[3], ROWS[2])
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,16 @@ class Fold:
         names = held_out(self.manifest, 0)
         images = labelled_split(self.manifest.evaluation("val").records, names, "val")
         return FeatureBank(self.frozen, images, mib=2048)
+
+    @cached_property
+    def trained_classes(self) -> dict[int, str]:
+        """The fifteen classes by id."""
+        return trained_images(self.manifest, 0)[1]
+
+    @cached_property
+    def training_bank(self) -> FeatureBank:
+        """The frozen features of the training images, with the fifteen classes alone in the index."""
+        return FeatureBank(self.frozen, trained_images(self.manifest, 0)[0], mib=2048)
 
     @property
     def masks(self) -> Path:
@@ -163,12 +182,7 @@ def _judge(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> None:
     """One embedding on supports of every kind; what is there with as many episodes stays."""
     path = fold.folder / f"{row.key}-{seed}.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    wanted = {
-        f"{kind}-{shots}": replace(params, support=kind, shots=shots)  # type: ignore[arg-type]
-        for kind in KINDS
-        for shots in SHOTS
-    }
-    left = {key: one for key, one in wanted.items() if not _serves(found.get(key), one)}
+    left = {key: one for key, one in _wanted(params).items() if not _serves(found.get(key), one)}
     if not left:
         return
     embedding, names = fold.embedding(row, seed), held_out(fold.manifest, 0)
@@ -180,11 +194,86 @@ def _judge(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> None:
     print(f"{path.relative_to(RESULTS)}: {said}", flush=True)
 
 
+def _wanted(params: EpisodeParams) -> dict[str, EpisodeParams]:
+    return {
+        f"{kind}-{shots}": replace(params, support=kind, shots=shots)  # type: ignore[arg-type]
+        for kind in KINDS
+        for shots in SHOTS
+    }
+
+
 def _serves(found: Mapping[str, Any] | None, wanted: EpisodeParams) -> bool:
     return found is not None and (found["episodes"]["episodes"], found["episodes"]["runs"]) == (
         wanted.episodes,
         wanted.runs,
     )
+
+
+@main.command()
+@click.option("--episodes", default=300, show_default=True, help="To fit on, and of a run.")
+@click.option("--runs", default=1, show_default=True, help="Of every embedding, kind and number of shots, both ways.")
+@click.option("--seeds", default=len(SEEDS), show_default=True, help="How many.")
+def bias(episodes: int, runs: int, seeds: int) -> None:
+    """The frozen and the trained embeddings with and without a bias, which their training images choose."""
+    torch.set_num_threads(1)
+    folds = [Fold(number) for number in FOLDS]
+    for seed in SEEDS[:seeds]:
+        for row in BOTH_WAYS:
+            for fold in folds if seed in row.seeds else ():
+                _judge_both_ways(fold, row, seed, EpisodeParams(episodes=episodes, runs=runs))
+
+
+def _judge_both_ways(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> None:
+    """Kept in a file beside the results as published, whose runs may be others."""
+    path = _biased(fold.number, row, seed)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    left = {key: one for key, one in _wanted(params).items() if not _serves(found.get(key, {}).get("published"), one)}
+    if not left:
+        return
+    embedding = fold.embedding(row, seed)
+    for key, one in left.items():
+        training: Any = fold.training_bank.images
+        fitted = fit_bias(embedding, training, fold.trained_classes, one, bank=fold.training_bank)
+        found[key] = {"fit": fitted.as_json()}
+        for way, number in (("published", 0.0), ("fitted", fitted.bias)):
+            images: Any = fold.bank.images
+            names, judged = held_out(fold.manifest, 0), replace(one, bias=number)
+            found[key][way] = evaluate_episodes(embedding, images, names, judged, bank=fold.bank).as_json()
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    said = ", ".join(
+        f"{key} {100 * one['published']['mean_iou']['mean']:.1f} -> {100 * one['fitted']['mean_iou']['mean']:.1f} "
+        f"({one['fit']['bias']:+.1f})"
+        for key, one in found.items()
+    )
+    print(f"{path.relative_to(RESULTS)}: {said}", flush=True)
+
+
+def _biased(number: int, row: Row, seed: int) -> Path:
+    return RESULTS / f"fold-{number}" / f"{row.key}-{seed}-bias.json"
+
+
+@main.command()
+def bias_table() -> None:
+    """Both ways and the biases' means, into figures/few-shot-bias.json."""
+    rows: dict[str, dict[str, Cell]] = {}
+    count = len(SEEDS)
+    for row in BOTH_WAYS:
+        seeds = [folds for seed in row.seeds if len(folds := list(_both_ways(row, seed))) == len(FOLDS)]
+        count = min(count, len(seeds)) if len(row.seeds) > 1 and seeds else count
+        for way in ("published", "fitted"):
+            rows[f"{row.key}-{way}"] = {
+                key: spread([float(np.mean([one[key][way]["mean_iou"]["mean"] for one in folds])) for folds in seeds])
+                for key in _keys()
+            }
+        biases = {key: [one[key]["fit"]["bias"] for folds in seeds for one in folds] for key in _keys()}
+        rows[f"{row.key}-bias"] = {key: float(np.mean(values)) for key, values in biases.items() if values}
+    keep_figures("few-shot-bias", rows, seeds=count)
+
+
+def _both_ways(row: Row, seed: int) -> Iterator[dict[str, Any]]:
+    for number in FOLDS:
+        if (path := _biased(number, row, seed)).exists():
+            yield json.loads(path.read_text(encoding="utf-8"))
 
 
 @main.command()

@@ -23,6 +23,7 @@ from wilss.equations.kernels import exact, first_greatest, score_map, unit
 FOREGROUND = 1  # in a support's map; a map knows one class
 
 ALPHA = 20.0
+_BIASES = 101  # an odd number, so that 0 is one of them
 
 
 # -- prototype learning -------------------------------------------------------------------------------------
@@ -167,3 +168,72 @@ def label_map(scores: Tensor) -> Tensor:
     scores: [..., P, H, W] (or probabilities). Returns uint8 [..., H, W], 0 where it is the background.
     """
     return first_greatest(scores)
+
+
+# -- a bias of the background [D] ---------------------------------------------------------------------------
+#
+# A prototype of few pixels lies farther from its class than the background's, of many, does from all the rest; the less
+# so the more shots there are. Eq. 4 takes no notice of that. What it costs can be found on classes that are known.
+
+
+def with_bias(scores: Tensor, bias: float) -> Tensor:
+    """Scores of which the background's are raised by `bias`, or lowered where it is below 0; 0 is as published [D].
+
+    scores: [..., P, H, W], the background's first. Returns [..., P, H, W].
+    """
+    if not bias:
+        return scores
+    return torch.cat([scores[..., :1, :, :] + bias, scores[..., 1:, :, :]], dim=-3)
+
+
+def biases(alpha: float = ALPHA) -> Tensor:
+    """What is tried: 101 values from -alpha / 4 to alpha / 4 at equal distances, 0 among them [D]. float32 [B]."""
+    half = _BIASES // 2
+    return torch.arange(-half, half + 1) * (alpha / (4 * half))
+
+
+def counts_by_bias(scores: Tensor, labels: Tensor, biases: Tensor) -> Tensor:
+    """What `label_map(with_bias(scores, b))` gets right and wrong of every way, for many biases `b` at once [D].
+
+    A bias of the background leaves the order of the ways as it is: the best of them wins where it is more than the
+    bias above the background. So one sum over a histogram of these margins answers for all biases.
+
+    scores: [P, H, W], -inf for what is absent; labels: [H, W], 0 the background, 1 to N the ways, other values (VOID)
+    in no count; biases: [B], rising.
+    Returns int64 [N, B, 3]: true positives, false positives, false negatives.
+    """
+    margin = scores[1:].amax(dim=0) - scores[0]
+    below = torch.searchsorted(biases.to(margin), margin.contiguous())  # how many biases the margin is above
+    best, known = first_greatest(scores[1:]) + 1, labels < len(scores)
+    return torch.stack(
+        [_of_way(below, best == way, labels == way, known, len(biases)) for way in range(1, len(scores))]
+    )
+
+
+def _of_way(below: Tensor, best: Tensor, true: Tensor, known: Tensor, count: int) -> Tensor:
+    """[B, 3] of one way: true positives, false positives, false negatives; every argument but `count` is [H, W]."""
+    won, right = (
+        torch.bincount(below[pixels], minlength=count + 1).flip(0).cumsum(0).flip(0)[1:]
+        for pixels in (best & known, best & true)
+    )
+    return torch.stack([right, won - right, true.sum() - right], dim=-1)
+
+
+def mean_iou_by_bias(counts: Tensor) -> Tensor:
+    """Mean over the classes of TP / (TP + FP + FN), of those that have a pixel [D].
+
+    counts: [C, B, 3]. Returns float64 [B] in [0, 1], 0 where no class has a pixel.
+    """
+    right, all_three = counts[..., 0].double(), counts.sum(dim=-1).double()
+    some = all_three > 0
+    return (right / all_three.clamp_min(1)).sum(dim=0) / some.sum(dim=0).clamp_min(1)
+
+
+def best_bias(counts: Tensor, biases: Tensor) -> float:
+    """The bias with which the mean IoU is highest, and among equals the one nearest 0 [D].
+
+    counts: [C, B, 3] of C classes, see `counts_by_bias`; biases: [B].
+    """
+    values = mean_iou_by_bias(counts)
+    best = biases[values == values.max()]
+    return float(best[best.abs().argmin()])

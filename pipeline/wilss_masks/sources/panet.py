@@ -21,7 +21,7 @@ from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
 from wilss.data.supports.reading import SupportSet, read_supports
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import LongerSide, Params, Rule, ShorterSide
+from wilss.params import FiniteFloat, LongerSide, Params, Rule, ShorterSide
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
@@ -37,7 +37,8 @@ class PanetParams(Params):
     """Parameters of PANet's masks from a few supports (Sec. 3).
 
     shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
-        softmax, 20 in the paper.
+        softmax, 20 in the paper. bias: what is added to the background's score, 0 in the paper; few shots want another
+        one, which `wilss-eval --bias fit` finds [D].
     supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
         trained embedding, in the place of the frozen ViT.
     features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
@@ -50,6 +51,7 @@ class PanetParams(Params):
 
     shots: Annotated[int, Rule("0 (all there are) or more", lambda value: 0 <= value <= 100_000)] = 0
     alpha: Annotated[float, Rule("above 0", lambda value: 0 < value <= 10_000)] = 20.0
+    bias: FiniteFloat = 0.0
     supports: str = ""
     embedding: str = ""
     features: Literal["tokens", "keys"] = "tokens"
@@ -188,7 +190,8 @@ class PanetProposer:
 
         with torch.inference_mode():
             features = self.embedding.features(torch.stack(list(loaded)).to(self.device, non_blocking=True))
-            scores = panet.scores(features, self.prototypes, self.source.params.alpha)
+            params = self.source.params
+            scores = panet.with_bias(panet.scores(features, self.prototypes, params.alpha), params.bias)
             return [self._one(task, scores[i]) for i, task in enumerate(tasks)]
 
     def _one(self, task: ImageTask, scores: "Tensor") -> ImageContent:

@@ -245,3 +245,78 @@ def test_scores_have_the_right_gradient_for_features_and_supports():
         return panet.scores(x, vectors, 2.0)
 
     assert torch.autograd.gradcheck(whole, (features,))
+
+
+# -- a bias of the background -------------------------------------------------------------------------------
+
+
+def queries(count=4, ways=2, seed=0):
+    """Scores, labels with VOID, and the class of each way; the third query has a way that is absent."""
+    found = []
+    for i in range(count):
+        maps = normal(ways + 1, 5, 6, seed=seed + i) * 2
+        if i == 2:
+            maps[1] = -np.inf
+        labels = np.random.default_rng(seed + i).choice([*range(ways + 1), VOID], size=(5, 6))
+        found.append((maps, torch.from_numpy(labels.astype(np.uint8)), [7 + i % 3, 12][:ways]))
+    return found
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_counts_by_bias_equal_those_of_labels_under_each_bias(ways):
+    tried = torch.tensor([-2.5, -0.31, 0.0, 0.4, 3.0], dtype=torch.float64)
+    for maps, labels, _ in queries(ways=ways):
+        found = panet.counts_by_bias(maps, labels, tried)
+        assert found.shape == (ways, 5, 3)
+        for place, bias in enumerate(tried.tolist()):
+            slowly = slow.counts_with_bias(maps.numpy(), labels.numpy(), bias)
+            assert found[:, place].tolist() == [slowly[way] for way in range(1, ways + 1)]
+            said = panet.label_map(panet.with_bias(maps, bias))
+            right = [(said == way) & (labels == way) for way in range(1, ways + 1)]
+            assert found[:, place, 0].tolist() == [int(one.sum()) for one in right]
+
+
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_the_best_bias_is_that_of_the_slow_twin(seed):
+    tried, counts = panet.biases(8.0).double(), dict[int, Any]()
+    several = queries(ways=2, seed=seed)
+    for maps, labels, classes in several:
+        for way, one in zip(classes, panet.counts_by_bias(maps, labels, tried), strict=True):
+            counts[way] = counts.get(way, 0) + one
+    found = panet.best_bias(torch.stack(list(counts.values())), tried)
+    as_numpy = [(maps.numpy(), labels.numpy(), classes) for maps, labels, classes in several]
+    assert found == slow.best_bias(as_numpy, tried.tolist())
+
+
+def test_a_shift_of_the_scores_is_taken_back_by_the_bias():
+    labels = some(20, 20).to(torch.uint8)
+    maps = torch.stack([torch.zeros(20, 20), labels.float() - 0.5]).double()
+    shifted = maps + torch.tensor([0.0, 1.5])[:, None, None]  # the way is too high everywhere
+    assert panet.label_map(shifted).all()
+    found = panet.best_bias(panet.counts_by_bias(shifted, labels, panet.biases()), panet.biases())
+    assert found == pytest.approx(1.0)  # the least from which it is right, and the nearest to 0
+    assert torch.equal(panet.label_map(panet.with_bias(shifted, found)), labels)
+
+
+def test_where_every_bias_serves_as_well_there_is_none():
+    maps = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 15.0)])
+    assert panet.best_bias(panet.counts_by_bias(maps, torch.ones(4, 4), panet.biases()), panet.biases()) == 0.0
+    nothing = panet.counts_by_bias(maps, torch.full((4, 4), VOID), panet.biases())
+    assert not nothing.any()
+    assert panet.best_bias(nothing, panet.biases()) == 0.0
+
+
+def test_no_bias_leaves_scores_alone_and_any_moves_the_background_only():
+    maps = normal(2, 3, 4, 5)
+    assert panet.with_bias(maps, 0.0) is maps
+    moved = panet.with_bias(maps, -1.25)
+    assert torch.equal(moved[:, 1:], maps[:, 1:])
+    torch.testing.assert_close(moved[:, 0], maps[:, 0] - 1.25)
+
+
+@pytest.mark.parametrize("alpha", [20.0, 4.0])
+def test_biases_go_as_far_either_way_as_a_quarter_of_alpha_and_hold_nothing(alpha):
+    tried = panet.biases(alpha)
+    assert len(tried) == 101
+    assert tried[[0, 50, 100]].tolist() == [-alpha / 4, 0.0, alpha / 4]
+    torch.testing.assert_close(tried.flip(0), -tried)

@@ -64,7 +64,7 @@ def features(made: PanetSource, manifest: Manifest, name: str) -> Any:
     return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
 
 
-@pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}])
+@pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}, {"bias": -0.8}])
 @pytest.mark.parametrize("categories", [(0, 1), (1,)])
 def test_masks_equal_those_of_the_slow_twin(
     manifest: Manifest, values: dict[str, Any], categories: tuple[int, ...]
@@ -86,6 +86,7 @@ def test_masks_equal_those_of_the_slow_twin(
     (content,) = proposed(made, one)
     rows = [0, *(1 + position for position in categories)]
     maps = slow.scores(features(made, manifest, "d"), np.asarray(vectors)[rows], made.params.alpha)
+    maps[0] += made.params.bias
     soft = slow.probabilities(maps)
     pixels = slow.upsampled(maps, one.height, one.width)
     labels, sure = slow.label_map(pixels), slow.probabilities(pixels)
@@ -147,6 +148,7 @@ def test_identity_names_all_that_masks_depend_on_and_no_place(manifest: Manifest
     elsewhere.write_text(yaml.safe_dump([*ROWS[:3], {**ROWS[3], "box": [9, 10, 30, 30]}]))
     assert source(manifest, supports=str(elsewhere)).identity() != plain
     assert source(manifest, alpha=10).identity() != plain
+    assert source(manifest, bias=1).identity() != plain
     assert source(manifest, shots=1).identity() != plain
     assert str(tmp_path) not in json.dumps(plain)
     assert plain["models"]["vit"]["final_norm"] == "applied"

@@ -1,19 +1,36 @@
 """`wilss-eval --episodes`: how well an embedding does on classes that it was not trained on."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wilss.console import ProgressDisplay, show_figures
+from wilss.console import ProgressDisplay, percent, show_figures
+from wilss.errors import counted
 
 if TYPE_CHECKING:
     from wilss.data.manifest import Manifest
     from wilss.models.networks.embedding import Embedding
     from wilss.models.networks.embedding_spec import EmbeddingSpec
 
-    from ..results.episodes.evaluate import EpisodeEvaluation
+    from ..results.episodes.bias import FittedBias
+    from ..results.episodes.evaluate import EpisodeEvaluation, EpisodeParams
+
+
+def _bias(context: click.Context, parameter: click.Parameter, value: str | None) -> str | float | None:
+    """The word `fit` as it is, `none` as 0, else the number."""
+    if value is None or value == "fit":
+        return value
+    try:
+        number = 0.0 if value == "none" else float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise click.BadParameter(f"{value!r} is neither fit nor none nor a number.")
+    return number
+
 
 _OPTIONS = (
     click.option("--frozen", is_flag=True, help="Judge the manifest's frozen ViT features, without a checkpoint."),
@@ -31,9 +48,16 @@ _OPTIONS = (
         type=click.Choice(["wilss", "panet"]),
         help="Count false positives in every episode, or all as PANet's public code does.  [default: wilss]",
     ),
+    click.option(
+        "--bias",
+        callback=_bias,
+        metavar="fit|none|NUMBER",
+        help="What the background's score is raised by: fitted on episodes of the trained classes, in training images "
+        "with pixel labels; nothing, as published; or as said.  [default: none]",
+    ),
     click.option("--seed", type=int, help="Names the episodes and the scribbles.  [default: 0]"),
 )
-_NAMES = ("episodes", "runs", "ways", "shots", "support", "metric", "seed")
+_NAMES = ("episodes", "runs", "ways", "shots", "support", "metric", "bias", "seed")
 _SEGMENTERS_ONLY = {"protocol": "--protocol", "confusion": "--confusion"}
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,10 +95,13 @@ def judge_episodes(checkpoint: Path | None, manifest_path: Path, options: Mappin
     for warning in manifest.evaluation(split).warnings:
         click.echo(f"Warning: {warning}", err=True)
     embedding, step, title = _opened(checkpoint, manifest, options["device"])
-    evaluation = _judged(embedding, step, manifest, split, options)
+    params, fitted = _params(embedding, step, manifest, options)
+    evaluation = _judged(embedding, step, manifest, split, params)
     figures = evaluation.as_json()
-    lines = [*_heading(title, manifest, split, evaluation), "", *table_of(figures)]
-    show_figures(lines, {**title, "split": split, **figures}, options["json"], evaluation.failed)
+    lines = [*_heading(title, manifest, split, evaluation), *_told(params, fitted), "", *table_of(figures)]
+    failed = {**(fitted.failed if fitted else {}), **evaluation.failed}
+    fit = {"bias_fit": fitted.as_json()} if fitted else {}
+    show_figures(lines, {**title, "split": split, **figures, **fit}, options["json"], failed)
 
 
 def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tuple[Embedding, int, dict[str, Any]]":
@@ -104,13 +131,37 @@ def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
     return with_values(EmbeddingSpec(size=FROZEN_SIZE), values, where=f"{manifest.path}: masks.panet")
 
 
-def _judged(
-    embedding: "Embedding", step: int, manifest: "Manifest", split: str, options: Mapping[str, Any]
-) -> "EpisodeEvaluation":
+def _params(
+    embedding: "Embedding", step: int, manifest: "Manifest", options: Mapping[str, Any]
+) -> "tuple[EpisodeParams, FittedBias | None]":
+    """How to judge, and where the bias comes from if it is fitted."""
+    from ..results.episodes.bias import with_fitted_bias
     from ..results.episodes.evaluate import EpisodeParams
+
+    given = {name: options[name] for name in _NAMES if options[name] is not None}
+    if given.get("bias") != "fit":
+        return EpisodeParams(**given), None
+    with ProgressDisplay("episodes for the bias", "ep") as display:
+        return with_fitted_bias(embedding, step, manifest, EpisodeParams(**{**given, "bias": 0.0}), progress=display)
+
+
+def _told(params: "EpisodeParams", fitted: "FittedBias | None") -> list[str]:
+    """A line about the bias, if there is one."""
+    if fitted is None:
+        return [f"background's score {params.bias:+g}"] if params.bias else []
+    line = (
+        f"background's score {fitted.bias:+.2f}, fitted on {counted(fitted.episodes, 'episode')} of "
+        f"{counted(len(fitted.classes), 'trained class', 'trained classes')}: foreground mIoU there "
+        f"{percent(fitted.before)}, with it {percent(fitted.after)}"
+    )
+    return [line, *(["No more than that is tried; the best may lie beyond."] if fitted.at_end else [])]
+
+
+def _judged(
+    embedding: "Embedding", step: int, manifest: "Manifest", split: str, params: "EpisodeParams"
+) -> "EpisodeEvaluation":
     from ..results.episodes.judge import judge_embedding
 
-    params = EpisodeParams(**{name: options[name] for name in _NAMES if options[name] is not None})
     with ProgressDisplay("episodes", "ep") as display:
         return judge_embedding(embedding, step, manifest, split, params, progress=display)
 

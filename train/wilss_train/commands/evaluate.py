@@ -31,7 +31,8 @@ Examples:
   wilss-eval runs/voc-15-5/step-1 --manifest voc.yaml --protocol wilson --confusion step-1.png
   wilss-eval runs/voc-15-5/step-1 --json - | jq .mean_iou_new
   wilss-eval runs/voc-5i-0/step-0-panet --manifest voc-5i-0.yaml --episodes 1000 --runs 5 --shots 5 --support box
-  wilss-eval --frozen --shots 5"""
+  wilss-eval --frozen --shots 5
+  wilss-eval --frozen --shots 1 --bias fit"""
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @manifest_option

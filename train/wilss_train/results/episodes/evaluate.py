@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,17 +20,19 @@ from wilss.data.images import to_pixels
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import BACKGROUND
 from wilss.equations.kernels import score_map, unit
-from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of_filled, with_absent
+from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of_filled, with_absent, with_bias
 from wilss.errors import ImageError
 from wilss.metrics import or_none
 from wilss.models.networks.embedding import Embedding
-from wilss.params import Params, PositiveFloat, PositiveInt
+from wilss.params import FiniteFloat, Params, PositiveFloat, PositiveInt
 
 from ...data.episodes.draw import Episode, Index, draw_episode, require_enough, sorted_index
 from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, Void, support_map
 from ...data.episodes.images import LabelledSplit
 from ...data.masked_images import BoundedCache, BrokenImages
 from .metrics import EpisodeCounts, Metric
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ class EpisodeParams(Params):
     episodes, runs: per run, and how many runs. ways, shots: of an episode. support: how supports are annotated.
     metric: see `Metric`; with `panet` void in a support's mask is background, too, and the spread is that of the runs
         themselves (ddof 0), not an estimate from them.
-    alpha: what the cosine is multiplied with (Eq. 3). seed: names the episodes and the scribbles.
+    alpha: what the cosine is multiplied with (Eq. 3). bias: what is added to the background's score, 0 as published;
+        `.bias` finds others. seed: names the episodes and the scribbles.
     """
 
     episodes: PositiveInt = 1000
@@ -50,6 +53,7 @@ class EpisodeParams(Params):
     support: Kind = "mask"
     metric: Metric = "wilss"
     alpha: PositiveFloat = 20.0
+    bias: FiniteFloat = 0.0
     seed: int = 0
 
 
@@ -121,15 +125,19 @@ class Segmenting:
         self._bank.label(image)
         return self._bank.features(image)
 
-    @torch.no_grad()
     def labels(self, episode: Episode) -> NDArray[np.uint8]:
         """What the query's label is said to be: ids of the ways, 0 elsewhere. uint8 [H, W]."""
+        biased = with_bias(self.scores(episode), self._params.bias)
+        table = np.array([BACKGROUND, *episode.ways], np.uint8)
+        return np.asarray(table[label_map(biased).cpu().numpy()])
+
+    @torch.no_grad()
+    def scores(self, episode: Episode) -> Tensor:
+        """The query's scores at its pixels without a bias, [N + 1, H, W], -inf for what is absent (Eq. 3)."""
         vectors, present = self._prototypes(episode)
         height, width = self.truth(episode).shape
         on_grid = self._params.alpha * score_map(self._bank.units(episode.query), unit(vectors))
-        at_pixels = with_absent(to_pixels(on_grid, height, width), present)
-        table = np.array([BACKGROUND, *episode.ways], np.uint8)
-        return np.asarray(table[label_map(at_pixels).cpu().numpy()])
+        return with_absent(to_pixels(on_grid, height, width), present)
 
     def _prototypes(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """[N + 1, D], background first, and which of them have a pixel (Eqs. 1 and 2)."""
@@ -199,7 +207,7 @@ def evaluate_episodes(
     for run in range(params.runs):
         run_counts = EpisodeCounts(params.metric)
         for number in range(params.episodes):
-            attempts = _attempts(segmenting, index, params, (run, number), broken)
+            attempts = attempts_at(_answer, segmenting, index, params, (run, number), broken)
             run_counts.add(*broken.first(attempts, "judge", ImageError))
             if progress is not None:
                 progress(run * params.episodes + number + 1, params.runs * params.episodes)
@@ -213,10 +221,20 @@ def evaluate_episodes(
     )
 
 
-def _attempts(
-    segmenting: Segmenting, index: Index, params: EpisodeParams, place: tuple[int, int], broken: BrokenImages
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]] | None]:
-    """Truth, labels and ways of the episode of this run and number, then of those that may take its place.
+def _answer(segmenting: Segmenting, episode: Episode) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
+    """Truth, labels and ways."""
+    return segmenting.truth(episode), segmenting.labels(episode), episode.ways
+
+
+def attempts_at(
+    answer: Callable[[Segmenting, Episode], Answer],
+    segmenting: Segmenting,
+    index: Index,
+    params: EpisodeParams,
+    place: tuple[int, int],
+    broken: BrokenImages,
+) -> Iterator[Answer | None]:
+    """What `answer` says of the episode of this run and number, then of those that may take its place.
 
     None for an episode with a broken image.
     """
@@ -227,7 +245,7 @@ def _attempts(
             yield None
             continue
         try:
-            yield segmenting.truth(episode), segmenting.labels(episode), episode.ways
+            yield answer(segmenting, episode)
         except ImageError:
             for image in episode.image_ids:
                 broken.read(image, partial(segmenting.read, image))
