@@ -266,7 +266,7 @@ def bias_table() -> None:
                 for key in _keys()
             }
         biases = {key: [one[key]["fit"]["bias"] for folds in seeds for one in folds] for key in _keys()}
-        rows[f"{row.key}-bias"] = {key: float(np.mean(values)) for key, values in biases.items() if values}
+        rows[f"{row.key}-bias"] = {key: round(float(np.mean(values)), 4) for key, values in biases.items() if values}
     keep_figures("few-shot-bias", rows, seeds=count)
 
 

@@ -172,8 +172,8 @@ def label_map(scores: Tensor) -> Tensor:
 
 # -- a bias of the background [D] ---------------------------------------------------------------------------
 #
-# A prototype of few pixels lies farther from its class than the background's, of many, does from all the rest; the less
-# so the more shots there are. Eq. 4 takes no notice of that. What it costs can be found on classes that are known.
+# Eq. 4 draws the line where both prototypes are as near, and how near a class and the background come to theirs depends
+# on embedding and number of shots. What is best can be found on classes that are known.
 
 
 def with_bias(scores: Tensor, bias: float) -> Tensor:

@@ -1,7 +1,7 @@
 """A bias of the background for a number of shots, fitted on episodes of the classes that an embedding has learnt.
 
-PANet takes the nearest prototype. With few shots that of a class is noisier than the background's, and the argmax is
-off by about as much on any class, so that trained classes tell what to add to the background's score on others.
+PANet takes the nearest prototype. With one shot that comparison is off by about as much on any class, so that trained
+classes tell what to add to the background's score on others.
 """
 
 from collections.abc import Callable, Mapping
