@@ -207,13 +207,9 @@ def test_step_0_with_a_parent(walked: Path) -> None:
 
 def test_a_folder_with_another_run_or_with_something_else(root: Path) -> None:
     before = content(root / "base")
-    fails(
-        wilss_train(*words(root, "base", "--resume")),
-        1,
-        "started otherwise",
-        "--overwrite",
-        "epochs was 2 and is now 8",
-    )
+    fails(wilss_train(*words(root, "base", "--resume")), 1, "started otherwise", "--overwrite", "masks was")
+    longer = wilss_train(*words(root, "base", "--resume", "--epochs", 8, step=0))
+    fails(longer, 1, "started otherwise", "epochs was 2 and is now 8")
     fails(wilss_train(*words(root, "data")), 1, "is not empty and holds no run", "--out")
     fails(wilss_train(*words(root, "data", "--overwrite")), 1, "is not empty and holds no run", "--out")
     assert content(root / "base") == before

@@ -125,7 +125,7 @@ class TrainParams(Params):
             ordered = len(ends) == 2 and 0 < ends[0] <= ends[1]
             require(ordered, name, ends, "two numbers above 0, the smaller first")
         for name, default, kind, other in (("scale", SCALE, "scaled", "area"), ("area", AREA, "published", "scale")):
-            heeded = self.cropping == kind or getattr(self, name) == default
+            heeded = self.cropping == kind or tuple(getattr(self, name)) == default
             rule = f"left out (or {default}) where cropping is {self.cropping}, which heeds {other}"
             require(heeded, name, getattr(self, name), rule)
         require(

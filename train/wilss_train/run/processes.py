@@ -48,11 +48,11 @@ def require_even_share(params: TrainParams, processes: int) -> None:
             f"batch_size is {params.batch_size}, which {processes} processes and accumulate={params.accumulate} do not "
             "share evenly; make it a multiple of both."
         )
-    if params.batch_norm != "frozen" and _share(params, processes) < 2:
+    if params.batch_norm != "frozen" and images_at_a_time(params, processes) < 2:
         raise ParameterError(_TOO_FEW)
 
 
-def _share(params: TrainParams, processes: int) -> int:
+def images_at_a_time(params: TrainParams, processes: int) -> int:
     """Images that one process sees at a time."""
     return params.batch_size // (processes * params.accumulate)
 
@@ -60,7 +60,7 @@ def _share(params: TrainParams, processes: int) -> int:
 def require_pairs(objective: nn.Module, params: TrainParams, processes: int) -> None:
     """A method's own networks, the teacher, may hold batch norm that learns where the student's is frozen."""
     learning = any(isinstance(module, _BatchNorm) and module.training for module in objective.train().modules())
-    if learning and _share(params, processes) < 2:
+    if learning and images_at_a_time(params, processes) < 2:
         raise ParameterError(_TOO_FEW)
 
 

@@ -29,7 +29,15 @@ from ..results.judge import RunResults
 from ..results.report.log import LOG_FILE, Progress, read_log
 from .fit import Loop, fit
 from .plan import RunPlan, origin_of, plan_of
-from .processes import accelerator_for, enough_memory, gathered, own_cores, require_even_share, require_pairs
+from .processes import (
+    accelerator_for,
+    enough_memory,
+    gathered,
+    images_at_a_time,
+    own_cores,
+    require_even_share,
+    require_pairs,
+)
 from .run_logger import CurveWriter, RunLogger, run_log
 from .settings import as_noted_now, digest_of_weights, identity_of, machine_of, open_run, settled
 from .states import latest_step
@@ -136,8 +144,9 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
             inputs.verify(check_digests=options.check_digests)
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
             identity = identity_of(inputs, method, params, options.seed, machine)
-            if options.overwrite:
-                experiment()  # what would be refused is refused before anything is thrown away
+            if options.overwrite or images_at_a_time(params, context.world) < 2:
+                # what would be refused is refused before anything is thrown away, or there
+                require_pairs(experiment().objective, params, context.world)
             about = origin_of(inputs, method, params).as_json()
             renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
             runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
