@@ -85,6 +85,25 @@ def test_a_table_beside_the_folder_is_its_own(tmp_path: Path, named: str) -> Non
     assert [record.tags for record in manifest.records(0).records] == [(2,), (1,)]
 
 
+def test_labels_beside_the_folder_are_told_and_not_silently_left(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "photos/a.jpg", "photos/b.jpg") / "photos"
+    disk.text(tmp_path / "tags.csv", "a.jpg,dog", "b.jpg,cat")
+
+    def told() -> list[str]:
+        survey = survey_folder(root)
+        assert survey.named is not None
+        return [doubt for doubt in survey.named.doubts if "is not read" in doubt]
+
+    assert told() == []
+    labels(tmp_path / "labels", a=(1,), b=(2,))
+    (doubt,) = told()
+    assert doubt.startswith(f"{tmp_path / 'labels'} holds files of the same names as images in {root}")
+    assert "`--layout folder " in doubt
+    assert survey_folder(tmp_path).has_labels
+    labels(root / "labels", a=(1,), b=(2,))
+    assert told() == []
+
+
 def test_a_rare_tag_that_is_nearly_a_common_one_is_doubtful(tmp_path: Path) -> None:
     names = [f"{number}" for number in range(7)]
     pictures(tmp_path, *(f"photos/{name}.jpg" for name in names))

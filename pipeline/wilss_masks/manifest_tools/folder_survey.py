@@ -51,6 +51,8 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     images = tree.images_by_label() | {mask: without_suffix(image) for mask, image in masks.items()}
     images = {label: image for label, image in images.items() if label.lower().endswith(LABEL_SUFFIXES)}
     named = _named(root, tags, images)
+    if not images and not any(row.mask for row in tags.rows):
+        named = dataclasses.replace(named, doubts=(*named.doubts, *_labels_beside(root, tree.ids())))
     has_labels = bool(images) or any(row.mask for row in tags.rows)
     labels_below = None if tree.tops else tree.labels_below(tree.top)
     keys = {key: value for key in _TABLE_KEYS if (value := getattr(tags.spec, key))}
@@ -115,6 +117,18 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
         "images of each class into a folder of its name)."
     )
+
+
+def _labels_beside(root: Path, ids: Iterable[str]) -> Iterator[str]:
+    """A sentence for a folder of label files that lies beside the images' and so is not read."""
+    above = root.absolute().parent
+    for folder in filter(Path.is_dir, (above / name for name in _OWN_LABELS)):
+        labels = {without_suffix(name) for name in os.listdir(folder) if name.lower().endswith(LABEL_SUFFIXES)}
+        if folder != root.absolute() and not labels.isdisjoint(ids):
+            yield (
+                f"{folder} holds files of the same names as images in {root}, and is not read, since it lies outside; "
+                f"if these are labels, move it into {root}, or give `--layout folder {os.path.relpath(above)}`."
+            )
 
 
 def _table(root: Path, name: str | None) -> Path | None:
