@@ -341,6 +341,8 @@ def _next_step(summary: "Summary", source: Any, arguments: dict[str, Any]) -> st
     if summary.lost:
         return "Not complete: run the same command again to make what is missing."
     failed = "Fix the failed images and run the same command with --retry-failed"
+    if getattr(source, "learns_from_all", False):
+        failed = "Fix the failed images and run the same command with --overwrite, since it learns from all images"
     if summary.failed and not summary.done:
         return f"{failed}."
     manifest = arguments["manifest_path"]

@@ -28,6 +28,8 @@ _ADDED_SINCE = ("made_of", "data", "own_masks", "regions_library", NETWORKS_LIBR
 #: The line of `differences_from` of the list of images and their tags.
 _LIST = "records_sha256:"
 _FEW = 6
+#: The line of `differences_from` of a classifier that learnt from all images, of whatever source.
+_LEARNT = "models.classifier.sha256"
 #: What is noted of a network beside its weights' digest, and says nothing that the digest does not.
 _NAMES_OF_WEIGHTS = ("pretrained", "revision")
 #: Libraries whose version can change a mask or its bytes.
@@ -186,6 +188,8 @@ def _why(name: str, noted: Any, models: Any) -> str:
 
     noted: its models; models: the same with what it does not note.
     """
+    if name == _LEARNT:
+        return " (learnt from all images and tags of the step: where one changes, all masks are to be made again)"
     encoder, _, key = name.removeprefix("models.").partition(".")
     before = _mapping(noted).get(encoder)
     if before is None or key in before:

@@ -17,6 +17,7 @@ from wilss.errors import StoreError
 from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
 from wilss_masks.commands.generate import _rate, _report
+from wilss_masks.sources.cam.source import CamSource
 from wilss_masks.sources.fusion import FmwissParams
 
 
@@ -124,6 +125,19 @@ def test_generate_says_what_is_next_after_images_that_failed_too(
         assert "run the same command with --retry-failed" in out
         assert (f"\nNext: wilss-masks sheet {summary.store}" in out) == bool(done)
         assert out.endswith(f"{last}\n")
+
+
+def test_what_learns_from_all_images_is_made_again_where_one_is_fixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_images(tmp_path / "images", 2)
+    (tmp_path / "images/image_0000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    summary = make(tmp_path / "images", tmp_path / "s.zarr")
+    monkeypatch.setattr(StandInSource, "learns_from_all", CamSource.learns_from_all, raising=False)
+    _report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+    out = capsys.readouterr().out
+    assert "run the same command with --overwrite, since it learns from all images, or go on without them." in out
+    assert "--retry-failed" not in out
 
 
 def test_classes_that_a_limit_cuts_off_are_not_said_to_be_untagged(

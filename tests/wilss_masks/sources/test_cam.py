@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.proposers import tiny_networks
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError
+from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, StoreError
 from wilss.models.networks.classifier import Classifier, read_classifier, write_classifier
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.store import MaskStore, Status
@@ -403,6 +404,21 @@ def test_fuse_cuts_kept_maps_again_as_generate_does(root: Path, tmp_path: Path) 
     assert fused.attributes["parameters"] == high.attributes["parameters"]
     with pytest.raises(EncoderError, match=r"--set size needs a forward pass"):
         fuse(low, tmp_path / "other.zarr", {"size": "32"})
+
+
+def test_an_added_image_is_refused_with_the_reason(root: Path, tmp_path: Path, caplog: Any) -> None:
+    """Its classifier would be another one, so that nothing of the store can be kept, with --update either."""
+    options = Options(device="cpu", update=True)
+    shutil.copytree(root, tmp_path / "pets")
+    out = tmp_path / "s.zarr"
+    values: dict[str, Any] = {"epochs": 0, "affinity_from": "own"}
+    caplog.set_level("INFO", logger="wilss_masks")
+    generate(manifest(root), step=0, source=source(root, **values), out=out, options=options)
+    assert "a classifier learns 2 tags from 9 images" in caplog.text
+    disk.text(tmp_path / "pets/data/ImageSets/Segmentation/train.txt", *list(IMAGES)[:-1])
+    fewer = tmp_path / "pets"
+    with pytest.raises(StoreError, match=r"classifier.sha256: .* \(learnt from all images and tags of the step:"):
+        generate(manifest(fewer), step=0, source=source(fewer, **values), out=out, options=options)
 
 
 def test_an_image_of_a_class_that_was_not_learnt_fails_by_name(tmp_path: Path) -> None:

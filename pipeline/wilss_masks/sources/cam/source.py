@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
 from wilss.disk import cache_folder
-from wilss.errors import CheckpointError, WeightsError
+from wilss.errors import CheckpointError, WeightsError, counted
 
 from ...stages.params import noted
 from ...stages.regions import regions_identity
@@ -42,13 +42,15 @@ _ALWAYS = ("cut", "affinity_from", "size", "scales")
 class CamSource:
     """Masks where a classifier of the step's tags looks.
 
-    lessons: what the classifier learns from; None once it has. key: digest of all that it learns from and how.
+    learns_from_all: whether masks are of all images, so that another image makes others. lessons: what the classifier
+    learns from; None once it has. key: digest of all that it learns from and how.
     """
 
     name: ClassVar[str] = "cam"
     reads_labels: ClassVar[bool] = False
     uses_tags: ClassVar[bool] = True
     seeds_kept: ClassVar[int] = 0
+    learns_from_all: ClassVar[bool] = True
 
     params: CamParams
     backbone: Backbone
@@ -172,7 +174,8 @@ class CamSource:
         classifier = Classifier(self.backbone.spec(len(self.classes)), self.seed)
         if self.backbone.file is not None:
             load_backbone(classifier, self.backbone.file)
-        log.info("a classifier learns %d tags from %d images", len(self.classes), len(self.lessons.records))
+        tags, images = counted(len(self.classes), "tag"), counted(len(self.lessons.records), "image")
+        log.info("a classifier learns %s from %s", tags, images)
         how = Teaching(
             lessons=self.lessons,
             stride=self.backbone.stride,
