@@ -28,6 +28,7 @@ from wilss_train.inputs import RunInputs, _require_outputs, default_out, open_in
 from wilss_train.memory import MemoryBank
 from wilss_train.methods import METHODS
 from wilss_train.methods.fmwiss import Fmwiss
+from wilss_train.methods.mib import Mib
 from wilss_train.methods.plop import Plop
 from wilss_train.methods.wilson import Wilson
 from wilss_train.params import TrainParams
@@ -209,6 +210,20 @@ def test_plop_warns_of_outputs_that_are_no_softmax(world: World, caplog: pytest.
     Plop().experiment(context)
     assert "was trained by fmwiss, with a sigmoid for each class" in caplog.text
     assert "--set pod_logits=0" in caplog.text
+
+
+@pytest.mark.parametrize(("source", "warns"), [("cam", True), ("annotation", False)])
+@pytest.mark.parametrize("method", [Mib(), Plop(pod_logits=0)], ids=["mib", "plop"])
+def test_methods_for_pixel_labels_warn_of_masks_that_were_guessed(
+    world: World, caplog: pytest.LogCaptureFixture, method: Mib | Plop, source: str, warns: bool
+) -> None:
+    inputs = world.inputs(1)
+    inputs.store.attributes["source"] = source
+    method.experiment(RunContext(inputs=inputs, params=PARAMS, seed=0))
+    said = f"made by cam, and {method.name} takes every mask for a pixel label"
+    assert (said in caplog.text) == warns
+    assert bool(caplog.records) == warns
+    assert ("`wilss-masks generate --step 1 --source annotation`" in caplog.text) == warns
 
 
 @pytest.mark.parametrize(("former", "method"), [("mib", "plop"), ("finetune", "mib"), ("wilson", "distill")])

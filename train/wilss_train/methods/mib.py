@@ -3,6 +3,7 @@
 F. Cermelli et al., "Modeling the Background for Incremental Learning in Semantic Segmentation" (MiB), CVPR 2020.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,16 +15,36 @@ from wilss.data.taxonomy import BACKGROUND
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat
 
-from ..context import EpochState, RunContext
+from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
 from .base import as_input, at_size, frozen
 from .losses.kernels import pixel_ce
 from .losses.mib import labels_of_masks, unbiased_ce, unbiased_distillation
 from .segmenter import MaskMethod
 
+log = logging.getLogger(__name__)
+
+_GUESSED = (
+    "%s holds masks that were made by %s, and %s takes every mask for a pixel label, and what no mask covers for "
+    "background; make a store of labels with `wilss-masks generate --step %d --source annotation`, or learn from these "
+    "by fmwiss or wilson."
+)
+
+
+class LabelMethod(MaskMethod):
+    """A method that takes masks for pixel labels."""
+
+    def experiment(self, context: RunContext) -> Experiment:
+        """As every method's. Warns where the masks were guessed."""
+        inputs = context.inputs
+        source = inputs.store.attributes.get("source")
+        if inputs.is_weak and source != "annotation" and not context.rank:
+            log.warning(_GUESSED, inputs.store.path, source, self.name, inputs.step)
+        return super().experiment(context)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Mib(MaskMethod):
+class Mib(LabelMethod):
     """Parameters of MiB. distillation: weight of the unbiased distillation; the public code takes 10."""
 
     name: ClassVar[str] = "mib"

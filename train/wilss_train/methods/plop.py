@@ -21,8 +21,7 @@ from .base import as_input, at_size, frozen, on_grid
 from .losses.kernels import weighted_pixel_ce
 from .losses.mib import labels_of_masks
 from .losses.plop import growth, old_labels, pod_distance, with_new_in_background
-from .mib import SoftmaxObjective, share_background
-from .segmenter import MaskMethod
+from .mib import LabelMethod, SoftmaxObjective, share_background
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ _MAPS = 4  # two stages, the head's body and the outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plop(MaskMethod):
+class Plop(LabelMethod):
     """Parameters of PLOP, the public code's values.
 
     pod: weight of the local POD of the backbone's last two stages and of the head's body. pod_logits: of that of the
