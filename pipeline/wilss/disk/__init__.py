@@ -17,17 +17,19 @@ from .files import (
     settle,
     sweep_partials,
     sweep_partials_of,
+    sync_folder,
     unlink,
     write_atomically,
     write_output,
     writing,
 )
-from .lock import waiting_lock, writer_lock
+from .lock import SharedLock, waiting_lock, writer_lock
 
 __all__ = [
     "BUILDING_SUFFIX",
     "PARTIAL_SUFFIX",
     "AppendedFile",
+    "SharedLock",
     "built_beside",
     "cache_folder",
     "make_folder",
@@ -37,6 +39,7 @@ __all__ = [
     "settle",
     "sweep_partials",
     "sweep_partials_of",
+    "sync_folder",
     "unlink",
     "waiting_lock",
     "write_atomically",

@@ -51,6 +51,23 @@ def waiting_lock(path: Path) -> Iterator[None]:
         yield
 
 
+class SharedLock:
+    """A share of the lock file `path`, which any number of processes may have; given back when it is closed or lost.
+
+    is_alone: whether nobody else had one just before; False also where the file system knows no locks. Raises OSError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+        self.is_alone = _locked(self._file.fileno(), unknown=False)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Give the share back."""
+        self._file.close()
+
+
 def _acquire(store: Path) -> int:
     """The descriptor that holds the lock. Raises StoreError where it is held, OSError where it cannot be had."""
     with _owner_file(store) as owner:
@@ -101,12 +118,15 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
-def _locked(file: int) -> bool:
+def _locked(file: int, *, unknown: bool | None = None) -> bool:
+    """Whether the lock could be had. unknown: the answer where there are no locks, instead of OSError."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD_ELSEWHERE:
             return False
+        if unknown is not None and error.errno in _NO_LOCKS:
+            return unknown
         raise
     return True
 

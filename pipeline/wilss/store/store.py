@@ -123,10 +123,14 @@ class MaskStore:
             if not 0 <= image < self.layout.num_images:
                 raise StoreError(f"{self.path} has no image at position {image}; it has {self.layout.num_images}.")
             return image
-        position = self._positions.find(image)
+        position = self.find(image)
         if position is None:
             raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.")
         return position
+
+    def find(self, image_id: str) -> int | None:
+        """The position of an image on the image axis, None where the store does not have it."""
+        return self._positions.find(image_id)
 
     def vector(self, name: str) -> NDArray[Any]:
         """One of the small arrays, whole, from disk: [N], [N, C], [C] or one value per shard; see `schema.VECTORS`."""

@@ -1,0 +1,6 @@
+"""People judge and correct the masks of a store: what they said, and where that is kept, beside the sealed store."""
+
+from .corrections import VERDICTS, Correction, Verdict
+from .journal import Event, Journal
+
+__all__ = ["VERDICTS", "Correction", "Event", "Journal", "Verdict"]
