@@ -34,6 +34,7 @@ FLOORS = {
         ["make"],
         ["inspect", "manifest_tools"],
         ["tuning", "review"],
+        ["exchange"],
         ["commands"],
         ["cli"],
     ],

@@ -16,7 +16,7 @@ _COMMANDS = {
     "fuse": "A new store from kept scores, without a forward pass.",
     "sheet": "A contact sheet (PNG) of images, scores, attention and masks.",
     "verify": "Compare every byte of a store with its digests.",
-    "export": "Masks as VOC palette PNGs or COCO RLE json.",
+    "export": "Masks in the forms that other tools read.",
     "supports": "Draw or check a few annotated images (shots).",
     "encoders": "Which encoders are taken, and whether a file of weights is right.",
     "manifest": "Write, check or lock a data_manifest.yaml.",

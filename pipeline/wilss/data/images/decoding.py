@@ -138,10 +138,14 @@ def read_palette_label(path: Path) -> NDArray[np.uint8]:
 def read_label_pixels(path: Path) -> LabelPixels:
     """The values or colours of a label file, and its palette. Raises ImageError."""
     with _opened(path) as image:
-        _require_exact(path, image)
-        scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
-        image.load()
-        pixels, palette = np.array(image), _palette_of(image)
+        return _label_pixels(path, image)
+
+
+def _label_pixels(path: Path, image: ImageFile) -> LabelPixels:
+    _require_exact(path, image)
+    scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
+    image.load()
+    pixels, palette = np.array(image), _palette_of(image)
     if image.mode in ("RGB", "RGBA", "LA"):
         return _of_colours(path, pixels)
     if pixels.ndim != 2:
@@ -149,6 +153,12 @@ def read_label_pixels(path: Path) -> LabelPixels:
     if pixels.size and int(pixels.max()) > 255:
         raise ImageError(f"{path} holds the label {pixels.max()}; ids are 0 to 254, and 255 for void.")
     return LabelPixels(values=pixels.astype(np.uint8) // np.uint8(scale), palette=palette)
+
+
+def read_label_bytes(file: IO[bytes], path: Path) -> LabelPixels:
+    """The same of a file that is open already, `path` being what it is called. Raises ImageError."""
+    with _understood(path, file) as image:
+        return _label_pixels(path, image)
 
 
 def _require_exact(path: Path, image: ImageFile) -> None:
@@ -191,11 +201,24 @@ def is_in_colour(path: Path) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile]:
     """An image whose header was read and found harmless; every way in which it can fail becomes one sentence."""
+    with _told(path), _file(path) as file, _understood(path, file) as image:
+        yield image
+
+
+@contextmanager
+def _understood(path: Path, file: IO[bytes]) -> Iterator[ImageFile]:
+    """The same of an open file."""
+    with _told(path):
+        image = _identified(path, file)
+        _check_size(path, image)
+        yield image
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of what is done inside as one sentence about `path`."""
     try:
-        with _file(path) as file:
-            image = _identified(path, file)
-            _check_size(path, image)
-            yield image
+        yield
     except ImageError:
         raise
     except MemoryError:

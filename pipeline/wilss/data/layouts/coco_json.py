@@ -99,7 +99,7 @@ class CocoLabel:
             labels[_inside(box, self.height, self.width)] = VOID
         drawn = [(shape, runs) for shape in self.shapes for runs in self._runs(shape)]
         for shape, runs in sorted(drawn, key=_order):
-            labels[_mask(runs, self.height, self.width)] = VOID if shape.crowd else shape.identity
+            labels[mask_of(runs, self.height, self.width)] = VOID if shape.crowd else shape.identity
         return labels
 
     def _runs(self, shape: CocoShape) -> list[NDArray[np.int64]]:
@@ -153,7 +153,7 @@ def runs_of(segmentation: Any, height: int, width: int) -> NDArray[np.int64] | N
     if polygons:
         coded.append(_of_polygons(polygons, height, width))
     if len(coded) > 1:
-        return _runs_of(np.logical_or.reduce([_mask(runs, height, width) for runs in coded]))
+        return _runs_of(np.logical_or.reduce([mask_of(runs, height, width) for runs in coded]))
     return coded[0] if coded else None
 
 
@@ -187,8 +187,8 @@ def _decoded(coded: Any, height: int, width: int) -> NDArray[np.int64]:
     return runs
 
 
-def _mask(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """Run lengths as a mask, bool [H, W]."""
+def mask_of(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """Run lengths, column by column, as a mask, bool [H, W]."""
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 

@@ -27,8 +27,10 @@ from wilss.errors import StoreError
 from wilss.store import MaskStore, label_map
 from wilss_masks import AnnotationSource, generate
 from wilss_masks.commands.export import command
-from wilss_masks.inspect.export import export_voc, problem_with_id
-from wilss_masks.inspect.export_coco import CocoNames, export_coco, names_of
+from wilss_masks.exchange.coco import export_coco
+from wilss_masks.exchange.common import problem_with_id
+from wilss_masks.exchange.folders import export_voc
+from wilss_masks.exchange.naming import CocoNames, names_of
 from wilss_masks.sources.fusion import FmwissParams
 
 EXPORTED = [IMAGES[row].image_id for row in (0, 1, 2, 5)]
@@ -56,7 +58,7 @@ def test_voc_folders_hold_the_label_maps(tmp_path: Path, store: MaskStore) -> No
             assert image.mode == "P"
             assert (image.getpalette() or [])[45:48] == [192, 128, 128]  # VOC paints person so
             np.testing.assert_array_equal(np.array(image), labels_of(store, name))
-    assert (tmp_path / "voc/classes.txt").read_text().splitlines()[16] == "class 16"
+    assert (tmp_path / "voc/classes.txt").read_text().splitlines()[15:17] == ["class 15", "pottedplant"]
 
 
 def test_void_of_an_annotation_store_is_255(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""labelme: a json for each image; masks, polygons, rectangles, circles and lines, by its own pixel rule."""
+
+import base64
+import binascii
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.data.annotations.cvat import no_area
+from wilss.data.annotations.json_files import read_json
+from wilss.data.annotations.outlines import drawn_rectangle, drawn_through_pixels
+from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.runs import Mask, placed
+from wilss.errors import ImageError, ManifestError
+
+_LINES = ("line", "linestrip", "point", "points")
+
+
+def read_labelme(path: Path) -> Annotations:
+    """The json of one image, or those of a folder and of the folders in it, by name."""
+    return Annotations(form="labelme", images=_images(path))
+
+
+def labelme_files(folder: Path) -> Iterator[Path]:
+    """The json files below a folder, by name."""
+    yield from sorted(file for file in folder.rglob("*.json") if file.is_file())
+
+
+def _images(path: Path) -> Iterator[AnnotatedImage]:
+    files = labelme_files(path) if path.is_dir() else iter([path])
+    root = path if path.is_dir() else path.parent
+    for file in files:
+        inside = file.relative_to(root).as_posix()
+        try:
+            content = read_json(file)
+            if isinstance(content, dict) and isinstance(content.get("shapes"), list):
+                yield _image(inside, content)
+        except ManifestError as error:
+            yield AnnotatedImage(name=inside.removesuffix(".json"), size=None, shapes=(), problem=str(error))
+
+
+def _image(inside: str, content: Mapping[str, Any]) -> AnnotatedImage:
+    """The image beside its json, as labelme saves them; of the ending that `imagePath` has."""
+    written = str(content.get("imagePath") or "").replace("\\", "/")
+    ending = os.path.splitext(written)[1]
+    flags = content.get("flags") if isinstance(content.get("flags"), dict) else {}
+    return AnnotatedImage(
+        name=inside.removesuffix(".json") + ending,
+        size=_size(content),
+        shapes=tuple(_shape(row) for row in content["shapes"] if isinstance(row, dict)),
+        verdict=_verdict(flags or {}),
+    )
+
+
+def _size(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _verdict(flags: Mapping[str, Any]) -> str | None:
+    ticked = [name for name in ("accepted", "rejected") if flags.get(name) is True]
+    return ticked[0] if len(ticked) == 1 else None
+
+
+def _shape(row: Mapping[str, Any]) -> Shape:
+    kind, points = str(row.get("shape_type") or "polygon"), row.get("points")
+    flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
+    name, verdict = str(row.get("label", "")), _verdict(flags or {})
+    if kind in _LINES:
+        line = _pixels_of(points)
+        return Shape(name=name, kind="scribble", draw=partial(no_area, kind), points=line, verdict=verdict)
+    draw = partial(_draw, kind, points, row.get("mask"))
+    return Shape(name=name, kind="box" if kind == "rectangle" else "mask", draw=draw, verdict=verdict)
+
+
+def _draw(kind: str, points: Any, coded: Any, size: tuple[int, int]) -> Mask:
+    corners = _corners(points)
+    if kind == "polygon":
+        return drawn_through_pixels(corners, size)
+    if kind == "rectangle":
+        return drawn_rectangle(_two(corners), size)
+    if kind == "circle":
+        return _draw_circle(_two(corners), size)
+    if kind == "mask":
+        return _draw_mask(coded, _two(corners), size)
+    raise ValueError(f"nothing is known of shapes of the kind {kind!r}")
+
+
+def _draw_mask(coded: Any, corners: Sequence[tuple[float, float]], size: tuple[int, int]) -> Mask:
+    """The PNG of a mask inside its box, whose lower right pixel belongs to it."""
+    from wilss.data.images import read_label_bytes
+
+    try:
+        data = base64.b64decode(coded, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise ValueError("its mask is no base64") from None
+    try:
+        values = read_label_bytes(io.BytesIO(data), Path("its mask")).values
+    except ImageError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    (left, top), (right, bottom) = ((int(x), int(y)) for x, y in corners)
+    if values is None or values.shape != (bottom - top + 1, right - left + 1):
+        raise ValueError("its mask has another size than its box")
+    return placed(values != 0, top, left, size)
+
+
+def _draw_circle(corners: Sequence[tuple[float, float]], size: tuple[int, int]) -> Mask:
+    """Around the first point, through the second."""
+    (x, y), (u, v) = corners
+    radius = math.hypot(x - u, y - v)
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+
+
+def _corners(points: Any) -> list[tuple[float, float]]:
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise ValueError("its points are no pairs of numbers")
+    corners = [(float(x), float(y)) for x, y in points]
+    if not all(math.isfinite(place) for corner in corners for place in corner):
+        raise ValueError("its points are no pairs of numbers")
+    return corners
+
+
+def _two(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    if len(corners) != 2:
+        raise ValueError(f"it has {len(corners)} points instead of 2")
+    return corners
+
+
+def _pixels_of(points: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        return tuple((int(x), int(y)) for x, y in _corners(points))
+    except (TypeError, ValueError):
+        return ()

@@ -1,0 +1,63 @@
+"""Stores as class-agnostic masks, a json for each image as in SA-1B, which SAM's automatic masks have, too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wilss.disk import sweep_partials, write_atomically, writing
+from wilss.store import MaskStore
+from wilss.threads import map_in_threads
+
+from .coco import CocoNumbering, coco_rle, require_pycocotools
+from .common import Exported, exportable, exported, refuse_places
+from .naming import CocoNames
+from .pieces import Instances, PieceOptions, Pieces
+
+
+def export_sam(
+    store: MaskStore,
+    out: Path,
+    *,
+    names: CocoNames = CocoNames(),  # noqa: B008  frozen
+    instances: Instances = "connected",
+    min_area: int = 0,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> Exported:
+    """Write <id>.json into the folder `out` for every image: masks with run lengths and a score, without classes.
+
+    `predicted_iou` is the mean score inside the class's mask. Overlaps are kept, void is left out. Raises StoreError
+    when pycocotools is missing, or a file is there and `overwrite` is False.
+    """
+    require_pycocotools("sam")
+    rows, refused = exportable(store)
+    encode = _Json(store, out, names, PieceOptions(instances=instances, overlaps=True, void=False, min_area=min_area))
+    refuse_places(map(encode.target, rows), out, overwrite)
+    with writing(out):
+        sweep_partials(out)
+        done = list(map_in_threads(encode, rows, threads))
+    return exported(store, rows, refused, annotations=sum(done), overlapping=0)
+
+
+class _Json:
+    """Writes the json of one image, and says how many masks it has."""
+
+    def __init__(self, store: MaskStore, out: Path, names: CocoNames, options: PieceOptions) -> None:
+        self._pieces, self._out, self._ids = Pieces(store, options), out, store.image_ids
+        self._numbers = CocoNumbering(store, names)
+
+    def target(self, row: int) -> Path:
+        return self._out / f"{self._ids[row]}.json"
+
+    def __call__(self, row: int) -> int:
+        picture, image = self._pieces(row), self._numbers.image(row)
+        whole = [0.0, 0.0, float(picture.width), float(picture.height)]
+        annotations: list[dict[str, Any]] = [
+            {"id": number, **coco_rle(piece.mask), "predicted_iou": piece.score, "stability_score": piece.score,
+             "crop_box": whole, "point_coords": []}
+            for number, piece in enumerate(picture.pieces, start=1)
+        ]  # fmt: skip
+        about = {"image_id": image.pop("id"), **image}
+        document = {"image": about, "annotations": annotations}
+        write_atomically(self.target(row), json.dumps(document, ensure_ascii=False).encode("utf-8"))
+        return len(annotations)
