@@ -39,7 +39,7 @@ def test_every_chain_has_the_protocol_that_it_says_on_the_built_in_data(steps: M
 
 
 def test_a_step_starts_from_the_one_before_it_with_the_chains_settings(steps: ModuleType) -> None:
-    one, plain = steps.CHAINS[:2]
+    one, shared, plain = steps.CHAINS[:3]
     steps._write_manifest(one)
     jobs, others = list(steps._jobs(one, 1)), list(steps._jobs(plain, 1))
     assert len(jobs) == 6
@@ -47,8 +47,11 @@ def test_a_step_starts_from_the_one_before_it_with_the_chains_settings(steps: Mo
     assert "--from" not in jobs[0].words
     for before, after in itertools.pairwise(jobs):
         assert after.words[after.words.index("--from") + 1] == str(before.out)
-        assert after.words[-len(steps.WEAK) :] == steps.WEAK
-    assert others[5].words[-4:] == steps.PLAIN
+    assert others[5].words[-len(steps.PLAIN) :] == steps.PLAIN
+    assert list(steps._jobs(shared, 1))[1].words[-len(steps.SHARED) :] == steps.SHARED
+    assert jobs[1].words[-len(steps.OWN) :] == steps.OWN
+    words = list(steps._jobs(shared, 1, ["precision=fp32"]))[1].words
+    assert words.index("precision=fp32") < words.index("heads=shared")
     assert "--seed 1 " in " ".join(jobs[3].words)
 
 
@@ -58,6 +61,18 @@ def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) ->
     rows = json.loads((ROOT / "workflows/shapes/figures/steps.json").read_text(encoding="utf-8"))["rows"]
     assert [row["key"] for row in rows] == list(steps._by_step(steps.ONE))
     assert [row["key"] for row in steps._empty()["rows"]] == [chain.key for chain in steps.CHAINS]
+
+
+def test_seeds_that_are_not_done_yet_are_left_out_once_one_is(steps: ModuleType) -> None:
+    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    steps._write_manifest(chain)
+    for seed, step in ((0, 0), (0, 1), (1, 0)):
+        out = chain.out(step, seed)
+        out.mkdir(parents=True)
+        report = {"scores": {"iou": {}, "mean_iou": 0.5}, "training": {"seconds": 10.0}}
+        (out / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    assert steps._finished(chain) == [0]
+    assert [row["all"] for row in steps._by_step(chain).values()] == [50.0, 50.0]
 
 
 def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType) -> None:

@@ -40,6 +40,9 @@ class TrainParams(Params):
     output_stride, head_width, rates: of the DeepLabV3 head; () takes the published rates of the stride.
     batch_norm: `frozen` statistics, `train`, or `synchronised` over processes. `auto` is frozen in a later step where
         one and the same class is on half of the pictures or more, and train elsewhere [D].
+    heads: whether a later step's classes get a head of their own on a backbone that stays (`step`), so that nothing
+        that was learnt before moves, or all classes share one (`shared`). `auto` is step in a later step where one and
+        the same class is on half of the pictures or more, and where the step before has such heads [D].
     logit_adjustment: whether the new classes' logits are lowered, after training, by what their being on so many of
         the step's pictures has raised them: `auto` in a later step where one and the same class is on half of these
         or more, `always` in every later step, `never`.
@@ -63,7 +66,7 @@ class TrainParams(Params):
     cache_mib: decoded images and masks kept in memory, at most.
     """
 
-    former: ClassVar[Mapping[str, Any]] = {"logit_adjustment": "never"}
+    former: ClassVar[Mapping[str, Any]] = {"logit_adjustment": "never", "heads": "shared"}
 
     backbone: str = "resnet101"
     backbone_args: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class TrainParams(Params):
     head_width: PositiveInt = 256
     rates: tuple[int, ...] = ()
     batch_norm: Literal["auto", "frozen", "train", "synchronised"] = "auto"
+    heads: Literal["auto", "shared", "step"] = "auto"
     logit_adjustment: Literal["auto", "always", "never"] = "auto"
     prevalence: ShareBelowOne = 0.0
     new_rows: Literal["background", "random"] = "background"

@@ -5,6 +5,7 @@
     python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
     python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
     python workflows/shapes/steps.py table --tune  # what that came to; no figure of a page rests on it
+    python workflows/shapes/steps.py run --only 15-1 --seed 0 --set precision=fp32   # one, on a processor without bf16
 
 A step is trained from the one before it, so what is lost is lost for all that come later. Rows that are done are not
 trained again; `rm -r workflows/shapes/results/steps` starts again.
@@ -38,9 +39,11 @@ from runs import (
 )
 
 STEPS = RESULTS / "steps"
-#: Of later steps: few pictures at the rate of many lose more of what is known than they gain.
-WEAK: tuple[str, ...] = ("--lr", "0.005")
-PLAIN = ("--set", "logit_adjustment=never", "--set", "batch_norm=train")
+#: Of later steps whose classes have heads of their own, which learn at the full rate.
+OWN: tuple[str, ...] = ("--epochs", "15")
+#: Where classes share a head few pictures at the rate of many lose more of what is known than they gain.
+SHARED = ("--lr", "0.005", "--set", "heads=shared")
+PLAIN = (*SHARED, "--set", "logit_adjustment=never", "--set", "batch_norm=train")
 #: Fifteen classes, then five steps of one, none of them one of the reported five.
 _TUNED_STEPS = [[*range(6, 21)], *([one] for one in range(1, 6))]
 _TUNED_DATA = "generate: {with: shapes, train: 400, val: 200, seed: 2000}"
@@ -48,12 +51,12 @@ _TUNED_DATA = "generate: {with: shapes, train: 400, val: 200, seed: 2000}"
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps that follow each other. start: of whose base they start. words: for wilss-train, in later steps."""
+    """Steps that follow each other. words: for wilss-train, in later steps."""
 
     key: str
     title: str
     protocol: str
-    words: tuple[str, ...] = WEAK
+    words: tuple[str, ...] = OWN
     tuned: bool = False
 
     @property
@@ -73,14 +76,19 @@ class Chain:
 
 
 ONE = Chain("15-1", "15-1: five steps of one class", "15-1")
+ONE_HEAD = Chain("shared", "15-1 with one head for all classes", "15-1", SHARED)
 CHAINS = (
     ONE,
-    Chain("plain", "15-1 with neither logits adjusted nor statistics kept", "15-1", (*WEAK, *PLAIN)),
+    ONE_HEAD,
+    Chain("plain", "the same with neither logits adjusted nor statistics kept", "15-1", PLAIN),
     Chain("10-2", "10-2: five steps of two classes", "10-2"),
     Chain("19-1", "19-1: one step of one class", "19-1"),
 )
 TUNING = (Chain("tuning", "five steps of one class", "15-1", tuned=True),)
 tuned = click.option("--tune", is_flag=True, help="The other drawings and classes, which settings are chosen on.")
+seeded = click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Of training.")
+only = click.option("--only", multiple=True, type=click.Choice([one.key for one in CHAINS]), help="These chains alone.")
+set_values = click.option("--set", "values", multiple=True, help="A parameter of every run, such as precision=fp32.")
 
 
 @click.group()
@@ -90,48 +98,59 @@ def main() -> None:
 
 @main.command()
 @tuned
-def rows(tune: bool) -> None:
+@only
+@seeded
+def rows(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
     """What is still to be trained."""
-    for chain in TUNING if tune else CHAINS:
+    for chain in _chosen(tune, only):
         _write_manifest(chain)
-        for one in (each for seed in SEEDS for each in _jobs(chain, seed) if not each.is_done):
+        for one in (each for seed in seeds for each in _jobs(chain, seed) if not each.is_done):
             print("wilss-train", *one.words)
 
 
 @main.command()
 @tuned
+@only
+@seeded
+@set_values
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Chains at a time.")
-@click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Of training.")
-def run(tune: bool, at_once: int, seeds: Sequence[int]) -> None:
+def run(tune: bool, only: Sequence[str], seeds: Sequence[int], values: Sequence[str], at_once: int) -> None:
     """Masks, bases, then all chains, each on one thread."""
-    chains = TUNING if tune else CHAINS
+    chains = _chosen(tune, only)
     for chain in chains:
         _make_masks(chain)
-    bases = {one.out: one for chain in chains for seed in seeds for one in list(_jobs(chain, seed))[:1]}
-    train_all(bases.values(), at_once)
+    jobs = {(chain, seed): list(_jobs(chain, seed, values)) for seed in seeds for chain in chains}
+    train_all({steps[0].out: steps[0] for steps in jobs.values()}.values(), at_once)
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(_train_chain, [list(_jobs(chain, seed)) for seed in seeds for chain in chains]))
+        list(pool.map(_train_chain, jobs.values()))
 
 
 @main.command()
 @tuned
 def table(tune: bool) -> None:
-    """Every step of 15-1 into figures/steps.json; what each protocol ends with into figures/protocols.json."""
+    """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
         print(json.dumps(_by_step(TUNING[0]), indent=1))
         return
-    keep_figures("steps", _by_step(ONE))
+    for name, chain in (("steps", ONE), ("steps-shared", ONE_HEAD)):
+        keep_figures(name, _by_step(chain), seeds=len(_finished(chain)))
     figures = HERE / "figures/protocols.json"
     if not figures.exists():
         figures.write_text(json.dumps(_empty(), ensure_ascii=False), encoding="utf-8")
-    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in CHAINS})
+    most = max(len(_finished(chain)) for chain in CHAINS)
+    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in CHAINS}, seeds=most)
 
 
-def _jobs(chain: Chain, seed: int) -> Iterator[Job]:
-    """The runs of a chain, each of which needs the one before."""
+def _chosen(tune: bool, only: Sequence[str]) -> tuple[Chain, ...]:
+    return TUNING if tune else tuple(chain for chain in CHAINS if not only or chain.key in only)
+
+
+def _jobs(chain: Chain, seed: int, values: Sequence[str] = ()) -> Iterator[Job]:
+    """The runs of a chain, each of which needs the one before. values: parameters of all of them, `name=value`."""
+    given = [word for value in values for word in ("--set", value)]
     for step in range(_protocol(chain).num_steps):
         later = ("--from", str(chain.out(step - 1, seed)), *chain.words) if step else ()
-        words = ("--manifest", str(chain.manifest), *later)
+        words = ("--manifest", str(chain.manifest), *given, *later)
         yield job(chain.out(step, seed), seed, str(chain.masks(step)), words)
 
 
@@ -177,15 +196,21 @@ def _protocol(chain: Chain) -> Any:
     return load_manifest(chain.manifest).protocol
 
 
+def _finished(chain: Chain) -> list[int]:
+    """The seeds whose last step is done."""
+    last = _protocol(chain).num_steps - 1
+    return [seed for seed in SEEDS if (chain.out(last, seed) / "report.json").exists()]
+
+
 def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
-    """Masks, old, new and all mIoU after every step, by the name of its class."""
-    protocol = _protocol(chain)
+    """Masks, old, new and all mIoU after every step, by the name of its class; of seeds that are done, if any is."""
+    protocol, seeds = _protocol(chain), _finished(chain) or SEEDS
     cells = {}
     for step in range(protocol.num_steps):
         key = protocol.taxonomy.name_of(protocol.new(step)[0]) if step else "base"
         judged = chain.masks(step).with_suffix(".json")
         masks = json.loads(judged.read_text(encoding="utf-8"))["mean_iou"] if judged.exists() else None
-        reports = [chain.out(step, seed) / "report.json" for seed in SEEDS]
+        reports = [chain.out(step, seed) / "report.json" for seed in seeds]
         told = [json.loads(path.read_text(encoding="utf-8")) for path in reports if path.exists()]
         scores = {
             name: spread([one["scores"].get(f"mean_iou{end}") for one in told])
@@ -199,15 +224,16 @@ def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
 def _at_the_end(chain: Chain) -> dict[str, Cell]:
     """All mIoU of the base; after the last step that of the base's classes, of all later ones, and of all."""
     protocol = _protocol(chain)
-    last = [chain.out(protocol.num_steps - 1, seed) / "report.json" for seed in SEEDS]
-    told = [json.loads(path.read_text(encoding="utf-8"))["scores"] for path in last if path.exists()]
+    seeds = _finished(chain)
+    last = [chain.out(protocol.num_steps - 1, seed) / "report.json" for seed in seeds]
+    told = [json.loads(path.read_text(encoding="utf-8"))["scores"] for path in last]
     later = [identity for step in range(1, protocol.num_steps) for identity in protocol.new(step)]
 
     def mean(iou: dict[str, float], ids: Sequence[int]) -> float:
         return float(np.mean([iou[name] for one in ids if (name := protocol.taxonomy.name_of(one)) in iou]))
 
     return {
-        "base": spread(scores_of([chain.out(0, seed) for seed in SEEDS])["all"]),
+        "base": spread(scores_of([chain.out(0, seed) for seed in seeds])["all"]),
         "first": spread([mean(one["iou"], protocol.new(0)) for one in told]),
         "later": spread([mean(one["iou"], later) for one in told]),
         "all": spread([one["mean_iou"] for one in told]),

@@ -30,7 +30,7 @@ from wilss_train.run.train import Options, run_training
 HORSES = ("im2", "im5")
 PARAMS = TrainParams(
     backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2), crop=16, batch_size=2,
-    epochs=1, lr=0.01, min_area=4,
+    epochs=1, lr=0.01, min_area=4, heads="shared",
 )  # fmt: skip
 QUIET = Options(threads=1, device="cpu", split=None)
 SHIFT = np.log(1 / 16 / (15 / 16)) - np.log(1 / 4 / (3 / 4))
@@ -134,7 +134,7 @@ def test_a_run_of_before_is_the_same_run_where_nothing_is_adjusted(root: Path) -
     for params, differs in ((plain, set()), (replace(plain, logit_adjustment="always"), {"logit_adjustment"})):
         wanted = identity_of(inputs(root), Distill(), params, 0, {})
         noted = {**wanted, "params": {**wanted["params"]}}
-        for name in ("logit_adjustment", "prevalence"):
+        for name in ("logit_adjustment", "prevalence", "heads"):
             del noted["params"][name]
         now = as_noted_now(noted, wanted=wanted, method=Distill(), manifest=inputs(root).manifest)
         assert {name for name, value in wanted["params"].items() if now["params"][name] != value} == differs

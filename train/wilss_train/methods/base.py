@@ -1,6 +1,6 @@
 """What every method offers, and what their objectives share: inputs, sizes, frozen networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -74,8 +74,8 @@ def on_grid(mask: Tensor, maps: Tensor) -> Tensor:
     return nn.functional.interpolate(mask[:, None].float(), size=maps.shape[-2:], mode="nearest-exact")[:, 0] > 0
 
 
-def without_gradient(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """What a frozen network says of normalised images: probabilities in [0, 1], [B, C, *size]."""
+def without_gradient(network: Callable[[Tensor], Tensor], images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What a frozen network says of normalised images, or its head of features: probabilities, [B, C, *size]."""
     with torch.no_grad():
         return at_size(network(images), size).sigmoid()
 

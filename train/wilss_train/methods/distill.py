@@ -9,7 +9,7 @@ from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
-from .base import as_input, at_size, frozen, without_gradient
+from .base import as_input, at_size, frozen, is_frozen, without_gradient
 from .finetune import LabelObjective
 from .losses.fmwiss import masked_bce, old_targets
 from .segmenter import MaskMethod
@@ -43,9 +43,18 @@ class DistillObjective(nn.Module):
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new` and `old`."""
         images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
-        logits = at_size(self.student(images), size)
-        old = without_gradient(self.old, images, size)
-        return self.distilled(batch, logits, old)
+        features = self.student.features(images)
+        logits = at_size(self.student.logits(features), size)
+        return self.distilled(batch, logits, self.old_says(images, features, size))
+
+    def old_says(self, images: Tensor, features: Tensor, size: tuple[int, ...]) -> Tensor:
+        """The old model's probabilities of normalised images, [B, C_old, *size].
+
+        features: the student's of these images, which are the old model's where the student's backbone stays.
+        """
+        if is_frozen(self.student.backbone):
+            return without_gradient(self.old.logits, features, size)
+        return without_gradient(self.old, images, size)
 
     def distilled(self, batch: SegBatch, logits: Tensor, old: Tensor) -> dict[str, Tensor]:
         """New channels against the masks, old ones against the old model's probabilities. All [B, C, h, w]."""

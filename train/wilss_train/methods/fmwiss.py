@@ -18,7 +18,7 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, Positi
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..data.copy_paste import PasteParams
-from .base import as_input, at_size, require_student_epochs, without_gradient
+from .base import as_input, at_size, require_student_epochs
 from .distill import DistillObjective
 from .finetune import LabelObjective
 from .losses.fmwiss import (
@@ -128,9 +128,9 @@ class FmwissObjective(DistillObjective):
         """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
         alone = state.epoch < self._params.warmup_epochs
         images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
-        old = without_gradient(self.old, images, size)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
             features = self.student.features(images)
+        old = self.old_says(images, features, size)
         seen = features if self._params.teacher_gradient else features.detach()
         on_grid, embedding = self.teacher(seen)
         logits = at_size(on_grid, size)

@@ -32,7 +32,9 @@ _GUESSED = (
 
 
 class LabelMethod(MaskMethod):
-    """A method that takes masks for pixel labels."""
+    """A method that takes masks for pixel labels; its outputs are one softmax, whose classes have one head."""
+
+    own_heads: ClassVar[bool] = False
 
     def experiment(self, context: RunContext) -> Experiment:
         """As every method's. Warns where the masks were guessed."""

@@ -15,7 +15,7 @@ from wilss.models.networks.checkpoint import load_segmenter, write_model
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.embedding import EmbeddingNet
 from wilss.models.networks.norms import set_batch_norm
-from wilss.models.networks.segmenter import Segmenter, build, grown
+from wilss.models.networks.segmenter import Segmenter, build, grown, newest_head, with_head
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.models.networks.weights import load_backbone
 from wilss.params import Params
@@ -29,6 +29,7 @@ from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
 from ..results.judge import Judged, RunResults, judge_run, untold
+from .base import frozen
 from .step_prior import shifts_of
 
 
@@ -61,9 +62,13 @@ class SegmenterMethod(Params):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskMethod(SegmenterMethod, ABC):
-    """A method whose objective takes `SegBatch`es of a mask store."""
+    """A method whose objective takes `SegBatch`es of a mask store.
+
+    own_heads: whether the classes of a later step may have a head of their own.
+    """
 
     name: ClassVar[str]
+    own_heads: ClassVar[bool] = True
 
     @property
     def pasting(self) -> PasteParams | None:
@@ -89,14 +94,17 @@ class MaskMethod(SegmenterMethod, ABC):
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             _write_memory(context, out)
-            _write_student(context, out, student, facts)
+            _write_student(context, out, student, old, facts)
 
         alone = self.epochs_alone(context.inputs.step)
         return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
 
 
 def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
-    """The student, and the network of the step before: at step 0 new or from a backbone's weights, later grown."""
+    """The student, and the network of the step before: at step 0 new or from a backbone's weights, later grown.
+
+    Where the step's classes get a head of their own, the student is the newest head, grown, on a backbone that stays.
+    """
     inputs, params = context.inputs, context.params
     channels = len(inputs.protocol.seen(inputs.step))
     old = None if inputs.parent is None else load_segmenter(inputs.parent)
@@ -105,8 +113,11 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
         if params.backbone_weights:
             load_backbone(student, weights_path(params.backbone_weights, params.backbone, inputs.manifest))
     else:
-        student = grown(old, channels, rows=params.new_rows, seed=context.seed)
+        start = newest_head(old) if params.heads == "step" else old
+        student = grown(start, channels, rows=params.new_rows, seed=context.seed)
     student = set_batch_norm(student, params.norms)
+    if old is not None and params.heads == "step":
+        frozen(student.backbone)
     for network in (student, old):
         if network is not None:
             network.to(memory_format=torch.channels_last)
@@ -126,18 +137,24 @@ def write_network(
         write_model(out / MODEL_FILE, kept, spec=network.spec, protocol=protocol, facts=facts)
 
 
-def _write_student(context: RunContext, out: Path, student: Segmenter, facts: Mapping[str, Any]) -> None:
-    """The checkpoint, the new classes' logits adjusted in the classifier's bias: whoever reads it need not know."""
-    inputs = context.inputs
-    shifts = shifts_of(inputs, context.params)
+def _write_student(
+    context: RunContext, out: Path, student: Segmenter, old: Segmenter | None, facts: Mapping[str, Any]
+) -> None:
+    """The checkpoint, a step's own head beside those before it.
+
+    The new classes' logits are adjusted in their classifier's bias: whoever reads it need not know.
+    """
+    inputs, params = context.inputs, context.params
+    network = student if old is None or params.heads != "step" else with_head(old, student)
+    shifts = shifts_of(inputs, params)
     if not shifts:
-        return write_network(context, out, student, facts)
-    weights = dict(student.state_dict())
-    bias = weights["classifier.bias"] = weights["classifier.bias"].clone()
+        return write_network(context, out, network, facts)
+    weights, name = dict(network.state_dict()), f"{network.newest}classifier.bias"
+    bias = weights[name] = weights[name].clone()
     for identity, shift in shifts.items():
         bias[inputs.protocol.channel_of(identity, inputs.step)] += shift
     told = {inputs.protocol.taxonomy.name_of(identity): shift for identity, shift in shifts.items()}
-    return write_network(context, out, student, {**facts, "logit_shifts": told}, weights)
+    return write_network(context, out, network, {**facts, "logit_shifts": told}, weights)
 
 
 def spec_of_params(params: TrainParams, channels: int) -> SegmenterSpec:

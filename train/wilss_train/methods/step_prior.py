@@ -51,9 +51,15 @@ class StepPrior:
         return dict(zip(ids, prior_shift(*priors).tolist(), strict=True))
 
 
-def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool) -> TrainParams:
-    """The parameters with what is `auto` decided. from_masks: whether the method is one that learns a step's masks."""
-    if "auto" not in (params.batch_norm, params.logit_adjustment):
+def with_step_prior(
+    params: TrainParams, inputs: RunInputs, *, from_masks: bool, own_heads: bool | None = None
+) -> TrainParams:
+    """The parameters with what is `auto` decided.
+
+    from_masks: whether the method is one that learns a step's masks. own_heads: whether its later classes may have
+    heads of their own; None as from_masks.
+    """
+    if "auto" not in (params.batch_norm, params.logit_adjustment, params.heads):
         return params
     one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store)
     decided: dict[str, Any] = {}
@@ -61,7 +67,15 @@ def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool)
         decided["batch_norm"] = "frozen" if one_sided else "train"
     if params.logit_adjustment == "auto":
         decided["logit_adjustment"] = "always" if one_sided else "never"
+    if params.heads == "auto":
+        able = from_masks if own_heads is None else own_heads
+        decided["heads"] = "step" if able and (one_sided or has_heads(inputs)) else "shared"
     return replace(params, **decided)
+
+
+def has_heads(inputs: RunInputs) -> bool:
+    """Whether classes of the step before have heads of their own."""
+    return inputs.parent is not None and bool(getattr(inputs.parent.spec, "heads", ()))
 
 
 def shifts_of(inputs: RunInputs, params: TrainParams) -> Mapping[int, float]:
@@ -73,9 +87,14 @@ def shifts_of(inputs: RunInputs, params: TrainParams) -> Mapping[int, float]:
 
 def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
     """Sentences about what is done because a step's pictures are one-sided."""
-    if inputs.parent is None or (params.logit_adjustment, params.batch_norm) == ("never", "train"):
+    if inputs.parent is None:
         return ()
     found = []
+    if params.heads == "step":
+        found.append(
+            "Backbone and heads that are there stay as they are, and this step's classes get a head of their own; "
+            "--set heads=shared trains all of them on"
+        )
     if shifts := shifts_of(inputs, params):
         found.append(_adjusted(prior_of(inputs), shifts, params.prevalence))
     elif params.logit_adjustment == "always":

@@ -20,7 +20,7 @@ from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
 from ..methods.segmenter import MaskMethod
-from ..methods.step_prior import with_step_prior
+from ..methods.step_prior import has_heads, with_step_prior
 from ..params import TrainParams, from_manifest
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,27 @@ def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainPara
             f"logit_adjustment=always is for methods that learn a later step from its masks, and {method.name} is none "
             "of these; leave it out."
         )
-    return with_step_prior(with_input_statistics(params, method, inputs), inputs, from_masks=from_masks)
+    own_heads = isinstance(method, MaskMethod) and method.own_heads
+    _require_heads(params, method, inputs, own_heads)
+    params = with_input_statistics(params, method, inputs)
+    return with_step_prior(params, inputs, from_masks=from_masks, own_heads=own_heads)
+
+
+def _require_heads(params: TrainParams, method: Method, inputs: RunInputs, own_heads: bool) -> None:
+    """Raise ParameterError where heads of single steps are asked for and cannot be, or are there and cannot be kept."""
+    if inputs.parent is None:
+        return
+    if params.heads == "step" and not own_heads:
+        raise ParameterError(
+            f"heads=step is for methods whose outputs are a sigmoid for each class, and {method.name} is none of "
+            "these; leave it out."
+        )
+    if has_heads(inputs) and (params.heads == "shared" or not own_heads):
+        raise ParameterError(
+            f"{inputs.parent.path} has heads for single steps, which {'heads=shared' if own_heads else method.name} "
+            "cannot train on; "
+            + ("leave heads out." if own_heads else "start --from a run that was trained with --set heads=shared.")
+        )
 
 
 def with_input_statistics(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:

@@ -1,13 +1,14 @@
 """The segmenter: a backbone's last feature map and a DeepLabV3 head on it (Chen et al. 2017, arXiv:1706.05587).
 
-One output per class seen, background included; the outputs are logits of a sigmoid each. Nothing is downloaded.
+One output per class seen, background included; the outputs are logits of a sigmoid each. Later classes may have heads
+of their own on the same features, as SSUL has (Cha et al., NeurIPS 2021). Nothing is downloaded.
 
 Shapes: `B` batch, `C` channels, `H W` pixels, `h w` feature grid, `D` feature width.
 """
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from wilss.data.taxonomy import BACKGROUND
+from wilss.equations.joining import joined_logits
 from wilss.errors import ParameterError
 from wilss.models.networks.backbones import build_backbone
 from wilss.models.networks.spec import SegmenterSpec
@@ -26,7 +28,7 @@ NewRows = Literal["background", "random"]
 
 
 class Segmenter(nn.Module):
-    """A backbone, the body of a DeepLabV3 head, and one row of weights per channel.
+    """A backbone, the body of a DeepLabV3 head, and one row of weights per channel; maybe `later` heads.
 
     Its maps are on the feature grid, ceil(H / stride) x ceil(W / stride); callers upsample them
     (`wilss.data.images.to_pixels`). In training mode a batch needs two images at least: the head's pooling branch
@@ -40,7 +42,14 @@ class Segmenter(nn.Module):
         self.feature_dim: int = self.backbone.feature_dim
         self.previous_dim: int = self.backbone.previous_dim
         self.body = _body(spec, self.feature_dim)
-        self.classifier = nn.Conv2d(spec.head_width, spec.num_channels, 1)
+        first, *later = spec.channels_of_heads
+        self.classifier = nn.Conv2d(spec.head_width, first, 1)
+        self.later = nn.ModuleList(Head(spec, self.feature_dim, channels) for channels in later)
+
+    @property
+    def newest(self) -> str:
+        """What the names of the newest head's weights start with; "" for those of the first."""
+        return f"later.{len(self.later) - 1}." if self.later else ""
 
     def features(self, images: Tensor) -> Tensor:
         """The backbone's last feature map. images: float [B, 3, H, W], normalised. Returns [B, D, h, w]."""
@@ -53,13 +62,36 @@ class Segmenter(nn.Module):
         return found
 
     def logits(self, features: Tensor) -> Tensor:
-        """A logit per channel. features: [B, D, h, w]. Returns [B, C, h, w]."""
+        """A logit per channel, of the head that learnt it first; the background is shared out by every later head.
+
+        features: [B, D, h, w]. Returns [B, C, h, w].
+        """
         found: Tensor = self.classifier(self.body(features))
+        for head in self.later:
+            newer = head(features)
+            found = joined_logits(found, torch.cat([newer[:, :1], newer[:, found.shape[1] :]], dim=1))
         return found
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of images. images: float [B, 3, H, W], normalised. Returns [B, C, h, w]."""
         return self.logits(self.features(images))
+
+
+class Head(nn.Module):
+    """Body and classifier of a head that came later, with rows for all classes of its time.
+
+    Those of older classes are no logit's; the next step's head starts from them.
+    """
+
+    def __init__(self, spec: SegmenterSpec, feature_dim: int, channels: int) -> None:
+        super().__init__()
+        self.body = _body(spec, feature_dim)
+        self.classifier = nn.Conv2d(spec.head_width, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, D, h, w]. Returns [B, C, h, w]."""
+        found: Tensor = self.classifier(self.body(features))
+        return found
 
 
 def aspp(feature_dim: int, width: int, rates: tuple[int, ...], dropout: float) -> nn.Module:
@@ -110,8 +142,12 @@ def grown(segmenter: Segmenter, num_channels: int, *, rows: NewRows = "backgroun
         background's odds divided by n + 1, and the background's row stays [D].
     random: new rows as a new convolution has them, by `seed` and `num_channels` alone.
 
-    Raises ParameterError if there would be fewer channels.
+    Raises ParameterError if there would be fewer channels, and for a segmenter of several heads.
     """
+    if segmenter.spec.heads:
+        raise ParameterError(
+            "a segmenter whose classes have heads of their own grows by another head: --set heads=step."
+        )
     more = num_channels - segmenter.spec.num_channels
     if more < 0:
         raise ParameterError(
@@ -135,3 +171,31 @@ def _fill(bigger: nn.Conv2d, old: nn.Conv2d, more: int, rows: NewRows) -> None:
         target[: len(values)] = values
         if rows == "background":
             target[len(values) :] = values[BACKGROUND] - (math.log(more + 1) if name == "bias" else 0.0)
+
+
+def newest_head(segmenter: Segmenter) -> Segmenter:
+    """A copy of the backbone with the newest head alone, which has rows for all channels."""
+    if not segmenter.later:
+        return copy.deepcopy(segmenter)
+    newest, parts = segmenter.newest, segmenter.state_dict()
+    backbone = {name: value for name, value in parts.items() if name.startswith("backbone.")}
+    head = {name.removeprefix(newest): value for name, value in parts.items() if name.startswith(newest)}
+    return _filled(replace(segmenter.spec, heads=()), {**backbone, **head}).train(segmenter.training)
+
+
+def with_head(known: Segmenter, newest: Segmenter) -> Segmenter:
+    """A segmenter of the heads of `known` and, for the channels that it lacks, that of `newest`.
+
+    newest: of one head, on the same backbone. What `known` says of its classes stays, but for the background, whose
+    probability is shared with the new ones (`joined_logits`).
+    """
+    spec = replace(newest.spec, heads=known.spec.channels_of_heads)
+    prefix = f"later.{len(known.later)}."
+    head = {f"{prefix}{name}": value for name, value in newest.state_dict().items() if not name.startswith("backbone.")}
+    return _filled(spec, {**known.state_dict(), **head}).train(known.training)
+
+
+def _filled(spec: SegmenterSpec, weights: Mapping[str, Tensor]) -> Segmenter:
+    network = build(spec, seed=0)
+    network.load_state_dict(weights)
+    return network.to(next(iter(weights.values())).device)

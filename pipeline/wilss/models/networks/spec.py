@@ -24,6 +24,8 @@ class SegmenterSpec(Params):
     dropout: after the head's projection. Torchvision has 0.5, the field's incremental code none; 0 is ours [D],
         so that a step's result never depends on how often something was drawn before it.
     num_channels: outputs, as many as classes seen, background included.
+    heads: where later classes have heads of their own, the channels that were known when each head but the newest was
+        learnt, the first head's first; () is one head for all channels.
     """
 
     backbone: str = "resnet101"
@@ -33,12 +35,25 @@ class SegmenterSpec(Params):
     rates: tuple[int, ...] = ()
     dropout: ShareBelowOne = 0.0
     num_channels: PositiveInt
+    heads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate the values."""
         super().__post_init__()
         require(self.output_stride in _PUBLISHED_RATES, "output_stride", self.output_stride, "8 or 16")
         require(all(rate >= 1 for rate in self.rates), "rates", self.rates, "whole numbers of at least 1")
+        grows = all(few < more for few, more in zip((0, *self.heads), (*self.heads, self.num_channels), strict=True))
+        require(grows, "heads", self.heads, f"growing numbers of channels below {self.num_channels}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Every value by its name; `heads` where there are several, so that other networks say what they always did."""
+        values = super().as_json()
+        return values if self.heads else {name: value for name, value in values.items() if name != "heads"}
+
+    @property
+    def channels_of_heads(self) -> tuple[int, ...]:
+        """How many channels each head has, in the order in which they were learnt."""
+        return (*self.heads, self.num_channels)
 
     @property
     def head_rates(self) -> tuple[int, ...]:
@@ -53,4 +68,5 @@ class SegmenterSpec(Params):
             raise ParameterError(f"a segmenter has no {', '.join(unknown)}; upgrade wilss, or leave that out.")
         if "num_channels" not in said:
             raise ParameterError("a segmenter needs num_channels, the number of its outputs; write it.")
-        return cls(**{**said, "args": dict(said.get("args", {})), "rates": tuple(said.get("rates", ()))})
+        tuples = {name: tuple(said.get(name, ())) for name in ("rates", "heads")}
+        return cls(**{**said, "args": dict(said.get("args", {})), **tuples})

@@ -9,7 +9,7 @@ from torch import nn
 
 from wilss.errors import ParameterError
 from wilss.models.networks.norms import set_batch_norm
-from wilss.models.networks.segmenter import Segmenter, build, grown
+from wilss.models.networks.segmenter import Segmenter, build, grown, newest_head, with_head
 from wilss.models.networks.spec import SegmenterSpec
 
 SMALL = {"channels": [8, 8, 16, 16]}
@@ -37,6 +37,16 @@ def test_a_spec_survives_json():
     spec = small(rates=(1, 2), dropout=0.25)
     assert SegmenterSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
     assert SegmenterSpec.from_json({"num_channels": 3}) == SegmenterSpec(num_channels=3)
+
+
+def test_heads_are_said_where_there_are_several_and_only_there():
+    assert "heads" not in small().as_json()
+    spec = small(num_channels=6, heads=(4, 5))
+    assert SegmenterSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
+    assert (small().channels_of_heads, spec.channels_of_heads) == ((4,), (4, 5, 6))
+    for heads in ((0,), (5, 5), (5, 4), (6,)):
+        with pytest.raises(ParameterError, match="heads is .* it must be growing numbers of channels below 6"):
+            small(num_channels=6, heads=heads)
 
 
 def test_rates_are_the_published_ones_of_the_stride():
@@ -244,3 +254,28 @@ def test_synchronised_says_the_same_on_one_process(backbone):
 def test_another_mode_is_refused():
     with pytest.raises(ValueError, match="no batch norm mode 'off'"):
         set_batch_norm(nn.BatchNorm2d(2), "off")  # type: ignore[arg-type]
+
+
+# -- heads of single steps ----------------------------------------------------------------------------------
+
+
+def test_a_head_joins_and_older_classes_stay():
+    known = build(small(), seed=0).eval()
+    batch = images(2, 3, 32, 48)
+    newest = grown(newest_head(known), 5, rows="random", seed=1)
+    both = with_head(known, newest)
+    assert (both.spec.heads, both.newest, both.training) == ((4,), "later.0.", False)
+    assert torch.equal(both(batch)[:, 1:4], known(batch)[:, 1:4])
+    own = newest(batch)
+    assert torch.equal((both(batch)[:, 4] > both(batch)[:, 0]), own[:, 4] > own[:, 0])
+    assert same_weights(newest_head(both), newest)
+    three = with_head(both, grown(newest_head(both), 7, seed=2))
+    assert (three.spec.heads, three.spec.num_channels, three(batch).shape[1]) == ((4, 5), 7, 7)
+    assert torch.equal(three(batch)[:, 1:5], both(batch)[:, 1:5])
+
+
+def test_a_segmenter_of_several_heads_grows_by_a_head_alone():
+    known = build(small(), seed=0)
+    both = with_head(known, grown(newest_head(known), 5, seed=1))
+    with pytest.raises(ParameterError, match="grows by another head: --set heads=step"):
+        grown(both, 6, seed=0)
