@@ -33,7 +33,7 @@ FLOORS = {
         ["sources"],
         ["make"],
         ["inspect", "manifest_tools"],
-        ["tuning", "review"],
+        ["auditing", "tuning", "review"],
         ["exchange"],
         ["commands"],
         ["cli"],

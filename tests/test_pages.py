@@ -68,6 +68,8 @@ SHAPES = (
     "wilss-masks sheet masks/shapes-15-5/step-1.zarr --stages",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
     "wilss-masks bank masks/shapes-15-5/step-1.zarr --out step-1b.zarr",
+    "wilss-masks audit masks/shapes-15-5/step-1.zarr",
+    "wilss-masks audit --manifest data_manifest.yaml",
     "wilss-masks verify masks/shapes-15-5/step-1.zarr",
     "wilss-masks export voc masks/shapes-15-5/step-1.zarr out/",
     "wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json --instances connected --min-area 20",
@@ -91,6 +93,8 @@ SHAPES = (
 
 #: Commands that are not run, by how they begin, and why; their options are looked at all the same.
 REASONS = {
+    "wilss-masks audit step-1.zarr --predictions": "the same with a network: tests/wilss_masks/auditing/test_audit.py",
+    "wilss-masks audit --fail-on": "may exit with 1, as it should: tests/wilss_masks/auditing/test_audit.py",
     "wilss-masks encoders list": "builds networks of others: tests/wilss_masks/inspect/test_encoders.py",
     "wilss-masks encoders check vit_small": "needs weights of DINOv3: tests/wilss_masks/inspect/test_encoders.py",
     "wilss-masks manifest init --layout voc": "needs VOC on disk",

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auditing.audit import audit
     from .make.cluster import ClusterOptions
     from .make.generate import generate
     from .make.options import Options
@@ -22,9 +23,19 @@ _HOMES = {
     "Options": "make.options",
     "PanetSource": "sources",
     "Summary": "make.summary",
+    "audit": "auditing.audit",
     "generate": "make.generate",
 }
-__all__ = ["AnnotationSource", "ClusterOptions", "FmwissSource", "Options", "PanetSource", "Summary", "generate"]
+__all__ = [
+    "AnnotationSource",
+    "ClusterOptions",
+    "FmwissSource",
+    "Options",
+    "PanetSource",
+    "Summary",
+    "audit",
+    "generate",
+]
 
 
 def __getattr__(name: str) -> Any:

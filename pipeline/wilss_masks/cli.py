@@ -13,6 +13,7 @@ _COMMANDS = {
     "bank": "A second pass: every image asks the masks of all others.",
     "info": "What a mask store holds.",
     "evaluate": "IoU of a store's masks against pixel labels.",
+    "audit": "Find wrong tags, leaks, duplicates and odd masks.",
     "fuse": "A new store from kept scores, without a forward pass.",
     "sheet": "A contact sheet (PNG) of images, scores, attention and masks.",
     "verify": "Compare every byte of a store with its digests.",

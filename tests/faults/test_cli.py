@@ -18,7 +18,7 @@ from tests.faults.cli import ROOT, command, content, data_set, generate, listing
 from tests.wilss.data import data_on_disk as disk
 from wilss_masks.make import cluster
 
-COMMANDS = ["generate", "info", "evaluate", "fuse", "sheet", "verify", "export voc", "export coco"]
+COMMANDS = ["generate", "info", "evaluate", "fuse", "sheet", "audit", "verify", "export voc", "export coco"]
 COMMANDS += ["manifest init", "manifest check", "manifest lock"]
 
 

@@ -45,12 +45,12 @@ class LabelClasses:
 
     def of(self, label: PngLabel) -> list[int]:
         """The ids in a label, without background and void. Raises ImageError where it cannot be read."""
-        key = _key(label.path)
+        key = file_key(label.path)
         kept = None if key is None else self._known.get(key)
         if kept is not None:
             return _ids(kept)
         ids = classes_in(label.read())
-        if key is not None and key == _key(label.path):  # nobody wrote it meanwhile
+        if key is not None and key == file_key(label.path):  # nobody wrote it meanwhile
             self._added[key] = _bits(ids)
         return ids
 
@@ -72,7 +72,7 @@ def classes_in(labels: NDArray[np.uint8]) -> list[int]:
     return [identity for identity in np.flatnonzero(counts).tolist() if identity not in (BACKGROUND, VOID)]
 
 
-def _key(path: Path) -> int | None:
+def file_key(path: Path) -> int | None:
     """64 bits of path, size and times; None where there is no such file, or it is brand-new."""
     try:
         state = os.stat(path)

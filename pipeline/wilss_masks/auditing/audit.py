@@ -1,0 +1,146 @@
+"""`audit`: a manifest, and a store of its masks where there is one, looked through for what is likely wrong."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.data.manifest import Manifest
+from wilss.errors import ManifestError
+from wilss.store import MaskStore, Status
+from wilss.store.records import records_for
+
+from .decisions import class_findings, error_scores, tag_doubts
+from .duplicates import conflicts_of_ids, duplicate_findings
+from .evidence import Evidence, Item, Predictor, evidence_of
+from .findings import Audit, Finding, in_order
+from .lists import ImageList, lists_of, pictures_of
+from .predictors import predictor_of
+
+#: Is told how many looks are done, and how many there are: one for every picture, and one for its tags and masks.
+Progress = Callable[[int, int], None]
+
+
+def audit(
+    manifest: Manifest,
+    store: MaskStore | None = None,
+    *,
+    predictions: Path | str | None = None,
+    labels: bool = True,
+    duplicates: bool = True,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Audit:
+    """Likely errors of tags, masks and lists; the same whatever the number of threads.
+
+    store: whose masks are looked at; without one tags are held against pixel labels, of all lists that are trained on.
+    predictions: a run of `wilss-train` or a folder of label maps. labels: whether pixel labels are asked, where there
+    are any. duplicates: whether pictures are compared, which reads all of them once (see `hashes`).
+    Raises ManifestError, StoreError, CheckpointError where there is nothing to be looked at.
+    """
+    lists = lists_of(manifest)
+    class_ids, items = _items(manifest, lists, store)
+    names = tuple(manifest.taxonomy.name_of(identity) for identity in class_ids)
+    predictor = None if predictions is None else predictor_of(Path(predictions), class_ids, device)
+    findings = list(conflicts_of_ids(lists, manifest.taxonomy))
+    failed: dict[str, str] = {}
+    pictures = pictures_of(lists) if duplicates else []
+    whole = len(pictures) + len(items)
+    if duplicates:
+        found, failed = duplicate_findings(
+            lists, pictures, manifest.taxonomy, threads=threads, progress=lambda done, _: progress(done, whole)
+        )
+        findings += found
+    evidence = evidence_of(
+        items, class_ids, names, store=store, predictor=predictor, labels=labels, threads=threads,
+        progress=lambda done, _: progress(len(pictures) + done, whole),
+    )  # fmt: skip
+    doubts = tag_doubts(evidence)
+    findings += class_findings(evidence, doubts)
+    return Audit(
+        title=_title(manifest, store),
+        findings=in_order(findings),
+        images=max(len(pictures), len(items)),
+        looked_at=_looked_at(manifest, lists, store, predictor, evidence, duplicates),
+        scores=error_scores(evidence, doubts),
+        failed=dict(sorted({**failed, **evidence.failed}.items())),
+        warnings=tuple(_warnings(evidence, findings, predictor)),
+    )
+
+
+def _items(
+    manifest: Manifest, lists: Sequence[ImageList], store: MaskStore | None
+) -> tuple[tuple[int, ...], list[Item]]:
+    """The classes whose tags and masks are looked at, and the images."""
+    if store is None:
+        return _tagged_items(manifest, lists)
+    records = records_for(store, manifest)
+    wanted = np.flatnonzero(np.isin(store.current_status(), (Status.DONE, Status.UNTAGGED)))
+    done = store.current_status() == Status.DONE
+    source = manifest.steps[store.step]
+    split = str(store.attributes.get("split", "train"))
+    place = f"{source.data}, {source.split if split == 'train' else split}"
+    rows = ((records[store.image_ids[row]], row if done[row] else -1) for row in wanted.tolist())
+    return store.category_ids, [Item(record, row, place) for record, row in rows]
+
+
+def _tagged_items(manifest: Manifest, lists: Sequence[ImageList]) -> tuple[tuple[int, ...], list[Item]]:
+    """All classes that steps with tags or labels learn, and the images of their lists, each once."""
+    steps = [step for step in range(manifest.protocol.num_steps) if manifest.supervision(step) != "shots"]
+    class_ids = tuple(sorted({identity for step in steps for identity in manifest.protocol.new(step)}))
+    items = [
+        Item(record, -1, one.name)
+        for one in lists
+        if set(one.steps) & set(steps)
+        for record in one.records
+        if record.problem is None
+    ]
+    return class_ids, items
+
+
+def _looked_at(
+    manifest: Manifest,
+    lists: Sequence[ImageList],
+    store: MaskStore | None,
+    predictor: Predictor | None,
+    evidence: Evidence,
+    duplicates: bool,
+) -> dict[str, Any]:
+    labelled = int((~np.isnan(evidence.facts["label"])).any(axis=1).sum()) if evidence.class_ids else 0
+    return {
+        "manifest": manifest.name,
+        "manifest_sha256": manifest.digest,
+        "store": None if store is None else store.path.name,
+        "step": None if store is None else store.step,
+        "source": None if store is None else store.attributes.get("source"),
+        "predictions": None if predictor is None else Path(predictor.name).name,
+        "lists": {one.name: len(one.records) for one in lists},
+        "compared": duplicates,
+        "tags_of": len(evidence.items),
+        "labelled": labelled,
+        "held_against": evidence.reference or None,
+    }
+
+
+def _title(manifest: Manifest, store: MaskStore | None) -> str:
+    if store is None:
+        return manifest.title
+    return f"{manifest.title}, {store.path.name}"
+
+
+def _warnings(evidence: Evidence, findings: Sequence[Finding], predictor: Predictor | None) -> Iterator[str]:
+    """What was not looked at, and why."""
+    if not evidence.tags.any():
+        yield "no image is tagged with a class that is looked at, so that nothing is said of tags."
+    elif all(np.isnan(evidence.facts[kind]).all() for kind in ("label", "predicted", "score")):
+        yield (
+            "there are no pixel labels, no kept scores and no predictions, so that nothing is said of tags; name a "
+            "store made with --keep scores, or a trained network with --predictions."
+        )
+    if predictor is not None and np.isnan(evidence.facts["predicted"]).all():
+        raise ManifestError(
+            f"{predictor.name} says nothing of any image or class that is looked at; give the label maps of these "
+            "images, or a network that was trained on these classes."
+        )
