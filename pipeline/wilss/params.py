@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,7 +99,16 @@ def with_values(params: P, values: Mapping[str, Any], *, where: str, others: Ite
     try:
         return dataclasses.replace(params, **changes)  # type: ignore[type-var]
     except ParameterError as error:
-        raise ParameterError(f"{where}: {error}") from None
+        raise ParameterError(f"{where}: {_with_what(str(error), values, kinds)}") from None
+
+
+def _with_what(said: str, values: Mapping[str, Any], kinds: Iterable[str]) -> str:
+    """An error about a value that was said elsewhere, with those of `values` that it does not go with."""
+    name = said.partition(" ")[0]
+    others = [other for other in values if re.search(rf"\b{re.escape(other)}\b", said)]
+    if name not in kinds or name in values or not others:
+        return said
+    return f"with {', '.join(f'{other}={values[other]}' for other in others)}, {said}"
 
 
 def names_of(kind: type) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wilss.threads import map_in_threads
+from wilss.threads import map_in_threads, own_cores
 
 
 def begun(count: int, **options: Any) -> tuple[int, list[int]]:
@@ -49,3 +49,27 @@ def test_an_error_comes_in_its_place() -> None:
     assert (next(results), next(results)) == (2, 3)
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@pytest.mark.parametrize(
+    ("said", "beside", "cores"),
+    [
+        ("3", "", 3),
+        ("5,2", "", 5),
+        ("", "", 4),
+        ("many", "", 4),
+        ("0", "", 4),
+        ("1", "2", 2),
+        ("3", "2", 3),
+        ("1", "1", 1),
+    ],
+)
+def test_a_process_works_on_as_many_cores_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, said: str, beside: str, cores: int
+) -> None:
+    """A launcher sets OMP_NUM_THREADS=1 for each of several processes unasked; beside others the 1 is no wish."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+    assert own_cores() == cores
+    assert begun(40)[0] == 4 * cores

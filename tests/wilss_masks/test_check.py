@@ -117,6 +117,11 @@ def test_what_is_not_here_is_a_fault_offline_and_else_a_warning(
     text, vit = checked(tmp_path, how=how, encoders=encoders).faults
     assert "encoders.clip: offline, and the tokenizer of timm/ViT-B-16-SigLIP2 (" in text
     assert "encoders.vit: offline, and the weights of timm/vit_small_patch16_224.dino (model.safetensors)" in vit
+    assert all("`manifest check --source cam`" in fault and "--no-weights" in fault for fault in (text, vit))
+    assert checked(tmp_path, how={**how, "source": "cam"}, encoders=encoders).faults == ()
+    (only_vit,) = checked(tmp_path, how={**how, "source": "panet"}, encoders=encoders).faults
+    assert "encoders.vit: offline" in only_vit
+    assert "--source" not in only_vit
     monkeypatch.setattr("wilss.models.encoders.to_fetch.require_connection", lambda *of: None)
     report = checked(tmp_path, how=how, encoders=encoders)
     assert report.faults == ()
@@ -196,6 +201,7 @@ def test_weights_of_cam_are_opened_and_the_store_of_bank_is_looked_at(tmp_path: 
     (fault,) = faults(cam={"backbone": "resnet18", "weights": "timm"})
     assert "offline" in fault
     assert "set weights to a local copy" in fault
+    assert "--set weights=FILE" in fault
     (fault,) = faults(bank={"store": "first.zarr"})
     assert fault.startswith("masks.bank: ")
     assert "first.zarr" in fault
@@ -226,3 +232,11 @@ def test_the_command_names_all_faults_and_ends_with_2(tmp_path: Path) -> None:
     assert ended.exit_code == 2
     assert "step 0, a: " in ended.stdout
     assert ended.stderr.count("Error: ") == 2
+
+
+def test_a_source_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", IMAGES)
+    words = ["manifest", "check", "--manifest", str(disk.manifest(tmp_path)), "--source"]
+    result = CliRunner().invoke(cli, [*words, "cams"])
+    assert "there is no source 'cams'; did you mean 'cam'" in str(result.exception)
+    assert CliRunner().invoke(cli, [*words, "cam"]).exit_code == 0

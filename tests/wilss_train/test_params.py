@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wilss.errors import ParameterError
-from wilss.params import divided
+from wilss.params import divided, with_values
 from wilss_train.methods import METHODS
 from wilss_train.params import TrainParams, from_manifest
 
@@ -95,6 +95,18 @@ def test_a_scale_that_a_published_crop_does_not_heed_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"scale is \(0.4, 1.2\); it must be left out .* cropping is published"):
         TrainParams(cropping="published", scale=(0.4, 1.2))
     assert TrainParams(cropping="published", area=(0.3, 1.0)).area == (0.3, 1.0)
+
+
+def test_a_value_of_the_manifest_that_does_not_go_with_what_was_set_is_not_blamed_on_what_was_set() -> None:
+    """As `manifest init` writes a manifest: its `scale` stays where somebody sets `cropping=published`."""
+    params = TrainParams(scale=(0.6, 1.6))
+    with pytest.raises(ParameterError) as refused:
+        with_values(params, {"cropping": "published", "epochs": "3"}, where="--set")
+    assert str(refused.value) == (
+        "--set: with cropping=published, scale is (0.6, 1.6); it must be left out where cropping is published, which "
+        "heeds area: --set scale=0.5,2 is its default."
+    )
+    assert with_values(params, {"cropping": "published", "scale": "0.5,2"}, where="--set").cropping == "published"
 
 
 def test_json_has_every_parameter() -> None:

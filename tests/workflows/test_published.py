@@ -55,6 +55,8 @@ def test_the_walks_over_voc_and_coco_are_as_the_page_says(walk: str, title: str,
     assert len(told) >= (17 if step == 0 else 23)
     if walk == "voc-15-1" and step:
         told |= {"batch_norm": "auto"}  # of what is not as published
+        protocol = load_manifest(WORKFLOWS / walk / "data_manifest.yaml", check_lock=False).protocol
+        assert all(len(protocol.new(later)) == 1 for later in range(1, protocol.num_steps))  # none has other statistics
         assert "| steps of one class (15-1) | none: WILSON cannot learn them | `batch_norm: auto`," in PAGE
     assert told == {name: actual[name] for name in told}
 

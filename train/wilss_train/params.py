@@ -130,7 +130,8 @@ class TrainParams(Params):
             require(ordered, name, ends, "two numbers above 0, the smaller first")
         for name, default, kind, other in (("scale", SCALE, "scaled", "area"), ("area", AREA, "published", "scale")):
             heeded = self.cropping == kind or tuple(getattr(self, name)) == default
-            rule = f"left out (or {default}) where cropping is {self.cropping}, which heeds {other}"
+            back = f"--set {name}={','.join(f'{end:g}' for end in default)}"
+            rule = f"left out where cropping is {self.cropping}, which heeds {other}: {back} is its default"
             require(heeded, name, getattr(self, name), rule)
         require(
             self.crop % self.loss_stride == 0, "loss_stride", self.loss_stride, f"a divisor of the crop {self.crop}"

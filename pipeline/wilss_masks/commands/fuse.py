@@ -12,6 +12,8 @@ from wilss.params import names_of
 from .common import store_argument
 
 if TYPE_CHECKING:
+    from wilss.store import MaskStore
+
     from ..inspect.kept_scores import CutOrFusion
 
 
@@ -29,7 +31,8 @@ Examples:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="fusion, keep, keep_amount, threshold, or a stage (classes, regions, boundaries, unsure); the rest stays.",
+    help="fusion, keep, keep_amount, threshold (of cam: cut), or a stage (classes, regions, boundaries, unsure); the "
+    "rest stays.",
 )
 @manifest_option
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
@@ -54,11 +57,25 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
     for warning in region_warnings(opened, params):
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
+        looks = "evaluate" if _has_labels(fused, manifest_path) else "sheet"
         click.echo(
             f"{out}: {counted(fused.layout.num_images, 'image')} {_how(params)}{_stages(params)})\n"
-            f"Next: {pasted('wilss-masks evaluate', out, manifest=manifest_path)}"
+            f"Next: {pasted(f'wilss-masks {looks}', out, manifest=manifest_path)}"
         )
     finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
+
+
+def _has_labels(store: "MaskStore", manifest_path: Path) -> bool:
+    """Whether the store's manifest lies there and has pixel labels of an image of the store."""
+    from wilss.data.manifest import load_manifest
+    from wilss.errors import WilssError
+    from wilss.store.records import records_for
+
+    try:
+        records = records_for(store, load_manifest(manifest_path))
+    except WilssError:
+        return False
+    return any(records[name].label is not None for name in store.image_ids)
 
 
 def _how(params: "CutOrFusion") -> str:
@@ -76,7 +93,7 @@ def _stages(params: "CutOrFusion") -> str:
     from ..stages.params import StageParams, noted
 
     values = {name: value for name, value in noted(params, ()).items() if name in names_of(StageParams)}
-    values.pop("calibration", None)
+    values = {name: value for name, value in values.items() if name not in params.idle}
     return "".join(
         f", {name} {value:g}" if isinstance(value, float) else f", {name} {value}" for name, value in values.items()
     )

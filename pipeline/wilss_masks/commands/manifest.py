@@ -97,8 +97,11 @@ def init(
 @click.option("--no-labels", is_flag=True, help="Do not read label maps (quicker).")
 @click.option("--images", is_flag=True, help="Decode every image to its end (slower), not its header alone.")
 @click.option("--no-weights", is_flag=True, help="Do not open encoders and backbone (quicker).")
+@click.option("--source", metavar="NAME", help="Masks will be made by this source: look at the encoders that it needs.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def check(manifest_path: Path, no_labels: bool, images: bool, no_weights: bool, as_json: bool) -> None:
+def check(
+    manifest_path: Path, no_labels: bool, images: bool, no_weights: bool, source: str | None, as_json: bool
+) -> None:
     """Find whatever would stop a later command: in lists, images, labels, tags, parameters, encoders.
 
     Counts the classes of every step. Exit code 3 when some images cannot be used, 2 when a list, a section or an
@@ -107,10 +110,15 @@ def check(manifest_path: Path, no_labels: bool, images: bool, no_weights: bool, 
     from wilss.data.manifest import load_manifest
 
     from ..manifest_tools.check import check_manifest
+    from ..sources.section import require_source
 
+    if source is not None:
+        require_source(source)
     manifest = load_manifest(manifest_path)
     with ProgressDisplay() as display:
-        report = check_manifest(manifest, labels=not no_labels, images=images, weights=not no_weights, progress=display)
+        report = check_manifest(
+            manifest, labels=not no_labels, images=images, weights=not no_weights, source=source, progress=display
+        )
     click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False) if as_json else _told(report, decoded=images))
     for fault in report.faults:
         click.echo(f"Error: {fault}", err=True)

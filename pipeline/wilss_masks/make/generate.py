@@ -23,6 +23,7 @@ from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, writer_lock
 from wilss.store.changes import keep_stamps
+from wilss.threads import own_cores
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
@@ -304,12 +305,12 @@ def _use_threads(count: int) -> None:
 
 
 def _batches_at_once(device: str, options: Options) -> int:
-    """Batches at a time in one process: all cores here, one in each of several workers, a few on a GPU."""
+    """Batches at a time in one process: all its cores here, one in each of several workers, a few on a GPU."""
     if device != "cpu":
         return _BATCHES_ON_A_GPU
     if options.cluster.is_elsewhere or options.cluster.workers > 1:
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // options.threads)
+    return max(1, own_cores() // options.threads)
 
 
 class _Counting:

@@ -80,15 +80,16 @@ def check_manifest(
     labels: bool = True,
     images: bool = False,
     weights: bool = False,
+    source: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckReport:
     """Open every image of every step and of `val`: its header, and (unless `labels` is false) its label map.
 
     images: decode every image to its end. weights: open encoders and backbones whose weights lie in
-    files, and a store that `bank` goes over.
+    files, and a store that `bank` goes over. source: of the masks, whose encoders alone are looked at.
     What stops one step or section is a fault of the report, and the others are looked at.
     """
-    encoders = check_encoders(manifest) if weights else EncoderReport([], [])
+    encoders = check_encoders(manifest, source) if weights else EncoderReport([], [])
     faults = [*section_faults(manifest, weights=weights), *encoders.faults]
     parts = list(_parts(manifest, faults))
     wanted = {_key(record): record for part in parts for record in part.records}

@@ -1,6 +1,6 @@
 """Whether the encoders that a manifest names can be opened: local weights are, and nothing is fetched."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from wilss.data.manifest import EncoderSpec, Manifest
@@ -8,6 +8,13 @@ from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.to_fetch import to_fetch
 
 from ..sources.base import require_encoder
+
+#: Which encoders of a manifest each source opens; the others open none.
+_OF_SOURCES = {"fmwiss": ("clip", "vit"), "bank": ("clip", "vit"), "panet": ("vit",)}
+_NOT_FOR_ALL = (
+    " Masks by cam, sam3 or annotation need no encoders: `manifest check --source cam` looks at those alone that a "
+    "source needs, --no-weights at none."
+)
 
 
 class EncoderReport(NamedTuple):
@@ -17,29 +24,33 @@ class EncoderReport(NamedTuple):
     warnings: list[str]
 
 
-def check_encoders(manifest: Manifest) -> EncoderReport:
+def check_encoders(manifest: Manifest, source: str | None = None) -> EncoderReport:
     """A sentence for every encoder that is not known, does not fit its file, cannot be had, or will be fetched.
 
     Files of the hub are looked for where a step's masks need them. With `vit: same` an error of clip is told once.
+    source: of the masks, whose encoders alone are looked at; None for all, by the supervision of the steps.
     """
     report = EncoderReport([], [])
-    for name in ("clip", "vit"):
+    wanted = ("clip", "vit") if source is None else _OF_SOURCES.get(source, ())
+    for name in wanted:
         if name == "vit" and manifest.encoders.is_one and report.faults:
             break
         try:
-            report.warnings.extend(_checked(manifest, name))
-        except (EncoderError, WeightsError) as error:
+            report.warnings.extend(_checked(manifest, name, wanted if source else _needed(manifest)))
+        except WeightsError as error:
+            report.faults.append(f"{manifest.path}: encoders.{name}: {error}{_NOT_FOR_ALL if source is None else ''}")
+        except EncoderError as error:
             report.faults.append(f"{manifest.path}: encoders.{name}: {error}")
     return EncoderReport(report.faults, list(dict.fromkeys(report.warnings)))
 
 
-def _checked(manifest: Manifest, name: str) -> Iterator[str]:
+def _checked(manifest: Manifest, name: str, needed: Collection[str]) -> Iterator[str]:
     spec: EncoderSpec = getattr(manifest.encoders, name)
     require_encoder(name, spec)
     if name == "clip":
         _require_form(manifest, spec)
     _require_blocks(manifest, name, spec)
-    if name in _needed(manifest) and (missing := to_fetch(spec, with_text=name == "clip")):
+    if name in needed and (missing := to_fetch(spec, with_text=name == "clip")):
         yield f"not here, will be fetched at first use: {'; '.join(missing)}."
     if spec.file is not None:
         _open(name, spec)

@@ -31,6 +31,12 @@ _PARAMS: dict[str, Any] = {
 }
 
 
+def require_source(name: str) -> None:
+    """Raise ParameterError for a source that there is not."""
+    if name not in SOURCES:
+        raise ParameterError(f"there is no source {name!r}{closest(name, SOURCES)}.")
+
+
 def defaults_of(name: str) -> dict[str, Any]:
     """The parameters of the source `name` at their defaults; none for a source that is not the package's."""
     return dataclasses.asdict(_PARAMS[name]()) if name in _PARAMS else {}

@@ -22,6 +22,7 @@ from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse, new_params, newly_failed, region_warnings
 from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.pictures import StagePictures
+from wilss_masks.sources.cam.params import CutParams
 from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.stages.chain import stage_picture
 from wilss_masks.stages.unsure import sureness_inside
@@ -277,3 +278,24 @@ def test_the_command(tmp_path: Path, store: MaskStore) -> None:
     assert (area <= before).all()
     assert (area < before).any()
     np.testing.assert_array_equal(MaskStore.open(out).vector("fallback"), store.vector("fallback"))
+
+
+def test_the_command_names_what_can_be_done_next(
+    tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be judged where there are no pixel labels, and nobody sees more than parameters that are at work."""
+    labelled = make_manifest(tmp_path / "a")
+    bare = make_manifest(tmp_path / "b", labelled=False)
+    for name, manifest, looks in (("a", labelled, "evaluate"), ("b", bare, "sheet")):
+        monkeypatch.setattr("wilss.data.manifest.load_manifest", lambda path, manifest=manifest: manifest)
+        words = [str(store.path), "--out", str(tmp_path / f"{name}.zarr"), "--set", "classes=compete"]
+        result = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert f"Next: wilss-masks {looks} {tmp_path / name}.zarr" in result.stdout
+    assert "of cam: cut" in " ".join(CliRunner().invoke(command, ["--help"]).stdout.split())
+
+
+def test_parameters_that_are_idle_are_not_told() -> None:
+    from wilss_masks.commands.fuse import _stages
+
+    assert _stages(CutParams(regions="slic", region_size=100)) == ", regions slic, region_size 100"
+    assert _stages(CutParams(region_size=100, boundaries="pamr", guided_radius=4)) == ", boundaries pamr"

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.proposers import tiny_networks
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, StoreError
+from wilss.errors import CheckpointError, EncoderError, ManifestError, ParameterError, StoreError, WeightsError
 from wilss.models.networks.classifier import Classifier, read_classifier, write_classifier
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.store import MaskStore, Status
@@ -355,6 +355,18 @@ def test_without_a_network_the_trainers_is_taken_and_without_that_it_is_refused(
     assert "resnet18 begins with random weights" in backbone.lack
     named = source(tmp_path, stride=16, weights="here.safetensors").backbone
     assert (named.name, named.stride, named.weights, named.lack) == ("resnet18", 16, "here.safetensors", "")
+
+
+def test_weights_that_cannot_be_fetched_are_asked_for_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    disk.voc(tmp_path / "data", {"a": [1], "b": [2]})
+    disk.manifest(tmp_path, steps=[{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}])
+    for name in ("file", "sha256"):
+        with pytest.raises(WeightsError, match=r"offline.*set weights to a local copy.*--set weights=FILE"):
+            getattr(source(tmp_path, backbone="resnet18", weights="timm").backbone, name)
 
 
 @pytest.mark.parametrize(("affinity", "patches"), [("none", False), ("own", False), ("own", True)])

@@ -214,12 +214,19 @@ def test_plop_warns_of_outputs_that_are_no_softmax(world: World, caplog: pytest.
 
 @pytest.mark.parametrize(("source", "warns"), [("cam", True), ("annotation", False)])
 @pytest.mark.parametrize("method", [Mib(), Plop(pod_logits=0)], ids=["mib", "plop"])
-def test_methods_for_pixel_labels_warn_of_masks_that_were_guessed(
-    world: World, caplog: pytest.LogCaptureFixture, method: Mib | Plop, source: str, warns: bool
+def test_methods_for_pixel_labels_warn_of_masks_that_were_guessed_before_anything_is_set_up(
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Mib | Plop,
+    source: str,
+    warns: bool,
 ) -> None:
     inputs = world.inputs(1)
     inputs.store.attributes["source"] = source
-    method.experiment(RunContext(inputs=inputs, params=PARAMS, seed=0))
+    monkeypatch.setattr("wilss_train.run.settings.open_inputs", lambda *_: inputs)
+    monkeypatch.setattr("wilss_train.run.settings.settled", lambda params, *_: params)
+    open_run(inputs.store.path, manifest=inputs.manifest, method=method, params=PARAMS)
     said = f"made by cam, and {method.name} takes every mask for a pixel label"
     assert (said in caplog.text) == warns
     assert bool(caplog.records) == warns

@@ -86,7 +86,12 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Throw away what is in the run's folder.")
 @click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Loader threads.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Of torch on the CPU.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="Of torch on the CPU.  [default: OMP_NUM_THREADS, else all cores]",
+)
 @device_option
 @click.option("--deterministic", is_flag=True, help="Only deterministic operations, also on a GPU.")
 @click.option("--split", default="val", show_default=True, help="What to judge the result on; none for nothing.")

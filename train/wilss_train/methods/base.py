@@ -85,7 +85,7 @@ def require_student_epochs(warmup_epochs: int, epochs: int) -> None:
     if warmup_epochs >= epochs:
         raise ParameterError(
             f"warmup_epochs is {warmup_epochs} and the run has {epochs} epochs, so the student would never be trained; "
-            "raise --epochs, or lower it with --set warmup_epochs=0."
+            f"raise --epochs, or lower it, to at most {max(epochs - 1, 0)}: --set warmup_epochs={max(epochs - 1, 0)}."
         )
 
 

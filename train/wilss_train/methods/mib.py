@@ -3,8 +3,8 @@
 F. Cermelli et al., "Modeling the Background for Incremental Learning in Semantic Segmentation" (MiB), CVPR 2020.
 """
 
-import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,14 +15,13 @@ from wilss.data.taxonomy import BACKGROUND
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat
 
-from ..context import EpochState, Experiment, RunContext
+from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
+from ..inputs import RunInputs
 from .base import as_input, at_size, frozen
 from .losses.kernels import pixel_ce
 from .losses.mib import labels_of_masks, unbiased_ce, unbiased_distillation
 from .segmenter import MaskMethod
-
-log = logging.getLogger(__name__)
 
 _GUESSED = (
     "%s holds masks that were made by %s, and %s takes every mask for a pixel label, and what no mask covers for "
@@ -36,13 +35,11 @@ class LabelMethod(MaskMethod):
 
     own_heads: ClassVar[bool] = False
 
-    def experiment(self, context: RunContext) -> Experiment:
-        """As every method's. Warns where the masks were guessed."""
-        inputs = context.inputs
+    def doubts(self, inputs: RunInputs) -> Iterator[str]:
+        """That the masks were guessed, where they were."""
         source = inputs.store.attributes.get("source")
-        if inputs.is_weak and source != "annotation" and not context.rank:
-            log.warning(_GUESSED, inputs.store.path, source, self.name, inputs.step)
-        return super().experiment(context)
+        if inputs.is_weak and source != "annotation":
+            yield _GUESSED % (inputs.store.path, source, self.name, inputs.step)
 
 
 @dataclass(frozen=True, kw_only=True)

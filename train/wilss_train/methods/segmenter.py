@@ -1,7 +1,7 @@
 """What every method that teaches a segmenter from masks does: networks, batches, memory and checkpoint."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,6 +78,10 @@ class MaskMethod(SegmenterMethod, ABC):
     def epochs_alone(self, step: int) -> int:
         """Epochs at the start of a step in which the student is not trained and the rates stand still."""
         return 0
+
+    def doubts(self, inputs: RunInputs) -> Iterator[str]:
+        """What speaks against learning from this store by this method, as sentences; before anything is set up."""
+        return iter(())
 
     @abstractmethod
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:

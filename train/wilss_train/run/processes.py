@@ -1,7 +1,6 @@
 """The processes of a run: their device and precision, their cores, and their even shares of a batch."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,12 +20,6 @@ _TOO_FEW = (
     "every process needs two images at a time, or batch norm has nothing to take a mean of; raise --batch-size, or "
     "lower accumulate or the number of processes."
 )
-
-
-def own_cores() -> int:
-    """This process's share of the cores: a launcher says how many processes it has started on this machine."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
 def accelerator_for(params: TrainParams, device: str) -> Accelerator:

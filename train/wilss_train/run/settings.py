@@ -1,6 +1,7 @@
 """What a run is asked for, the manifest's values and those above them; and what of it decides the outcome."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,9 @@ def open_run(
         run, own = divided(TrainParams, values)
         method = with_values(method, own, where=where, others=names_of(TrainParams))
         params = with_values(params, run, where=where)
+    if isinstance(method, MaskMethod) and os.environ.get("RANK", "0") == "0":
+        for doubt in method.doubts(inputs):
+            log.warning(doubt)
     params = settled(params, method, inputs)
     return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
 

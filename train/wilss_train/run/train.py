@@ -19,6 +19,7 @@ from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
 from wilss.store import writer_lock
+from wilss.threads import own_cores
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext
@@ -34,7 +35,6 @@ from .processes import (
     enough_memory,
     gathered,
     images_at_a_time,
-    own_cores,
     require_even_share,
     require_pairs,
 )

@@ -75,17 +75,19 @@ class Backbone:
         """Its weights, None for random ones. Raises WeightsError where they are not there."""
         from wilss.models.networks.pretrained import pretrained_file
 
-        return pretrained_file(self.weights, self.name, self.folder) if self.weights else None
+        with _named():
+            return pretrained_file(self.weights, self.name, self.folder) if self.weights else None
 
     @cached_property
     def sha256(self) -> str:
         """Of the weights' content, "" for random ones."""
         from wilss.models.encoders.weights import sha256_of
 
-        if self.file is None:
+        file = self.file
+        if file is None:
             return ""
         with _named():
-            return sha256_of(self.file)
+            return sha256_of(file)
 
     def to_fetch(self) -> tuple[str, ...]:
         """What of its weights a first use fetches. Raises WeightsError where they are not there, or cannot be had."""
@@ -142,4 +144,6 @@ def _named() -> Iterator[None]:
         yield
     except WeightsError as error:
         said = str(error).replace("set backbone_weights to", "set weights to")
-        raise WeightsError(f"{said} Other weights are named by --set weights=..., `timm` or a file.") from None
+        raise WeightsError(
+            f"{said} A file of weights is named by --set weights=FILE, timm's own by weights=timm."
+        ) from None
