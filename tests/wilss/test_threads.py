@@ -41,6 +41,7 @@ def test_no_more_is_begun_than_is_wanted(count: int, options: dict[str, Any], ah
 @pytest.mark.parametrize("cores", [1, 3])
 def test_threads_are_those_of_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert begun(40)[0] == 4 * cores
 
 
