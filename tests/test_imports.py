@@ -35,6 +35,7 @@ FLOORS = {
         ["inspect", "manifest_tools"],
         ["auditing", "tuning", "review"],
         ["exchange"],
+        ["revision"],
         ["commands"],
         ["cli"],
     ],

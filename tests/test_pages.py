@@ -13,11 +13,13 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import click
+import numpy as np
 import pytest
 import yaml
 
@@ -67,6 +69,7 @@ SHAPES = (
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --reliability",
     "wilss-masks sheet masks/shapes-15-5/step-1.zarr --stages",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
+    "wilss-masks revise masks/shapes-15-5/step-1.zarr --out step-1r.zarr",
     "wilss-masks bank masks/shapes-15-5/step-1.zarr --out step-1b.zarr",
     "wilss-masks audit masks/shapes-15-5/step-1.zarr",
     "wilss-masks audit --manifest data_manifest.yaml",
@@ -319,8 +322,21 @@ def built_in_walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
         (place / "labelled.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         shutil.rmtree(place / "labels", ignore_errors=True)
 
-    labelled = next(text for text in SHAPES if "--labelled" in text)
-    return place, run_all(place, SHAPES, {labelled: label})
+    def judge() -> None:
+        from wilss.store import MaskStore
+        from wilss_masks import Correction, Journal
+
+        store = MaskStore.open(place / "masks/shapes-15-5/step-1.zarr")
+        row, category = np.argwhere(store.vector("area") > 0)[0].tolist()
+        Journal.open(store.path).append(
+            Correction(
+                image_id=store.image_ids[row], category=store.category_ids[category], verdict="rejected",
+                author="Ada", at=datetime.now(UTC), origin="page",
+            )
+        )  # fmt: skip
+
+    labelled, revise = (next(text for text in SHAPES if word in text) for word in ("--labelled", "masks revise"))
+    return place, run_all(place, SHAPES, {labelled: label, revise: judge})
 
 
 def test_the_walk_of_the_pages_goes_through(built_in_walk: tuple[Path, dict[str, Outcome]]) -> None:

@@ -14,27 +14,35 @@ if TYPE_CHECKING:
     from .make.generate import generate
     from .make.options import Options
     from .make.summary import Summary
+    from .review import Correction, Journal
+    from .revision import revise
     from .sources import AnnotationSource, FmwissSource, PanetSource
 
 _HOMES = {
     "AnnotationSource": "sources",
     "ClusterOptions": "make.cluster",
+    "Correction": "review",
     "FmwissSource": "sources",
+    "Journal": "review",
     "Options": "make.options",
     "PanetSource": "sources",
     "Summary": "make.summary",
     "audit": "auditing.audit",
     "generate": "make.generate",
+    "revise": "revision",
 }
 __all__ = [
     "AnnotationSource",
     "ClusterOptions",
+    "Correction",
     "FmwissSource",
+    "Journal",
     "Options",
     "PanetSource",
     "Summary",
     "audit",
     "generate",
+    "revise",
 ]
 
 

@@ -38,6 +38,7 @@ KINDS_OF_WRITE = {
     "store.vectors": r"(?!remove .*\.partial)\w+ s\.zarr/(?!zarr\.json).*",
     "store.seal": r"(?!remove .*\.partial)\w+ s\.zarr(/zarr\.json.*)?",
     "sweep": r"remove .*\.partial",
+    "review": r"(?!remove .*\.partial)\w+ s\.review.*",
     "run.clear": r"remove run/(?!state|.*\.building).*",
     "run.identity": r"\w+ run/run\.json.*",
     "run.log": r"\w+ run/log\.jsonl.*",

@@ -12,9 +12,12 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import numpy as np
 
 from tests.faults import cli, train_cli
 from tests.faults.cli import Outcome, content, generate, wilss_masks
@@ -22,9 +25,11 @@ from tests.faults.train_cli import course_of, wilss_train
 from tests.wilss.data import data_on_disk as disk
 from wilss.console import running
 from wilss.data.shapes.voc import write_voc
+from wilss.errors import WilssError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.labeller_file import LABELLER_FILE
-from wilss.store import MaskStore, MaskStoreWriter
+from wilss.store import MaskStore, MaskStoreWriter, Status
+from wilss_masks.review import Correction, Journal
 
 __all__ = ["SCENES", "Scene", "World", "draw_world"]
 
@@ -118,7 +123,9 @@ def _command(*words: str) -> Callable[[World, Path, bool], Outcome]:
 
     def play(world: World, place: Path, again: bool) -> Outcome:
         said = [word.format(m=world.masks, p=place) for word in words]
-        return wilss_masks(*said, *(["--overwrite"] if again and words[0] in ("fuse", "export", "supports") else []))
+        return wilss_masks(
+            *said, *(["--overwrite"] if again and words[0] in ("fuse", "revise", "export", "supports") else [])
+        )
 
     return play
 
@@ -131,6 +138,44 @@ def _files(*names: str) -> Callable[[Path], Any]:
         return {name: data.replace(str(place).encode(), b"PLACE") for name, data in wanted.items()}
 
     return result
+
+
+def _judge(world: World, place: Path, again: bool) -> Outcome:
+    """As a page does: a mask is corrected, and another one accepted."""
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            _judged(world, place)
+        except WilssError as error:
+            return Outcome(running._tell(error, verbose=False), "", err.getvalue())
+    return Outcome(0, "", err.getvalue())
+
+
+def _judged(world: World, place: Path) -> None:
+    store = MaskStore.open(world.masks / "out/whole.zarr")
+    journal = Journal.open(store.path, place / "s.review")
+    rows, places = np.nonzero(store.vector("tags") & (store.vector("status") == Status.DONE)[:, None])
+    for number, (row, category) in enumerate(zip(rows[:2].tolist(), places[:2].tolist(), strict=True)):
+        mask = np.eye(*store.read(row).masks.shape[1:], dtype=np.bool_)
+        journal.append(
+            Correction(
+                image_id=store.image_ids[row],
+                category=store.category_ids[category],
+                verdict="accepted" if number else "corrected",
+                mask=None if number else mask,
+                author="Ada",
+                at=datetime(2026, 11, 29, 12, number, tzinfo=UTC),
+                origin="page",
+            )
+        )
+    journal.close()
+
+
+def _said(place: Path) -> Any:
+    (store,) = {json.loads((place / "s.review/review.json").read_text())["digest"]}
+    lines = [line for path in (place / "s.review").glob("events-*") for line in path.read_bytes().split(b"\n")[:-1]]
+    masks = {path.name: path.read_bytes() for path in (place / "s.review/masks").glob("*.png")}
+    return store, {line for line in lines if line.endswith(b"}")}, masks
 
 
 def _with_manifest(world: World, place: Path) -> None:
@@ -216,6 +261,10 @@ SCENES: dict[str, Scene] = {
     "generate more": Scene(_generate("--keep", "scores", "--update"), _store, _shorter_store),
     "generate with encoders": Scene(_generate(source="fmwiss"), _store),
     "fuse": Scene(_command("fuse", "{m}/out/fmwiss.zarr", "--out", "{p}/s.zarr", "--set", "threshold=0.6"), _store),
+    "revise": Scene(
+        _command("revise", "{m}/out/whole.zarr", "--out", "{p}/s.zarr", "--review", "{p}/s.review"), _store, _judged
+    ),
+    "judge": Scene(_judge, _said),
     "export": Scene(_command("export", "voc", "{m}/out/whole.zarr", "{p}/png"), _files("png")),
     "evaluate": Scene(
         _command("evaluate", "{m}/out/whole.zarr", "--manifest", "{m}/data_manifest.yaml", "--json", "{p}/scores.json"),

@@ -3,7 +3,7 @@
 from wilss.disk import writer_lock
 
 from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded
-from .schema import Status, StoreHeader, StoreLayout
+from .schema import Status, StoreHeader, StoreLayout, StoreReview
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
 from .view import LabelMaps, label_map, open_masks
@@ -20,6 +20,7 @@ __all__ = [
     "Status",
     "StoreHeader",
     "StoreLayout",
+    "StoreReview",
     "compared_masks",
     "coverage_of",
     "empty_masks",

@@ -98,6 +98,7 @@ class StoreArrays:
             num_seeds=self._array("seeds").shape[2] if "seeds" in names else 0,
             has_void="void" in names,
             has_content="content" in names,
+            has_review="verdict" in names,
         )
 
     def _grid(self, name: str) -> tuple[int, int]:

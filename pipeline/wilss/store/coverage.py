@@ -16,6 +16,7 @@ from wilss.errors import counted
 
 from .schema import Status
 from .store import MaskStore
+from .verdicts import REJECTED, verdicts_of
 
 _HALF = 0.5
 #: Init and seeds that share less than this of what they cover together say different things.
@@ -69,9 +70,10 @@ def empty_masks(store: MaskStore) -> tuple[str, ...]:
         return ()
     done = store.current_status() == Status.DONE
     tags, area = store.vector("tags") & done[:, None], store.vector("area")
+    rejected = verdicts_of(store) == REJECTED  # what such a mask showed is void, and not learnt as background
     sentences = []
     for place, name in enumerate(store.category_names):
-        empty = np.flatnonzero(tags[:, place] & (area[:, place] == 0))
+        empty = np.flatnonzero(tags[:, place] & (area[:, place] == 0) & ~rejected[:, place])
         tagged = int(tags[:, place].sum())
         if 0 < empty.size < tagged:
             who = some([store.image_ids[row] for row in empty[:6].tolist()], empty.size)

@@ -8,7 +8,7 @@ image is not tagged with cost nothing.
 import enum
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,16 @@ class ArraySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSpec:
-    """One of the small arrays. dims: its first axis, alone or with the category axis. dtype: object for strings."""
+    """One of the small arrays. dims: its first axis, alone or with the category axis. dtype: object for strings.
+
+    attributes: of the array, which say what its numbers mean (CF conventions, 3.5).
+    """
 
     name: str
     dims: tuple[str, ...]
     dtype: str
     fill: float | bool | int | str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _vectors() -> dict[str, VectorSpec]:
@@ -82,10 +86,19 @@ def _vectors() -> dict[str, VectorSpec]:
         ("category_id", ("category",), "int32", 0),
         ("shard_digest", ("shard",), "object", ""),
         ("content", image, "uint64", 0),
+        ("verdict", both, "int8", 0),
+        ("author", both, "object", ""),
+        ("origin", both, "object", ""),
     )
-    return {name: VectorSpec(name=name, dims=dims, dtype=dtype, fill=fill) for name, dims, dtype, fill in rows}
+    flags = {"verdict": {"flag_values": [0, 1, 2, 3], "flag_meanings": "unjudged accepted rejected corrected"}}
+    return {
+        name: VectorSpec(name=name, dims=dims, dtype=dtype, fill=fill, attributes=flags.get(name, {}))
+        for name, dims, dtype, fill in rows
+    }
 
 
+#: The small arrays that a revised store has besides, see `verdicts`.
+REVIEW_VECTORS = ("verdict", "author", "origin")
 #: The small arrays by name: unsharded, chunked along their first axis only.
 VECTORS = _vectors()
 
@@ -97,7 +110,8 @@ class StoreLayout:
     canvas: (H, W) of the largest image; masks lie anchored top-left on it.
     score_grid, attention_grid: (h, w) of the largest patch grids, or None where soft layers are not kept.
     num_seeds: seeds kept per category, 0 for none. has_content: whether there is a digest of what each image's masks
-    were made of, see `changes`; older stores have none.
+    were made of, see `changes`; older stores have none. has_review: whether it says what people said of its masks, see
+    `verdicts`.
     """
 
     num_images: int
@@ -109,6 +123,7 @@ class StoreLayout:
     num_seeds: int = 0
     has_void: bool = False
     has_content: bool = False
+    has_review: bool = False
 
     @property
     def num_shards(self) -> int:
@@ -118,7 +133,8 @@ class StoreLayout:
     @property
     def vectors(self) -> dict[str, VectorSpec]:
         """The small arrays of this store by name."""
-        return {name: spec for name, spec in VECTORS.items() if name != "content" or self.has_content}
+        absent = {*(() if self.has_content else ("content",)), *(() if self.has_review else REVIEW_VECTORS)}
+        return {name: spec for name, spec in VECTORS.items() if name not in absent}
 
     def vector_shape(self, name: str) -> tuple[int, ...]:
         """The shape of the small array `name`."""
@@ -164,6 +180,15 @@ class StoreLayout:
         return tuple(specs)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoreReview:
+    """What people said of a store's masks: verdict int8 [N, C]; author, origin: texts [N, C], "" where nobody did."""
+
+    verdict: NDArray[np.int8]
+    author: NDArray[Any]
+    origin: NDArray[Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader:
     """Everything that is known before the first mask is made.
@@ -171,6 +196,7 @@ class StoreHeader:
     heights, widths: int32 [N], true sizes in pixels, 0 for an image that could not be opened.
     tags: bool [N, C].  status: int8 [N].  errors: N sentences, "" where there is none.
     attributes: what the store was made with; JSON values only, and nothing that differs between two equal runs.
+    review: of a layout that has one.
     """
 
     layout: StoreLayout
@@ -183,6 +209,7 @@ class StoreHeader:
     status: NDArray[np.int8]
     errors: tuple[str, ...]
     attributes: Mapping[str, Any]
+    review: StoreReview | None = None
 
 
 def create_group(path: Path, header: StoreHeader) -> zarr.Group:
@@ -228,6 +255,7 @@ def create_vector(group: zarr.Group, spec: VectorSpec, shape: tuple[int, ...], c
         compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=spec.fill,
         dimension_names=spec.dims,
+        attributes=dict(spec.attributes) or None,
     )
 
 
@@ -241,6 +269,7 @@ def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
         "error": header.errors,
         "category": header.category_names,
         "category_id": header.category_ids,
+        **(vars(header.review) if header.review is not None else {}),
     }
     for spec in header.layout.vectors.values():
         shape, step = header.layout.vector_shape(spec.name), header.layout.chunk_rows(spec.name)

@@ -112,6 +112,7 @@ def require_values(name: str, values: NDArray[Any], layout: StoreLayout) -> None
         "height": (0, layout.canvas[0]),
         "width": (0, layout.canvas[1]),
         "category_id": (BACKGROUND + 1, VOID - 1),
+        "verdict": (0, VECTORS["verdict"].attributes["flag_values"][-1]),
     }.get(name, (0, 0))
     if most and values.size and not least <= values.min() <= values.max() <= most:
         raise ValueError(f"it has values from {values.min()} to {values.max()}, and {least} to {most} there can be")

@@ -64,9 +64,20 @@ def _facts(store: Any) -> dict[str, Any]:
             for name, identity, count, mean in zip(store.category_names, store.category_ids, counts, means, strict=True)
         },
         "failed": {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)},
+        **_judged(store),
         **_encoders(store.attributes.get("models")),
         "made with": store.attributes,
     }
+
+
+def _judged(store: Any) -> dict[str, Any]:
+    """What people said of the masks of a revised store, and who."""
+    from wilss.store.verdicts import from_whom
+
+    if not store.layout.has_review:
+        return {}
+    whom = from_whom(store)
+    return {"judged": {"verdict": whom.verdicts, "author": whom.authors, "origin": whom.origins}}
 
 
 def _encoders(models: Any) -> dict[str, str]:

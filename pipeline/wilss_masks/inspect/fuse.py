@@ -1,9 +1,10 @@
 """`fuse`: a new store from the kept maps of another one, with other fusion, thresholds or stages. No forward pass.
 
-Images, statuses, seeds and fallbacks are carried over; masks and their diagnostics are made by the same
-`refine` with which `generate` ends, so equal parameters give equal bytes. The seeds stay those that were
-drawn at the first store's threshold, which `fused_from` in the attributes tells. Stages that look at the images
-themselves read them again; an image that is gone or another one fails, as it would in `generate`.
+Images, statuses, seeds and fallbacks are carried over, and so is, whole, an image of which somebody judged a mask;
+other masks and their diagnostics are made by the same `refine` with which `generate` ends, so equal parameters give
+equal bytes. The seeds stay those that were drawn at the first store's threshold, which `fused_from` in the attributes
+tells. Stages that look at the images themselves read them again; an image that is gone or another one fails, as it
+would in `generate`.
 """
 
 import dataclasses
@@ -30,7 +31,9 @@ from wilss.store import (
     write_shard,
     writer_lock,
 )
+from wilss.store.carrying import stored_content
 from wilss.store.records import records_for
+from wilss.store.verdicts import UNJUDGED, review_of, verdicts_of
 from wilss.threads import map_in_threads
 
 from ..sources.cam.params import CamParams, CutParams
@@ -81,7 +84,7 @@ def fuse(
     require_regions(params)
     region_warnings(store, params)
     pictures = StagePictures(store, _records(store, manifest, params), params)
-    _refuse_bad_target(store, out, overwrite)
+    refuse_bad_target(store, out, overwrite, "to be fused")
     with writing(out):
         make_folder(out.parent)
         with writer_lock(out), built_beside(out) as building:
@@ -128,13 +131,16 @@ def _records(store: MaskStore, manifest: Manifest | None, params: CutOrFusion) -
     return records_for(store, manifest)
 
 
-def _refuse_bad_target(store: MaskStore, out: Path, overwrite: bool) -> None:
-    """`out` is new, or another mask store that may be thrown away; never a folder of something else."""
+def refuse_bad_target(store: MaskStore, out: Path, overwrite: bool, purpose: str) -> None:
+    """Raise StoreError unless `out` is new, or another mask store that may be thrown away.
+
+    purpose: what `store` is there for, as in "to be fused".
+    """
     refuse_existing(out, overwrite)
     if not out.exists():
         return
     if out.resolve() == store.path.resolve():
-        raise StoreError(f"{out} is the store to be fused; give another --out.")
+        raise StoreError(f"{out} is the store {purpose}; give another --out.")
     MaskStore.open(out, allow_partial=True)
 
 
@@ -169,12 +175,15 @@ class _ShardMaker:
         self._status, self._errors = store.vector("status"), store.vector("error")
         self._fallback = store.vector("fallback")
         self._contents = store.vector("content") if store.layout.has_content else None
+        self._judged = (verdicts_of(store) != UNJUDGED).any(axis=1)
 
     def make(self, shard: int) -> ShardReceipt:
         layout = self._layout
         return write_shard(self._path, layout, shard, [self._content(row) for row in layout.rows(shard)])
 
     def _content(self, row: int) -> ImageContent:
+        if self._judged[row]:
+            return stored_content(self._store, row, self._store.receipt(row // self._layout.shard_size))
         status = Status(int(self._status[row]))
         if status is not Status.DONE:
             return ImageContent(status=status, error=str(self._errors[row]))
@@ -198,9 +207,10 @@ class _ShardMaker:
 
 
 def _header(store: MaskStore, params: CutOrFusion) -> StoreHeader:
-    status = store.vector("status")
+    status, layout = store.vector("status"), store.layout
+    has_void = params.has_void or (layout.has_review and layout.has_void)
     return StoreHeader(
-        layout=dataclasses.replace(store.layout, has_void=params.has_void),
+        layout=dataclasses.replace(layout, has_void=has_void),
         image_ids=store.image_ids,
         category_ids=store.category_ids,
         category_names=store.category_names,
@@ -210,6 +220,7 @@ def _header(store: MaskStore, params: CutOrFusion) -> StoreHeader:
         status=np.where(status == Status.UNTAGGED, status, np.int8(Status.PENDING)),
         errors=("",) * store.layout.num_images,
         attributes=_attributes(store, params),
+        review=review_of(store) if layout.has_review else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Soft layers that a store was told to keep, as the last part of the method takes them: no network needed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from wilss.equations import fmwiss
 from wilss.errors import StoreError
 from wilss.params import divided, with_values
 from wilss.store import MaskStore
+from wilss.store.verdicts import CORRECTED, verdicts_of
 from wilss.store.view import extent
 
 from ..sources.cam.masks import evidence_of_cam, refine_cam
@@ -102,9 +104,9 @@ class KeptReader:
         self.store = store
 
     def read(self, row: int) -> KeptMaps:
-        """The soft layers of the image at `row`, for every category it is tagged with (at least one)."""
+        """The soft layers of the image at `row`, for every category that it is tagged with and has some of."""
         tags, heights, widths = self._vectors
-        categories = tuple(int(c) for c in np.flatnonzero(tags[row]))
+        categories = self._with_maps(row, np.flatnonzero(tags[row]).tolist())
         return KeptMaps(
             categories=categories,
             score=torch.from_numpy(self._maps("score", row, categories)),
@@ -121,7 +123,19 @@ class KeptReader:
 
     def scores(self, row: int) -> Tensor:
         """The score maps float16 [T, h, w] of all T categories that the image is tagged with, without attention."""
-        return torch.from_numpy(self._maps("score", row, tuple(np.flatnonzero(self._vectors[0][row]).tolist())))
+        return torch.from_numpy(self._maps("score", row, self._with_maps(row, self._vectors[0][row].nonzero()[0])))
+
+    def has_maps(self, row: int, category: int) -> bool:
+        """Whether there are maps of a category that the image is tagged with: of a class that a person added, none."""
+        judged = self._verdicts[row, category] == CORRECTED
+        return not judged or not np.isnan(self.store.plane("score", row, category)).all()
+
+    def _with_maps(self, row: int, categories: Iterable[int]) -> tuple[int, ...]:
+        return tuple(int(category) for category in categories if self.has_maps(row, category))
+
+    @cached_property
+    def _verdicts(self) -> NDArray[np.int8]:
+        return verdicts_of(self.store)
 
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:

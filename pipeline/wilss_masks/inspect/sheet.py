@@ -188,7 +188,7 @@ class _RowReader:
         )
 
     def _soft(self, row: int, category: int) -> Soft | None:
-        if self._reader is None:
+        if self._reader is None or not self._reader.has_maps(row, category):
             return None
         if self._params is None:
             return Soft(score=self._reader.score(row, category), score_cut=self._cut_of_score())

@@ -5,10 +5,7 @@ the start would hold, byte for byte.
 """
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Hashable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +13,9 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN
 from wilss.disk import built_beside
-from wilss.store import ImageContent, MaskStore, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store.carrying import link_shard, stored_content
 from wilss.store.changes import Comparison
-from wilss.store.schema import ArraySpec
-from wilss.store.shards import read_planes, shard_path
 
 from .plan import MaskPlan
 
@@ -93,40 +89,9 @@ def _planned(plan: MaskPlan, shard: int, contents: NDArray[np.uint64]) -> Hashab
 
 def _carry(old: MaskStore, new: MaskStore, source: int, target: int) -> ShardReceipt:
     """Put a shard's files into the new store: the same files, or, on a larger canvas, the same planes."""
+    receipt = old.receipt(source)
     if [spec.plane for spec in old.layout.arrays] != [spec.plane for spec in new.layout.arrays]:
-        return write_shard(new.path, new.layout, target, [_content(old, row) for row in old.layout.rows(source)])
-    for spec in new.layout.arrays:
-        file = shard_path(old.path, spec, source)
-        if file.exists():
-            _link(file, shard_path(new.path, spec, target))
-    return dataclasses.replace(old.receipt(source), shard=target)
-
-
-def _link(file: Path, target: Path) -> None:
-    """A file of a store is replaced and never changed, so both stores may have the same; else it is copied."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
-
-
-def _content(store: MaskStore, row: int) -> ImageContent:
-    """An image as it was given to the writer of its shard."""
-    shard, place = divmod(row, store.layout.shard_size)
-    receipt, categories = store.receipt(shard), range(store.layout.num_categories)
-    return ImageContent(
-        status=Status(int(receipt.status[place])),
-        planes={spec.name: _planes(store, spec, row) for spec in store.layout.arrays},
-        confidence={category: float(receipt.confidence[place, category]) for category in categories},
-        agreement={category: float(receipt.agreement[place, category]) for category in categories},
-        area={category: int(receipt.area[place, category]) for category in categories},
-        fallback={category: bool(receipt.fallback[place, category]) for category in categories},
-        content=0 if receipt.content is None else int(receipt.content[place]),
-    )
-
-
-def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
-    positions = list(range(spec.planes_per_image))
-    planes = read_planes(store.path, spec, store.layout.shard_size, row, positions)
-    return {position: plane for position, plane in zip(positions, planes, strict=True) if plane is not None}
+        contents = [stored_content(old, row, receipt) for row in old.layout.rows(source)]
+        return write_shard(new.path, new.layout, target, contents)
+    link_shard(old, new, source, target)
+    return dataclasses.replace(receipt, shard=target)

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.errors import ImageError
+from wilss.store.verdicts import VERDICTS, Verdict
 
-Verdict = Literal["unjudged", "accepted", "rejected", "corrected"]
-#: All verdicts; the place of each is its number in a revised store.
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 #: When a correction was made, where its file does not say it.
 TIME_UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 

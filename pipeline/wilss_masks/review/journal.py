@@ -27,8 +27,9 @@ from wilss.disk import write_atomically, writing
 from wilss.drawing import encoded
 from wilss.errors import ImageError, StoreError, first_line
 from wilss.store import MaskStore
+from wilss.store.verdicts import Verdict
 
-from .corrections import Correction, Verdict
+from .corrections import Correction
 from .event_files import EventsFile, OwnEvents
 from .folder import MASKS, begin, folder_beside, require_review_of
 from .lines import BadLineError, Line, Undo, parsed
@@ -190,7 +191,7 @@ class Journal:
             with Image.open(path, formats=["PNG"]) as image:
                 if image.mode != "1" or (image.height, image.width) != size:
                     raise ValueError(f"it is {image.width} x {image.height} pixels of mode {image.mode}")
-                return np.array(image, np.bool_)
+                return np.asarray(np.asarray(image.convert("L")) > 0)  # Pillow's own booleans are bytes of 255
         except (OSError, ValueError, SyntaxError) as error:
             why = getattr(error, "strerror", None) or first_line(error)
             raise ImageError(

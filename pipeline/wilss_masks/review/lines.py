@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from .corrections import VERDICTS, Verdict
+from wilss.store.verdicts import VERDICTS, Verdict
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

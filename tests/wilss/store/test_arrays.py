@@ -11,7 +11,9 @@ from wilss.store.arrays import read_rows, write_rows
 from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
-LAYOUT = StoreLayout(num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD, has_content=True)
+LAYOUT = StoreLayout(
+    num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD, has_content=True, has_review=True
+)
 
 
 def empty(path: Path) -> zarr.Group:
@@ -41,7 +43,8 @@ def values_of(name: str, count: int, draw: np.random.Generator) -> Any:
     spec = VECTORS[name]
     shape = (count, *LAYOUT.vector_shape(name)[1:])
     if spec.dtype == "object":
-        return np.array([str(draw.choice(["", "é" * 70, "x"])) for _ in range(count)], dtype=object)
+        texts = [str(draw.choice(["", "é" * 70, "x"])) for _ in range(int(np.prod(shape)))]
+        return np.array(texts, dtype=object).reshape(shape)
     if spec.dtype == "float32":
         return np.where(draw.random(shape) < 0.5, np.nan, draw.random(shape)).astype(np.float32)
     return draw.integers(0, 2, shape).astype(spec.dtype)

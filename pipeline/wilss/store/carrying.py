@@ -1,0 +1,58 @@
+"""What one store takes from another: whole shards, as the same files, or an image as it was given to its writer."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from .schema import ArraySpec, Status
+from .shards import ImageContent, ShardReceipt, digest_on_disk, read_planes, shard_path
+from .store import MaskStore
+
+
+def link_shard(old: MaskStore, new: MaskStore, source: int, target: int) -> None:
+    """Put the files of the old store's shard `source` into the new store as `target`. Their planes are of one size."""
+    for spec in new.layout.arrays:
+        file = shard_path(old.path, spec, source)
+        if file.exists():
+            _link(file, shard_path(new.path, spec, target))
+
+
+def require_whole_shard(store: MaskStore, receipt: ShardReceipt) -> None:
+    """Raise StoreError where a shard is not as it was committed."""
+    if digest_on_disk(store.path, store.layout, receipt.shard) != receipt.digest.split()[0]:
+        raise StoreError(
+            f"{store.path} is damaged: shard {receipt.shard} does not match its digest; fetch another copy, or make it "
+            "again."
+        )
+
+
+def stored_content(store: MaskStore, row: int, receipt: ShardReceipt) -> ImageContent:
+    """An image as it was given to the writer of its shard. receipt: of that shard."""
+    place, categories = row - store.layout.rows(receipt.shard).start, range(store.layout.num_categories)
+    return ImageContent(
+        status=Status(int(receipt.status[place])),
+        error=receipt.errors[place],
+        planes={spec.name: _planes(store, spec, row) for spec in store.layout.arrays},
+        confidence={category: float(receipt.confidence[place, category]) for category in categories},
+        agreement={category: float(receipt.agreement[place, category]) for category in categories},
+        area={category: int(receipt.area[place, category]) for category in categories},
+        fallback={category: bool(receipt.fallback[place, category]) for category in categories},
+        content=0 if receipt.content is None else int(receipt.content[place]),
+    )
+
+
+def _link(file: Path, target: Path) -> None:
+    """A file of a store is replaced and never changed, so both stores may have the same; else it is copied."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
+    positions = list(range(spec.planes_per_image))
+    planes = read_planes(store.path, spec, store.layout.shard_size, row, positions)
+    return {position: plane for position, plane in zip(positions, planes, strict=True) if plane is not None}
