@@ -1,5 +1,6 @@
 """Parameters of training, with published values as defaults; wrong ones are refused in one sentence."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -26,6 +27,28 @@ _BASE, _WEAK = "base", "weak"
 SCALE, AREA = (0.5, 2.0), (0.5, 2.0)
 #: Parts of a manifest's section `train`: for step 0, and for later steps.
 STEP_SECTIONS = (_BASE, _WEAK)
+
+
+#: What can be said of a mask, in the order of a store's numbers; and the words for weights of all four.
+VERDICTS = ("unjudged", "accepted", "rejected", "corrected")
+_TRUST = {"all": (1.0, 1.0, 1.0, 1.0), "judged": (0.0, 1.0, 1.0, 1.0), "accepted": (0.0, 1.0, 0.0, 1.0)}
+
+
+def trust_weights(trust: str) -> tuple[float, ...]:
+    """The weight of every verdict, in the order of VERDICTS, by the parameter `trust`; 1 where it names none.
+
+    Raises ParameterError.
+    """
+    if trust in _TRUST:
+        return _TRUST[trust]
+    weights = dict.fromkeys(VERDICTS, 1.0)
+    for part in trust.split(","):
+        verdict, _, share = (word.strip() for word in part.partition(":"))
+        is_share = re.fullmatch(r"[01]|[01]?\.\d+", share) and float(share) <= 1
+        words = f"{', '.join(_TRUST)}, or shares from 0 to 1 of {', '.join(VERDICTS)}, as in unjudged:0.3,rejected:0"
+        require(bool(is_share) and verdict in VERDICTS, "trust", trust, words)
+        weights[verdict] = float(share)
+    return tuple(weights.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +86,9 @@ class TrainParams(Params):
     precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere.
     save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock.
     limit: train on so many images of the store, drawn by seed and name; 0 for all. More is these and others.
+    trust: which masks are learnt from, of a store that people judged: `all`; `judged` ones; `accepted`, or corrected,
+        ones; or weights, as in `unjudged:0.3`: so large a share of the views of an image takes such a mask. What is not
+        taken is void, and images of which nothing is taken are left out.
     cache_mib: decoded images and masks kept in memory, at most.
     """
 
@@ -112,11 +138,13 @@ class TrainParams(Params):
     save_minutes: PositiveFloat = 10.0
     save_steps: NonNegativeInt = 0
     limit: NonNegativeInt = 0
+    trust: str = "all"
     cache_mib: NonNegativeInt = 1024
 
     def __post_init__(self) -> None:
         """Validate every value."""
         super().__post_init__()
+        trust_weights(self.trust)
         require(self.output_stride in (8, 16), "output_stride", self.output_stride, "8 or 16")
         for name in ("backbone_mean", "backbone_std"):
             three = len(getattr(self, name)) in (0, 3) and all(0 <= value <= 1 for value in getattr(self, name))

@@ -19,6 +19,7 @@ from .augment import cut_image, cut_masks, is_outside, on_stride, planar, view_o
 from .batch_source import Order, Share, TensorBatch, Visit, prefetch
 from .copy_paste import PasteParams, draw_instance, paste
 from .masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
+from .trust import Trust, trusted
 
 if TYPE_CHECKING:
     from ..memory import MemoryBank
@@ -63,7 +64,13 @@ class SegBatchSource:
         world: int = 1,
         on_broken: Callable[[Broken], None] = lambda broken: None,
     ) -> None:
-        rows = images.trained_on(params.limit, seed)
+        self._trust = Trust.of(images.store, params.trust, seed)
+        rows = images.trained_on(params.limit, seed, self._trust)
+        if not len(rows) and len(images.finished()):
+            raise StoreError(
+                f"{images.store.path} holds no mask that trust={params.trust} takes; judge some with `wilss-masks "
+                "review` and make a store of it with `wilss-masks revise`, or leave trust out."
+            )
         if not len(rows):
             raise StoreError(
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows; "
@@ -76,7 +83,7 @@ class SegBatchSource:
             images.store.image_ids, rows, images.read,
             cache_mib=params.cache_mib, seed=seed, broken=BrokenImages(on_broken),
         )  # fmt: skip
-        self._params, self._seed = params, seed
+        self._params, self._seed, self._store = params, seed, images.store
         self._bank, self._pasting = bank, pasting
         self._place = {identity: place for place, identity in enumerate(protocol.new(step))}
         self._old_channels = {identity: protocol.channel_of(identity, step) for identity in protocol.old(step)}
@@ -97,11 +104,12 @@ class SegBatchSource:
         tags = torch.zeros(1, len(self._place), dtype=torch.bool)
         pseudo = np.zeros((len(self._place), view.size, view.size), np.bool_)
         places = [self._place[identity] for identity in read.category_ids]
-        tags[0, places], pseudo[places] = True, cut_masks(read.masks, view)
+        masks, unknown = trusted(read.masks, read.void, self._kept(read, names))
+        tags[0, places], pseudo[places] = True, cut_masks(masks, view)
         height, width = read.image.shape[:2]
         void = is_outside(height, width, view)
-        if read.void is not None:
-            void = void | cut_masks(read.void[None], view)[0]
+        if unknown is not None:
+            void = void | cut_masks(unknown[None], view)[0]
         maps = (
             planar(cut_image(read.image, view)),
             torch.from_numpy(pseudo),
@@ -119,6 +127,11 @@ class SegBatchSource:
             image_ids=(read.image_id,),
             seeds=(seed_for(self._seed, "losses", *names, read.image_id),),
         )
+
+    def _kept(self, read: MaskedImage, names: Sequence[int]) -> list[bool]:
+        """Which of an image's masks are learnt from in this view."""
+        positions = [self._store.category_ids.index(identity) for identity in read.category_ids]
+        return self._trust.kept(self._store.position(read.image_id), positions, read.image_id, names)
 
     def _pasted(self, maps: tuple[Tensor, ...], image_id: str, names: Sequence[int]) -> tuple[Tensor, ...]:
         """With instances of old classes from memory, where the method pastes and there are any."""

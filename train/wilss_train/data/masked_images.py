@@ -17,6 +17,8 @@ from wilss.errors import ImageError, StoreError, WilssError
 from wilss.randomness import numpy_generator_for, seed_for
 from wilss.store import LabelMaps, MaskStore, Status, coverage_of
 
+from .trust import Trust
+
 _MOST_ATTEMPTS = 1000
 
 Key = TypeVar("Key", bound=Hashable)
@@ -60,9 +62,14 @@ class MaskedImages:
         """
         return np.flatnonzero((self.store.current_status() == Status.DONE) & ~coverage_of(self.store).empty)
 
-    def trained_on(self, limit: int, seed: int) -> NDArray[np.intp]:
-        """The finished rows that a run trains on, [N], ascending: `limit` of them, all where it is 0; see `limited`."""
-        return limited(self.finished(), self.store.image_ids, limit, seed)
+    def trained_on(self, limit: int, seed: int, trust: Trust | None = None) -> NDArray[np.intp]:
+        """The finished rows that a run trains on, [N], ascending: `limit` of them, all where it is 0; see `limited`.
+
+        trust: leaves out images of which no mask is ever taken.
+        """
+        rows = self.finished()
+        rows = rows if trust is None else trust.rows(rows, self.store.vector("tags"))
+        return limited(rows, self.store.image_ids, limit, seed)
 
     def path(self, image: str | int) -> Path:
         """The image's file. Raises ImageError where the manifest names none."""

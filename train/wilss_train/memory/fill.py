@@ -19,6 +19,7 @@ from wilss.store import MaskStore
 from wilss.store.schema import SEAL_KEY
 
 from ..data.masked_images import MaskedImages
+from ..data.trust import Trust
 from .bank import MemoryBank
 from .cutting import Marks, archive
 from .regions import Queue
@@ -39,6 +40,7 @@ def fill(
     min_area: int = 64,
     keep_confident: float = 0.5,
     limit: int = 0,
+    trust: str = "all",
     threads: int = 4,
 ) -> dict[str, str]:
     """Write the bank of `step` to `path`: the parent's instances of old classes, and new ones of this step's store.
@@ -47,8 +49,7 @@ def fill(
     were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
     candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
 
-    limit: how many of the store's images were trained on, 0 for all; no other is looked at, see
-    `MaskedImages.trained_on`.
+    limit, trust: which of the store's images were trained on; no other is looked at, see `MaskedImages.trained_on`.
 
     A bank that lies at `path` is replaced. Returns image id -> why it cannot be read; such images are passed over.
     Raises StoreError where store or parent are damaged or of other classes, and where `path` is something else or
@@ -59,8 +60,10 @@ def fill(
     _require_classes(store, protocol, step)
     carried = _carried(parent, protocol, step, per_class)
     trusted: dict[str, Any] = {"min_area": min_area, "keep_confident": keep_confident if weak else 1.0, "seed": seed}
-    trained_on = MaskedImages(store, records).trained_on(limit, seed)
-    queues = [Queue.of(store, identity, trained_on, **trusted) for identity in protocol.new(step)]
+    taken = Trust.of(store, trust, seed)
+    trained_on, place = MaskedImages(store, records).trained_on(limit, seed, taken), store.category_ids.index
+    rows = {identity: trained_on[taken.takes(trained_on, place(identity))] for identity in protocol.new(step)}
+    queues = [Queue.of(store, identity, rows[identity], **trusted) for identity in protocol.new(step)]
     archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)
     infos, instances = [*carried, *archived], chain(_read(parent, carried), archived)
     attributes = {**_described(store, parent, protocol, step), "per_class": per_class, **trusted}

@@ -218,4 +218,5 @@ def _write_memory(context: RunContext, out: Path) -> None:
         weak=inputs.is_weak,
         min_area=params.min_area,
         limit=params.limit,
+        trust=params.trust,
     )

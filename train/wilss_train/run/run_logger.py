@@ -8,6 +8,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from wilss.errors import ParameterError
+from wilss.store.verdicts import from_whom
 
 from ..context import RunContext
 from ..results.report.log import LOG_FILE, Progress, TrainingLog
@@ -45,7 +46,9 @@ def run_log(out: Path, context: RunContext, first: int, *, images: int) -> Itera
         return
     params = context.params
     with TrainingLog.open(out / LOG_FILE, keep_steps_up_to=first) as log:
-        log.start({"images": images, "batch_size": params.batch_size, "epochs": params.epochs})
+        store = context.inputs.store
+        judged = {"masks": from_whom(store).as_json()} if store.layout.has_review else {}
+        log.start({"images": images, "batch_size": params.batch_size, "epochs": params.epochs, **judged})
         yield log
 
 

@@ -64,13 +64,14 @@ def digests_of(info: CheckpointInfo) -> dict[str, str | None]:
 
 
 def _training(log: RunLog, run: Mapping[str, Any]) -> dict[str, Any]:
-    """How the run went, from its log. images: of the training set, if the run says so."""
+    """How the run went, from its log. images: of the training set, masks: from whom, each if the run says so."""
     last = log.steps[-1] if log.steps else None
     facts = {**log.run, **run}
     return {
         "steps": last.step if last else 0,
         "epochs": last.epoch + 1 if last else 0,
         "images": plain(facts.get("images")),
+        "masks": plain(facts.get("masks")),
         "images_per_second": round(log.images_per_second, 3),
         "seconds": round(log.seconds, 3),
         "last_losses": plain(last.losses) if last else {},

@@ -1,0 +1,124 @@
+"""Which masks are learnt from, by what people said of them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tests.references import trust as reference
+from tests.wilss_train.memory.drawn import PROTOCOL, make_store, random_masks, records_of, write_images
+from wilss.errors import ParameterError, StoreError
+from wilss.store import verdicts
+from wilss_masks import Correction, revise
+from wilss_train.data.batch_source import Visit
+from wilss_train.data.batches import SegBatchSource
+from wilss_train.data.masked_images import MaskedImages
+from wilss_train.data.trust import Trust, trusted
+from wilss_train.memory import MemoryBank, fill
+from wilss_train.params import VERDICTS, TrainParams, trust_weights
+
+COUNT = 8
+#: As wide as the pictures, so that a view shows all of one.
+PARAMS: dict[str, Any] = {"batch_size": 2, "crop": 16, "scale": (1.0, 1.0), "flip": 0.0, "cache_mib": 0}
+
+
+@given(st.data(), st.integers(1, 3), st.booleans())
+def test_trusted_is_its_twin(data: st.DataObject, count: int, has_void: bool) -> None:
+    masks = data.draw(arrays(np.bool_, (count, 3, 4)))
+    void = data.draw(arrays(np.bool_, (3, 4))) if has_void else None
+    kept = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    standing, unknown = trusted(masks, void, kept)
+    theirs = reference.trusted(masks, void, kept)
+    assert np.array_equal(standing, theirs[0])
+    assert np.array_equal(np.zeros((3, 4), bool) if unknown is None else unknown, theirs[1])
+    assert unknown is not None or void is None
+
+
+@pytest.mark.parametrize(
+    ("word", "weights"),
+    [
+        ("all", (1, 1, 1, 1)),
+        ("judged", (0, 1, 1, 1)),
+        ("accepted", (0, 1, 0, 1)),
+        ("unjudged:0.3", (0.3, 1, 1, 1)),
+        ("unjudged: 0.25, rejected:0 ,corrected:1", (0.25, 1, 0, 1)),
+    ],
+)
+def test_words_and_weights(word: str, weights: tuple[float, ...]) -> None:
+    assert trust_weights(word) == weights
+    assert VERDICTS == verdicts.VERDICTS
+
+
+@pytest.mark.parametrize("word", ["", "some", "unjudged", "unjudged:2", "unjudged:-1", "unjudged:nan", "fine:0.5"])
+def test_other_words_are_refused(word: str) -> None:
+    with pytest.raises(ParameterError, match=r"trust .*unjudged:0\.3,rejected:0"):
+        TrainParams(trust=word)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> MaskedImages:
+    """Eight images, of which the first three were judged: accepted, rejected, corrected."""
+    drawn = random_masks(COUNT, PROTOCOL.new(1))
+    store = make_store(tmp_path / "step-1.zarr", drawn, step=1)
+    told = []
+    for row, verdict in enumerate(("accepted", "rejected", "corrected")):
+        for place in store.read(row).categories:
+            mask = np.ones(store.read(row).masks.shape[1:], bool) if verdict == "corrected" else None
+            told.append(
+                Correction(
+                    image_id=store.image_ids[row], category=store.category_ids[place], verdict=verdict,  # type: ignore[arg-type]
+                    mask=mask, author="Ada", at=datetime(2026, 11, 29, tzinfo=UTC), origin="test",
+                )
+            )  # fmt: skip
+    new = revise(store, tmp_path / "revised.zarr", corrections={"a list": told}).store
+    return MaskedImages(new, records_of(write_images(tmp_path / "images", drawn)))
+
+
+def source(images: MaskedImages, trust: str, **more: Any) -> SegBatchSource:
+    return SegBatchSource(images, PROTOCOL, 1, TrainParams(trust=trust, **PARAMS), seed=3, **more)
+
+
+def test_images_are_chosen_by_verdict(images: MaskedImages) -> None:
+    counts = {word: source(images, word).image_count for word in ("all", "judged", "accepted", "corrected:0")}
+    whole = counts["all"]
+    assert counts == {"all": whole, "judged": 3, "accepted": 2, "corrected:0": whole - 1}
+    ids = {source(images, "accepted").sample(Visit(place, (0,))).image_ids[0] for place in range(2)}
+    assert ids == {images.store.image_ids[0], images.store.image_ids[2]}
+
+
+def test_a_weight_is_the_share_of_views_that_take_a_mask(images: MaskedImages) -> None:
+    some, whole = source(images, "unjudged:0.3"), source(images, "all")
+    taken, shown = 0, 0
+    for epoch in range(60):
+        for place in range(3, some.image_count):
+            mine, theirs = (one.sample(Visit(place, (epoch,))) for one in (some, whole))
+            assert not (mine.pseudo & ~theirs.pseudo).any()
+            assert (mine.void | ~theirs.pseudo.any(dim=1) | mine.pseudo.any(dim=1)).all()
+            taken, shown = taken + int(mine.pseudo.sum()), shown + int(theirs.pseudo.sum())
+    assert 0.25 < taken / shown < 0.35
+    again = source(images, "unjudged:0.3").sample(Visit(4, (1,)))
+    assert bool((again.pseudo == some.sample(Visit(4, (1,))).pseudo).all())
+
+
+def test_a_store_that_nobody_judged_is_told(images: MaskedImages, tmp_path: Path) -> None:
+    drawn = random_masks(COUNT, PROTOCOL.new(1))
+    plain = MaskedImages(make_store(tmp_path / "plain.zarr", drawn, step=1), records_of({}))
+    with pytest.raises(StoreError, match="no mask that trust=judged takes; judge some"):
+        source(plain, "judged")
+    assert Trust.of(plain.store, "unjudged:0", 1).kept(0, [0, 1], "a", [1]) == [False, False]
+
+
+def test_memory_takes_instances_of_trusted_masks_alone(images: MaskedImages, tmp_path: Path) -> None:
+    store = images.store
+    fill(
+        tmp_path / "memory.zarr", store=store, records=images._records, protocol=PROTOCOL, step=1, parent=None,
+        per_class=9, seed=0, weak=False, min_area=1, trust="corrected:1,accepted:0,unjudged:0,rejected:0",
+    )  # fmt: skip
+    bank = MemoryBank.open(tmp_path / "memory.zarr")
+    found = [info for identity in PROTOCOL.new(1) for info in bank.instances(identity)]
+    assert {info.image_id for info in found} == {store.image_ids[2]}

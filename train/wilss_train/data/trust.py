@@ -1,0 +1,68 @@
+"""Which masks of a revised store a run learns from, by what people said of them.
+
+A mask that a run does not take is not background either: nobody knows what is there, so its pixels are void. A weight
+between 0 and 1 takes a mask in that share of the views of its image, so that its pixels count so much in the mean
+without any loss having to know; which views, seed, epoch, image and class decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wilss.randomness import numpy_generator_for
+from wilss.store import MaskStore
+from wilss.store.verdicts import verdicts_of
+
+from ..params import trust_weights
+
+
+def trusted(
+    masks: NDArray[np.bool_], void: NDArray[np.bool_] | None, kept: Sequence[bool]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Masks without those that are not kept, whose pixels are void where no kept one covers them.
+
+    masks: bool [T, H, W]; void: bool [H, W] or None; kept: T times whether a mask is. Returns both in their shapes;
+    void stays None where nothing is taken away.
+    """
+    is_kept = np.asarray(kept, np.bool_)
+    if is_kept.all():
+        return masks, void
+    standing = masks & is_kept[:, None, None]
+    gone = masks[~is_kept].any(axis=0) & ~standing.any(axis=0)
+    return standing, gone if void is None else void | gone
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trust:
+    """How far the masks of a store are trusted. weights: float32 [N, C], in [0, 1]."""
+
+    weights: NDArray[np.float32]
+    seed: int
+
+    @classmethod
+    def of(cls, store: MaskStore, trust: str, seed: int) -> "Trust":
+        """By the verdicts of a store. trust: the parameter."""
+        return cls(weights=np.array(trust_weights(trust), np.float32)[verdicts_of(store)], seed=seed)
+
+    def rows(self, rows: NDArray[np.intp], tags: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Of these rows of the store those with a mask that is ever taken. tags: bool [N, C].
+
+        An image that is tagged with nothing, as where a source asked for all classes, stays.
+        """
+        is_asked = tags[rows]
+        return rows[(is_asked & (self.weights[rows] > 0)).any(axis=1) | ~is_asked.any(axis=1)]
+
+    def takes(self, rows: NDArray[np.intp], position: int) -> NDArray[np.bool_]:
+        """Of which of these rows the mask of the class at `position` is ever taken."""
+        return np.asarray(self.weights[rows, position] > 0)
+
+    def kept(self, row: int, positions: Sequence[int], image_id: str, names: Sequence[str | int]) -> list[bool]:
+        """Which masks of an image are taken in one view. positions: on the category axis. names: of the view."""
+        return [self._takes(float(self.weights[row, place]), place, image_id, names) for place in positions]
+
+    def _takes(self, weight: float, place: int, image_id: str, names: Sequence[str | int]) -> bool:
+        if weight in (0.0, 1.0):
+            return weight == 1.0
+        return float(numpy_generator_for(self.seed, "trust", *names, image_id, place).random()) < weight
