@@ -10,6 +10,7 @@ from wilss import console
 _COMMANDS = {
     "generate": "Make the masks of a step, or go on where it stopped.",
     "tune": "Choose how masks are made, on a sample of the images.",
+    "suggest": "Which images to correct next.",
     "revise": "A new store with what people said of the masks of another.",
     "bank": "A second pass: every image asks the masks of all others.",
     "info": "What a mask store holds.",

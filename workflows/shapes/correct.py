@@ -1,0 +1,265 @@
+"""What correcting a few masks is worth, chosen by `suggest` or at random: five rounds of 20 corrected masks.
+
+    python workflows/shapes/correct.py           # the masks of step 1; prints the curve, writes figures/correct.json
+    python workflows/shapes/correct.py tune      # the rules, on drawings of another seed, which are never reported
+    python workflows/shapes/correct.py student   # the student after no, 100 suggested and 100 random corrections
+    python workflows/shapes/correct.py plot      # draws correct.png from the figures
+
+A correction takes the true mask for the store's, of every class that the image is tagged with. Random choice is the
+mean over 20 orders.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from runs import HERE, RESULTS, ROOT, command
+
+import wilss
+from wilss.data.manifest import Manifest
+from wilss.data.taxonomy import VOID
+from wilss.metrics import Scores, confusion
+from wilss.randomness import numpy_generator_for
+from wilss.store import LabelMaps, MaskStore, Status
+from wilss.store.records import records_for
+from wilss_masks import Correction, revise
+from wilss_masks.inspect.evaluate import evaluate
+from wilss_masks.review.doubt import choose, doubts
+from wilss_masks.review.suggest import suggest
+
+ROUNDS, MASKS, ORDERS = 5, 20, 20
+FIGURES = HERE / "figures" / "correct.json"
+MADE = RESULTS / "correct"
+WHEN = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+class Truth:
+    """A store's images with their label maps, and what correcting each would do.
+
+    before, after: int64 [N, C + 1, C + 1], the confusion of an image with its labels; masks: int [N], those to correct.
+    """
+
+    def __init__(self, store: MaskStore, manifest: Manifest) -> None:
+        self.store, self.names = store, ("background", *store.category_names)
+        self._records, self._ids = records_for(store, manifest), store.category_ids
+        self.tags = store.vector("tags") & (store.current_status() == Status.DONE)[:, None]
+        self.masks, count = self.tags.sum(axis=1), len(self.names)
+        self.before, self.after = (np.zeros((len(self.masks), count, count), np.int64) for _ in range(2))
+        labels = LabelMaps(store)
+        for row in np.flatnonzero(self.masks).tolist():
+            truth = self.label(row)
+            shown = self._channels(labels(row, void=False))
+            held = np.isin(truth, 1 + np.flatnonzero(self.tags[row]))
+            self.before[row] = confusion(truth, shown, range(1, count))
+            self.after[row] = confusion(truth, np.where(held, truth, 0).astype(np.uint8), range(1, count))
+
+    def label(self, row: int) -> NDArray[np.uint8]:
+        """uint8 [H, W]: 0, the place of a class of the step + 1, or VOID."""
+        label = self._records[self.store.image_ids[row]].label
+        assert label is not None
+        return self._channels(label.read())
+
+    def score(self, corrected: Sequence[int]) -> float:
+        """Mean IoU of all masks once those of these rows are corrected."""
+        matrix = self.before.sum(axis=0)
+        for row in corrected:
+            matrix = matrix + self.after[row] - self.before[row]
+        return float(Scores(names=self.names, matrix=matrix).mean_iou)
+
+    def corrections(self, rows: Sequence[int]) -> Iterator[Correction]:
+        """The true masks of these rows."""
+        for row in rows:
+            label = self.label(row)
+            for place in np.flatnonzero(self.tags[row]).tolist():
+                yield Correction(
+                    image_id=self.store.image_ids[row], category=self._ids[place], verdict="corrected",
+                    mask=label == place + 1, author="truth", at=WHEN, origin="labels",
+                )  # fmt: skip
+
+    def _channels(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        table = np.zeros(256, np.uint8)
+        table[VOID] = VOID
+        table[list(self._ids)] = np.arange(1, len(self.names))
+        return table[label]
+
+
+def rounds(truth: Truth, order: Sequence[int]) -> list[list[int]]:
+    """The rows that are corrected after each round, none at first: so many of `order` as bring 20 masks more."""
+    found, masks, done = [[]], 0, list[int]()
+    for row in order:
+        if len(found) > ROUNDS:
+            break
+        done.append(row)
+        masks += int(truth.masks[row])
+        if masks >= MASKS * len(found):
+            found.append(list(done))
+    return found
+
+
+def suggested(truth: Truth) -> list[int]:
+    """All images, as `suggest` orders them."""
+    return [truth.store.position(one.image_id) for one in suggest(truth.store, truth.store.layout.num_images)]
+
+
+def drawn(truth: Truth, number: int) -> list[int]:
+    """All images in an order that is drawn."""
+    rows = np.flatnonzero(truth.masks)
+    return numpy_generator_for(number, "correct at random").permutation(rows).tolist()
+
+
+def random_curve(truth: Truth) -> NDArray[np.float64]:
+    """Mean IoU after every round, [orders, rounds + 1]."""
+    return np.array([[truth.score(rows) for rows in rounds(truth, drawn(truth, n))] for n in range(ORDERS)])
+
+
+def curve(truth: Truth, order: Sequence[int]) -> list[float]:
+    """Mean IoU after every round."""
+    return [truth.score(rows) for rows in rounds(truth, order)]
+
+
+def best(truth: Truth) -> list[int]:
+    """What nobody can know: the images whose masks are the worst, by the pixels that a correction sets right."""
+    right = [np.trace(truth.after[row]) - np.trace(truth.before[row]) for row in range(len(truth.masks))]
+    rows = np.flatnonzero(truth.masks)
+    return rows[np.argsort(-np.array(right)[rows], kind="stable")].tolist()
+
+
+@cache
+def store_of(name: str, *words: str) -> tuple[MaskStore, Manifest]:
+    """A store of the walk's masks; made where it is not there."""
+    manifest = next((words[i + 1] for i, word in enumerate(words) if word == "--manifest"), "data_manifest.yaml")
+    path = RESULTS / "masks" / name
+    command("wilss-masks", "generate", *words, "--out", path)
+    return MaskStore.open(path), wilss.load_manifest(ROOT / manifest)
+
+
+def measure() -> None:
+    """The curve of step 1's masks; its end is checked on a store that `revise` makes."""
+    store, manifest = store_of("step-1.zarr", "--step", "1")
+    truth = Truth(store, manifest)
+    order, others = suggested(truth), random_curve(truth)
+    mine, known = curve(truth, order), curve(truth, best(truth))
+    _check(truth, manifest, rounds(truth, order)[-1], mine[-1])
+    rows = [
+        {
+            "masks": MASKS * number,
+            "suggested": 100 * mine[number],
+            "random": {"mean": 100 * others[:, number].mean(), "sd": 100 * others[:, number].std(ddof=1)},
+            "best": 100 * known[number],
+        }
+        for number in range(ROUNDS + 1)
+    ]
+    for row in rows:
+        print(f"{row['masks']:4d}  {row['suggested']:.1f}  {row['random']['mean']:.1f} ± {row['random']['sd']:.1f}  "
+              f"{row['best']:.1f}")  # fmt: skip
+    _keep(
+        {"images": int((truth.masks > 0).sum()), "all_masks": int(truth.masks.sum()), "orders": ORDERS, "curve": rows}
+    )
+
+
+def _check(truth: Truth, manifest: Manifest, rows: Sequence[int], expected: float) -> None:
+    revised = revise(
+        truth.store, MADE / "suggested.zarr", corrections={"labels": truth.corrections(rows)}, overwrite=True
+    )
+    score = evaluate(revised.store, manifest).scores["masks"].mean_iou
+    assert abs(score - expected) < 1e-9, (score, expected)
+
+
+def tune() -> None:
+    """Rules beside each other on the tuning pictures: the mean over the rounds, and the last one."""
+    given = ("--manifest", "workflows/shapes/tuning.yaml", "--step", "0", "--split", "val")
+    truth = Truth(*store_of("tuning-val.zarr", *given))
+    store, others = truth.store, random_curve(truth)
+    confidence, area = store.vector("confidence"), store.vector("area")
+    share = area / (store.vector("height") * store.vector("width"))[:, None]
+    usual = _usual(share, truth.tags)
+    rules: dict[str, Callable[[], list[int]]] = {
+        "confidence, classes in turn": lambda: _chosen(truth, [confidence]),
+        "area, classes in turn": lambda: _chosen(truth, [usual]),
+        "confidence and area, classes in turn": lambda: _chosen(truth, [confidence, usual]),
+        "confidence, all classes at once": lambda: _at_once(truth, confidence),
+        "suggest": lambda: suggested(truth),
+        "the worst, which nobody knows": lambda: best(truth),
+    }
+    _told("random", others.mean(axis=0).tolist())
+    for name, rule in rules.items():
+        _told(name, curve(truth, rule()))
+
+
+def _told(name: str, scores: Sequence[float]) -> None:
+    print(f"{name:40}  {100 * np.mean(scores[1:]):.1f}  " + " ".join(f"{100 * score:.1f}" for score in scores))
+
+
+def _usual(share: NDArray[np.floating[Any]], tags: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How usual the area of a mask is in its class: minus |log of share over the median share|, [N, C]."""
+    logs = np.log(np.where(tags & (share > 0), share, np.nan))
+    return -np.abs(logs - np.nanmedian(logs, axis=0))
+
+
+def _chosen(truth: Truth, signals: list[Any]) -> list[int]:
+    doubt = doubts(signals, truth.tags, truth.store.vector("area") == 0)
+    return [row for row, _ in choose(doubt, len(doubt), names=truth.store.image_ids)]
+
+
+def _at_once(truth: Truth, confidence: NDArray[np.floating[Any]]) -> list[int]:
+    least = np.where(truth.tags, np.nan_to_num(confidence, nan=-1.0), np.inf).min(axis=1)
+    return [row for row in np.argsort(least, kind="stable").tolist() if truth.masks[row]]
+
+
+def student() -> None:
+    """mIoU of a student of each store, one seed, finetuned from the walk's base."""
+    store, manifest = store_of("step-1.zarr", "--step", "1")
+    truth = Truth(store, manifest)
+    stores = {"none": store.path}
+    for name, order in (("suggested", suggested(truth)), ("random", drawn(truth, 0))):
+        stores[name] = MADE / f"{name}.zarr"
+        told = {"labels": truth.corrections(rounds(truth, order)[-1])}
+        revise(store, stores[name], corrections=told, overwrite=True)
+    base = RESULTS / "base-0"
+    if not (base / "done.json").exists():
+        store_of("step-0.zarr", "--step", "0")
+        command("wilss-train", "-q", "--masks", RESULTS / "masks/step-0.zarr", "--out", base, "--threads", "1",
+                "--resume")  # fmt: skip
+    found = {}
+    for name, path in stores.items():
+        out = MADE / f"student-{name}"
+        command("wilss-train", "-q", "--masks", path, "--from", base, "--out", out, "--threads", "1", "--resume")
+        scores = json.loads((out / "report.json").read_text(encoding="utf-8"))["scores"]
+        new = [scores["iou"][one] for one in store.category_names]
+        found[name] = {"new": 100 * float(np.mean(new)), "all": 100 * scores["mean_iou"]}
+        print(name, found[name], flush=True)
+    _keep({"student": found})
+
+
+def _keep(figures: dict[str, Any]) -> None:
+    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    FIGURES.write_text(json.dumps({**known, **figures}, indent=1) + "\n", encoding="utf-8")
+
+
+def plot() -> None:
+    """correct.png: mean IoU of the masks over how many were corrected."""
+    import matplotlib.pyplot as plt
+
+    rows = json.loads(FIGURES.read_text(encoding="utf-8"))["curve"]
+    masks = [row["masks"] for row in rows]
+    mean, sd = (np.array([row["random"][name] for row in rows]) for name in ("mean", "sd"))
+    figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    axes.plot(masks, [row["best"] for row in rows], ":", color="0.5", label="the worst first, which nobody knows")
+    axes.plot(masks, [row["suggested"] for row in rows], "o-", color="#c2410c", label="suggest")
+    axes.plot(masks, mean, "s--", color="#1d4ed8", label="at random")
+    axes.fill_between(masks, mean - sd, mean + sd, color="#1d4ed8", alpha=0.15, linewidth=0)
+    axes.set_xlabel("corrected masks")
+    axes.set_ylabel("mean IoU of all masks, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(HERE / "correct.png", dpi=110)
+
+
+if __name__ == "__main__":
+    MADE.mkdir(parents=True, exist_ok=True)
+    {"": measure, "tune": tune, "student": student, "plot": plot}[" ".join(sys.argv[1:])]()
