@@ -69,6 +69,7 @@ SHAPES = (
     "wilss-masks evaluate masks/shapes-15-5/step-1.zarr --reliability",
     "wilss-masks sheet masks/shapes-15-5/step-1.zarr --stages",
     "wilss-masks fuse masks/shapes-15-5/step-1.zarr --out other.zarr --set fusion=intersection",
+    "wilss-masks suggest masks/shapes-15-5/step-1.zarr --budget 50 --out next.txt",
     "wilss-masks revise masks/shapes-15-5/step-1.zarr --out step-1r.zarr",
     "wilss-masks bank masks/shapes-15-5/step-1.zarr --out step-1b.zarr",
     "wilss-masks audit masks/shapes-15-5/step-1.zarr",

@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   wilss-masks revise step-1.zarr --out step-1r.zarr
+  wilss-masks revise step-1.zarr --from cvat.zip --from tasks.json --out step-1r.zarr
   wilss-masks revise step-1.zarr --review ada.review --rejected absent --out step-1r.zarr"""
 )
 @store_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
 @click.option("--review", type=click.Path(path_type=Path), help="The folder of a review.  [default: beside the store]")
+@click.option("--from", "files", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+              help="What came back from another tool, or another review; counts over the review.")  # fmt: skip
 @click.option("--rejected", type=click.Choice(["void", "absent"]), default="void", show_default=True,
               help="The pixels of a rejected mask are void, or its image does not hold the class.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
-def command(store: Path, out: Path, review: Path | None, rejected: Any, overwrite: bool) -> None:
+def command(
+    store: Path, out: Path, review: Path | None, files: tuple[Path, ...], rejected: Any, overwrite: bool
+) -> None:
     """A new store with what people said of the masks of another one.
 
-    Masks are replaced by corrected ones, tags added and removed; who judged what stands in the new store's arrays
-    `verdict`, `author` and `origin`. What does not fit is refused image by image. The store that is read stays as it
-    is.
+    What was said comes from a review, and from files of CVAT, Label Studio, labelme, COCO and others. Masks are
+    replaced by corrected ones, tags added and removed; who judged what stands in the new store's arrays `verdict`,
+    `author` and `origin`. What does not fit is refused image by image. The store that is read stays as it is.
     """  # fmt: skip
     from wilss.store import MaskStore
 
@@ -41,8 +46,9 @@ def command(store: Path, out: Path, review: Path | None, rejected: Any, overwrit
 
     with ProgressDisplay() as display:
         revised = revise(
-            MaskStore.open(store), out, review=review, rejected=rejected, overwrite=overwrite, progress=display
-        )
+            MaskStore.open(store), out, review=review, files=files, rejected=rejected, overwrite=overwrite,
+            progress=display,
+        )  # fmt: skip
     for note in revised.notes:
         click.echo(f"Warning: {note}", err=True)
     if not is_quiet():

@@ -6,7 +6,7 @@ the first store and the corrections, whatever the order in which these were writ
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ from wilss.store.shards import digest_on_disk
 from wilss.store.verdicts import CORRECTED, VERDICTS, FromWhom, from_whom, review_of
 from wilss.threads import map_in_threads
 
+from ..exchange import read
 from ..inspect.fuse import refuse_bad_target
 from ..review import Correction, Journal
+from ..review.folder import ABOUT
 from .images import Rejected, needs_void, revised_content, tags_after
 from .standing import Change, Hearing, Standing
 
@@ -62,6 +64,7 @@ def revise(
     out: Path | str,
     *,
     review: Path | str | None = None,
+    files: Sequence[Path | str] = (),
     corrections: Mapping[str, Iterable[Correction]] | None = None,
     rejected: Rejected = "void",
     overwrite: bool = False,
@@ -70,8 +73,10 @@ def revise(
 ) -> Revised:
     """Make the store `out` from `store` and what people said of its masks.
 
-    review: the folder of a review, None for the one beside the store. corrections: more of them, by the name of their
-    source; they count over the review, and later sources over earlier ones; with some, there need be no review.
+    review: the folder of a review, None for the one beside the store. files: what came back from other tools, see
+    `wilss_masks.exchange.read`, or folders of other reviews of this store. corrections: more, by the name of their
+    source. Files count over the review, corrections over both, later ones over earlier; with some, there need be no
+    review.
     rejected: `void`, where the pixels of a rejected mask count for nothing, or `absent`, where its image is taken not
     to hold the class.
     What does not fit is refused image by image, and the rest is done. Raises StoreError when the store is incomplete
@@ -81,7 +86,7 @@ def revise(
     refuse_bad_target(old, target, overwrite, "to be revised")
     for damage in old.verify_but_shards():
         raise StoreError(f"{old.path} is damaged: {damage.what}; fetch another copy, or make it again.")
-    standing = _heard(old, review, corrections or {})
+    standing = _heard(old, review, [Path(file) for file in files], corrections or {})
     if not standing.changes:
         why = "".join(standing.refused[:1]).rstrip(".")
         raise StoreError(
@@ -102,9 +107,20 @@ def revise(
     )
 
 
-def _heard(store: MaskStore, review: Path | str | None, corrections: Mapping[str, Iterable[Correction]]) -> Standing:
+def _heard(
+    store: MaskStore,
+    review: Path | str | None,
+    files: Sequence[Path],
+    corrections: Mapping[str, Iterable[Correction]],
+) -> Standing:
     hearing = Hearing(store)
-    hearing.hear_journal(Journal.open(store.path, review, must_exist=review is not None or not corrections))
+    must_exist = review is not None or not (files or corrections)
+    hearing.hear_journal(Journal.open(store.path, review, must_exist=must_exist))
+    for file in files:
+        if (file / ABOUT).is_file():
+            hearing.hear_journal(Journal.open(store.path, file, must_exist=True))
+        else:
+            hearing.hear(read(file, store), str(file))
     for source, told in corrections.items():
         hearing.hear(told, source)
     return hearing.close()

@@ -1,6 +1,7 @@
 """A store with what people said: pixels, tags, void, statuses; readable by all that reads stores; the same bytes."""
 
 import itertools
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,28 @@ def test_what_does_not_fit_is_refused_image_by_image(store: MaskStore, tmp_path:
     with pytest.raises(StoreError, match="nothing that was said fits .*has no such image"):
         revise(store, tmp_path / "none.zarr", corrections={"a list": told[:1]})
     assert not (tmp_path / "none.zarr").exists()
+
+
+def test_what_came_back_from_a_tool_counts_over_the_review(store: MaskStore, tmp_path: Path) -> None:
+    sent = tmp_path / "sent.json"
+    assert wilss_masks("export", "coco", store.path, sent, "--overlaps").code == 0
+    document = json.loads(sent.read_text(encoding="utf-8"))
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    kept = [one for one in document["annotations"] if not names[one["image_id"]].startswith(FIRST)]
+    sent.write_text(json.dumps({**document, "annotations": kept}), encoding="utf-8")
+    Journal.open(store.path).extend([said(), said("accepted", SECOND, 17)])
+    done = wilss_masks("revise", store.path, "--from", sent, "--out", tmp_path / "r.zarr")
+    assert (done.code, "1 mask is told otherwise by" in done.err) == (0, True), done.err
+    new = MaskStore.open(tmp_path / "r.zarr")
+    assert [at(new, "verdict", FIRST, 16), at(new, "origin", FIRST, 16), at(new, "verdict", SECOND, 17)] == [
+        2,
+        "coco",
+        1,
+    ]
+    other = tmp_path / "other.review"
+    Journal.open(store.path, other).append(said("corrected", mask=drawn()))
+    again = wilss_masks("revise", store.path, "--from", sent, "--from", other, "--out", tmp_path / "s.zarr")
+    assert (again.code, at(MaskStore.open(tmp_path / "s.zarr"), "verdict", FIRST, 16)) == (0, 3)
 
 
 def test_a_damaged_mask_or_store_is_refused(store: MaskStore, tmp_path: Path) -> None:
