@@ -28,11 +28,22 @@ def doubts(signals, asked, empty):
     return found
 
 
+def distance_to(chosen, features, n):
+    """One minus the greatest cosine to what was chosen; 1 where nothing was, or there are no features."""
+    distance = 1.0
+    for m, _ in chosen if features is not None else ():
+        one, two = features[n], features[m]
+        lengths = max(float(np.linalg.norm(one)), 1e-12) * max(float(np.linalg.norm(two)), 1e-12)
+        distance = min(distance, max(0.0, 1 - one @ two / lengths))
+    return distance
+
+
 def choose(doubt, budget, features=None):
     """Classes take turns; the greatest doubt times the distance to what was chosen, the lower row among equals."""
     images, classes = doubt.shape
-    turns = sorted(range(classes), key=lambda c: (-sum(d for d in doubt[:, c] if not math.isnan(d)), c))
-    chosen = []
+    sums = [sum(d for d in doubt[:, c] if not math.isnan(d)) for c in range(classes)]
+    turns = sorted(range(classes), key=lambda c: (-sums[c], c))
+    chosen = list[tuple[int, int]]()
     while len(chosen) < budget:
         before = len(chosen)
         for c in turns:
@@ -40,14 +51,9 @@ def choose(doubt, budget, features=None):
             for n in range(images):
                 if math.isnan(doubt[n, c]) or any(n == m for m, _ in chosen):
                     continue
-                distance = 1.0
-                for m, _ in chosen:
-                    if features is not None:
-                        one, two = features[n], features[m]
-                        lengths = max(np.linalg.norm(one), 1e-12) * max(np.linalg.norm(two), 1e-12)
-                        distance = min(distance, max(0.0, 1 - one @ two / lengths))
-                if best is None or doubt[n, c] * distance > best[0]:
-                    best = doubt[n, c] * distance, n
+                value = float(doubt[n, c] * distance_to(chosen, features, n))
+                if best is None or value > best[0]:
+                    best = value, n
             if best is not None and len(chosen) < budget:
                 chosen.append((best[1], c))
         if len(chosen) == before:

@@ -90,7 +90,8 @@ class Truth:
 
 def rounds(truth: Truth, order: Sequence[int]) -> list[list[int]]:
     """The rows that are corrected after each round, none at first: so many of `order` as bring 20 masks more."""
-    found, masks, done = [[]], 0, list[int]()
+    found: list[list[int]] = [[]]
+    masks, done = 0, list[int]()
     for row in order:
         if len(found) > ROUNDS:
             break
@@ -109,7 +110,8 @@ def suggested(truth: Truth) -> list[int]:
 def drawn(truth: Truth, number: int) -> list[int]:
     """All images in an order that is drawn."""
     rows = np.flatnonzero(truth.masks)
-    return numpy_generator_for(number, "correct at random").permutation(rows).tolist()
+    order: list[int] = numpy_generator_for(number, "correct at random").permutation(rows).tolist()
+    return order
 
 
 def random_curve(truth: Truth) -> NDArray[np.float64]:
@@ -126,7 +128,8 @@ def best(truth: Truth) -> list[int]:
     """What nobody can know: the images whose masks are the worst, by the pixels that a correction sets right."""
     right = [np.trace(truth.after[row]) - np.trace(truth.before[row]) for row in range(len(truth.masks))]
     rows = np.flatnonzero(truth.masks)
-    return rows[np.argsort(-np.array(right)[rows], kind="stable")].tolist()
+    order: list[int] = rows[np.argsort(-np.array(right)[rows], kind="stable")].tolist()
+    return order
 
 
 @cache
@@ -145,7 +148,7 @@ def measure() -> None:
     order, others = suggested(truth), random_curve(truth)
     mine, known = curve(truth, order), curve(truth, best(truth))
     _check(truth, manifest, rounds(truth, order)[-1], mine[-1])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "masks": MASKS * number,
             "suggested": 100 * mine[number],
@@ -166,7 +169,7 @@ def _check(truth: Truth, manifest: Manifest, rows: Sequence[int], expected: floa
     revised = revise(
         truth.store, MADE / "suggested.zarr", corrections={"labels": truth.corrections(rows)}, overwrite=True
     )
-    score = evaluate(revised.store, manifest).scores["masks"].mean_iou
+    score = evaluate(revised.store, manifest).scores["stored"].mean_iou
     assert abs(score - expected) < 1e-9, (score, expected)
 
 
@@ -198,7 +201,7 @@ def _told(name: str, scores: Sequence[float]) -> None:
 def _usual(share: NDArray[np.floating[Any]], tags: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How usual the area of a mask is in its class: minus |log of share over the median share|, [N, C]."""
     logs = np.log(np.where(tags & (share > 0), share, np.nan))
-    return -np.abs(logs - np.nanmedian(logs, axis=0))
+    return np.asarray(-np.abs(logs - np.nanmedian(logs, axis=0)))
 
 
 def _chosen(truth: Truth, signals: list[Any]) -> list[int]:

@@ -31,7 +31,7 @@ def trusted(
         return masks, void
     standing = masks & is_kept[:, None, None]
     gone = masks[~is_kept].any(axis=0) & ~standing.any(axis=0)
-    return standing, gone if void is None else void | gone
+    return standing, np.asarray(gone if void is None else void | gone)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
