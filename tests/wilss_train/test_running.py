@@ -6,14 +6,16 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from wilss_train.commands import running
 from wilss_train.commands.running import RunDisplay, StopRequest
-from wilss_train.params import RANDOM
+from wilss_train.params import RANDOM, TrainParams
 from wilss_train.results.report.log import Progress
-from wilss_train.run.plan import Origin, RunPlan
+from wilss_train.run.plan import Origin, RunPlan, _slow
 
 PLAN = RunPlan(
     origin=Origin(network="tf_efficientnet_lite0", weights="timm"), method="fmwiss", parameters=4_412_000, crop=224,
@@ -130,3 +132,18 @@ def test_a_signal_outside_of_the_loop_interrupts() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     while any(thread.name == "deaf" for thread in threading.enumerate()):  # it sees that the interrupt was answered
         time.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "is_slow"),
+    [("bf16", "cpu", "AVX2", True), ("bf16", "cpu", "AVX512", False), ("bf16", "cuda", "AVX2", False),
+     ("fp32", "cpu", "AVX2", False), ("auto", "cpu", "AVX2", False)],
+)  # fmt: skip
+def test_a_precision_that_the_processor_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, capability: str, is_slow: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    told = _slow(TrainParams(precision=precision), torch.device(device))
+    assert [one.startswith("SLOW: this processor has no instructions for precision=bf16") for one in told] == (
+        [True] if is_slow else []
+    )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import counted
 from wilss.models.networks.pretrained import is_published, shortly
@@ -110,7 +112,17 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         device=str(context.device),
         mean=params.mean,
         std=params.std,
-        notes=notes(context.inputs, params),
+        notes=(*_slow(params, context.device), *notes(context.inputs, params)),
+    )
+
+
+def _slow(params: TrainParams, device: torch.device) -> tuple[str, ...]:
+    """A sentence where what is asked for takes many times as long as it has to: bf16 on a processor without AVX-512."""
+    if params.precision != "bf16" or device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return ()
+    return (
+        "SLOW: this processor has no instructions for precision=bf16, so that a step takes many times as long as with "
+        "--set precision=fp32",
     )
 
 
