@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  := .venv-tools
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format benchmark tables clean
+.PHONY: help setup demo test test-long test-tools check format benchmark tables clean
 
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +31,16 @@ test: $(STAMP)  ## the tests, about four minutes on two cores
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400
+
+test-tools: $(STAMP) $(TOOLS)/.installed ## other tools' own libraries read what we write, and we what they write
+	@WILSS_TOOLS_PYTHON=$(CURDIR)/$(TOOLS)/bin/python $(BIN)/python -m pytest -q -m tools tests/tools
+
+$(TOOLS)/.installed: tests/tools/requirements.txt
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@echo "Setting up $(TOOLS) (once; downloads about 1 GB) ..."
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps labelme==6.3.1
+	@touch $@
 
 check: $(STAMP) ## lint, format, types, who may import whom
 	@$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from wilss.data.annotations.cvat import no_area
 from wilss.data.annotations.json_files import read_json
@@ -19,6 +20,7 @@ from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
 from wilss.data.annotations.runs import Mask, placed
 from wilss.errors import ImageError, ManifestError
 
+_FARTHEST = 1e5  # pixels from the corner of an image
 _LINES = ("line", "linestrip", "point", "points")
 
 
@@ -81,7 +83,7 @@ def _shape(row: Mapping[str, Any]) -> Shape:
 
 def _draw(kind: str, points: Any, coded: Any, size: tuple[int, int]) -> Mask:
     corners = _corners(points)
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         return drawn_through_pixels(corners, size)
     if kind == "rectangle":
         return drawn_rectangle(_two(corners), size)
@@ -111,11 +113,14 @@ def _draw_mask(coded: Any, corners: Sequence[tuple[float, float]], size: tuple[i
 
 
 def _draw_circle(corners: Sequence[tuple[float, float]], size: tuple[int, int]) -> Mask:
-    """Around the first point, through the second."""
+    """Around the first point, through the second, as Pillow draws it."""
     (x, y), (u, v) = corners
     radius = math.hypot(x - u, y - v)
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+    if not max(abs(x), abs(y), radius) < _FARTHEST:
+        raise ValueError("it is far outside of any image")
+    canvas = Image.new("1", (size[1], size[0]))
+    ImageDraw.Draw(canvas).ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
+    return np.array(canvas, np.bool_)
 
 
 def _corners(points: Any) -> list[tuple[float, float]]:

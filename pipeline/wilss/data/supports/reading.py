@@ -12,6 +12,7 @@ from wilss.data.manifest import Manifest, SupportRow
 from wilss.data.manifest.build import class_id
 from wilss.data.manifest.supports import parse_rows
 from wilss.data.manifest.text import Key, Where, read_yaml
+from wilss.data.supports.annotated import annotated_supports
 from wilss.data.supports.maps import SupportMap
 from wilss.data.supports.spec import SupportSpec, spec_of
 from wilss.data.taxonomy import closest
@@ -19,6 +20,8 @@ from wilss.errors import ManifestError, WilssError
 from wilss.randomness import seed_for
 
 SUPPORTS_FILE = "supports.yaml"
+#: Files of annotation tools.
+TOOL_ENDINGS = (".json", ".xml", ".zip", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -93,22 +96,22 @@ class SupportSet:
 
 
 def read_supports(manifest: Manifest, step: int, path: Path | str | None = None, *, every: bool = True) -> SupportSet:
-    """The supports of a step. path: a YAML file, or a folder with supports.yaml, in the place of the manifest's own.
+    """The supports of a step. path: those that take the place of the manifest's own.
 
+    It is a YAML file, a folder with supports.yaml, or what an annotation tool wrote, see `wilss.data.annotations`.
     every: raise at the first support that cannot be used; else leave such supports out and tell of them in
     `problems`. Maps are not read yet. Raises ManifestError where there is no list at all, or its form is wrong.
     """
-    title, rows, where, key = _rows(manifest, step, path)
-    reader = _Reader(manifest, step, where)
     found: list[Support] = []
     problems: list[str] = []
-    for number, row in enumerate(rows):
-        try:
-            found.append(reader.read(row, (*key, number)))
-        except ManifestError as error:
-            if every:
-                raise
-            problems.append(str(error))
+    title, given = _given(manifest, step, path)
+    for support in given:
+        if isinstance(support, Support):
+            found.append(support)
+        elif every:
+            raise support
+        else:
+            problems.append(str(support))
     classes = {identity: manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)}
     return SupportSet(title=title, classes=classes, supports=_in_order(found), problems=tuple(problems))
 
@@ -131,6 +134,36 @@ def _problem(support: Support) -> str | None:
     return None
 
 
+def _given(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str, Iterator[Support | ManifestError]]:
+    """Where the supports stand, and each of them, or why it cannot be used."""
+    manifest.protocol.new(step)
+    listed = manifest.supports.get(step)
+    named = path if path is not None or listed is None else listed.path
+    if named is not None and _is_of_a_tool(Path(named)):
+        return str(named), _drawn_elsewhere(Path(named), manifest, step)
+    title, rows, where, key = _rows(manifest, step, path)
+    reader = _Reader(manifest, step, where)
+    return title, (reader.read_or_say(row, (*key, number)) for number, row in enumerate(rows))
+
+
+def _is_of_a_tool(path: Path) -> bool:
+    """Whether a path is no list of ours: it has another ending, or is a folder of files without such a list."""
+    if path.is_dir():
+        return not (path / SUPPORTS_FILE).exists() and any(path.iterdir())
+    return path.suffix.lower() in TOOL_ENDINGS and path.exists()
+
+
+def _drawn_elsewhere(path: Path, manifest: Manifest, step: int) -> Iterator[Support | ManifestError]:
+    records = {record.image_id: record for record in manifest.images(step).records}
+    for spec in annotated_supports(path, manifest, step, records):
+        if isinstance(spec, ManifestError):
+            yield spec
+        elif (problem := records[spec.image_id].problem) is not None:
+            yield ManifestError(f"{spec.where}: {problem}")
+        else:
+            yield Support(spec, records[spec.image_id])
+
+
 class _Reader:
     """Turns rows into supports: classes and images must be those of the step."""
 
@@ -139,7 +172,14 @@ class _Reader:
         self._records = {record.image_id: record for record in manifest.images(step).records}
         self._seen: dict[tuple[str, int], Key] = {}
 
-    def read(self, row: SupportRow, key: Key) -> Support:
+    def read_or_say(self, row: SupportRow, key: Key) -> Support | ManifestError:
+        """A support, or why it cannot be used."""
+        try:
+            return self._read(row, key)
+        except ManifestError as error:
+            return error
+
+    def _read(self, row: SupportRow, key: Key) -> Support:
         spec = spec_of(row, self._class(row, key), self._where, key)
         before = self._seen.setdefault((spec.image_id, spec.class_id), key)
         if before != key:
@@ -171,7 +211,6 @@ class _Reader:
 
 
 def _rows(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str, tuple[SupportRow, ...], Where, Key]:
-    manifest.protocol.new(step)
     listed = manifest.supports.get(step)
     if path is None and listed is not None and listed.path is None:
         return listed.where.at(listed.key), listed.rows, listed.where, listed.key

@@ -1,10 +1,13 @@
 """`SupportSpec`: one annotated image of one class, as it was written down, and the map that it stands for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from wilss.data.annotations import Shape
+from wilss.data.annotations.runs import Mask, box_of
 from wilss.data.images import read_label_pixels, read_size
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.manifest import SupportRow
@@ -36,6 +39,8 @@ class SupportSpec:
 
     file: a map as a PNG; a mask without one takes the data set's own pixel label. boxes: around every instance of the
     class. points: of a line on the object; background: of a line beside it. where: words that name it in an error.
+    shapes: as an annotation tool has them, in the place of all these; void, beside: those that are called void and
+    background on the same image; told_size: the size that the tool gives the image.
     """
 
     image_id: str
@@ -46,6 +51,10 @@ class SupportSpec:
     points: tuple[Point, ...] = ()
     background: tuple[Point, ...] = ()
     where: str = ""
+    shapes: tuple[Shape, ...] = ()
+    void: tuple[Shape, ...] = ()
+    beside: tuple[Shape, ...] = ()
+    told_size: tuple[int, int] | None = None
 
     def read(self, record: ImageRecord) -> SupportMap:
         """The map, uint8 [H, W], of the size of its upright image, with foreground in it.
@@ -53,13 +62,44 @@ class SupportSpec:
         Raises ManifestError, or ImageError where the image or a PNG is of no use.
         """
         size = read_size(record.path)
-        support_map = self._from_file(self.file, size) if self.file else self._from_numbers(record, size)
+        if self.shapes:
+            support_map = self._from_shapes(size)
+        else:
+            support_map = self._from_file(self.file, size) if self.file else self._from_numbers(record, size)
         if not (support_map == FOREGROUND).any():
             raise self._error(
                 f"has no pixel of the class on it{f' in {self.file}' if self.file else ''}; a map is {FOREGROUND} "
                 f"where the class is, {BACKGROUND} where it is not and {UNKNOWN} where nobody knows."
             )
         return support_map
+
+    def _from_shapes(self, size: tuple[int, int]) -> SupportMap:
+        if self.told_size not in (None, size):
+            assert self.told_size is not None
+            raise self._error(
+                f"is {self.told_size[1]} x {self.told_size[0]} pixels there, the image {size[1]} x {size[0]}; annotate "
+                "it in its own size."
+            )
+        if self.kind == "scribble":
+            lines = [list(shape.points) for shape in self.shapes]
+            beside = [list(shape.points) for shape in self.beside if shape.kind == "scribble"]
+            self._require_inside([point for line in (*lines, *beside) for point in line], size)
+            return map_of_lines(lines, beside, size)
+        if self.kind == "box":
+            drawn = [self._drawn([shape], size) for shape in self.shapes if shape.kind == "box"]
+            boxes = [_edges(mask) for mask in drawn if mask.any()]
+            return map_of_boxes(boxes, size) if boxes else np.full(size, BACKGROUND, np.uint8)
+        areas = [shape for shape in self.shapes if shape.kind != "scribble"]
+        return map_of_mask(self._drawn(areas, size), self._drawn(self.void, size))
+
+    def _drawn(self, shapes: Iterable[Shape], size: tuple[int, int]) -> Mask:
+        mask = np.zeros(size, np.bool_)
+        for shape in shapes:
+            try:
+                mask |= shape.draw(size)
+            except ValueError as error:
+                raise self._error(f"a shape of {shape.name!r} cannot be drawn ({error}); correct it.") from None
+        return mask
 
     def _from_numbers(self, record: ImageRecord, size: tuple[int, int]) -> SupportMap:
         if self.kind == "box":
@@ -103,6 +143,12 @@ class SupportSpec:
 
     def _error(self, sentence: str) -> ManifestError:
         return ManifestError(f"{self.where}: {sentence}")
+
+
+def _edges(mask: Mask) -> Box:
+    """The box around a mask that is not empty, as supports have boxes."""
+    top, left, high, wide = box_of(mask)
+    return left, top, left + wide, top + high
 
 
 def spec_of(row: SupportRow, class_id: int, where: Where, key: Key) -> SupportSpec:
