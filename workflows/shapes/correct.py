@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from runs import HERE, RESULTS, ROOT, command
+from runs import HERE, RESULTS, ROOT, command  # first, it makes `tables` known
 
 import wilss
 from wilss.data.manifest import Manifest
@@ -33,7 +33,6 @@ from wilss_masks.review.doubt import choose, doubts
 from wilss_masks.review.suggest import suggest
 
 ROUNDS, MASKS, ORDERS = 5, 20, 20
-FIGURES = HERE / "figures" / "correct.json"
 MADE = RESULTS / "correct"
 WHEN = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -148,21 +147,18 @@ def measure() -> None:
     order, others = suggested(truth), random_curve(truth)
     mine, known = curve(truth, order), curve(truth, best(truth))
     _check(truth, manifest, rounds(truth, order)[-1], mine[-1])
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
-            "masks": MASKS * number,
+            "key": str(MASKS * number),
+            "name": f"{MASKS * number} of {int(truth.masks.sum())}",
             "suggested": 100 * mine[number],
             "random": {"mean": 100 * others[:, number].mean(), "sd": 100 * others[:, number].std(ddof=1)},
             "best": 100 * known[number],
         }
         for number in range(ROUNDS + 1)
     ]
-    for row in rows:
-        print(f"{row['masks']:4d}  {row['suggested']:.1f}  {row['random']['mean']:.1f} ± {row['random']['sd']:.1f}  "
-              f"{row['best']:.1f}")  # fmt: skip
-    _keep(
-        {"images": int((truth.masks > 0).sum()), "all_masks": int(truth.masks.sum()), "orders": ORDERS, "curve": rows}
-    )
+    columns = {"suggested": "`suggest`", "random": "at random", "best": "the worst first, which nobody knows"}
+    _keep("correct", "", "corrected masks", columns, rows)
 
 
 def _check(truth: Truth, manifest: Manifest, rows: Sequence[int], expected: float) -> None:
@@ -185,17 +181,18 @@ def tune() -> None:
         "confidence, classes in turn": lambda: _chosen(truth, [confidence]),
         "area, classes in turn": lambda: _chosen(truth, [usual]),
         "confidence and area, classes in turn": lambda: _chosen(truth, [confidence, usual]),
+        "confidence, classes by what they lack": lambda: _apportioned(truth, confidence),
         "confidence, all classes at once": lambda: _at_once(truth, confidence),
         "suggest": lambda: suggested(truth),
         "the worst, which nobody knows": lambda: best(truth),
     }
-    _told("random", others.mean(axis=0).tolist())
-    for name, rule in rules.items():
-        _told(name, curve(truth, rule()))
-
-
-def _told(name: str, scores: Sequence[float]) -> None:
-    print(f"{name:40}  {100 * np.mean(scores[1:]):.1f}  " + " ".join(f"{100 * score:.1f}" for score in scores))
+    curves = {"at random": others.mean(axis=0).tolist()} | {name: curve(truth, rule()) for name, rule in rules.items()}
+    rows = [
+        {"key": name, "name": name, "mean": 100 * float(np.mean(scores[1:])), "last": 100 * scores[-1]}
+        for name, scores in curves.items()
+    ]
+    columns = {"mean": "mean of five rounds", "last": "after the last"}
+    _keep("correct-rules", " tune", "by", columns, rows)
 
 
 def _usual(share: NDArray[np.floating[Any]], tags: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -207,6 +204,20 @@ def _usual(share: NDArray[np.floating[Any]], tags: NDArray[np.bool_]) -> NDArray
 def _chosen(truth: Truth, signals: list[Any]) -> list[int]:
     doubt = doubts(signals, truth.tags, truth.store.vector("area") == 0)
     return [row for row, _ in choose(doubt, len(doubt), names=truth.store.image_ids)]
+
+
+def _apportioned(truth: Truth, confidence: NDArray[np.floating[Any]]) -> list[int]:
+    """Turns in proportion to what the confidences of a class lack to 1 in sum (Sainte-Lague)."""
+    lack = np.where(truth.tags, 1 - np.nan_to_num(confidence), -1.0)
+    weights, turns, order = np.where(lack > 0, lack, 0).sum(axis=0), np.zeros(lack.shape[1]), list[int]()
+    while (lack >= 0).any():
+        open_ = (lack >= 0).any(axis=0)
+        place = int(np.argmax(np.where(open_, weights / (2 * turns + 1), -1.0)))
+        row = int(np.argmax(lack[:, place]))
+        order.append(row)
+        turns[place] += 1
+        lack[row] = -1.0
+    return order
 
 
 def _at_once(truth: Truth, confidence: NDArray[np.floating[Any]]) -> list[int]:
@@ -228,28 +239,36 @@ def student() -> None:
         store_of("step-0.zarr", "--step", "0")
         command("wilss-train", "-q", "--masks", RESULTS / "masks/step-0.zarr", "--out", base, "--threads", "1",
                 "--resume")  # fmt: skip
-    found = {}
-    for name, path in stores.items():
+    names = {"none": "none", "random": "100 at random", "suggested": "100 by `suggest`"}
+    rows = []
+    for name, title in names.items():
         out = MADE / f"student-{name}"
-        command("wilss-train", "-q", "--masks", path, "--from", base, "--out", out, "--threads", "1", "--resume")
+        words = ("-q", "--masks", stores[name], "--from", base, "--out", out, "--threads", "1", "--resume")
+        command("wilss-train", *words)
         scores = json.loads((out / "report.json").read_text(encoding="utf-8"))["scores"]
-        new = [scores["iou"][one] for one in store.category_names]
-        found[name] = {"new": 100 * float(np.mean(new)), "all": 100 * scores["mean_iou"]}
-        print(name, found[name], flush=True)
-    _keep({"student": found})
+        new = float(np.mean([scores["iou"][one] for one in store.category_names]))
+        rows.append({"key": name, "name": title, "new": 100 * new, "all": 100 * scores["mean_iou"]})
+        print(rows[-1], flush=True)
+    _keep("correct-student", " student", "corrected masks", {"new": "new", "all": "all"}, rows, seeds=1)
 
 
-def _keep(figures: dict[str, Any]) -> None:
-    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-    FIGURES.write_text(json.dumps({**known, **figures}, indent=1) + "\n", encoding="utf-8")
+def _keep(
+    name: str, words: str, heading: str, columns: dict[str, str], rows: list[dict[str, Any]], **more: Any
+) -> None:
+    import tables
+
+    measured = tables.measured_now(f"python workflows/shapes/correct.py{words}", **more)
+    figures = {"heading": heading, "measured": measured, "columns": columns, "rows": rows}
+    print(tables.table_of(figures))
+    (HERE / "figures" / f"{name}.json").write_text(tables.as_text(figures), encoding="utf-8")
 
 
 def plot() -> None:
     """correct.png: mean IoU of the masks over how many were corrected."""
     import matplotlib.pyplot as plt
 
-    rows = json.loads(FIGURES.read_text(encoding="utf-8"))["curve"]
-    masks = [row["masks"] for row in rows]
+    rows = json.loads((HERE / "figures/correct.json").read_text(encoding="utf-8"))["rows"]
+    masks = [int(row["key"]) for row in rows]
     mean, sd = (np.array([row["random"][name] for row in rows]) for name in ("mean", "sd"))
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
     axes.plot(masks, [row["best"] for row in rows], ":", color="0.5", label="the worst first, which nobody knows")
