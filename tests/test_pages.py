@@ -95,12 +95,14 @@ SHAPES = (
     "wilss-masks supports draw --step 1 --kind scribble --shots 5 --out supports",
     "wilss-masks supports check supports --step 1",
     "wilss-masks generate --step 1 --source panet --supports supports --out few.zarr",
+    "wilss-masks generate --step 1 --source insid3 --supports supports --out clusters.zarr",
     "wilss-train --method panet --masks masks/shapes-15-5/step-0.zarr",
     "wilss-train --method pseudoseg --labelled labelled.txt --masks masks/shapes-15-5/step-0.zarr",
     "wilss-masks generate --step 0 --source pseudoseg --checkpoint runs/shapes-15-5/step-0-pseudoseg --keep scores "
     "--out soft.zarr",
     "wilss-train --method pseudoseg --labelled labelled.txt --masks masks/shapes-15-5/step-0.zarr --targets soft.zarr "
     "--out again",
+    "wilss-train --method unimatch --labelled labelled.txt --masks masks/shapes-15-5/step-0.zarr",
     "wilss-masks manifest check",
     "wilss-masks manifest lock",
 )

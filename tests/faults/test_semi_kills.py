@@ -1,4 +1,4 @@
-"""SIGKILL in a run of pseudoseg: going on gives the bytes of a run that nobody disturbed, its labeller's too."""
+"""SIGKILL in a run of pseudoseg or unimatch: going on gives the bytes of an undisturbed run, its labeller's too."""
 
 from pathlib import Path
 
@@ -61,6 +61,20 @@ def test_killed_before_a_result_gets_its_name(root: Path, whole: Result, from_th
     kill_at_rename(semi(root, out), root / out, renames_of(semi(root, "counted", "--overwrite")) + 1 - from_the_end)
     assert (root / out / LABELLER_FILE).exists() == (from_the_end < 3)
     assert resumed(root, out) == whole
+
+
+def test_a_mean_teacher_goes_on_to_the_same_bytes(root: Path) -> None:
+    """Of `unimatch`, whose teacher is in no optimiser and changes after every step."""
+
+    def words_of(out: str, *more: object) -> list[str]:
+        own = ("--method", "unimatch", "--set", f"labelled={root / 'labelled.txt'}", "--set", "threshold=0.4")
+        return words(root, out, *own, "--epochs", EPOCHS, *more, step=0)
+
+    assert wilss_train(*words_of("teacher")).code == 0
+    kill_at_random(words_of("teacher-killed"), root / "teacher-killed", "teacher kill", before_step=STEPS - 2)
+    finish(words_of("teacher-killed", "--resume"), root / "teacher-killed")
+    results = [((root / out / MODEL_FILE).read_bytes(), course_of(root / out)) for out in ("teacher", "teacher-killed")]
+    assert results[0] == results[1]
 
 
 def test_bad_lists_are_one_sentence(root: Path) -> None:

@@ -83,9 +83,11 @@ class Experiment:
     write: puts the results of so many optimiser steps into the run's folder, model.safetensors last, with these facts
         in its header.
     alone: so many first epochs do not train the student yet; the rates stand still meanwhile.
+    after: called after each optimiser step with how many there have been, before a state is saved.
     """
 
     objective: nn.Module
     batches: BatchSource
     write: Callable[[Path, int, Mapping[str, Any]], None]
     alone: int = 0
+    after: Callable[[int], None] = lambda taken: None

@@ -208,10 +208,11 @@ def _require_outputs(info: CheckpointInfo, step: int, method: str) -> None:
             f"each class; pass --method {' or '.join(SOFTMAX)}, or --from a run of {', '.join(_SIGMOIDS)}."
         )
     if info.method not in (*_SIGMOIDS, *SOFTMAX):
+        source = "pseudoseg --set kind=decoder" if info.method == "unimatch" else info.method
         raise CheckpointError(
             f"{info.path} was trained by {info.method}, whose outputs are no probabilities of one class each, as step "
             f"{step} needs them; let it label step {info.step} (`wilss-masks generate --step {info.step} --source "
-            f"{info.method}`), train that step from the store, and start from there."
+            f"{source} --checkpoint {info.path.parent}`), train that step from the store, and start from there."
         )
 
 

@@ -2,6 +2,7 @@
 
     python workflows/shapes/few_or_all.py run        # supports, stores, trainings; goes on row by row
     python workflows/shapes/few_or_all.py table      # masks of the stores, and what was learnt from them
+    python workflows/shapes/few_or_all.py masks      # the masks alone, of PANet and INSID3; nothing is trained
 
 A row's supports are drawn anew for every seed, from the pixel labels of the step's own images. Without tags the
 store holds masks of all 400 training images, whatever is on them; with tags, of those that show a new class, and a
@@ -21,13 +22,18 @@ STORES = RESULTS / "few"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to come by the masks of step 1. kind: of the supports; None for FMWISS, which takes tags alone."""
+    """A way to come by the masks of step 1.
+
+    kind: of the supports; None for FMWISS, which takes tags alone. source, settings: who makes masks of them, and how.
+    """
 
     key: str
     title: str
     kind: str | None = None
     shots: int = 5
     tags: bool = False
+    source: str = "panet"
+    settings: tuple[str, ...] = ()
 
 
 WAYS = (
@@ -37,6 +43,24 @@ WAYS = (
     Way("scribble-5-tags", "tags on all images, and five scribbles of each class", "scribble", tags=True),
     Way("mask-1-tags", "tags on all images, and one mask of each class", "mask", shots=1, tags=True),
     Way("mask-5", "five masks of each class, nothing else", "mask"),
+)
+#: Compared by their masks. INSID3 takes the settings of the built-in manifest, chosen on other drawings.
+SAME = ("encoder=vit", "features=tokens")
+BY_MASKS = (
+    *(way for way in WAYS if way.key in ("mask-5-tags", "mask-5")),
+    Way(
+        "insid3-vit-tags",
+        "the same with tags, clusters of the same ViT",
+        "mask",
+        tags=True,
+        source="insid3",
+        settings=SAME,
+    ),
+    Way("insid3-vit", "the same without tags", "mask", source="insid3", settings=SAME),
+    Way("insid3-tags", "with tags, CLIP's image tower and clusters of the ViT", "mask", tags=True, source="insid3"),
+    Way("insid3", "the same without tags", "mask", source="insid3"),
+    Way("insid3-box", "the same without tags, five boxes", "box", source="insid3"),
+    Way("insid3-scribble", "the same without tags, five scribbles", "scribble", source="insid3"),
 )
 #: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
 WITHOUT_TAGS = ("--epochs", "9")
@@ -68,6 +92,17 @@ def table() -> None:
     keep_figures("few-or-all", cells)
 
 
+@main.command()
+@click.option("--seeds", default=len(SEEDS), show_default=True, help="How many.")
+def masks(seeds: int) -> None:
+    """mIoU of the masks that PANet and INSID3 make of five supports, into figures/few-masks.json."""
+    for seed in SEEDS[:seeds]:
+        for way in BY_MASKS:
+            _make_store(way, seed)
+    cells = {way.key: {"masks": spread([_quality(way, seed) for seed in SEEDS[:seeds]])} for way in BY_MASKS}
+    keep_figures("few-masks", cells, seeds=seeds)
+
+
 def _training(way: Way, seed: int) -> Job:
     """The incremental step from the store, as the manifest has it; FMWISS's is the one of compare.py."""
     if way.kind is None:
@@ -88,8 +123,9 @@ def _make_store(way: Way, seed: int) -> None:
         if not (supports / "supports.yaml").exists():
             drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
-        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
-        command("wilss-masks", "generate", "-q", "--step", "1", "--source", "panet", *made)
+        settings = [word for one in (f"tags={str(way.tags).lower()}", *way.settings) for word in ("--set", one)]
+        made = ("--supports", supports, *settings, "--out", _store(way, seed))
+        command("wilss-masks", "generate", "-q", "--step", "1", "--source", way.source, *made)
     told = _told(way, seed)
     if not told.exists():
         told.parent.mkdir(parents=True, exist_ok=True)

@@ -27,16 +27,27 @@ SETTINGS = ("--epochs", "12", "--batch-size", "8")
 #: How soft labels are made, while training and offline.
 LABELS = ("present=0.05", "share=0.7", "temperature=0.25")
 TRAINING = (*LABELS, "supervised_epochs=2")
+#: Of UniMatch V2.
+UNIMATCH = ("supervised_epochs=2",)
 STORED = "stored"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: its title, and what is made of the pictures without labels."""
+    """One line of the table: its title, what is made of the pictures without labels, and by which method.
+
+    target: of pseudoseg, "" for another method.
+    """
 
     key: str
     title: str
     target: str
+    method: str = "pseudoseg"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Parameters of the method."""
+        return (f"target={self.target}", *TRAINING) if self.target else UNIMATCH
 
 
 ROWS = (
@@ -45,16 +56,18 @@ ROWS = (
     Row("decoder", "decoder's soft labels alone", "decoder"),
     Row("sgc", "attention maps' soft labels alone", "sgc"),
     Row("fused", "PseudoSeg: both, fused while training", "fused"),
+    Row("unimatch", "UniMatch V2: a mean teacher's hard labels where it is surer than 0.95", "", "unimatch"),
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table's data and results are."""
+    """Where a table's data and results are. precision: of the runs, "" for the manifest's."""
 
     manifest: Path
     results: Path
+    precision: str = ""
 
     @property
     def masks(self) -> Path:
@@ -78,14 +91,15 @@ def job(place: Place, part: int, row: Row, seed: int) -> Job:
     """A row of a seed."""
     given = ("--manifest", str(place.manifest), "--masks", str(place.masks), "--seed", str(seed), "--threads", "1")
     out = place.run(part, row.key, seed)
-    words = ("--method", "pseudoseg", "--labelled", str(place.labelled(part, seed)), "--out", str(out), "--resume")
-    own = [word for setting in (f"target={row.target}", *TRAINING) for word in ("--set", setting)]
+    words = ("--method", row.method, "--labelled", str(place.labelled(part, seed)), "--out", str(out), "--resume")
+    own = [word for setting in row.settings for word in ("--set", setting)]
     before: tuple[tuple[object, ...], ...] = ()
     if row.key == STORED:
         soft = place.soft(part, seed)
         own += ["--targets", str(soft)]
         before = (_make_soft(place, part, seed, soft),)
-    return Job(out, (*words, *given, *SETTINGS, *own), before)
+    precision = ("--precision", place.precision) if place.precision else ()
+    return Job(out, (*words, *given, *SETTINGS, *precision, *own), before)
 
 
 def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, ...]:
@@ -97,12 +111,13 @@ def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, 
 
 @click.group()
 @click.option("--tuning", is_flag=True, help="On the pictures that settings are chosen on.")
+@click.option("--precision", default="", metavar="WORD", help="Of the runs.  [default: the manifest's, bf16]")
 @click.pass_context
-def main(context: click.Context, tuning: bool) -> None:
+def main(context: click.Context, tuning: bool, precision: str) -> None:
     """Train and tabulate."""
-    name = "semi-tuning" if tuning else "semi"
+    name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
-    context.obj = Place(manifest, HERE / "results" / name)
+    context.obj = Place(manifest, HERE / "results" / name, precision)
 
 
 _seeds = click.option("--seeds", default=3, show_default=True, help="How many.")

@@ -121,10 +121,14 @@ Examples:
     "source_name",
     metavar="NAME",
     help="Who proposes the masks: fmwiss (default of a step with tags), annotation (of one with pixel labels), panet "
-    "(of one with shots), cam, pseudoseg, sam3.",
+    "(of one with shots), insid3, cam, pseudoseg, sam3.",
 )
-@click.option("--shots", type=click.IntRange(min=0), help="Annotated images per class, for panet.  [default: all]")
-@click.option("--supports", metavar="PATH", help="Annotated images for panet: a YAML file, or a folder with one.")
+@click.option(
+    "--shots", type=click.IntRange(min=0), help="Annotated images per class, for panet and insid3.  [default: all]"
+)
+@click.option(
+    "--supports", metavar="PATH", help="Annotated images for panet and insid3: a YAML file, or a folder with one."
+)
 @click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")

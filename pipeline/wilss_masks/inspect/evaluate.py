@@ -169,7 +169,9 @@ def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Itera
             f"{store.path} was made from pixel labels (annotation): the figures say whether these are still the "
             "labels, and nothing of masks that are made without them."
         )
-    if store.attributes.get("source") == "panet" and store.attributes.get("parameters", {}).get("keep_masks"):
+    if store.attributes.get("source") in ("panet", "insid3") and store.attributes.get("parameters", {}).get(
+        "keep_masks"
+    ):
         own = store.attributes.get("own_masks")
         if isinstance(own, list):
             yield set(own), "supports, whose masks are what a person drew"

@@ -5,6 +5,7 @@ from .bank import BankSource
 from .base import Grids
 from .cam import CamSource
 from .fmwiss import FmwissSource
+from .insid3 import Insid3Source
 from .panet import PanetSource
 from .pseudoseg import PseudosegSource
 from .sam3 import Sam3Source
@@ -16,18 +17,22 @@ __all__ = [
     "CamSource",
     "FmwissSource",
     "Grids",
+    "Insid3Source",
     "PanetSource",
     "PseudosegSource",
     "Sam3Source",
 ]
 
-Source = AnnotationSource | BankSource | CamSource | FmwissSource | PanetSource | PseudosegSource | Sam3Source
+Source = (
+    AnnotationSource | BankSource | CamSource | FmwissSource | Insid3Source | PanetSource | PseudosegSource | Sam3Source
+)
 
 SOURCES: dict[str, type[Source]] = {
     "annotation": AnnotationSource,
     "bank": BankSource,
     "cam": CamSource,
     "fmwiss": FmwissSource,
+    "insid3": Insid3Source,
     "panet": PanetSource,
     "pseudoseg": PseudosegSource,
     "sam3": Sam3Source,

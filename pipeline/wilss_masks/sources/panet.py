@@ -19,9 +19,10 @@ from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
 from wilss.data.supports.reading import SupportSet, read_supports
+from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import FiniteFloat, LongerSide, Params, Rule, ShorterSide
+from wilss.params import FiniteFloat, LongerSide, Params, Rule, ShareBelowOne, ShorterSide
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
@@ -39,6 +40,8 @@ class PanetParams(Params):
     shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
         softmax, 20 in the paper. bias: what is added to the background's score, 0 in the paper; few shots want another
         one, which `wilss-eval --bias fit` finds [D].
+    debias: frozen features lose this share of their directions, those in which a blank picture's patches differ
+        (INSID3); 0 in the paper. An embedding's checkpoint takes none [D].
     supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
         trained embedding, in the place of the frozen ViT.
     features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
@@ -52,6 +55,7 @@ class PanetParams(Params):
     shots: Annotated[int, Rule("0 (all there are) or more", lambda value: 0 <= value <= 100_000)] = 0
     alpha: Annotated[float, Rule("above 0", lambda value: 0 < value <= 10_000)] = 20.0
     bias: FiniteFloat = 0.0
+    debias: ShareBelowOne = 0.0
     supports: str = ""
     embedding: str = ""
     features: Literal["tokens", "keys"] = "tokens"
@@ -109,7 +113,7 @@ class PanetSource:
             encoder=_encoder_of(manifest.encoders.vit, params),
             category_ids=tuple(manifest.protocol.new(step)),
             supports_sha256=supports.digest,
-            own_masks=tuple(sorted(_whole_masks(supports))) if params.keep_masks else (),
+            own_masks=tuple(sorted(whole_masks(supports))) if params.keep_masks else (),
             supports=supports,
         )
 
@@ -144,7 +148,7 @@ class PanetSource:
             return self
         assert self.supports is not None
         found = prototypes_of(self.supports.supports, self.category_ids, self.encoder, device)
-        own = _whole_masks(self.supports) if self.params.keep_masks else {}
+        own = whole_masks(self.supports) if self.params.keep_masks else {}
         return dataclasses.replace(self, prototypes=found, supports=None, own=own)
 
     def open(self, device: str, threads: int) -> "PanetProposer":
@@ -162,7 +166,12 @@ def _encoder_of(vit: EncoderSpec, params: PanetParams) -> PatchEncoder:
     """
     if not params.embedding:
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
-        return PatchEncoder(vit=vit, spec=spec)
+        return PatchEncoder(vit=vit, spec=spec, debias=params.debias)
+    if params.debias:
+        raise ParameterError(
+            f"debias is {params.debias:g}, and {params.embedding} was trained on features as they are; leave one of "
+            "the two out."
+        )
     info = read_info(params.embedding)
     spec = spec_of(info, EmbeddingSpec)
     return PatchEncoder(vit=vit, spec=spec, checkpoint=info.path.absolute(), digest=info.digest)
@@ -208,24 +217,34 @@ class PanetProposer:
         pixels = to_pixels(scores, task.height, task.width)
         masks = panet.label_map(pixels) == torch.arange(1, len(scores), device=scores.device)[:, None, None]
         confidence = fmwiss.confidence(panet.probabilities(pixels)[1:], masks)
-        self._put_own(task, masks, confidence)
-        return _content(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())
-
-    def _put_own(self, task: ImageTask, masks: "Tensor", confidence: "Tensor") -> None:
-        """In the place of a guess the mask that a person drew, where its pixels are known; in place."""
-        import torch
-
-        ids = [self.source.category_ids[position] for position in task.categories]
-        for identity, drawn in self.source.own.get(task.record.image_id, {}).items():
-            if identity in ids:
-                drawn_map = torch.from_numpy(drawn).to(masks.device)
-                masks &= drawn_map != FOREGROUND
-                masks[ids.index(identity)] &= drawn_map == UNKNOWN
-                masks[ids.index(identity)] |= drawn_map == FOREGROUND
-                confidence[ids.index(identity)] = 1.0
+        put_own(self.source.own, self.source.category_ids, task, masks, confidence)
+        return own_content(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())
 
 
-def _whole_masks(supports: SupportSet) -> dict[str, dict[int, SupportMap]]:
+def put_own(
+    own: Mapping[str, Mapping[int, SupportMap]],
+    category_ids: Sequence[int],
+    task: ImageTask,
+    masks: "Tensor",
+    confidence: "Tensor",
+) -> None:
+    """In the place of a guess the mask that a person drew, where its pixels are known; in place.
+
+    own: the whole masks that images keep, by image and taxonomy id. masks: bool [T, H, W]; confidence: [T].
+    """
+    import torch
+
+    ids = [category_ids[position] for position in task.categories]
+    for identity, drawn in own.get(task.record.image_id, {}).items():
+        if identity in ids:
+            drawn_map = torch.from_numpy(drawn).to(masks.device)
+            masks &= drawn_map != FOREGROUND
+            masks[ids.index(identity)] &= drawn_map == UNKNOWN
+            masks[ids.index(identity)] |= drawn_map == FOREGROUND
+            confidence[ids.index(identity)] = 1.0
+
+
+def whole_masks(supports: SupportSet) -> dict[str, dict[int, SupportMap]]:
     """The maps of supports that say all of their image, by image and class."""
     found: dict[str, dict[int, SupportMap]] = {}
     for support in supports.supports:
@@ -234,7 +253,7 @@ def _whole_masks(supports: SupportSet) -> dict[str, dict[int, SupportMap]]:
     return found
 
 
-def _content(categories: tuple[int, ...], masks: "Tensor", confidence: "Tensor", score: "Tensor") -> ImageContent:
+def own_content(categories: tuple[int, ...], masks: "Tensor", confidence: "Tensor", score: "Tensor") -> ImageContent:
     """What the store takes. masks: bool [T, H, W]; confidence: [T]; score: float16 [T, h, w]."""
     planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
     return ImageContent(

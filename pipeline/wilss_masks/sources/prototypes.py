@@ -4,6 +4,8 @@ The features are a frozen vision transformer's, or a trained embedding's. A prot
 background's says what everything else does.
 """
 
+import copy
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,7 @@ from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
 from wilss.data.supports.reading import Support
 from wilss.errors import CheckpointError, ManifestError
 from wilss.models.networks.checkpoint import read_info
-from wilss.models.networks.embedding_spec import EmbeddingSpec
+from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +34,15 @@ class PatchEncoder:
     """What is known of an embedding before it is opened.
 
     vit: the frozen network below it. spec: what is made of its features. checkpoint: a trained embedding's file, and
-    digest what it must have; None and "" for the frozen features as they are.
+    digest what it must have; None and "" for the frozen features as they are. debias: frozen features without the
+    directions of position, this share of all.
     """
 
     vit: EncoderSpec
     spec: EmbeddingSpec
     checkpoint: Path | None = None
     digest: str = ""
+    debias: float = 0.0
 
     def identity(self) -> Mapping[str, Any]:
         """The networks by name, with their digests."""
@@ -63,7 +67,8 @@ class PatchEncoder:
         from wilss.models.networks.embedding import frozen_embedding, load_embedding
 
         if self.checkpoint is None:
-            return frozen_embedding(self.vit, device, spec=self.spec)
+            embedding = frozen_embedding(self.vit, device, spec=self.spec)
+            return without_positions(embedding, self.debias) if self.debias else embedding
         info = read_info(self.checkpoint)
         if info.digest != self.digest:
             raise CheckpointError(f"{self.checkpoint} has changed since this run began; run the same command again.")
@@ -94,7 +99,7 @@ def prototypes_of(
     embedding = encoder.open(device)
     pooled: dict[int, list[tuple[Tensor, Tensor]]] = {identity: [] for identity in (0, *category_ids)}
     with torch.inference_mode():
-        for shots in _by_image(supports):
+        for shots in by_image(supports):
             features = embedding.features(encoder.load(shots[0].record.path)[None].to(device))[0]
             regions = [(shot.spec.class_id, shot.map == FOREGROUND) for shot in shots]
             for identity, mask in [(0, background_of([shot.map for shot in shots])), *regions]:
@@ -108,6 +113,36 @@ def prototypes_of(
         return torch.stack([panet.mean_of_filled(*row) for row in rows]).cpu().numpy()
 
 
+def positional_basis_of(embedding: "Embedding", share: float) -> "Tensor":
+    """The directions in which a black square's patches differ, [D, r] (INSID3): r is this share of the width D.
+
+    embedding: of frozen features; the square has the shorter side of its inputs. With share 0 there are none.
+    """
+    import torch
+
+    from wilss.equations import insid3
+
+    side = embedding.spec.size or FROZEN_SIZE
+    size = embedding.input_size(side, side)
+    blank = torch.zeros(1, 3, *size, dtype=torch.uint8, device=embedding.device)
+    features = embedding.features(blank)[0]
+    return insid3.positional_basis(features, round(share * len(features)))
+
+
+def without_positions(embedding: "Embedding", share: float) -> "Embedding":
+    """The same features without the part of them in `positional_basis_of`, of no particular length."""
+    import torch
+    from torch import nn
+
+    basis = positional_basis_of(embedding, share)
+    width = len(basis)
+    projection = nn.Conv2d(width, width, 1, bias=False, device=embedding.device).requires_grad_(requires_grad=False)
+    projection.weight.copy_((torch.eye(width, device=basis.device) - basis @ basis.T)[:, :, None, None])
+    net = copy.copy(embedding.net)
+    net.head = projection
+    return dataclasses.replace(embedding, net=net)
+
+
 def background_of(maps: Sequence[SupportMap]) -> NDArray[np.bool_]:
     """The background of an image, bool [H, W]: what one of its maps calls so, and none calls foreground.
 
@@ -117,7 +152,7 @@ def background_of(maps: Sequence[SupportMap]) -> NDArray[np.bool_]:
     return np.asarray(called & ~np.any([region == FOREGROUND for region in maps], axis=0))
 
 
-def _by_image(supports: Iterable[Support]) -> list[list[Support]]:
+def by_image(supports: Iterable[Support]) -> list[list[Support]]:
     """Supports by their image, in the order of the images' names."""
     groups: dict[str, list[Support]] = {}
     for support in supports:

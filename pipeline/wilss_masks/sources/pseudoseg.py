@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class PseudosegParams(Params):
     """How a trained network's soft labels are made and cut.
 
-    checkpoint: a run of `wilss-train --method pseudoseg`, or its model.safetensors.
-    kind: `fused` of decoder and attention maps, or `decoder` or `sgc` alone. share: g, of the decoder.
+    checkpoint: a run of `wilss-train --method pseudoseg`, or its model.safetensors; or one of unimatch.
+    kind: `fused` of decoder and attention maps, or `decoder` or `sgc` alone; unimatch has a decoder alone. share: g, of
+    the decoder.
     temperature: T of the sharpening. norm: over an `image`, or the `batch` for parity.
     present: how probable the classifier must find a class for it to have an attention map.
     certain: pixels whose likeliest class is less probable than this are void; 0 for none.
@@ -91,11 +92,7 @@ class PseudosegSource:
             )
         info = read_info(Path(params.checkpoint).expanduser())
         spec_of(info, SegmenterSpec)
-        if info.method != cls.name:
-            raise CheckpointError(
-                f"{info.path} was trained by {info.method}, whose outputs are no softmax; pass a run of `wilss-train "
-                "--method pseudoseg`."
-            )
+        _require_softmax(info, params)
         _require_classes(info, manifest, step)
         digest = None if params.kind == "decoder" else labeller_digest(info)
         return cls(params=params, info=info, labeller_sha256=digest, category_ids=tuple(manifest.protocol.new(step)))
@@ -133,6 +130,19 @@ class PseudosegSource:
     @property
     def _stride(self) -> int:
         return spec_of(self.info, SegmenterSpec).output_stride
+
+
+def _require_softmax(info: CheckpointInfo, params: PseudosegParams) -> None:
+    """CheckpointError for a network whose outputs are no softmax of all classes, or that has no attention maps."""
+    if info.method == "unimatch" and params.kind != "decoder":
+        raise CheckpointError(
+            f"{info.path} was trained by unimatch, which makes no attention maps; say --set kind=decoder as well."
+        )
+    if info.method not in ("pseudoseg", "unimatch"):
+        raise CheckpointError(
+            f"{info.path} was trained by {info.method}, whose outputs are no softmax; pass a run of `wilss-train "
+            "--method pseudoseg` or `unimatch`."
+        )
 
 
 def _require_classes(info: CheckpointInfo, manifest: Manifest, step: int) -> None:

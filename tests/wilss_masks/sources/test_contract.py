@@ -18,7 +18,7 @@ from wilss_masks.sources.base import MaskSource
 
 SHOTS = [{"image": f"im{i}", "class": "horse", "box": [1, 1, 6, 6]} for i in range(3)]
 #: A step that the source is for. A source that needs a trained network has its own tests.
-STEP_OF = {"annotation": 0, "fmwiss": 1, "panet": 1}
+STEP_OF = {"annotation": 0, "fmwiss": 1, "panet": 1, "insid3": 1}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from wilss.errors import CheckpointError, ManifestError, ParameterError
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import PanetSource
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.prototypes import background_of
+from wilss_masks.sources.prototypes import background_of, positional_basis_of
 
 SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}
 ROWS: list[dict[str, Any]] = [
@@ -155,6 +155,17 @@ def test_identity_names_all_that_masks_depend_on_and_no_place(manifest: Manifest
     assert "final_norm" not in source(manifest, features="keys").identity()["models"]["vit"]
 
 
+def test_positions_are_taken_from_frozen_features(manifest: Manifest) -> None:
+    plain, made = source(manifest), source(manifest, debias=0.25)
+    basis = positional_basis_of(plain.encoder.open("cpu"), 0.25).double().numpy()
+    assert basis.shape == (32, 8)
+    wanted = features(plain, manifest, "d")
+    wanted = wanted - np.einsum("dr,rhw->dhw", basis, np.einsum("dr,dhw->rhw", basis, wanted))
+    np.testing.assert_allclose(features(made, manifest, "d"), wanted, atol=1e-4)
+    assert made.identity() != plain.identity()
+    assert len(proposed(made, task(manifest))) == 1
+
+
 def test_tags_are_a_parameter_and_what_shots_go_without(manifest: Manifest) -> None:
     assert source(manifest).uses_tags
     assert not source(manifest, tags="false").uses_tags
@@ -198,6 +209,8 @@ def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest,
     assert content.planes["score"][0].shape == made.grids(*SIZES["d"]).score
     assert set(made.identity()["models"]) == {"vit", "embedding"}
     assert made.identity() != source(manifest).identity()
+    with pytest.raises(ParameterError, match="was trained on features as they are"):
+        source(manifest, embedding=str(path), debias=0.2)
     path.write_bytes(projection(manifest, tmp_path / "other", seed=1).read_bytes())
     with pytest.raises(CheckpointError, match="has changed since this run began"):
         made.open("cpu", 1)

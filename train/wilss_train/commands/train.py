@@ -60,7 +60,8 @@ Examples:
     "--method",
     default="fmwiss",
     show_default=True,
-    help="fmwiss, finetune, distill or wilson; mib or plop, for pixel labels; pseudoseg or panet.",
+    help="fmwiss, finetune, distill or wilson; mib or plop, for pixel labels; pseudoseg or unimatch, for "
+    "few of them; panet.",
 )
 @click.option(
     "--out",
@@ -69,7 +70,7 @@ Examples:
     help="The run's folder.  [default: runs/<manifest>/step-<t>]",
 )
 @manifest_option
-@click.option("--labelled", metavar="LIST", help="pseudoseg: the file that names the labelled images.")
+@click.option("--labelled", metavar="LIST", help="pseudoseg, unimatch: the file that names the labelled images.")
 @click.option("--targets", metavar="STORE", help="pseudoseg: stored soft labels to learn from.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train on N images only, drawn by the seed.")
 @click.option("--epochs", type=int, help="Passes over the images.")
@@ -209,7 +210,7 @@ def _show(summary: "Summary", results: "RunResults", manifest: Path) -> None:
 
 def _next_command(folder: Path, info: Any, manifest: Path) -> str | None:
     """What one does with the result: a later step's masks, or, where few images were labelled, those of the others."""
-    if info.method == "pseudoseg":
+    if info.method in ("pseudoseg", "unimatch"):
         return pasted(
             f"wilss-masks generate --step {info.step} --source pseudoseg {_labels_of(info.params)}--keep scores",
             *("--checkpoint", folder, "--out", f"{folder}-soft.zarr"),
@@ -223,6 +224,6 @@ def _next_command(folder: Path, info: Any, manifest: Path) -> str | None:
 
 def _labels_of(params: Mapping[str, Any]) -> str:
     """Which soft labels a run can make: without attention maps of its own, the decoder's."""
-    own = params["target"] in ("fused", "sgc") and not params["targets"]
+    own = params.get("target") in ("fused", "sgc") and not params["targets"]
     kind = params["target"] if own else "decoder"
     return "" if kind == "fused" else f"--set kind={kind} "

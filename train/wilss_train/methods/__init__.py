@@ -10,6 +10,7 @@ from .mib import Mib
 from .panet import Panet
 from .plop import Plop
 from .pseudoseg import Pseudoseg
+from .unimatch import Unimatch
 from .wilson import Wilson
 
 __all__ = ["METHODS", "Method"]
@@ -22,5 +23,6 @@ METHODS: Mapping[str, type[Method]] = {
     "mib": Mib,
     "plop": Plop,
     "pseudoseg": Pseudoseg,
+    "unimatch": Unimatch,
     "panet": Panet,
 }

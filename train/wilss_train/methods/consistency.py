@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wilss.data.taxonomy import VOID
 from wilss.models.networks.attention_cam import Labeller, on_grid, soft_labels
+from wilss.models.networks.norms import unremembered
 from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class PseudosegObjective(nn.Module):
     """Student and labeller on labelled images, and the student on strong views of the others.
 
-    Labelled images and strong views go through the backbone together. Weak views go through it without gradient and
+    Labelled images and strong views go through the network one after the other, so that what is kept of their
+    statistics is the labelled images' [D], or together (`strong_norm`). Weak views go through it without gradient and
     in evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
     """
 
@@ -42,17 +44,30 @@ class PseudosegObjective(nn.Module):
         """The terms `sup`, then `cons` where unlabelled images are learnt from, `cls` and `sgc` of the labeller."""
         consistent = self._params.target != "none" and state.epoch >= self._params.supervised_epochs
         targets, valid = self._targets(batch) if consistent else (None, None)
-        images = torch.cat([batch.images, batch.strong]) if consistent else batch.images
-        known, size = len(batch.images), batch.labels.shape[-2:]
-        previous, last = self.student.stages(as_input(images, self._run))
-        logits = at_size(self.student.logits(last), size)
-        labels = batch.labels.long()
-        terms = {"sup": pixel_ce(logits[:known], labels)}
+        size, labels = batch.labels.shape[-2:], batch.labels.long()
+        previous, last, logits, strong = self._passes(batch, consistent=consistent)
+        terms = {"sup": pixel_ce(at_size(logits, size), labels)}
         if targets is not None and valid is not None:
-            terms["cons"] = self._params.unlabelled * soft_ce(logits[known:], targets, valid)
+            terms["cons"] = self._params.unlabelled * soft_ce(at_size(strong, size), targets, valid)
         if self.labeller is not None:
-            terms.update(self._labeller_terms(self.labeller, previous[:known], last[:known], batch))
+            terms.update(self._labeller_terms(self.labeller, previous, last, batch))
         return terms
+
+    def _passes(self, batch: SemiBatch, *, consistent: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The last two stages and the logits of labelled images, and the logits of strong views, on the feature grid.
+
+        Without consistency there are 0 strong views.
+        """
+        known = len(batch.images)
+        own = self._params.strong_norm == "own"
+        together = torch.cat([batch.images, batch.strong]) if consistent and not own else batch.images
+        previous, last = self.student.stages(as_input(together, self._run))
+        logits = self.student.logits(last)
+        strong = logits[known:]
+        if consistent and own:
+            with unremembered(self.student):
+                strong = self.student(as_input(batch.strong, self._run))
+        return previous[:known], last[:known], logits[:known], strong
 
     def _labeller_terms(
         self, labeller: Labeller, previous: Tensor, last: Tensor, batch: SemiBatch

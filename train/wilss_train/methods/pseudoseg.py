@@ -12,7 +12,6 @@ import torch
 
 from wilss.data.manifest import Manifest
 from wilss.data.names import Names
-from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, MappingNorm, SoftLabelParams
 from wilss.models.networks.labeller_file import LABELLER_FILE, write_labeller
 from wilss.models.networks.norms import set_batch_norm
@@ -24,10 +23,11 @@ from .. import run_folder as runs
 from ..context import Experiment, RunContext
 from ..data.masked_images import MaskedImages
 from ..data.semi.batches import SemiBatchSource, SemiParts
-from ..data.semi.labelled import digest_of, list_path, read_labelled
+from ..data.semi.labelled import digest_of, list_path
 from ..data.semi.soft import SoftLabels, require_soft_labels
 from ..data.semi.views import StrongParams
 from .consistency import PseudosegObjective
+from .few_labels import chosen_images, labelled_batch, require_first_step
 from .segmenter import SegmenterMethod, networks_of, write_network
 
 
@@ -43,6 +43,8 @@ class Pseudoseg(SegmenterMethod):
     unlabelled: weight of the consistency loss. classes, attention: weights of the classifier's and the SGC loss.
     supervised_epochs: so many first epochs learn from labelled images alone; 0 as published.
     labelled_batch: labelled images of an optimiser step, 0 for as many as unlabelled ones (batch_size).
+    strong_norm: strong views are normalised by statistics of their `own`, which are not kept, or by those that they and
+        the labelled images have together, which are (`shared`), as in runs that do not say which [D].
     attention_norm: the batch norm after the attention maps, `torch`'s, or `published`: no factor, eps 1e-3 and decay
         0.999, which takes thousands of steps to know the statistics that labels are made with.
     width: of queries and keys. jitter: of brightness, contrast, saturation and hue. cutout: side of the square, in
@@ -50,6 +52,7 @@ class Pseudoseg(SegmenterMethod):
     """
 
     name: ClassVar[str] = "pseudoseg"
+    former: ClassVar[Mapping[str, Any]] = {"strong_norm": "shared"}
 
     labelled: str = ""
     targets: str = ""
@@ -64,6 +67,7 @@ class Pseudoseg(SegmenterMethod):
     attention: NonNegativeFloat = 1.0
     supervised_epochs: NonNegativeInt = 0
     labelled_batch: NonNegativeInt = 0
+    strong_norm: Literal["own", "shared"] = "own"
     attention_norm: MappingNorm = "torch"
     width: PositiveInt = 128
     jitter: tuple[float, ...] = (0.5, 0.5, 0.5, 0.25)
@@ -103,12 +107,7 @@ class Pseudoseg(SegmenterMethod):
 
     def experiment(self, context: RunContext) -> Experiment:
         """Student, labeller, batches of both kinds of images, and the two checkpoints."""
-        inputs = context.inputs
-        if inputs.step:
-            raise CheckpointError(
-                f"pseudoseg trains step 0, and {inputs.store.path} holds masks of step {inputs.step}, which must "
-                "not forget; take --method fmwiss for it."
-            )
+        require_first_step(self.name, context.inputs)
         student, _ = networks_of(context)
         labeller = self._labeller(student, context)
         objective = PseudosegObjective(self, student, labeller, context.params)
@@ -131,18 +130,14 @@ class Pseudoseg(SegmenterMethod):
     def _batches(self, context: RunContext) -> SemiBatchSource:
         inputs, params = context.inputs, context.params
         store, step = inputs.store, inputs.step
-        chosen = read_labelled(list_path(self.labelled, inputs.manifest), store, inputs.manifest, step)
-        if self.target != "none" and not len(chosen.others):
-            raise ParameterError(
-                f"{self.labelled} names every image of {store.path}, so there is none left to learn from without a "
-                "label; shorten the list, or say --set target=none."
-            )
+        lone = "say --set target=none" if self.target != "none" else ""
+        chosen = chosen_images(self.labelled, inputs, lone=lone)
         soft = None
         if self.targets:
             soft = SoftLabels(MaskStore.open(self.targets), inputs.protocol, step)
             soft.require(Names(store.image_ids[row] for row in chosen.unlabelled.tolist()))
         parts = SemiParts(
-            labelled=self._labelled_batch(context),
+            labelled=labelled_batch(self.labelled_batch, context),
             unlabelled=self.target != "none",
             weak=soft is None,
             strong=self.strong,
@@ -160,14 +155,3 @@ class Pseudoseg(SegmenterMethod):
             world=context.world,
             on_broken=context.on_broken,
         )
-
-    def _labelled_batch(self, context: RunContext) -> int:
-        """Labelled images of an optimiser step over all processes, two at least for each of its parts."""
-        count, parts = self.labelled_batch or context.params.batch_size, context.world * context.params.accumulate
-        if count % parts or count < 2 * parts:
-            raise ParameterError(
-                f"labelled_batch is {count}, which {context.world} processes and "
-                f"accumulate={context.params.accumulate} do not share evenly with two images each; "
-                "make it a multiple of both."
-            )
-        return count

@@ -56,8 +56,8 @@ class Model:
     def probabilities(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
         """How probable every class of `classes` is at every pixel, float32 [C, H, W], each value in [0, 1].
 
-        The values of a pixel sum to 1 for pseudoseg, mib and plop; other methods learn each class by itself, and
-        theirs need not.
+        The values of a pixel sum to 1 for pseudoseg, unimatch, mib and plop; other methods learn each class by itself,
+        and theirs need not.
         Raises ImageError for an image that cannot be used.
         """
         logits, height, width = self._logits(image)

@@ -22,7 +22,7 @@ from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.threads import map_in_threads
 
 #: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
-_SOFTMAX = ("pseudoseg", "mib", "plop")
+_SOFTMAX = ("pseudoseg", "unimatch", "mib", "plop")
 #: As what probabilities are stored.
 Kind = Literal["float16", "float32", "uint8"]
 

@@ -37,7 +37,8 @@ class Loop:
     """What the loop is run with.
 
     states: the folder of the run's states. workers: loader threads. alone: first epochs in which the student is not
-    trained and the rates stand still. asked_to_stop: looked at after every step.
+    trained and the rates stand still. after: the method's part of every step, see `Experiment`. asked_to_stop: looked
+    at after every step.
     leave: called from another thread where a step does not end soon after that, with `Stopped` once the state of the
     step before is saved, or with why it could not be; it ends the process. None waits for the step, as several
     processes always do.
@@ -49,6 +50,7 @@ class Loop:
     states: Path
     workers: int = 1
     alone: int = 0
+    after: Callable[[int], None] = lambda taken: None
     asked_to_stop: Callable[[], bool] = lambda: False
     leave: Callable[[Exception], None] | None = None
     on_progress: Callable[[Progress], None] = lambda progress: None
@@ -200,6 +202,7 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         self._sums.add(terms)
         self.step += 1
+        self._loop.after(self.step)
         self._loop.on_step(self.step)
 
     def _refuse_not_finite(self, total: Tensor, part: Batch) -> None:

@@ -107,8 +107,8 @@ def train(
     """Train one step from its mask store, or resume where an earlier call stopped; a finished run is left alone.
 
     masks: the store; it says which classes, step and images. manifest: of the data that it was made from.
-    method: a name (fmwiss, finetune, distill, wilson, mib, plop, pseudoseg, panet), whose parameters come from the
-        manifest, or an instance with its own.
+    method: a name (fmwiss, finetune, distill, wilson, mib, plop, pseudoseg, unimatch, panet), whose parameters come
+        from the manifest, or an instance with its own.
     out: the run's folder, None for runs/<manifest>/step-<t>. parent: the run of the step before, None for its own
         default folder.
     params: all of the run's parameters; or some by name, of the run or its method, over the manifest's.
@@ -196,6 +196,7 @@ def _learn(
             states=out / runs.STATES,
             workers=options.workers,
             alone=experiment.alone,
+            after=experiment.after,
             asked_to_stop=options.asked_to_stop,
             leave=options.leave,
             on_progress=RunLogger(log, broken, listeners),

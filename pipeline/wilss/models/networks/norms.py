@@ -1,5 +1,7 @@
 """How batch normalisation behaves while a network is trained."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, TypeVar, cast
 
@@ -31,7 +33,24 @@ def set_batch_norm(module: M, mode: BatchNormMode) -> M:
     return cast(M, convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
 
 
-def _norms(module: nn.Module) -> list[nn.Module]:
+@contextmanager
+def unremembered(module: nn.Module) -> Iterator[None]:
+    """Inside, batches leave the statistics of every batch normalisation of `module` as they are.
+
+    One that is training still takes those of the batch; only nothing is kept of them.
+    """
+    training = [norm for norm in _norms(module) if norm.training]
+    were = [norm.momentum for norm in training]
+    try:
+        for norm in training:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(training, were, strict=True):
+            norm.momentum = momentum
+
+
+def _norms(module: nn.Module) -> list[_BatchNorm]:
     return [one for one in module.modules() if isinstance(one, _BatchNorm)]
 
 

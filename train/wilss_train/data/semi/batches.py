@@ -3,9 +3,10 @@
 Every draw is named by seed, visit (the epoch, and how often in it) and image, so a batch depends on its number alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,8 +80,10 @@ class SemiBatchSource:
 
     chosen: rows of both kinds. soft: stored soft labels of the unlabelled images. `order` is that of unlabelled images.
     rank, world: this process's part of every batch. on_broken: called once for each image that cannot be read; another
-    one, named by step and image, takes its place.
+    one, named by step and image, takes its place. kind: of its batches.
     """
+
+    kind: ClassVar[type[SemiBatch]] = SemiBatch
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class SemiBatchSource:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SemiBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        return prefetch(self._jobs, SemiBatch.of, first, last, workers=workers)
+        return prefetch(self._jobs, self.kind.of, first, last, workers=workers)
 
     def _jobs(self, step: int) -> list[list[partial[SemiBatch]]]:
         """The samples of a step by batch; labelled ones first."""
@@ -179,8 +182,16 @@ class SemiBatchSource:
 
     def _batch(self, image_id: str, **tensors: Tensor) -> SemiBatch:
         """A batch of one image: these tensors, and nothing of the rest."""
+        rows = {
+            name: tensors[name][None] if name in tensors else torch.empty((0, *shape), dtype=kind)
+            for name, (shape, kind) in self._shapes().items()
+        }
+        return self.kind(**rows, image_ids=(image_id,))
+
+    def _shapes(self) -> Mapping[str, tuple[tuple[int, ...], torch.dtype]]:
+        """What an image has of every tensor of a batch, and of which type."""
         side, small = self._params.crop, self._params.crop // self._params.loss_stride
-        shapes = {
+        return {
             "images": ((3, side, side), torch.uint8),
             "labels": ((small, small), torch.uint8),
             "inside": ((small, small), torch.bool),
@@ -190,8 +201,3 @@ class SemiBatchSource:
             "valid": ((small, small), torch.bool),
             "targets": ((1 + len(self._channels), small, small), torch.float16),
         }
-        rows = {
-            name: tensors[name][None] if name in tensors else torch.empty((0, *shape), dtype=kind)
-            for name, (shape, kind) in shapes.items()
-        }
-        return SemiBatch(**rows, image_ids=(image_id,))

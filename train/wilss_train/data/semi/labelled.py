@@ -39,7 +39,7 @@ def list_path(word: str, manifest: Manifest) -> Path:
     """
     if not word:
         raise ParameterError(
-            "pseudoseg learns from few labelled images beside many unlabelled ones, and nothing says which are "
+            "this method learns from few labelled images beside many unlabelled ones, and nothing says which are "
             "labelled; name a text file with one image id a line: --labelled LIST."
         )
     places = (Path(word).expanduser(), manifest.path.parent / word)

@@ -45,14 +45,14 @@ def strong_view(
 
     mean: of the input, which stands in the square.
     """
-    lit = _jittered(image, params, rng)
+    lit = jittered(image, params, rng)
     hole = _square(image.shape[0], params.cutout, rng)
     lit[hole] = mean_colour(mean)
     return lit, hole
 
 
-def _jittered(image: NDArray[np.uint8], params: StrongParams, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast, saturation and hue, in random order."""
+def jittered(image: NDArray[np.uint8], params: StrongParams, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """An image uint8 [S, S, 3] in another light: brightness, contrast, saturation and hue, in random order."""
     strengths = (params.brightness, params.contrast, params.saturation)
     factors = [1 + strength * rng.uniform(-1, 1) for strength in strengths]
     turn = params.hue * rng.uniform(-1, 1)
