@@ -50,7 +50,8 @@ class Insid3Params(Params):
     surest: the paper knows that the object is in the image, so that one cluster counts in full, and others by their
         likeness to it (`yes`); where it may not be there every cluster stands for itself (`no`). `auto` is yes where
         tags say what is there [D].
-    rivals: the nearest patch in the supports of all classes must be the class's own object [D].
+    rivals: a patch is a candidate of the class whose object its nearest patch in all supports is [D]; else of every
+        class for half of whose shots it is, as in the paper.
     tags: an image's tags say which classes are looked for; without them all classes of the step are.
     keep_masks: an image that is a support by its whole mask keeps that mask [D].
     """
@@ -334,9 +335,8 @@ class Insid3Proposer:
         for position in categories:
             alike = self.prototypes[position] @ clean
             own = [row for row, (_, _, classes) in enumerate(self.shown) if position in classes]
-            candidates = insid3.candidates(insid3.similar(alike), seen[own] == 1 + position)
-            if won is not None:
-                candidates &= won == 1 + position
+            backward = seen[own] if won is None else won[None]
+            candidates = insid3.candidates(insid3.similar(alike), backward == 1 + position)
             if params.is_there:
                 found_in = insid3.cluster_scores(alike, candidates, plain, numbers)
             else:

@@ -81,15 +81,16 @@ def expected_scores(made: Insid3Source, manifest: Manifest, name: str) -> Any:
         inside = [prepared.shown[row].labels == 1 + position for row in own]
         prototype = slow.prototype_of([prepared.shown[row].features for row in own], inside)
         cosines = prototype @ clean
-        found = np.array(slow.candidates(cosines > 0, [seen[row] == 1 + position for row in own]))
-        found &= won == 1 + position
+        backward = [won == 1 + position] if params.rivals else [seen[row] == 1 + position for row in own]
+        found = np.array(slow.candidates(cosines > 0, backward))
         for group, score in zip(groups, slow.cluster_scores(cosines, found, plain, groups), strict=True):
             maps[position, list(group)] = score
     return maps
 
 
-def test_masks_equal_those_of_the_slow_twin(manifest: Manifest) -> None:
-    made = source(manifest)
+@pytest.mark.parametrize("rivals", ["true", "false"])
+def test_masks_equal_those_of_the_slow_twin(manifest: Manifest, rivals: str) -> None:
+    made = source(manifest, rivals=rivals)
     maps = expected_scores(made, manifest, "d")
     (content,) = proposed(made, task(manifest))
     grid = made.grids(*SIZES["d"]).score
