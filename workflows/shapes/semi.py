@@ -166,6 +166,7 @@ def table(place: Place, seeds: int, part: Sequence[int]) -> None:
             scores = _scores(place, one, row, seeds)
             figures = {name: spread(scores[name]) for name in ("mean_iou", "mean_iou_new")}
             taken = {
+                "share": f"1/{one}" if scores["seconds"] else None,
                 "steps": seconds([_steps(place, one) for _ in scores["seconds"]]),
                 "seconds": seconds(scores["seconds"]),
             }
