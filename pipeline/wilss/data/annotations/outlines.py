@@ -5,7 +5,7 @@ so read pycocotools, CVAT, datumaro and Label Studio's exports. By labelme's a p
 to it, and the same square has 25.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ Polygon = Sequence[tuple[float, float]]
 #: Rows and columns of pixels.
 Places = tuple[NDArray[np.intp], NDArray[np.intp]]
 _Vertex = tuple[int, int]
+_Loop = list[_Vertex]
 
 _FARTHEST = 1e6
 
@@ -83,8 +84,8 @@ def outlines_along_edges(mask: Mask) -> Iterator[list[_Vertex]]:
 
     Parts are connected by the sides of pixels. A hole is joined to the outline by a cut that runs there and back.
     """
-    for loops in _loops_of_parts(mask):
-        yield _joined([_corners(loop) for loop in loops])
+    for ((top, left), part), loops in _parts_with_loops(mask):
+        yield [(x + left, y + top) for x, y in _corners(_joined(part, loops))]
 
 
 def outlines_through_pixels(mask: Mask) -> Iterator[tuple[list[_Vertex] | None, Places]]:
@@ -92,12 +93,11 @@ def outlines_through_pixels(mask: Mask) -> Iterator[tuple[list[_Vertex] | None, 
 
     Parts are connected by the sides of pixels. There is None for parts with holes, and for some with thin bays.
     """
-    for ((top, left), crop), loops in zip(_parts(mask), _loops_of_parts(mask), strict=True):
+    for ((top, left), crop), loops in _parts_with_loops(mask):
         rows, columns = np.nonzero(crop)
-        pixels = _corners(_pixels_inside(loops[0])) if len(loops) == 1 else []
-        corners = [(x - left, y - top) for x, y in pixels]
+        corners = _corners(_pixels_inside(loops[0])) if len(loops) == 1 else []
         padded = [*corners, *corners[-1:] * (3 - len(corners))]
-        exact = bool(pixels) and np.array_equal(drawn_through_pixels(padded, crop.shape), crop)
+        exact = bool(corners) and np.array_equal(drawn_through_pixels(padded, crop.shape), crop)
         yield [(x + left, y + top) for x, y in padded] if exact else None, (rows + top, columns + left)
 
 
@@ -110,30 +110,33 @@ def _parts(mask: Mask) -> Iterator[tuple[tuple[int, int], Mask]]:
         yield (rows.start, columns.start), numbers[rows, columns] == number
 
 
-def _loops_of_parts(mask: Mask) -> Iterator[list[list[_Vertex]]]:
-    """For each part the closed ways around it, the outer one first, from corner to corner of pixels."""
-    for (top, left), part in _parts(mask):
-        yield [[(x + left, y + top) for x, y in loop] for loop in sorted(_loops(part), key=min)]
+def _parts_with_loops(mask: Mask) -> Iterator[tuple[tuple[tuple[int, int], Mask], list[_Loop]]]:
+    """Each part, and the closed ways around it and its holes inside its box, the outer one first."""
+    for place, part in _parts(mask):
+        yield (place, part), sorted(_loops(part), key=min)
 
 
-def _loops(part: Mask) -> Iterator[list[_Vertex]]:
-    """The ways along the edges of a part, with the part on the right of each."""
+def _loops(part: Mask) -> Iterator[_Loop]:
+    """The ways along the edges of a part from corner to corner of pixels, with the part on the right of each."""
     following = _edges(part)
-    while following:
-        start = min(following)
-        before, here = None, start
-        loop: list[_Vertex] = []
-        while True:
-            loop.append(here)
-            ends = following[here]
-            end = ends[0] if len(ends) == 1 or before is None else _to_the_right(before, here, ends)
-            ends.remove(end)
-            if not ends:
-                del following[here]
-            before, here = here, end
-            if here == start:
-                break
-        yield loop
+    for start in sorted(following):
+        while start in following:
+            yield _way_from(start, following)
+
+
+def _way_from(start: _Vertex, following: dict[_Vertex, list[_Vertex]]) -> _Loop:
+    """A way back to `start`; its edges are taken out of `following`."""
+    loop: _Loop = []
+    before, here = None, start
+    while not loop or here != start:
+        loop.append(here)
+        ends = following[here]
+        end = ends[0] if len(ends) == 1 or before is None else _to_the_right(before, here, ends)
+        ends.remove(end)
+        if not ends:
+            del following[here]
+        before, here = here, end
+    return loop
 
 
 def _edges(part: Mask) -> dict[_Vertex, list[_Vertex]]:
@@ -186,21 +189,58 @@ def _pixels_inside(loop: Sequence[_Vertex]) -> list[_Vertex]:
     ]
 
 
-def _joined(loops: list[list[_Vertex]]) -> list[_Vertex]:
-    """The outer way with every hole cut open from its leftmost corner to what lies left of it."""
-    outline = loops[0]
-    for hole in sorted(loops[1:], key=min):
-        first = hole.index(min(hole))
-        x, y = hole[first]
-        place, meeting = _left_of(outline, x, y)
-        outline = [*outline[: place + 1], meeting, *hole[first:], *hole[: first + 1], meeting, *outline[place + 1 :]]
-    return outline
+def _joined(part: Mask, loops: Sequence[_Loop]) -> _Loop:
+    """The outer way, with every hole cut open from its leftmost corner to what lies left of it in the same row."""
+    begins = {hole: _first_corner(loop) for hole, loop in enumerate(loops) if hole}
+    left_sides = {
+        end: (number, place + 1)
+        for number, loop in enumerate(loops)
+        for place, (start, end) in enumerate(zip(loop, (*loop[1:], loop[0]), strict=True))
+        if end[1] < start[1]
+    }
+    holes_at: dict[tuple[int, int], list[int]] = {}
+    for hole, begin in begins.items():
+        x, y = loops[hole][begin]
+        gaps = np.flatnonzero(~part[y, :x])
+        met = int(gaps[-1]) + 1 if gaps.size else 0
+        number, place = left_sides[met, y]
+        holes_at.setdefault((number, place % len(loops[number])), []).append(hole)
+    return _walked(loops, begins, holes_at)
 
 
-def _left_of(outline: Sequence[_Vertex], x: int, y: int) -> tuple[int, _Vertex]:
-    """The line of a way that lies next to the left of a point, by the place of its begin, and where it is met."""
-    best, at = -1, 0
-    for place, (start, end) in enumerate(zip(outline, (*outline[1:], outline[0]), strict=True)):
-        if start[0] == end[0] and best < start[0] < x and min(start[1], end[1]) <= y <= max(start[1], end[1]):
-            best, at = start[0], place
-    return at, (best, y)
+def _first_corner(loop: _Loop) -> int:
+    """The place of the leftmost corner, and of these the highest."""
+    return loop.index(min(loop))
+
+
+def _walked(loops: Sequence[_Loop], begins: Mapping[int, int], holes_at: Mapping[tuple[int, int], list[int]]) -> _Loop:
+    """Around the outer way, and from where a hole is joined to it around that and back, and so on.
+
+    holes_at: the holes that are joined to a place of a way. Holes may be joined to holes, as many in a row as there
+    are, so that those that are under way are kept in a list.
+    """
+
+    def around(number: int) -> Iterator[_Vertex | int]:
+        """Corners of a way and the holes that are joined to it, after their corner; a hole's first corner twice."""
+        loop = loops[number]
+        first = begins.get(number, 0)
+        for step in range(len(loop)):
+            place = (first + step) % len(loop)
+            yield loop[place]
+            yield from holes_at.get((number, place), ())
+        if number:
+            yield loop[first]
+
+    walked: _Loop = []
+    under_way: list[tuple[Iterator[_Vertex | int], _Vertex]] = [(around(0), loops[0][0])]
+    while under_way:
+        for met in under_way[-1][0]:
+            if isinstance(met, int):
+                under_way.append((around(met), walked[-1]))
+                break
+            walked.append(met)
+        else:
+            _, joined_at = under_way.pop()
+            if under_way:
+                walked.append(joined_at)
+    return walked

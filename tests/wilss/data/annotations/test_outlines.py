@@ -57,6 +57,14 @@ def test_outlines_through_pixels_are_exact_or_none(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(drawn, mask)
 
 
+def test_many_holes_in_a_row_are_joined_to_one_another() -> None:
+    """More of them than Python lets functions call themselves."""
+    mask = np.ones((3, 4001), bool)
+    mask[1, 1::2] = False
+    (outline,) = outlines_along_edges(mask[:, :-1])
+    np.testing.assert_array_equal(drawn_along_edges(outline, (3, 4000)), mask[:, :-1])
+
+
 @pytest.mark.parametrize("name", HARD)
 def test_hard_masks(name: str) -> None:
     mask = HARD[name]
