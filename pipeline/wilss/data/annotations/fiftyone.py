@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wilss.data.annotations.json_files import read_json
 from wilss.data.annotations.outlines import drawn_box
@@ -99,13 +101,22 @@ def _draw_inline(coded: Mapping[str, Any], box: Any, size: tuple[int, int]) -> M
     try:
         packed = base64.b64decode(coded["$binary"]["base64"], validate=True)
         unpacking = zlib.decompressobj()
-        data = unpacking.decompress(packed, _MOST)
-        values = np.load(io.BytesIO(data), allow_pickle=False)
+        values = _array_of(unpacking.decompress(packed, _MOST))
     except (KeyError, TypeError, ValueError, EOFError, OSError, binascii.Error, zlib.error):
         raise ValueError("its mask cannot be unpacked") from None
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "bui":
-        raise ValueError("its mask is no array [height, width] of numbers")
     return _in_box(values != 0, box, size)
+
+
+def _array_of(data: bytes) -> NDArray[Any]:
+    """An array [height, width] of numbers in the form of npy; its size is held against its bytes. Raises ValueError."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    reads = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = reads(file)
+    if len(shape) != 2 or dtype.kind not in "bui" or math.prod(shape) * dtype.itemsize > len(data) - file.tell():
+        raise ValueError("no array [height, width] of numbers")
+    values = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _in_box(crop: Mask, box: Any, size: tuple[int, int]) -> Mask:
