@@ -1,8 +1,9 @@
 """Regions from a file: the class-agnostic proposals of any network, as COCO writes them.
 
-Both forms are read: a whole COCO json (`images`, `annotations`), and a bare list of results with `image_id`,
-`segmentation` and `score`. Categories are not looked at. A proposal's outline is run lengths, compressed or not, or
-polygons (with pycocotools); what is a box alone is no region. A crowd counts as one region.
+Three forms are read: a whole COCO json (`images`, `annotations`), a bare list of results with `image_id`,
+`segmentation` and `score`, and a folder of jsons for an image each, as SA-1B has them. Categories are not looked at. A
+proposal's outline is run lengths, compressed or not, or polygons (with pycocotools); what is a box alone is no region.
+A crowd counts as one region.
 """
 
 import json
@@ -165,7 +166,7 @@ def region_file(name: str) -> RegionFile:
 def _read(path: Path, changed: int, length: int) -> RegionFile:
     """changed, length: so that a file is read again once it is another."""
     try:
-        content = json.loads(path.read_bytes())
+        content, sha256 = _of_folder(path) if path.is_dir() else _of_file(path)
     except (OSError, ValueError, RecursionError) as error:
         raise ParameterError(f"regions_file: {path} is no whole json file ({first_line(error)}).") from None
     whole = content if isinstance(content, dict) else {}
@@ -181,7 +182,33 @@ def _read(path: Path, changed: int, length: int) -> RegionFile:
         sizes = {str(one["id"]): (int(one["height"]), int(one["width"])) for one in listed if "height" in one}
     except _FormError as error:
         raise ParameterError(f"regions_file: {path}: {error}.") from None
-    return RegionFile(path=path, sha256=digests.digest_of_file(path), images=images, sizes=sizes, proposals=proposals)
+    return RegionFile(path=path, sha256=sha256, images=images, sizes=sizes, proposals=proposals)
+
+
+def _of_file(path: Path) -> tuple[Any, str]:
+    """The content of a json, and its digest."""
+    return json.loads(path.read_bytes()), digests.digest_of_file(path)
+
+
+def _of_folder(folder: Path) -> tuple[Any, str]:
+    """The jsons of a folder in the form of SA-1B, one for each image, as one COCO json; and a digest of all."""
+    files = sorted(folder.rglob("*.json"))
+    images, annotations = [], []
+    for number, file in enumerate(files):
+        one = json.loads(file.read_bytes())
+        image, rows = (one.get("image"), one.get("annotations")) if isinstance(one, dict) else (None, None)
+        if not isinstance(image, dict) or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{file.name} has no `image` and `annotations`, as SA-1B's jsons have")
+        images.append({**image, "id": number})
+        annotations += [{**row, "image_id": number, "score": _sureness(row)} for row in rows]
+    listed = "\n".join(f"{file.relative_to(folder).as_posix()} {digests.digest_of_file(file)}" for file in files)
+    return {"images": images, "annotations": annotations}, digests.digest_of_bytes(listed.encode("utf-8", "replace"))
+
+
+def _sureness(row: Mapping[str, Any]) -> Any:
+    """What SAM calls `predicted_iou`; 1 where nothing says how sure a mask is."""
+    said = row.get("score", row.get("predicted_iou"))
+    return 1.0 if said is None else said
 
 
 class _FormError(Exception):

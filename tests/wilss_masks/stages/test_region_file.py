@@ -111,6 +111,24 @@ def test_the_forms_of_an_outline_are_read_alike(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.numpy() == 0, mask)
 
 
+def test_a_folder_of_sa_1b_is_read_as_one_file_is(tmp_path: Path) -> None:
+    """SAM says `predicted_iou` for a score."""
+    one, two = results(ring(), ~ring(), scores=[0.9, 0.2])
+    for row in (one, two):
+        row["predicted_iou"] = row["score"]
+    whole = regions(written(tmp_path, [one, two]), (9, 9))
+    image = {"image_id": 77, "file_name": "a.jpg", "height": 9, "width": 9}
+    bare = [{key: row[key] for key in ("segmentation", "predicted_iou")} for row in (one, two)]
+    (tmp_path / "sam").mkdir()
+    file = tmp_path / "sam/sa_77.json"
+    file.write_text(json.dumps({"image": image, "annotations": bare}))
+    assert torch.equal(regions(str(tmp_path / "sam"), (9, 9)), whole)
+    assert torch.equal(regions(str(tmp_path / "sam"), (9, 9), least=0.5), regions(written(tmp_path, [one]), (9, 9)))
+    file.write_text("{}")
+    with pytest.raises(ParameterError, match="sa_77.json has no `image` and `annotations`"):
+        region_file(str(file.parent.rename(tmp_path / "other")))
+
+
 def test_five_hundred_masks_and_a_minimum_score(tmp_path: Path) -> None:
     masks = np.zeros((500, 25, 20), bool)
     masks[np.arange(500), np.arange(500) // 20, np.arange(500) % 20] = True
