@@ -67,6 +67,10 @@ class ErrorScores:
             if not np.isnan(row).all()
         }
 
+    def as_quality(self) -> dict[str, dict[str, float]]:
+        """Image id -> class -> 1 - score, as cleanlab gives the quality of labels: the lower the worse."""
+        return {name: {one: round(1 - score, 4) for one, score in row.items()} for name, row in self.as_json().items()}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audit:

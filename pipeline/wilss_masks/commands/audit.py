@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..auditing.findings import Audit
 
 _FOUND, _COULD_NOT_RUN = 1, 2
-_JSON, _PAGE = "audit.json", "audit.html"
+_JSON, _PAGE, _QUALITY = "audit.json", "audit.html", "quality.json"
 _ALL = "any"
 
 
@@ -41,7 +41,7 @@ Examples:
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="RUN|FOLDER",
               help="What a trained network says: a run of wilss-train, or label maps of wilss-predict.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("audit"), show_default=True,
-              help=f"The folder of {_JSON} and {_PAGE}.")  # fmt: skip
+              help=f"The folder of {_JSON}, {_PAGE} and {_QUALITY}.")  # fmt: skip
 @click.option("--no-labels", is_flag=True, help="Do not ask pixel labels, though there are some.")
 @click.option("--no-duplicates", is_flag=True, help="Do not compare pictures with each other (quicker).")
 @click.option("--fail-on", metavar="KIND,KIND=N",
@@ -69,7 +69,8 @@ def command(
 
     Without a store, tags are held against pixel labels, and pictures against each other. With one, also against its
     masks and kept scores, and with --predictions against what a trained network says.
-    The score of an image and class in audit.json is how likely its tag or mask is wrong.
+    The score of an image and class in audit.json is how likely its tag or mask is wrong; quality.json has 1 - score, as
+    cleanlab gives it and tools sort by it.
 
     Exit code 0 when it is done, 1 when there is what --fail-on names, 2 when it could not run, 3 when it is done but
     for images that could not be looked at.
@@ -125,8 +126,9 @@ def _run(
             load_manifest(manifest_path), opened, predictions=predictions, labels=labels, duplicates=duplicates,
             device=resolve_device(device), progress=display,
         )  # fmt: skip
-    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
-    write_output(out / _JSON, f"{text}\n".encode("utf-8", "surrogatepass"))
+    for name, content in ((_JSON, found.as_json()), (_QUALITY, found.scores.as_quality())):
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_output(out / name, f"{text}\n".encode("utf-8", "surrogatepass"))
     write_output(out / _PAGE, render(found, opened).encode("utf-8", "replace"))
     return found
 

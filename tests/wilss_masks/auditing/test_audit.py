@@ -422,6 +422,8 @@ def test_the_command_writes_both_files_and_fails_on_what_it_is_asked(folder: Pat
     document = json.loads((folder / "out/audit.json").read_text(encoding="utf-8"))
     assert document["counts"]["leaks"] == 1
     assert document["scores"]["p0"][other_than(0)] == 1
+    quality = json.loads((folder / "out/quality.json").read_text(encoding="utf-8"))
+    assert quality["p0"] == {name: pytest.approx(1 - score) for name, score in document["scores"]["p0"].items()}
     page = (folder / "out/audit.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") >= 3
     assert "http" not in page.replace("http-equiv", "")
