@@ -43,7 +43,7 @@ def audit(
     lists = lists_of(manifest)
     class_ids, items = _items(manifest, lists, store)
     names = tuple(manifest.taxonomy.name_of(identity) for identity in class_ids)
-    predictor = None if predictions is None else predictor_of(Path(predictions), class_ids, device)
+    predictor = None if predictions is None else predictor_of(Path(predictions), manifest, class_ids, device)
     findings = list(conflicts_of_ids(lists, manifest.taxonomy))
     failed: dict[str, str] = {}
     pictures = pictures_of(lists) if duplicates else []
@@ -90,13 +90,7 @@ def _tagged_items(manifest: Manifest, lists: Sequence[ImageList]) -> tuple[tuple
     """All classes that steps with tags or labels learn, and the images of their lists, each once."""
     steps = [step for step in range(manifest.protocol.num_steps) if manifest.supervision(step) != "shots"]
     class_ids = tuple(sorted({identity for step in steps for identity in manifest.protocol.new(step)}))
-    items = [
-        Item(record, -1, one.name)
-        for one in lists
-        if set(one.steps) & set(steps)
-        for record in one.records
-        if record.problem is None
-    ]
+    items = [Item(record, -1, one.name) for one in lists if set(one.steps) & set(steps) for record in one.records]
     return class_ids, items
 
 

@@ -59,13 +59,11 @@ class Picture(NamedTuple):
 
 
 def pictures_of(lists: list[ImageList]) -> list[Picture]:
-    """Every image file once, in the order of the lists; what cannot be read is left out here."""
+    """Every image file once, in the order of the lists."""
     at: dict[str, int] = {}
     pictures: list[Picture] = []
     for place, one in enumerate(lists):
         for record in one.records:
-            if record.problem is not None and not record.path.is_file():
-                continue
             path = str(record.path)
             if path in at:
                 known = pictures[at[path]]

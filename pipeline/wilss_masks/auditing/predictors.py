@@ -8,25 +8,40 @@ import torch
 
 from wilss.data.images import normalise, read_image, read_palette_label, to_pixels
 from wilss.data.layouts import ImageRecord
+from wilss.data.manifest import Manifest
 from wilss.equations.label_errors import presence
-from wilss.errors import ManifestError
-from wilss.models.networks.checkpoint import load_segmenter, read_info
+from wilss.errors import CheckpointError, ManifestError
+from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 
 from .evidence import SHARE, Prediction, Predictor
 
 _MODEL = "model.safetensors"
 
 
-def predictor_of(path: Path, class_ids: Sequence[int], device: str = "cpu") -> Predictor:
+def predictor_of(path: Path, manifest: Manifest, class_ids: Sequence[int], device: str = "cpu") -> Predictor:
     """For a run of `wilss-train`, its model.safetensors, or a folder of label maps named by image ids (PNG).
 
-    class_ids: that the maps of a folder speak of. Raises CheckpointError, and ManifestError for a folder without any.
+    class_ids: that the maps of a folder speak of. Raises CheckpointError, also for a network that means other classes
+    by these ids, and ManifestError for a folder without label maps.
     """
     if path.suffix == ".safetensors" or (path / _MODEL).is_file():
-        return NetworkPredictor(path, device)
+        network = NetworkPredictor(path, device)
+        _require_same_classes(network.info, manifest, class_ids)
+        return network
     if not path.is_dir():
         raise ManifestError(f"{path} is neither a run of wilss-train nor a folder of label maps; check --predictions.")
     return FolderPredictor(path, class_ids)
+
+
+def _require_same_classes(info: CheckpointInfo, manifest: Manifest, class_ids: Sequence[int]) -> None:
+    """Raise CheckpointError where ids stand for other classes in the checkpoint than in the manifest."""
+    theirs = info.protocol.taxonomy
+    for identity in set(class_ids) & set(info.seen):
+        if theirs.name_of(identity) != manifest.taxonomy.name_of(identity):
+            raise CheckpointError(
+                f"{info.path} takes class {identity} for {theirs.name_of(identity)!r}, and {manifest.path} for "
+                f"{manifest.taxonomy.name_of(identity)!r}; give the network of this manifest's classes."
+            )
 
 
 class NetworkPredictor:
@@ -34,15 +49,15 @@ class NetworkPredictor:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         self.name = str(path)
-        self._info, self._device = read_info(path), device
-        self._segmenter = load_segmenter(self._info, device)
+        self.info, self._device = read_info(path), device
+        self._segmenter = load_segmenter(self.info, device)
 
     @torch.inference_mode()
     def __call__(self, record: ImageRecord) -> Prediction:
         """Of the image at its own size. Raises ImageError."""
         image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)[None].to(self._device)
-        logits = self._segmenter(normalise(image, self._info.mean, self._info.std).contiguous())[0].float()
-        ids, shares = self._info.seen, presence(logits.softmax(dim=0).cpu().numpy(), SHARE)
+        logits = self._segmenter(normalise(image, self.info.mean, self.info.std).contiguous())[0].float()
+        ids, shares = self.info.seen, presence(logits.softmax(dim=0).cpu().numpy(), SHARE)
         labels = to_pixels(logits, int(image.shape[-2]), int(image.shape[-1])).argmax(dim=0).cpu().numpy()
         present = {identity: float(share) for identity, share in zip(ids, shares, strict=True) if identity}
         return Prediction(np.array(ids, np.uint8)[labels], present)

@@ -15,9 +15,13 @@ from PIL import Image
 from tests.wilss_masks.stores import CLASS_NAMES as STORE_NAMES
 from tests.wilss_masks.stores import IMAGES, make_annotation_store, make_manifest, make_store
 from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.protocol import StepProtocol
 from wilss.data.shapes.drawing import draw
 from wilss.data.shapes.outlines import CLASS_NAMES
 from wilss.errors import CheckpointError, ManifestError
+from wilss.models.networks.checkpoint import write_model
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss.store import MaskStore
 from wilss_masks import AnnotationSource, audit, generate
 from wilss_masks.auditing import evidence as evidence_module
@@ -27,6 +31,7 @@ from wilss_masks.auditing.evidence import FACTS, Evidence, Item, evidence_of
 from wilss_masks.auditing.findings import KINDS, Audit
 from wilss_masks.auditing.hashes import hashes_of, numbers_of
 from wilss_masks.auditing.page import render
+from wilss_masks.auditing.predictors import predictor_of
 from wilss_masks.cli import cli
 
 DRAWINGS = [draw(3, number) for number in range(10)]
@@ -257,6 +262,47 @@ def test_predictions_that_are_none_are_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "model.safetensors").write_bytes(b"{}")
     with pytest.raises(CheckpointError):
         audit(manifest_in(folder), predictions=tmp_path / "model.safetensors", duplicates=False)
+
+
+def checkpoint(folder: Path, protocol: StepProtocol) -> Path:
+    """A run whose network has learnt nothing."""
+    spec = SegmenterSpec(
+        backbone="resnet18", args={"channels": [4, 4, 4, 4]}, output_stride=16, head_width=4, rates=(1,),
+        num_channels=len(protocol.seen(0)),
+    )  # fmt: skip
+    facts = {
+        "method": "fmwiss", "step": 0, "mean": [0.5] * 3, "std": [0.5] * 3, "params": {}, "seed": 0, "iterations": 1,
+        "parent_digest": None, "store_digest": None, "manifest_name": "drawn", "manifest_digest": "",
+    }  # fmt: skip
+    folder.mkdir()
+    write_model(
+        folder / "model.safetensors", build(spec, seed=0).state_dict(), spec=spec, protocol=protocol, facts=facts
+    )
+    return folder
+
+
+def test_a_network_says_how_present_its_classes_are_and_is_refused_where_it_means_others(folder: Path) -> None:
+    manifest = manifest_in(folder)
+    run = checkpoint(folder / "run", manifest.protocol)
+    predictor = predictor_of(run, manifest, (1, 2))
+    record = manifest.listing("main", "train").records[0]
+    predicted = predictor(record)
+    assert predicted is not None
+    assert predicted.labels.shape == DRAWINGS[0].label.shape
+    assert set(predicted.present) == set(range(1, len(CLASS_NAMES)))
+    assert all(0 < share < 1 for share in predicted.present.values())
+    found = audit(manifest, predictions=run, duplicates=False, labels=False)
+    assert all(0 <= score <= 1 for row in found.scores.as_json().values() for score in row.values())
+    content = yaml.safe_load((folder / "data_manifest.yaml").read_text(encoding="utf-8"))
+    content["names"][1:3] = content["names"][2:0:-1]
+    (folder / "data_manifest.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"takes class 1 for 'star', and .* for 'heart'"):
+        audit(manifest_in(folder), predictions=run, duplicates=False)
+
+
+def test_an_image_that_is_gone_is_told(folder: Path) -> None:
+    (folder / "data/images/p1.jpg").rename(folder / "elsewhere.jpg")
+    assert list(audit(manifest_in(folder)).failed) == ["p1"]
 
 
 def made_up(**facts: Any) -> Evidence:
