@@ -13,9 +13,11 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.pretrained import input_statistics
+from wilss.params import with_values
 from wilss_masks.manifest_tools import train_block as module
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.manifest_tools.train_block import train_block
+from wilss_train.methods import METHODS
 from wilss_train.params import TrainParams, from_manifest
 from wilss_train.run.processes import require_even_share
 
@@ -33,7 +35,9 @@ def parameters(path: Path, text: str) -> Iterator[TrainParams]:
     path.write_text(text, encoding="utf-8")
     for step in (0, 1):
         params, others = from_manifest(load_manifest(path).train, step=step, where="train")
-        assert not others
+        assert set(others) <= set(METHODS)
+        for name, values in others.items():
+            with_values(METHODS[name](), values, where="train")
         yield params
 
 

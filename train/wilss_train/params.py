@@ -66,6 +66,8 @@ class TrainParams(Params):
     heads: whether a later step's classes get a head of their own on a backbone that stays (`step`), so that nothing
         that was learnt before moves, or all classes share one (`shared`). `auto` is step in a later step where one and
         the same class is on half of the pictures or more, and where the step before has such heads [D].
+    freeze: `backbone` leaves the backbone as it starts, weights and statistics, so that heads alone learn, on features
+        of step 0's weights; `none` trains it.
     logit_adjustment: whether the new classes' logits are lowered, after training, by what their being on so many of
         the step's pictures has raised them: `auto` in a later step where one and the same class is on half of these
         or more, `always` in every later step, `never`.
@@ -77,6 +79,8 @@ class TrainParams(Params):
         gradient, 0 for none). optimiser: `sgd` as published, or `adamw`.
     decay: of the rates, `poly` with `power`, or in `steps`: times decay_by every decay_every optimiser steps (PANet).
     warmup: optimiser steps of linear growth; where a teacher learns alone first, again from the student's first step.
+    views: how many views of an image there are, drawn by epoch and shown in turn; 0 for another one in every epoch. A
+        frozen backbone looks at each once, which is most of the time that it takes to train heads.
     crop: side of the square crop in pixels. flip: its probability. cropping: `scaled`, resized by a factor in `scale`,
         with the input's mean where the image ends; or `published` (WILSON), a window of a share in `area` of the image
         with sides as in `aspect`, resized to the crop and never beyond the edge.
@@ -89,7 +93,7 @@ class TrainParams(Params):
     trust: which masks are learnt from, of a store that people judged: `all`; `judged` ones; `accepted`, or corrected,
         ones; or weights, as in `unjudged:0.3`: so large a share of the views of an image takes such a mask. What is not
         taken is void, and images of which nothing is taken are left out.
-    cache_mib: decoded images and masks kept in memory, at most.
+    cache_mib: decoded images and masks kept in memory, at most; as much again for the features of `views`.
     """
 
     former: ClassVar[Mapping[str, Any]] = {"logit_adjustment": "never", "heads": "shared"}
@@ -105,6 +109,7 @@ class TrainParams(Params):
     rates: tuple[int, ...] = ()
     batch_norm: Literal["auto", "frozen", "train", "synchronised"] = "auto"
     heads: Literal["auto", "shared", "step"] = "auto"
+    freeze: Literal["none", "backbone"] = "none"
     logit_adjustment: Literal["auto", "always", "never"] = "auto"
     prevalence: ShareBelowOne = 0.0
     new_rows: Literal["background", "random"] = "background"
@@ -124,6 +129,7 @@ class TrainParams(Params):
     decay_by: PositiveFloat = 0.1
     warmup: NonNegativeInt = 0
     clip: NonNegativeFloat = 0.0
+    views: NonNegativeInt = 0
     crop: PositiveInt = 512
     cropping: Literal["scaled", "published"] = "scaled"
     scale: tuple[float, ...] = SCALE

@@ -17,16 +17,22 @@ train:
 {weights}
 {package}  # or a file of yours, relative to this one:
   # backbone_weights: weights.safetensors
+  freeze: backbone        # some hundred images teach a head; `none` trains the backbone too, at many times the time
+  views: 4                # of every image, each looked at once; 0 for another one in every epoch
   batch_norm: frozen      # batches this small have no statistics of their own
   crop: 224               # pixels; time grows with its square
+  rates: [2, 4, 6]        # dilations of the head that a crop this small has room for
   scale: [0.4, 1.2]       # sizes of a photograph of 500 x 375 at which a crop of 224 holds whole objects
   batch_size: 8
   head_width: 128         # channels of the segmenter's head
   loss_stride: 4          # losses are taken on every fourth pixel
   optimiser: adamw
-  lr: 3.0e-4
-  head_lr: 3              # times lr, for the head
-  epochs: 30
+  lr: 1.0e-4
+  head_lr: 10             # times lr, for all but the backbone
+  base: {{epochs: 16}}      # step 0
+  weak: {{epochs: 10, epoch_steps: 30, new_rows: random}}   # later steps; few images are shown more often
+  fmwiss: {{warmup_epochs: 2}}
+  wilson: {{warmup_epochs: 2}}
 """
 
 _OR_PACKAGE = f"""\

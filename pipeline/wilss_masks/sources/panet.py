@@ -2,11 +2,12 @@
 
 K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019.
 
-The features are those of a frozen vision transformer, which needs no training, or of an embedding trained by
-`wilss-train --method panet`. A support's image is encoded once, in the coordinator; workers get the prototypes.
+The features are those of a frozen vision transformer or backbone, which needs no training, or of an embedding trained
+by `wilss-train --method panet`. A support's image is encoded once, in the coordinator; workers get the prototypes.
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -22,7 +23,8 @@ from wilss.data.supports.reading import SupportSet, read_supports
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import FiniteFloat, LongerSide, Params, Rule, ShareBelowOne, ShorterSide
+from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams, NamedBackbone
+from wilss.params import FiniteFloat, LongerSide, Rule, ShareBelowOne, ShorterSide, require
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
@@ -32,9 +34,11 @@ from .prototypes import PatchEncoder, prototypes_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
-class PanetParams(Params):
+class PanetParams(FrozenParams):
     """Parameters of PANet's masks from a few supports (Sec. 3).
 
     shots: supports of each class, drawn by name; 0 for all there are. alpha: what multiplies the cosines before the
@@ -44,8 +48,9 @@ class PanetParams(Params):
         (INSID3); 0 in the paper. An embedding's checkpoint takes none [D].
     supports: a YAML file or a folder with supports.yaml, in the place of the manifest's. embedding: a checkpoint of a
         trained embedding, in the place of the frozen ViT.
+    backbone and what goes with it: see `FrozenParams`; its features in the place of the frozen ViT.
     features: what a patch of the frozen ViT is known by, its token after the last block (`tokens`) or its keys there.
-    vit_size: shorter side of the input in pixels, 0 for the image's own size. longest: as for FMWISS.
+    vit_size: shorter side of either network's input in pixels, 0 for the image's own size. longest: as for FMWISS.
     tags: an image's tags say which classes may win on it; without them all classes of the step compete.
     keep_masks: an image that is a support by its whole mask keeps that mask, instead of being guessed at [D].
 
@@ -63,6 +68,11 @@ class PanetParams(Params):
     longest: LongerSide = 1024
     tags: bool = True
     keep_masks: bool = True
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        super().__post_init__()
+        require(not (self.backbone and self.embedding), "backbone", self.backbone, "left out beside an embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +120,7 @@ class PanetSource:
         supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
         return cls(
             params=params,
-            encoder=_encoder_of(manifest.encoders.vit, params),
+            encoder=_encoder_of(manifest, params),
             category_ids=tuple(manifest.protocol.new(step)),
             supports_sha256=supports.digest,
             own_masks=tuple(sorted(whole_masks(supports))) if params.keep_masks else (),
@@ -124,13 +134,18 @@ class PanetSource:
 
     @property
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
-        """The frozen ViT, or none where an embedding has a network of its own."""
-        return (("vit", self.encoder.vit),) if self.encoder.spec.is_on_frozen_features else ()
+        """The frozen ViT, or none where an embedding has a network of its own or a backbone is named."""
+        on_vit = self.encoder.spec.is_on_frozen_features and self.encoder.backbone is None
+        return (("vit", self.encoder.vit),) if on_vit else ()
+
+    def to_fetch(self) -> tuple[str, ...]:
+        """What of the backbone will be fetched. Raises WeightsError where it is not there."""
+        return () if self.encoder.backbone is None else self.encoder.backbone.to_fetch()
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
-        places = ("supports", "embedding")
-        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in places}
+        beside = ("supports", "embedding", *OF_BACKBONE, *(("features",) if self.encoder.backbone else ()))
+        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in beside}
         return {
             "parameters": parameters,
             "models": self.encoder.identity(),
@@ -146,6 +161,8 @@ class PanetSource:
         """Make the prototypes; a source that is prepared already is returned as it is."""
         if self.prototypes is not None:
             return self
+        if self.encoder.backbone is not None:
+            _warn_of(self.encoder.backbone)
         assert self.supports is not None
         found = prototypes_of(self.supports.supports, self.category_ids, self.encoder, device)
         own = whole_masks(self.supports) if self.params.keep_masks else {}
@@ -159,14 +176,27 @@ class PanetSource:
         return PanetProposer(self.prepare(device), device)
 
 
-def _encoder_of(vit: EncoderSpec, params: PanetParams) -> PatchEncoder:
+def _warn_of(backbone: NamedBackbone) -> None:
+    """Say what speaks against a backbone's features."""
+    if not backbone.weights:
+        log.warning(
+            "Warning: the backbone %s has random weights, whose features tell classes apart hardly at all; name some "
+            "with --set weights=timm, or a file.",
+            backbone.name,
+        )
+    if doubt := backbone.statistics[2]:
+        log.warning("Warning: %s", doubt)
+
+
+def _encoder_of(manifest: Manifest, params: PanetParams) -> PatchEncoder:
     """The encoder that the parameters ask for; a checkpoint says itself which features and sizes it was trained on.
 
     Raises CheckpointError for a checkpoint that is missing, damaged, of a segmenter, or trained on other features.
     """
+    vit, backbone = manifest.encoders.vit, params.named(manifest.path.parent)
     if not params.embedding:
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
-        return PatchEncoder(vit=vit, spec=spec, debias=params.debias)
+        return PatchEncoder(vit=vit, spec=spec, debias=params.debias, backbone=backbone, maps=params.maps)
     if params.debias:
         raise ParameterError(
             f"debias is {params.debias:g}, and {params.embedding} was trained on features as they are; leave one of "

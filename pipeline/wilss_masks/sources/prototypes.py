@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wilss.models.networks.embedding import Embedding
+    from wilss.models.networks.named_backbone import NamedBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class PatchEncoder:
     vit: the frozen network below it. spec: what is made of its features. checkpoint: a trained embedding's file, and
     digest what it must have; None and "" for the frozen features as they are. debias: frozen features without the
     directions of position, this share of all.
+    backbone: whose last feature maps, so many as `maps`, are taken in the place of the vit's patches; None for these.
     """
 
     vit: EncoderSpec
@@ -43,11 +45,15 @@ class PatchEncoder:
     checkpoint: Path | None = None
     digest: str = ""
     debias: float = 0.0
+    backbone: "NamedBackbone | None" = None
+    maps: int = 1
 
     def identity(self) -> Mapping[str, Any]:
         """The networks by name, with their digests."""
         from wilss.models.encoders.identity import identity_of
 
+        if self.backbone is not None:
+            return {"backbone": {**self.backbone.identity(), "maps": self.maps}}
         vit = {"vit": identity_of(self.vit, tokens=self.spec.uses_tokens)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}
 
@@ -64,10 +70,13 @@ class PatchEncoder:
 
     def open(self, device: str) -> "Embedding":
         """The network, loaded on `device`. Raises CheckpointError where it is not what it was before."""
-        from wilss.models.networks.embedding import frozen_embedding, load_embedding
+        from wilss.models.networks.embedding import backbone_embedding, frozen_embedding, load_embedding
 
         if self.checkpoint is None:
-            embedding = frozen_embedding(self.vit, device, spec=self.spec)
+            if self.backbone is None:
+                embedding = frozen_embedding(self.vit, device, spec=self.spec)
+            else:
+                embedding = backbone_embedding(self.backbone, device, maps=self.maps, spec=self.spec)
             return without_positions(embedding, self.debias) if self.debias else embedding
         info = read_info(self.checkpoint)
         if info.digest != self.digest:
@@ -76,9 +85,11 @@ class PatchEncoder:
 
     @cached_property
     def _patch(self) -> int:
-        """The patch of the ViT, without opening it."""
+        """Pixels per feature, without opening the network."""
         from wilss.models.encoders.multiples import input_multiple
 
+        if self.backbone is not None:
+            return self.backbone.stride
         return input_multiple(self.vit) if self.spec.is_on_frozen_features else 1
 
 

@@ -31,6 +31,8 @@ ROWS: list[dict[str, Any]] = [
     {"image": "c", "class": "dog", "box": [10, 10, 30, 30]},
 ]
 VALUES = {"vit_size": 0, "longest": 64}
+#: A convolutional network in the place of the ViT.
+BACKBONE = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 12]}, "stride": 8, "maps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def features(made: PanetSource, manifest: Manifest, name: str) -> Any:
     return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
 
 
-@pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}, {"bias": -0.8}])
+@pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}, {"bias": -0.8}, BACKBONE])
 @pytest.mark.parametrize("categories", [(0, 1), (1,)])
 def test_masks_equal_those_of_the_slow_twin(
     manifest: Manifest, values: dict[str, Any], categories: tuple[int, ...]
@@ -214,6 +216,29 @@ def test_an_embedding_takes_the_place_of_the_frozen_features(manifest: Manifest,
     path.write_bytes(projection(manifest, tmp_path / "other", seed=1).read_bytes())
     with pytest.raises(CheckpointError, match="has changed since this run began"):
         made.open("cpu", 1)
+
+
+def test_a_backbone_takes_the_place_of_the_frozen_vit(
+    manifest: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = source(manifest, **BACKBONE)
+    prepared = pickle.loads(pickle.dumps(made.prepare("cpu")))
+    assert "the backbone resnet18 has random weights" in caplog.text
+    assert prepared == made
+    assert prepared.prototypes.shape == (3, 8 + 12)
+    assert made.encoders == ()
+    assert made.to_fetch() == ()
+    assert made.grids(40, 32).score == (5, 4)
+    noted = made.identity()
+    assert (set(noted["models"]), noted["models"]["backbone"]["maps"]) == ({"backbone"}, 2)
+    assert noted["parameters"] == {
+        name: value for name, value in source(manifest).identity()["parameters"].items() if name != "features"
+    }
+    assert len({json.dumps(source(manifest, **BACKBONE, **more).identity()) for more in ({}, {"alpha": 2})}) == 2
+    plain, debiased = (proposed(source(manifest, **BACKBONE, debias=share), task(manifest))[0] for share in (0, 0.2))
+    assert not np.array_equal(plain.planes["score"][0], debiased.planes["score"][0])
+    with pytest.raises(ParameterError, match="backbone is 'resnet18'; it must be left out beside an embedding"):
+        source(manifest, **BACKBONE, embedding=str(tmp_path))
 
 
 def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:

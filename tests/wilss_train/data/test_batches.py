@@ -107,6 +107,21 @@ def test_an_image_that_comes_again_in_an_epoch_is_cut_again(images: MaskedImages
     assert first.seeds != again.seeds
 
 
+def test_views_come_again_with_what_is_pasted_on_them(images: MaskedImages, bank: MemoryBank) -> None:
+    source = made(images, bank, replace(PARAMS, views=2))
+    first, second, third = (source.sample(Visit(0, (epoch,))) for epoch in range(3))
+    assert first.views == third.views != second.views
+    assert torch.equal(first.images, third.images)
+    assert torch.equal(first.pasted, third.pasted)
+    assert not torch.equal(first.images, second.images)
+    assert first.seeds != third.seeds
+    assert source.sample(Visit(1, (0,))).views != first.views
+    shown = {source.sample(Visit(0, (epoch, again))).views for epoch in range(5) for again in range(3)}
+    assert len(shown) == 2, "also where an epoch shows an image several times"
+    other = made(images, bank).sample(Visit(0, (0,)))
+    assert (other.views, torch.equal(other.images, first.images)) == ((), True)
+
+
 def test_a_batch_is_what_it_says(images: MaskedImages, bank: MemoryBank) -> None:
     (batch,) = next(made(images, bank).stream(0, 1))
     assert (batch.images.shape, batch.images.dtype) == ((4, 3, 16, 16), torch.uint8)

@@ -20,6 +20,8 @@ from wilss_train.context import EpochState, RunContext
 from wilss_train.data.batches import SegBatch
 from wilss_train.inputs import RunInputs
 from wilss_train.methods import METHODS
+from wilss_train.methods.base import frozen
+from wilss_train.methods.features import FeatureSource
 from wilss_train.methods.finetune import label_targets
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.methods.segmenter import MaskMethod
@@ -119,6 +121,41 @@ def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step:
         assert not any(p.requires_grad for p in made.old.parameters())
         assert not any(module.training for module in made.old.modules())
         assert all(torch.equal(value, before[key]) for key, value in made.old.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if name != "plop"])
+def test_a_frozen_backbone_looks_at_a_view_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, looks = setup(1), list[int]()
+    assert made.old is not None
+    frozen(made.student.backbone)
+    forward = made.student.backbone.forward
+
+    def look(images: Tensor) -> Tensor:
+        looks.append(len(images))
+        return forward(images)
+
+    monkeypatch.setattr(made.student.backbone, "forward", look)
+    monkeypatch.setattr(made.old.backbone, "forward", None)  # its features are the student's
+    objective = started(method(name).objective(*made))
+    shown, named = batch(1, pasted=True), replace(batch(1, pasted=True), views=(7, 8))
+    once, first, again = (objective(one, LAST) for one in (shown, named, named))
+    assert looks == [2, 1, 1]
+    if name != "wilson":  # whose localizer has moved its statistics
+        assert all(torch.equal(first[term], again[term]) for term in first)
+    for term in once:
+        torch.testing.assert_close(first[term], once[term], rtol=1e-4, atol=1e-5)
+    objective(replace(named, views=(8, 9)), LAST)
+    assert looks == [2, 1, 1, 1]
+    assert not any(part.startswith("student.backbone.") for part in graded(objective, again))
+
+
+def test_features_beyond_the_cache_are_computed_again() -> None:
+    student = build(spec(3), seed=0)
+    frozen(student.backbone)
+    source = FeatureSource(student, replace(TrainParams(), cache_mib=0))
+    named = replace(batch(1), views=(7, 8))
+    assert torch.equal(source.of(named), FeatureSource(student, TrainParams()).of(named))
+    assert not source._kept
 
 
 @pytest.mark.parametrize("name", TERMS)

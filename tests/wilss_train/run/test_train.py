@@ -317,6 +317,19 @@ def test_a_broken_image_is_logged_once_and_trained_around(
     assert log.ended
 
 
+def test_a_frozen_backbone_stays_and_is_resumed_to_the_bit(world: World, tmp_path: Path) -> None:
+    """What is kept of views is gone after a stop, and nobody can tell."""
+    changes: dict[str, Any] = {"freeze": "backbone", "views": 2}
+    run(world, tmp_path / "whole", **changes)
+    with pytest.raises(Stopped):
+        run(world, tmp_path / "parts", options=replace(QUIET, asked_to_stop=stop_after(5), workers=1), **changes)
+    run(world, tmp_path / "parts", options=replace(QUIET, resume=True), **changes)
+    assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "parts" / MODEL_FILE).read_bytes()
+    before, after = (load_segmenter(read_info(out)).backbone for out in (world.root / "base", tmp_path / "whole"))
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after.state_dict()[name]), name
+
+
 def test_other_parameters_are_refused_and_named(world: World, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"started otherwise: params\.lr was 0\.01 and is now 0\.02\. Give"):
         run(world, whole, options=replace(QUIET, resume=True), lr=0.02)

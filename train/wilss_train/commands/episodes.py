@@ -33,7 +33,11 @@ def _bias(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 _OPTIONS = (
-    click.option("--frozen", is_flag=True, help="Judge the manifest's frozen ViT features, without a checkpoint."),
+    click.option(
+        "--frozen",
+        is_flag=True,
+        help="Judge the manifest's frozen features: the ViT's, or those of masks.panet's backbone; no checkpoint.",
+    ),
     click.option("--episodes", type=click.IntRange(1), help="Of a run, for an embedding.  [default: 1000]"),
     click.option("--runs", type=click.IntRange(1), help="How often over, with other episodes.  [default: 5]"),
     click.option("--ways", type=click.IntRange(1), help="Classes of an episode.  [default: 1]"),
@@ -108,17 +112,34 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
     """The embedding, the step that it has learnt, and what tells it from others."""
     from wilss.models.devices import resolve_device
     from wilss.models.networks.checkpoint import read_info
-    from wilss.models.networks.embedding import frozen_embedding, load_embedding
+    from wilss.models.networks.embedding import load_embedding
 
     where = resolve_device(device)
     if checkpoint is None:
-        embedding = frozen_embedding(manifest.encoders.vit, where, spec=_frozen_spec(manifest))
+        embedding = _frozen(manifest, where)
         return embedding, 0, {"embedding": dict(embedding.identity)}
     info = read_info(checkpoint)
     embedding = load_embedding(info, manifest.encoders.vit, where)
     info.require_same_classes(manifest)
     title = {"checkpoint": {"path": str(info.path), "sha256": info.digest, "method": info.method}}
     return embedding, info.step, {**title, "embedding": dict(embedding.identity)}
+
+
+def _frozen(manifest: "Manifest", device: str) -> "Embedding":
+    """The features that the manifest's section of panet names, else the ViT's."""
+    from wilss.models.networks.embedding import backbone_embedding, frozen_embedding
+    from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams
+    from wilss.params import with_values
+
+    spec, given = _frozen_spec(manifest), manifest.masks.get("panet", {})
+    values = {name: value for name, value in given.items() if name in OF_BACKBONE}
+    params = with_values(FrozenParams(), values, where=f"{manifest.path}: masks.panet")
+    backbone = params.named(manifest.path.parent)
+    if backbone is None:
+        return frozen_embedding(manifest.encoders.vit, device, spec=spec)
+    if doubt := backbone.statistics[2]:
+        click.echo(f"Warning: {doubt}", err=True)
+    return backbone_embedding(backbone, device, maps=params.maps, spec=spec)
 
 
 def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":

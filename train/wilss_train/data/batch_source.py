@@ -54,6 +54,11 @@ class Order:
         """Optimiser steps of an epoch."""
         return max(self.least, self.count // self.batch)
 
+    @property
+    def rounds(self) -> int:
+        """How often an image is shown in an epoch at most."""
+        return -(-self.steps_per_epoch * self.batch // self.count)
+
     def places(self, step: int) -> tuple[int, range]:
         """The epoch of an optimiser step, and the step's places in it; steps are counted from 0 over all epochs."""
         epoch, number = divmod(step, self.steps_per_epoch)

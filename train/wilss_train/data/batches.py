@@ -32,7 +32,8 @@ class SegBatch(TensorBatch):
     images: uint8 [B, 3, H, W]. tags: bool [B, C_new], the new classes that an image is tagged with, whatever its view
     shows. pseudo: bool [B, C_new, h, w], their masks. pasted: uint8 [B, h, w],
     the channel of the pasted instance, VOID where nothing was pasted. void: bool [B, h, w]. The maps are taken on
-    every `loss_stride`-th pixel. seeds: one per image, for what the losses draw at random.
+    every `loss_stride`-th pixel. seeds: one per image, for what the losses draw at random. views: one per image, by
+    which its view, and what is pasted on it, is known again; () where views are not shown again.
     """
 
     images: Tensor
@@ -41,6 +42,7 @@ class SegBatch(TensorBatch):
     pasted: Tensor
     void: Tensor
     seeds: tuple[int, ...]
+    views: tuple[int, ...] = ()
 
 
 class SegBatchSource:
@@ -100,7 +102,8 @@ class SegBatchSource:
         return [[partial(self.sample, visit) for visit in part] for part in self._share.parts(self.order.visits(step))]
 
     def _augmented(self, read: MaskedImage, names: Sequence[int]) -> SegBatch:
-        view = view_of(read.image, self._params, numpy_generator_for(self._seed, "view", *names, read.image_id))
+        shown = self._shown(names)
+        view = view_of(read.image, self._params, numpy_generator_for(self._seed, "view", *shown, read.image_id))
         tags = torch.zeros(1, len(self._place), dtype=torch.bool)
         pseudo = np.zeros((len(self._place), view.size, view.size), np.bool_)
         places = [self._place[identity] for identity in read.category_ids]
@@ -116,7 +119,7 @@ class SegBatchSource:
             torch.full((view.size, view.size), VOID, dtype=torch.uint8),
             torch.from_numpy(void),
         )
-        image, *others = self._pasted(maps, read.image_id, names)
+        image, *others = self._pasted(maps, read.image_id, shown)
         pseudo_map, pasted, void_map = (on_stride(plane, self._params.loss_stride)[None] for plane in others)
         return SegBatch(
             images=image[None],
@@ -126,12 +129,20 @@ class SegBatchSource:
             void=void_map,
             image_ids=(read.image_id,),
             seeds=(seed_for(self._seed, "losses", *names, read.image_id),),
+            views=(seed_for(self._seed, "view", *shown, read.image_id),) if self._params.views else (),
         )
 
     def _kept(self, read: MaskedImage, names: Sequence[int]) -> list[bool]:
         """Which of an image's masks are learnt from in this view."""
         positions = [self._store.category_ids.index(identity) for identity in read.category_ids]
         return self._trust.kept(self._store.position(read.image_id), positions, read.image_id, names)
+
+    def _shown(self, names: Sequence[int]) -> tuple[int, ...]:
+        """What names the view of a visit: the visit itself, or where views come again, which of them it is."""
+        if not self._params.views:
+            return tuple(names)
+        epoch, again = (*names, 0)[:2]
+        return ((epoch * self.order.rounds + again) % self._params.views,)
 
     def _pasted(self, maps: tuple[Tensor, ...], image_id: str, names: Sequence[int]) -> tuple[Tensor, ...]:
         """With instances of old classes from memory, where the method pastes and there are any."""

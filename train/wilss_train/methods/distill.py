@@ -10,6 +10,7 @@ from wilss.models.networks.segmenter import Segmenter
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from .base import as_input, at_size, frozen, is_frozen, without_gradient
+from .features import FeatureSource
 from .finetune import LabelObjective
 from .losses.fmwiss import masked_bce, old_targets
 from .segmenter import MaskMethod
@@ -37,24 +38,24 @@ class DistillObjective(nn.Module):
         self.student = student
         self.old = frozen(old)
         self._run = context.params
+        self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new` and `old`."""
-        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
-        features = self.student.features(images)
+        features, size = self._features.of(batch), batch.void.shape[-2:]
         logits = at_size(self.student.logits(features), size)
-        return self.distilled(batch, logits, self.old_says(images, features, size))
+        return self.distilled(batch, logits, self.old_says(batch, features, size))
 
-    def old_says(self, images: Tensor, features: Tensor, size: tuple[int, ...]) -> Tensor:
-        """The old model's probabilities of normalised images, [B, C_old, *size].
+    def old_says(self, batch: SegBatch, features: Tensor, size: tuple[int, ...]) -> Tensor:
+        """What the old model says of a batch, [B, C, *size]. features: the student's of the same.
 
-        features: the student's of these images, which are the old model's where the student's backbone stays.
+        Where the backbone stays, both have one, and so it looks once.
         """
         if is_frozen(self.student.backbone):
             return without_gradient(self.old.logits, features, size)
-        return without_gradient(self.old, images, size)
+        return without_gradient(self.old, as_input(batch.images, self._run), size)
 
     def distilled(self, batch: SegBatch, logits: Tensor, old: Tensor) -> dict[str, Tensor]:
         """New channels against the masks, old ones against the old model's probabilities. All [B, C, h, w]."""

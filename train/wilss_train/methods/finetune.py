@@ -12,7 +12,8 @@ from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
-from .base import as_input, at_size
+from .base import at_size
+from .features import FeatureSource
 from .losses.fmwiss import masked_bce
 from .segmenter import MaskMethod
 
@@ -37,12 +38,12 @@ class LabelObjective(nn.Module):
     def __init__(self, student: Segmenter, context: RunContext) -> None:
         super().__init__()
         self.student = student
-        self._run = context.params
+        self._features = FeatureSource(student, context.params)
         self._new = context.inputs.protocol.new_channels(context.inputs.step)
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The one term `seg`."""
-        logits = at_size(self.student(as_input(batch.images, self._run)), batch.void.shape[-2:])
+        logits = at_size(self.student.logits(self._features.of(batch)), batch.void.shape[-2:])
         targets = label_targets(batch.pseudo, self._new, logits.shape[1])
         return {"seg": masked_bce(logits, targets, ~batch.void)}
 

@@ -18,7 +18,7 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, PositiveFloat, Positi
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..data.copy_paste import PasteParams
-from .base import as_input, at_size, require_student_epochs
+from .base import at_size, require_student_epochs
 from .distill import DistillObjective
 from .finetune import LabelObjective
 from .losses.fmwiss import (
@@ -127,10 +127,10 @@ class FmwissObjective(DistillObjective):
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new`, `dcl`, `old` of the teacher and, after the warm-up, `seg` of the student."""
         alone = state.epoch < self._params.warmup_epochs
-        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
+        size = batch.void.shape[-2:]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
-            features = self.student.features(images)
-        old = self.old_says(images, features, size)
+            features = self._features.of(batch)
+        old = self.old_says(batch, features, size)
         seen = features if self._params.teacher_gradient else features.detach()
         on_grid, embedding = self.teacher(seen)
         logits = at_size(on_grid, size)

@@ -18,7 +18,8 @@ from wilss.params import NonNegativeFloat
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..inputs import RunInputs
-from .base import as_input, at_size, frozen
+from .base import as_input, at_size, frozen, is_frozen
+from .features import FeatureSource
 from .losses.kernels import pixel_ce
 from .losses.mib import labels_of_masks, unbiased_ce, unbiased_distillation
 from .segmenter import MaskMethod
@@ -62,11 +63,12 @@ class SoftmaxObjective(nn.Module):
         super().__init__()
         self.student = student
         self._run = context.params
+        self._features = FeatureSource(student, context.params)
         self._num_old = len(context.inputs.protocol.old_channels(context.inputs.step))
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The one term `seg`."""
-        logits = at_size(self.student(as_input(batch.images, self._run)), batch.void.shape[-2:])
+        logits = at_size(self.student.logits(self._features.of(batch)), batch.void.shape[-2:])
         return {"seg": pixel_ce(logits, labels_of_masks(batch.pseudo, batch.void, self._num_old))}
 
 
@@ -82,10 +84,12 @@ class MibObjective(SoftmaxObjective):
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `seg` and `old`."""
-        images, size = as_input(batch.images, self._run), batch.void.shape[-2:]
-        logits = at_size(self.student(images), size)
+        features, size = self._features.of(batch), batch.void.shape[-2:]
+        logits = at_size(self.student.logits(features), size)
         with torch.no_grad():
-            old = at_size(self.old(images), size)
+            if not is_frozen(self.student.backbone):
+                features = self.old.features(as_input(batch.images, self._run))
+            old = at_size(self.old.logits(features), size)
         labels = labels_of_masks(batch.pseudo, batch.void, self._num_old)
         distilled = unbiased_distillation(logits, old, ~batch.void)
         return {

@@ -120,7 +120,7 @@ def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:
         start = newest_head(old) if params.heads == "step" else old
         student = grown(start, channels, rows=params.new_rows, seed=context.seed)
     student = set_batch_norm(student, params.norms)
-    if old is not None and params.heads == "step":
+    if params.freeze == "backbone" or (old is not None and params.heads == "step"):
         frozen(student.backbone)
     for network in (student, old):
         if network is not None:

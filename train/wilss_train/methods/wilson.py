@@ -17,7 +17,8 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, Share
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
-from .base import as_input, at_size, frozen, on_grid, require_student_epochs
+from .base import as_input, at_size, frozen, is_frozen, on_grid, require_student_epochs
+from .features import FeatureSource
 from .finetune import LabelObjective
 from .localizer import Localizer
 from .losses.fmwiss import masked_bce
@@ -92,6 +93,7 @@ class WilsonObjective(nn.Module):
         self.old = frozen(old)
         self.localizer = Localizer.like(student, seed=context.seed)
         self._params, self._run = params, context.params
+        self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
         single = params.negatives == "auto" and len(self._new) == 1
@@ -99,11 +101,12 @@ class WilsonObjective(nn.Module):
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
-        images = as_input(batch.images, self._run)
+        features = self._features.of(batch)
         with torch.no_grad():
-            old_features = self.old.features(images)
+            old_features = features
+            if not is_frozen(self.student.backbone):
+                old_features = self.old.features(as_input(batch.images, self._run))
             old_logits = self.old.logits(old_features)
-        features = self.student.features(images)
         seen = features if self._params.localizer_gradient else features.detach()
         alone = state.epoch < self._params.warmup_epochs
         maps = None if alone else self.localizer.settled(seen)  # before this batch moves its statistics

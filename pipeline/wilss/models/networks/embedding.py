@@ -1,7 +1,7 @@
 """Embeddings of images, a vector per patch, for prototypes (Wang et al., "PANet", ICCV 2019, arXiv:1908.06391).
 
-Three kinds: frozen features of a self-supervised vision transformer, a trained projection of them, and the paper's
-VGG-16. `Embedding` is what everybody uses; `EmbeddingNet` is the part of it that is trained.
+Three kinds: frozen features of a self-supervised vision transformer or of a backbone, a trained projection of the
+former, and the paper's VGG-16. `Embedding` is what everybody uses; `EmbeddingNet` is the part of it that is trained.
 
 Shapes: `B` batch, `H W` pixels, `h w` patch grid, `D` feature width.
 """
@@ -23,6 +23,8 @@ from wilss.randomness import seed_for
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
     from wilss.models.encoders.vit.encoder import SeedViT
+    from wilss.models.networks.frozen_backbone import FrozenBackbone
+    from wilss.models.networks.named_backbone import NamedBackbone
 
 #: VGG-16 by blocks of 3x3 convolutions (Simonyan and Zisserman 2015, configuration D).
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -99,12 +101,12 @@ class Embedding:
     """An opened embedding, usable like a `SeedViT`: `features` of images that have the size which `input_size` says.
 
     patch: pixels per feature. identity: all that decides what it computes, as JSON values. vit: the frozen network
-    below it, None for `vgg16`. mean, std: of the VGG-16's input.
+    below it, a vision transformer or a backbone; None for `vgg16`. mean, std: of the VGG-16's input.
     """
 
     spec: EmbeddingSpec
     net: EmbeddingNet = field(repr=False)
-    vit: "SeedViT | None" = field(repr=False, default=None)
+    vit: "SeedViT | FrozenBackbone | None" = field(repr=False, default=None)
     device: torch.device
     patch: int
     identity: Mapping[str, Any]
@@ -144,6 +146,26 @@ def frozen_embedding(vit: "EncoderSpec", device: str = "cpu", *, spec: Embedding
     """
     spec = EmbeddingSpec() if spec is None else replace(spec, kind="frozen")
     return embedding_of(EmbeddingNet(spec), vit, device)
+
+
+def backbone_embedding(
+    named: "NamedBackbone", device: str = "cpu", *, maps: int = 1, spec: EmbeddingSpec | None = None
+) -> Embedding:
+    """The features of a backbone as they are. spec: of the kind `frozen`. maps: see `FrozenBackbone`.
+
+    Raises ParameterError for one that cannot be built, WeightsError for weights that are not there or do not fit.
+    """
+    spec = EmbeddingSpec() if spec is None else replace(spec, kind="frozen")
+    opened = named.open(device, maps)
+    said = {name: value for name, value in spec.as_json().items() if name != "features"}
+    return Embedding(
+        spec=spec,
+        net=EmbeddingNet(spec).eval(),
+        vit=opened,
+        device=torch.device(device),
+        patch=opened.patch,
+        identity={**said, "network": dict(opened.identity)},
+    )
 
 
 def embedding_of(net: EmbeddingNet, vit: "EncoderSpec | None", device: str = "cpu", **identity: Any) -> Embedding:

@@ -1,0 +1,61 @@
+"""The walk over photographs: its lists and manifests, and that every row's words can be given."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "workflows/voc-small"))
+
+from places import ALL, FOLDERS, WEIGHTS, Place  # noqa: E402
+from walk import PROTOCOLS, ROWS, SEMI, _jobs  # noqa: E402
+
+from wilss.data.manifest import load_manifest  # noqa: E402
+from wilss_train.commands.train import command  # noqa: E402
+from wilss_train.params import from_manifest  # noqa: E402
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Laid out over folders without a picture."""
+    for name in FOLDERS:
+        (tmp_path / "VOC2012" / name).mkdir(parents=True)
+    made = Place(tmp_path / "results")
+    for _ in range(2):
+        made.lay_out(tmp_path / "VOC2012", WEIGHTS, (*PROTOCOLS, ALL))
+    return made
+
+
+def test_nothing_is_learnt_from_or_chosen_on_that_is_judged(place: Place) -> None:
+    lists = {name: set(ids) for name, ids in place.lists().items()}
+    assert [len(lists[name]) for name in ("train_aug", "choosing", "val", "trainval")] == [374, 110, 108, 592]
+    assert lists["train_aug"] | lists["choosing"] | lists["val"] == lists["trainval"]
+
+
+def test_manifests_train_as_manifest_init_says(place: Place) -> None:
+    for protocol in (*PROTOCOLS, ALL):
+        manifest = load_manifest(place.manifest(protocol))
+        assert manifest.name == f"voc-small-{protocol}"
+        assert manifest.protocol.num_steps == (1 if protocol == ALL else 2)
+        assert {manifest.masks[name]["weights"] for name in ("cam", "panet")} == {WEIGHTS}
+        params, _ = from_manifest(manifest.train, step=0, where="train")
+        later, _ = from_manifest(manifest.train, step=1, where="train")
+        assert (params.backbone_weights, params.freeze, params.mean) == (WEIGHTS, "backbone", (0.5, 0.5, 0.5))
+        assert (later.new_rows, later.epoch_steps) == ("random", 30)
+    assert (place.folder / "data/JPEGImages").resolve().name == "JPEGImages"
+
+
+def test_every_row_can_be_trained(place: Place) -> None:
+    jobs = list(_jobs(place, 2, ()))
+    assert len(jobs) == 2 * (len(PROTOCOLS) * (1 + len(ROWS)) + len(SEMI))
+    assert len({job.out for job in jobs}) == len(jobs)
+    for job in jobs:
+        command.make_context("wilss-train", list(job.words), resilient_parsing=True)
+        assert job.before
+    assert [job.out.name for job in _jobs(place, 1, ("15-5-cam",))] == ["15-5-cam-0"]
+
+
+def test_a_folder_that_is_not_voc_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="has no folder JPEGImages; name the folder VOC2012"):
+        Place(tmp_path).lay_out(tmp_path / "other", WEIGHTS, PROTOCOLS)
