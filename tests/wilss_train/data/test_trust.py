@@ -108,7 +108,7 @@ def test_a_weight_is_the_share_of_views_that_take_a_mask(images: MaskedImages) -
 def test_a_store_that_nobody_judged_is_told(images: MaskedImages, tmp_path: Path) -> None:
     drawn = random_masks(COUNT, PROTOCOL.new(1))
     plain = MaskedImages(make_store(tmp_path / "plain.zarr", drawn, step=1), records_of({}))
-    with pytest.raises(StoreError, match="no mask that trust=judged takes; judge some"):
+    with pytest.raises(StoreError, match="or that `trust` does not take"):
         source(plain, "judged")
     assert Trust.of(plain.store, "unjudged:0", 1).kept(0, [0, 1], "a", [1]) == [False, False]
 

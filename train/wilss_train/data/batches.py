@@ -68,15 +68,10 @@ class SegBatchSource:
     ) -> None:
         self._trust = Trust.of(images.store, params.trust, seed)
         rows = images.trained_on(params.limit, seed, self._trust)
-        if not len(rows) and len(images.finished()):
-            raise StoreError(
-                f"{images.store.path} holds no mask that trust={params.trust} takes; judge some with `wilss-masks "
-                "review` and make a store of it with `wilss-masks revise`, or leave trust out."
-            )
         if not len(rows):
             raise StoreError(
-                "the store holds no image with masks of this step, or none but those of classes that no mask shows; "
-                "`wilss-masks info` shows why."
+                "the store holds no image with masks of this step, or none but those of classes that no mask shows, or "
+                "that `trust` does not take; `wilss-masks info` shows why."
             )
         self.image_count = len(rows)
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)

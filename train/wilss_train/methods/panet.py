@@ -158,7 +158,6 @@ class Panet(Params):
 
     def _batches(self, context: RunContext, frozen: Embedding) -> EpisodeBatchSource:
         inputs, params = context.inputs, context.params
-        require(params.trust == "all", "trust", params.trust, "all for panet, which does not weigh masks")
         images = MaskedImages(inputs.store, inputs.records)
         return EpisodeBatchSource(
             FeatureBank(frozen, images, mib=params.cache_mib),

@@ -13,10 +13,12 @@ from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
 from wilss.digests import version_of
-from wilss.errors import ParameterError
+from wilss.errors import ParameterError, StoreError
 from wilss.models.networks.pretrained import input_statistics
 from wilss.params import divided, names_of, with_values
 
+from ..data.masked_images import MaskedImages
+from ..data.trust import Trust
 from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
@@ -74,10 +76,27 @@ def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainPara
             f"logit_adjustment=always is for methods that learn a later step from its masks, and {method.name} is none "
             "of these; leave it out."
         )
+    if params.trust != "all":
+        _require_trusted(params, method, inputs)
     own_heads = isinstance(method, MaskMethod) and method.own_heads
     _require_heads(params, method, inputs, own_heads)
     params = with_input_statistics(params, method, inputs)
     return with_step_prior(params, inputs, from_masks=from_masks, own_heads=own_heads)
+
+
+def _require_trusted(params: TrainParams, method: Method, inputs: RunInputs) -> None:
+    """Raise ParameterError for a method that does not weigh masks, StoreError where no mask is taken."""
+    if not isinstance(method, MaskMethod):
+        raise ParameterError(
+            f"trust={params.trust} is for methods that learn from masks of a step, and {method.name} is none of these; "
+            "leave it out."
+        )
+    rows = MaskedImages(inputs.store, inputs.records).trained_on(0, 0, Trust.of(inputs.store, params.trust, 0))
+    if not len(rows):
+        raise StoreError(
+            f"{inputs.store.path} holds no mask that trust={params.trust} takes; judge some with `wilss-masks review` "
+            "and make a store of it with `wilss-masks revise`, or leave trust out."
+        )
 
 
 def _require_heads(params: TrainParams, method: Method, inputs: RunInputs, own_heads: bool) -> None:

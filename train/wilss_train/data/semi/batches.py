@@ -16,7 +16,6 @@ from torch import Tensor
 from wilss.data.images import read_image
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND, VOID
-from wilss.params import require
 from wilss.randomness import numpy_generator_for, seed_for
 
 from ...params import TrainParams
@@ -100,7 +99,6 @@ class SemiBatchSource:
         world: int = 1,
         on_broken: Callable[[Broken], None] = lambda broken: None,
     ) -> None:
-        require(params.trust == "all", "trust", params.trust, "all for pseudoseg, which does not weigh masks")
         self._images, self._soft, self._params, self._wanted, self._seed = images, soft, params, parts, seed
         self._channels = dict(zip(protocol.new(step), protocol.new_channels(step), strict=True))
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
