@@ -20,8 +20,17 @@ def folder_beside(store: Path) -> Path:
     return store.with_name(f"{store.name.removesuffix('.zarr')}.review")
 
 
-def require_review_of(folder: Path, store: MaskStore, must_exist: bool) -> None:
-    """Raise StoreError unless the folder is a review of this very store, or there is none yet and it need not exist."""
+def is_of(folder: Path, store: MaskStore) -> bool:
+    """Whether a folder is a review, and of this very store. Raises StoreError where it cannot be read."""
+    about = _read_about(folder)
+    return about is not None and about.get("digest") == store.digest
+
+
+def require_review_of(folder: Path, store: MaskStore, must_exist: bool, *, or_another: bool = False) -> None:
+    """Raise StoreError unless the folder is a review of this very store, or there is none yet and it need not exist.
+
+    or_another: whether it may be of another store.
+    """
     about = _read_about(folder)
     if about is None:
         if must_exist:
@@ -34,7 +43,7 @@ def require_review_of(folder: Path, store: MaskStore, must_exist: bool) -> None:
         raise StoreError(f"{folder / ABOUT} is not that of a review; name another folder with --review.")
     if version > FORMAT_VERSION:
         raise StoreError(f"{folder} has format_version {version}, this wilss reads up to {FORMAT_VERSION}; upgrade it.")
-    if about.get("digest") != store.digest:
+    if about.get("digest") != store.digest and not or_another:
         raise StoreError(
             f"{folder} is a review of another store than {store.path} (digest {str(about.get('digest'))[:12]} there, "
             f"{store.digest[:12]} here); bring that store back, or name another folder with --review."

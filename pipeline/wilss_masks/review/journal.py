@@ -84,16 +84,23 @@ class Journal:
 
     @classmethod
     def open(
-        cls, store_path: Path | str, folder: Path | str | None = None, *, author: str = "", must_exist: bool = False
+        cls,
+        store_path: Path | str,
+        folder: Path | str | None = None,
+        *,
+        author: str = "",
+        must_exist: bool = False,
+        or_another: bool = False,
     ) -> "Journal":
         """The journal of a complete store; by default `step-1.review` beside `step-1.zarr`.
 
         author: who takes back with `undo`. The folder is made by the first `append`; with must_exist it is there.
+        or_another: also take another store's review, to read it: what it says of images is heard, nothing is appended.
         Raises StoreError where the store is not complete, or the folder belongs to another store or holds other things.
         """
         store = MaskStore.open(store_path)
         place = folder_beside(store.path) if folder is None else Path(folder)
-        require_review_of(place, store, must_exist)
+        require_review_of(place, store, must_exist, or_another=or_another)
         return cls(store, place, author)
 
     # -- writing --------------------------------------------------------------------------------------------
@@ -258,8 +265,12 @@ class Journal:
         return height, width
 
     def _own_file(self) -> "OwnEvents":
-        """The file of this process; a new one after a write that failed, which may have left half a line."""
+        """The file of this process; a new one after a write that failed, which may have left half a line.
+
+        Raises StoreError where the review is another store's.
+        """
         if self._own is None or self._own.is_broken:
+            require_review_of(self.folder, self.store, must_exist=False)
             begin(self.folder, self.store)
             self._own = OwnEvents(self.folder)
         return self._own

@@ -74,9 +74,9 @@ def revise(
     """Make the store `out` from `store` and what people said of its masks.
 
     review: the folder of a review, None for the one beside the store. files: what came back from other tools, see
-    `wilss_masks.exchange.read`, or folders of other reviews of this store. corrections: more, by the name of their
-    source. Files count over the review, corrections over both, later ones over earlier; with some, there need be no
-    review.
+    `wilss_masks.exchange.read`, or folders of other reviews; of another store's what was drawn and tagged is taken, and
+    no verdict. corrections: more, by the name of their source. Files count over the review, corrections over both,
+    later ones over earlier; with some, there need be no review.
     rejected: `void`, where the pixels of a rejected mask count for nothing, or `absent`, where its image is taken not
     to hold the class.
     What does not fit is refused image by image, and the rest is done. Raises StoreError when the store is incomplete
@@ -118,7 +118,7 @@ def _heard(
     hearing.hear_journal(Journal.open(store.path, review, must_exist=must_exist))
     for file in files:
         if (file / ABOUT).is_file():
-            hearing.hear_journal(Journal.open(store.path, file, must_exist=True))
+            hearing.hear_journal(Journal.open(store.path, file, must_exist=True, or_another=True))
         else:
             hearing.hear(read(file, store), str(file))
     for source, told in corrections.items():

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import VOID
 from wilss.digests import digest_of_bytes, digest_of_json
-from wilss.errors import ImageError
+from wilss.errors import ImageError, counted
 from wilss.store import MaskStore
 from wilss.store.verdicts import Verdict
 
 from ..review import Correction, Event, Journal
+from ..review.folder import is_of
 
 #: Of an author's or origin's text, so much is kept in a store.
 _LONGEST_TEXT = 200
@@ -73,12 +74,24 @@ class Hearing:
         self._overruled: dict[tuple[str, str], int] = {}
 
     def hear_journal(self, journal: Journal) -> None:
-        """All that stands in a journal; its masks are looked at now and read again when they are written."""
+        """All that stands in a journal; its masks are looked at now and read again when they are written.
+
+        Of another store's review what was drawn and tagged, but no verdict on masks that are not these.
+        """
+        is_own, left_out = is_of(journal.folder, self._store), 0
         for event in journal.latest().values():
+            if event.verdict != "corrected" and not is_own:
+                left_out += 1
+                continue
             with _refusing(self.standing, event.image_id):
                 mask = None if event.mask_digest is None else _mask_of(journal, event)
                 self._hear(journal.correction(event), str(journal.folder), mask)
         self.standing.refused.extend(journal.problems())
+        if left_out:
+            self.standing.notes.append(
+                f"{journal.folder} is a review of another store: {counted(left_out, 'verdict')} on its masks left out, "
+                "and what was drawn or tagged is taken."
+            )
 
     def hear(self, corrections: Iterable[Correction], source: str) -> None:
         """Corrections out of a file, over all that was heard before. source: its name, for sentences."""

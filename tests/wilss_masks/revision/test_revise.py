@@ -225,6 +225,23 @@ def test_what_came_back_from_a_tool_counts_over_the_review(store: MaskStore, tmp
     assert (again.code, at(MaskStore.open(tmp_path / "s.zarr"), "verdict", FIRST, 16)) == (0, 3)
 
 
+def test_of_another_stores_review_what_was_drawn_is_taken(store: MaskStore, tmp_path: Path) -> None:
+    mask = drawn(IMAGES[1].size)
+    journal = Journal.open(store.path)
+    journal.extend([said(), said("corrected", SECOND, 17, mask=mask), said("corrected", LAST, 20, tag=False)])
+    other = make_store(tmp_path / "other.zarr", images=IMAGES[:5])
+    done = revise(other, tmp_path / "r.zarr", files=[journal.folder])
+    assert np.array_equal(mask_of(done.store, SECOND, 17), mask)  # type: ignore[arg-type]
+    assert at(done.store, "verdict", FIRST, 16) == 0
+    assert done.notes == (
+        f"{journal.folder} is a review of another store: 1 verdict on its masks left out, and what was drawn or tagged "
+        "is taken.",
+    )
+    assert f"'{LAST}' is no image of" in done.refused[0]
+    with pytest.raises(StoreError, match="is a review of another store"):
+        Journal.open(other.path, journal.folder, or_another=True).append(said())
+
+
 def test_a_damaged_mask_or_store_is_refused(store: MaskStore, tmp_path: Path) -> None:
     journal = Journal.open(store.path)
     journal.append(said("corrected", mask=drawn()))
