@@ -12,6 +12,7 @@ from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, WilssError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, label_map
+from wilss.store.verdicts import UNJUDGED, verdicts_of
 
 from ..stages.params import without_stages
 
@@ -47,6 +48,7 @@ class ImageJudge:
         self._ids = np.array(store.category_ids)
         self._stored = LabelMaps(store)
         self._kept = _kept_of(store) if ablation else None
+        self._said = (verdicts_of(store) != UNJUDGED).any(axis=1)
         has_void = store.layout.has_void and store.attributes.get("source") != "annotation"
         self.names = (STORED, *((KNOWN,) if has_void else ()), *(ABLATION if ablation else ()))
         self.tally, self._sure = None, None
@@ -70,6 +72,8 @@ class ImageJudge:
         known = labels if masks.void is None else np.where(masks.void, np.uint8(VOID), labels)
         if KNOWN in self.names:
             matrices[KNOWN] = confusion(np.where(known == VOID, np.uint8(VOID), truth), labels, ids)
+        if self._said[row]:  # what people said of it has nothing to do with its maps
+            return Judged(matrices=matrices)
         if self._kept is not None:
             ablated = _ablated(*self._kept, row, self._ids)
             matrices.update({name: confusion(truth, one, ids) for name, one in ablated.items()})

@@ -106,7 +106,7 @@ class KeptReader:
     def read(self, row: int) -> KeptMaps:
         """The soft layers of the image at `row`, for every category that it is tagged with and has some of."""
         tags, heights, widths = self._vectors
-        categories = self._with_maps(row, np.flatnonzero(tags[row]).tolist())
+        categories = self.with_maps(row, np.flatnonzero(tags[row]).tolist())
         return KeptMaps(
             categories=categories,
             score=torch.from_numpy(self._maps("score", row, categories)),
@@ -123,14 +123,15 @@ class KeptReader:
 
     def scores(self, row: int) -> Tensor:
         """The score maps float16 [T, h, w] of all T categories that the image is tagged with, without attention."""
-        return torch.from_numpy(self._maps("score", row, self._with_maps(row, self._vectors[0][row].nonzero()[0])))
+        return torch.from_numpy(self._maps("score", row, self.with_maps(row, self._vectors[0][row].nonzero()[0])))
 
     def has_maps(self, row: int, category: int) -> bool:
         """Whether there are maps of a category that the image is tagged with: of a class that a person added, none."""
         judged = self._verdicts[row, category] == CORRECTED
         return not judged or not np.isnan(self.store.plane("score", row, category)).all()
 
-    def _with_maps(self, row: int, categories: Iterable[int]) -> tuple[int, ...]:
+    def with_maps(self, row: int, categories: Iterable[int]) -> tuple[int, ...]:
+        """Of these categories those that have maps."""
         return tuple(int(category) for category in categories if self.has_maps(row, category))
 
     @cached_property

@@ -179,7 +179,7 @@ class SureMaps:
 
     def __call__(self, row: int, labels: NDArray[np.uint8]) -> NDArray[np.floating]:
         """The sureness [H, W] in [0, 1] of `labels` [H, W], taxonomy ids; calibrated where the store has a curve."""
-        categories = np.flatnonzero(self._tags[row])
+        categories = np.array(self._reader.with_maps(row, np.flatnonzero(self._tags[row])), np.intp)
         place = np.zeros(256, np.uint8)
         place[self._ids[categories]] = np.arange(1, len(categories) + 1)
         sure = self._sureness(row, torch.from_numpy(place[labels])).numpy()

@@ -14,14 +14,24 @@ from numpy.typing import NDArray
 import wilss
 from tests.faults.cli import wilss_masks
 from tests.wilss_masks.review.said import FIRST, drawn, said
-from tests.wilss_masks.stores import FAILED, IMAGES, UNTAGGED, files_of, make_annotation_store, make_store
+from tests.wilss_masks.stores import (
+    FAILED,
+    IMAGES,
+    UNTAGGED,
+    files_of,
+    make_annotation_store,
+    make_manifest,
+    make_store,
+)
 from wilss.errors import StoreError
 from wilss.store import LabelMaps, MaskStore, Status
 from wilss.store.coverage import empty_masks
 from wilss.store.verdicts import from_whom
 from wilss_masks import revise
+from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.kept_scores import KeptReader
+from wilss_masks.inspect.sheet import collect, rows_of
 from wilss_masks.review import Correction, Journal
 
 SECOND, BOTH = IMAGES[1].image_id, IMAGES[2].image_id  # of 17; of 16 and 20
@@ -273,6 +283,18 @@ def test_everybody_reads_it(store: MaskStore) -> None:
     assert not np.array_equal(fused.read(LAST).masks, new.read(LAST).masks)
     assert fused.vector("author")[1, 2] == "猫"
     assert not list(fused.verify())
+
+
+def test_evaluation_and_sheets_know_classes_without_maps(store: MaskStore, tmp_path: Path) -> None:
+    """Maps are compared with labels where nobody judged; a class that somebody added has none."""
+    bare = IMAGES[UNTAGGED].image_id
+    added = [said("corrected", SECOND, 20, mask=drawn(IMAGES[1].size)), said("corrected", bare, 16, tag=True)]
+    new, manifest = revised(store, *added), make_manifest(tmp_path / "images")
+    for options in ({"ablation": True}, {"reliability": True}):
+        judged = evaluate(new, manifest, **options)  # type: ignore[arg-type]
+        assert (judged.counted, judged.failed) == (5, {})
+    chosen = rows_of(new, [SECOND, bare])
+    assert [row.soft is None for row in collect(new, manifest, chosen).rows] == [False, True, True]  # type: ignore[arg-type]
 
 
 def test_long_and_broken_names_are_cut_to_what_a_store_holds(store: MaskStore) -> None:
