@@ -17,6 +17,7 @@ _COMMANDS = {
     "evaluate": "IoU of a store's masks against pixel labels.",
     "audit": "Find wrong tags, leaks, duplicates and odd masks.",
     "fuse": "A new store from kept scores, without a forward pass.",
+    "review": "A page in the browser to judge and correct masks.",
     "sheet": "A contact sheet (PNG) of images, scores, attention and masks.",
     "verify": "Compare every byte of a store with its digests.",
     "export": "Masks in the forms that other tools read.",

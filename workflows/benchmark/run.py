@@ -49,6 +49,7 @@ PARTS = {
     "episodes": "parts.episodes:measure",
     "encoders": "parts.encoders:measure",
     "stages-of-masks": "parts.mask_stages:measure",
+    "review": "parts.review:measure",
     "gpu": "parts.gpu:measure",
     "plan": "parts.past_one_machine:measure",
 }

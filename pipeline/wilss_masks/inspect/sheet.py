@@ -159,40 +159,27 @@ def collect(store: MaskStore, manifest: Manifest, chosen: Sequence[tuple[int, in
     return Sheet(title=_title(store), rows=tuple(rows), failed=failed, maps=maps_shown(store))
 
 
-class _RowReader:
-    """Gathers image, mask, maps and label of one row."""
+class SoftReader:
+    """Reads the kept maps of one class with what is cut from them; several threads may ask at once."""
 
-    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], chosen: Sequence[tuple[int, int]]) -> None:
-        self._store, self._records = store, records
-        places = tuple(np.array(chosen).T)
-        self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
+    def __init__(self, store: MaskStore) -> None:
+        self._store = store
         self._reader = KeptReader(store) if store.layout.score_grid is not None else None
         self._params = fusion_of(store) if keeps_maps(store) else None
-        self._maps, self._compares, self._draws = maps_shown(store), compared_masks(store) is not None, seeded(store)
+        self._maps = maps_shown(store)
 
-    def read(self, number: int, row: int, category: int) -> Row:
-        store, record = self._store, self._records[self._store.image_ids[row]]
-        mask = store.read(row, [category]).masks[0]
-        return Row(
-            image_id=record.image_id,
-            category=category,
-            identity=store.category_ids[category],
-            name=store.category_names[category],
-            image=_image(record, mask.shape),
-            mask=mask,
-            soft=self._soft(row, category),
-            truth=_truth(record, store.category_ids[category], mask.shape),
-            confidence=float(self._values["confidence"][number]),
-            agreement=float(self._values["agreement"][number]) if self._compares else math.nan,
-            fell_back=self._draws and bool(self._values["fallback"][number]),
-        )
+    def read(self, row: int, category: int) -> Soft | None:
+        """The maps of the image at `row`; None where the store keeps none, or none of this class of it.
 
-    def _soft(self, row: int, category: int) -> Soft | None:
+        category: a position on the category axis. Raises StoreError where they are damaged.
+        """
         if self._reader is None or not self._reader.has_maps(row, category):
             return None
         if self._params is None:
             return Soft(score=self._reader.score(row, category), score_cut=self._cut_of_score())
         params, maps = self._params, self._reader.read(row)
+        if category not in maps.categories:
+            return None
         slot = maps.categories.index(category)
         score_cut, attention_cuts = maps.cuts(params)
         return Soft(
@@ -209,6 +196,34 @@ class _RowReader:
             return 0.5
         threshold = self._store.attributes.get("parameters", {}).get("threshold", 0.4)
         return float(threshold ** (5 / 6))  # see `wilss.equations.sam3.lead`
+
+
+class _RowReader:
+    """Gathers image, mask, maps and label of one row."""
+
+    def __init__(self, store: MaskStore, records: Mapping[str, ImageRecord], chosen: Sequence[tuple[int, int]]) -> None:
+        self._store, self._records = store, records
+        places = tuple(np.array(chosen).T)
+        self._values = {name: store.vector(name)[places] for name in ("confidence", "agreement", "fallback")}
+        self._soft = SoftReader(store)
+        self._compares, self._draws = compared_masks(store) is not None, seeded(store)
+
+    def read(self, number: int, row: int, category: int) -> Row:
+        store, record = self._store, self._records[self._store.image_ids[row]]
+        mask = store.read(row, [category]).masks[0]
+        return Row(
+            image_id=record.image_id,
+            category=category,
+            identity=store.category_ids[category],
+            name=store.category_names[category],
+            image=_image(record, mask.shape),
+            mask=mask,
+            soft=self._soft.read(row, category),
+            truth=_truth(record, store.category_ids[category], mask.shape),
+            confidence=float(self._values["confidence"][number]),
+            agreement=float(self._values["agreement"][number]) if self._compares else math.nan,
+            fell_back=self._draws and bool(self._values["fallback"][number]),
+        )
 
 
 def _image(record: ImageRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:
