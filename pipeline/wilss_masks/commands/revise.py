@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from wilss.store.verdicts import FromWhom
 
 
+#: The forms of files of other tools, by name; `wilss.data.annotations` has a reader for each.
+FORMS = ("cvat", "labelstudio", "labelme", "coco", "panoptic", "fiftyone", "labelmaps", "huggingface")
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -28,11 +32,20 @@ Examples:
 @click.option("--review", type=click.Path(path_type=Path), help="The folder of a review.  [default: beside the store]")
 @click.option("--from", "files", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="What came back from another tool, or another review; counts over the review.")  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(FORMS), help="What the files of --from are.  [default: by their content]"
+)
 @click.option("--rejected", type=click.Choice(["void", "absent"]), default="void", show_default=True,
               help="The pixels of a rejected mask are void, or its image does not hold the class.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
 def command(
-    store: Path, out: Path, review: Path | None, files: tuple[Path, ...], rejected: Any, overwrite: bool
+    store: Path,
+    out: Path,
+    review: Path | None,
+    files: tuple[Path, ...],
+    form: str | None,
+    rejected: Any,
+    overwrite: bool,
 ) -> None:
     """A new store with what people said of the masks of another one.
 
@@ -46,7 +59,7 @@ def command(
 
     with ProgressDisplay() as display:
         revised = revise(
-            MaskStore.open(store), out, review=review, files=files, rejected=rejected, overwrite=overwrite,
+            MaskStore.open(store), out, review=review, files=files, form=form, rejected=rejected, overwrite=overwrite,
             progress=display,
         )  # fmt: skip
     for note in revised.notes:

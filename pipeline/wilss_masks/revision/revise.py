@@ -65,6 +65,7 @@ def revise(
     *,
     review: Path | str | None = None,
     files: Sequence[Path | str] = (),
+    form: str | None = None,
     corrections: Mapping[str, Iterable[Correction]] | None = None,
     rejected: Rejected = "void",
     overwrite: bool = False,
@@ -75,8 +76,9 @@ def revise(
 
     review: the folder of a review, None for the one beside the store. files: what came back from other tools, see
     `wilss_masks.exchange.read`, or folders of other reviews; of another store's what was drawn and tagged is taken, and
-    no verdict. corrections: more, by the name of their source. Files count over the review, corrections over both,
-    later ones over earlier; with some, there need be no review.
+    no verdict. form: that of the files of other tools, where it is not to be recognised. corrections: more, by the name
+    of their source. Files count over the review, corrections over both, later ones over earlier; with some, there need
+    be no review.
     rejected: `void`, where the pixels of a rejected mask count for nothing, or `absent`, where its image is taken not
     to hold the class.
     What does not fit is refused image by image, and the rest is done. Raises StoreError when the store is incomplete
@@ -86,7 +88,7 @@ def revise(
     refuse_bad_target(old, target, overwrite, "to be revised")
     for damage in old.verify_but_shards():
         raise StoreError(f"{old.path} is damaged: {damage.what}; fetch another copy, or make it again.")
-    standing = _heard(old, review, [Path(file) for file in files], corrections or {})
+    standing = _heard(old, review, [Path(file) for file in files], form, corrections or {})
     if not standing.changes:
         why = "".join(standing.refused[:1]).rstrip(".")
         raise StoreError(
@@ -111,6 +113,7 @@ def _heard(
     store: MaskStore,
     review: Path | str | None,
     files: Sequence[Path],
+    form: str | None,
     corrections: Mapping[str, Iterable[Correction]],
 ) -> Standing:
     hearing = Hearing(store)
@@ -120,7 +123,7 @@ def _heard(
         if (file / ABOUT).is_file():
             hearing.hear_journal(Journal.open(store.path, file, must_exist=True, or_another=True))
         else:
-            hearing.hear(read(file, store), str(file))
+            hearing.hear(read(file, store, form), str(file))
     for source, told in corrections.items():
         hearing.hear(told, source)
     return hearing.close()

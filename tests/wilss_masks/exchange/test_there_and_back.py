@@ -8,12 +8,29 @@ import pytest
 from click.testing import CliRunner
 
 from tests.wilss_masks.exchange.drawn import CLASSES, store_of
+from wilss.data.annotations import READERS
 from wilss.data.annotations.runs import runs_by_rows
 from wilss.store import MaskStore
 from wilss_masks.commands.export import command as export
+from wilss_masks.commands.revise import FORMS
 from wilss_masks.commands.revise import command as revise
 
 LEFT = np.indices((6, 7))[1] < 3
+
+
+def test_the_option_format_has_a_word_for_every_reader() -> None:
+    assert tuple(READERS) == FORMS
+
+
+def test_a_form_may_be_forced(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "s.zarr", {"b": {1: LEFT}})
+    assert call(export, "cvat", store.path, tmp_path / "a.xml").exit_code == 0
+    (tmp_path / "a.xml").rename(tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text(encoding="utf-8").replace(">unjudged<", ">accepted<")
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    words = ("--from", tmp_path / "a.json", "--out", tmp_path / "r.zarr")
+    assert "no whole json" in str(call(revise, store.path, *words).exception)
+    assert call(revise, store.path, *words, "--format", "cvat").exit_code == 0
 
 
 def call(command: Any, *words: object) -> Any:
