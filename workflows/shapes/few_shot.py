@@ -10,6 +10,7 @@ that is fitted on the fifteen trained classes for each kind and number of suppor
 
     python workflows/shapes/few_shot.py bias          # the frozen and the trained embeddings both ways
     python workflows/shapes/few_shot.py bias-table
+    python workflows/shapes/few_shot.py encoders      # frozen features of the ViT and of CLIP's image tower
 """
 
 import json
@@ -246,6 +247,29 @@ def _judge_both_ways(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> 
         for key, one in found.items()
     )
     print(f"{path.relative_to(RESULTS)}: {said}", flush=True)
+
+
+@main.command()
+@click.option("--episodes", default=100, show_default=True, help="Of each fold, encoder and number of shots.")
+def encoders(episodes: int) -> None:
+    """PANet on frozen features of two encoders, supports by mask, one run; into figures/few-shot-encoders.json."""
+    torch.set_num_threads(1)
+    cells = {}
+    for key, kind in (("vit-tokens", "tokens"), ("clip-keys", "keys")):
+        values: dict[str, list[float]] = {"mask-1": [], "mask-5": []}
+        for fold in map(Fold, FOLDS):
+            given, names = fold.manifest.encoders, held_out(fold.manifest, 0)
+            spec = EmbeddingSpec(size=METHOD.size, features=kind)  # type: ignore[arg-type]
+            embedding = frozen_embedding(given.clip if key.startswith("clip") else given.vit, spec=spec)
+            bank = FeatureBank(embedding, fold.bank.images, mib=2048)
+            for column, shots in (("mask-1", 1), ("mask-5", 5)):
+                params = EpisodeParams(episodes=episodes, runs=1, shots=shots)
+                images: Any = bank.images
+                found = evaluate_episodes(embedding, images, names, params, bank=bank)
+                values[column].append(found.mean_ious[0])
+            print(f"{key}, 5i-{fold.number}: {values}", flush=True)
+        cells[key] = {column: 100 * float(np.mean(ious)) for column, ious in values.items()}
+    keep_figures("few-shot-encoders", cells, seeds=1)
 
 
 def _biased(number: int, row: Row, seed: int) -> Path:
