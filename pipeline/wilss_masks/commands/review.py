@@ -120,9 +120,9 @@ def _serve(session: "ReviewSession", port: int, no_browser: bool) -> None:
     serve(session, listener, token, open_browser=not no_browser)
     for problem in session.changes.journal.problems():
         click.echo(f"Warning: {problem}", err=True)
-    if not is_quiet():
-        judged = counted(len(session.changes.judged()), "mask")
-        click.echo(f"{judged} judged until now; what was said is in {session.changes.journal.folder}")
+    judged = len(session.changes.judged())
+    if judged and not is_quiet():
+        click.echo(f"{counted(judged, 'mask')} judged until now; what was said is in {session.changes.journal.folder}")
 
 
 def _write_static(session: "ReviewSession", out: Path, limit: int, overwrite: bool) -> None:
