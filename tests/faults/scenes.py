@@ -260,7 +260,13 @@ SCENES: dict[str, Scene] = {
     "generate after a kill": Scene(_generate("--keep", "scores"), _store, _left_by_a_kill),
     "generate more": Scene(_generate("--keep", "scores", "--update"), _store, _shorter_store),
     "generate with encoders": Scene(_generate(source="fmwiss"), _store),
-    "fuse": Scene(_command("fuse", "{m}/out/fmwiss.zarr", "--out", "{p}/s.zarr", "--set", "threshold=0.6"), _store),
+    "fuse": Scene(
+        _command(
+            *("fuse", "{m}/out/fmwiss.zarr", "--out", "{p}/s.zarr", "--set", "threshold=0.6"),
+            *("--manifest", "{m}/data_manifest.yaml"),
+        ),
+        _store,
+    ),
     "revise": Scene(
         _command("revise", "{m}/out/whole.zarr", "--out", "{p}/s.zarr", "--review", "{p}/s.review"), _store, _judged
     ),
