@@ -40,7 +40,7 @@ from runs import (
 
 STEPS = RESULTS / "steps"
 #: Of later steps whose classes have heads of their own, which learn at the full rate.
-OWN: tuple[str, ...] = ("--epochs", "15")
+OWN: tuple[str, ...] = ("--epochs", "15", "--set", "heads=step")
 #: Where classes share a head few pictures at the rate of many lose more of what is known than they gain.
 SHARED = ("--lr", "0.005", "--set", "heads=shared")
 PLAIN = (*SHARED, "--set", "logit_adjustment=never", "--set", "batch_norm=train")

@@ -44,7 +44,7 @@ HOLD = {f"im{i}": [1 + i % 2, *[3] * 4 * (i in (2, 5)), *[4] * 4 * (i in (3, 6))
 CLASSES = ("background", "cat", "dog", "horse", "cow")
 PARAMS = TrainParams(
     backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2), crop=16, batch_size=2,
-    epochs=4, lr=0.01, min_area=4, logit_adjustment="never",
+    epochs=4, lr=0.01, min_area=4, logit_adjustment="never", heads="step",
 )  # fmt: skip
 QUIET = Options(threads=1, device="cpu", split=None)
 METHOD = Fmwiss(warmup_epochs=1, paste_probability=0.8, points=3)
@@ -174,9 +174,9 @@ def test_auto_is_decided_by_step_and_parent(root: Path, tmp_path: Path) -> None:
     def decided(inputs: RunInputs, method: Method = METHOD, **changes: Any) -> str:
         return settled(replace(PARAMS, **changes), method, inputs).heads
 
-    assert [decided(inputs(root, step)) for step in range(3)] == ["shared", "step", "step"]
-    assert decided(inputs(root, 1), heads="shared") == "shared"
-    assert decided(inputs(root, 1), Mib()) == "shared"
+    assert [decided(inputs(root, step), heads="auto") for step in range(3)] == ["shared", "shared", "step"]
+    assert decided(inputs(root, 1)) == "step"
+    assert decided(inputs(root, 1), Mib(), heads="auto") == "shared"
     params = settled(PARAMS, METHOD, inputs(root, 1))
     assert notes(inputs(root, 1), params)[0].startswith("Backbone and heads that are there stay as they are, and")
     assert notes(inputs(root, 0), settled(PARAMS, METHOD, inputs(root, 0))) == ()
@@ -197,7 +197,7 @@ def test_what_cannot_be_is_refused(root: Path, step: int, method: str, heads: An
 
 
 def test_a_run_of_before_is_the_same_run_where_heads_are_shared(root: Path) -> None:
-    cases: list[tuple[Any, set[str]]] = [("shared", set()), ("auto", {"heads"})]
+    cases: list[tuple[Any, set[str]]] = [("shared", set()), ("step", {"heads"})]
     for heads, differs in cases:
         params = settled(replace(PARAMS, heads=heads), METHOD, inputs(root, 1))
         wanted = identity_of(inputs(root, 1), METHOD, params, 0, {})

@@ -69,7 +69,7 @@ def with_step_prior(
         decided["logit_adjustment"] = "always" if one_sided else "never"
     if params.heads == "auto":
         able = from_masks if own_heads is None else own_heads
-        decided["heads"] = "step" if able and (one_sided or has_heads(inputs)) else "shared"
+        decided["heads"] = "step" if able and has_heads(inputs) else "shared"
     return replace(params, **decided)
 
 
