@@ -72,7 +72,9 @@ def main(context: click.Context, predictions: Path | None) -> None:
         rows = list(_rows("report", predictions))
         figures = {
             "title": "Errors that were put into 300 held-out drawings, and what audit finds of them; in percent",
-            "measured": tables.measured_now("python workflows/shapes/audit.py", seeds=1),
+            "measured": tables.measured_now(
+                f"python workflows/shapes/audit.py{' --predictions RUN' if predictions else ''}", seeds=1
+            ),
             "heading": "errors, and what they are found by",
             "columns": {"put_in": "put in", "found": "found", "precision": "precision", "recall": "recall"},
             "rows": rows,
