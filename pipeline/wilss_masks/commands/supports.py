@@ -1,13 +1,18 @@
 """`wilss-masks supports draw|check`."""
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, pasted, require_png
 from wilss.disk import refuse_existing, write_output
+
+if TYPE_CHECKING:
+    from wilss.data.supports.drawing import Drawn
 
 _SHEET = "supports.png"
 
@@ -31,6 +36,7 @@ Examples:
 @click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws.")
 @click.option("--smallest", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="The least share of its image that a class must cover.")  # fmt: skip
+@click.option("--fewer", is_flag=True, help="Of a class with fewer such images take those that there are.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
 @click.option("--overwrite", is_flag=True, help="Write into a folder that holds supports already.")
 def draw(
@@ -40,6 +46,7 @@ def draw(
     manifest_path: Path,
     seed: int,
     smallest: float,
+    fewer: bool,
     out: Path,
     overwrite: bool,
 ) -> None:
@@ -52,10 +59,10 @@ def draw(
     from wilss.data.supports.reading import SUPPORTS_FILE
 
     refuse_existing(out / SUPPORTS_FILE, overwrite)
-    drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest)
+    drawn = draw_supports(load_manifest(manifest_path), step, shots, seed=seed, smallest=smallest, fewer=fewer)
     file = save_supports(drawn, kind, out, seed=seed, overwrite=overwrite)
     if not is_quiet():
-        click.echo(f"{file}: {len(drawn)} supports, {shots} of each of {len(drawn) // shots} classes, by {kind}")
+        click.echo(f"{file}: {len(drawn)} supports, {_classes(drawn, shots)}, by {kind}")
         click.echo("Next: " + pasted(f"wilss-masks supports check --step {step}", out, manifest=manifest_path))
 
 
@@ -95,6 +102,13 @@ def check(supports: Path | None, step: int, manifest_path: Path, out: Path | Non
         click.echo(f"{target if usable.supports else usable.title}: {len(usable.supports)} supports ({counts})")
     if problems:
         sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _classes(drawn: "Sequence[Drawn]", shots: int) -> str:
+    """How many there are of each class: `5 of each of 5 classes, but train (2)`."""
+    counts = Counter(one.class_name for one in drawn)
+    few = ", ".join(f"{name} ({count})" for name, count in counts.items() if count < shots)
+    return f"{shots} of each of {len(counts)} classes{f', but {few}' if few else ''}"
 
 
 def _target(supports: Path | None, manifest_path: Path, out: Path | None) -> Path:

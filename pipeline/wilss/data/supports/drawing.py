@@ -36,10 +36,13 @@ class Drawn:
     void: NDArray[np.bool_]
 
 
-def draw_supports(manifest: Manifest, step: int, shots: int, *, seed: int = 0, smallest: float = 0.01) -> list[Drawn]:
+def draw_supports(
+    manifest: Manifest, step: int, shots: int, *, seed: int = 0, smallest: float = 0.01, fewer: bool = False
+) -> list[Drawn]:
     """`shots` labelled images of every class of the step, drawn by name: the same on any machine.
 
     smallest: the least share of its image that the class must cover; nobody annotates a speck [D].
+    fewer: a class with too few images gets those that it has.
     Labels are read only until enough are found. Raises ManifestError for a class with too few images.
     """
     names = {identity: manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)}
@@ -47,7 +50,7 @@ def draw_supports(manifest: Manifest, step: int, shots: int, *, seed: int = 0, s
     return [
         drawn
         for identity, name in names.items()
-        for drawn in _of_class(records, identity, name, shots, seed, smallest, str(manifest.path))
+        for drawn in _of_class(records, identity, name, shots, seed, smallest, str(manifest.path), fewer=fewer)
     ]
 
 
@@ -64,7 +67,15 @@ def save_supports(drawn: Sequence[Drawn], kind: Kind, out: Path, *, seed: int = 
 
 
 def _of_class(
-    records: Sequence[ImageRecord], identity: int, name: str, shots: int, seed: int, smallest: float, where: str
+    records: Sequence[ImageRecord],
+    identity: int,
+    name: str,
+    shots: int,
+    seed: int,
+    smallest: float,
+    where: str,
+    *,
+    fewer: bool,
 ) -> list[Drawn]:
     drawn: list[Drawn] = []
     for record in _candidates(records, identity, name, seed):
@@ -77,9 +88,11 @@ def _of_class(
             drawn.append(Drawn(image_id=record.image_id, class_name=name, inside=inside, void=labels == VOID))
         if len(drawn) == shots:
             return drawn
+    if drawn and fewer:
+        return drawn
     raise ManifestError(
         f"{where} has {len(drawn)} labelled image(s) in which {name!r} covers at least {100 * smallest:g} %, fewer "
-        f"than the {shots} shots; use fewer shots or a smaller --smallest."
+        f"than the {shots} shots; use fewer shots, a smaller --smallest, or --fewer to take those."
     )
 
 

@@ -65,6 +65,17 @@ def test_too_many_shots_are_refused(tmp_path: Path) -> None:
         draw_supports(pets(tmp_path), 1, 7)
 
 
+def test_fewer_than_the_shots_are_taken_if_told_so(tmp_path: Path) -> None:
+    manifest = pets(tmp_path)
+    every, six = (draw_supports(manifest, 1, shots, seed=3, fewer=True) for shots in (100, 6))
+    assert [one.image_id for one in every] == [one.image_id for one in six]
+    assert len(six) == 6
+    with pytest.raises(ManifestError, match="or --fewer to take those"):
+        draw_supports(manifest, 1, 100)
+    with pytest.raises(ManifestError, match="has 0 labelled"):
+        draw_supports(manifest, 1, 1, smallest=1.0, fewer=True)
+
+
 def test_a_damaged_label_is_no_candidate(tmp_path: Path) -> None:
     manifest = pets(tmp_path)
     (tmp_path / "data/SegmentationClass/2007_000000.png").write_bytes(b"")
