@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CHANNELS = [4, 8, 12, 16]
+#: Multiples of eight, as published networks have.
+CHANNELS = [8, 8, 16, 16]
 SMALL_NETWORK: dict[str, Any] = {
     "backbone": "resnet18", "backbone_args": {"channels": CHANNELS}, "output_stride": 8, "head_width": 8,
     "rates": [1, 2], "crop": 32, "batch_size": 4, "epochs": 1, "precision": "fp32", "min_area": 4,

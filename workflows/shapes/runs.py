@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 import tables  # noqa: E402
 
 #: A figure of a table, see `tables.shown`.
-Cell = float | dict[str, Any] | None
+Cell = float | str | dict[str, Any] | None
 RESULTS = HERE / "results"
 SEEDS = (0, 1, 2)
 

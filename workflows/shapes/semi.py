@@ -173,7 +173,7 @@ def table(place: Place, seeds: int, part: Sequence[int]) -> None:
             cells[f"{one}-{row.key}"] = {**figures, **taken}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
     if place.manifest == ROOT / "data_manifest.yaml":
-        keep_figures("semi", cells, seeds)  # type: ignore[arg-type]  # a share is a word
+        keep_figures("semi", cells, seeds)
     else:
         print("\n".join(f"{key}: {figures}" for key, figures in cells.items()))
 
