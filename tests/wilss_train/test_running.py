@@ -16,6 +16,7 @@ from wilss_train.commands.running import RunDisplay, StopRequest
 from wilss_train.params import RANDOM, TrainParams
 from wilss_train.results.report.log import Progress
 from wilss_train.run.plan import Origin, RunPlan, _slow
+from wilss_train.run.processes import is_bf16
 
 PLAN = RunPlan(
     origin=Origin(network="tf_efficientnet_lite0", weights="timm"), method="fmwiss", parameters=4_412_000, crop=224,
@@ -137,7 +138,7 @@ def test_a_signal_outside_of_the_loop_interrupts() -> None:
 @pytest.mark.parametrize(
     ("precision", "device", "capability", "is_slow"),
     [("bf16", "cpu", "AVX2", True), ("bf16", "cpu", "AVX512", False), ("bf16", "cuda", "AVX2", False),
-     ("fp32", "cpu", "AVX2", False), ("auto", "cpu", "AVX2", False)],
+     ("fp32", "cpu", "AVX2", False), ("auto", "cpu", "AVX2", False), ("fast", "cpu", "AVX2", False)],
 )  # fmt: skip
 def test_a_precision_that_the_processor_lacks_is_told(
     monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, capability: str, is_slow: bool
@@ -147,3 +148,16 @@ def test_a_precision_that_the_processor_lacks_is_told(
     assert [one.startswith("SLOW: this processor has no instructions for precision=bf16") for one in told] == (
         [True] if is_slow else []
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "wanted"),
+    [("fast", "cpu", "AVX2", False), ("fast", "cpu", "DEFAULT", False), ("fast", "cpu", "AVX512", True),
+     ("fast", "cuda", "AVX2", True), ("auto", "cpu", "AVX512", False), ("auto", "cuda", "AVX2", True),
+     ("bf16", "cpu", "AVX2", True), ("fp32", "cuda", "AVX2", False)],
+)  # fmt: skip
+def test_a_precision_that_is_fast_is_bf16_where_there_are_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, capability: str, wanted: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert is_bf16(TrainParams(precision=precision), device) == wanted

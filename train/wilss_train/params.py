@@ -87,7 +87,8 @@ class TrainParams(Params):
     colour: strength of random brightness, contrast and colour cast, 0 for none.
     loss_stride: losses are taken on every `loss_stride`-th pixel; 1 is as published [D].
     per_class: B, instances per class in the memory bank. min_area: pixels that an instance has at least.
-    precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere.
+    precision: `bf16` autocast or `fp32`; `auto` is bf16 on CUDA and fp32 elsewhere, `fast` is bf16 on every device
+        that has instructions for it and fp32 elsewhere.
     save_minutes, save_steps: between two saved states; save_steps = 0 leaves it to the clock.
     limit: train on so many images of the store, drawn by seed and name; 0 for all. More is these and others.
     trust: which masks are learnt from, of a store that people judged: `all`; `judged` ones; `accepted`, or corrected,
@@ -140,7 +141,7 @@ class TrainParams(Params):
     loss_stride: PositiveInt = 1
     per_class: NonNegativeInt = 50
     min_area: NonNegativeInt = 64
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fast", "fp32", "bf16"] = "auto"
     save_minutes: PositiveFloat = 10.0
     save_steps: NonNegativeInt = 0
     limit: NonNegativeInt = 0

@@ -111,7 +111,7 @@ def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, 
 
 @click.group()
 @click.option("--tuning", is_flag=True, help="On the pictures that settings are chosen on.")
-@click.option("--precision", default="", metavar="WORD", help="Of the runs.  [default: the manifest's, bf16]")
+@click.option("--precision", default="", metavar="WORD", help="Of the runs.  [default: the manifest's]")
 @click.pass_context
 def main(context: click.Context, tuning: bool, precision: str) -> None:
     """Train and tabulate."""

@@ -5,7 +5,7 @@
     python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
     python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
     python workflows/shapes/steps.py table --tune  # what that came to; no figure of a page rests on it
-    python workflows/shapes/steps.py run --only 15-1 --seed 0 --set precision=fp32   # one, on a processor without bf16
+    python workflows/shapes/steps.py run --only 15-1 --seed 0 --set precision=fp32   # one of them
 
 A step is trained from the one before it, so what is lost is lost for all that come later. Rows that are done are not
 trained again; `rm -r workflows/shapes/results/steps` starts again.

@@ -78,7 +78,7 @@ Examples:
 @click.option("--lr", type=float, help="Peak learning rate of the backbone.")
 @click.option("--backbone", help="A timm model, or wide_resnet38.")
 @click.option("--crop", type=int, help="Side of the square crop, in pixels.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the forward passes.")
+@click.option("--precision", type=click.Choice(["auto", "fast", "fp32", "bf16"]), help="Of the forward passes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Names every random draw.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other parameter of the run or its method."

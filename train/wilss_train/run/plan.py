@@ -13,6 +13,7 @@ from ..inputs import RunInputs
 from ..methods import Method
 from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
+from .processes import has_bf16
 
 #: Optimiser steps of a later step's student below which a run warns. On photographs 112 taught no new class, whatever
 #: their masks; the built-in data's step takes 207 (workflows/voc-small/README.md).
@@ -122,11 +123,11 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
 
 def _slow(params: TrainParams, device: torch.device) -> tuple[str, ...]:
     """A sentence where what is asked for takes many times as long as it has to: bf16 on a processor without AVX-512."""
-    if params.precision != "bf16" or device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":
+    if params.precision != "bf16" or has_bf16(device.type):
         return ()
     return (
         "SLOW: this processor has no instructions for precision=bf16, so that a step takes many times as long as with "
-        "--set precision=fp32",
+        "--set precision=fp32; precision=fast takes bf16 only where there are some",
     )
 
 

@@ -23,15 +23,25 @@ _TOO_FEW = (
 
 
 def accelerator_for(params: TrainParams, device: str) -> Accelerator:
-    """accelerate's view of device, precision and processes; `auto` precision is bf16 on CUDA and fp32 elsewhere."""
+    """accelerate's view of device, precision and processes."""
     device = resolve_device(device)
     AcceleratorState._reset_state()  # another run of this process may have asked for another precision
-    precision = params.precision if params.precision != "auto" else ("fp32" if device == "cpu" else "bf16")
     return Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no",
+        mixed_precision="bf16" if is_bf16(params, device) else "no",
         cpu=device == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=True)],
     )
+
+
+def is_bf16(params: TrainParams, device: str) -> bool:
+    """Whether forward passes on a device ("cpu", "cuda", ...) are to be autocast to bf16."""
+    wanted = {"fp32": False, "bf16": True, "auto": device != "cpu", "fast": has_bf16(device)}
+    return wanted[params.precision]
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bf16 is no slower than fp32. torch computes it on any x86 processor; without AVX-512 step by step."""
+    return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def require_even_share(params: TrainParams, processes: int) -> None:
