@@ -247,7 +247,7 @@ def _seconds(run: Path) -> float:
 
 
 def _low_high(values: Sequence[float]) -> Cell:
-    return f"{sum(values) / len(values):.1f}" if values else None  # type: ignore[return-value]
+    return f"{sum(values) / len(values):.1f}" if values else None
 
 
 def _by_step(scores: dict[str, Any], protocol: str) -> dict[str, float | None]:
