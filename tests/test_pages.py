@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflows"))
 tables = importlib.import_module("tables")
 PAGES = sorted(page for page in tables.pages() if page.name != "LICENSE.md")
+#: The walk trains by every method and runs all commands there are.
+pytestmark = pytest.mark.timeout(1200)
 PROGRAMS = {
     "wilss-masks": masks_cli.main,
     "wilss-train": train_cli.train,

@@ -5,7 +5,7 @@ from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.methods.teacher import Teacher
 
 SPEC = SegmenterSpec(
-    backbone="resnet18", args={"channels": [8, 8, 8, 16]}, output_stride=8, head_width=16, rates=(1, 2), num_channels=5
+    backbone="resnet18", args={"channels": [8, 8, 8, 12]}, output_stride=8, head_width=16, rates=(1, 2), num_channels=5
 )
 
 
