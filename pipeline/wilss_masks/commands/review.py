@@ -89,6 +89,7 @@ def command(
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.disk import cache_folder
+    from wilss.store import MaskStore
 
     from ..review.opening import Asked, open_session
 
@@ -97,6 +98,7 @@ def command(
         return
     if static is None:
         _require_server()
+    MaskStore.open(store)  # before the manifest, whose fault it is not where there is no store
     session = open_session(store, load_manifest(manifest_path), Asked(
         folder=folder, author=author or _own_name(), predictions=predictions,
         label_quality=label_quality, only=only, cache=cache_folder("review"),
@@ -142,8 +144,9 @@ def _import(store: Path, folder: Path | None, files: tuple[Path, ...]) -> None:
 
     journal = Journal.open(store, folder)
     for path in files:
-        taken = import_verdicts(path, journal)
-        click.echo(f"{path}: {counted(taken, 'verdict')} taken over into {journal.folder}")
+        taken, known = import_verdicts(path, journal)
+        others = f", {known} known already" if known else ""
+        click.echo(f"{path}: {counted(taken, 'verdict')} taken over into {journal.folder}{others}")
 
 
 def _require_server() -> None:

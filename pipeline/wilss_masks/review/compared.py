@@ -21,6 +21,7 @@ from wilss.disk import write_atomically
 from wilss.errors import ImageError, ParameterError, StoreError, WilssError, first_line
 from wilss.store import MaskStore
 
+from .given import read_given
 from .index import NO_CLASS, ReviewIndex
 
 #: What an audit.json says of itself.
@@ -206,7 +207,7 @@ def read_label_quality(path: Path, index: ReviewIndex, store: MaskStore) -> NDAr
 def _read_scores(path: Path) -> tuple[Mapping[str, Any], bool]:
     """The scores of a file, and whether they are high where something is wrong."""
     try:
-        scores = json.loads(read_text(path))
+        scores = json.loads(read_given(path, read_text))
     except (ValueError, RecursionError) as error:
         raise ParameterError(f"{path} is no json ({first_line(error)}); give one of image ids and scores.") from None
     if not isinstance(scores, dict):

@@ -20,6 +20,7 @@ from wilss.errors import StoreError, counted
 from wilss.store import MaskStore, compared_masks
 
 from ..inspect.sheet import order_for
+from .given import read_given
 
 #: The class of an item that stands for an image without any mask.
 NO_CLASS = BACKGROUND
@@ -114,8 +115,8 @@ def build_index(
 
 
 def read_ids(path: Path) -> list[str]:
-    """The image ids of a list, one a line: each once, without comments (#). Raises ManifestError."""
-    return list(dict.fromkeys(line for line in read_lines(path) if not line.startswith("#")))
+    """The image ids of a list, one a line: each once, without comments (#). Raises StoreError."""
+    return list(dict.fromkeys(line for line in read_given(path, read_lines) if not line.startswith("#")))
 
 
 def area_deviation(share: NDArray[np.floating[Any]], category: NDArray[np.integer[Any]]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from wilss.store import MaskStore
 from wilss.store.verdicts import Verdict
 
 from .corrections import Correction
+from .given import read_given
 from .journal import Journal
 from .runs import mask_of
 
@@ -56,7 +57,7 @@ def read_verdicts(path: Path, store: MaskStore) -> Iterator[Correction]:
     image that the store does not hold or a mask of another size.
     """
     try:
-        file = _File.model_validate_json(read_text(path))
+        file = _File.model_validate_json(read_given(path, read_text))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -71,8 +72,15 @@ def read_verdicts(path: Path, store: MaskStore) -> Iterator[Correction]:
     return (_correction(said, file.author.strip() or _NOBODY, store) for said in file.corrections)
 
 
-def import_verdicts(path: Path, journal: Journal) -> int:
-    """Take over what the file says into a journal, but for what stands there already; how many were taken over.
+class Imported(NamedTuple):
+    """How many verdicts of a file were taken over, and how many stood already."""
+
+    taken: int
+    known: int
+
+
+def import_verdicts(path: Path, journal: Journal) -> Imported:
+    """Take over what the file says into a journal, but for what stands there already.
 
     Raises what `read_verdicts` raises; then nothing is taken over.
     """
@@ -80,7 +88,7 @@ def import_verdicts(path: Path, journal: Journal) -> int:
     corrections = list(read_verdicts(path, journal.store))
     new = [one for one in corrections if not _stands(one, standing.get((one.image_id, one.category)))]
     journal.extend(new)
-    return len(new)
+    return Imported(len(new), len(corrections) - len(new))
 
 
 def _stands(correction: Correction, event: object) -> bool:

@@ -241,6 +241,8 @@ def test_boxes_count_as_filled_and_that_is_told(store: MaskStore, tmp_path: Path
         ("a.json", b'[{"image": "x"}]', "not as JSON-MIN"),
         ("a.json", b'{"samples": 3}', "no list of samples"),
         ("a.txt", b"", "no file of an annotation tool"),
+        ("a.zip", b"", "damaged or incomplete"),
+        ("a.zip", b"PK\x03\x04 and so on", "damaged or incomplete"),
         ("a.parquet", b"PAR1", "cannot be read"),
     ],
 )

@@ -108,6 +108,40 @@ def test_keys_judge_and_take_back(browser: Any, tmp_path: Path, errors: list[str
     ]
 
 
+def test_the_help_names_keys_as_they_are(browser: Any, tmp_path: Path, errors: list[str]) -> None:
+    with served(make_session(tmp_path)) as address:
+        page = opened(browser, address, errors)
+        page.keyboard.press("?")
+        told = page.eval_on_selector_all(
+            "#help-keys dl div",
+            """all => all.map(one => [...one.querySelectorAll("kbd")].map(key => key.textContent).join(" ") + ": " +
+            one.querySelector("dd").textContent)""",
+        )
+        page.close()
+    for line in (
+        "Arrows PageUp PageDown Home End: move",
+        "Shift+Arrows Shift+PageUp ...: select on the way",
+        "Right Down J: next",
+        "Space: select, or not",
+        "Shift+Z Ctrl+Shift+Z Ctrl+Y: redo",
+        "Shift+Arrows: move the cursor far",
+    ):
+        assert line in told
+
+
+def test_a_server_that_is_gone_is_told_in_a_sentence(browser: Any, tmp_path: Path, errors: list[str]) -> None:
+    with served(make_session(tmp_path)) as address:
+        page = opened(browser, address, errors)
+        page.route("**/api/**", lambda route: route.abort())
+        page.fill("#f-text", IMAGES[0].image_id)
+        until(page, "document.querySelectorAll('.card').length === 1")
+        page.focus("#space")
+        page.keyboard.press("Enter")
+        until(page, "document.body.innerText.includes('The server does not answer; start')")
+        assert "Failed to fetch" not in page.inner_text("body")
+        page.close()
+
+
 def test_a_stroke_is_kept_and_seen_in_another_window(browser: Any, tmp_path: Path, errors: list[str]) -> None:
     session = make_session(tmp_path)
     with served(session) as address:
@@ -227,7 +261,7 @@ def test_a_page_of_files_works_by_a_double_click(browser: Any, tmp_path: Path, e
     page.close()
     assert json.loads(path.read_text())["author"] == "Grace"
     journal = Journal.open(session.store.path)
-    assert import_verdicts(path, journal) == 1
+    assert import_verdicts(path, journal) == (1, 0)
     (one,) = journal.corrections()
     assert one.mask is not None
     assert (one.mask & ~session.store.read(0, [0]).masks[0]).any()

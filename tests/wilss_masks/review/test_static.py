@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.wilss_masks.review.sessions import POT, SCREEN, SIZE, make_session
-from tests.wilss_masks.stores import IMAGES, make_store
+from tests.wilss_masks.stores import IMAGES, make_manifest, make_store
 from wilss.errors import ParameterError, StoreError
+from wilss_masks import cli
 from wilss_masks.commands import review as command
 from wilss_masks.review.journal import Journal
 from wilss_masks.review.page_files import PAGE_FILES
@@ -80,8 +81,11 @@ def test_verdicts_come_back_once(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.json"
     path.write_text(json.dumps(verdicts(store.digest)))
     journal = Journal.open(store.path)
-    assert import_verdicts(path, journal) == 2
-    assert import_verdicts(path, journal) == 0
+    assert import_verdicts(path, journal) == (2, 0)
+    assert import_verdicts(path, journal) == (0, 2)
+    again = CliRunner().invoke(command.command, [str(store.path), "--import", str(path)])
+    assert "0 verdicts taken over" in again.output
+    assert "2 known already" in again.output
     kept = {one.category: one for one in journal.corrections()}
     assert {(one.author, one.origin) for one in kept.values()} == {("Grace", "static page")}
     np.testing.assert_array_equal(kept[POT].mask, DRAWN)
@@ -105,6 +109,27 @@ def test_verdicts_of_another_store_or_none_are_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(command.command, [str(store.path), "--import", str(path)])
     assert "the image has 48 x 64" in str(done.exception)
     assert not journal.latest()
+
+
+def test_what_is_named_wrongly_is_no_fault_of_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, nope = make_store(tmp_path / "step-1.zarr").path, tmp_path / "nope"
+    monkeypatch.chdir(tmp_path)
+    manifest = make_manifest(tmp_path / "images")
+    monkeypatch.setattr("wilss.data.manifest.load_manifest", lambda path: manifest)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    for words, said in (
+        ((store, "--import", nope), "nope is not there; correct the path."),
+        ((store, "--only", nope), "nope is not there; correct the path."),
+        ((store, "--only", tmp_path / "latin.txt"), "latin.txt is not UTF-8 text"),
+        ((store, "--label-quality", nope), "nope is not there; correct the path."),
+        ((nope,), "nope does not exist; make it"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["review", *map(str, words), "--no-browser"])
+        told = capsys.readouterr().err
+        assert (end.value.code, said in told, "manifest" in told) == (1, True, False), told
 
 
 def test_masks_are_held_against_label_maps_and_that_is_kept(tmp_path: Path) -> None:

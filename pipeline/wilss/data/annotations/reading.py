@@ -48,6 +48,8 @@ def recognised(path: Path) -> str:
         found = "huggingface"
     elif zipfile.is_zipfile(path):
         found = _of_zip(path)
+    elif path.suffix.lower() == ".zip":
+        raise ManifestError(f"{path} is no whole zip: damaged or incomplete; export or copy it again.")
     elif path.suffix.lower() == ".json":
         found = _of_json(path)
     else:

@@ -51,5 +51,5 @@ function named(event) {
 }
 
 function shown(key) {
-  return key.replace("Arrow", "").replace(/^ $/, "Space").replace(/(^|\+)([a-z])$/, (_, plus, letter) => plus + letter.toUpperCase());
+  return key.replace(/Arrow(?=Left|Right|Up|Down)/, "").replace(/^ $/, "Space").replace(/(^|\+)([a-z])$/, (_, plus, letter) => plus + letter.toUpperCase());
 }

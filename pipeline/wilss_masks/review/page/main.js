@@ -146,7 +146,7 @@ class Page {
     try {
       answer = await this.source.changes(this.number);
     } catch (error) {
-      return alarm(error.isRefused ? error.message : "The server does not answer; start `wilss-masks review` again, then open the address that it prints.");
+      return alarm(error.message);
     }
     if (!this.history.waiting) alarm("");
     this.number = answer.number;
@@ -196,8 +196,8 @@ class Page {
   bindKeys() {
     const { keys, gallery, viewer } = this;
     const moves = { ArrowRight: [1, 0, 0], ArrowLeft: [-1, 0, 0], ArrowDown: [0, 1, 0], ArrowUp: [0, -1, 0], PageDown: [0, 0, 1], PageUp: [0, 0, -1], Home: [-1e9, 0, 0], End: [1e9, 0, 0] };
-    keys.add("gallery", "All masks", Object.keys(moves), "move", (event) => gallery.move(...moves[event.key], false), ["Arrows", "Page", "Home", "End"]);
-    keys.add("gallery", "All masks", Object.keys(moves).map((key) => `Shift+${key}`), "select on the way", (event) => gallery.move(...moves[event.key], true), ["Shift+Arrows", "Page ..."]);
+    keys.add("gallery", "All masks", Object.keys(moves), "move", (event) => gallery.move(...moves[event.key], false), ["Arrows", "PageUp", "PageDown", "Home", "End"]);
+    keys.add("gallery", "All masks", Object.keys(moves).map((key) => `Shift+${key}`), "select on the way", (event) => gallery.move(...moves[event.key], true), ["Shift+Arrows", "Shift+PageUp", "..."]);
     keys.add("gallery", "All masks", ["Enter"], "look at one image", () => this.openImage(gallery.active));
     keys.add("gallery", "All masks", [" "], "select, or not", () => gallery.list.length && gallery.toggle(gallery.active));
     keys.add("gallery", "All masks", ["Escape"], "select none", () => (document.activeElement === gallery.space ? gallery.selectNone() : gallery.focus()));
