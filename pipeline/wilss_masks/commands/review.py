@@ -124,7 +124,9 @@ def _serve(session: "ReviewSession", port: int, no_browser: bool) -> None:
         click.echo(f"Warning: {problem}", err=True)
     judged = len(session.changes.judged())
     if judged and not is_quiet():
-        click.echo(f"{counted(judged, 'mask')} judged until now; what was said is in {session.changes.journal.folder}")
+        folder = session.changes.journal.folder
+        where = f"; what was said is in {folder}" if folder.is_dir() else ", in the store itself"
+        click.echo(f"{counted(judged, 'mask')} judged until now{where}")
 
 
 def _write_static(session: "ReviewSession", out: Path, limit: int, overwrite: bool) -> None:

@@ -86,7 +86,7 @@ class _Image:
 
     def _shape(self, piece: Piece) -> Iterator[str]:
         label = f'label={quoteattr(piece.name)} source="auto" occluded="0"'
-        said = "" if piece.identity == VOID else f'<attribute name="{VERDICT}">{_VERDICTS[0]}</attribute>'
+        said = "" if piece.identity == VOID else f'<attribute name="{VERDICT}">{piece.verdict}</attribute>'
         if piece.score is not None:
             said += f'<attribute name="score">{piece.score}</attribute>'
         for tag, where in self._places(piece):

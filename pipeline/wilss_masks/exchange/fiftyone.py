@@ -129,6 +129,7 @@ class _Sample:
         write_atomically(self._out / name, encoded(Image.fromarray(crop.astype(np.uint8) * 255)))
         high, wide = crop.shape
         box = [left / picture.width, top / picture.height, wide / picture.width, high / picture.height]
-        detection = {"_cls": "Detection", "attributes": {}, "tags": [], "label": piece.name, "bounding_box": box,
+        tags = [] if piece.verdict == "unjudged" else [piece.verdict]
+        detection = {"_cls": "Detection", "attributes": {}, "tags": tags, "label": piece.name, "bounding_box": box,
                      "mask_path": name}  # fmt: skip
         return detection if piece.score is None else {**detection, "confidence": piece.score}

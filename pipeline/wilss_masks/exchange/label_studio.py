@@ -80,18 +80,27 @@ class _Task:
 
     def __call__(self, row: int) -> tuple[str, int, bool]:
         picture = self._pieces(row)
-        results = [
-            self._result(f"m{number}-{part}", picture, piece, value)
+        shapes = [
+            (f"m{number}-{part}", piece, value)
             for number, piece in enumerate(picture.pieces)
             for part, value in enumerate(self._values(picture, piece))
         ]
+        results = [result for shape in shapes for result in self._results(picture, *shape)]
         prediction: dict[str, Any] = {"model_version": self._version, "result": results}
         if picture.score is not None:
             prediction["score"] = picture.score
         name = self._names.file_name(picture.image_id)
         address = self._images_at + (quote(name) if self._images_at else name)
         task = {"data": {"image": address, IMAGE_ID: picture.image_id}, "predictions": [prediction]}
-        return json.dumps(task, ensure_ascii=False), len(results), picture.is_overlapping
+        return json.dumps(task, ensure_ascii=False), len(shapes), picture.is_overlapping
+
+    def _results(self, picture: Picture, name: str, piece: Piece, value: dict[str, Any]) -> list[dict[str, Any]]:
+        """A shape, and what is chosen of it, which has the shape's id."""
+        shape = self._result(name, picture, piece, value)
+        if piece.verdict == "unjudged":
+            return [shape]
+        chosen = {**value, "choices": [piece.verdict]}
+        return [shape, {**shape, "type": "choices", "from_name": "verdict", "value": chosen}]
 
     def _result(self, name: str, picture: Picture, piece: Piece, value: dict[str, Any]) -> dict[str, Any]:
         kind = _TAGS[self._shapes].lower()

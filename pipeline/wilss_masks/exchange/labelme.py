@@ -94,7 +94,7 @@ class _Json:
         return Path(os.path.relpath(image, self.target(picture.row).parent.resolve())).as_posix()
 
     def _of_piece(self, piece: Piece) -> Iterator[dict[str, Any]]:
-        flags = {} if piece.identity == VOID else {"accepted": False, "rejected": False}
+        flags = {} if piece.identity == VOID else {name: piece.verdict == name for name in ("accepted", "rejected")}
         said = "" if piece.score is None else f"score {piece.score}"
         common = {"label": piece.name, "group_id": None, "description": said, "flags": flags}
         for kind, points, mask in self._places(piece.mask):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wilss.data.supports.regions import numbered
 from wilss.data.taxonomy import VOID
 from wilss.store import LabelMaps, MaskStore
+from wilss.store.verdicts import VERDICTS, Verdict, verdicts_of
 
 from .common import overlap
 
@@ -20,12 +21,16 @@ VOID_NAME = "void"
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """One mask that goes out: bool [H, W], not empty. identity: its taxonomy id, or VOID. score: of its class."""
+    """One mask that goes out: bool [H, W], not empty. identity: its taxonomy id, or VOID. score: of its class.
+
+    verdict: what tools are told of it: a mask that people corrected is "accepted", too.
+    """
 
     identity: int
     name: str
     mask: NDArray[np.bool_]
     score: float | None = None
+    verdict: Verdict = "unjudged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ class Pieces:
     def __init__(self, store: MaskStore, options: PieceOptions = PieceOptions()) -> None:
         self._store, self._labels, self._options = store, LabelMaps(store), options
         self._height, self._width = store.vector("height"), store.vector("width")
-        self._confidence = store.vector("confidence")
+        self._confidence, self._verdict = store.vector("confidence"), verdicts_of(store)
 
     def __call__(self, row: int) -> Picture:
         """What goes out of the image at this place of the store. Raises StoreError."""
@@ -76,7 +81,11 @@ class Pieces:
             identity, name = self._store.category_ids[category], self._store.category_names[category]
             score = _score(self._confidence[row, category])
             mask = stored if self._options.overlaps else labels == identity
-            pieces += [Piece(identity=identity, name=name, mask=part, score=score) for part in self._parts(mask)]
+            verdict = _told(VERDICTS[self._verdict[row, category]])
+            pieces += [
+                Piece(identity=identity, name=name, mask=part, score=score, verdict=verdict)
+                for part in self._parts(mask)
+            ]
         if self._options.void and (labels == VOID).any():
             pieces.append(Piece(identity=VOID, name=VOID_NAME, mask=labels == VOID))
         return Picture(
@@ -96,6 +105,11 @@ class Pieces:
         regions = numbered(mask)
         areas = np.bincount(regions.ravel())
         yield from (regions == number for number in range(1, len(areas)) if areas[number] >= least)
+
+
+def _told(verdict: Verdict) -> Verdict:
+    """A verdict as other tools have it; a mask that comes back "accepted" stays corrected in the store."""
+    return "accepted" if verdict == "corrected" else verdict
 
 
 def _score(confidence: float) -> float | None:

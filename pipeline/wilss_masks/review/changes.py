@@ -1,6 +1,7 @@
 """What stands of every mask, numbered as it came: how several browsers, and several programs, see each other's work.
 
-The journal is what is kept; here is only which of it a browser has not seen yet.
+The journal is what is kept; here is only which of it a browser has not seen yet. Under it stand the verdicts that a
+revised store has itself: what is said of such a mask counts over them, and once it is taken back they stand again.
 """
 
 import bisect
@@ -9,7 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .corrections import Correction
+import numpy as np
+
+from wilss.store import MaskStore
+from wilss.store.verdicts import UNJUDGED, VERDICTS, review_of
+
+from .corrections import TIME_UNKNOWN, Correction
 from .journal import Event, Journal
 
 Pair = tuple[str, int]
@@ -22,9 +28,11 @@ class Changes:
         self.journal = journal
         self._lock = threading.RLock()
         self._standing: dict[Pair, Event] = {}
+        self._of_store = stored_verdicts(journal.store)
         self._numbers: list[int] = []
         self._pairs: list[tuple[Pair, str]] = []
         self._seen: tuple[Any, ...] | None = None
+        self._note(list(self._of_store), "")
         self.look()
 
     @property
@@ -34,11 +42,14 @@ class Changes:
 
     def standing(self, pair: Pair) -> Event | None:
         """What stands of a mask; None where nobody judged it."""
-        return self._standing.get(pair)
+        event, stored = self._standing.get(pair), self._of_store.get(pair)
+        if event is None or (stored is not None and event.verdict == "accepted" and stored.verdict == "corrected"):
+            return stored
+        return event
 
     def judged(self) -> list[Pair]:
         """All masks of which something stands."""
-        return list(self._standing)
+        return list({**self._of_store, **self._standing})
 
     def since(self, number: int) -> tuple[int, list[tuple[Pair, Event | None, str]]]:
         """The latest number, and every pair that changed after `number` with what stands of it and who changed it.
@@ -49,7 +60,7 @@ class Changes:
             self.look()
             first = bisect.bisect_right(self._numbers, number)
             latest = dict(self._pairs[first:])
-            return self.number, [(pair, self._standing.get(pair), who) for pair, who in latest.items()]
+            return self.number, [(pair, self.standing(pair), who) for pair, who in latest.items()]
 
     def append(self, corrections: Sequence[Correction], who: str) -> list[str]:
         """Keep corrections; they are on disk when this returns. Returns their ids. Raises as `Journal.extend`."""
@@ -108,6 +119,29 @@ class Changes:
             number = self.number + 1
             self._numbers += [number] * len(pairs)
             self._pairs += [(pair, who) for pair in pairs]
+
+
+def stored_verdicts(store: MaskStore) -> dict[Pair, Event]:
+    """What a revised store says itself of its masks, as events of no journal, whose id is "" and whose time unknown."""
+    if not store.layout.has_review:
+        return {}
+    review, tags = review_of(store), store.vector("tags")
+    found = {}
+    for row, place in np.argwhere(review.verdict != UNJUDGED).tolist():
+        verdict = VERDICTS[review.verdict[row, place]]
+        event = Event(
+            id="",
+            image_id=store.image_ids[row],
+            category=store.category_ids[place],
+            verdict=verdict,
+            mask_digest=None,
+            tag=False if verdict == "corrected" and not tags[row, place] else None,
+            author=str(review.author[row, place]),
+            at=TIME_UNKNOWN,
+            origin=str(review.origin[row, place]),
+        )
+        found[event.pair] = event
+    return found
 
 
 def _signature(folder: Path) -> tuple[Any, ...]:

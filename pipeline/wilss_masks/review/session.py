@@ -24,7 +24,7 @@ from wilss.store.verdicts import Verdict
 from ..inspect.maps_shown import maps_shown
 from .changes import Changes, Pair
 from .compared import Comparison, Predictions
-from .corrections import Correction
+from .corrections import TIME_UNKNOWN, Correction
 from .index import NO_CLASS, ReviewIndex, as_json
 from .journal import Event
 from .pictures import Kind, Pictures
@@ -318,7 +318,7 @@ class ReviewSession:
                 "tag": event.tag,
                 "mask": event.mask_digest or "",
                 "author": event.author,
-                "at": event.at.isoformat(timespec="seconds"),
+                "at": "" if event.at == TIME_UNKNOWN else event.at.isoformat(timespec="seconds"),
                 "origin": event.origin,
                 "event": event.id,
             }
