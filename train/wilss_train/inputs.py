@@ -122,6 +122,11 @@ def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: st
     )
 
 
+def step_of_masks(manifest: Manifest, masks: Path) -> int:
+    """The step that a store holds. Raises StoreError for one that is incomplete or of other classes."""
+    return _step_of(MaskStore.open(masks), manifest)
+
+
 def default_out(manifest: Manifest, step: int, method: str) -> Path:
     """`runs/<manifest name>/step-<t>`, and the method behind it where its result is not that of the first one."""
     own = method if step else _base_of(method)

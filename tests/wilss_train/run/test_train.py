@@ -23,6 +23,7 @@ from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train import cli
 from wilss_train.context import EpochState, RunContext
 from wilss_train.inputs import RunInputs, _require_outputs, default_out, open_inputs
 from wilss_train.memory import MemoryBank
@@ -408,6 +409,30 @@ def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: P
     assert second.results.info.params == {**PARAMS.as_json(), **METHOD.as_json(), **resolved}
     for out in (first.folder, second.folder):
         assert (out / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
+
+
+def test_parameters_are_shown_without_the_checkpoint_before_and_wrong_ones_are_refused_first(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--masks", str(world.masks(1)), "--manifest", str(world.root / "data_manifest.yaml")]
+    for more, code, said in (
+        (["--parameters", "--set", "trust=judged"], 0, "Warning: values that the checkpoint decides are shown as they"),
+        (["--parameters", "--set", "trust=foo"], 2, "Error: --set: trust"),
+        (["--set", "trust=foo"], 2, "Error: --set: trust"),
+        ([], 1, "step 1 starts from the checkpoint of step 0"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.train([*words, *more])
+        told = capsys.readouterr()
+        assert end.value.code == code
+        assert said in told.err
+        assert ("trust = judged" in told.out) == (code == 0)
+    with pytest.raises(SystemExit):
+        cli.train([*words, "--from", str(world.root / "base"), "--parameters"])
+    told = capsys.readouterr()
+    assert "Warning" not in told.err
+    assert "backbone_mean = [0.485" in told.out
 
 
 def test_defaults_of_one_call(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..params import TrainParams
     from ..results.judge import RunResults
     from ..run.fit import Stopped
+    from ..run.settings import Layer
     from ..run.train import Summary
 
 #: Parameters that have options of their own: those of the method, and those of every run.
@@ -108,11 +109,10 @@ def command(
     """  # fmt: skip
     if not (options["parameters"] or is_quiet()) and os.environ.get("RANK", "0") == "0":
         click.echo(f"Reading {masks}", err=True)  # before torch is imported, which takes seconds
-    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
     if options["parameters"]:
-        values = {**params.as_json(), **kind.as_json()}
-        click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
+        _show_parameters(masks, parent, method, manifest_path, options)
         return
+    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
     for warning in inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)
     with StopRequest() as stop, RunDisplay(folder) as display:
@@ -127,20 +127,42 @@ def command(
 def _opened(
     masks: Path, parent: Path | None, method: str, out: Path | None, manifest: Path, options: dict[str, Any]
 ) -> "tuple[RunInputs, Method, TrainParams, Path]":
-    """What the words ask for; those of the command line stand over the manifest's."""
+    """What the words ask for."""
+    from ..run.settings import open_run
+
+    layers = _layers(method, options)
+    return open_run(masks, manifest=manifest, method=method, out=out, parent=parent, layers=layers)
+
+
+def _show_parameters(masks: Path, parent: Path | None, method: str, manifest: Path, options: dict[str, Any]) -> None:
+    """Every parameter; where the checkpoint to start from cannot be used, without what that decides."""
+    from wilss.errors import CheckpointError
+
+    from ..run.settings import asked_parameters
+
+    try:
+        _, kind, params, _ = _opened(masks, parent, method, None, manifest, options)
+    except CheckpointError as error:
+        kind, params = asked_parameters(masks, manifest=manifest, method=method, layers=_layers(method, options))
+        click.echo(f"Warning: values that the checkpoint decides are shown as they were asked for: {error}", err=True)
+    values = {**params.as_json(), **kind.as_json()}
+    click.echo("\n".join(f"{name} = {value}" for name, value in values.items()))
+
+
+def _layers(method: str, options: dict[str, Any]) -> "list[Layer]":
+    """The parameters of the command line, which stand over the manifest's."""
     from wilss.errors import ParameterError
     from wilss.params import parse_assignments
 
-    from ..run.settings import open_run, require_method
+    from ..run.settings import require_method
 
     try:
         require_method(method)
     except ParameterError as error:
         raise click.BadParameter(str(error), param_hint="--method") from None
-    layers = [(f"--{name}", {name: options[name]}) for name in _FILES if options[name] is not None]
+    layers: list[Layer] = [(f"--{name}", {name: options[name]}) for name in _FILES if options[name] is not None]
     named = {name: options[name] for name in _NAMED if options[name] is not None}
-    layers.append(("--set", {**parse_assignments(options["assignments"]), **named}))
-    return open_run(masks, manifest=manifest, method=method, out=out, parent=parent, layers=layers)
+    return [*layers, ("--set", {**parse_assignments(options["assignments"]), **named})]
 
 
 def _train(

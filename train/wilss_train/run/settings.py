@@ -19,7 +19,7 @@ from wilss.params import divided, names_of, with_values
 
 from ..data.masked_images import MaskedImages
 from ..data.trust import Trust
-from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs
+from ..inputs import RunInputs, default_out, digest_of_backbone, open_inputs, step_of_masks
 from ..memory import MemoryBank
 from ..methods import METHODS, Method
 from ..methods.segmenter import MaskMethod
@@ -55,17 +55,21 @@ def open_run(
     opened = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
     name = method if isinstance(method, str) else method.name
     require_method(name)
+    method, params = _parameters(opened, step_of_masks(opened, Path(masks)), method, params, layers)
     inputs = open_inputs(opened, Path(masks), None if parent is None else Path(parent), name)
-    method, params = _parameters(opened, inputs.step, method, params)
-    for where, values in layers:
-        run, own = divided(TrainParams, values)
-        method = with_values(method, own, where=where, others=names_of(TrainParams))
-        params = with_values(params, run, where=where)
     if isinstance(method, MaskMethod) and os.environ.get("RANK", "0") == "0":
         for doubt in method.doubts(inputs):
             log.warning(doubt)
     params = settled(params, method, inputs)
     return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
+
+
+def asked_parameters(
+    masks: Path, *, manifest: Path, method: str, layers: Iterable[Layer] = ()
+) -> tuple[Method, TrainParams]:
+    """Method and parameters of `open_run` without what the parent decides, which need not be there."""
+    opened = load_manifest(manifest)
+    return _parameters(opened, step_of_masks(opened, masks), method, None, layers)
 
 
 def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainParams:
@@ -146,9 +150,9 @@ def require_method(name: str) -> None:
 
 
 def _parameters(
-    manifest: Manifest, step: int, method: Method | str, params: TrainParams | None
+    manifest: Manifest, step: int, method: Method | str, params: TrainParams | None, layers: Iterable[Layer]
 ) -> tuple[Method, TrainParams]:
-    """What is None or a name gets the published values with the manifest's over them."""
+    """What is None or a name gets the published values with the manifest's over them; layers stand over all."""
     where = f"{manifest.path}: train"
     run_params, others = from_manifest(manifest.train, step=step, where=where)
     sections = {name: others.pop(name) for name in list(others) if name in METHODS}
@@ -161,6 +165,10 @@ def _parameters(
         params = with_values(run_params, run, where=f"{where}.{name}")
     if isinstance(method, str):
         method = with_values(METHODS[name](), {**others, **own}, where=where, others=names_of(TrainParams))
+    for where, values in layers:
+        run, own = divided(TrainParams, values)
+        method = with_values(method, own, where=where, others=names_of(TrainParams))
+        params = with_values(params, run, where=where)
     return method, params
 
 
