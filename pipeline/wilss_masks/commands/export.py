@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 _partial = click.option("--allow-partial", is_flag=True, help="Export what is there of an incomplete store.")
 _paths = manifest_option_with("Take file names and paths of the images from here.  [default: ID.jpg]")
+_unused = manifest_option_with(
+    "Not needed: files are named by the ids of images, and classes by the store.", expose_value=False
+)
 _shapes = click.option(
     "--shapes", type=click.Choice(["mask", "polygon", "box"]), default="mask", show_default=True,
     help="What a person is to edit. Boxes lose the pixels.",
@@ -81,6 +84,7 @@ def command() -> None:
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--grey", is_flag=True, help="8 bits without a palette, for readers that turn a palette into colours.")
+@_unused
 @_with()
 def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool) -> None:
     """Palette PNGs in the VOC layout.
@@ -98,6 +102,7 @@ def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool
 @command.command(epilog="\b\nExample:\n  wilss-masks export cityscapes masks/shapes-15-5/step-1.zarr out/")
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@_unused
 @_with()
 def cityscapes(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
     """Grey PNGs in Cityscapes' layout.
@@ -114,6 +119,7 @@ def cityscapes(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> 
 @command.command(epilog="\b\nExample:\n  wilss-masks export ade20k masks/shapes-15-5/step-1.zarr out/")
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@_unused
 @_with()
 def ade20k(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
     """Grey PNGs in the layout of ADE20K's scene parsing.
@@ -335,7 +341,17 @@ def sam(
 def _opened(store: Path, allow_partial: bool) -> "MaskStore":
     from wilss.store import MaskStore
 
-    return MaskStore.open(store, allow_partial=allow_partial)
+    opened = MaskStore.open(store, allow_partial=allow_partial)
+    _tell_verdicts_beside(opened)
+    return opened
+
+
+def _tell_verdicts_beside(store: "MaskStore") -> None:
+    """Warn of what people said of the masks, which `revise` makes a new store of, and which is not in this one."""
+    from ..review.beside import verdicts_beside
+
+    if told := verdicts_beside(store):
+        click.echo(f"Warning: {told}", err=True)
 
 
 def _names(store: "MaskStore", manifest_path: Path | None) -> "CocoNames":

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from wilss_masks.exchange.coco import export_coco
 from wilss_masks.exchange.common import problem_with_id
 from wilss_masks.exchange.folders import export_voc
 from wilss_masks.exchange.naming import CocoNames, names_of
+from wilss_masks.review.corrections import Correction
+from wilss_masks.review.journal import Journal
 from wilss_masks.sources.fusion import FmwissParams
 
 EXPORTED = [IMAGES[row].image_id for row in (0, 1, 2, 5)]
@@ -324,6 +327,41 @@ def test_without_pycocotools_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(StoreError, match=r"pip install 'wilss\[coco\]'"):
         export_coco(store, tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("form", ["voc", "cityscapes", "ade20k"])
+def test_every_form_takes_a_manifest(tmp_path: Path, store: MaskStore, form: str) -> None:
+    words = [form, str(store.path), str(tmp_path / "out"), "--manifest", "any.yaml"]
+    assert CliRunner().invoke(command, words, catch_exceptions=False).exit_code == 0
+
+
+def test_verdicts_that_the_store_does_not_hold_are_told(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "b.zarr")
+
+    def warned(form: str) -> str:
+        words = [form, str(store.path), str(tmp_path / "out"), "--overwrite"]
+        done = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.stderr
+
+    assert not warned("voc")
+    accepted = Correction(
+        image_id=IMAGES[0].image_id, category=store.category_ids[0], verdict="accepted", author="Ada", origin="page",
+        at=datetime.now(UTC),
+    )  # fmt: skip
+    journal = Journal.open(store.path)
+    event = journal.append(accepted)
+    told = f"{tmp_path / 'b.review'} has 1 verdict that this store does not hold; make a store with them by"
+    assert told in warned("voc")
+    assert "b.review has 1 verdict" in warned("sam")
+    journal.undo(event)
+    assert not warned("voc")
+    journal.append(accepted)
+    about = tmp_path / "b.review/review.json"
+    about.write_text(about.read_text().replace(store.digest, "0" * 64))
+    assert not warned("voc"), "a review of another store"
+    about.write_text("{")
+    assert "review.json cannot be read" in warned("voc")
 
 
 def test_the_commands(tmp_path: Path, store: MaskStore) -> None:

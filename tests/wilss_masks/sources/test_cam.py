@@ -109,6 +109,16 @@ def test_few_images_are_warned_of_and_so_are_none(tmp_path: Path) -> None:
     assert "(cat 1, horse 1)" in few
 
 
+def test_a_class_on_half_of_all_images_is_warned_of(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", {**{f"a{i}": [1] for i in range(9)}, **{f"b{i}": [1, 3] for i in range(4)},
+                                 **{f"c{i}": [3] for i in range(7)}, **{f"d{i}": [2] for i in range(10)}})  # fmt: skip
+    disk.manifest(tmp_path, masks={"cam": SMALL}, steps=[{"classes": [1, 2, 3], "supervision": "tags"}])
+    assert not list(lessons_of(manifest(tmp_path), 0, "step").doubts())
+    disk.voc(tmp_path / "data", {f"a{i}": [1, 3] if i < 16 else [3 if i < 20 else 2] for i in range(30)})
+    (many,) = lessons_of(manifest(tmp_path), 0, "step").doubts()
+    assert many.startswith("half of the 30 images of step 0 or more show some classes (cat 16, horse 20): their maps")
+
+
 def test_a_step_without_tagged_images_is_refused(tmp_path: Path) -> None:
     disk.voc(tmp_path / "data", {"a": [3], "b": [3]})
     disk.manifest(tmp_path, masks={"cam": SMALL}, steps=[{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}])

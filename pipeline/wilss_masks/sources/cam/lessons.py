@@ -17,6 +17,8 @@ from wilss.errors import ManifestError, counted
 
 #: A class of fewer images than this is learnt by heart rather than by what it looks like.
 _FEW = 10
+#: Shown by this share of the images or more, a class cannot be told from what usually surrounds it.
+_MANY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,9 +45,11 @@ class Lessons:
         return digest.hexdigest()
 
     def doubts(self) -> Iterator[str]:
-        """Sentences about classes that too few images show to be learnt."""
+        """Sentences about classes that too few images show to be learnt, or too many to be told from their context."""
         none = [name for name, count in zip(self.names, self.counts, strict=True) if count == 0]
         few = [f"{name} {count}" for name, count in zip(self.names, self.counts, strict=True) if 0 < count < _FEW]
+        total = len(self.records)
+        many = [f"{name} {n}" for name, n in zip(self.names, self.counts, strict=True) if n >= max(_MANY * total, _FEW)]
         if none:
             yield (
                 f"no image of {self.of} shows {', '.join(none)}: the classifier learns nothing of "
@@ -55,6 +59,12 @@ class Lessons:
             yield (
                 f"few images of {self.of} show some classes ({', '.join(few)}): their maps may lie on what surrounds "
                 "them; add images, or look at `wilss-masks sheet`."
+            )
+        if many:
+            yield (
+                f"half of the {counted(total, 'image')} of {self.of} or more show some classes ({', '.join(many)}): "
+                "their maps cannot tell them from what usually surrounds them; add images without them, or those of "
+                "earlier steps by --set negatives=earlier."
             )
 
 
