@@ -35,6 +35,7 @@ Examples:
 @click.option(
     "--format", "form", type=click.Choice(FORMS), help="What the files of --from are.  [default: by their content]"
 )
+@click.option("--author", default="", help="Who judged what files of --from say, where they name nobody.")
 @click.option("--rejected", type=click.Choice(["void", "absent"]), default="void", show_default=True,
               help="The pixels of a rejected mask are void, or its image does not hold the class.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
@@ -44,6 +45,7 @@ def command(
     review: Path | None,
     files: tuple[Path, ...],
     form: str | None,
+    author: str,
     rejected: Any,
     overwrite: bool,
 ) -> None:
@@ -59,8 +61,8 @@ def command(
 
     with ProgressDisplay() as display:
         revised = revise(
-            MaskStore.open(store), out, review=review, files=files, form=form, rejected=rejected, overwrite=overwrite,
-            progress=display,
+            MaskStore.open(store), out, review=review, files=files, form=form, author=author, rejected=rejected,
+            overwrite=overwrite, progress=display,
         )  # fmt: skip
     for note in revised.notes:
         click.echo(f"Warning: {note}", err=True)

@@ -1,7 +1,7 @@
 """`read`: what somebody drew or said in another tool, as corrections of a store."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ class Reading:
         self._seen: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._gone: list[str] = []
+        self._left: list[str] = []
         self._given = self._all()
 
     def __iter__(self) -> Iterator[Correction]:
@@ -80,7 +81,12 @@ class Reading:
             self.notes.append(f"{self._path}: {counted(boxes, 'box', 'boxes')} without an outline count as filled.")
         if self._gone:
             self.notes.append(
-                f"{self._path}: masks of the store are missing in {some(self._gone)}, and count as rejected."
+                f"{self._path}: masks of the store are missing, {_missing(self._gone)}, and count as rejected."
+            )
+        if self._left:
+            self.notes.append(
+                f"{self._path}: masks of the store are missing, {_missing(self._left)}, beside shapes of an unknown "
+                "class that may be theirs; they are left as they are."
             )
         if same := self._counts["same"]:
             self.notes.append(f"{self._path}: {counted(same, 'mask')} are as in the store, and nobody judged them.")
@@ -101,7 +107,7 @@ class Reading:
 
     def _of_image(self, image_id: str, image: AnnotatedImage) -> Iterator[Correction]:
         size = self._size(image_id, image)
-        by_class = self._classes.of_shapes(image)
+        by_class, has_strangers = self._classes.of_shapes(image)
         stored = self._stored(image_id, size)
         for identity in self._classes.known(image):
             shapes = by_class.get(identity, [])
@@ -117,6 +123,9 @@ class Reading:
             if found is None:
                 continue
             verdict, mask = found
+            if not shapes and has_strangers:  # one of these shapes may be of this class
+                self._left.append(image_id)
+                continue
             if verdict == "rejected" and not shapes:
                 self._gone.append(image_id)
             yield Correction(
@@ -180,6 +189,11 @@ class Reading:
         return None
 
 
+def _missing(image_ids: Sequence[str]) -> str:
+    """So many masks of so many images; an image is named for each of its masks."""
+    return f"{len(image_ids)} in {some(list(dict.fromkeys(image_ids)))}"
+
+
 class _Stored:
     """The masks of an image in the store, by class; and its label map, in which overlaps are resolved."""
 
@@ -211,8 +225,8 @@ class _Classes:
         """The name of a class of the store, or of void."""
         return repr(self._names.get(identity, "void"))
 
-    def of_shapes(self, image: AnnotatedImage) -> dict[int, list[Shape]]:
-        """The shapes of an image by class."""
+    def of_shapes(self, image: AnnotatedImage) -> tuple[dict[int, list[Shape]], bool]:
+        """The shapes of an image by class, and whether there are some of classes that nobody knows."""
         found: dict[int, list[Shape]] = {}
         strange = set()
         for shape in image.shapes:
@@ -222,7 +236,7 @@ class _Classes:
             elif same_class(shape.name) not in self._others:
                 strange.add(shape.name)
         self.strangers.update(strange)
-        return found
+        return found, bool(strange)
 
     def known(self, image: AnnotatedImage) -> list[int]:
         """The classes that an image of the file says something about, and void, if it does."""

@@ -67,6 +67,7 @@ def revise(
     files: Sequence[Path | str] = (),
     form: str | None = None,
     corrections: Mapping[str, Iterable[Correction]] | None = None,
+    author: str = "",
     rejected: Rejected = "void",
     overwrite: bool = False,
     threads: int | None = None,
@@ -78,7 +79,8 @@ def revise(
     `wilss_masks.exchange.read`, or folders of other reviews; of another store's what was drawn and tagged is taken, and
     no verdict. form: that of the files of other tools, where it is not to be recognised. corrections: more, by the name
     of their source. Files count over the review, corrections over both, later ones over earlier; with some, there need
-    be no review.
+    be no review. author: of what `files` of other tools say and name nobody for; where such a file says what is said
+    already, whoever said it stays.
     rejected: `void`, where the pixels of a rejected mask count for nothing, or `absent`, where its image is taken not
     to hold the class.
     What does not fit is refused image by image, and the rest is done. Raises StoreError when the store is incomplete
@@ -88,13 +90,9 @@ def revise(
     refuse_bad_target(old, target, overwrite, "to be revised")
     for damage in old.verify_but_shards():
         raise StoreError(f"{old.path} is damaged: {damage.what}; fetch another copy, or make it again.")
-    standing = _heard(old, review, [Path(file) for file in files], form, corrections or {})
+    standing = _heard(old, review, [Path(file) for file in files], form, corrections or {}, author)
     if not standing.changes:
-        why = "".join(standing.refused[:1]).rstrip(".")
-        raise StoreError(
-            f"nothing that was said fits the masks of {old.path}{f' ({why})' if why else ''}; judge some with "
-            f"`wilss-masks review {old.path}`."
-        )
+        raise StoreError(_nothing_new(old, standing, [*map(str, files), *(corrections or {})]))
     with writing(target):
         make_folder(target.parent)
         with writer_lock(target), built_beside(target) as building:
@@ -115,6 +113,7 @@ def _heard(
     files: Sequence[Path],
     form: str | None,
     corrections: Mapping[str, Iterable[Correction]],
+    author: str,
 ) -> Standing:
     hearing = Hearing(store)
     must_exist = review is not None or not (files or corrections)
@@ -123,10 +122,27 @@ def _heard(
         if (file / ABOUT).is_file():
             hearing.hear_journal(Journal.open(store.path, file, must_exist=True, or_another=True))
         else:
-            hearing.hear(read(file, store, form), str(file))
+            hearing.hear(read(file, store, form), str(file), author)
     for source, told in corrections.items():
         hearing.hear(told, source)
     return hearing.close()
+
+
+def _nothing_new(store: MaskStore, standing: Standing, sources: Sequence[str]) -> str:
+    """Why there is nothing to revise, and what to do. sources: all but the review."""
+    judge = f"judge some with `wilss-masks review {store.path}`"
+    if standing.refused:
+        also = f"mend {' and '.join(sources)}, or " if sources else ""
+        return (
+            f"nothing that was said fits the masks of {store.path} ({standing.refused[0].rstrip('.')}); {also}{judge}."
+        )
+    if not sources:
+        return f"nothing is said of the masks of {store.path}; {judge}."
+    why = "".join(standing.notes[:1]).rstrip(".")
+    return (
+        f"{' and '.join(sources)}: all is as in {store.path} already, and there is nothing to revise"
+        f"{f' ({why})' if why else ''}; correct or judge masks there, and export again."
+    )
 
 
 class _Builder:

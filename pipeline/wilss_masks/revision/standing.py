@@ -1,6 +1,7 @@
 """What stands of every mask once all corrections are heard, whichever way and in whatever order they came."""
 
 import contextlib
+import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,13 +14,15 @@ from wilss.data.taxonomy import VOID
 from wilss.digests import digest_of_bytes, digest_of_json
 from wilss.errors import ImageError, counted
 from wilss.store import MaskStore
-from wilss.store.verdicts import Verdict
+from wilss.store.verdicts import VERDICTS, Verdict, verdicts_of
 
 from ..review import Correction, Event, Journal
 from ..review.folder import is_of
 
 #: Of an author's or origin's text, so much is kept in a store.
 _LONGEST_TEXT = 200
+#: Masks that a sentence names, of any number.
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,8 +73,8 @@ class Hearing:
     def __init__(self, store: MaskStore) -> None:
         self._store, self.standing = store, Standing()
         self._sizes = np.stack([store.vector("height"), store.vector("width")], axis=1)
-        self._tags, self._area = store.vector("tags"), store.vector("area")
-        self._overruled: dict[tuple[str, str], int] = {}
+        self._tags, self._area, self._verdict = store.vector("tags"), store.vector("area"), verdicts_of(store)
+        self._overruled: dict[tuple[str, str], list[str]] = {}
 
     def hear_journal(self, journal: Journal) -> None:
         """All that stands in a journal; its masks are looked at now and read again when they are written.
@@ -93,24 +96,30 @@ class Hearing:
                 "and what was drawn or tagged is taken."
             )
 
-    def hear(self, corrections: Iterable[Correction], source: str) -> None:
-        """Corrections out of a file, over all that was heard before. source: its name, for sentences."""
+    def hear(self, corrections: Iterable[Correction], source: str, author: str = "") -> None:
+        """Corrections out of a file, over all that was heard before. source: its name, for sentences.
+
+        author: of those that name nobody and say something new.
+        """
         for correction in corrections:
             with _refusing(self.standing, correction.image_id):
                 mask = None if correction.mask is None else Packed(correction.mask)
-                self._hear(correction, source, mask)
+                self._hear(correction, source, mask, author)
         # what a reader of files has to tell, whole once the last has been given
         self.standing.refused.extend(getattr(corrections, "problems", ()))
         self.standing.notes.extend(getattr(corrections, "notes", ()))
 
     def close(self) -> Standing:
         """What stands."""
-        for (before, now), count in self._overruled.items():
-            masks = "1 mask is" if count == 1 else f"{count} masks are"
-            self.standing.notes.append(f"{masks} told otherwise by {before} and by {now}; the latter counts.")
+        for (before, now), names in self._overruled.items():
+            masks = "1 mask is" if len(names) == 1 else f"{len(names)} masks are"
+            listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            self.standing.notes.append(
+                f"{masks} told otherwise by {before} and by {now} ({listed}); the latter counts."
+            )
         return self.standing
 
-    def _hear(self, correction: Correction, source: str, mask: Callable[[], Any] | None) -> None:
+    def _hear(self, correction: Correction, source: str, mask: Callable[[], Any] | None, author: str = "") -> None:
         row = self._store.find(correction.image_id)
         if row is None:
             raise ImageError(f"{self._store.path} has no such image; rename it as it is called there, or leave it out.")
@@ -118,9 +127,12 @@ class Hearing:
         before = changes.get(correction.category)
         self._require_fits(correction, row, before)
         change = _change_of(correction, source, mask)
+        if not correction.author and self._is_said_already(change, correction, row, before):
+            return  # by somebody who may have a name
+        change = dataclasses.replace(change, author=change.author or _text(author))
         if before is not None and before.source != source and not change.same_as(before):
-            key = before.source, source
-            self._overruled[key] = self._overruled.get(key, 0) + 1
+            name = f"{correction.image_id} {self._name_of(correction.category)}"
+            self._overruled.setdefault((before.source, source), []).append(name)
         if correction.verdict == "unjudged":
             changes.pop(correction.category, None)
         elif not (correction.verdict == "accepted" and before is not None and before.verdict == "corrected"):
@@ -131,6 +143,19 @@ class Hearing:
         self.standing.changes.pop(row, None)
         if changes:
             self.standing.changes[row] = changes
+
+    def _is_said_already(self, change: Change, correction: Correction, row: int, before: Change | None) -> bool:
+        """Whether the same stands of a mask, by what was heard before or, where that is nothing, by the store."""
+        if before is not None:
+            return change.same_as(before)
+        if change.verdict not in ("accepted", "rejected"):
+            return False
+        stored = VERDICTS[self._verdict[row, self._store.category_ids.index(correction.category)]]
+        return stored == change.verdict or (stored, change.verdict) == ("corrected", "accepted")
+
+    def _name_of(self, category: int) -> str:
+        store = self._store
+        return "void" if category == VOID else store.category_names[store.category_ids.index(category)]
 
     def _changes_nothing(self, correction: Correction, row: int) -> bool:
         """Whether it only says a tag that is there already."""

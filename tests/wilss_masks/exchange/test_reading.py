@@ -67,8 +67,39 @@ def test_verdicts_of_cvat_come_back_beside_masks(store: MaskStore, tmp_path: Pat
     assert {(one.author, one.at, one.origin) for one in found} == {("", TIME_UNKNOWN, "cvat")}
     assert not reading.problems
     assert reading.notes == [
-        f"{tmp_path}/a.xml: masks of the store are missing in 1 image (a/1), and count as rejected."
+        f"{tmp_path}/a.xml: masks of the store are missing, 1 in 1 image (a/1), and count as rejected."
     ]
+
+
+def test_images_are_counted_once_however_many_of_their_masks_are_missing(store: MaskStore, tmp_path: Path) -> None:
+    def edit(text: str) -> str:
+        return "\n".join(line for line in text.splitlines() if "<mask" not in line)
+
+    reading = edited(store, tmp_path, edit)
+    assert len(said(reading)) == 4
+    assert "masks of the store are missing, 4 in 3 images (a/1, b/1, c), and count as rejected." in reading.notes[0]
+
+
+def test_a_shape_of_an_unknown_class_may_be_of_the_one_that_is_missing(store: MaskStore, tmp_path: Path) -> None:
+    """Only in its own image; and all the same in every form."""
+
+    def edit(text: str) -> str:
+        one, _, b, _ = (line for line in text.splitlines() if "<mask" in line)
+        return text.replace(one, one.replace(f'"{CLASSES[1]}"', '"mug"')).replace(b + "\n", "")
+
+    reading = edited(store, tmp_path, edit)
+    assert said(reading) == [("b/1", 1, "rejected")]
+    assert "'mug' is no class of" in reading.problems[0]
+    assert reading.notes[:2] == [
+        f"{tmp_path}/a.xml: masks of the store are missing, 1 in 1 image (b/1), and count as rejected.",
+        f"{tmp_path}/a.xml: masks of the store are missing, 1 in 1 image (a/1), beside shapes of an unknown class that "
+        "may be theirs; they are left as they are.",
+    ]
+    export_labelme(store, tmp_path / "lm")
+    path = tmp_path / "lm/c.json"
+    path.write_text(json.dumps({**(document := json.loads(path.read_text(encoding="utf-8"))),
+                                "shapes": [{**document["shapes"][0], "label": "mug"}]}), encoding="utf-8")  # fmt: skip
+    assert said(read(tmp_path / "lm", store)) == []
 
 
 def test_a_class_that_the_file_does_not_know_is_left_as_it_is(store: MaskStore, tmp_path: Path) -> None:
@@ -210,13 +241,13 @@ def test_an_image_without_tags_may_be_drawn_on(store: MaskStore, tmp_path: Path)
 def test_a_sentence_for_what_does_not_fit_and_the_rest_goes_on(
     store: MaskStore, tmp_path: Path, image: str, result: dict[str, Any], told: str
 ) -> None:
-    """No correction comes from it but where the class is unknown: that b/1 then shows no cat is what was said."""
+    """No correction comes from it, nor that b/1 shows no cat where its shape is of an unknown class."""
     tasks = [("c.jpg", {"result": [brush(RIGHT, CLASSES[3])]}), (image, {"result": [result]})]
     path = label_studio(tmp_path / "t.json", *tasks)
     reading = read(path, store)
     found = said(reading)
     assert found[0] == ("c", 3, "corrected")
-    assert found[1:] == ([("b/1", 1, "rejected")] if "horse" in told else [])
+    assert found[1:] == []
     (problem,) = reading.problems
     assert problem.startswith(f"{path}: ")
     assert told in problem

@@ -11,6 +11,7 @@ from tests.wilss_masks.review.said import FIRST, drawn, said
 from tests.wilss_masks.stores import IMAGES, make_manifest, make_store
 from wilss.store import MaskStore
 from wilss_masks import revise
+from wilss_masks.review import Journal
 from wilss_masks.review.opening import Asked, open_session
 from wilss_masks.review.session import Change, Changed, ReviewSession, Undone
 from wilss_masks.review.static import write_static
@@ -101,3 +102,30 @@ def test_tools_are_told_the_verdicts(store: MaskStore, tmp_path: Path, form: str
     told = {"cvat": ">accepted</attribute>", "labelme": '"accepted": true', "fiftyone": '"tags": ["accepted"]',
             "labelstudio": '"choices": ["accepted"]'}[form]  # fmt: skip
     assert text.count(told) == 2  # that which was accepted, and that which was drawn
+
+
+@pytest.mark.parametrize("form", ["cvat", "labelme", "fiftyone"])
+def test_what_comes_back_as_it_went_out_is_nothing_to_revise(store: MaskStore, tmp_path: Path, form: str) -> None:
+    out = tmp_path / {"cvat": "a.zip"}.get(form, form)
+    assert wilss_masks("export", form, store.path, out, "--overlaps").code == 0
+    back = wilss_masks("revise", store.path, "--from", out, "--out", tmp_path / "r.zarr")
+    assert back.code == 1
+    assert f"{out}: all is as in {store.path} already, and there is nothing to revise" in back.err
+    assert not (tmp_path / "r.zarr").exists()
+    nothing = wilss_masks("revise", tmp_path / "step-1.zarr", "--from", out, "--out", tmp_path / "r.zarr")
+    assert nothing.code == 0, nothing.err  # of the store of before it says something
+
+
+def test_who_said_it_stays_where_a_file_says_the_same_and_names_nobody(store: MaskStore, tmp_path: Path) -> None:
+    """By the store four masks, by its review one; what was judged in the file alone is by whom the option names."""
+    Journal.open(store.path).append(said("accepted", BOTH, 20, author="Cy"))
+    out = tmp_path / "a.xml"
+    assert wilss_masks("export", "cvat", store.path, out, "--overlaps").code == 0
+    text = out.read_text(encoding="utf-8").replace(">unjudged<", ">accepted<")
+    out.write_text(text, encoding="utf-8")
+    done = wilss_masks("revise", store.path, "--from", out, "--author", "Dee", "--out", tmp_path / "r.zarr")
+    assert done.code == 0, done.err
+    assert "told otherwise" not in done.err
+    found = verdicts(MaskStore.open(tmp_path / "r.zarr"))
+    assert {**found, **KEPT} == found
+    assert (found[BOTH, 20], found[LAST, 20]) == (("accepted", "Cy"), ("accepted", "Dee"))

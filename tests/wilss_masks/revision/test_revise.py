@@ -182,7 +182,8 @@ def test_later_sources_count_over_earlier_ones_and_that_is_told(store: MaskStore
     done = revise(store, tmp_path / "r.zarr", corrections={"cvat.xml": [said("corrected", mask=mask)]})
     assert np.array_equal(mask_of(done.store, FIRST, 16), mask)  # type: ignore[arg-type]
     assert done.notes == (
-        f"1 mask is told otherwise by {store.path.with_name('step-1.review')} and by cvat.xml; the latter counts.",
+        f"1 mask is told otherwise by {store.path.with_name('step-1.review')} and by cvat.xml ({FIRST} pottedplant); "
+        "the latter counts.",
     )
 
 
