@@ -21,7 +21,7 @@ class Correction:
     A later one takes the place of an earlier one, whole; but "accepted" after "corrected" leaves the correction.
 
     category: taxonomy id; VOID for the pixels that count for nothing, which can only be corrected.
-    verdict: "unjudged" takes back all that was said before.
+    verdict: "unjudged" takes back all that was said before, but not what a revised store says itself.
     mask: bool [H, W], at the size of the image as a viewer shows it (EXIF applied), which is the store's; with
         "corrected" alone.
     tag: True where the image holds the class though it was not tagged with it, False where it does not though it was;

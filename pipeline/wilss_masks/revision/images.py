@@ -127,7 +127,7 @@ def _void_after(
         planes = content.planes.get("mask", {})
         shown = _union([planes[place][: size[0], : size[1]] for place in gone if place in planes], size)
         void = void | (shown & ~covered)
-    if _holds_somewhere(content, after, masks, changes, gone):
+    if _holds_somewhere(content, after, masks, changes):
         void = void | ~covered
     return void
 
@@ -137,13 +137,12 @@ def _holds_somewhere(
     after: NDArray[np.bool_],
     masks: Mapping[int, NDArray[np.bool_]],
     changes: Mapping[int, Change],
-    gone: list[int],
 ) -> bool:
     """Whether the image holds a class of which no mask says where."""
     added = (place for place, one in changes.items() if one.verdict == "corrected" and one.mask is None)
     if any(place != VOID and after[place] and place not in masks for place in added):
         return True
-    unknown = set(np.flatnonzero(after).tolist()) - set(masks) - set(gone)
+    unknown = set(np.flatnonzero(after).tolist()) - set(masks)  # a rejected one, too, whose pixels nobody has seen
     return content.status is not Status.DONE and bool(unknown)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import VOID
 from wilss.digests import digest_of_bytes, digest_of_json
 from wilss.errors import ImageError, counted
-from wilss.store import MaskStore
-from wilss.store.verdicts import VERDICTS, Verdict, verdicts_of
+from wilss.store import MaskStore, Status
+from wilss.store.verdicts import UNJUDGED, VERDICTS, Verdict, verdicts_of
 
 from ..review import Correction, Event, Journal
 from ..review.folder import is_of
@@ -74,7 +74,9 @@ class Hearing:
         self._store, self.standing = store, Standing()
         self._sizes = np.stack([store.vector("height"), store.vector("width")], axis=1)
         self._tags, self._area, self._verdict = store.vector("tags"), store.vector("area"), verdicts_of(store)
+        self._is_done = store.current_status() == Status.DONE
         self._overruled: dict[tuple[str, str], list[str]] = {}
+        self._not_cleared: dict[str, None] = {}
 
     def hear_journal(self, journal: Journal) -> None:
         """All that stands in a journal; its masks are looked at now and read again when they are written.
@@ -112,10 +114,14 @@ class Hearing:
     def close(self) -> Standing:
         """What stands."""
         for (before, now), names in self._overruled.items():
-            masks = "1 mask is" if len(names) == 1 else f"{len(names)} masks are"
-            listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
             self.standing.notes.append(
-                f"{masks} told otherwise by {before} and by {now} ({listed}); the latter counts."
+                f"{_masks_are(names)} told otherwise by {before} and by {now} ({_some(names)}); the latter counts."
+            )
+        if self._not_cleared:
+            names = [*self._not_cleared]
+            self.standing.notes.append(
+                f"{_masks_are(names)} to be unjudged ({_some(names)}), and the verdict of {self._store.path} itself stays; "
+                "judge otherwise, or revise the store that it was made of."
             )
         return self.standing
 
@@ -134,7 +140,8 @@ class Hearing:
             name = f"{correction.image_id} {self._name_of(correction.category)}"
             self._overruled.setdefault((before.source, source), []).append(name)
         if correction.verdict == "unjudged":
-            changes.pop(correction.category, None)
+            if changes.pop(correction.category, None) is None and self._stored_verdict(row, correction.category):
+                self._not_cleared[f"{correction.image_id} {self._name_of(correction.category)}"] = None
         elif not (correction.verdict == "accepted" and before is not None and before.verdict == "corrected"):
             if self._changes_nothing(correction, row):
                 changes.pop(correction.category, None)
@@ -150,8 +157,12 @@ class Hearing:
             return change.same_as(before)
         if change.verdict not in ("accepted", "rejected"):
             return False
-        stored = VERDICTS[self._verdict[row, self._store.category_ids.index(correction.category)]]
+        stored = VERDICTS[self._stored_verdict(row, correction.category)]
         return stored == change.verdict or (stored, change.verdict) == ("corrected", "accepted")
+
+    def _stored_verdict(self, row: int, category: int) -> int:
+        """That of the store itself; void has none."""
+        return UNJUDGED if category == VOID else int(self._verdict[row, self._store.category_ids.index(category)])
 
     def _name_of(self, category: int) -> str:
         store = self._store
@@ -179,7 +190,8 @@ class Hearing:
             )
         if correction.verdict in ("accepted", "rejected"):
             place = store.category_ids.index(correction.category)
-            if not self._tags[row, place] and not self._area[row, place] and before is None:
+            has_mask = self._is_done[row] and (self._tags[row, place] or self._area[row, place])
+            if not has_mask and before is None:
                 raise ImageError(f"it has no mask of class {correction.category} that could be {correction.verdict}.")
 
 
@@ -203,6 +215,14 @@ def _refusing(standing: Standing, image_id: str) -> Iterator[None]:
     except ImageError as error:
         why = str(error)
         standing.refused.append(why if why.startswith(repr(image_id)) else f"{image_id!r}: {why}")
+
+
+def _masks_are(names: Sequence[str]) -> str:
+    return "1 mask is" if len(names) == 1 else f"{len(names)} masks are"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _change_of(correction: Correction, source: str, mask: Callable[[], Any] | None) -> Change:

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.cli import wilss_masks
 from tests.wilss_masks.review.said import FIRST, drawn, said
 from tests.wilss_masks.stores import IMAGES, make_manifest, make_store
+from wilss.errors import StoreError
 from wilss.store import MaskStore
 from wilss_masks import revise
 from wilss_masks.review import Journal
@@ -91,6 +92,20 @@ def test_the_page_of_files_shows_them_too(store: MaskStore, tmp_path: Path) -> N
 def test_what_nobody_touched_is_kept_by_the_next_revision(store: MaskStore, tmp_path: Path) -> None:
     twice = revise(store, tmp_path / "twice.zarr", corrections={"a list": [said("rejected", LAST, 20, author="Eve")]})
     assert verdicts(twice.store) == {**KEPT, (LAST, 20): ("rejected", "Eve")}
+
+
+def test_what_the_store_says_itself_cannot_be_taken_back_and_that_is_told(store: MaskStore, tmp_path: Path) -> None:
+    cleared = said("unjudged", author="Eve")
+    twice = revise(store, tmp_path / "twice.zarr", corrections={"a list": [cleared, said("rejected", LAST, 20)]})
+    assert verdicts(twice.store)[FIRST, 16] == KEPT[FIRST, 16]
+    assert twice.notes == (
+        f"1 mask is to be unjudged ({FIRST} pottedplant), and the verdict of {store.path} itself stays; judge "
+        "otherwise, or revise the store that it was made of.",
+    )
+    with pytest.raises(StoreError, match="the verdict of .* itself stays"):
+        revise(store, tmp_path / "none.zarr", corrections={"a list": [cleared]})
+    both = [said("rejected"), cleared]
+    assert not revise(store, tmp_path / "both.zarr", corrections={"a list": [*both, said("rejected", LAST, 20)]}).notes
 
 
 @pytest.mark.parametrize("form", ["cvat", "labelstudio", "labelme", "fiftyone"])

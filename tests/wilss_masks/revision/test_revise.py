@@ -132,6 +132,21 @@ def test_an_image_that_had_failed_can_be_drawn(tmp_path: Path, store: MaskStore)
     assert not revised(store, said("corrected", name, 16, mask=mask)).read(name).void.any()  # type: ignore[union-attr]
 
 
+def test_an_image_that_had_failed_has_no_mask_to_judge(store: MaskStore, tmp_path: Path) -> None:
+    """Else it would be learnt from as an image of background alone."""
+    name, size = IMAGES[FAILED].image_id, IMAGES[FAILED].size
+    told = [said(image=name), said("rejected", name), said("accepted", LAST, 20)]
+    done = revise(store, tmp_path / "r.zarr", corrections={"a list": told})
+    assert [sentence.split("class 16 ")[1] for sentence in done.refused] == [
+        "that could be accepted.",
+        "that could be rejected.",
+    ]
+    assert done.store.current_status()[FAILED] == Status.FAILED
+    drawn_first = {"a list": [said("corrected", name, mask=drawn(size))], "another": [said("rejected", name)]}
+    both = revise(store, tmp_path / "s.zarr", corrections=drawn_first).store
+    assert both.read(name).void.all()  # type: ignore[union-attr]
+
+
 def test_void_is_corrected_and_gives_way_to_what_is_drawn(tmp_path: Path) -> None:
     store = make_annotation_store(tmp_path / "labels.zarr")  # with a void column of two pixels at the right
     whole, right = np.ones(IMAGES[0].size, bool), np.zeros(IMAGES[0].size, bool)
