@@ -32,7 +32,9 @@ Examples:
     type=click.Path(path_type=Path),
     help="Where verdicts and corrections are kept.  [default: step-N.review beside the store]",
 )
-@click.option("--author", help="Who judges.  [default: your name on this machine]")
+@click.option(
+    "--author", help="Who judges, and with --import who did in files that name nobody.  [default: your name here]"
+)
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -94,7 +96,7 @@ def command(
     from ..review.opening import Asked, open_session
 
     if imported:
-        _import(store, folder, imported)
+        _import(store, folder, author or "", imported)
         return
     if static is None:
         _require_server()
@@ -140,11 +142,11 @@ def _write_static(session: "ReviewSession", out: Path, limit: int, overwrite: bo
                    f"back with `wilss-masks review {session.store.path} --import verdicts.json`")  # fmt: skip
 
 
-def _import(store: Path, folder: Path | None, files: tuple[Path, ...]) -> None:
+def _import(store: Path, folder: Path | None, author: str, files: tuple[Path, ...]) -> None:
     from ..review.journal import Journal
     from ..review.verdict_file import import_verdicts
 
-    journal = Journal.open(store, folder)
+    journal = Journal.open(store, folder, author=author)
     for path in files:
         taken, known = import_verdicts(path, journal)
         others = f", {known} known already" if known else ""

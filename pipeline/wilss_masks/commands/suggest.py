@@ -64,8 +64,10 @@ def _table(suggestions: "list[Suggestion]") -> list[str]:
         for one in suggestions[:_SHOWN]
     ]
     lines = aligned([("image", "for its", "doubt", "confidence", "agreement", "masks"), *rows])
-    left = counted(len(suggestions) - len(rows), "more image")
-    return [*lines, f"... and {left}; --out or --json names them all"] if len(suggestions) > len(rows) else lines
+    if len(suggestions) > len(rows):
+        left = counted(len(suggestions) - len(rows), "more image")
+        lines.append(f"... and {left}; --out or --json names them all")
+    return [*lines, "doubt: rank within the class, 1.00 for the least sure; masks: of the image that nobody judged"]
 
 
 def _read(path: Path) -> Any:

@@ -8,7 +8,6 @@ import bisect
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from wilss.store import MaskStore
 from wilss.store.verdicts import UNJUDGED, VERDICTS, review_of
 
 from .corrections import TIME_UNKNOWN, Correction
-from .journal import Event, Journal
-
-Pair = tuple[str, int]
+from .journal import Event, Journal, Pair
 
 
 class Changes:
@@ -31,7 +28,7 @@ class Changes:
         self._of_store = stored_verdicts(journal.store)
         self._numbers: list[int] = []
         self._pairs: list[tuple[Pair, str]] = []
-        self._seen: tuple[Any, ...] | None = None
+        self._seen: tuple[tuple[str, int], ...] | None = None
         self._note(list(self._of_store), "")
         self.look()
 
@@ -107,7 +104,8 @@ class Changes:
                     changed.append(pair)
         self._note(changed, who)
         now_there = _signature(self.journal.folder)
-        if self._seen is not None and len(set(now_there) - set(self._seen)) <= 1:  # this process's own file alone
+        changed_files = {name for name, _ in set(now_there) - set(self._seen or ())}
+        if changed_files <= {self.journal.own_file}:  # else others wrote meanwhile
             self._seen = now_there
 
     def _id(self, pair: Pair) -> str | None:
@@ -144,6 +142,6 @@ def stored_verdicts(store: MaskStore) -> dict[Pair, Event]:
     return found
 
 
-def _signature(folder: Path) -> tuple[Any, ...]:
+def _signature(folder: Path) -> tuple[tuple[str, int], ...]:
     """Names and sizes of the files of events, which only ever grow."""
     return tuple((path.name, path.stat().st_size) for path in sorted(folder.glob("events-*.jsonl")))

@@ -58,7 +58,7 @@ def choose(
     doubt: [N, C], NaN where nothing is asked. features: [N, D], any length along D. names: N, by default the rows.
     """
     order = np.arange(len(doubt)) if names is None else np.argsort(np.argsort(np.array(names, object)))
-    turns = [place for place in np.argsort(-np.nansum(doubt, axis=0), kind="stable").tolist()]
+    turns = np.argsort(-np.nansum(doubt, axis=0), kind="stable").tolist()
     unit = None if features is None else features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     left, distance = np.where(np.isnan(doubt), -1.0, doubt), np.ones(len(doubt))
     chosen: list[tuple[int, int]] = []

@@ -13,14 +13,18 @@ LOCK = "writers.lock"
 
 
 class OwnEvents:
-    """The events of this process. ids: of the corrections in it. is_broken: a write failed; nothing may follow it."""
+    """The events of this process, in the file `path`.
+
+    ids: of the corrections in it. is_broken: a write failed; nothing may follow it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._shared = SharedLock(folder / LOCK)
         if self._shared.is_alone:  # else somebody may be writing them just now
             sweep_partials(folder)
         self.writer, self.ids, self.is_broken = uuid.uuid4().hex[:16], list[str](), False
-        self._count, self._file = 0, AppendedFile(folder / f"events-{self.writer}.jsonl")
+        self.path = folder / f"events-{self.writer}.jsonl"
+        self._count, self._file = 0, AppendedFile(self.path)
         self.close = weakref.finalize(self, _close, self._file, self._shared)
         sync_folder(folder)
 

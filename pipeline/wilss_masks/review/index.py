@@ -34,9 +34,10 @@ class ReviewIndex:
 
     rows: int64 [K], positions on the store's image axis; image_ids: K names. status: int8 [K]; height, width: int32
     [K]; errors: place -> why an image has no masks.
-    image: int32 [M], the place of every item's image; category: uint8 [M], taxonomy id, NO_CLASS where the image has no
-    mask; columns: name -> float32 [M], NaN where nothing is known; origin: uint8 [M], the place in `origins` of where
-    each mask is from: the store's source, or what people's corrections came from in a revised store.
+    image: int32 [M], the place of every item's image, ascending but in a part; category: uint8 [M], taxonomy id,
+    NO_CLASS where the image has no mask; columns: name -> float32 [M], NaN where nothing is known; origin: uint8 [M],
+    the place in `origins` of where each mask is from: the store's source, or what people's corrections came from in a
+    revised store.
     worst_first: the column by which the least sure come first. is_listed: whether somebody chose images and order.
     """
 

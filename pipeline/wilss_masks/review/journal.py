@@ -103,6 +103,11 @@ class Journal:
         require_review_of(place, store, must_exist, or_another=or_another)
         return cls(store, place, author)
 
+    @property
+    def own_file(self) -> str:
+        """The name of the file that this journal object appends to; "" where there is none yet."""
+        return "" if self._own is None else self._own.path.name
+
     # -- writing --------------------------------------------------------------------------------------------
 
     def append(self, correction: Correction) -> str:

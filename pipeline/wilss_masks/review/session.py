@@ -5,7 +5,7 @@ Images go by their place in the index, classes by their taxonomy id, masks as ru
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -103,17 +103,19 @@ class ReviewSession:
     @cached_property
     def index_json(self) -> bytes:
         """The index as JSON."""
-        return json.dumps(self.index_value(self.index)).encode("ascii")
+        return json.dumps(self.index_value(self.listed)).encode("ascii")
+
+    @property
+    def listed(self) -> ReviewIndex:
+        """The index with columns of what the masks are held against, as far as that is done."""
+        columns = dict(self.index.columns)
+        columns |= {} if self.quality is None else {"quality": self.quality}
+        columns |= {} if self.comparison is None else {"disagreement": self.comparison.values}
+        return replace(self.index, columns=columns)
 
     def index_value(self, index: ReviewIndex) -> dict[str, Any]:
-        """An index, or a part of this session's, with the names of maps and layers that there are."""
-        columns = dict(index.columns)
-        if index is self.index:
-            columns |= {} if self.quality is None else {"quality": self.quality}
-            columns |= {} if self.comparison is None else {"disagreement": self.comparison.values}
-            index = ReviewIndex(**{**vars(index), "columns": columns})
-        value = as_json(index, self.store)
-        return {**value, "author": self.author, "maps": self._maps, "hasPredictions": self.predictions is not None}
+        """`listed`, or a part of it, as the page takes it."""
+        return {**as_json(index, self.store), "maps": self._maps}
 
     @property
     def _maps(self) -> dict[str, dict[str, str]]:
@@ -159,13 +161,9 @@ class ReviewSession:
         return value
 
     def _categories(self, place: int) -> list[int]:
-        first, last = np.searchsorted(self.index.image, [place, place + 1]) if self._is_sorted else (0, 0)
-        items = self.index.category[first:last] if self._is_sorted else self.index.category[self.index.image == place]
+        first, last = np.searchsorted(self.index.image, [place, place + 1])
+        items = self.index.category[first:last]
         return sorted({*items.tolist(), *self.changes.journal.of(self.index.image_ids[place])} - {NO_CLASS})
-
-    @cached_property
-    def _is_sorted(self) -> bool:
-        return bool((np.diff(self.index.image) >= 0).all())
 
     def _class_value(self, row: int, image_id: str, category: int, truth: NDArray[np.uint8] | None) -> dict[str, Any]:
         event = self.changes.standing((image_id, category))

@@ -48,7 +48,7 @@ def write_static(
         raise StoreError(f"{out} is there and is no such page, so it is not replaced; give another folder.")
     if session.comparison is not None:
         session.comparison.wait()
-    index = session.index.part(_least_sure(session, limit))
+    index = session.listed.part(_least_sure(session, limit))
     with writing(out), built_beside(out) as folder:
         make_folder(folder)
         _write_page(folder)

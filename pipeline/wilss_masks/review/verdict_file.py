@@ -21,7 +21,7 @@ from wilss.store.verdicts import Verdict
 
 from .corrections import Correction
 from .given import read_given
-from .journal import Journal
+from .journal import Event, Journal
 from .runs import mask_of
 
 ORIGIN = "static page"
@@ -50,8 +50,8 @@ class _File(BaseModel):
     corrections: list[_Said]
 
 
-def read_verdicts(path: Path, store: MaskStore) -> Iterator[Correction]:
-    """What the file says, one correction at a time.
+def read_verdicts(path: Path, store: MaskStore, author: str = "") -> Iterator[Correction]:
+    """What the file says, one correction at a time. author: of a file that names nobody.
 
     Raises StoreError, before the first, where it is no such file or of another store; StoreError or ImageError for an
     image that the store does not hold or a mask of another size.
@@ -69,7 +69,7 @@ def read_verdicts(path: Path, store: MaskStore) -> Iterator[Correction]:
             f"{path} is of another store than {store.path} (it says {file.store}, digest {file.digest[:12]}; here "
             f"{store.digest[:12]}); name the store that the page was made of."
         )
-    return (_correction(said, file.author.strip() or _NOBODY, store) for said in file.corrections)
+    return (_correction(said, file.author.strip() or author or _NOBODY, store) for said in file.corrections)
 
 
 class Imported(NamedTuple):
@@ -82,16 +82,17 @@ class Imported(NamedTuple):
 def import_verdicts(path: Path, journal: Journal) -> Imported:
     """Take over what the file says into a journal, but for what stands there already.
 
+    A file that names nobody is the journal's author's.
     Raises what `read_verdicts` raises; then nothing is taken over.
     """
     standing = journal.latest()
-    corrections = list(read_verdicts(path, journal.store))
+    corrections = list(read_verdicts(path, journal.store, journal.author))
     new = [one for one in corrections if not _stands(one, standing.get((one.image_id, one.category)))]
     journal.extend(new)
     return Imported(len(new), len(corrections) - len(new))
 
 
-def _stands(correction: Correction, event: object) -> bool:
+def _stands(correction: Correction, event: Event | None) -> bool:
     """Whether this very correction stands: the file was taken over before."""
     return event is not None and all(
         getattr(event, name) == getattr(correction, name) for name in ("verdict", "author", "at", "origin")

@@ -88,6 +88,10 @@ def test_verdicts_come_back_once(tmp_path: Path) -> None:
     assert "2 known already" in again.output
     kept = {one.category: one for one in journal.corrections()}
     assert {(one.author, one.origin) for one in kept.values()} == {("Grace", "static page")}
+    path.write_text(json.dumps(verdicts(store.digest, author=" ")))
+    named = CliRunner().invoke(command.command, [str(store.path), "--import", str(path), "--author", "Ida"])
+    assert "2 verdicts taken over" in named.output
+    assert {one.author for one in journal.latest().values()} == {"Ida"}
     np.testing.assert_array_equal(kept[POT].mask, DRAWN)
     assert kept[SCREEN].verdict == "rejected"
 
@@ -178,6 +182,9 @@ def test_scores_of_label_errors_are_a_column(tmp_path: Path) -> None:
     session = make_session(tmp_path, label_quality=path)
     assert session.quality is not None
     assert session.quality[0] == 0.75, "an audit scores errors"
+    write_static(session, tmp_path / "out", limit=3)
+    columns = json.loads((tmp_path / "out/data/index.js").read_text().removeprefix("REVIEW = ").rstrip(";\n"))
+    assert "quality" in columns["index"]["columns"], "the page of files is sorted by it, too"
     session.close()
     for content in ("[1]", "{", '{"nobody": 1}', json.dumps({IMAGES[0].image_id: "bad"})):
         path.write_text(content)

@@ -1,5 +1,6 @@
 // Where the data of a page of files come from: scripts beside it. What is said is kept in the browser, to be sent back.
 
+import { isOfStore } from "./items.js";
 import { alarm, byId } from "./parts.js";
 
 const PART = 20; // images a script of masks holds; as in static.py
@@ -56,9 +57,10 @@ export class Source {
   }
 
   stateOf(image, category) {
-    const entry = this.entryOf(image, category);
-    if (entry) return { image, category, who: this.who, verdict: entry.verdict, tag: entry.tag, mask: entry.runs ? entry.event : "", author: this.kept.author, at: entry.at, origin: "static page", event: entry.event };
-    return this.base.get(this.pair(image, category)) ?? { image, category, who: this.who, verdict: "unjudged", tag: null, mask: "", author: "", at: "", origin: "", event: "" };
+    const entry = this.entryOf(image, category), before = this.base.get(this.pair(image, category));
+    const isOver = entry && !(entry.verdict === "unjudged" && before && isOfStore(before)); // the store's own stands again
+    if (isOver) return { image, category, who: this.who, verdict: entry.verdict, tag: entry.tag, mask: entry.runs ? entry.event : "", author: this.kept.author, at: entry.at, origin: "static page", event: entry.event };
+    return before ?? { image, category, who: this.who, verdict: "unjudged", tag: null, mask: "", author: "", at: "", origin: "", event: "" };
   }
 
   async changes(since) {

@@ -1,12 +1,11 @@
 // The gallery: of any number of masks only those in sight are elements, so that 100,000 scroll as ten do.
 
-import { SORTS } from "./items.js";
+import { SORTS, VERDICT_ICONS } from "./items.js";
 import { byId, css, icon, make, number, thousands } from "./parts.js";
 
 const GAP = 12, CAPTION = 58, LEAST_WIDTH = 176, LEAST_WIDTH_NARROW = 150;
 const MOST_HEIGHT = 8e6; // browsers know no elements higher than some ten million pixels
 const SETTLE = 90; // milliseconds without scrolling before pictures are asked for, where it goes fast
-const VERDICT_ICONS = { accepted: "accept", rejected: "reject", corrected: "edited" };
 
 export class Gallery {
   /** onOpen(position) opens one; onSelection() is told when other masks are selected. */

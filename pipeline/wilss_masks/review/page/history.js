@@ -28,7 +28,7 @@ export class History {
       const entry = this.done.pop();
       if (!entry) return announce("Nothing to undo");
       const answer = await this.patiently(() => this.source.undo(entry.events));
-      if (answer) this.undone.push(entry);
+      (answer ? this.undone : this.done).push(entry);
       if (answer) this.told(answer, `Undone: ${entry.text}`, true);
     });
   }

@@ -3,6 +3,9 @@
 const TYPES = { Int8: Int8Array, Uint8: Uint8Array, Int32: Int32Array, Uint32: Uint32Array, Float32: Float32Array };
 export const STATUSES = ["not made yet", "has masks", "failed", "without a tag", "without a label"];
 export const VERDICTS = ["unjudged", "accepted", "rejected", "corrected"];
+export const VERDICT_TEXT = { accepted: "Accepted", rejected: "Rejected", unjudged: "Verdict cleared" };
+export const VERDICT_ICONS = { accepted: "accept", rejected: "reject", corrected: "edited" };
+export const STAYS = "The store itself has this verdict, so it cannot be cleared: judge otherwise, or review the store that it was made of.";
 const DONE = 1;
 const UNJUDGED = { verdict: "unjudged", tag: null, mask: "", author: "", at: "", origin: "", event: "" };
 
@@ -16,6 +19,11 @@ export const SORTS = {
   share: { name: "area", lowFirst: true, help: "part of the image" },
 };
 
+/** Whether a verdict is the store's own: there is nothing here that could be taken back. */
+export function isOfStore(state) {
+  return state.event === "" && state.verdict !== "unjudged";
+}
+
 /** A packed array of the index. */
 export function unpacked({ type, data }) {
   const text = atob(data), bytes = new Uint8Array(text.length);
@@ -26,9 +34,7 @@ export function unpacked({ type, data }) {
 export class Items {
   constructor(index) {
     this.store = index.store;
-    this.author = index.author;
     this.maps = index.maps;
-    this.hasPredictions = index.hasPredictions;
     this.classes = new Map(index.classes.map((one) => [one.id, one]));
     this.ids = index.images;
     this.status = unpacked(index.status);
@@ -80,7 +86,11 @@ export class Items {
 
   /** Whether a mask can be judged: images that failed have none. */
   isJudgeable(item) {
-    return this.category[item] > 0 && this.status[this.image[item]] === DONE;
+    return this.category[item] > 0 && this.isDone(this.image[item]);
+  }
+
+  isDone(image) {
+    return this.status[image] === DONE;
   }
 
   item(image, category) {

@@ -2,14 +2,13 @@
 
 import { Gallery } from "./gallery.js";
 import { History } from "./history.js";
-import { Items, SORTS, STATUSES, VERDICTS } from "./items.js";
+import { isOfStore, Items, SORTS, STATUSES, STAYS, VERDICT_TEXT, VERDICTS } from "./items.js";
 import { Keys } from "./keys.js";
 import { alarm, announce, byId, fillSelect, putIcons, thousands } from "./parts.js";
 import { Source } from "./server.js";
 import { TOOLS, Viewer } from "./viewer.js";
 
 const POLL = 2000;
-const VERDICT_TEXT = { accepted: "Accepted", rejected: "Rejected", unjudged: "Verdict cleared" };
 
 class Page {
   constructor(source, items) {
@@ -93,10 +92,12 @@ class Page {
   /** A verdict on the selected masks, or the active one. */
   judge(verdict) {
     const { items } = this, chosen = this.gallery.chosen().filter((item) => items.isJudgeable(item));
-    const wanted = chosen.filter((item) => (verdict === "accepted" ? !["accepted", "corrected"].includes(items.state(item).verdict) : items.state(item).verdict !== verdict));
+    const stays = chosen.filter((item) => verdict === "unjudged" && isOfStore(items.state(item)));
+    const wanted = chosen.filter((item) => !stays.includes(item) && (verdict === "accepted" ? !["accepted", "corrected"].includes(items.state(item).verdict) : items.state(item).verdict !== verdict));
     const changes = wanted.map((item) => ({ image: items.image[item], category: items.category[item], verdict }));
     if (changes.length) this.history.say(changes, `${VERDICT_TEXT[verdict]}: ${changes.length === 1 ? items.className(changes[0].category) : `${changes.length} masks`}`);
-    else announce(chosen.length ? `Already ${verdict}` : "There is nothing to judge");
+    else if (!stays.length) announce(chosen.length ? `Already ${verdict}` : "There is nothing to judge");
+    if (stays.length) alarm(STAYS);
     if (this.gallery.selected.size) this.gallery.selectNone();
     else if (verdict !== "unjudged") this.gallery.move(1, 0, 0, false);
   }
@@ -146,9 +147,11 @@ class Page {
     try {
       answer = await this.source.changes(this.number);
     } catch (error) {
+      this.isLost = true;
       return alarm(error.message);
     }
-    if (!this.history.waiting) alarm("");
+    if (this.isLost && !this.history.waiting) alarm("");
+    this.isLost = false;
     this.number = answer.number;
     const others = answer.states.filter((state) => state.who !== this.source.who);
     this.stated(others, true);

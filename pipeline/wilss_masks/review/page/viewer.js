@@ -1,13 +1,11 @@
 // One image large: its layers, its classes, the tools that correct a mask, and the verdicts.
 
-import { SORTS } from "./items.js";
+import { isOfStore, SORTS, STAYS, VERDICT_ICONS, VERDICT_TEXT } from "./items.js";
 import { areaOf, maskOf, runsOf } from "./masks.js";
-import { announce, byId, css, fillSelect, icon, make, number } from "./parts.js";
+import { alarm, announce, byId, css, fillSelect, icon, make, number } from "./parts.js";
 import { MaskLayer, Stage } from "./stage.js";
 import { Brush, Fill, Polygon, Region } from "./tools.js";
 
-const VERDICT_ICONS = { accepted: "accept", rejected: "reject", corrected: "edited" };
-const VERDICT_TEXT = { accepted: "Accepted", rejected: "Rejected", unjudged: "Verdict cleared" };
 const OTHER_LAYERS = { prediction: [0, 200, 255], truth: [255, 255, 255], stored: [255, 205, 0], void: [150, 150, 150] };
 export const TOOLS = [
   { name: "move", key: "v", text: "Move", hint: "Drag to move, wheel or pinch to zoom" },
@@ -228,6 +226,8 @@ export class Viewer {
 
   judge(verdict) {
     if (!this.active) return announce("There is no mask to judge");
+    if (!this.items.isDone(this.image) && verdict !== "unjudged") return alarm("The image failed, so it has no mask to judge; draw one, or remove the tag.");
+    if (verdict === "unjudged" && isOfStore(this.state)) return alarm(STAYS);
     const name = this.items.className(this.category);
     if (verdict === "accepted" && this.state.verdict === "corrected") announce("A corrected mask counts as accepted");
     else if (verdict !== "unjudged" || this.state.verdict !== "unjudged") this.history.say([{ image: this.image, category: this.category, verdict }], `${VERDICT_TEXT[verdict]}: ${name}`);
