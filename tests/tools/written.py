@@ -40,7 +40,7 @@ def shapes_of(path: Path) -> Masks:
         assert image.problem is None
         for shape in image.shapes:
             key = f"{Path(image.name).stem.rpartition('-')[2]}\t{shape.name}"
-            mask = shape.draw((9, 11))
+            mask = shape.drawn((9, 11))
             found[key] = found.get(key, np.zeros_like(mask)) | mask
     return found
 

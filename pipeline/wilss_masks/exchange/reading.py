@@ -164,7 +164,7 @@ class Reading:
     def _drawn(self, shapes: list[Shape], size: tuple[int, int]) -> _Mask:
         drawn = np.zeros(size, np.bool_)
         for shape in shapes:
-            drawn |= shape.draw(size)
+            drawn |= shape.drawn(size)
             self._counts["boxes"] += shape.kind == "box"
         if shapes and not drawn.any():
             raise ValueError("it covers no pixel")

@@ -21,6 +21,7 @@ from wilss_masks.exchange.cvat import export_cvat
 from wilss_masks.exchange.fiftyone import export_fiftyone
 from wilss_masks.exchange.folders import export_voc
 from wilss_masks.exchange.labelme import export_labelme
+from wilss_masks.exchange.panoptic import export_panoptic
 from wilss_masks.review.corrections import TIME_UNKNOWN
 
 LEFT, RIGHT = np.indices((6, 7))[1] < 3, np.indices((6, 7))[1] >= 5
@@ -236,6 +237,8 @@ def test_an_image_without_tags_may_be_drawn_on(store: MaskStore, tmp_path: Path)
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"rle": [1, 2], "brushlabels": ["cat"]}}, "its run lengths are of"),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"points": [[1]], "polygonlabels": ["cat"]}}, "no pairs"),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"radiusX": 3, "ellipselabels": ["cat"]}}, "'ellipse', which does"),
+        ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"width": 9, "rectanglelabels": ["cat"]}}, "not understood: 'x'"),
+        ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"choices": True}}, "'b/1': is not as the tool writes it: 'bool'"),
     ],
 )
 def test_a_sentence_for_what_does_not_fit_and_the_rest_goes_on(
@@ -283,6 +286,39 @@ def test_files_of_no_use_are_refused_in_a_sentence(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ManifestError, match=told):
         list(read(tmp_path / name, store))
+
+
+def test_an_image_whose_json_is_not_the_tools_is_a_problem_of_its_own(store: MaskStore, tmp_path: Path) -> None:
+    """Its masks do not count as missing."""
+    export_fiftyone(store, tmp_path / "out")
+    samples = json.loads((tmp_path / "out/samples.json").read_text(encoding="utf-8"))
+    samples["samples"][0]["masks"]["detections"] = True
+    (tmp_path / "out/samples.json").write_text(json.dumps(samples), encoding="utf-8")
+    export_panoptic(store, tmp_path / "p.json")
+    panoptic = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    panoptic["annotations"][0]["segments_info"][0]["category_id"] = []
+    (tmp_path / "p.json").write_text(json.dumps(panoptic), encoding="utf-8")
+    for name in ("out", "p.json"):
+        reading = read(tmp_path / name, store)
+        assert said(reading) == []
+        (problem,) = reading.problems
+        assert "'a/1': is not as the tool writes it: " in problem
+
+
+def test_a_zip_that_is_damaged_anywhere_is_refused_in_a_sentence(store: MaskStore, tmp_path: Path) -> None:
+    """Every byte of its heads, its names and its directory, and some of the packed xml; a byte may not matter."""
+    export_cvat(store, tmp_path / "a.zip")
+    whole = (tmp_path / "a.zip").read_bytes()
+    path, told = tmp_path / "b.zip", []
+    for where in [*range(60), *range(60, len(whole) - 90, 25), *range(len(whole) - 90, len(whole))]:
+        for byte in (9, 255):
+            path.write_bytes(whole[:where] + bytes([byte]) + whole[where + 1 :])
+            try:
+                list(read(path, store))
+            except ManifestError as error:
+                told.append(str(error))
+    assert len(told) > 100
+    assert all(str(path) in sentence for sentence in told)
 
 
 def test_a_zip_without_annotations_and_a_missing_file_are_refused(store: MaskStore, tmp_path: Path) -> None:

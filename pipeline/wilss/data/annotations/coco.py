@@ -41,8 +41,11 @@ def read_panoptic(path: Path) -> Annotations:
     ):
         raise ManifestError(f"{path} has no lists images, annotations and categories; name a COCO panoptic json.")
     names, folder = _names(content), _folder_of(path)
-    of_image = {row.get("image_id"): row for row in content["annotations"]}
-    images = (_of_segments(row, of_image.get(row.get("id")), names, folder) for row in content["images"])
+    of_image = {row["image_id"]: row for row in content["annotations"] if isinstance(row.get("image_id"), (int, str))}
+    images = (
+        AnnotatedImage.read(str(row.get("file_name", "")), _of_segments, row, of_image, names, folder)
+        for row in content["images"]
+    )
     return Annotations(form="panoptic", images=images, is_flat=True)
 
 
@@ -67,10 +70,7 @@ def _shape(row: Mapping[str, Any], names: Mapping[Any, str]) -> Shape:
 
 
 def _draw(segmentation: Any, size: tuple[int, int]) -> Mask:
-    try:
-        runs = runs_of(segmentation, *size)
-    except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-        raise ValueError(f"its segmentation cannot be drawn ({error})") from None
+    runs = runs_of(segmentation, *size)
     return np.zeros(size, np.bool_) if runs is None else mask_of(runs, *size)
 
 
@@ -88,13 +88,14 @@ def _folder_of(path: Path) -> Path:
 
 
 def _of_segments(
-    row: Mapping[str, Any], annotation: Mapping[str, Any] | None, names: Mapping[Any, str], folder: Path
+    row: Mapping[str, Any], of_image: Mapping[Any, Mapping[str, Any]], names: Mapping[Any, str], folder: Path
 ) -> AnnotatedImage:
     """Segment ids stand in a PNG as red + 256 green + 65536 blue."""
     from wilss.data.layouts.files import fault_of_name
 
-    segments = (annotation or {}).get("segments_info")
-    if annotation is None or not isinstance(segments, list):
+    annotation = of_image.get(row.get("id"), {})
+    segments = annotation.get("segments_info")
+    if not isinstance(segments, list):
         return _image(row, (), names, problem="has no segments")
     name = str(annotation.get("file_name", ""))
     if fault := fault_of_name(name):

@@ -1,6 +1,7 @@
 """CVAT for images 1.1: one xml, alone or as annotations.xml in a zip; masks, polygons, boxes and lines."""
 
 import contextlib
+import lzma
 import math
 import zipfile
 import zlib
@@ -29,6 +30,11 @@ class _RefusedError(Exception):
     """The file holds what no export of CVAT has."""
 
 
+#: What a file raises that is damaged, or packed or written in a way that is not known.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, expat.ExpatError, zipfile.BadZipFile,
+               zlib.error, lzma.LZMAError, _RefusedError)  # fmt: skip
+
+
 def read_cvat(path: Path) -> Annotations:
     """The images of an xml, or of a zip with annotations.xml in it. Raises ManifestError, also while they are read."""
     return Annotations(form="cvat", images=_images(path))
@@ -53,7 +59,7 @@ def _images(path: Path) -> Iterator[AnnotatedImage]:
                 while reader.images:
                     yield reader.images.popleft()
         parser.Parse(b"", True)
-    except (OSError, expat.ExpatError, _RefusedError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ManifestError(
             f"{path} cannot be read ({first_line(error)}); export it again as CVAT for images 1.1."
         ) from None
@@ -68,7 +74,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         return
     with zipfile.ZipFile(path) as archive:
         if INSIDE_ZIP not in archive.namelist():
-            raise _RefusedError(f"it is a zip without {INSIDE_ZIP}")
+            raise ManifestError(f"{path} is a zip without {INSIDE_ZIP}; unpack it, and name the file or folder in it.")
         with archive.open(INSIDE_ZIP) as file:
             yield file
 

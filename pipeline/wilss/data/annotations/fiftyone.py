@@ -35,7 +35,8 @@ def read_fiftyone(path: Path) -> Annotations:
     if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
         raise ManifestError(f"{file} has no list of samples; export the dataset as fiftyone.types.FiftyOneDataset.")
     field = _field(samples, file)
-    return Annotations(form="fiftyone", images=(_image(sample, field, file.parent) for sample in samples))
+    images = (AnnotatedImage.read(_name(sample), _image, sample, field, file.parent) for sample in samples)
+    return Annotations(form="fiftyone", images=images)
 
 
 def _field(samples: Sequence[Mapping[str, Any]], file: Path) -> str:
@@ -56,17 +57,21 @@ def _field(samples: Sequence[Mapping[str, Any]], file: Path) -> str:
     return found.pop()
 
 
+def _name(sample: Mapping[str, Any]) -> str:
+    return str(sample.get("filepath") or "").replace("\\", "/")
+
+
 def _image(sample: Mapping[str, Any], field: str, folder: Path) -> AnnotatedImage:
     value, about = sample.get(field), sample.get("metadata")
     rows = value.get("detections") if isinstance(value, dict) else []
     about = about if isinstance(about, dict) else {}
     height, width = about.get("height"), about.get("width")
-    name = sample.get(IMAGE_ID)
+    image_id = sample.get(IMAGE_ID)
     return AnnotatedImage(
-        name=str(sample.get("filepath") or "").replace("\\", "/"),
+        name=_name(sample),
         size=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
         shapes=tuple(_shape(row, folder) for row in rows or [] if isinstance(row, dict)),
-        image_id=name if isinstance(name, str) else None,
+        image_id=image_id if isinstance(image_id, str) else None,
         verdict=_verdict(sample.get("tags")),
     )
 

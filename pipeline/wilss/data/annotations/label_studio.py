@@ -34,9 +34,17 @@ def read_label_studio(path: Path) -> Annotations:
 def _images(tasks: Iterable[Mapping[str, Any]]) -> Iterator[AnnotatedImage]:
     for task in tasks:
         given = task.get("annotations") or task.get("completions") or []
-        done = [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
-        if done:
-            yield _image(task["data"], max(done, key=_rank))
+        if not isinstance(given, list) or any(_is_done(one) for one in given):
+            yield AnnotatedImage.read(_name(task["data"]), _of_task, task["data"], given)
+
+
+def _of_task(data: Mapping[str, Any], given: Any) -> AnnotatedImage:
+    return _image(data, max(filter(_is_done, given), key=_rank))
+
+
+def _is_done(annotation: Any) -> bool:
+    """Whether somebody submitted an annotation, and did not skip its task."""
+    return isinstance(annotation, dict) and not annotation.get("was_cancelled")
 
 
 def _rank(annotation: Mapping[str, Any]) -> tuple[bool, str, str]:

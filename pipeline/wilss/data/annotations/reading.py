@@ -47,7 +47,7 @@ def recognised(path: Path) -> str:
     elif path.suffix.lower() == ".parquet":
         found = "huggingface"
     elif zipfile.is_zipfile(path):
-        found = _of_zip(path)
+        found = "cvat"
     elif path.suffix.lower() == ".zip":
         raise ManifestError(f"{path} is no whole zip: damaged or incomplete; export or copy it again.")
     elif path.suffix.lower() == ".json":
@@ -72,13 +72,6 @@ def _of_folder(path: Path) -> str | None:
     for file in labelme_files(path):
         return "labelme" if _of_json(file) == "labelme" else None
     return "labelmaps" if holds_label_maps(path) else None
-
-
-def _of_zip(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        if INSIDE_ZIP not in archive.namelist():
-            raise ManifestError(f"{path} is a zip without {INSIDE_ZIP}; unpack it, and name the file or folder in it.")
-    return "cvat"
 
 
 def _of_json(path: Path) -> str | None:

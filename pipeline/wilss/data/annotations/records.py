@@ -3,20 +3,23 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from wilss.data.annotations.runs import Mask
+from wilss.errors import first_line
 
 #: Whether a shape says which pixels are the class's, a box around it, or where a line on it runs.
 Kind = Literal["mask", "box", "scribble"]
+
+#: What reading a file raises where a tool's own words are of another kind than the tool writes: null for a number, say.
+_OTHER_WORDS = (TypeError, KeyError, AttributeError, IndexError, OverflowError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """One shape. name: its class as the file has it.
 
-    draw: (height, width) of the upright image -> its pixels, bool [H, W]; raises ValueError for what cannot be drawn,
-    and ImageError. Boxes are drawn filled, lines as no pixel. points: column and row of a line's points.
+    draw: how its reader draws it, for `drawn`. points: column and row of a line's points.
     verdict: what somebody said of it beside drawing it: "accepted" or "rejected".
     """
 
@@ -25,6 +28,18 @@ class Shape:
     kind: Kind = "mask"
     points: tuple[tuple[int, int], ...] = ()
     verdict: str | None = None
+
+    def drawn(self, size: tuple[int, int]) -> Mask:
+        """Its pixels, bool [H, W]. size: (height, width) of the upright image.
+
+        Boxes are drawn filled. Raises ValueError for what cannot be drawn, which lines are, too; and ImageError.
+        """
+        try:
+            return self.draw(size)
+        except ValueError:
+            raise
+        except _OTHER_WORDS as error:
+            raise ValueError(f"what it says of its pixels is not understood: {first_line(error)}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +62,15 @@ class AnnotatedImage:
     author: str = ""
     at: datetime | None = None
     problem: str | None = None
+
+    @classmethod
+    def read(cls, name: str, reader: Callable[..., "AnnotatedImage"], *given: Any) -> "AnnotatedImage":
+        """`reader(*given)`; the image `name` with a problem where that fails on what the tool does not write."""
+        try:
+            return reader(*given)
+        except _OTHER_WORDS as error:
+            problem = f"is not as the tool writes it: {first_line(error)}"
+            return cls(name=name, size=None, shapes=(), problem=problem)
 
 
 @dataclass(frozen=True, kw_only=True)

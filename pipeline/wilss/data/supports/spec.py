@@ -96,7 +96,7 @@ class SupportSpec:
         mask = np.zeros(size, np.bool_)
         for shape in shapes:
             try:
-                mask |= shape.draw(size)
+                mask |= shape.drawn(size)
             except ValueError as error:
                 raise self._error(f"a shape of {shape.name!r} cannot be drawn ({error}); correct it.") from None
         return mask

@@ -32,7 +32,7 @@ def drawn(path: Path, content: Any, size: tuple[int, int] = (9, 9)) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
     for image in read_annotations(path).images:
         for shape in image.shapes:
-            shape.draw(size)
+            shape.drawn(size)
 
 
 def test_a_mask_of_labelmes_is_looked_at_before_it_is_unpacked(tmp_path: Path) -> None:
