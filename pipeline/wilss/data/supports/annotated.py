@@ -21,8 +21,9 @@ def annotated_supports(
     """A support for every image and class of the step that the file has shapes of, or why it is none.
 
     Masks and polygons become masks, rectangles boxes, lines scribbles; what is called void is unknown, and lines that
-    are called background run beside the class. Classes of other steps and rejected shapes are left out. records: the
-    images of the step's list. Raises ManifestError where the file cannot be read.
+    are called background run beside the class. Where masks and boxes of a class are on one image, what boxes alone
+    hold is unknown. Classes of other steps and rejected shapes are left out. records: the images of the step's list.
+    Raises ManifestError where the file cannot be read.
     """
     names, seen = ImageNames(records), set[str]()
     for image in read_annotations(path, manifest.taxonomy.class_names).images:

@@ -1,6 +1,6 @@
 """`SupportSpec`: one annotated image of one class, as it was written down, and the map that it stands for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,17 +80,30 @@ class SupportSpec:
                 f"is {self.told_size[1]} x {self.told_size[0]} pixels there, the image {size[1]} x {size[0]}; annotate "
                 "it in its own size."
             )
-        if self.kind == "scribble":
-            lines = [list(shape.points) for shape in self.shapes]
-            beside = [list(shape.points) for shape in self.beside if shape.kind == "scribble"]
-            self._require_inside([point for line in (*lines, *beside) for point in line], size)
-            return map_of_lines(lines, beside, size)
+        lines, beside = self._lines(self.shapes, size), self._lines(self.beside, size)
+        labels = map_of_lines(lines, beside, size) if self.kind == "scribble" else self._from_areas(lines, size)
+        labels[self._drawn(self.void, size)] = UNKNOWN
+        return labels
+
+    def _lines(self, shapes: Iterable[Shape], size: tuple[int, int]) -> list[list[Point]]:
+        lines = [list(shape.points) for shape in shapes if shape.kind == "scribble"]
+        self._require_inside([point for line in lines for point in line], size)
+        return lines
+
+    def _from_areas(self, lines: Sequence[Sequence[Point]], size: tuple[int, int]) -> SupportMap:
+        """The map of masks and boxes, with `lines` on them. What a box holds beside masks is unknown [D]."""
+        boxes = [shape for shape in self.shapes if shape.kind == "box"]
         if self.kind == "box":
-            drawn = [self._drawn([shape], size) for shape in self.shapes if shape.kind == "box"]
-            boxes = [_edges(mask) for mask in drawn if mask.any()]
-            return map_of_boxes(boxes, size) if boxes else np.full(size, BACKGROUND, np.uint8)
-        areas = [shape for shape in self.shapes if shape.kind != "scribble"]
-        return map_of_mask(self._drawn(areas, size), self._drawn(self.void, size))
+            drawn = [mask for box in boxes if (mask := self._drawn([box], size)).any()]
+            labels = map_of_boxes(list(map(_edges, drawn)), size) if drawn else np.full(size, BACKGROUND, np.uint8)
+        else:
+            mask = self._drawn([shape for shape in self.shapes if shape.kind == "mask"], size)
+            labels = map_of_mask(mask, self._drawn(boxes, size) & ~mask)
+        if (labels[map_of_lines(lines, [], size) == FOREGROUND] == BACKGROUND).any():
+            raise self._error(
+                f"has a line where no {self.kind} of the class is; draw that object as a {self.kind}, too."
+            )
+        return labels
 
     def _drawn(self, shapes: Iterable[Shape], size: tuple[int, int]) -> Mask:
         mask = np.zeros(size, np.bool_)

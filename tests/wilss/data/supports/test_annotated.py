@@ -64,6 +64,24 @@ def test_brushes_of_label_studio_and_void_beside_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.map, np.where(void, UNKNOWN, np.where(LEFT, FOREGROUND, BACKGROUND)))
 
 
+def test_what_a_box_holds_beside_masks_is_unknown(tmp_path: Path) -> None:
+    """The object in it has no outline; and void is unknown beside boxes, too."""
+    manifest = pets(tmp_path)
+    mask = shape("horse", "polygon", (0, 0), (3, 0), (3, 3), (0, 3))
+    box, void = shape("horse", "rectangle", (2, 2), (5, 5)), shape("void", "rectangle", (0, 0), (0, 0))
+    on_it = shape("horse", "linestrip", (1, 1), (4, 4))
+    (one,) = read_supports(manifest, 1, labelme(tmp_path, "c", mask, box, void, on_it)).supports
+    expected = np.full(disk.SIZE, BACKGROUND, np.uint8)
+    expected[2:6, 2:6] = UNKNOWN
+    expected[:4, :4] = FOREGROUND
+    expected[0, 0] = UNKNOWN
+    assert one.spec.kind == "mask"
+    np.testing.assert_array_equal(one.map, expected)
+    (one,) = read_supports(manifest, 1, labelme(tmp_path, "c", box, void)).supports
+    assert (one.map == FOREGROUND).sum() == 16
+    assert one.map[0, 0] == UNKNOWN
+
+
 def test_a_coco_json_in_the_manifest_itself(tmp_path: Path) -> None:
     disk.voc(tmp_path / "data", IMAGES)
     path = disk.coco(tmp_path / "elsewhere", "train", {"c.jpg": [disk.box(1, 2, 3, 4, 30)]}, ("dog", "zebra", "horse"))
@@ -86,19 +104,26 @@ def test_the_same_content_has_the_same_digest_in_any_form(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "size", "drawn", "told"),
     [
-        ("nowhere", disk.SIZE, shape("horse", "rectangle", (0, 0), (1, 1)), "is no image of the step's list"),
-        ("c", (3, 4), shape("horse", "rectangle", (0, 0), (1, 1)), "is 4 x 3 pixels there"),
-        ("c", disk.SIZE, shape("zebra", "rectangle", (0, 0), (1, 1)), "'zebra' is no class"),
-        ("c", disk.SIZE, shape("horse", "polygon", (1e9, 0), (1, 1), (0, 0)), "cannot be drawn"),
-        ("c", disk.SIZE, shape("horse", "linestrip", (0, 0), (99, 1)), "reaches the pixel (99, 1)"),
+        ("nowhere", disk.SIZE, [shape("horse", "rectangle", (0, 0), (1, 1))], "is no image of the step's list"),
+        ("c", (3, 4), [shape("horse", "rectangle", (0, 0), (1, 1))], "is 4 x 3 pixels there"),
+        ("c", disk.SIZE, [shape("zebra", "rectangle", (0, 0), (1, 1))], "'zebra' is no class"),
+        ("c", disk.SIZE, [shape("horse", "polygon", (1e9, 0), (1, 1), (0, 0))], "cannot be drawn"),
+        ("c", disk.SIZE, [{"label": "horse", "shape_type": "circle", "points": [[None, 1], [2, 2]]}], "not understood"),
+        ("c", disk.SIZE, [shape("horse", "linestrip", (0, 0), (99, 1))], "reaches the pixel (99, 1)"),
+        (
+            "c",
+            disk.SIZE,
+            [shape("horse", "rectangle", (0, 0), (1, 1)), shape("horse", "point", (9, 9))],
+            "has a line where no box of the class is; draw that object as a box, too.",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(
-    tmp_path: Path, name: str, size: tuple[int, int], drawn: dict[str, Any], told: str
+    tmp_path: Path, name: str, size: tuple[int, int], drawn: list[dict[str, Any]], told: str
 ) -> None:
     manifest = pets(tmp_path)
     labelme(tmp_path, "b", shape("horse", "rectangle", (2, 3), (8, 9)))
-    path = labelme(tmp_path, name, drawn, size=size)
+    path = labelme(tmp_path, name, *drawn, size=size)
     supports = read_supports(manifest, 1, path, every=False)
     (problem,) = problems_of(supports)
     assert told in problem
