@@ -108,7 +108,7 @@ def test_labelme_draws_the_same_pixels(store: MaskStore, tmp_path: Path) -> None
 @pytest.mark.parametrize("instances", ["class", "connected"])
 def test_coco_is_read_by_three_libraries(store: MaskStore, tmp_path: Path, instances: Any) -> None:
     place = tmp_path / "annotations/instances_train.json"
-    export_coco(store, place, names=PNG, instances=instances, overlaps=True)
+    export_coco(store, place, names=PNG, options=PieceOptions(instances=instances, overlaps=True))
     expected = wanted(store, overlaps=True)
     assert_same(run("read", "pycocotools", place, out=tmp_path / "o.npz"), expected)
     pictures(store, tmp_path / "images/train")

@@ -13,6 +13,7 @@ from wilss.errors import counted
 from .common import store_argument
 
 if TYPE_CHECKING:
+    from wilss.data.manifest import Manifest
     from wilss.store import MaskStore
 
     from ..exchange.common import Exported
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 _partial = click.option("--allow-partial", is_flag=True, help="Export what is there of an incomplete store.")
 _paths = manifest_option_with("Take file names and paths of the images from here.  [default: ID.jpg]")
-_unused = manifest_option_with(
-    "Not needed: files are named by the ids of images, and classes by the store.", expose_value=False
+_numbers = manifest_option_with(
+    "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
 )
+_unused = manifest_option_with(
+    "Not needed: files are named by the ids of images, and classes by the store.",
+    expose_value=False, callback=lambda context, option, path: _loaded(path),
+)  # fmt: skip
 _shapes = click.option(
     "--shapes", type=click.Choice(["mask", "polygon", "box"]), default="mask", show_default=True,
     help="What a person is to edit. Boxes lose the pixels.",
@@ -37,6 +42,15 @@ _min_area = click.option(
     "--min-area", type=click.IntRange(min=0), default=0, show_default=True,
     help="Leave out masks, or connected parts, of fewer pixels.",
 )  # fmt: skip
+_grey = click.option(
+    "--grey", is_flag=True, help="8 bits without a palette, for readers that turn a palette into colours."
+)
+_images_at = click.option(
+    "--images-at", default="/data/local-files/?d=", show_default=True,
+    help="What stands before an image's name in its address, e.g. s3://bucket/images/.",
+)  # fmt: skip
+#: The options that become `PieceOptions`.
+_PIECES = ("instances", "overlaps", "no_void", "min_area")
 
 
 def _instances(default: str) -> Callable[[Any], Any]:
@@ -44,15 +58,6 @@ def _instances(default: str) -> Callable[[Any], Any]:
         "--instances", type=click.Choice(["class", "connected"]), default=default, show_default=True,
         help="An annotation for each class of an image, or for each connected part of its mask.",
     )  # fmt: skip
-
-
-def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def add(function: Any) -> Any:
-        for option in reversed((*options, _overwrite, _partial)):
-            function = option(function)
-        return function
-
-    return add
 
 
 class _Forms(click.Group):
@@ -80,13 +85,41 @@ def command() -> None:
     """Masks in the forms that other tools read; `export STORE OUT --format NAME` is the same."""
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export voc masks/shapes-15-5/step-1.zarr out/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--grey", is_flag=True, help="8 bits without a palette, for readers that turn a palette into colours.")
-@_unused
-@_with()
-def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool) -> None:
+def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., "Exported"]], click.Command]:
+    """The command that writes a form: named as the function that does it, whose docstring is its help.
+
+    The function is given the open store, OUT and its options; `names` and `options` (`PieceOptions`) in the place of
+    those that say what things are called and how masks are cut. out: an example of OUT, a folder's with a slash.
+    noun: what is counted.
+    """
+    is_folder = out.endswith("/")
+    kind = click.Path(path_type=Path, file_okay=not is_folder, dir_okay=is_folder)
+
+    def add(write: Callable[..., "Exported"]) -> click.Command:
+        def run(store: Path, out: Path, allow_partial: bool, **given: Any) -> None:
+            opened = _opened(store, allow_partial)
+            if "manifest_path" in given:
+                given["names"] = _names(opened, _loaded(given.pop("manifest_path")))
+            pieces = {name: given.pop(name) for name in _PIECES if name in given}
+            if pieces:
+                given["options"] = _options(**pieces)
+            exported = write(opened, out, **given)
+            resolved = [] if pieces.get("overlaps") else _resolved(exported)
+            void = _about_void(opened, pieces["no_void"]) if "no_void" in pieces else []
+            _report(exported, out, noun, [*resolved, *void])
+
+        run.__doc__ = write.__doc__
+        function: Any = run
+        for option in reversed((store_argument, click.argument("out", type=kind), *options, _overwrite, _partial)):
+            function = option(function)
+        example = f"\b\nExample:\n  wilss-masks export {write.__name__} masks/shapes-15-5/step-1.zarr {out}"
+        return command.command(write.__name__, epilog=example)(function)
+
+    return add
+
+
+@_form("out/", "label map", _grey, _unused)
+def voc(*given: Any, **more: Any) -> "Exported":
     """Palette PNGs in the VOC layout.
 
     Writes OUT/SegmentationClass/ID.png (taxonomy ids, 255 void), OUT/ImageSets/Segmentation/SPLIT.txt, OUT/classes.txt
@@ -95,16 +128,11 @@ def voc(store: Path, out: Path, grey: bool, overwrite: bool, allow_partial: bool
     """
     from ..exchange.folders import export_voc
 
-    exported = export_voc(_opened(store, allow_partial), out, grey=grey, overwrite=overwrite)
-    _report(exported, out, "label map", _resolved(exported))
+    return export_voc(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export cityscapes masks/shapes-15-5/step-1.zarr out/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_unused
-@_with()
-def cityscapes(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
+@_form("out/", "label map", _unused)
+def cityscapes(*given: Any, **more: Any) -> "Exported":
     """Grey PNGs in Cityscapes' layout.
 
     Writes OUT/gtFine/SPLIT/ID_gtFine_labelIds.png (taxonomy ids, 255 void), ID_gtFine_color.png and OUT/labelmap.txt.
@@ -112,16 +140,11 @@ def cityscapes(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> 
     """
     from ..exchange.folders import export_cityscapes
 
-    exported = export_cityscapes(_opened(store, allow_partial), out, overwrite=overwrite)
-    _report(exported, out, "label map", _resolved(exported))
+    return export_cityscapes(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export ade20k masks/shapes-15-5/step-1.zarr out/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_unused
-@_with()
-def ade20k(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None:
+@_form("out/", "label map", _unused)
+def ade20k(*given: Any, **more: Any) -> "Exported":
     """Grey PNGs in the layout of ADE20K's scene parsing.
 
     Writes OUT/annotations/training/ID.png (0 background, taxonomy ids, 255 void), OUT/objectInfo.txt and
@@ -129,28 +152,11 @@ def ade20k(store: Path, out: Path, overwrite: bool, allow_partial: bool) -> None
     """
     from ..exchange.folders import export_ade20k
 
-    exported = export_ade20k(_opened(store, allow_partial), out, overwrite=overwrite)
-    _report(exported, out, "label map", _resolved(exported))
+    return export_ade20k(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export coco masks/shapes-15-5/step-1.zarr step-1.json")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@manifest_option_with(
-    "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
-)
-@_with(_instances("class"), _overlaps, _no_void, _min_area)
-def coco(
-    store: Path,
-    out: Path,
-    manifest_path: Path | None,
-    instances: Any,
-    overlaps: bool,
-    no_void: bool,
-    min_area: int,
-    overwrite: bool,
-    allow_partial: bool,
-) -> None:
+@_form("step-1.json", "annotation", _numbers, _instances("class"), _overlaps, _no_void, _min_area)
+def coco(*given: Any, **more: Any) -> "Exported":
     """COCO json with RLE annotations; needs the extra `coco`.
 
     Category ids are taxonomy ids, or those of the data's own COCO json. Where masks overlap, the more confident class
@@ -158,151 +164,63 @@ def coco(
     """
     from ..exchange.coco import export_coco
 
-    opened = _opened(store, allow_partial)
-    exported = export_coco(
-        opened,
-        out,
-        names=_names(opened, manifest_path),
-        instances=instances,
-        overlaps=overlaps,
-        void=not no_void,
-        min_area=min_area,
-        overwrite=overwrite,
-    )
-    _report(exported, out, "annotation", [*_kept_or_resolved(exported, overlaps), *_about_void(opened, no_void)])
+    return export_coco(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export panoptic masks/shapes-15-5/step-1.zarr panoptic.json")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@manifest_option_with(
-    "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
-)
-@_with(_instances("class"), _no_void, _min_area)
-def panoptic(
-    store: Path,
-    out: Path,
-    manifest_path: Path | None,
-    instances: Any,
-    no_void: bool,
-    min_area: int,
-    overwrite: bool,
-    allow_partial: bool,
-) -> None:
+@_form("panoptic.json", "segment", _numbers, _instances("class"), _no_void, _min_area)
+def panoptic(*given: Any, **more: Any) -> "Exported":
     """COCO panoptic: OUT, a json, and a folder of PNGs beside it with the same name.
 
     Numbers are those of `export coco`. Where masks overlap, the more confident class wins.
     """
     from ..exchange.panoptic import export_panoptic
 
-    opened = _opened(store, allow_partial)
-    exported = export_panoptic(
-        opened,
-        out,
-        names=_names(opened, manifest_path),
-        instances=instances,
-        void=not no_void,
-        min_area=min_area,
-        overwrite=overwrite,
-    )
-    _report(exported, out, "segment", [*_resolved(exported), *_about_void(opened, no_void)])
+    return export_panoptic(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export cvat masks/shapes-15-5/step-1.zarr step-1.zip")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@_paths
-@_with(_shapes, _instances("class"), _overlaps, _no_void, _min_area)
-def cvat(
-    store: Path, out: Path, manifest_path: Path | None, shapes: Any, overwrite: bool, allow_partial: bool, **pieces: Any
-) -> None:
+@_form("step-1.zip", "shape", _paths, _shapes, _instances("class"), _overlaps, _no_void, _min_area)
+def cvat(*given: Any, **more: Any) -> "Exported":
     """Pre-annotations for CVAT (images 1.1): OUT is an xml or a zip.
 
     OUT.labels.json beside it has the labels of the task, with an attribute `verdict` to judge each mask by.
     """
     from ..exchange.cvat import export_cvat
 
-    opened, options = _opened(store, allow_partial), _options(**pieces)
-    exported = export_cvat(
-        opened, out, names=_names(opened, manifest_path), shapes=shapes, options=options, overwrite=overwrite
-    )
-    _report(exported, out, "shape", _of_pieces(opened, exported, options))
+    return export_cvat(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export labelstudio masks/shapes-15-5/step-1.zarr tasks.json")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@_paths
-@click.option("--images-at", default="/data/local-files/?d=", show_default=True,
-              help="What stands before an image's name in its address, e.g. s3://bucket/images/.")  # fmt: skip
-@_with(_shapes, _instances("class"), _overlaps, _no_void, _min_area)
-def labelstudio(
-    store: Path,
-    out: Path,
-    manifest_path: Path | None,
-    images_at: str,
-    shapes: Any,
-    overwrite: bool,
-    allow_partial: bool,
-    **pieces: Any,
-) -> None:
+@_form("tasks.json", "shape", _paths, _images_at, _shapes, _instances("class"), _overlaps, _no_void, _min_area)
+def labelstudio(*given: Any, **more: Any) -> "Exported":
     """Tasks with predictions for Label Studio, with `score` and `model_version`.
 
     OUT.config.xml beside it is the labeling interface under which they are shown, with a verdict for each mask.
     """
     from ..exchange.label_studio import export_label_studio
 
-    opened, options = _opened(store, allow_partial), _options(**pieces)
-    names = _names(opened, manifest_path)
-    exported = export_label_studio(
-        opened, out, names=names, shapes=shapes, options=options, images_at=images_at, overwrite=overwrite
-    )
-    _report(exported, out, "shape", _of_pieces(opened, exported, options))
+    return export_label_studio(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export labelme masks/shapes-15-5/step-1.zarr labelme/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_paths
-@_with(_shapes, _instances("class"), _overlaps, _no_void, _min_area)
-def labelme(
-    store: Path, out: Path, manifest_path: Path | None, shapes: Any, overwrite: bool, allow_partial: bool, **pieces: Any
-) -> None:
+@_form("labelme/", "shape", _paths, _shapes, _instances("class"), _overlaps, _no_void, _min_area)
+def labelme(*given: Any, **more: Any) -> "Exported":
     """A json for each image for labelme, OUT/ID.json.
 
     With --manifest the images are named where they lie; without it, put the files beside the images.
     """
     from ..exchange.labelme import export_labelme
 
-    opened, options = _opened(store, allow_partial), _options(**pieces)
-    names = _names(opened, manifest_path)
-    exported = export_labelme(opened, out, names=names, shapes=shapes, options=options, overwrite=overwrite)
-    _report(exported, out, "shape", _of_pieces(opened, exported, options))
+    return export_labelme(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export fiftyone masks/shapes-15-5/step-1.zarr fiftyone/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_paths
-@_with(_instances("class"), _overlaps, _no_void, _min_area)
-def fiftyone(
-    store: Path, out: Path, manifest_path: Path | None, overwrite: bool, allow_partial: bool, **pieces: Any
-) -> None:
+@_form("fiftyone/", "mask", _paths, _instances("class"), _overlaps, _no_void, _min_area)
+def fiftyone(*given: Any, **more: Any) -> "Exported":
     """A dataset in FiftyOne's own layout: masks by path, with confidence; OUT/load.py loads it."""
     from ..exchange.fiftyone import export_fiftyone
 
-    opened, options = _opened(store, allow_partial), _options(**pieces)
-    names = _names(opened, manifest_path)
-    exported = export_fiftyone(opened, out, names=names, options=options, overwrite=overwrite)
-    _report(exported, out, "mask", _of_pieces(opened, exported, options))
+    return export_fiftyone(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export huggingface masks/shapes-15-5/step-1.zarr dataset/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_paths
-@_with()
-def huggingface(store: Path, out: Path, manifest_path: Path | None, overwrite: bool, allow_partial: bool) -> None:
+@_form("dataset/", "label map", _paths)
+def huggingface(*given: Any, **more: Any) -> "Exported":
     """Parquet files for Hugging Face's `datasets`: image, mask, tags; needs the extra `datasets`.
 
     The images themselves go in where --manifest says where they lie. Where masks overlap, the more confident class
@@ -310,32 +228,15 @@ def huggingface(store: Path, out: Path, manifest_path: Path | None, overwrite: b
     """
     from ..exchange.huggingface import export_huggingface
 
-    opened = _opened(store, allow_partial)
-    exported = export_huggingface(opened, out, names=_names(opened, manifest_path), overwrite=overwrite)
-    _report(exported, out, "label map", _resolved(exported))
+    return export_huggingface(*given, **more)
 
 
-@command.command(epilog="\b\nExample:\n  wilss-masks export sam masks/shapes-15-5/step-1.zarr regions/")
-@store_argument
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@_paths
-@_with(_instances("connected"), _min_area)
-def sam(
-    store: Path,
-    out: Path,
-    manifest_path: Path | None,
-    instances: Any,
-    min_area: int,
-    overwrite: bool,
-    allow_partial: bool,
-) -> None:
+@_form("regions/", "mask", _paths, _instances("connected"), _min_area)
+def sam(*given: Any, **more: Any) -> "Exported":
     """Masks without classes, a json for each image as in SA-1B; needs the extra `coco`."""
     from ..exchange.sam import export_sam
 
-    opened = _opened(store, allow_partial)
-    names = _names(opened, manifest_path)
-    exported = export_sam(opened, out, names=names, instances=instances, min_area=min_area, overwrite=overwrite)
-    _report(exported, out, "mask", [])
+    return export_sam(*given, **more)
 
 
 def _opened(store: Path, allow_partial: bool) -> "MaskStore":
@@ -354,26 +255,22 @@ def _tell_verdicts_beside(store: "MaskStore") -> None:
         click.echo(f"Warning: {told}", err=True)
 
 
-def _names(store: "MaskStore", manifest_path: Path | None) -> "CocoNames":
+def _loaded(manifest_path: Path | None) -> "Manifest | None":
     from wilss.data.manifest import load_manifest
 
+    return load_manifest(manifest_path) if manifest_path else None
+
+
+def _names(store: "MaskStore", manifest: "Manifest | None") -> "CocoNames":
     from ..exchange.naming import CocoNames, names_of
 
-    return names_of(store, load_manifest(manifest_path)) if manifest_path else CocoNames()
+    return names_of(store, manifest) if manifest else CocoNames()
 
 
-def _options(*, instances: Any, overlaps: bool, no_void: bool, min_area: int) -> "PieceOptions":
+def _options(*, no_void: bool = False, **more: Any) -> "PieceOptions":
     from ..exchange.pieces import PieceOptions
 
-    return PieceOptions(instances=instances, overlaps=overlaps, void=not no_void, min_area=min_area)
-
-
-def _of_pieces(store: "MaskStore", exported: "Exported", options: "PieceOptions") -> list[str]:
-    return [*_kept_or_resolved(exported, options.overlaps), *_about_void(store, not options.void)]
-
-
-def _kept_or_resolved(exported: "Exported", overlaps: bool) -> list[str]:
-    return [] if overlaps else _resolved(exported)
+    return PieceOptions(void=not no_void, **more)
 
 
 def _about_void(store: "MaskStore", no_void: bool) -> list[str]:

@@ -18,7 +18,7 @@ from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported
 from .naming import CocoNames
-from .pieces import VOID_NAME, Instances, Piece, PieceOptions, Pieces
+from .pieces import VOID_NAME, Piece, PieceOptions, Pieces
 
 
 def export_coco(
@@ -26,26 +26,20 @@ def export_coco(
     out: Path,
     *,
     names: CocoNames = CocoNames(),  # noqa: B008  frozen
-    instances: Instances = "class",
-    overlaps: bool = False,
-    void: bool = True,
-    min_area: int = 0,
+    options: PieceOptions = PieceOptions(),  # noqa: B008  frozen
     overwrite: bool = False,
     threads: int | None = None,
 ) -> Exported:
     """Write the file `out`: COCO json with RLE annotations of all masks that are not empty.
 
     Image ids are those of `names`, else the store's own when all of them are numbers, else positions from 1.
-    instances: one annotation for each class of an image, or for each of its connected parts. overlaps: masks as they
-    are stored; else each pixel is in one of them at most, as in `export_voc`. void: whether void is an annotation of a
-    category `void` with iscrowd 1. min_area: pixels that a mask or a part has at least.
-    `score` is the mean score inside the class's mask.
+    An annotation is a class of an image, or a connected part of it; `score` is the mean score inside the class's mask.
+    Void is an annotation of a category `void` with iscrowd 1.
     Raises StoreError when pycocotools is missing, or `out` is there and `overwrite` is False.
     """
     require_pycocotools("coco")
     refuse_existing(out, overwrite)
     rows, refused = exportable(store)
-    options = PieceOptions(instances=instances, overlaps=overlaps, void=void, min_area=min_area)
     encode = _CocoImage(store, names, options)
     done = list(map_in_threads(encode, rows, threads))
     annotations = [annotation for image, _ in done for annotation in image]

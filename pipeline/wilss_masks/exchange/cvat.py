@@ -5,7 +5,6 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 from xml.sax.saxutils import quoteattr
 
 from wilss.data.annotations.cvat import INSIDE_ZIP, VERDICT
@@ -20,10 +19,7 @@ from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, holds_void
 from .naming import CocoNames
-from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces
-
-#: What a piece is written as, for a person to edit.
-ShapeKind = Literal["mask", "polygon", "box"]
+from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces, ShapeKind
 
 _VERDICTS = ("unjudged", "accepted", "rejected")
 

@@ -17,9 +17,8 @@ from wilss.store import MaskStore
 from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, holds_void
-from .cvat import ShapeKind
 from .naming import CocoNames
-from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces
+from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces, ShapeKind
 
 #: Where Label Studio looks for files of a local storage, whose folder is that of the images.
 LOCAL_FILES = "/data/local-files/?d="

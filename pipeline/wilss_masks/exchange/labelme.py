@@ -19,9 +19,8 @@ from wilss.store import MaskStore
 from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, refuse_places
-from .cvat import ShapeKind
 from .naming import CocoNames
-from .pieces import Picture, Piece, PieceOptions, Pieces
+from .pieces import Picture, Piece, PieceOptions, Pieces, ShapeKind
 
 _VERSION = "6.3.1"  # of labelme, whose form this is
 

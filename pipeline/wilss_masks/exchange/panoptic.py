@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from wilss.threads import map_in_threads
 from .coco import CocoNumbering
 from .common import Exported, exportable, exported, refuse_places
 from .naming import CocoNames
-from .pieces import Instances, Piece, PieceOptions, Pieces
+from .pieces import Piece, PieceOptions, Pieces
 
 
 def export_panoptic(
@@ -26,20 +27,19 @@ def export_panoptic(
     out: Path,
     *,
     names: CocoNames = CocoNames(),  # noqa: B008  frozen
-    instances: Instances = "class",
-    void: bool = True,
-    min_area: int = 0,
+    options: PieceOptions = PieceOptions(),  # noqa: B008  frozen
     overwrite: bool = False,
     threads: int | None = None,
 ) -> Exported:
     """Write the file `out`, .json, and <id>.png into the folder beside it that has its name without the ending.
 
-    A pixel is in one segment at most: overlaps go to the more confident class. Pixels of no segment are 0. Void is a
-    segment of a category `void` with iscrowd 1. Raises StoreError when a file is there and `overwrite` is False.
+    A pixel is in one segment at most: overlaps go to the more confident class, whatever `options` say. Pixels of no
+    segment are 0. Void is a segment of a category `void` with iscrowd 1. Raises StoreError when a file is there and
+    `overwrite` is False.
     """
     rows, refused = exportable(store)
     folder = out.with_suffix("")
-    encode = _Png(store, folder, names, PieceOptions(instances=instances, void=void, min_area=min_area))
+    encode = _Png(store, folder, names, replace(options, overlaps=False))
     refuse_existing(out, overwrite)
     refuse_places(map(encode.target, rows), folder, overwrite)
     with writing(folder):

@@ -16,6 +16,8 @@ from .common import overlap
 
 #: A piece for each class of an image, or for each connected part of a class's mask.
 Instances = Literal["class", "connected"]
+#: What a piece is written as, for a person to edit.
+ShapeKind = Literal["mask", "polygon", "box"]
 VOID_NAME = "void"
 
 

@@ -1,6 +1,7 @@
 """Stores as class-agnostic masks, a json for each image as in SA-1B, which SAM's automatic masks have, too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from wilss.threads import map_in_threads
 from .coco import CocoNumbering, coco_rle, require_pycocotools
 from .common import Exported, exportable, exported, refuse_places
 from .naming import CocoNames
-from .pieces import Instances, PieceOptions, Pieces
+from .pieces import PieceOptions, Pieces
 
 
 def export_sam(
@@ -19,19 +20,19 @@ def export_sam(
     out: Path,
     *,
     names: CocoNames = CocoNames(),  # noqa: B008  frozen
-    instances: Instances = "connected",
-    min_area: int = 0,
+    options: PieceOptions = PieceOptions(instances="connected"),  # noqa: B008  frozen
     overwrite: bool = False,
     threads: int | None = None,
 ) -> Exported:
     """Write <id>.json into the folder `out` for every image: masks with run lengths and a score, without classes.
 
-    `predicted_iou` is the mean score inside the class's mask. Overlaps are kept, void is left out. Raises StoreError
-    when pycocotools is missing, or a file is there and `overwrite` is False.
+    `predicted_iou` is the mean score inside the class's mask, and so is `stability_score`, which readers expect to be
+    there. Overlaps are kept and void is left out, whatever `options` say. Raises StoreError when pycocotools is
+    missing, or a file is there and `overwrite` is False.
     """
     require_pycocotools("sam")
     rows, refused = exportable(store)
-    encode = _Json(store, out, names, PieceOptions(instances=instances, overlaps=True, void=False, min_area=min_area))
+    encode = _Json(store, out, names, replace(options, overlaps=True, void=False))
     refuse_places(map(encode.target, rows), out, overwrite)
     with writing(out):
         sweep_partials(out)

@@ -24,7 +24,7 @@ from tests.wilss_masks.stores import (
     make_store,
 )
 from wilss.data.manifest import load_manifest
-from wilss.errors import StoreError
+from wilss.errors import ManifestError, StoreError
 from wilss.store import MaskStore, label_map
 from wilss_masks import AnnotationSource, generate
 from wilss_masks.commands.export import command
@@ -32,6 +32,7 @@ from wilss_masks.exchange.coco import export_coco
 from wilss_masks.exchange.common import problem_with_id
 from wilss_masks.exchange.folders import export_voc
 from wilss_masks.exchange.naming import CocoNames, names_of
+from wilss_masks.exchange.pieces import PieceOptions
 from wilss_masks.review.corrections import Correction
 from wilss_masks.review.journal import Journal
 from wilss_masks.sources.fusion import FmwissParams
@@ -105,7 +106,7 @@ def test_both_exports_are_read_back_as_the_same_labels(tmp_path: Path, instances
     for drawn in (both, *IMAGES[1:]):
         disk.image(tmp_path / f"data/JPEGImages/{drawn.image_id}.jpg", drawn.size)
     voc = export_voc(store, tmp_path / "data")
-    coco = export_coco(store, tmp_path / "data/s.json", instances=instances)
+    coco = export_coco(store, tmp_path / "data/s.json", options=PieceOptions(instances=instances))
     (tmp_path / "data/labelmap.txt").unlink()  # its names are "class 1" and so on
     splits = {"train": {"annotations": "s.json", "images": "JPEGImages"}}
     by_voc = read_back(tmp_path, "voc", tags="masks")
@@ -124,7 +125,7 @@ def test_overlaps_go_to_the_same_class_in_both_exports(tmp_path: Path) -> None:
     assert (store.read(0).masks.sum(axis=0) > 1).any()
     voc = export_voc(store, tmp_path / "voc")
     export_coco(store, tmp_path / "s.json")
-    export_coco(store, tmp_path / "kept.json", overlaps=True)
+    export_coco(store, tmp_path / "kept.json", options=PieceOptions(overlaps=True))
     with Image.open(tmp_path / f"voc/SegmentationClass/{images[0].image_id}.png") as image:
         labels = np.array(image)
     content, kept = (json.loads((tmp_path / name).read_text())["annotations"] for name in ("s.json", "kept.json"))
@@ -137,14 +138,14 @@ def test_overlaps_go_to_the_same_class_in_both_exports(tmp_path: Path) -> None:
 
 def test_connected_parts_are_annotations_with_the_score_of_their_class(tmp_path: Path) -> None:
     store = make_annotation_store(tmp_path / "s.zarr", images=(replace(IMAGES[0], boxes={16: (8, 40, 60, 64)}),))
-    export_coco(store, tmp_path / "s.json", instances="connected")
+    export_coco(store, tmp_path / "s.json", options=PieceOptions(instances="connected"))
     (one, void) = json.loads((tmp_path / "s.json").read_text())["annotations"]
     assert (one["category_id"], one["area"], one["score"], one["iscrowd"]) == (16, 32 * 2, 1.0, 0)
     assert (void["category_id"], void["area"], void["iscrowd"], "score" in void) == (21, 48 * 2, 1, False)
     for instances in ("connected", "class"):
         for least, kept in ((64, 2), (65, 1)):  # void stays whatever its size
             out = tmp_path / f"{instances}-{least}.json"
-            export_coco(store, out, instances=instances, min_area=least)
+            export_coco(store, out, options=PieceOptions(instances=instances, min_area=least))
             assert len(json.loads(out.read_text())["annotations"]) == kept
 
 
@@ -330,9 +331,13 @@ def test_without_pycocotools_the_extra_is_named(
 
 
 @pytest.mark.parametrize("form", ["voc", "cityscapes", "ade20k"])
-def test_every_form_takes_a_manifest(tmp_path: Path, store: MaskStore, form: str) -> None:
-    words = [form, str(store.path), str(tmp_path / "out"), "--manifest", "any.yaml"]
-    assert CliRunner().invoke(command, words, catch_exceptions=False).exit_code == 0
+def test_every_form_takes_a_manifest_and_passes_no_wrong_path_over(tmp_path: Path, store: MaskStore, form: str) -> None:
+    disk.voc(tmp_path / "data", {"a": (1,)})
+    words = [form, str(store.path), str(tmp_path / "out"), "--manifest"]
+    there = [*words, str(disk.manifest(tmp_path))]
+    assert CliRunner().invoke(command, there, catch_exceptions=False).exit_code == 0
+    with pytest.raises(ManifestError, match=r"any\.yaml is not there"):
+        CliRunner().invoke(command, [*words, "any.yaml", "--overwrite"], catch_exceptions=False)
 
 
 def test_verdicts_that_the_store_does_not_hold_are_told(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_an_image_that_cannot_be_read_is_left_out_of_parquet_and_named(store: Ma
 
 
 def test_panoptic_segments_are_the_colours_of_its_png(store: MaskStore, tmp_path: Path) -> None:
-    export_panoptic(store, tmp_path / "p.json", instances="connected", min_area=2)
+    export_panoptic(store, tmp_path / "p.json", options=PieceOptions(instances="connected", min_area=2))
     content = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
     for annotation in content["annotations"]:
         with Image.open(tmp_path / "p" / annotation["file_name"]) as picture:

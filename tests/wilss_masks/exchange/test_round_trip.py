@@ -48,8 +48,7 @@ def way(write: Callable[..., Exported], name: str, **options: Any) -> Way:
     def written(store: MaskStore, out: Path, **more: Any) -> Exported:
         return write(store, out, **options, **more)
 
-    keeps = options.get("overlaps") is True or (options.get("options") or PieceOptions()).overlaps
-    return Way(written, name, keeps)
+    return Way(written, name, options.get("options", PieceOptions()).overlaps)
 
 
 WAYS = {
@@ -60,8 +59,8 @@ WAYS = {
     "label studio brushes": way(export_label_studio, "a.json", options=OVERLAPS),
     "labelme masks": way(export_labelme, "a", options=OVERLAPS),
     "labelme polygons": way(export_labelme, "a", shapes="polygon", options=PARTS),
-    "coco": way(export_coco, "a.json", overlaps=True),
-    "coco parts": way(export_coco, "a.json", overlaps=True, instances="connected"),
+    "coco": way(export_coco, "a.json", options=OVERLAPS),
+    "coco parts": way(export_coco, "a.json", options=PARTS),
     "coco resolved": way(export_coco, "a.json"),
     "panoptic": way(export_panoptic, "a.json"),
     "fiftyone": way(export_fiftyone, "a", options=OVERLAPS),
