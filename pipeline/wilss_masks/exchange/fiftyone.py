@@ -73,13 +73,14 @@ def export_fiftyone(
         write_atomically(texts[1], _LOAD.encode("utf-8"))
         samples = ",\n".join(text for text, _, _ in done)
         write_atomically(texts[2], f'{{"samples": [{samples}]}}\n'.encode())
+    missing = [f"Put the images into {out / 'data'}; FiftyOne looks for them there."] if names.path is None else []
     return exported(
         store,
         rows,
         refused,
         annotations=sum(count for _, count, _ in done),
         overlapping=sum(both for _, _, both in done),
-        notes=[f"Load it with: python {out / _SCRIPT}"],
+        notes=[*missing, f"Load it with: python {out / _SCRIPT}"],
     )
 
 

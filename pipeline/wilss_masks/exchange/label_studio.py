@@ -58,7 +58,10 @@ def export_label_studio(
         refused,
         annotations=sum(count for _, count, _ in done),
         overlapping=sum(both for _, _, both in done),
-        notes=[f"{config} is the project's labeling interface; the predictions are shown under it alone."],
+        notes=[
+            f"{config} is the project's labeling interface; the predictions are shown under it alone.",
+            *(f"The address of the first image is {encode.address(store.image_ids[row])}" for row in rows[:1]),
+        ],
     )
 
 
@@ -88,10 +91,16 @@ class _Task:
         prediction: dict[str, Any] = {"model_version": self._version, "result": results}
         if picture.score is not None:
             prediction["score"] = picture.score
-        name = self._names.file_name(picture.image_id)
-        address = self._images_at + (quote(name) if self._images_at else name)
-        task = {"data": {"image": address, IMAGE_ID: picture.image_id}, "predictions": [prediction]}
+        task = {
+            "data": {"image": self.address(picture.image_id), IMAGE_ID: picture.image_id},
+            "predictions": [prediction],
+        }
         return json.dumps(task, ensure_ascii=False), len(shapes), picture.is_overlapping
+
+    def address(self, image_id: str) -> str:
+        """Where Label Studio looks for an image."""
+        name = self._names.file_name(image_id)
+        return self._images_at + (quote(name) if self._images_at else name)
 
     def _results(self, picture: Picture, name: str, piece: Piece, value: dict[str, Any]) -> list[dict[str, Any]]:
         """A shape, and what is chosen of it, which has the shape's id."""

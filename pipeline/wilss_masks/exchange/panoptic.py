@@ -13,6 +13,7 @@ from wilss.data.annotations.runs import box_of
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
 from wilss.drawing import encoded
+from wilss.errors import StoreError
 from wilss.store import MaskStore
 from wilss.threads import map_in_threads
 
@@ -37,6 +38,8 @@ def export_panoptic(
     segment are 0. Void is a segment of a category `void` with iscrowd 1. Raises StoreError when a file is there and
     `overwrite` is False.
     """
+    if out.suffix.lower() != ".json":
+        raise StoreError(f"{out} is no .json; give it this ending: the PNGs go into a folder with its name without it.")
     rows, refused = exportable(store)
     folder = out.with_suffix("")
     encode = _Png(store, folder, names, replace(options, overlaps=False))

@@ -80,7 +80,8 @@ def test_cvat_asks_for_a_verdict_on_every_mask_and_knows_void(store: MaskStore, 
 
 
 def test_label_studio_sorts_by_the_least_sure_class(store: MaskStore, tmp_path: Path) -> None:
-    export_label_studio(store, tmp_path / "t.json", images_at="s3://b/")
+    exported = export_label_studio(store, tmp_path / "t.json", images_at="s3://b/")
+    assert exported.notes[1] == "The address of the first image is s3://b/a/1.jpg"
     first, second = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert (first["data"]["image"], first["data"]["wilss_image"]) == ("s3://b/a/1.jpg", "a/1")
     assert second["data"]["image"] == "s3://b/b%20%26%20%3Cc%3E.jpg"
@@ -120,7 +121,10 @@ def test_labelme_has_masks_where_no_polygon_can_hold_a_part(store: MaskStore, tm
 
 
 def test_fiftyone_knows_values_and_loads_by_a_script(store: MaskStore, names: CocoNames, tmp_path: Path) -> None:
-    export_fiftyone(store, tmp_path / "out", names=names)
+    assert export_fiftyone(store, tmp_path / "out", names=names).notes == (
+        f"Load it with: python {tmp_path}/out/load.py",
+    )
+    assert export_fiftyone(store, tmp_path / "bare").notes[0].startswith(f"Put the images into {tmp_path}/bare/data;")
     compile((tmp_path / "out/load.py").read_text(encoding="utf-8"), "load.py", "exec")
     info = json.loads((tmp_path / "out/metadata.json").read_text(encoding="utf-8"))["info"]
     assert info["mask_targets"]["label"] == {
@@ -164,6 +168,9 @@ def test_panoptic_segments_are_the_colours_of_its_png(store: MaskStore, tmp_path
         areas = {segment["id"]: segment["area"] for segment in annotation["segments_info"]}
         assert areas == {number: int((ids == number).sum()) for number in np.unique(ids).tolist() if number}
         assert all(area >= 2 for area in areas.values())
+    with pytest.raises(StoreError, match=r"is no \.json"):
+        export_panoptic(store, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     kinds = {row["name"]: row["isthing"] for row in content["categories"]}
     assert kinds == dict.fromkeys([*CLASSES.values(), "void"], 1)
 
