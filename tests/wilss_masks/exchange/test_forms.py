@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.wilss_masks.exchange.drawn import CLASSES, ring, store_of
+from wilss.data.layouts import ImageRecord
 from wilss.errors import StoreError
 from wilss.store import MaskStore
 from wilss_masks.commands.export import command
@@ -27,6 +28,7 @@ from wilss_masks.exchange.naming import CocoNames
 from wilss_masks.exchange.panoptic import export_panoptic
 from wilss_masks.exchange.pieces import PieceOptions
 from wilss_masks.exchange.sam import export_sam
+from wilss_masks.stages.region_file import region_file
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +183,11 @@ def test_sam_has_parts_without_classes(store: MaskStore, tmp_path: Path) -> None
     assert content["image"] == {"image_id": 1, "file_name": "a/1.jpg", "height": 6, "width": 7}
     assert [one["area"] for one in content["annotations"]] == [18, 1, 6]
     assert [one["predicted_iou"] for one in content["annotations"]] == [0.9, 0.9, 0.8]
+    found = region_file(str(tmp_path / "out"))
+    for name in store.image_ids:
+        masks = store.read(name).masks
+        regions = found.regions(ImageRecord(image_id=name, path=Path(f"{name}.jpg")), (6, 7), (6, 7), 0.0)
+        np.testing.assert_array_equal(regions.numpy() >= 0, masks.any(axis=0))
 
 
 def test_folders_of_cityscapes_and_ade20k(store: MaskStore, tmp_path: Path) -> None:
