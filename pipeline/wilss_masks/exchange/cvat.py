@@ -5,10 +5,11 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from wilss.data.annotations.cvat import INSIDE_ZIP, VERDICT
 from wilss.data.annotations.outlines import outlines_along_edges
+from wilss.data.annotations.records import VERDICTS
 from wilss.data.annotations.runs import box_of, cropped, runs_by_rows
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
@@ -21,7 +22,7 @@ from .common import Exported, exportable, exported, holds_void
 from .naming import CocoNames
 from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces, ShapeKind
 
-_VERDICTS = ("unjudged", "accepted", "rejected")
+_VERDICTS = ("unjudged", *VERDICTS)
 
 
 def export_cvat(
@@ -146,8 +147,7 @@ def _values(values: object) -> str:
 
 def _text(text: str) -> str:
     """Text for the inside of an element, without characters that xml has not."""
-    kept = "".join(letter for letter in text if letter.isprintable())
-    return kept.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escape("".join(letter for letter in text if letter.isprintable()))
 
 
 def _zipped(content: bytes) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from wilss.data.annotations.json_files import read_json
 from wilss.data.annotations.outlines import drawn_box
-from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape, size_of
 from wilss.data.annotations.runs import Mask
 from wilss.data.layouts.coco_json import has_outline, mask_of, read_coco_json, runs_of
 from wilss.errors import ImageError, ManifestError
@@ -56,8 +56,7 @@ def _names(content: Mapping[str, Any]) -> dict[Any, str]:
 
 
 def _image(row: Mapping[str, Any], shapes: tuple[Shape, ...], names: Mapping[Any, str], **more: Any) -> AnnotatedImage:
-    height, width = row.get("height"), row.get("width")
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    size = size_of(row.get("height"), row.get("width"))
     known = frozenset(names.values())
     return AnnotatedImage(name=str(row.get("file_name", "")), size=size, shapes=shapes, known=known, **more)
 

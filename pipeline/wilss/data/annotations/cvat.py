@@ -7,14 +7,14 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import IO
 from xml.parsers import expat
 
-from wilss.data.annotations.outlines import drawn_along_edges, drawn_box
-from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, turned
+from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape, no_area, time_of, verdict_of
 from wilss.data.annotations.runs import Mask, mask_of_rows, placed
 from wilss.errors import ManifestError, first_line
 
@@ -117,7 +117,7 @@ class _Reader:
         if place == ["label", "name"]:
             self._known.add(self._text)
         elif place == ["meta", "dumped"]:
-            self._at = _time(self._text)
+            self._at = time_of(self._text)
         elif place == ["assignee", "username"] or (place == ["owner", "username"] and not self._author):
             self._author = self._text.strip()
         elif tag == "attribute" and self._attribute and self._shapes:
@@ -139,8 +139,7 @@ class _Reader:
 
 
 def _shape(tag: str, where: Mapping[str, str], said: Mapping[str, str]) -> Shape:
-    name, verdict = where.get("label", ""), said.get(VERDICT)
-    verdict = verdict if verdict in ("accepted", "rejected") else None
+    name, verdict = where.get("label", ""), verdict_of([said.get(VERDICT, "")])
     draw = {"mask": _draw_mask, "polygon": _draw_polygon, "box": _draw_box}.get(tag)
     if draw is not None:
         return Shape(
@@ -174,18 +173,6 @@ def _draw_box(where: Mapping[str, str], size: tuple[int, int]) -> Mask:
     return drawn_along_edges([turned(corner, middle, angle) for corner in corners], size)
 
 
-def turned(point: tuple[float, float], around: tuple[float, float], degrees: float) -> tuple[float, float]:
-    """A point (column, row), turned clockwise as one sees it."""
-    angle = math.radians(degrees)
-    x, y = point[0] - around[0], point[1] - around[1]
-    return around[0] + x * math.cos(angle) - y * math.sin(angle), around[1] + x * math.sin(angle) + y * math.cos(angle)
-
-
-def no_area(what: str, size: tuple[int, int]) -> Mask:
-    """For shapes without an area of their own. Raises ValueError."""
-    raise ValueError(f"it is a shape of the kind {what!r}, which does not say which pixels are the class's")
-
-
 def _points(where: Mapping[str, str]) -> list[tuple[float, float]]:
     pairs = [pair.split(",") for pair in _field(where, "points").split(";")]
     if not all(len(pair) == 2 for pair in pairs):
@@ -211,12 +198,3 @@ def _size(image: Mapping[str, str]) -> tuple[int, int] | None:
         return int(image["height"]), int(image["width"])
     except (KeyError, ValueError):
         return None
-
-
-def _time(text: str) -> datetime | None:
-    """CVAT's time, which is UTC where it does not say another zone."""
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

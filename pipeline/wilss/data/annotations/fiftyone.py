@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wilss.data.annotations.json_files import read_json
 from wilss.data.annotations.outlines import drawn_box
-from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape, size_of, verdict_of
 from wilss.data.annotations.runs import Mask, placed
 from wilss.errors import ImageError, ManifestError
 
@@ -24,7 +24,6 @@ SAMPLES = "samples.json"
 FIELD, IMAGE_ID = "masks", "wilss_image"
 
 _MOST = 64_000_000 + 4096  # bytes of a mask of an image as large as any that is read
-_VERDICTS = ("accepted", "rejected")
 
 
 def read_fiftyone(path: Path) -> Annotations:
@@ -65,11 +64,10 @@ def _image(sample: Mapping[str, Any], field: str, folder: Path) -> AnnotatedImag
     value, about = sample.get(field), sample.get("metadata")
     rows = value.get("detections") if isinstance(value, dict) else []
     about = about if isinstance(about, dict) else {}
-    height, width = about.get("height"), about.get("width")
     image_id = sample.get(IMAGE_ID)
     return AnnotatedImage(
         name=_name(sample),
-        size=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
+        size=size_of(about.get("height"), about.get("width")),
         shapes=tuple(_shape(row, folder) for row in rows or [] if isinstance(row, dict)),
         image_id=image_id if isinstance(image_id, str) else None,
         verdict=_verdict(sample.get("tags")),
@@ -77,8 +75,7 @@ def _image(sample: Mapping[str, Any], field: str, folder: Path) -> AnnotatedImag
 
 
 def _verdict(tags: Any) -> str | None:
-    said = [word for word in _VERDICTS if isinstance(tags, list) and word in tags]
-    return said[0] if len(said) == 1 else None
+    return verdict_of(tags) if isinstance(tags, list) else None
 
 
 def _shape(row: Mapping[str, Any], folder: Path) -> Shape:

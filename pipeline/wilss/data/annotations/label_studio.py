@@ -1,15 +1,13 @@
 """Label Studio's json: a list of tasks; brushes, polygons and boxes of what somebody annotated, else of predictions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wilss.data.annotations.cvat import no_area, turned
 from wilss.data.annotations.json_files import read_json
-from wilss.data.annotations.outlines import drawn_along_edges, drawn_box
-from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, turned
+from wilss.data.annotations.records import VERDICTS, AnnotatedImage, Annotations, Shape, no_area, size_of, time_of
 from wilss.data.annotations.runs import Mask, mask_of_brush
 from wilss.errors import ManifestError
 
@@ -59,7 +57,7 @@ def _text(content: Mapping[str, Any], name: str) -> str:
 def _image(data: Mapping[str, Any], annotation: Mapping[str, Any]) -> AnnotatedImage:
     rows = [row for row in annotation.get("result") or [] if isinstance(row, dict)]
     groups = _grouped(rows)
-    sizes = {size for row in rows if (size := _size(row)) is not None}
+    sizes = {size for row in rows if (size := size_of(row.get("original_height"), row.get("original_width")))}
     turned_ones = [row for row in rows if row.get("image_rotation")]
     problem = None
     if len(sizes) > 1:
@@ -74,7 +72,7 @@ def _image(data: Mapping[str, Any], annotation: Mapping[str, Any]) -> AnnotatedI
         is_judged=True,
         verdict=_verdict(groups),
         author=_author(annotation.get("completed_by")),
-        at=_time(_text(annotation, "updated_at") or _text(annotation, "created_at")),
+        at=time_of(_text(annotation, "updated_at") or _text(annotation, "created_at")),
         problem=problem,
     )
 
@@ -90,19 +88,6 @@ def _author(completed_by: Any) -> str:
     if isinstance(completed_by, dict):
         return str(completed_by.get("email") or completed_by.get("id") or "")
     return "" if completed_by is None else str(completed_by)
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = row.get("original_height"), row.get("original_width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _grouped(rows: Sequence[Mapping[str, Any]]) -> list[_Group]:
@@ -140,10 +125,10 @@ def _labels(row: Mapping[str, Any]) -> list[str]:
 
 
 def _choice(group: _Group) -> str | None:
-    """What somebody chose of "accepted" and "rejected"."""
+    """The first verdict that somebody chose."""
     values = [row["value"] for row in group if isinstance(row.get("value"), dict)]
     chosen = [str(word).lower() for value in values for word in value.get("choices") or []]
-    return next((word for word in chosen if word in ("accepted", "rejected")), None)
+    return next((word for word in chosen if word in VERDICTS), None)
 
 
 def _shape(name: str, value: Mapping[str, Any], verdict: str | None) -> Shape:

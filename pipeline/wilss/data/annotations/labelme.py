@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wilss.data.annotations.cvat import no_area
 from wilss.data.annotations.json_files import read_json
 from wilss.data.annotations.outlines import drawn_rectangle, drawn_through_pixels
-from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape
+from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape, no_area, size_of, verdict_of
 from wilss.data.annotations.runs import Mask, placed
 from wilss.errors import ImageError, ManifestError
 
@@ -51,29 +50,22 @@ def _image(inside: str, content: Mapping[str, Any]) -> AnnotatedImage:
     """The image beside its json, as labelme saves them; of the ending that `imagePath` has."""
     written = str(content.get("imagePath") or "").replace("\\", "/")
     ending = os.path.splitext(written)[1]
-    flags = content.get("flags") if isinstance(content.get("flags"), dict) else {}
     return AnnotatedImage(
         name=inside.removesuffix(".json") + ending,
-        size=_size(content),
+        size=size_of(content.get("imageHeight"), content.get("imageWidth")),
         shapes=tuple(_shape(row) for row in content["shapes"] if isinstance(row, dict)),
-        verdict=_verdict(flags or {}),
+        verdict=_verdict(content),
     )
 
 
-def _size(content: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-
-def _verdict(flags: Mapping[str, Any]) -> str | None:
-    ticked = [name for name in ("accepted", "rejected") if flags.get(name) is True]
-    return ticked[0] if len(ticked) == 1 else None
+def _verdict(content: Mapping[str, Any]) -> str | None:
+    flags = content.get("flags")
+    return verdict_of([name for name, ticked in flags.items() if ticked is True]) if isinstance(flags, dict) else None
 
 
 def _shape(row: Mapping[str, Any]) -> Shape:
     kind, points = str(row.get("shape_type") or "polygon"), row.get("points")
-    flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
-    name, verdict = str(row.get("label", "")), _verdict(flags or {})
+    name, verdict = str(row.get("label", "")), _verdict(row)
     if kind in _LINES:
         line = _pixels_of(points)
         return Shape(name=name, kind="scribble", draw=partial(no_area, kind), points=line, verdict=verdict)

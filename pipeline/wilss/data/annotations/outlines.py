@@ -5,6 +5,7 @@ so read pycocotools, CVAT, datumaro and Label Studio's exports. By labelme's a p
 to it, and the same square has 25.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,13 @@ def drawn_along_edges(corners: Polygon, size: tuple[int, int]) -> Mask:
     flat = [float(place) for corner in corners for place in corner]
     runs = runs_of([flat], *size) if len(flat) >= 6 else None
     return np.zeros(size, np.bool_) if runs is None else mask_of(runs, *size)
+
+
+def turned(point: tuple[float, float], around: tuple[float, float], degrees: float) -> tuple[float, float]:
+    """A point (column, row), turned clockwise as one sees it."""
+    angle = math.radians(degrees)
+    x, y = point[0] - around[0], point[1] - around[1]
+    return around[0] + x * math.cos(angle) - y * math.sin(angle), around[1] + x * math.sin(angle) + y * math.cos(angle)
 
 
 def drawn_through_pixels(corners: Polygon, size: tuple[int, int]) -> Mask:

@@ -1,8 +1,8 @@
 """What a file of an annotation tool says, whichever tool it is: images, and shapes of classes on them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from wilss.data.annotations.runs import Mask
@@ -10,6 +10,9 @@ from wilss.errors import first_line
 
 #: Whether a shape says which pixels are the class's, a box around it, or where a line on it runs.
 Kind = Literal["mask", "box", "scribble"]
+
+#: What people may say of a shape or an image, in any tool.
+VERDICTS = ("accepted", "rejected")
 
 #: What reading a file raises where a tool's own words are of another kind than the tool writes: null for a number, say.
 _OTHER_WORDS = (TypeError, KeyError, AttributeError, IndexError, OverflowError, ValueError)
@@ -83,3 +86,28 @@ class Annotations:
     form: str
     images: Iterator[AnnotatedImage]
     is_flat: bool = False
+
+
+def verdict_of(said: Collection[str]) -> str | None:
+    """The verdict among words that somebody gave; None where it is none of `VERDICTS`, or both."""
+    found = [verdict for verdict in VERDICTS if verdict in said]
+    return found[0] if len(found) == 1 else None
+
+
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as a file has them; None where they are no numbers of pixels."""
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def time_of(text: str) -> datetime | None:
+    """A time in ISO 8601, which is UTC where it does not say another zone; None where it is none."""
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def no_area(what: str, size: tuple[int, int]) -> Mask:
+    """For shapes without an area of their own. Raises ValueError."""
+    raise ValueError(f"it is a shape of the kind {what!r}, which does not say which pixels are the class's")
