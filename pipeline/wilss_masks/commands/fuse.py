@@ -12,8 +12,6 @@ from wilss.params import names_of
 from .common import store_argument
 
 if TYPE_CHECKING:
-    from wilss.store import MaskStore
-
     from ..inspect.kept_scores import CutOrFusion
 
 
@@ -57,25 +55,13 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
     for warning in region_warnings(opened, params):
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
-        looks = "evaluate" if _has_labels(fused, manifest_path) else "sheet"
+        judged = pasted("wilss-masks evaluate", out, manifest=manifest_path)
         click.echo(
             f"{out}: {counted(fused.layout.num_images, 'image')} {_how(params)}{_stages(params)})\n"
-            f"Next: {pasted(f'wilss-masks {looks}', out, manifest=manifest_path)}"
+            f"Next: {pasted('wilss-masks sheet', out, manifest=manifest_path)}\n"
+            f"      {judged}  # where there are pixel labels"
         )
     finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
-
-
-def _has_labels(store: "MaskStore", manifest_path: Path) -> bool:
-    """Whether the store's manifest lies there and has pixel labels of an image of the store."""
-    from wilss.data.manifest import load_manifest
-    from wilss.errors import WilssError
-    from wilss.store.records import records_for
-
-    try:
-        records = records_for(store, load_manifest(manifest_path))
-    except WilssError:
-        return False
-    return any(records[name].label is not None for name in store.image_ids)
 
 
 def _how(params: "CutOrFusion") -> str:
