@@ -122,6 +122,15 @@ def test_what_is_not_here_is_a_fault_offline_and_else_a_warning(
     (only_vit,) = checked(tmp_path, how={**how, "source": "panet"}, encoders=encoders).faults
     assert "encoders.vit: offline" in only_vit
     assert "--source" not in only_vit
+    for values, opened in (
+        ({}, ["vit"]),
+        ({"encoder": "clip"}, ["clip"]),
+        ({"encoder": "clip", "groups": "vit"}, ["clip", "vit"]),
+    ):
+        found = checked(tmp_path, how={**how, "source": "insid3"}, encoders=encoders, masks={"insid3": values}).faults
+        assert [fault.split("encoders.")[1].split(":")[0] for fault in found] == opened
+    of_backbone = {"masks": {"panet": {"backbone": "resnet18", "weights": ""}}}
+    assert not checked(tmp_path, how={**how, "source": "panet"}, encoders=encoders, **of_backbone).faults
     monkeypatch.setattr("wilss.models.encoders.to_fetch.require_connection", lambda *of: None)
     report = checked(tmp_path, how=how, encoders=encoders)
     assert report.faults == ()

@@ -8,9 +8,8 @@ from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.to_fetch import to_fetch
 
 from ..sources.base import require_encoder
+from ..sources.section import encoders_of
 
-#: Which encoders of a manifest each source opens; the others open none.
-_NEEDED_BY = {"fmwiss": ("clip", "vit"), "bank": ("clip", "vit"), "panet": ("vit",)}
 _NOT_FOR_ALL = (
     " Masks by cam, sam3 or annotation need no encoders: `manifest check --source cam` looks at those alone that a "
     "source needs, --no-weights at none."
@@ -31,7 +30,7 @@ def check_encoders(manifest: Manifest, source: str | None = None) -> EncoderRepo
     source: of the masks, whose encoders alone are looked at; None for all, by the supervision of the steps.
     """
     report = EncoderReport([], [])
-    wanted = ("clip", "vit") if source is None else _NEEDED_BY.get(source, ())
+    wanted = ("clip", "vit") if source is None else encoders_of(manifest, source)
     for name in wanted:
         if name == "vit" and manifest.encoders.is_one and report.faults:
             break

@@ -71,6 +71,11 @@ class BankParams(StageParams):
         """Whether the ViT looks at images."""
         return self.features != "clip" or self.spread != "none"
 
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """Which of the manifest's encoders look at images."""
+        return (*(("clip",) if self.features == "clip" else ()), *(("vit",) if self.uses_vit else ()))
+
     def noted(self) -> dict[str, Any]:
         """As a store notes them; not where the first store lies."""
         return noted(self, (*_OF_THE_BANK, *_OF_THE_VOTE))

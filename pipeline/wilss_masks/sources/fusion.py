@@ -5,7 +5,7 @@ first run gives the very same masks. torch is imported where it is needed: the p
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
@@ -89,6 +89,9 @@ class FmwissParams(FusionParams):
     templates: `openai` (80), `maskclip` (85) or `plain` (the bare name).
     precision: of the forward passes; `auto` is bf16 on CUDA and fp32 elsewhere.
     """
+
+    #: Which of the manifest's encoders look at images.
+    opens: ClassVar[tuple[str, ...]] = ("clip", "vit")
 
     form: Literal["auto", "maskclip", "value", "pool_each", "head_each", "neighbour", "proxy"] = "auto"
     background: Literal["softmax", "margin", "minmax"] = "softmax"

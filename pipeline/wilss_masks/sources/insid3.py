@@ -72,6 +72,11 @@ class Insid3Params(Params):
     keep_masks: bool = True
 
     @property
+    def opens(self) -> tuple[str, ...]:
+        """Which of the manifest's encoders look at images."""
+        return tuple(dict.fromkeys((self.encoder, self.encoder if self.groups == "same" else self.groups)))
+
+    @property
     def is_there(self) -> bool:
         """Whether what is looked for is taken to be in the image."""
         return self.tags if self.surest == "auto" else self.surest == "yes"

@@ -74,6 +74,11 @@ class PanetParams(FrozenParams):
         super().__post_init__()
         require(not (self.backbone and self.embedding), "backbone", self.backbone, "left out beside an embedding")
 
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """Which of the manifest's encoders looks at images; an embedding may be on its features, too."""
+        return () if self.backbone else ("vit",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PanetSource:

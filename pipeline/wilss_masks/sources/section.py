@@ -1,5 +1,6 @@
 """The section `masks` of a manifest: what a run would refuse of it, found before one is begun."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -41,6 +42,16 @@ def require_source(name: str) -> None:
 def defaults_of(name: str) -> dict[str, Any]:
     """The parameters of the source `name` at their defaults; none for a source that is not the package's."""
     return dataclasses.asdict(_PARAMS[name]()) if name in _PARAMS else {}
+
+
+def encoders_of(manifest: Manifest, name: str) -> tuple[str, ...]:
+    """Which of the manifest's encoders, `clip` and `vit`, the source `name` opens as the manifest sets it."""
+    if name not in _PARAMS:
+        return ()
+    params = _PARAMS[name]()
+    with contextlib.suppress(ParameterError):  # which `faults` tells
+        params = params_of(params, manifest, name, where="")
+    return tuple(getattr(params, "opens", ()))
 
 
 def faults(manifest: Manifest, weights: bool) -> Iterator[str]:
