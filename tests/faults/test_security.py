@@ -1,11 +1,13 @@
 """What somebody else's files, and somebody else on the network, cannot do: a test for each row of SECURITY.md."""
 
 import ast
+import contextlib
 import io
 import json
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -391,6 +393,16 @@ def sockets_of(pids: list[int]) -> dict[str, list[str]]:
     return waiting
 
 
+@pytest.fixture
+def usual_port_taken() -> Iterator[None]:
+    """The port that Dask's page usually has is taken: here, or by another program already."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            held.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        yield
+
+
+@pytest.mark.usefixtures("usual_port_taken")
 @pytest.mark.parametrize(
     "more", [pytest.param([], marks=pytest.mark.long), ["--dashboard"]], ids=["plain", "dashboard"]
 )
@@ -411,6 +423,8 @@ def test_a_run_listens_on_loopback_alone(root: Path, tmp_path: Path, more: list[
     assert set().union(*seen.values()) <= LOOPBACK, seen
     assert not {table for table in seen if table.startswith("udp")}
     assert "UserWarning" not in err
+    told = re.findall(r"Dask's page: http://127\.0\.0\.1:\d+/status \(port 8787 is taken\)\n", err)
+    assert len(told) == len(more)
     assert files_of(store) == files_of(root / "out/made.zarr")
 
 
@@ -426,8 +440,6 @@ def family(pid: int, ended: Callable[[], int | None]) -> Iterator[list[int]]:
 
 
 def test_a_listener_elsewhere_would_be_seen() -> None:
-    import socket
-
     with socket.create_server(("0.0.0.0", 0)):
         assert "00000000" in sockets_of([os.getpid()])["tcp"]
 

@@ -56,7 +56,11 @@ _MAKING = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already."),
     click.option("--scheduler-file", type=click.Path(path_type=Path), help="The file that such a scheduler wrote."),
-    click.option("--dashboard", is_flag=True, help="Show Dask's page on 127.0.0.1:8787 (needs the extra `dashboard`)."),
+    click.option(
+        "--dashboard",
+        is_flag=True,
+        help="Show Dask's page on 127.0.0.1:8787, or a free port (needs the extra `dashboard`).",
+    ),
     click.option(
         "--keep", type=click.Choice(["scores"]), help="Keep score maps, attention and seeds, for fuse and sheet."
     ),

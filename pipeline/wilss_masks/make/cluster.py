@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("wilss_masks")
 
 _LOOPBACK = "127.0.0.1"
+_DASHBOARD_PORT = 8787
 _CONNECT_SECONDS = "30s"
 
 
@@ -179,7 +181,7 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
     from distributed import Nanny, Scheduler
 
     _configure()
-    page = f"{_LOOPBACK}:{8787 if options.dashboard else 0}"
+    page = f"{_LOOPBACK}:{_DASHBOARD_PORT if options.dashboard else 0}"
     scheduler = {
         "cls": Scheduler,
         "options": {"host": _LOOPBACK, "port": 0, "dashboard": options.dashboard, "dashboard_address": page},
@@ -199,6 +201,8 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
         for index, environment in enumerate(environments)
     }
     with _loop_deaf_to_interrupts() as loop, _client_of(loop=loop, scheduler=scheduler, workers=workers) as client:
+        if options.dashboard:
+            log.info("Dask's page: %s", _page_of(client))
         yield Connection(client=client, window=2 * len(environments))
 
 
@@ -222,12 +226,21 @@ def _client_of(**cluster: Any) -> "Iterator[Client]":
                 cluster_or_client.close()
 
 
+def _page_of(client: "Client") -> str:
+    """The address of Dask's page; where another program has its usual port, Dask takes a free one."""
+    port = client.scheduler_info(n_workers=0)["services"]["dashboard"]
+    taken = "" if port == _DASHBOARD_PORT else f" (port {_DASHBOARD_PORT} is taken)"
+    return f"http://{_LOOPBACK}:{port}/status{taken}"
+
+
 def _started(**cluster: Any) -> Any:
     """A cluster that runs. Raises WilssError."""
     from distributed import SpecCluster
 
     try:
-        return SpecCluster(**cluster, silence_logs=logging.CRITICAL)
+        with warnings.catch_warnings():  # of a port that is taken: the page is then told at another one
+            warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
+            return SpecCluster(**cluster, silence_logs=logging.CRITICAL)
     except (RuntimeError, OSError) as error:
         raise WilssError(
             f"worker processes could not be started ({error}); run the same command again, and where a script "
