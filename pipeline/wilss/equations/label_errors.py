@@ -54,10 +54,15 @@ def _means(values: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray[np.
     return np.where(counts > 0, np.where(where, values, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
+def medians(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The median of what is known of each column of [N, C], [C]; NaN where nothing is."""
+    known = [column[~np.isnan(column)] for column in np.asarray(values, np.float64).T]
+    return np.array([np.median(column) if column.size else np.nan for column in known], np.float64)
+
+
 def relative(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Values over the median of their column, at most 1; [N, C], NaN stays. A column whose median is 0 becomes 1."""
-    known = np.asarray(values, np.float64)
-    usual = np.array([np.median(column[~np.isnan(column)]) if (~np.isnan(column)).any() else 0 for column in known.T])
+    known, usual = np.asarray(values, np.float64), np.nan_to_num(medians(values))
     return np.where(np.isnan(known), np.nan, np.minimum(known / np.where(usual > 0, usual, np.inf) + (usual <= 0), 1.0))
 
 

@@ -12,7 +12,7 @@ from wilss.store import MaskStore, Status
 from wilss.store.records import records_for
 
 from .decisions import class_findings, error_scores, tag_doubts
-from .duplicates import conflicts_of_ids, duplicate_findings
+from .duplicates import conflicts_of_ids, duplicate_findings, leaking_lists
 from .evidence import Evidence, Item, Predictor, evidence_of
 from .findings import Audit, Finding, in_order
 from .lists import ImageList, lists_of, pictures_of
@@ -44,7 +44,7 @@ def audit(
     class_ids, items = _items(manifest, lists, store)
     names = tuple(manifest.taxonomy.name_of(identity) for identity in class_ids)
     predictor = None if predictions is None else predictor_of(Path(predictions), manifest, class_ids, device)
-    findings = list(conflicts_of_ids(lists, manifest.taxonomy))
+    findings = [*leaking_lists(manifest, lists), *conflicts_of_ids(lists, manifest.taxonomy)]
     failed: dict[str, str] = {}
     pictures = pictures_of(lists) if duplicates else []
     whole = len(pictures) + len(items)
@@ -87,11 +87,15 @@ def _items(
 
 
 def _tagged_items(manifest: Manifest, lists: Sequence[ImageList]) -> tuple[tuple[int, ...], list[Item]]:
-    """All classes that steps with tags or labels learn, and the images of their lists, each once."""
+    """All classes that steps with tags or labels learn, and the images of their lists, each once with the same tags."""
     steps = [step for step in range(manifest.protocol.num_steps) if manifest.supervision(step) != "shots"]
     class_ids = tuple(sorted({identity for step in steps for identity in manifest.protocol.new(step)}))
-    items = [Item(record, -1, one.name) for one in lists if set(one.steps) & set(steps) for record in one.records]
-    return class_ids, items
+    items: dict[tuple[Path, tuple[int, ...]], Item] = {}
+    for one in lists:
+        if set(one.steps) & set(steps):
+            for record in one.records:
+                items.setdefault((record.path, tuple(record.tags)), Item(record, -1, one.name))
+    return class_ids, list(items.values())
 
 
 def _looked_at(
@@ -102,7 +106,7 @@ def _looked_at(
     evidence: Evidence,
     duplicates: bool,
 ) -> dict[str, Any]:
-    labelled = int((~np.isnan(evidence.facts["label"])).any(axis=1).sum()) if evidence.class_ids else 0
+    labelled = int((~np.isnan(evidence.facts["label"])).any(axis=1).sum())
     return {
         "manifest": manifest.name,
         "manifest_sha256": manifest.digest,
@@ -133,8 +137,17 @@ def _warnings(evidence: Evidence, findings: Sequence[Finding], predictor: Predic
             "there are no pixel labels, no kept scores and no predictions, so that nothing is said of tags; name a "
             "store made with --keep scores, or a trained network with --predictions."
         )
-    if predictor is not None and np.isnan(evidence.facts["predicted"]).all():
+    if predictor is None:
+        return
+    shown = (evidence.facts["predicted"] > 0).any(axis=0)
+    if not shown.any():
         raise ManifestError(
             f"{predictor.name} says nothing of any image or class that is looked at; give the label maps of these "
             "images, or a network that was trained on these classes."
+        )
+    never = np.flatnonzero(~shown & evidence.tags.any(axis=0)).tolist()
+    if never:  # label maps do not say which classes their network knows
+        yield (
+            f"{predictor.name} shows {', '.join(evidence.names[place] for place in never)} on no image; where its "
+            "network has not learnt that, scores of such tags say nothing."
         )

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.equations.label_errors import confident_doubts, relative, systematic, unusual
+from wilss.equations.label_errors import confident_doubts, medians, relative, systematic, unusual
 
 from .evidence import Evidence
 from .findings import ErrorScores, Finding
 
-#: A tag is doubted where score and agreement are below this share of what its class usually has. Chosen, as all here,
-#: on other drawings than those that the figures are of (`workflows/shapes/audit.py choose`).
+#: A tag is doubted where score and agreement are below this share of what its class usually has. Chosen on other
+#: drawings than those that the figures are of (`workflows/shapes/audit.py choose`); all others here were set by hand.
 SUPPORT = 0.4
 #: Robust deviations of the logarithm of the area, and how many masks a class needs for that.
 DEVIATIONS, LEAST_MASKS = 4.0, 8
@@ -83,13 +83,12 @@ def class_findings(evidence: Evidence, doubts: TagDoubts) -> Iterator[Finding]:
     """Everything that the evidence says, in no order."""
     yield from _tag_findings(evidence, doubts)
     yield from _odd_masks(evidence)
-    areas = _odd_areas(evidence)
+    areas, area = _odd_areas(evidence), evidence.facts["area"]
+    usual = medians(np.where(area > 0, area, np.nan))
     for row, place in np.argwhere(areas > 0).tolist():
-        share = float(evidence.facts["area"][row, place])
-        usual = float(np.nanmedian(evidence.facts["area"][:, place]))
         yield _of_mask(
             evidence, "odd-areas", row, place, float(areas[row, place]),
-            f"covers {100 * share:.2g} % of the image, where {100 * usual:.2g} % is usual",
+            f"covers {100 * area[row, place]:.2g} % of the image, where {100 * usual[place]:.2g} % is usual",
         )  # fmt: skip
     for row, place in np.argwhere(evidence.facts["stretch"] >= LEAST_STRETCH).tolist():
         score = float(evidence.facts["stretch"][row, place])
@@ -101,10 +100,11 @@ def class_findings(evidence: Evidence, doubts: TagDoubts) -> Iterator[Finding]:
 
 
 def _tag_findings(evidence: Evidence, doubts: TagDoubts) -> Iterator[Finding]:
+    usual = medians(np.where(evidence.tags, evidence.facts["score"], np.nan))
     for kind, where in (("unsupported-tags", doubts.unsupported), ("missing-tags", doubts.missing)):
         for row, place in np.argwhere(where).tolist():
             name, item = evidence.names[place], evidence.items[row]
-            said = _why(evidence, row, place)
+            said = _why(evidence, row, place, float(usual[place]))
             what = f"is tagged {name!r}" if kind == "unsupported-tags" else f"is not tagged {name!r}"
             yield Finding(
                 kind=kind,
@@ -117,8 +117,8 @@ def _tag_findings(evidence: Evidence, doubts: TagDoubts) -> Iterator[Finding]:
             )
 
 
-def _why(evidence: Evidence, row: int, place: int) -> str:
-    """What speaks against a tag, or for one that is missing."""
+def _why(evidence: Evidence, row: int, place: int, usual: float) -> str:
+    """What speaks against a tag, or for one that is missing. usual: the class's score."""
     values = {name: float(facts[row, place]) for name, facts in evidence.facts.items()}
     tagged = bool(evidence.tags[row, place])
     parts = []
@@ -129,7 +129,6 @@ def _why(evidence: Evidence, row: int, place: int) -> str:
     if not np.isnan(values["predicted"]):
         parts.append(f"the trained network finds it with {100 * values['predicted']:.0f} %")
     if tagged and not np.isnan(values["score"]):
-        usual = float(np.nanmedian(np.where(evidence.tags[:, place], evidence.facts["score"][:, place], np.nan)))
         parts.append(f"its score is {values['score']:.2f} where {usual:.2f} is usual")
     if not tagged and values["area"] > 0:
         parts.append(f"a mask covers {100 * values['area']:.2g} % of it")

@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import Taxonomy
 from wilss.equations.duplicates import RADIUS, TURNS, close_pairs, difference, turned
-from wilss.errors import ImageError
+from wilss.errors import ImageError, counted
 
 from .findings import Finding
 from .hashes import Hashes, hashes_of, small_picture
-from .lists import ImageList, Picture
+from .lists import ImageList, Picture, trained_and_judged
 
-#: Hashes of copies differ in no more bits, and their pixels by no more than this where they differ most. Chosen on the
-#: tuning pictures (`workflows/shapes/audit.py choose`).
+#: Hashes of copies differ in no more bits, and their pixels by no more than this where they differ most; set by hand.
 BITS, PIXELS = RADIUS, 0.08
 #: Of so many images with equal hashes all pairs are compared; of more each with this many.
 _COMPARED_WITH = 16
@@ -26,7 +26,7 @@ _PICTURES_HELD = 2_000
 
 
 class Pair(NamedTuple):
-    """Two pictures by their places, the one that is trained on first; how far apart they are, 0 the same, and how."""
+    """Two pictures by their places, of a leak the one that is trained on first; how far apart, 0 the same, and how."""
 
     first: int
     second: int
@@ -140,12 +140,10 @@ def _same_file(lists: Sequence[ImageList], pictures: Sequence[Picture]) -> Itera
 def _told(
     pairs: Sequence[Pair], judged: NDArray[np.bool_], lists: Sequence[ImageList], pictures: Sequence[Picture]
 ) -> Iterator[Finding]:
-    """A finding for every image that is a copy: of a leak the nearest, of a duplicate the first."""
+    """A finding for every image that is a copy of an earlier one: of the nearest of each kind."""
     best: dict[tuple[str, int], Pair] = {}
     for pair in pairs:
-        leaks = bool(judged[pair.first] != judged[pair.second])
-        copy = pair.first if leaks and judged[pair.first] else pair.second
-        key = ("leaks" if leaks else "duplicates", copy)
+        key = ("leaks" if judged[pair.first] != judged[pair.second] else "duplicates", pair.second)
         if key not in best or pair.difference < best[key].difference:
             best[key] = pair
     for (kind, _), pair in best.items():
@@ -154,8 +152,6 @@ def _told(
 
 def _finding(kind: str, pair: Pair, lists: Sequence[ImageList], pictures: Sequence[Picture]) -> Finding:
     both = [pictures[place] for place in (pair.first, pair.second)]
-    if kind == "leaks" and not lists[both[0].lists[0]].steps:
-        both.reverse()
     names = [f"{picture.record.image_id} ({lists[picture.lists[0]].name})" for picture in both]
     how = "are the same pixels" if pair.difference == 0 and pair.turn == 0 else f"are alike {_how(pair)}"
     return Finding(
@@ -169,7 +165,7 @@ def _finding(kind: str, pair: Pair, lists: Sequence[ImageList], pictures: Sequen
 
 
 def _how(pair: Pair) -> str:
-    apart = f"differences of up to {100 * pair.difference:.1f} % of the range of brightness"
+    apart = f"the mean colour and differences of up to {100 * pair.difference:.1f} % of the range of brightness"
     return f"but for {apart}" if pair.turn == 0 else f"if one is {TURNS[pair.turn]}, but for {apart}"
 
 
@@ -190,6 +186,17 @@ def _with_other_tags(
                 places=found.places,
                 paths=found.paths,
             )
+
+
+def leaking_lists(manifest: Manifest, lists: list[ImageList]) -> Iterator[Finding]:
+    """Whole lists that are trained on and judged on."""
+    for one in trained_and_judged(manifest, lists):
+        yield Finding(
+            kind="leaks",
+            score=1.0,
+            sentence=f"{one.name}: {counted(len(one.records), 'image')}, trained on and judged on.",
+            places=(one.name,),
+        )
 
 
 def conflicts_of_ids(lists: Sequence[ImageList], taxonomy: Taxonomy) -> Iterator[Finding]:

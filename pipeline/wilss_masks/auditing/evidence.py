@@ -96,7 +96,8 @@ def evidence_of(
     labels = labels and any(item.record.label is not None for item in items)
     look = _Look(class_ids, store, predictor, labels)
     facts = {name: np.full((len(items), len(class_ids)), np.nan, np.float32) for name in FACTS}
-    tags = np.array([[i in item.record.tags for i in class_ids] for item in items], np.bool_).reshape(len(items), -1)
+    tags = np.array([[i in item.record.tags for i in class_ids] for item in items], np.bool_)
+    tags = tags.reshape(len(items), len(class_ids))
     size = len(class_ids) + 1
     matrix, images = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)
     failed: dict[str, str] = {}
@@ -168,8 +169,10 @@ class _Look:
         if predicted is not None:
             facts["predicted"] = [predicted.present.get(identity, np.nan) for identity in self._ids]
         said = None if predicted is None else predicted.labels
-        if self._store is None or item.row < 0:
-            return _Seen(facts, self._confusion(truth, said))
+        if self._store is None:
+            return _Seen(facts, self._confusion(item, truth, said, "predictions"))
+        if item.row < 0:  # no masks, with which alone a store's matrix is concerned
+            return _Seen(facts, None)
         return self._with_masks(item, facts, truth, said)
 
     def _with_masks(
@@ -179,11 +182,7 @@ class _Look:
         assert self._maps is not None
         masks, labels = self._maps.with_masks(item.row, void=False)
         other = truth if self.reference == "labels" else said if self.reference == "predictions" else None
-        if other is not None and other.shape != labels.shape:
-            raise ImageError(
-                f"the {self.reference} of {item.record.image_id} are {other.shape[1]} x {other.shape[0]} pixels, its "
-                f"masks {labels.shape[1]} x {labels.shape[0]}; make one of them again."
-            )
+        matrix = self._confusion(item, other, labels, "masks")
         columns = {name: np.full(len(self._ids), np.nan) for name in ("area", "stretch", "rim", "disagreement")}
         for category, mask in zip(masks.categories, masks.masks, strict=True):
             columns["area"][category] = mask.mean()
@@ -193,38 +192,40 @@ class _Look:
                 columns["disagreement"][category] = 1 - _iou(mask, other, self._ids[category])
         facts |= columns
         if self._kept is not None and masks.categories:
-            facts["score"] = self._scores(item.row, masks.categories)
+            scores = self._kept.scores(item.row).numpy()
+            facts["score"] = np.full(len(self._ids), np.nan)
+            facts["score"][list(masks.categories)] = scores.astype(np.float64).mean(axis=(1, 2))
+            if self.reference == "scores":
+                matrix = self._against_scores(scores, masks.categories, labels)
         elif self._confidence is not None:
             facts["score"] = self._confidence[item.row]
         if self._agreement is not None:
             facts["agreement"] = self._agreement[item.row]
-        if self.reference == "scores":
-            return _Seen(facts, self._against_scores(item.row, masks.categories, labels))
-        return _Seen(facts, self._confusion(other, labels))
-
-    def _scores(self, row: int, categories: Sequence[int]) -> NDArray[np.float64]:
-        assert self._kept is not None
-        values = np.full(len(self._ids), np.nan)
-        values[list(categories)] = self._kept.scores(row).numpy().astype(np.float64).mean(axis=(1, 2))
-        return values
+        return _Seen(facts, matrix)
 
     def _against_scores(
-        self, row: int, categories: Sequence[int], labels: NDArray[np.uint8]
+        self, scores: NDArray[np.floating], categories: Sequence[int], labels: NDArray[np.uint8]
     ) -> NDArray[np.int64] | None:
-        """Where the score of another tag is greater than that of the mask's own; labels at the grid's size."""
-        assert self._kept is not None
+        """Where the score [C, h, w] of another tag is greater than that of the mask's own; labels at that size."""
         if len(categories) < 2:
             return None
-        scores = self._kept.scores(row).numpy()
         h, w = scores.shape[1:]
         rows, columns = ((np.arange(n) + 0.5) * size // n for n, size in ((h, labels.shape[0]), (w, labels.shape[1])))
         small = labels[np.ix_(rows.astype(np.intp), columns.astype(np.intp))]
         strongest = np.array([self._ids[category] for category in categories], np.uint8)[scores.argmax(axis=0)]
         return confusion(np.where(small == 0, np.uint8(VOID), strongest), small, self._ids)
 
-    def _confusion(self, truth: NDArray[np.uint8] | None, judged: NDArray[np.uint8] | None) -> NDArray[np.int64] | None:
-        if not self.reference or truth is None or judged is None or truth.shape != judged.shape:
+    def _confusion(
+        self, item: Item, truth: NDArray[np.uint8] | None, judged: NDArray[np.uint8] | None, what: str
+    ) -> NDArray[np.int64] | None:
+        """What the reference says of an image against `judged`. Raises ImageError where they differ in size."""
+        if not self.reference or truth is None or judged is None:
             return None
+        if truth.shape != judged.shape:
+            raise ImageError(
+                f"the {self.reference} of {item.record.image_id} are {truth.shape[1]} x {truth.shape[0]} pixels, its "
+                f"{what} {judged.shape[1]} x {judged.shape[0]}; make one of them again."
+            )
         return confusion(truth, judged, self._ids)
 
 

@@ -60,12 +60,13 @@ class ErrorScores:
     values: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def as_json(self) -> dict[str, dict[str, float]]:
-        """Image id -> class -> score."""
-        return {
-            name: {self.classes[place]: round(float(row[place]), 4) for place in np.flatnonzero(~np.isnan(row))}
-            for name, row in zip(self.image_ids, self.values, strict=True)
-            if not np.isnan(row).all()
-        }
+        """Image id -> class -> score, the worse one where an id stands there twice."""
+        found: dict[str, dict[str, float]] = {}
+        for name, row in zip(self.image_ids, self.values, strict=True):
+            for place in np.flatnonzero(~np.isnan(row)).tolist():
+                of_image, score = found.setdefault(name, {}), round(float(row[place]), 4)
+                of_image[self.classes[place]] = max(score, of_image.get(self.classes[place], 0.0))
+        return found
 
     def as_quality(self) -> dict[str, dict[str, float]]:
         """Image id -> class -> 1 - score, as cleanlab gives the quality of labels: the lower the worse."""

@@ -44,6 +44,12 @@ def lists_of(manifest: Manifest) -> list[ImageList]:
     return lists
 
 
+def trained_and_judged(manifest: Manifest, lists: list[ImageList]) -> list[ImageList]:
+    """Lists that a step trains on and that are judged on as a whole."""
+    judged = set(_judged(manifest))
+    return [one for one in lists if one.steps and (one.data, one.split) in judged]
+
+
 def _judged(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for parts in manifest.parts.values():
         yield from parts

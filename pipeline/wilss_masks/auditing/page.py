@@ -18,7 +18,7 @@ from ..inspect import drawing
 from .findings import KINDS, Audit, Finding
 
 #: Of every kind so many of the worst are shown with their pictures.
-SHOWN = 24
+_SHOWN = 24
 _LONGEST, _QUALITY = 240, 78
 _FAILED_SHOWN = 40
 #: Kinds whose pictures carry a mask, where the store has one.
@@ -36,8 +36,8 @@ _HEADINGS = {
 }
 
 
-def render(audit: Audit, store: MaskStore | None = None, *, shown: int = SHOWN) -> str:
-    """The page as text. shown: how many findings of a kind have their pictures; a store adds its masks.
+def render(audit: Audit, store: MaskStore | None = None) -> str:
+    """The page as text; a store adds its masks.
 
     Whatever comes from outside is escaped by the template; an image that cannot be read any more is left out.
     """
@@ -49,7 +49,7 @@ def render(audit: Audit, store: MaskStore | None = None, *, shown: int = SHOWN) 
             "heading": _HEADINGS[kind],
             "what": KINDS[kind],
             "count": counts[kind],
-            "cards": [_card(finding, pictures) for finding in audit.of(kind)[:shown]],
+            "cards": [_card(finding, pictures) for finding in audit.of(kind)[:_SHOWN]],
         }
         for kind in KINDS
         if counts[kind]
@@ -81,7 +81,6 @@ def _card(finding: Finding, pictures: "_Pictures") -> Mapping[str, Any]:
     return {
         "sentence": finding.sentence,
         "score": f"{finding.score:.2f}",
-        "classes": finding.classes,
         "pictures": [{"id": image, "uri": uri} for image, uri in shown if uri is not None],
     }
 

@@ -68,7 +68,7 @@ class FolderPredictor:
 
     def __init__(self, folder: Path, class_ids: Sequence[int]) -> None:
         self.name, self._folder, self._ids = str(folder), folder, tuple(class_ids)
-        if not any(path.suffix == ".png" for path in folder.rglob("*.png")):
+        if next(folder.rglob("*.png"), None) is None:
             raise ManifestError(
                 f"{folder} holds no label maps (PNG); write some with `wilss-predict RUN IMAGES --out {folder}`."
             )

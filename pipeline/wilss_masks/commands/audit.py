@@ -89,7 +89,8 @@ def command(
         click.echo("\n".join(_report(found, worst)))
         click.echo(f"\n{out / _PAGE}: the worst, with their pictures; {out / _JSON}: all of them, and scores")
         if store is not None and any(found.counts.values()):
-            click.echo(f"Next: {pasted('wilss-masks sheet', store, manifest=manifest_path)}")
+            words = (store, "--label-quality", out / _QUALITY)
+            click.echo(f"Next: {pasted('wilss-masks review', *words, manifest=manifest_path)}")
     tell_failures(found.failed, f"{out / _JSON} names them all.")
     over = [kind for kind, most in limits.items() if found.counts[kind] > most]
     if over:

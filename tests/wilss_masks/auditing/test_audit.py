@@ -28,7 +28,7 @@ from wilss_masks.auditing import evidence as evidence_module
 from wilss_masks.auditing import hashes as hashes_module
 from wilss_masks.auditing.decisions import class_findings, error_scores, tag_doubts
 from wilss_masks.auditing.evidence import FACTS, Evidence, Item, evidence_of
-from wilss_masks.auditing.findings import KINDS, Audit
+from wilss_masks.auditing.findings import KINDS, Audit, ErrorScores
 from wilss_masks.auditing.hashes import hashes_of, numbers_of
 from wilss_masks.auditing.page import render
 from wilss_masks.auditing.predictors import predictor_of
@@ -172,6 +172,37 @@ def test_two_lists_that_tag_an_image_otherwise(tmp_path: Path) -> None:
     assert [one.sentence for one in conflicts] == ["b is tagged otherwise in main, train than in main, val: cat."]
 
 
+def test_an_image_of_two_lists_is_looked_at_once(tmp_path: Path) -> None:
+    from tests.wilss.data import data_on_disk as disk
+
+    disk.voc(tmp_path / "data", {"a": (1,), "b": (2,)})
+    disk.voc(tmp_path / "data", {"b": (2,), "c": (3,)}, split="more")
+    steps = [{"classes": [1, 2]}, {"classes": [3], "split": "more"}]
+    splits = {"train": "train", "more": "more"}
+    found = audit(load_manifest(disk.manifest(tmp_path, splits=splits, steps=steps)), duplicates=False)
+    assert found.looked_at["lists"] == {"main, train": 2, "main, more": 2}
+    assert found.looked_at["tags_of"] == 3
+
+
+def test_a_list_that_is_trained_on_and_judged_on_is_a_leak(tmp_path: Path) -> None:
+    from tests.wilss.data import data_on_disk as disk
+
+    disk.voc(tmp_path / "data", {"a": (1,), "b": (2,)})
+    manifest = load_manifest(disk.manifest(tmp_path, evaluation={"val": [{"data": "main", "split": "train"}]}))
+    (leak,) = audit(manifest, duplicates=False).findings
+    assert (leak.kind, leak.sentence) == ("leaks", "main, train: 2 images, trained on and judged on.")
+
+
+def test_steps_from_supports_alone_have_no_tags_to_look_at(tmp_path: Path) -> None:
+    from tests.wilss.data import data_on_disk as disk
+
+    disk.voc(tmp_path / "data", {"a": (1,)})
+    steps = [{"classes": [1, 2, 3], "supervision": "shots"}]
+    found = audit(load_manifest(disk.manifest(tmp_path, steps=steps)))
+    assert found.looked_at["tags_of"] == 0
+    assert "nothing is said of tags" in found.warnings[0]
+
+
 def test_hashes_are_kept_and_read_again_only_where_a_file_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +278,31 @@ def test_predictions_of_a_folder_doubt_tags(folder: Path) -> None:
     assert ((("p0",), (other_than(0),)) in unsupported) or counts == 0
     assert found.looked_at["predictions"] == "predicted"
     assert found.scores.as_json()["p0"][other_than(0)] == 1
+
+
+def test_classes_that_label_maps_never_show_are_warned_of_and_maps_of_none_refused(folder: Path) -> None:
+    """Such as the new classes, where the maps are those of the step before."""
+    name, identity = tags_of(0)[0], DRAWINGS[0].tags[0]
+    shutil.move(folder / "data/labels", folder / "predicted")
+    for path in (folder / "predicted").iterdir():
+        label = np.array(Image.open(path))
+        label[label == identity] = 0
+        Image.fromarray(label).save(path)
+    found = audit(manifest_in(folder), predictions=folder / "predicted", duplicates=False)
+    (warning,) = found.warnings
+    assert f"predicted shows {name} on no image" in warning
+    for path in (folder / "predicted").iterdir():
+        Image.fromarray(np.zeros_like(DRAWINGS[0].label)).save(path)
+    with pytest.raises(ManifestError, match="says nothing of any image or class"):
+        audit(manifest_in(folder), predictions=folder / "predicted", duplicates=False)
+
+
+def test_a_map_of_another_size_than_the_label_costs_that_image(folder: Path) -> None:
+    shutil.copytree(folder / "data/labels", folder / "predicted")
+    Image.fromarray(DRAWINGS[0].label[:10, :10]).save(folder / "predicted/p0.png")
+    found = audit(manifest_in(folder), predictions=folder / "predicted", duplicates=False)
+    assert list(found.failed) == ["p0"]
+    assert "its predictions 10 x 10" in found.failed["p0"]
 
 
 def test_predictions_that_are_none_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -362,6 +418,10 @@ def test_areas_whole_images_and_rims() -> None:
     assert ("odd-areas", ("i5",), ("cat",)) in kinds
     assert [one for one in kinds if one[0] == "odd-masks"] == [("odd-masks", (), ("dog",))] * 2
     assert not [one for one in kinds if one[0] == "odd-areas" and one[1] != ("i5",)]
+    (odd,) = (one for one in class_findings(made_up(area=area), tag_doubts(made_up(area=area)))
+              if one.kind == "odd-areas")  # fmt: skip
+    usual = np.median(area[:, 0])
+    assert odd.sentence.endswith(f"covers 0.05 % of the image, where {100 * usual:.2g} % is usual.")
     scores = error_scores(made_up(area=area), tag_doubts(made_up(area=area))).as_json()
     assert scores["i5"]["cat"] > 0.5
     assert "dog" not in scores["i7"]
@@ -373,6 +433,12 @@ def test_tags_that_stand_for_another_class_are_confused_classes() -> None:
     evidence = made_up(label=label)
     found = [one for one in class_findings(evidence, tag_doubts(evidence)) if one.kind == "confused-classes"]
     assert [one.sentence for one in found] == ["3 images are tagged 'cat' and show 'dog' instead."]
+
+
+def test_of_an_id_that_stands_there_twice_the_worse_score_is_told() -> None:
+    values = np.array([[0.9, np.nan], [0.1, 0.2]], np.float32)
+    scores = ErrorScores(image_ids=("a", "a"), classes=("cat", "dog"), values=values)
+    assert scores.as_json() == {"a": {"cat": 0.9, "dog": 0.2}}
 
 
 # -- masks of a store -----------------------------------------------------------------------------------------------
@@ -422,6 +488,17 @@ def test_a_store_with_scores_is_held_against_them(tmp_path: Path) -> None:
     by_labels = evidence_of(items, store.category_ids, store.category_names, store=store)
     assert by_labels.reference == "labels"
     assert (by_labels.facts["disagreement"][known] < 1).all()
+
+    class Nothing:
+        name = "nothing"
+
+        def __call__(self, record: Any) -> evidence_module.Prediction:
+            label = record.label.read()
+            return evidence_module.Prediction(np.zeros_like(label), {16: 0.5})
+
+    without = [item._replace(row=-1) for item in items]
+    beside = evidence_of(without, store.category_ids, store.category_names, store=store, predictor=Nothing())
+    assert not beside.matrix.any(), "an image without masks says nothing of masks"
     annotated = make_annotation_store(tmp_path / "a.zarr")
     perfect = evidence_of(items, annotated.category_ids, annotated.category_names, store=annotated)
     assert np.nanmax(perfect.facts["disagreement"]) == 0
@@ -475,6 +552,11 @@ def test_the_command_writes_both_files_and_fails_on_what_it_is_asked(folder: Pat
     assert "http" not in page.replace("http-equiv", "")
     piped = run(folder, "--json", "-", "--no-duplicates")
     assert json.loads(piped.stdout)["counts"]["leaks"] == 0
+
+
+def test_the_command_names_what_comes_next(folder: Path, store: MaskStore) -> None:
+    last = run(folder, store.path, "--no-duplicates").stdout.splitlines()[-1]
+    assert last.startswith(f"Next: wilss-masks review {store.path} --label-quality {folder / 'out/quality.json'} ")
 
 
 def test_exit_codes_of_what_could_not_run_and_of_images_that_failed(folder: Path) -> None:
