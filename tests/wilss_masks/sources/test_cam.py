@@ -117,6 +117,11 @@ def test_a_class_on_half_of_all_images_is_warned_of(tmp_path: Path) -> None:
     disk.voc(tmp_path / "data", {f"a{i}": [1, 3] if i < 16 else [3 if i < 20 else 2] for i in range(30)})
     (many,) = lessons_of(manifest(tmp_path), 0, "step").doubts()
     assert many.startswith("half of the 30 images of step 0 or more show some classes (cat 16, horse 20): their maps")
+    assert many.endswith("add images without them.")
+    steps = [{"classes": [2]}, {"classes": [1, 3], "supervision": "tags"}]
+    disk.manifest(tmp_path, masks={"cam": SMALL}, steps=steps)
+    (many,) = lessons_of(manifest(tmp_path), 1, "step").doubts()
+    assert many.endswith("add images without them, or those of earlier steps by --set negatives=earlier.")
 
 
 def test_a_step_without_tagged_images_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from .standin import SleepingSource, linked_manifest
 
 _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
           "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+_TWELVE_SHOWN = "[...document.querySelectorAll('.card img')].slice(0, 12).every((i) => i.naturalWidth)"
 #: The frames of a scroll in so many steps of so many pixels, or from end to end, in milliseconds.
 _SCROLL = """async ([steps, pixels]) => {
   const scroller = document.getElementById("scroller"), frames = [];
@@ -134,10 +135,7 @@ def _in_browser(address: str, count: int) -> list[dict[str, Any]]:
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
         ready = time.perf_counter() - begun
-        while not page.evaluate(
-            "[...document.querySelectorAll('.card img')].slice(0, 12).every((i) => i.naturalWidth)"
-        ):
-            page.wait_for_timeout(20)
+        page.wait_for_function(_TWELVE_SHOWN, timeout=120_000)
         shown = time.perf_counter() - begun
         wheel, leaps = (np.array(page.evaluate(_SCROLL, how)) for how in ([200, 100], [600, 0]))
         elements = page.evaluate("document.querySelectorAll('.card').length")

@@ -23,12 +23,16 @@ _MANY = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lessons:
-    """Images of one step with their tags. names: of the C classes; tags: bool [N, C]; of: where they come from."""
+    """Images of one step with their tags. names: of the C classes; tags: bool [N, C]; of: where they come from.
+
+    has_more: whether there are images of earlier steps that were not asked for.
+    """
 
     records: Sequence[ImageRecord]
     tags: NDArray[np.bool_]
     names: tuple[str, ...]
     of: str
+    has_more: bool = False
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -63,8 +67,8 @@ class Lessons:
         if many:
             yield (
                 f"half of the {counted(total, 'image')} of {self.of} or more show some classes ({', '.join(many)}): "
-                "their maps cannot tell them from what usually surrounds them; add images without them, or those of "
-                "earlier steps by --set negatives=earlier."
+                "their maps cannot tell them from what usually surrounds them; add images without them"
+                f"{', or those of earlier steps by --set negatives=earlier' if self.has_more else ''}."
             )
 
 
@@ -84,8 +88,9 @@ def lessons_of(manifest: Manifest, step: int, negatives: Literal["step", "earlie
     for row, record in enumerate(records):
         tags[row] = [record.path in own and identity in record.tags for identity in ids]
     names = tuple(manifest.taxonomy.name_of(identity) for identity in ids)
-    lessons = Lessons(records=records, tags=tags, names=names, of=f"step {step}")
-    _require_contrast(lessons, manifest, step, negatives)
+    has_more = step > 0 and negatives == "step"
+    lessons = Lessons(records=records, tags=tags, names=names, of=f"step {step}", has_more=has_more)
+    _require_contrast(lessons, manifest, step)
     return lessons
 
 
@@ -93,7 +98,7 @@ def _usable(manifest: Manifest, step: int) -> list[ImageRecord]:
     return [record for record in manifest.records(step).records if record.problem is None]
 
 
-def _require_contrast(lessons: Lessons, manifest: Manifest, step: int, negatives: str) -> None:
+def _require_contrast(lessons: Lessons, manifest: Manifest, step: int) -> None:
     """ManifestError unless some image shows a class, and for each class that is shown some image does not."""
     if not lessons.tags.any():
         raise ManifestError(
@@ -103,7 +108,7 @@ def _require_contrast(lessons: Lessons, manifest: Manifest, step: int, negatives
     everywhere = [lessons.names[place] for place in np.flatnonzero(lessons.counts == len(lessons.records)).tolist()]
     if everywhere:
         earlier = "images of earlier steps can stand against them: say --set negatives=earlier"
-        remedy = earlier if step and negatives == "step" else "add images without it to the step"
+        remedy = earlier if lessons.has_more else "add images without it to the step"
         raise ManifestError(
             f"{manifest.path}: all {counted(len(lessons.records), 'image')} of step {step} show {everywhere[0]}, and a "
             f"classifier learns what a class looks like from images without it; {remedy}."
