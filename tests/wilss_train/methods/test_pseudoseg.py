@@ -125,7 +125,7 @@ def test_labels_are_those_of_weak_views_by_the_network_as_it_would_be_used() -> 
 
 
 def test_a_label_depends_on_no_batch_mate() -> None:
-    made, given, other = objective(strong_norm="shared"), batch(), batch(seed=1)
+    made, given, other = objective(), batch(), batch(seed=1)
     made(given, NOW)
     mixed = replace(given, weak=torch.cat([given.weak[:1], other.weak[1:]]))
     torch.testing.assert_close(made._targets(given)[0][:1], made._targets(mixed)[0][:1], rtol=1e-4, atol=1e-6)
@@ -138,6 +138,18 @@ def test_weak_views_move_no_statistics() -> None:
     before = {name: value.clone() for name, value in made.state_dict().items()}
     made._targets(given)
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("norm", ["own", "shared"])
+def test_strong_views_move_statistics_where_they_share_them(norm: str) -> None:
+    given, others = batch(), batch(seed=1).strong
+    kept = []
+    for strong in (given.strong, others):
+        made = objective(strong_norm=norm)
+        made(replace(given, strong=strong), NOW)
+        kept.append(dict(made.student.named_buffers()))
+    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items()) == (norm == "own")
+    assert Pseudoseg().strong_norm == "shared"
 
 
 def test_fixmatch_learns_hard_labels_where_the_decoder_is_sure() -> None:

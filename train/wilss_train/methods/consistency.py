@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class PseudosegObjective(nn.Module):
     """Student and labeller on labelled images, and the student on strong views of the others.
 
-    Labelled images and strong views go through the network one after the other, so that what is kept of their
-    statistics is the labelled images' [D], or together (`strong_norm`). Weak views go through it without gradient and
-    in evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
+    Labelled images and strong views go through the network together, or one after the other, so that what is kept of
+    their statistics is the labelled images' (`strong_norm`). Weak views go through it without gradient and in
+    evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
     """
 
     def __init__(self, params: "Pseudoseg", student: Segmenter, labeller: Labeller | None, run: TrainParams) -> None:

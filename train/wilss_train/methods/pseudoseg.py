@@ -43,8 +43,8 @@ class Pseudoseg(SegmenterMethod):
     unlabelled: weight of the consistency loss. classes, attention: weights of the classifier's and the SGC loss.
     supervised_epochs: so many first epochs learn from labelled images alone; 0 as published.
     labelled_batch: labelled images of an optimiser step, 0 for as many as unlabelled ones (batch_size).
-    strong_norm: strong views are normalised by statistics of their `own`, which are not kept, or by those that they and
-        the labelled images have together, which are (`shared`), as in runs that do not say which [D].
+    strong_norm: strong views are normalised by the statistics that they and the labelled images have together, which
+        are kept (`shared`), or by their `own`, which are not [D].
     attention_norm: the batch norm after the attention maps, `torch`'s, or `published`: no factor, eps 1e-3 and decay
         0.999, which takes thousands of steps to know the statistics that labels are made with.
     width: of queries and keys. jitter: of brightness, contrast, saturation and hue. cutout: side of the square, in
@@ -52,7 +52,6 @@ class Pseudoseg(SegmenterMethod):
     """
 
     name: ClassVar[str] = "pseudoseg"
-    former: ClassVar[Mapping[str, Any]] = {"strong_norm": "shared"}
 
     labelled: str = ""
     targets: str = ""
@@ -67,7 +66,7 @@ class Pseudoseg(SegmenterMethod):
     attention: NonNegativeFloat = 1.0
     supervised_epochs: NonNegativeInt = 0
     labelled_batch: NonNegativeInt = 0
-    strong_norm: Literal["own", "shared"] = "own"
+    strong_norm: Literal["shared", "own"] = "shared"
     attention_norm: MappingNorm = "torch"
     width: PositiveInt = 128
     jitter: tuple[float, ...] = (0.5, 0.5, 0.5, 0.25)
