@@ -1,5 +1,6 @@
 """The walk over photographs: its lists and manifests, and that every row's words can be given."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflows/voc-small"))
 
+import folds  # noqa: E402
+import walk  # noqa: E402
 from places import ALL, FOLDERS, WEIGHTS, Place  # noqa: E402
 from walk import PROTOCOLS, ROWS, SEMI, _jobs  # noqa: E402
 
@@ -54,6 +57,43 @@ def test_every_row_can_be_trained(place: Place) -> None:
         command.make_context("wilss-train", list(job.words), resilient_parsing=True)
         assert job.before
     assert [job.out.name for job in _jobs(place, 1, ("15-5-cam",))] == ["15-5-cam-0"]
+
+
+def test_figures_are_those_of_the_rows_that_are_trained() -> None:
+    kept = json.loads((ROOT / "workflows/voc-small/figures/steps.json").read_text(encoding="utf-8"))["rows"]
+    made = {f"{protocol}-{key}": title for protocol in PROTOCOLS for key, title in walk._titles(protocol)}
+    assert {row["key"]: row["name"] for row in kept} == made
+
+
+def test_what_is_measured_becomes_a_table_and_nothing_else_does(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(walk, "HERE", tmp_path)
+    (tmp_path / "figures").mkdir()
+    walk.table.callback.__wrapped__(place, "val")  # type: ignore[union-attr]
+    assert not list((tmp_path / "figures").iterdir())
+    assert "steps.json stays as it is" in capsys.readouterr().err
+    run = place.run("15-5", "cam", 0)
+    run.mkdir(parents=True)
+    (run / "eval-val.json").write_text(json.dumps({"mean_iou": 0.5, "iou": {"cat": 0.25, "sofa": 0.75}}))
+    (run / "log.jsonl").write_text('{"timing": {"seconds": 60}}\n{"timing": {"seconds": 90}}\n')
+    walk.table.callback.__wrapped__(place, "val")  # type: ignore[union-attr]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["steps.json"]
+    kept = json.loads((tmp_path / "figures/steps.json").read_text())
+    (row,) = [row for row in kept["rows"] if row["key"] == "15-5-cam"]
+    assert [row[name] for name in kept["columns"]] == [25.0, 75.0, 50.0, 1.5]
+    assert kept["measured"]["seeds"] == 1
+
+
+def test_folds_are_a_mean_once_all_four_are_judged(place: Place) -> None:
+    params = folds.EpisodeParams(episodes=200, runs=1, shots=5, support="box")
+    for fold in folds.FOLDS:
+        assert not folds._cells(place, 2, 200, with_bias=True)
+        file = folds._file(place, fold, 2, params, with_bias=True)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"mean_iou": {"mean": fold / 10}}))
+    assert folds._cells(place, 2, 200, with_bias=True) == {"box-5": pytest.approx(15.0)}
+    assert not folds._cells(place, 2, 200, with_bias=False)
 
 
 def test_a_folder_that_is_not_voc_is_told(tmp_path: Path) -> None:

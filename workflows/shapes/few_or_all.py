@@ -24,7 +24,7 @@ STORES = RESULTS / "few"
 class Way:
     """A way to come by the masks of step 1.
 
-    kind: of the supports; None for FMWISS, which takes tags alone. source, settings: who makes masks of them, and how.
+    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them.
     """
 
     key: str
@@ -33,7 +33,6 @@ class Way:
     shots: int = 5
     tags: bool = False
     source: str = "panet"
-    settings: tuple[str, ...] = ()
 
 
 WAYS = (
@@ -110,8 +109,7 @@ def _make_store(way: Way, seed: int) -> None:
         if not (supports / "supports.yaml").exists():
             drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
-        settings = [word for one in (f"tags={str(way.tags).lower()}", *way.settings) for word in ("--set", one)]
-        made = ("--supports", supports, *settings, "--out", _store(way, seed))
+        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
         command("wilss-masks", "generate", "-q", "--step", "1", "--source", way.source, *made)
     told = _told(way, seed)
     if not told.exists():

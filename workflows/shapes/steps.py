@@ -56,7 +56,7 @@ class Chain:
     key: str
     title: str
     protocol: str
-    words: tuple[str, ...] = OWN
+    words: tuple[str, ...]
     tuned: bool = False
 
     @property
@@ -75,16 +75,16 @@ class Chain:
         return self.folder / f"masks/step-{step}.zarr"
 
 
-ONE = Chain("15-1", "15-1: five steps of one class", "15-1")
+ONE = Chain("15-1", "15-1: five steps of one class, a head for each", "15-1", OWN)
 ONE_HEAD = Chain("shared", "15-1 with one head for all classes", "15-1", SHARED)
 CHAINS = (
     ONE,
     ONE_HEAD,
     Chain("plain", "the same with neither logits adjusted nor statistics kept", "15-1", PLAIN),
-    Chain("10-2", "10-2: five steps of two classes", "10-2"),
-    Chain("19-1", "19-1: one step of one class", "19-1"),
+    Chain("10-2", "10-2: five steps of two classes", "10-2", SHARED),
+    Chain("19-1", "19-1: one step of one class", "19-1", SHARED),
 )
-TUNING = (Chain("tuning", "five steps of one class", "15-1", tuned=True),)
+TUNING = (Chain("tuning", "five steps of one class", "15-1", OWN, tuned=True),)
 tuned = click.option("--tune", is_flag=True, help="The other drawings and classes, which settings are chosen on.")
 seeded = click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Of training.")
 only = click.option("--only", multiple=True, type=click.Choice([one.key for one in CHAINS]), help="These chains alone.")

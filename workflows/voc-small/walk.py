@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from places import ALL, HERE, WEIGHTS, Place, tables
 from runs import Cell, Job, command, spread, train_all
 
@@ -166,13 +167,21 @@ def run(place: Place, seeds: int, only: Sequence[str], split: str) -> None:
 @click.pass_obj
 def table(place: Place, split: str) -> None:
     """Old, new and all mIoU of every row, into figures/steps.json and figures/semi.json."""
-    keys = ("base", *(one.key for one in ROWS))
-    cells = {f"{protocol}-{key}": _cells(place, protocol, key, split) for protocol in PROTOCOLS for key in keys}
+    steps = [_cells(place, protocol, *one, split) for protocol in PROTOCOLS for one in _titles(protocol)]
     if split != "val":  # what is chosen on it is no result
-        print("\n".join(f"{key}: {cell}" for key, cell in cells.items() if cell["seeds"]))
+        print("\n".join(f"{cell['key']}: {cell}" for cell in steps if cell["seeds"]))
         return
-    _keep("steps", cells)
-    _keep("semi", {key: _cells(place, ALL, key, split) for key in (one.key for one in SEMI)})
+    title = "New classes on 592 photographs of VOC 2012; mIoU in percent on 108 of them"
+    _keep("steps", title, steps, ("old", "new", "all", "minutes"))
+    semi = [_cells(place, ALL, one.key, one.title, split) for one in SEMI]
+    title = f"All 20 classes at once, 1/{PART} of 374 photographs labelled; mIoU in percent on 108 others"
+    _keep("semi", title, semi, ("all", "minutes"))
+
+
+def _titles(protocol: str) -> Iterator[tuple[str, str]]:
+    """Keys and names of a protocol's rows."""
+    yield "base", f"**{protocol}**: base, {protocol.partition('-')[0]} classes from pixel labels"
+    yield from ((one.key, one.title) for one in ROWS)
 
 
 def _judge(job: Job, split: str) -> None:
@@ -225,19 +234,20 @@ def _write_labelled(place: Place, seed: int) -> None:
     _labelled(place, seed).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _cells(place: Place, protocol: str, key: str, split: str) -> dict[str, Any]:
-    """Old, new and all mIoU in percent over the seeds that are there, and how long training took."""
+def _cells(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
+    """A row: old, new and all mIoU in percent over the seeds that are there, and how long training took on average."""
     found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "minutes": []}
     for seed in range(3):
         run = place.run(protocol, key, seed)
         if not _judged(run, split).exists():
             break
-        means = _by_step(json.loads(_judged(run, split).read_text(encoding="utf-8")), protocol)
+        means = _by_step(place, json.loads(_judged(run, split).read_text(encoding="utf-8")), protocol)
         for name, value in means.items():
             found[name].append(value)
         found["minutes"].append(_seconds(run) / 60)
-    cells: dict[str, Any] = {name: spread([value for value in found[name]]) for name in ("old", "new", "all")}
-    return {**cells, "minutes": _low_high(found["minutes"]), "seeds": len(found["all"])}
+    cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all")}
+    cells["minutes"] = round(float(np.mean(found["minutes"])), 4) if found["minutes"] else None
+    return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(found["all"])}
 
 
 def _seconds(run: Path) -> float:
@@ -246,15 +256,11 @@ def _seconds(run: Path) -> float:
     return float(max(line["timing"]["seconds"] for line in lines if "timing" in line))
 
 
-def _low_high(values: Sequence[float]) -> Cell:
-    return f"{sum(values) / len(values):.1f}" if values else None
-
-
-def _by_step(scores: dict[str, Any], protocol: str) -> dict[str, float | None]:
+def _by_step(place: Place, scores: dict[str, Any], protocol: str) -> dict[str, float | None]:
     """Mean IoU without background of the classes of step 0 and of step 1, and of all with background."""
     from wilss.data.manifest import load_manifest
 
-    manifest = load_manifest(Place().manifest(protocol))
+    manifest = load_manifest(place.manifest(protocol))
     means: dict[str, float | None] = {"all": scores["mean_iou"]}
     for name, step in (("old", 0), ("new", 1)):
         known = []
@@ -265,19 +271,23 @@ def _by_step(scores: dict[str, Any], protocol: str) -> dict[str, float | None]:
     return means
 
 
-def _keep(name: str, cells: dict[str, dict[str, Any]]) -> None:
-    """Put what has been measured into figures/NAME.json, and print it."""
-    path = HERE / "figures" / f"{name}.json"
-    figures = json.loads(path.read_text(encoding="utf-8"))
-    counts = {cell["seeds"] for cell in cells.values() if cell["seeds"]}
-    figures["rows"] = [
-        {**one, **{k: v for k, v in cells[one["key"]].items() if k != "seeds"}} for one in figures["rows"]
-    ]
+def _keep(name: str, title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Put what has been measured into figures/NAME.json, and print it; what is there stays where nothing has been."""
+    counts = {row["seeds"] for row in rows if row["seeds"]}
+    if not counts:
+        click.echo(f"{name}.json stays as it is: nothing of it has been measured here", err=True)
+        return
     if len(counts) > 1:
         raise SystemExit(f"some rows have more seeds than others ({sorted(counts)}); train the missing ones first.")
-    figures["measured"] = tables.measured_now(figures["measured"]["command"], seeds=min(counts, default=0))
+    figures = {
+        "title": title,
+        "measured": tables.measured_now("python workflows/voc-small/walk.py run", seeds=min(counts)),
+        "heading": "",
+        "columns": {one: one for one in columns},
+        "rows": [{one: row[one] for one in ("key", "name", *columns)} for row in rows],
+    }
     print(tables.table_of(figures))
-    path.write_text(tables.as_text(figures), encoding="utf-8")
+    (HERE / f"figures/{name}.json").write_text(tables.as_text(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

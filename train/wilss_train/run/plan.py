@@ -15,8 +15,8 @@ from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
 from .processes import has_bf16
 
-#: Optimiser steps of a later step's student below which a run warns. On photographs 112 taught no new class, whatever
-#: their masks; the built-in data's step takes 207 (workflows/voc-small/README.md).
+#: Optimiser steps of a later step's student below which a run warns: in fewer a first try on photographs learnt no new
+#: class (workflows/voc-small/README.md). On drawings fewer can do, as in workflows/shapes/steps.py.
 LEAST_STEPS = 150
 
 
@@ -138,9 +138,9 @@ def _too_short(experiment: Experiment, context: RunContext) -> tuple[str, ...]:
     if not context.inputs.step or steps >= LEAST_STEPS:
         return ()
     return (
-        f"SHORT: the student learns for {counted(steps, 'optimiser step')}, in which new classes are hardly learnt; "
-        f"raise --epochs, or say --set epoch_steps={-(-LEAST_STEPS // max(epochs, 1))}, which shows few images more "
-        "often.",
+        f"SHORT: the student learns for {counted(steps, 'optimiser step')}, and on photographs so few have taught no "
+        f"new class; raise --epochs, or say --set epoch_steps={-(-LEAST_STEPS // max(epochs, 1))}, which shows few "
+        "images more often.",
     )
 
 
