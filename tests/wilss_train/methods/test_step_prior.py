@@ -81,7 +81,7 @@ def test_auto_is_decided_where_a_step_shows_one_class_and_yields_to_what_is_said
     assert decided(root, 0) == ("train", "never")
     assert decided(root, batch_norm="train") == ("train", "always")
     assert decided(root, logit_adjustment="never") == ("frozen", "never")
-    other = with_step_prior(PARAMS, inputs(root), from_masks=False)
+    other = with_step_prior(PARAMS, inputs(root), from_masks=False, own_heads=False)
     assert (other.batch_norm, other.logit_adjustment) == ("train", "never")
     with pytest.raises(ParameterError, match="logit_adjustment=always is for methods that learn a later step from its"):
         settled(replace(PARAMS, logit_adjustment="always"), METHODS["panet"](), inputs(root))

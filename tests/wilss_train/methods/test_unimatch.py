@@ -197,6 +197,15 @@ def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_
     assert contents(out) == contents(whole)
 
 
+def test_a_frozen_backbone_which_is_in_no_state_is_the_same_after_a_stop(root: Path, tmp_path: Path) -> None:
+    run(root, tmp_path / "whole", freeze="backbone")
+    asked = iter(range(1, 10**6))
+    with pytest.raises(Stopped):
+        run(root, tmp_path / "run", options=replace(QUIET, asked_to_stop=lambda: next(asked) >= 7), freeze="backbone")
+    run(root, tmp_path / "run", options=replace(QUIET, resume=True), freeze="backbone")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
 def test_a_run_says_what_it_is_and_keeps_the_teacher(root: Path, whole: Path, tmp_path: Path) -> None:
     info = read_info(whole)
     assert (info.method, info.step, info.iterations) == ("unimatch", 0, 12)

@@ -204,13 +204,11 @@ def test_wilson_refuses_a_store_without_tags(world: World, tmp_path: Path) -> No
         Wilson().experiment(context)
 
 
-def test_plop_warns_of_outputs_that_are_no_softmax(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    context = RunContext(inputs=world.inputs(1), params=PARAMS, seed=0)
-    Plop(pod_logits=0).experiment(context)
-    assert not caplog.records
-    Plop().experiment(context)
-    assert "was trained by fmwiss, with a sigmoid for each class" in caplog.text
-    assert "--set pod_logits=0" in caplog.text
+def test_plop_warns_of_outputs_that_are_no_softmax(world: World) -> None:
+    assert not list(Plop(pod_logits=0).doubts(world.inputs(1)))
+    (said,) = Plop().doubts(world.inputs(1))
+    assert "was trained by fmwiss, with a sigmoid for each class" in said
+    assert "--set pod_logits=0" in said
 
 
 @pytest.mark.parametrize(("source", "warns"), [("cam", True), ("annotation", False)])

@@ -74,10 +74,10 @@ def on_grid(mask: Tensor, maps: Tensor) -> Tensor:
     return nn.functional.interpolate(mask[:, None].float(), size=maps.shape[-2:], mode="nearest-exact")[:, 0] > 0
 
 
-def without_gradient(network: Callable[[Tensor], Tensor], images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """What a frozen network says of normalised images, or its head of features: probabilities, [B, C, *size]."""
+def without_gradient(head: Callable[[Tensor], Tensor], features: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What a frozen network's head says of features: probabilities, [B, C, *size]."""
     with torch.no_grad():
-        return at_size(network(images), size).sigmoid()
+        return at_size(head(features), size).sigmoid()
 
 
 def require_student_epochs(warmup_epochs: int, epochs: int) -> None:

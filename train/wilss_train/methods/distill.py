@@ -9,7 +9,7 @@ from wilss.models.networks.segmenter import Segmenter
 
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
-from .base import as_input, at_size, frozen, is_frozen, without_gradient
+from .base import at_size, frozen, without_gradient
 from .features import FeatureSource
 from .finetune import LabelObjective
 from .losses.fmwiss import masked_bce, old_targets
@@ -37,7 +37,6 @@ class DistillObjective(nn.Module):
         super().__init__()
         self.student = student
         self.old = frozen(old)
-        self._run = context.params
         self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
@@ -49,13 +48,8 @@ class DistillObjective(nn.Module):
         return self.distilled(batch, logits, self.old_says(batch, features, size))
 
     def old_says(self, batch: SegBatch, features: Tensor, size: tuple[int, ...]) -> Tensor:
-        """What the old model says of a batch, [B, C, *size]. features: the student's of the same.
-
-        Where the backbone stays, both have one, and so it looks once.
-        """
-        if is_frozen(self.student.backbone):
-            return without_gradient(self.old.logits, features, size)
-        return without_gradient(self.old, as_input(batch.images, self._run), size)
+        """What the old model says of a batch, [B, C, *size]. features: the student's of the same."""
+        return without_gradient(self.old.logits, self._features.of_old(self.old, batch, features), size)
 
     def distilled(self, batch: SegBatch, logits: Tensor, old: Tensor) -> dict[str, Tensor]:
         """New channels against the masks, old ones against the old model's probabilities. All [B, C, h, w]."""

@@ -29,6 +29,16 @@ class FeatureSource:
         pairs = zip(batch.views, batch.images[:, None], strict=True)
         return torch.cat([self._one(*pair) for pair in pairs]).contiguous(memory_format=torch.channels_last)
 
+    def of_old(self, old: Segmenter, batch: SegBatch, features: Tensor) -> Tensor:
+        """What the old model's backbone makes of a batch, without gradient, [B, D, h, w].
+
+        features: the student's of the same. Where the backbone stays both have one, and so it looks once.
+        """
+        if is_frozen(self._student.backbone):
+            return features
+        with torch.no_grad():
+            return old.features(as_input(batch.images, self._params))
+
     def _one(self, view: int, image: Tensor) -> Tensor:
         """Of one image uint8 [1, 3, H, W], which `view` names: [1, D, h, w]."""
         if (known := self._kept.get(view)) is not None:

@@ -18,7 +18,7 @@ from wilss.params import NonNegativeFloat
 from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
 from ..inputs import RunInputs
-from .base import as_input, at_size, frozen, is_frozen
+from .base import at_size, frozen
 from .features import FeatureSource
 from .losses.kernels import pixel_ce
 from .losses.mib import labels_of_masks, unbiased_ce, unbiased_distillation
@@ -62,7 +62,6 @@ class SoftmaxObjective(nn.Module):
     def __init__(self, student: Segmenter, context: RunContext) -> None:
         super().__init__()
         self.student = student
-        self._run = context.params
         self._features = FeatureSource(student, context.params)
         self._num_old = len(context.inputs.protocol.old_channels(context.inputs.step))
 
@@ -87,9 +86,7 @@ class MibObjective(SoftmaxObjective):
         features, size = self._features.of(batch), batch.void.shape[-2:]
         logits = at_size(self.student.logits(features), size)
         with torch.no_grad():
-            if not is_frozen(self.student.backbone):
-                features = self.old.features(as_input(batch.images, self._run))
-            old = at_size(self.old.logits(features), size)
+            old = at_size(self.old.logits(self._features.of_old(self.old, batch, features)), size)
         labels = labels_of_masks(batch.pseudo, batch.void, self._num_old)
         distilled = unbiased_distillation(logits, old, ~batch.void)
         return {

@@ -3,8 +3,7 @@
 A. Douillard et al., "PLOP: Learning without Forgetting for Continual Semantic Segmentation", CVPR 2021.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,16 +13,14 @@ from torch import Tensor, nn
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat, Share
 
-from ..context import EpochState, Experiment, RunContext
+from ..context import EpochState, RunContext
 from ..data.batches import SegBatch
-from ..inputs import SOFTMAX
+from ..inputs import SOFTMAX, RunInputs
 from .base import as_input, at_size, frozen, on_grid
 from .losses.kernels import weighted_pixel_ce
 from .losses.mib import labels_of_masks
 from .losses.plop import growth, old_labels, pod_distance, with_new_in_background
 from .mib import LabelMethod, SoftmaxObjective, share_background
-
-log = logging.getLogger(__name__)
 
 _NO_SOFTMAX = (
     "%s was trained by %s, with a sigmoid for each class, and PLOP compares outputs of a softmax: the sum of new "
@@ -46,12 +43,11 @@ class Plop(LabelMethod):
     pod_logits: NonNegativeFloat = 0.0005
     least_entropy: Share = 0.001
 
-    def experiment(self, context: RunContext) -> Experiment:
-        """As every method's. Warns where outputs would be compared that are no softmax's."""
-        parent = context.inputs.parent
-        if parent is not None and parent.method not in SOFTMAX and self.pod_logits and not context.rank:
-            log.warning(_NO_SOFTMAX, parent.path, parent.method)
-        return super().experiment(context)
+    def doubts(self, inputs: RunInputs) -> Iterator[str]:
+        """That masks were guessed, and that outputs would be compared that are no softmax's."""
+        yield from super().doubts(inputs)
+        if inputs.parent is not None and inputs.parent.method not in SOFTMAX and self.pod_logits:
+            yield _NO_SOFTMAX % (inputs.parent.path, inputs.parent.method)
 
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Labels by the old model and pooled distillation; at step 0 cross-entropy."""
@@ -64,7 +60,7 @@ class PlopObjective(SoftmaxObjective):
     def __init__(self, params: Plop, student: Segmenter, old: Segmenter, context: RunContext) -> None:
         super().__init__(student, context)
         self.old = frozen(old)
-        self._params = params
+        self._params, self._run = params, context.params
         num_new = student.spec.num_channels - self._num_old
         self._growth = growth(self._num_old, num_new)
         if context.params.new_rows == "background":

@@ -51,13 +51,11 @@ class StepPrior:
         return dict(zip(ids, prior_shift(*priors).tolist(), strict=True))
 
 
-def with_step_prior(
-    params: TrainParams, inputs: RunInputs, *, from_masks: bool, own_heads: bool | None = None
-) -> TrainParams:
+def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool, own_heads: bool) -> TrainParams:
     """The parameters with what is `auto` decided.
 
     from_masks: whether the method is one that learns a step's masks. own_heads: whether its later classes may have
-    heads of their own; None as from_masks.
+    heads of their own.
     """
     if "auto" not in (params.batch_norm, params.logit_adjustment, params.heads):
         return params
@@ -68,8 +66,7 @@ def with_step_prior(
     if params.logit_adjustment == "auto":
         decided["logit_adjustment"] = "always" if one_sided else "never"
     if params.heads == "auto":
-        able = from_masks if own_heads is None else own_heads
-        decided["heads"] = "step" if able and has_heads(inputs) else "shared"
+        decided["heads"] = "step" if own_heads and has_heads(inputs) else "shared"
     return replace(params, **decided)
 
 

@@ -17,7 +17,7 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, Share
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
-from .base import as_input, at_size, frozen, is_frozen, on_grid, require_student_epochs
+from .base import at_size, frozen, on_grid, require_student_epochs
 from .features import FeatureSource
 from .finetune import LabelObjective
 from .localizer import Localizer
@@ -92,7 +92,7 @@ class WilsonObjective(nn.Module):
         self.student = student
         self.old = frozen(old)
         self.localizer = Localizer.like(student, seed=context.seed)
-        self._params, self._run = params, context.params
+        self._params = params
         self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
@@ -102,10 +102,8 @@ class WilsonObjective(nn.Module):
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
         features = self._features.of(batch)
+        old_features = self._features.of_old(self.old, batch, features)
         with torch.no_grad():
-            old_features = features
-            if not is_frozen(self.student.backbone):
-                old_features = self.old.features(as_input(batch.images, self._run))
             old_logits = self.old.logits(old_features)
         seen = features if self._params.localizer_gradient else features.detach()
         alone = state.epoch < self._params.warmup_epochs

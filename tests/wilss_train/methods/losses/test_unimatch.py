@@ -131,5 +131,11 @@ def test_the_first_step_makes_the_teacher_the_student_and_early_ones_its_mean():
     assert unimatch.share_kept(10_000, 0.996) == 0.996
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.5, 0.7, 0.996])
+def test_what_is_the_same_in_both_stays_to_the_bit(kept):
+    same = normal(1000).float()
+    assert torch.equal(unimatch.averaged(same, same.clone(), kept), same)
+
+
 def test_counts_are_the_students():
     assert unimatch.averaged(torch.tensor(3), torch.tensor(9), 0.5) == 9

@@ -72,8 +72,10 @@ def share_kept(taken: int, most: float) -> float:
 def averaged(teacher: Tensor, student: Tensor, kept: float) -> Tensor:
     """kept * teacher + (1 - kept) * student; whole numbers, which count batches, are the student's [D].
 
+    Where both are one number it stays to the bit, as in a frozen backbone, of which no state is saved.
+
     teacher, student: of one shape; kept: in [0, 1]. Returns that shape.
     """
     if not teacher.is_floating_point():
         return student
-    return teacher * kept + student * (1.0 - kept)
+    return teacher.lerp(student, 1.0 - kept)
