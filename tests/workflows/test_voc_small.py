@@ -17,6 +17,7 @@ from walk import PROTOCOLS, ROWS, SEMI, _jobs  # noqa: E402
 from wilss.data.manifest import load_manifest  # noqa: E402
 from wilss_train.commands.train import command  # noqa: E402
 from wilss_train.params import from_manifest  # noqa: E402
+from wilss_train.results.episodes.evaluate import EpisodeParams  # noqa: E402
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_is_measured_becomes_a_table_and_nothing_else_does(
 
 
 def test_folds_are_a_mean_once_all_four_are_judged(place: Place) -> None:
-    params = folds.EpisodeParams(episodes=200, runs=1, shots=5, support="box")
+    params = EpisodeParams(episodes=200, runs=1, shots=5, support="box")
     for fold in folds.FOLDS:
         assert not folds._cells(place, 2, 200, with_bias=True)
         file = folds._file(place, fold, 2, params, with_bias=True)

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
-from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
-from wilss.data.supports.reading import SupportSet, read_supports
+from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.errors import ManifestError
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 from wilss.params import LongerSide, Params, Rule, ShareBelowOne, ShorterSide
 
-from .base import Grids, ImageTask
-from .panet import own_content, put_own, whole_masks
+from .base import ImageTask
 from .presets import params_of
-from .prototypes import PatchEncoder, by_image, positional_basis_of
+from .prototypes import PatchEncoder, by_image
+from .shots import ShotsSource, content_of, shots_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,32 +95,19 @@ class SupportPatches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Insid3Source:
+class Insid3Source(ShotsSource):
     """Masks from a few supports of each class and clusters of patches.
 
-    encoder: whose patches are compared; grouping: whose are clustered, None for the same. category_ids: taxonomy ids,
-    in the order of the category axis.
-    supports: those of the chosen shots; None once `prepare` has taken their patches. supports_sha256: of all they say.
-    basis: float32 [D, r], of positions; prototypes: float32 [C, D]; shown: patches by support image; None until
-    `prepare` has made them. own, own_masks: as for `PanetSource`.
+    grouping: whose patches are clustered, None for those of `encoder`. prototypes: [C, D].
+    basis: float32 [D, r], of positions; shown: patches by support image; None and () until `prepare` has made them.
     """
 
     name: ClassVar[str] = "insid3"
-    has_void: ClassVar[bool] = False
-    reads_labels: ClassVar[bool] = False
-    seeds_kept: ClassVar[int] = 0
 
     params: Insid3Params
-    encoder: PatchEncoder
     grouping: PatchEncoder | None
-    category_ids: tuple[int, ...]
-    supports_sha256: str
-    own_masks: tuple[str, ...] = ()
-    supports: SupportSet | None = field(default=None, repr=False, compare=False)
     basis: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    prototypes: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     shown: tuple[SupportPatches, ...] = field(default=(), repr=False, compare=False)
-    own: Mapping[str, Mapping[int, SupportMap]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_manifest(
@@ -139,23 +125,14 @@ class Insid3Source:
         """
         defaults = Insid3Params(tags=manifest.supervision(step) != "shots")
         params = params_of(defaults, manifest, cls.name, values, where=where)
-        supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
         encoder = manifest.encoders.clip if params.encoder == "clip" else manifest.encoders.vit
         return cls(
             params=params,
             encoder=PatchEncoder(vit=encoder, spec=spec),
             grouping=_grouping(manifest, params),
-            category_ids=tuple(manifest.protocol.new(step)),
-            supports_sha256=supports.digest,
-            own_masks=tuple(sorted(whole_masks(supports))) if params.keep_masks else (),
-            supports=supports,
+            **shots_of(manifest, step, params, seed),
         )
-
-    @property
-    def uses_tags(self) -> bool:
-        """As the parameter says."""
-        return self.params.tags
 
     @property
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
@@ -165,20 +142,10 @@ class Insid3Source:
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, the network's digest and that of what the supports say; not where they lie."""
-        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name != "supports"}
-        models = {self.params.encoder: self.encoder.identity()["vit"]}
+        models: dict[str, Any] = {self.params.encoder: self.encoder.identity()["vit"]}
         if self.grouping is not None:
             models["vit"] = self.grouping.identity()["vit"]
-        return {
-            "parameters": parameters,
-            "models": models,
-            "supports_sha256": self.supports_sha256,
-            "own_masks": list(self.own_masks),
-        }
-
-    def grids(self, height: int, width: int) -> Grids:
-        """The grid of the encoder's features for an image of this size."""
-        return Grids(score=self.encoder.grid(height, width))
+        return self.identity_of(models, beside=("supports",))
 
     def prepare(self, device: str) -> "Insid3Source":
         """Take the supports' patches; a source that is prepared already is returned as it is."""
@@ -186,14 +153,15 @@ class Insid3Source:
             return self
         import torch
 
+        from wilss.models.networks.debiasing import positional_basis_of
+
         embedding = self.encoder.open(device)
         with torch.inference_mode():
             basis = positional_basis_of(embedding, self.params.debias)
             shown = tuple(self._shown(embedding, basis, device))
         prototypes = self._prototypes(shown)
-        own = whole_masks(self.supports) if self.params.keep_masks else {}
         return dataclasses.replace(
-            self, basis=basis.cpu().numpy(), prototypes=prototypes, shown=shown, supports=None, own=own
+            self, basis=basis.cpu().numpy(), prototypes=prototypes, shown=shown, supports=None, own=self.kept()
         )
 
     def _shown(self, embedding: Any, basis: "Tensor", device: str) -> "list[SupportPatches]":
@@ -317,8 +285,8 @@ class Insid3Proposer:
         masks = written == torch.arange(1, 1 + len(scores), device=written.device)[:, None, None]
         soft = scores.clamp(0, 1).reshape(-1, *grid)
         confidence = fmwiss.confidence(to_pixels(soft, task.height, task.width), masks)
-        put_own(self.source.own, self.source.category_ids, task, masks, confidence)
-        return own_content(task.categories, masks, confidence, soft.half())
+        self.source.put_own(task, masks, confidence)
+        return content_of(task.categories, masks, confidence, soft.half())
 
     def scores(self, features: "Tensor", plain: "Tensor", categories: Sequence[int]) -> "Tensor":
         """How much every patch's cluster belongs to each of these categories, [T, L].

@@ -9,27 +9,23 @@ by `wilss-train --method panet`. A support's image is encoded once, in the coord
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
-from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
-from wilss.data.supports.reading import SupportSet, read_supports
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams, NamedBackbone
 from wilss.params import FiniteFloat, LongerSide, Rule, ShareBelowOne, ShorterSide, require
-from wilss.store import ImageContent, Status
+from wilss.store import ImageContent
 
-from .base import Grids, ImageTask
+from .base import ImageTask
 from .presets import params_of
 from .prototypes import PatchEncoder, prototypes_of
+from .shots import ShotsSource, content_of, shots_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +69,8 @@ class PanetParams(FrozenParams):
         """Validate the values."""
         super().__post_init__()
         require(not (self.backbone and self.embedding), "backbone", self.backbone, "left out beside an embedding")
+        heeded = not self.backbone or self.features == "tokens"
+        require(heeded, "features", self.features, "left out beside a backbone, whose maps have no keys")
 
     @property
     def opens(self) -> tuple[str, ...]:
@@ -81,30 +79,12 @@ class PanetParams(FrozenParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanetSource:
-    """Masks from a few supports of each class.
-
-    encoder: whose patch features are compared. category_ids: taxonomy ids, in the order of the category axis.
-    supports: those of the chosen shots; None once `prepare` has made their prototypes. supports_sha256: of all that
-        they say.
-    prototypes: float32 [1 + C, D], the background's first; None until `prepare` has made them.
-    own: support maps [H, W] of whole masks that images keep, by image and taxonomy id; made with the prototypes.
-    own_masks: the ids of these images.
-    """
+class PanetSource(ShotsSource):
+    """Masks from a few supports of each class. prototypes: [1 + C, D], the background's first."""
 
     name: ClassVar[str] = "panet"
-    has_void: ClassVar[bool] = False
-    reads_labels: ClassVar[bool] = False
-    seeds_kept: ClassVar[int] = 0
 
     params: PanetParams
-    encoder: PatchEncoder
-    category_ids: tuple[int, ...]
-    supports_sha256: str
-    own_masks: tuple[str, ...] = ()
-    supports: SupportSet | None = field(default=None, repr=False, compare=False)
-    prototypes: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    own: Mapping[str, Mapping[int, SupportMap]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_manifest(
@@ -122,20 +102,8 @@ class PanetSource:
         """
         defaults = PanetParams(tags=manifest.supervision(step) != "shots")
         params = params_of(defaults, manifest, cls.name, values, where=where)
-        supports = read_supports(manifest, step, params.supports or None).shots(params.shots, seed)
-        return cls(
-            params=params,
-            encoder=_encoder_of(manifest, params),
-            category_ids=tuple(manifest.protocol.new(step)),
-            supports_sha256=supports.digest,
-            own_masks=tuple(sorted(whole_masks(supports))) if params.keep_masks else (),
-            supports=supports,
-        )
-
-    @property
-    def uses_tags(self) -> bool:
-        """As the parameter says."""
-        return self.params.tags
+        shots = shots_of(manifest, step, params, seed)
+        return cls(params=params, encoder=_encoder_of(manifest, params), **shots)
 
     @property
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
@@ -150,17 +118,7 @@ class PanetSource:
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
         beside = ("supports", "embedding", *OF_BACKBONE, *(("features",) if self.encoder.backbone else ()))
-        parameters = {name: value for name, value in dataclasses.asdict(self.params).items() if name not in beside}
-        return {
-            "parameters": parameters,
-            "models": self.encoder.identity(),
-            "supports_sha256": self.supports_sha256,
-            "own_masks": list(self.own_masks),
-        }
-
-    def grids(self, height: int, width: int) -> Grids:
-        """The grid of the encoder's features for an image of this size."""
-        return Grids(score=self.encoder.grid(height, width))
+        return self.identity_of(self.encoder.identity(), beside=beside)
 
     def prepare(self, device: str) -> "PanetSource":
         """Make the prototypes; a source that is prepared already is returned as it is."""
@@ -170,8 +128,7 @@ class PanetSource:
             _warn_of(self.encoder.backbone)
         assert self.supports is not None
         found = prototypes_of(self.supports.supports, self.category_ids, self.encoder, device)
-        own = whole_masks(self.supports) if self.params.keep_masks else {}
-        return dataclasses.replace(self, prototypes=found, supports=None, own=own)
+        return dataclasses.replace(self, prototypes=found, supports=None, own=self.kept())
 
     def open(self, device: str, threads: int) -> "PanetProposer":
         """Load the encoder on `device`."""
@@ -252,48 +209,5 @@ class PanetProposer:
         pixels = to_pixels(scores, task.height, task.width)
         masks = panet.label_map(pixels) == torch.arange(1, len(scores), device=scores.device)[:, None, None]
         confidence = fmwiss.confidence(panet.probabilities(pixels)[1:], masks)
-        put_own(self.source.own, self.source.category_ids, task, masks, confidence)
-        return own_content(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())
-
-
-def put_own(
-    own: Mapping[str, Mapping[int, SupportMap]],
-    category_ids: Sequence[int],
-    task: ImageTask,
-    masks: "Tensor",
-    confidence: "Tensor",
-) -> None:
-    """In the place of a guess the mask that a person drew, where its pixels are known; in place.
-
-    own: the whole masks that images keep, by image and taxonomy id. masks: bool [T, H, W]; confidence: [T].
-    """
-    import torch
-
-    ids = [category_ids[position] for position in task.categories]
-    for identity, drawn in own.get(task.record.image_id, {}).items():
-        if identity in ids:
-            drawn_map = torch.from_numpy(drawn).to(masks.device)
-            masks &= drawn_map != FOREGROUND
-            masks[ids.index(identity)] &= drawn_map == UNKNOWN
-            masks[ids.index(identity)] |= drawn_map == FOREGROUND
-            confidence[ids.index(identity)] = 1.0
-
-
-def whole_masks(supports: SupportSet) -> dict[str, dict[int, SupportMap]]:
-    """The maps of supports that say all of their image, by image and class."""
-    found: dict[str, dict[int, SupportMap]] = {}
-    for support in supports.supports:
-        if support.spec.kind == "mask":
-            found.setdefault(support.spec.image_id, {})[support.spec.class_id] = support.map
-    return found
-
-
-def own_content(categories: tuple[int, ...], masks: "Tensor", confidence: "Tensor", score: "Tensor") -> ImageContent:
-    """What the store takes. masks: bool [T, H, W]; confidence: [T]; score: float16 [T, h, w]."""
-    planes = {"mask": masks.cpu().numpy(), "score": score.cpu().numpy()}
-    return ImageContent(
-        status=Status.DONE,
-        planes={name: dict(zip(categories, stack, strict=True)) for name, stack in planes.items()},
-        confidence=dict(zip(categories, confidence.tolist(), strict=True)),
-        area=dict(zip(categories, masks.sum(dim=(-2, -1)).tolist(), strict=True)),
-    )
+        self.source.put_own(task, masks, confidence)
+        return content_of(task.categories, masks, confidence, panet.probabilities(scores)[1:].half())

@@ -4,8 +4,6 @@ The features are a frozen vision transformer's, or a trained embedding's. A prot
 background's says what everything else does.
 """
 
-import copy
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +19,7 @@ from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
 from wilss.data.supports.reading import Support
 from wilss.errors import CheckpointError, ManifestError
 from wilss.models.networks.checkpoint import read_info
-from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
+from wilss.models.networks.embedding_spec import EmbeddingSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +68,7 @@ class PatchEncoder:
 
     def open(self, device: str) -> "Embedding":
         """The network, loaded on `device`. Raises CheckpointError where it is not what it was before."""
+        from wilss.models.networks.debiasing import without_positions
         from wilss.models.networks.embedding import backbone_embedding, frozen_embedding, load_embedding
 
         if self.checkpoint is None:
@@ -77,7 +76,7 @@ class PatchEncoder:
                 embedding = frozen_embedding(self.vit, device, spec=self.spec)
             else:
                 embedding = backbone_embedding(self.backbone, device, maps=self.maps, spec=self.spec)
-            return without_positions(embedding, self.debias) if self.debias else embedding
+            return without_positions(embedding, self.debias)
         info = read_info(self.checkpoint)
         if info.digest != self.digest:
             raise CheckpointError(f"{self.checkpoint} has changed since this run began; run the same command again.")
@@ -122,36 +121,6 @@ def prototypes_of(
             )
         rows = [[torch.stack(part) for part in zip(*pairs, strict=True)] for pairs in pooled.values()]
         return torch.stack([panet.mean_of_filled(*row) for row in rows]).cpu().numpy()
-
-
-def positional_basis_of(embedding: "Embedding", share: float) -> "Tensor":
-    """The directions in which a black square's patches differ, [D, r] (INSID3): r is this share of the width D.
-
-    embedding: of frozen features; the square has the shorter side of its inputs. With share 0 there are none.
-    """
-    import torch
-
-    from wilss.equations import insid3
-
-    side = embedding.spec.size or FROZEN_SIZE
-    size = embedding.input_size(side, side)
-    blank = torch.zeros(1, 3, *size, dtype=torch.uint8, device=embedding.device)
-    features = embedding.features(blank)[0]
-    return insid3.positional_basis(features, round(share * len(features)))
-
-
-def without_positions(embedding: "Embedding", share: float) -> "Embedding":
-    """The same features without the part of them in `positional_basis_of`, of no particular length."""
-    import torch
-    from torch import nn
-
-    basis = positional_basis_of(embedding, share)
-    width = len(basis)
-    projection = nn.Conv2d(width, width, 1, bias=False, device=embedding.device).requires_grad_(requires_grad=False)
-    projection.weight.copy_((torch.eye(width, device=basis.device) - basis @ basis.T)[:, :, None, None])
-    net = copy.copy(embedding.net)
-    net.head = projection
-    return dataclasses.replace(embedding, net=net)
 
 
 def background_of(maps: Sequence[SupportMap]) -> NDArray[np.bool_]:

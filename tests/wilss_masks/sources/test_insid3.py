@@ -13,53 +13,26 @@ import yaml
 from PIL import Image
 
 from tests.references import insid3 as slow
-from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.encoders.tiny import vit_spec
-from wilss.data.manifest import Encoders, Manifest, load_manifest
+from tests.wilss_masks.sources.shots import ROWS, SIZES, features, manifest_in, proposed, task
+from wilss.data.manifest import Encoders, Manifest
 from wilss.data.supports.maps import FOREGROUND
 from wilss.equations import insid3
 from wilss.errors import ManifestError, ParameterError
-from wilss.store import ImageContent, Status
+from wilss.store import Status
 from wilss_masks.sources import Insid3Source
-from wilss_masks.sources.base import ImageTask
 
-SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}
-ROWS: list[dict[str, Any]] = [
-    {"image": "a", "class": "cat", "box": [4, 4, 20, 20]},
-    {"image": "b", "class": "cat", "points": [[30, 4], [44, 20]], "background": [[1, 1], [1, 20]]},
-    {"image": "b", "class": "dog", "boxes": [[2, 2, 12, 20], [20, 2, 26, 8]]},
-    {"image": "c", "class": "dog", "box": [10, 10, 30, 30]},
-]
 VALUES = {"vit_size": 0, "longest": 64, "tau": 0.2, "least": 0.01, "debias": 0.1}
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     root = tmp_path_factory.mktemp("insid3")
-    disk.voc(root / "data", {"a": (1,), "b": (1, 2), "c": (2,), "d": (1, 2)})
-    for seed, (name, size) in enumerate(SIZES.items()):
-        disk.image(root / f"data/JPEGImages/{name}.jpg", size, seed)
-    found = load_manifest(disk.manifest(root, supports={0: ROWS}))
-    return replace(found, encoders=Encoders(clip=found.encoders.clip, vit=vit_spec()))
+    return manifest_in(root)
 
 
 def source(manifest: Manifest, **values: Any) -> Insid3Source:
     return Insid3Source.from_manifest(manifest, 0, {**VALUES, **values})
-
-
-def task(manifest: Manifest, name: str = "d", categories: tuple[int, ...] = (0, 1)) -> ImageTask:
-    (record,) = [one for one in manifest.images(0).records if one.image_id == name]
-    return ImageTask(record=record, height=SIZES[name][0], width=SIZES[name][1], categories=categories)
-
-
-def proposed(made: Insid3Source, *tasks: ImageTask) -> list[ImageContent]:
-    proposer = made.open("cpu", 1)
-    return proposer.propose(tasks, [proposer.load(one) for one in tasks])
-
-
-def features(made: Insid3Source, manifest: Manifest, name: str) -> Any:
-    path = task(manifest, name).record.path
-    return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
 
 
 def expected_scores(made: Insid3Source, manifest: Manifest, name: str) -> Any:

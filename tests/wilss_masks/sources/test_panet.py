@@ -13,23 +13,15 @@ import yaml
 from PIL import Image
 
 from tests.references import panet as slow
-from tests.wilss.data import data_on_disk as disk
-from tests.wilss.models.encoders.tiny import vit_spec
-from wilss.data.manifest import Encoders, Manifest, load_manifest
+from tests.wilss_masks.sources.shots import ROWS, SIZES, features, manifest_in, proposed, task
+from wilss.data.manifest import Manifest
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.errors import CheckpointError, ManifestError, ParameterError
+from wilss.models.networks.debiasing import positional_basis_of
 from wilss.store import ImageContent, Status
 from wilss_masks.sources import PanetSource
-from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.prototypes import background_of, positional_basis_of
+from wilss_masks.sources.prototypes import background_of
 
-SIZES = {"a": (40, 32), "b": (24, 48), "c": (32, 32), "d": (40, 40)}
-ROWS: list[dict[str, Any]] = [
-    {"image": "a", "class": "cat", "box": [4, 4, 20, 20]},
-    {"image": "b", "class": "cat", "points": [[30, 4], [44, 20]], "background": [[1, 1], [1, 20]]},
-    {"image": "b", "class": "dog", "boxes": [[2, 2, 12, 20], [20, 2, 26, 8]]},
-    {"image": "c", "class": "dog", "box": [10, 10, 30, 30]},
-]
 VALUES = {"vit_size": 0, "longest": 64}
 #: A convolutional network in the place of the ViT.
 BACKBONE = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 12]}, "stride": 8, "maps": 2}
@@ -38,32 +30,13 @@ BACKBONE = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 12]}
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     root = tmp_path_factory.mktemp("panet")
-    disk.voc(root / "data", {"a": (1,), "b": (1, 2), "c": (2,), "d": (1, 2)})
-    for seed, (name, size) in enumerate(SIZES.items()):
-        disk.image(root / f"data/JPEGImages/{name}.jpg", size, seed)
     (root / "sup").mkdir()
     (root / "sup" / "supports.yaml").write_text(yaml.safe_dump(ROWS))
-    found = load_manifest(disk.manifest(root, supports={0: ROWS}))
-    return replace(found, encoders=Encoders(clip=found.encoders.clip, vit=vit_spec()))
+    return manifest_in(root)
 
 
 def source(manifest: Manifest, **values: Any) -> PanetSource:
     return PanetSource.from_manifest(manifest, 0, {**VALUES, **values})
-
-
-def task(manifest: Manifest, name: str = "d", categories: tuple[int, ...] = (0, 1)) -> ImageTask:
-    (record,) = [one for one in manifest.images(0).records if one.image_id == name]
-    return ImageTask(record=record, height=SIZES[name][0], width=SIZES[name][1], categories=categories)
-
-
-def proposed(made: PanetSource, *tasks: ImageTask) -> list[ImageContent]:
-    proposer = made.open("cpu", 1)
-    return proposer.propose(tasks, [proposer.load(one) for one in tasks])
-
-
-def features(made: PanetSource, manifest: Manifest, name: str) -> Any:
-    path = task(manifest, name).record.path
-    return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
 
 
 @pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}, {"bias": -0.8}, BACKBONE])
@@ -239,6 +212,8 @@ def test_a_backbone_takes_the_place_of_the_frozen_vit(
     assert not np.array_equal(plain.planes["score"][0], debiased.planes["score"][0])
     with pytest.raises(ParameterError, match="backbone is 'resnet18'; it must be left out beside an embedding"):
         source(manifest, **BACKBONE, embedding=str(tmp_path))
+    with pytest.raises(ParameterError, match="features is 'keys'; it must be left out beside a backbone, whose maps"):
+        source(manifest, **BACKBONE, features="keys")
 
 
 def projection(manifest: Manifest, folder: Path, seed: int = 0) -> Path:

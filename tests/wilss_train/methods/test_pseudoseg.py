@@ -28,7 +28,6 @@ from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.context import EpochState
 from wilss_train.data.semi.batches import SemiBatch
-from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.results.report.log import LOG_FILE, read_log
@@ -291,22 +290,7 @@ def soft_store_of(root: Path, run: Path, out: Path) -> None:
     generate(manifest, step=0, source=source, out=out, options=MaskOptions(device="cpu", keep_scores=True))
 
 
-def test_a_step_that_must_not_forget_is_refused(root: Path, whole: Path, tmp_path: Path) -> None:
-    manifest = load_manifest(root / "data_manifest.yaml")
-    with pytest.raises(CheckpointError, match=r"was trained by pseudoseg, .* let it label step 0"):
-        open_inputs(manifest, masks(root, 1), whole, "finetune")
-    later: RunInputs = replace(open_inputs(manifest, masks(root, 0), None, "pseudoseg"), step=1)
-    with pytest.raises(CheckpointError, match=r"pseudoseg trains step 0, and .* holds masks of step 1"):
-        run_training(later, method(root), PARAMS, tmp_path / "run", QUIET)
-
-
-def test_runs_that_make_no_sense_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"nothing says which are labelled"):
-        run(root, tmp_path / "run", made=Pseudoseg())
+def test_without_consistency_every_image_may_be_labelled(root: Path, tmp_path: Path) -> None:
     every = tmp_path / "every.txt"
     every.write_text("\n".join(IMAGES))
-    with pytest.raises(ParameterError, match=r"names every image of .*, so there is none left"):
-        run(root, tmp_path / "run", made=replace(method(root), labelled=str(every)))
     run(root, tmp_path / "all", made=replace(method(root), labelled=str(every), target="none"), epochs=1)
-    with pytest.raises(ParameterError, match=r"labelled_batch is 1, which 1 processes"):
-        run(root, tmp_path / "run", made=method(root, labelled_batch=1))

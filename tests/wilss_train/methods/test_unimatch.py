@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make, masks
+from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make
 from tests.wilss_train.logs import untimed_lines
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
 from wilss.data.manifest import load_manifest
@@ -25,7 +25,6 @@ from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.context import EpochState
 from wilss_train.data.semi.pairs import PairBatch
-from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods.mean_teacher import UnimatchObjective
 from wilss_train.methods.unimatch import Unimatch
 from wilss_train.results.report.log import LOG_FILE, read_log
@@ -223,23 +222,3 @@ def test_its_decoder_labels_the_step_for_others(root: Path, whole: Path, tmp_pat
     assert len(MaskStore.open(tmp_path / "soft.zarr").image_ids) == len(IMAGES)
     with pytest.raises(CheckpointError, match=r"--set kind=decoder"):
         PseudosegSource.from_manifest(manifest, 0, {"checkpoint": str(whole)})
-
-
-def test_a_step_that_must_not_forget_is_refused(root: Path, whole: Path, tmp_path: Path) -> None:
-    manifest = load_manifest(root / "data_manifest.yaml")
-    with pytest.raises(CheckpointError, match=r"was trained by unimatch, .* let it label step 0 .*--source pseudoseg"):
-        open_inputs(manifest, masks(root, 1), whole, "finetune")
-    later: RunInputs = replace(open_inputs(manifest, masks(root, 0), None, "unimatch"), step=1)
-    with pytest.raises(CheckpointError, match=r"unimatch trains step 0, and .* holds masks of step 1"):
-        run_training(later, method(root), PARAMS, tmp_path / "run", QUIET)
-
-
-def test_lists_that_make_no_sense_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"nothing says which are labelled"):
-        run(root, tmp_path / "run", made=Unimatch())
-    every = tmp_path / "every.txt"
-    every.write_text("\n".join(IMAGES))
-    with pytest.raises(ParameterError, match=r"names every image of .*, so there is none left"):
-        run(root, tmp_path / "run", made=replace(method(root), labelled=str(every)))
-    with pytest.raises(ParameterError, match=r"labelled_batch is 1, which 1 processes"):
-        run(root, tmp_path / "run", made=method(root, labelled_batch=1))

@@ -126,20 +126,24 @@ def _opened(checkpoint: Path | None, manifest: "Manifest", device: str) -> "tupl
 
 
 def _frozen(manifest: "Manifest", device: str) -> "Embedding":
-    """The features that the manifest's section of panet names, else the ViT's."""
+    """The features that the manifest's section of panet names, else the ViT's; without positions where it says so."""
+    from wilss.models.networks.debiasing import DebiasParams, without_positions
     from wilss.models.networks.embedding import backbone_embedding, frozen_embedding
     from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams
     from wilss.params import with_values
 
-    spec, given = _frozen_spec(manifest), manifest.masks.get("panet", {})
+    spec, given, where = _frozen_spec(manifest), manifest.masks.get("panet", {}), f"{manifest.path}: masks.panet"
     values = {name: value for name, value in given.items() if name in OF_BACKBONE}
-    params = with_values(FrozenParams(), values, where=f"{manifest.path}: masks.panet")
+    params = with_values(FrozenParams(), values, where=where)
+    lost = with_values(DebiasParams(), {name: given[name] for name in ("debias",) if name in given}, where=where)
     backbone = params.named(manifest.path.parent)
     if backbone is None:
-        return frozen_embedding(manifest.encoders.vit, device, spec=spec)
-    if doubt := backbone.statistics[2]:
-        click.echo(f"Warning: {doubt}", err=True)
-    return backbone_embedding(backbone, device, maps=params.maps, spec=spec)
+        embedding = frozen_embedding(manifest.encoders.vit, device, spec=spec)
+    else:
+        if doubt := backbone.statistics[2]:
+            click.echo(f"Warning: {doubt}", err=True)
+        embedding = backbone_embedding(backbone, device, maps=params.maps, spec=spec)
+    return without_positions(embedding, lost.debias)
 
 
 def _frozen_spec(manifest: "Manifest") -> "EmbeddingSpec":
