@@ -22,11 +22,11 @@ from wilss.store import MaskStore, Status
 from wilss.store.verdicts import Verdict
 
 from ..inspect.maps_shown import maps_shown
-from .changes import Changes, Pair
+from .changes import Changes
 from .compared import Comparison, Predictions
 from .corrections import TIME_UNKNOWN, Correction
 from .index import NO_CLASS, ReviewIndex, as_json
-from .journal import Event
+from .journal import Event, Pair
 from .pictures import Kind, Pictures
 from .runs import mask_of, runs_of
 

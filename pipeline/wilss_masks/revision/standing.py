@@ -120,8 +120,8 @@ class Hearing:
         if self._not_cleared:
             names = [*self._not_cleared]
             self.standing.notes.append(
-                f"{_masks_are(names)} to be unjudged ({_some(names)}), and the verdict of {self._store.path} itself stays; "
-                "judge otherwise, or revise the store that it was made of."
+                f"{_masks_are(names)} to be unjudged ({_some(names)}), and the verdict of {self._store.path} itself "
+                "stays; judge otherwise, or revise the store that it was made of."
             )
         return self.standing
 

@@ -88,12 +88,17 @@ def test_verdicts_come_back_once(tmp_path: Path) -> None:
     assert "2 known already" in again.output
     kept = {one.category: one for one in journal.corrections()}
     assert {(one.author, one.origin) for one in kept.values()} == {("Grace", "static page")}
+    np.testing.assert_array_equal(kept[POT].mask, DRAWN)
+    assert kept[SCREEN].verdict == "rejected"
+
+
+def test_verdicts_that_name_nobody_are_the_authors(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "step-1.zarr")
+    path = tmp_path / "verdicts.json"
     path.write_text(json.dumps(verdicts(store.digest, author=" ")))
     named = CliRunner().invoke(command.command, [str(store.path), "--import", str(path), "--author", "Ida"])
     assert "2 verdicts taken over" in named.output
-    assert {one.author for one in journal.latest().values()} == {"Ida"}
-    np.testing.assert_array_equal(kept[POT].mask, DRAWN)
-    assert kept[SCREEN].verdict == "rejected"
+    assert {one.author for one in Journal.open(store.path).latest().values()} == {"Ida"}
 
 
 def test_verdicts_of_another_store_or_none_are_refused(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def test_a_class_on_half_of_all_images_is_warned_of(tmp_path: Path) -> None:
     assert many.startswith("half of the 30 images of step 0 or more show some classes (cat 16, horse 20): their maps")
     assert many.endswith("add images without them.")
     steps = [{"classes": [2]}, {"classes": [1, 3], "supervision": "tags"}]
-    disk.manifest(tmp_path, masks={"cam": SMALL}, steps=steps)
+    disk.voc(tmp_path / "more", {f"a{i}": [[1, 3], [3], [1], [2]][i % 4] for i in range(40)})
+    disk.manifest(tmp_path, masks={"cam": SMALL}, steps=steps, path="./more")
     (many,) = lessons_of(manifest(tmp_path), 1, "step").doubts()
     assert many.endswith("add images without them, or those of earlier steps by --set negatives=earlier.")
 
