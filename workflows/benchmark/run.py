@@ -50,6 +50,7 @@ PARTS = {
     "encoders": "parts.encoders:measure",
     "stages-of-masks": "parts.mask_stages:measure",
     "review": "parts.review:measure",
+    "features": "parts.features:measure",
     "gpu": "parts.gpu:measure",
     "plan": "parts.past_one_machine:measure",
 }

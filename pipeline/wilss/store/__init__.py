@@ -3,13 +3,14 @@
 from wilss.disk import writer_lock
 
 from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded
-from .schema import Status, StoreHeader, StoreLayout, StoreReview
+from .schema import FeatureLayout, Status, StoreHeader, StoreLayout, StoreReview
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
 from .view import LabelMaps, label_map, open_masks
 from .writer import MaskStoreWriter
 
 __all__ = [
+    "FeatureLayout",
     "ImageContent",
     "ImageMasks",
     "LabelMaps",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..disk import unlink, write_atomically
 from ..errors import StoreError, first_line
-from .schema import VECTORS, ZSTD_LEVEL, ArraySpec, StoreLayout, VectorSpec
+from .schema import FEATURES, VECTORS, ZSTD_LEVEL, ArraySpec, FeatureLayout, StoreLayout, VectorSpec
 from .shards import read_planes
 from .size_limits import (
     require_as_written,
@@ -99,7 +99,14 @@ class StoreArrays:
             has_void="void" in names,
             has_content="content" in names,
             has_review="verdict" in names,
+            features=tuple(self._features(name) for name in FEATURES if f"{name}_features" in names),
         )
+
+    def _features(self, name: str) -> FeatureLayout:
+        kept, (dims, width) = self._array(f"{name}_features"), self._array(f"{name}_basis").shape
+        notes = dict(kept.attrs)
+        prefix = int(notes.pop("prefix", 0))
+        return FeatureLayout(name=name, tokens=kept.shape[1], dims=dims, width=width, prefix=prefix, notes=notes)
 
     def _grid(self, name: str) -> tuple[int, int]:
         shape = self._array(name).shape

@@ -23,6 +23,11 @@ FORMAT_VERSION = 1
 #: The attribute that a complete store has, see `seal`.
 SEAL_KEY = "seal"
 
+#: Whose features a store can keep, see `FeatureLayout`.
+FEATURES = ("clip", "vit")
+#: The sharded arrays of these; they have no category axis.
+FEATURE_ARRAYS = tuple(f"{name}_{what}" for name in FEATURES for what in ("features", "scale"))
+
 #: Vectors are chunked by this many shards: a commit rewrites a bounded piece, whatever the store's length.
 SHARDS_PER_VECTOR_CHUNK = 32
 ZSTD_LEVEL = 3
@@ -40,7 +45,10 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ArraySpec:
-    """One sharded array: its dimensions, its shape, the shape of one plane and what a missing plane reads as."""
+    """One sharded array: its dimensions, its shape, the shape of one plane and what a missing plane reads as.
+
+    attributes: of the array, which say what its numbers are.
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -48,6 +56,7 @@ class ArraySpec:
     plane: tuple[int, ...]
     dtype: str
     fill: float | bool | int
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def planes_per_image(self) -> int:
@@ -89,6 +98,8 @@ def _vectors() -> dict[str, VectorSpec]:
         ("verdict", both, "int8", 0),
         ("author", both, "object", ""),
         ("origin", both, "object", ""),
+        *((f"{name}_mean", (f"{name}_width",), "float32", nan) for name in FEATURES),
+        *((f"{name}_basis", (f"{name}_feature", f"{name}_width"), "float32", nan) for name in FEATURES),
     )
     flags = {"verdict": {"flag_values": [0, 1, 2, 3], "flag_meanings": "unjudged accepted rejected corrected"}}
     return {
@@ -104,6 +115,38 @@ VECTORS = _vectors()
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureLayout:
+    """The sizes of an encoder's kept features, see `wilss.equations.features`.
+
+    name: one of FEATURES. tokens: the most of an image, those of its patches in raster order after `prefix` others.
+    dims: numbers of a token that are kept, of `width` that it had. notes: JSON values that say what the widths are.
+    """
+
+    name: str
+    tokens: int
+    dims: int
+    width: int
+    prefix: int = 0
+    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def vectors(self) -> tuple[str, str]:
+        """The small arrays that say how they were projected: the mean [width] and the basis [dims, width]."""
+        return f"{self.name}_mean", f"{self.name}_basis"
+
+    def arrays(self, num_images: int) -> tuple[ArraySpec, ArraySpec]:
+        """Whole numbers of eight bits, and their scales: zero for an image without any."""
+        token, feature = f"{self.name}_token", f"{self.name}_feature"
+        plane = (self.tokens, self.dims)
+        return (
+            ArraySpec(name=f"{self.name}_features", dims=("image", token, feature), shape=(num_images, *plane),
+                      plane=plane, dtype="int8", fill=0, attributes={**self.notes, "prefix": self.prefix}),
+            ArraySpec(name=f"{self.name}_scale", dims=("image", feature), shape=(num_images, self.dims),
+                      plane=(self.dims,), dtype="float32", fill=0.0),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreLayout:
     """The sizes of a store, and nothing of its content: all that a writer of shards has to know.
 
@@ -111,7 +154,7 @@ class StoreLayout:
     score_grid, attention_grid: (h, w) of the largest patch grids, or None where soft layers are not kept.
     num_seeds: seeds kept per category, 0 for none. has_content: whether there is a digest of what each image's masks
     were made of, see `changes`; older stores have none. has_review: whether it says what people said of its masks, see
-    `verdicts`.
+    `verdicts`. features: what is kept of the encoders' features.
     """
 
     num_images: int
@@ -124,6 +167,7 @@ class StoreLayout:
     has_void: bool = False
     has_content: bool = False
     has_review: bool = False
+    features: tuple[FeatureLayout, ...] = ()
 
     @property
     def num_shards(self) -> int:
@@ -134,11 +178,15 @@ class StoreLayout:
     def vectors(self) -> dict[str, VectorSpec]:
         """The small arrays of this store by name."""
         absent = {*(() if self.has_content else ("content",)), *(() if self.has_review else REVIEW_VECTORS)}
+        kept = {one.name for one in self.features}
+        absent |= {f"{name}_{what}" for name in FEATURES for what in ("mean", "basis") if name not in kept}
         return {name: spec for name, spec in VECTORS.items() if name not in absent}
 
     def vector_shape(self, name: str) -> tuple[int, ...]:
         """The shape of the small array `name`."""
         lengths = {"image": self.num_images, "category": self.num_categories, "shard": self.num_shards}
+        for one in self.features:
+            lengths |= {f"{one.name}_feature": one.dims, f"{one.name}_width": one.width}
         return tuple(lengths[dim] for dim in VECTORS[name].dims)
 
     def chunk_rows(self, name: str) -> int:
@@ -177,6 +225,8 @@ class StoreLayout:
             specs.append(ArraySpec(name="seeds", dims=("image", "category", "seed", "point"),
                                    shape=(*per_category, self.num_seeds, 2), plane=(self.num_seeds, 2),
                                    dtype="int16", fill=-1))  # fmt: skip
+        for one in self.features:
+            specs.extend(one.arrays(self.num_images))
         return tuple(specs)
 
 
@@ -196,7 +246,7 @@ class StoreHeader:
     heights, widths: int32 [N], true sizes in pixels, 0 for an image that could not be opened.
     tags: bool [N, C].  status: int8 [N].  errors: N sentences, "" where there is none.
     attributes: what the store was made with; JSON values only, and nothing that differs between two equal runs.
-    review: of a layout that has one.
+    review: of a layout that has one. bases: the small arrays of a layout's features by name.
     """
 
     layout: StoreLayout
@@ -210,6 +260,7 @@ class StoreHeader:
     errors: tuple[str, ...]
     attributes: Mapping[str, Any]
     review: StoreReview | None = None
+    bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def create_group(path: Path, header: StoreHeader) -> zarr.Group:
@@ -242,6 +293,7 @@ def create_sharded(group: zarr.Group, spec: ArraySpec, shard_size: int) -> None:
         compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=spec.fill,
         dimension_names=spec.dims,
+        attributes=dict(spec.attributes) or None,
     )
 
 
@@ -270,6 +322,7 @@ def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
         "category": header.category_names,
         "category_id": header.category_ids,
         **(vars(header.review) if header.review is not None else {}),
+        **header.bases,
     }
     for spec in header.layout.vectors.values():
         shape, step = header.layout.vector_shape(spec.name), header.layout.chunk_rows(spec.name)

@@ -12,6 +12,8 @@ from wilss.params import names_of
 from .common import store_argument
 
 if TYPE_CHECKING:
+    from wilss.store import MaskStore
+
     from ..inspect.kept_scores import CutOrFusion
 
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 Examples:
   wilss-masks fuse step-1.zarr --out intersection.zarr --set fusion=intersection
   wilss-masks fuse step-1.zarr --out std.zarr --set keep=std --set keep_amount=0.5 --set threshold=0.6
-  wilss-masks fuse step-1.zarr --out sure.zarr --set classes=compete --set unsure=0.6"""
+  wilss-masks fuse step-1.zarr --out sure.zarr --set classes=compete --set unsure=0.6
+  wilss-masks fuse step-1.zarr --out words.zarr --set prompts=prompts.yaml --set background=margin"""
 )
 @store_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
@@ -29,8 +32,8 @@ Examples:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="fusion, keep, keep_amount, threshold (of cam: cut), or a stage (classes, regions, boundaries, unsure); the "
-    "rest stays.",
+    help="fusion, keep, keep_amount, threshold (of cam: cut), or a stage (classes, regions, boundaries, unsure); with "
+    "kept features also prompts (a YAML file) and all that looks at no image; the rest stays.",
 )
 @manifest_option
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
@@ -40,14 +43,21 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
     No forward pass and no weights. Needs a store made with `generate --keep scores`. Seeds stay those that
     were drawn at the first threshold. Stages that look at the images (regions, boundaries) read them through the
     manifest.
+
+    Of a store made with `--keep features` also other prompts, background words, scores and placing: the texts are
+    encoded, and no image is.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
     from wilss.params import parse_assignments
     from wilss.store import MaskStore
 
     from ..inspect.fuse import fuse, new_params, newly_failed, region_warnings
+    from ..inspect.relabel import needs_features
 
     opened, values = MaskStore.open(store), parse_assignments(assignments)
+    if needs_features(opened, values):
+        _relabelled(opened, out, values, manifest_path, overwrite)
+        return
     params = new_params(opened, values)
     manifest = load_manifest(manifest_path) if params.needs_picture else None
     with ProgressDisplay() as display:
@@ -62,6 +72,31 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
             f"      {judged}  # where there are pixel labels"
         )
     finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
+
+
+def _relabelled(store: "MaskStore", out: Path, values: dict[str, str], manifest_path: Path, overwrite: bool) -> None:
+    """Masks of kept features."""
+    from wilss.data.manifest import load_manifest
+
+    from ..inspect.relabel import relabel
+
+    def tell(sentence: str) -> None:
+        if not is_quiet():
+            click.echo(sentence, err=True)
+
+    with ProgressDisplay() as display:
+        summary = relabel(
+            store, out, values, load_manifest(manifest_path), overwrite=overwrite, progress=display, tell=tell
+        )
+    for warning in (*summary.warnings, *summary.lost):
+        click.echo(f"Warning: {warning}", err=True)
+    if not is_quiet():
+        looks = "evaluate" if summary.has_labels else "sheet"
+        click.echo(
+            f"{out}: {counted(summary.done, 'image')} from features, in {summary.seconds:.1f} s\n"
+            f"Next: {pasted(f'wilss-masks {looks}', out, manifest=manifest_path)}"
+        )
+    finish(summary.failed, "`wilss-masks info` names them all.")
 
 
 def _how(params: "CutOrFusion") -> str:

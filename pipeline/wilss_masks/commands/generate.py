@@ -62,7 +62,25 @@ _MAKING = (
         help="Show Dask's page on 127.0.0.1:8787, or a free port (needs the extra `dashboard`).",
     ),
     click.option(
-        "--keep", type=click.Choice(["scores"]), help="Keep score maps, attention and seeds, for fuse and sheet."
+        "--keep",
+        type=click.Choice(["scores", "features"]),
+        multiple=True,
+        help="Keep score maps, attention and seeds, for fuse and sheet; or what the encoders say of the images, for "
+        "other classes, prompts and recipes without them (--features-from).",
+    ),
+    click.option(
+        "--feature-dims",
+        type=click.IntRange(min=1),
+        default=128,
+        show_default=True,
+        help="Bytes that are kept of each patch with --keep features.",
+    ),
+    click.option(
+        "--feature-projection",
+        type=click.Choice(["pca", "random"]),
+        default="pca",
+        show_default=True,
+        help="How features are brought to so few numbers.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws."),
     click.option(
@@ -136,6 +154,13 @@ Examples:
 @click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
+@click.option(
+    "--features-from",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="A store made with --keep features, which stands for the images that it has; may be given several times.",
+)
 @making_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option(
@@ -177,6 +202,7 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
                 source=source,
                 out=arguments["out"],
                 options=options,
+                features_from=arguments.get("features_from", ()),
                 progress=display,
                 tell=_tell,
             )
@@ -253,13 +279,15 @@ def _options(arguments: dict[str, Any]) -> "Options":
     cluster = of_fields(ClusterOptions, arguments)
     # where shards come quickly each should hold more, so that the coordinator keeps up
     size = _SHARD_ON_GPUS if cluster.devices or cluster.is_elsewhere else _SHARD
-    own = {"shard_size": arguments["shard_size"] or size, "keep_scores": arguments["keep"] == "scores"}
+    own = {"shard_size": arguments["shard_size"] or size, "keep_scores": "scores" in arguments["keep"]}
+    own["keep_features"] = "features" in arguments["keep"]
     return of_fields(Options, {**arguments, **own, "cluster": cluster})
 
 
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
     from wilss.data.manifest import require_locked_contents
 
+    from ..make.features import with_features_from
     from ..make.generate import (
         plan_for,
         require_known_names,
@@ -279,6 +307,8 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
+    if stores := arguments.get("features_from"):
+        source = with_features_from(source, stores, selection.records[: options.limit], click.echo)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]
     batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))

@@ -66,6 +66,7 @@ def _facts(store: Any) -> dict[str, Any]:
         "failed": {store.image_ids[row]: str(errors[row]) for row in np.flatnonzero(status == Status.FAILED)},
         **_judged(store),
         **_encoders(store.attributes.get("models")),
+        **_features(store),
         "made with": store.attributes,
     }
 
@@ -78,6 +79,26 @@ def _judged(store: Any) -> dict[str, Any]:
         return {}
     whom = from_whom(store)
     return {"judged": {"verdict": whom.verdicts, "author": whom.authors, "origin": whom.origins}}
+
+
+def _features(store: Any) -> dict[str, str]:
+    """What is kept of the encoders' features, and how much it takes."""
+    layouts = store.layout.features
+    if not layouts:
+        return {}
+    names = [name for layout in layouts for name in (f"{layout.name}_features", f"{layout.name}_scale")]
+    files = [file for name in names for file in (store.path / name).rglob("*") if file.is_file()]
+    size, images = sum(file.stat().st_size for file in files), max(_images_made(store), 1)
+    kept = ", ".join(
+        f"{layout.name} {layout.dims} of {layout.width} numbers of {layout.tokens} tokens at most" for layout in layouts
+    )
+    return {"features": f"{kept}; {size / images / 1000:.0f} kB an image"}
+
+
+def _images_made(store: Any) -> int:
+    from wilss.store import Status
+
+    return int((store.current_status() == Status.DONE).sum())
 
 
 def _encoders(models: Any) -> dict[str, str]:

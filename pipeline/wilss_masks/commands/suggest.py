@@ -29,7 +29,8 @@ Examples:
 @click.option("--review", type=click.Path(path_type=Path),
               help="The folder of a review, whose masks need no look.  [default: beside the store]")  # fmt: skip
 @click.option("--features", type=click.Path(path_type=Path), metavar="FILE",
-              help="A .npy file with a vector for every image, over which they are spread.")  # fmt: skip
+              help="A .npy file with a vector for every image, over which they are spread.  [default: what the store "
+              "keeps of CLIP's features, with --keep features]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Write the images' ids to this list, one a line.")
 @click.option("--json", "json_path", metavar="FILE", help="Write all that is known of them to FILE; - for stdout.")
 def command(
@@ -42,13 +43,13 @@ def command(
     """  # fmt: skip
     from wilss.disk import write_output
     from wilss.store import MaskStore
+    from wilss.store.features import image_vectors
 
     from ..review.suggest import judged_in, suggest
 
     opened = MaskStore.open(store)
-    suggestions = suggest(
-        opened, budget, judged=judged_in(opened, review), features=None if features is None else _read(features)
-    )
+    vectors = image_vectors(opened) if features is None else _read(features)
+    suggestions = suggest(opened, budget, judged=judged_in(opened, review), features=vectors)
     if out is not None:
         write_output(out, "".join(f"{one.image_id}\n" for one in suggestions).encode("utf-8", "surrogatepass"))
     if json_path is not None:

@@ -65,6 +65,8 @@ Examples:
 @click.option("--scratch", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where the networks' answers are kept, from which a second run goes on.  [default: in the user's "
               "cache]")  # fmt: skip
+@click.option("--features-from", multiple=True, type=click.Path(path_type=Path), metavar="STORE",
+              help="A store made with --keep features, which stands for the images that it has.")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A parameter, as with generate.")
 def command(**arguments: Any) -> None:
     """Which parameters make the best masks of a step's images? The networks run once, the search without them.
@@ -113,6 +115,7 @@ def _tuned(manifest: Any, sample: "Sample", arguments: dict[str, Any]) -> "Tunin
                 sample,
                 values=parse_assignments(arguments["assignments"]),
                 folder=arguments["scratch"],
+                features_from=arguments["features_from"],
                 seen=seen,
                 judged=judged,
                 **{name: arguments[name] for name in ("seed", "device", "threads")},

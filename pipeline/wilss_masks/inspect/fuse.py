@@ -32,6 +32,7 @@ from wilss.store import (
     writer_lock,
 )
 from wilss.store.carrying import stored_content
+from wilss.store.features import kept_bases, kept_planes
 from wilss.store.records import records_for
 from wilss.store.verdicts import UNJUDGED, review_of, verdicts_of
 from wilss.threads import map_in_threads
@@ -112,7 +113,8 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> CutOrFusion:
         if name not in cheap and name in known:
             raise EncoderError(
                 f"--set {name} needs a forward pass, which fuse does not make; use `wilss-masks generate "
-                f"--set {name}={values[name]}`. fuse can change {', '.join(cheap)}."
+                f"--set {name}={values[name]}`, or keep features next time (--keep features). fuse can change "
+                f"{', '.join(cheap)}."
             )
     params = with_values(params, values, where="--set")
     refuse_networks(params)
@@ -189,6 +191,7 @@ class _ShardMaker:
             return ImageContent(status=status, error=str(self._errors[row]))
         try:
             content = self._fused(row)
+            content = dataclasses.replace(content, planes={**content.planes, **kept_planes(self._store, row)})
         except ImageError as error:
             return ImageContent(status=Status.FAILED, error=str(error))
         return content if self._contents is None else dataclasses.replace(content, content=int(self._contents[row]))
@@ -221,6 +224,7 @@ def _header(store: MaskStore, params: CutOrFusion) -> StoreHeader:
         errors=("",) * store.layout.num_images,
         attributes=_attributes(store, params),
         review=review_of(store) if layout.has_review else None,
+        bases=kept_bases(store),
     )
 
 

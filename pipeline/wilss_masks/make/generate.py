@@ -4,6 +4,7 @@ Everything that can be refused is refused before the first forward pass.
 """
 
 import contextlib
+import dataclasses
 import os
 import re
 import time
@@ -27,6 +28,7 @@ from wilss.threads import own_cores
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
+from .features import fit_device, planned_features, with_features_from
 from .made_with import attributes_of
 from .options import Options, require_means
 from .plan import MaskPlan, make_plan
@@ -104,11 +106,13 @@ def generate(
     source: MaskSource,
     out: Path | str | None = None,
     options: Options = Options(),
+    features_from: Sequence[Path] = (),
     progress: Progress = lambda done, total: None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Summary:
     """Make the masks of one step, or go on where an earlier call stopped; a complete store is left alone.
 
+    features_from: stores with kept features, which stand for the images that they are of.
     tell: called at once with a sentence that says what there is to do; networks are loaded after that.
     Raises StoreError when `out` was made with anything else (naming the difference), is being written by
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
@@ -121,10 +125,12 @@ def generate(
     records = selection.records[: options.limit]
     of_regions = tuple(region_warnings(source, records))
     tell(f"step {step} of {manifest.name} by {source.name}: {_extent(len(records), options.shard_size)}")
+    if features_from:
+        source = with_features_from(source, features_from, records, tell)
     if not (is_made := _is_made(path, options)):
         require_known_names(source)
     attributes = keeping_confidences(path, attributes_of(manifest, step, source, records, options), options)
-    asked = _Asked(manifest, step, source, records, options, path, attributes)
+    asked = _Asked(manifest, step, source, records, options, path, attributes, tell)
     if options.check_digests:
         require_locked_contents(manifest, step, options.split)
     is_done, looked = _is_done(asked)
@@ -170,6 +176,7 @@ class _Asked:
     options: Options
     path: Path
     attributes: Mapping[str, Any]
+    tell: Callable[[str], None]
 
     def existing(self) -> MaskStore | None:
         """The store that is there, if it goes on; StoreError for one that was made with anything else."""
@@ -205,6 +212,9 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
         has_content = existing is None or existing.layout.has_content or options.update
         before = _stamps(records, source)
         plan = plan_for(asked.manifest, asked.step, source, records, options, has_content=has_content)
+        if options.keep_features:
+            _use_threads(options.threads)
+        plan = planned_features(plan, existing, source, options, fit_device(options), asked.tell)
         writer = create_or_resume(path, plan, asked.attributes, options, asked.manifest.encoders, looked)
         try:
             lost = _make(writer, plan, source, options, counting)
@@ -273,7 +283,7 @@ def _make(
     job = Job(
         store=writer.path,
         layout=plan.layout,
-        source=source.prepare(here),
+        source=_keeping_in(source.prepare(here), writer),
         device=device,
         threads=options.threads,
         batches_at_once=_batches_at_once(device, options),
@@ -289,6 +299,11 @@ def _make(
             on_shard=counting.add_shard,
             on_images=counting.add_images,
         )
+
+
+def _keeping_in(source: MaskSource, writer: MaskStoreWriter) -> MaskSource:
+    """The source, with the store that it keeps features in, where it does."""
+    return dataclasses.replace(source, keeps_in=writer.path) if writer.store.layout.features else source  # type: ignore[type-var]
 
 
 def _devices(options: Options) -> tuple[str, str]:

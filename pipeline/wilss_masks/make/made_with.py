@@ -19,6 +19,7 @@ from wilss.store import MaskStore
 
 from ..sources.base import MaskSource, made_of
 from ..sources.section import defaults_of
+from .features import features_of
 from .options import Options
 
 #: What runs a source's networks, where that is none of `_LIBRARIES`.
@@ -61,7 +62,8 @@ def attributes_of(
         "source": source.name,
         **source.identity(),
         **({} if source.uses_tags else {"uses_tags": False}),
-        "keep": ["scores"] if options.keep_scores else [],
+        "keep": options.kept,
+        **features_of(source, options),
         "limit": options.limit,
         "shard_size": options.shard_size,
         "batch_size": options.batch_size,

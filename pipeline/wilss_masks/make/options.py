@@ -1,11 +1,15 @@
 """How a store is made: the choices of a run that are not the source's own parameters."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wilss.errors import ParameterError
 from wilss.models.devices import require_device_word, resolve_device
 
 from .cluster import ClusterOptions, require_usable_address
+
+#: Numbers of a token that are kept by default; what fewer cost is measured (pipeline/README.md).
+FEATURE_DIMS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +17,8 @@ class Options:
     """How a store is made.
 
     split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
+    keep_features: keep the encoders' features, each token in `feature_dims` numbers of a byte, projected along the
+    directions in which features differ most (`pca`) or along random ones.
     limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
     threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
     shard_seconds: how long a worker process may take for a shard before it is considered hung; None for half an hour,
@@ -24,6 +30,9 @@ class Options:
 
     split: str = "train"
     keep_scores: bool = False
+    keep_features: bool = False
+    feature_dims: int = FEATURE_DIMS
+    feature_projection: Literal["pca", "random"] = "pca"
     limit: int | None = None
     shard_size: int = 32
     batch_size: int = 8
@@ -35,6 +44,11 @@ class Options:
     check_digests: bool = False
     shard_seconds: float | None = None
     cluster: ClusterOptions = ClusterOptions()
+
+    @property
+    def kept(self) -> list[str]:
+        """What is kept beside the masks."""
+        return [*(["scores"] if self.keep_scores else []), *(["features"] if self.keep_features else [])]
 
     @property
     def patience(self) -> float:

@@ -38,7 +38,10 @@ class ShardTask:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPlan:
-    """What to write, in which shards, in which batches. grids: by (height, width), which images share."""
+    """What to write, in which shards, in which batches. grids: by (height, width), which images share.
+
+    bases: of the features that are kept, see `StoreHeader`.
+    """
 
     step: int
     images: ImageTasks
@@ -47,6 +50,7 @@ class MaskPlan:
     layout: StoreLayout
     batch_size: int
     grids: Mapping[tuple[int, int], Grids] = field(repr=False)
+    bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def shard(self, index: int) -> ShardTask:
         """The task of one shard; batches hold positions inside the shard."""
@@ -69,6 +73,7 @@ class MaskPlan:
             status=images.status,
             errors=("",) * len(images),
             attributes=attributes,
+            bases=self.bases,
         )
 
 

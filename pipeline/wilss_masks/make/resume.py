@@ -20,6 +20,7 @@ from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 from wilss.store.changes import Comparison, compare, keep_stamps
 
 from ..sources.fusion import CONFIDENCE_OF
+from .features import kept_options
 from .made_with import differences_from, told_by_image
 from .options import Options
 from .plan import MaskPlan
@@ -98,11 +99,13 @@ def is_of(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -
 
 
 def keeping_what_is_kept(path: Path, options: Options) -> Options:
-    """A store that keeps its scores is resumed as it was begun, also when nobody asks for scores again."""
-    if options.keep_scores or options.overwrite or not path.exists():
+    """A store that keeps scores or features is resumed as it was begun, also when nobody asks for them again."""
+    if options.overwrite or not path.exists():
         return options
-    kept = MaskStore.open(path, allow_partial=True).attributes.get("keep") == ["scores"]
-    return dataclasses.replace(options, keep_scores=kept)
+    store = MaskStore.open(path, allow_partial=True)
+    kept = store.attributes.get("keep")
+    scores = options.keep_scores or (isinstance(kept, list) and "scores" in kept)
+    return kept_options(store, dataclasses.replace(options, keep_scores=scores))
 
 
 def keeping_confidences(path: Path, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:

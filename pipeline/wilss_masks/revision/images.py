@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import VOID
 from wilss.store import ImageContent, Status
+from wilss.store.schema import FEATURE_ARRAYS
 
 from .standing import Change
 
@@ -69,7 +70,7 @@ def revised_content(
         for values in (content.confidence, content.agreement)
     )
     planes: dict[str, Mapping[int, NDArray[Any]]] = {
-        name: {place: plane for place, plane in maps.items() if after[place]}
+        name: {place: plane for place, plane in maps.items() if name in FEATURE_ARRAYS or after[place]}
         for name, maps in content.planes.items()
         if name not in ("mask", "void")
     }

@@ -29,6 +29,7 @@ from wilss.store import (
     writer_lock,
 )
 from wilss.store.carrying import link_shard, require_whole_shard, stored_content
+from wilss.store.features import kept_bases
 from wilss.store.shards import digest_on_disk
 from wilss.store.verdicts import CORRECTED, VERDICTS, FromWhom, from_whom, review_of
 from wilss.threads import map_in_threads
@@ -205,6 +206,7 @@ class _Builder:
             errors=("",) * layout.num_images,
             attributes=self._attributes,
             review=self._review(),
+            bases=kept_bases(old),
         )
 
     def _new_tags(self) -> NDArray[np.bool_]:

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,10 @@ from ..stages.params import noted
 from ..stages.region_networks import batch_regions, open_region_network
 from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
-from .fusion import ALWAYS_NOTED, FmwissParams, as_content, confidence_noted, refine
+from .features.identity import identity_of_features, require_keepable
+from .features.keeper import FeatureKeeper
+from .features.kept_in import KeptIn
+from .fusion import ALWAYS_NOTED, FmwissParams, confidence_noted
 from .placing import MapMaker
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
@@ -47,6 +51,8 @@ class FmwissSource:
     classes: (name, prompt names) of the step's classes, in the order of the category axis.
     text: unit text features float32 [M, D] of the classes, as many each as `name_counts` says, and the background
         words; None until `prepare` has made them.
+    keeps_in: the store that features are kept in, beside the masks, with the bases in it. features_from: stores whose
+        features stand for the images that they are of.
     """
 
     name: ClassVar[str] = "fmwiss"
@@ -60,6 +66,8 @@ class FmwissSource:
     background_words: tuple[str, ...]
     seed: int
     text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    keeps_in: Path | None = None
+    features_from: tuple[KeptIn, ...] = ()
 
     @classmethod
     def from_manifest(
@@ -126,7 +134,13 @@ class FmwissSource:
             "prompts_sha256": digest_of_json(prompts),
             **regions_identity(self.params, has_patches=True),
             **confidence_noted(self.params),
+            **({"features_from": [one.digest for one in self.features_from]} if self.features_from else {}),
         }
+
+    def features_identity(self) -> Mapping[str, Any]:
+        """By encoder all that decides its features. Raises ParameterError where none could give these masks."""
+        require_keepable(self)
+        return identity_of_features(self)
 
     @cached_property
     def form(self) -> "DenseForm":
@@ -187,7 +201,16 @@ class FmwissSource:
         return open_what(self.clip, device, form=self.form, precision=self.params.forward_precision)
 
     def open(self, device: str, threads: int) -> "FmwissProposer":
-        """Load both encoders on `device`, or the one that is both."""
+        """Load both encoders on `device`, or the one that is both; with kept features, only for images without any."""
+        if self.features_from:
+            from .features.proposer import KeptProposer
+
+            # It proposes as one does; what else is asked of networks, it loads them for.
+            return cast("FmwissProposer", KeptProposer(self, device, threads))
+        return self.open_networks(device, threads)
+
+    def open_networks(self, device: str, threads: int) -> "FmwissProposer":
+        """The same for images without kept features."""
         import torch
 
         from wilss.models.encoders.both import open_both
@@ -265,6 +288,7 @@ class FmwissProposer(MapMaker):
         self.text = torch.from_numpy(source.text).to(clip.device)
         self._scorer = Scorer(source, clip, self.text, self)
         self._regions = open_region_network(source.params, str(clip.device), source.params.forward_precision)
+        self._keeper = None if source.keeps_in is None else FeatureKeeper(source.keeps_in, clip.device)
 
     def load(self, task: ImageTask) -> Loaded:
         """The image in all sizes that are wanted; decoded once."""
@@ -287,7 +311,11 @@ class FmwissProposer(MapMaker):
         with torch.inference_mode():
             told, blocks = self.forward(loaded)
             scores = self._scorer.scores(tasks, told)
-            return [self._one(task, scores[i], blocks, i, loaded[i]) for i, task in enumerate(tasks)]
+            made = [
+                self.content(task, scores[i], blocks, i, loaded[i].picture, loaded[i].regions)
+                for i, task in enumerate(tasks)
+            ]
+            return made if self._keeper is None else self._keeper.beside(made, told, blocks[0])
 
     def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[Blocks, ...]]":
         """What the networks say of a batch: CLIP, see `Scorer.told`, and who says where, the ViT first."""
@@ -311,27 +339,3 @@ class FmwissProposer(MapMaker):
         import torch
 
         return torch.stack(images).to(self.clip.device, non_blocking=True)
-
-    def _one(
-        self,
-        task: ImageTask,
-        score: "Tensor",
-        blocks: "Sequence[Blocks]",
-        row: int,
-        loaded: Loaded,
-    ) -> ImageContent:
-        import torch
-
-        regions = loaded.regions
-        if self.params.regions == "patches" and loaded.picture is not None:
-            regions = self.patch_regions(blocks[0][-1], row, (loaded.picture.shape[-2], loaded.picture.shape[-1]))
-        maps = self.maps(task, score, blocks, row, regions)
-        picture = None if loaded.picture is None else loaded.picture.to(maps.score.device)
-        return as_content(
-            refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=regions),
-            task.categories,
-            score=maps.score,
-            attention=maps.attention,
-            seeds=maps.points.to(torch.int16),
-            fallback=maps.fell_back,
-        )

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from wilss.data.images import to_pixels
 from wilss.randomness import generator_for
+from wilss.store import ImageContent
 
 from .base import ImageTask
-from .fusion import scaled
+from .fusion import as_content, refine, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +74,31 @@ class MapMaker:
         else:
             attention = _mean([self._spread(points, score, of_one, row, regions) for of_one in blocks])
         return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
+
+    def content(
+        self,
+        task: ImageTask,
+        score: "Tensor",
+        blocks: "Sequence[Blocks]",
+        row: int,
+        picture: "Tensor | None",
+        regions: "Tensor | None",
+    ) -> ImageContent:
+        """The masks of an image. picture, regions: as the stages see it, where they do; the rest: as for `maps`."""
+        import torch
+
+        if self.params.regions == "patches" and picture is not None:
+            regions = self.patch_regions(blocks[0][-1], row, (picture.shape[-2], picture.shape[-1]))
+        maps = self.maps(task, score, blocks, row, regions)
+        picture = None if picture is None else picture.to(maps.score.device)
+        return as_content(
+            refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=regions),
+            task.categories,
+            score=maps.score,
+            attention=maps.attention,
+            seeds=maps.points.to(torch.int16),
+            fallback=maps.fell_back,
+        )
 
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
         """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""

@@ -74,10 +74,15 @@ def similarity_of(features: "Tensor", text: "Tensor", source: "FmwissSource") ->
 
     features: [B, D, h, w]; text: as for `Scorer`.
     """
-    from wilss.equations.gradcam import greatest_of_names
     from wilss.equations.kernels import score_map
 
-    similarity = score_map(features, text)
+    return of_tags_and_words(score_map(features, text), source)
+
+
+def of_tags_and_words(similarity: "Tensor", source: "FmwissSource") -> "tuple[Tensor, Tensor]":
+    """The same of the cosines [B, M, h, w] with all prompts."""
+    from wilss.equations.gradcam import greatest_of_names
+
     if source.params.synonyms == "greatest":
         similarity = greatest_of_names(similarity, source.name_counts)
     return similarity[:, : len(source.classes)], similarity[:, len(source.classes) :]

@@ -28,6 +28,7 @@ from wilss.models.encoders.vit.encoder import LastBlock
 from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
 from ..sources.base import ImageTask
+from ..sources.features.proposer import KeptProposer
 from ..sources.fmwiss import FmwissProposer, FmwissSource
 from ..sources.fusion import FmwissParams
 from ..sources.scoring import similarity_of
@@ -104,7 +105,7 @@ class Scratch:
         ours = {file for file in self.folder.glob("*.npz") if _OURS.fullmatch(file.stem)}
         for stale in ours - {*self._files}:
             unlink(stale)
-        proposer: FmwissProposer | None = None
+        proposer: FmwissProposer | KeptProposer | None = None
         done, total = 0, sum(map(len, self.batches))
         for batch, file in zip(self.batches, self._files, strict=True):
             progress(done, total)
@@ -143,12 +144,13 @@ class Scratch:
             "prompts": {words: identity["prompts_sha256"] for words, identity in identities.items()},
             "parameters": {name: value for name, value in noted(one.params, _OF_FORWARD).items() if name in names},
             "parts": list(one.parts),
+            **({"features_from": [kept.digest for kept in one.features_from]} if one.features_from else {}),
             "versions": {name: version_of(name) for name in _LIBRARIES},
             "device": self._device,
             "threads": self._threads,
         }
 
-    def _seen_by(self, proposer: FmwissProposer, batch: Sequence[ImageTask]) -> bytes:
+    def _seen_by(self, proposer: FmwissProposer | KeptProposer, batch: Sequence[ImageTask]) -> bytes:
         """The file of a batch."""
         loaded, failed = {}, {}
         for place, task in enumerate(batch):
@@ -198,10 +200,12 @@ class Scratch:
 class _Keeper:
     """In the place of a proposer: what it would make masks of, as arrays by name."""
 
-    def __init__(self, proposer: FmwissProposer, sources: Mapping[str, FmwissSource]) -> None:
+    def __init__(self, proposer: FmwissProposer | KeptProposer, sources: Mapping[str, FmwissSource]) -> None:
         self._proposer, self._sources = proposer, sources
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
+        if isinstance(self._proposer, KeptProposer) and len(loaded) > 1:  # each image has features of its own store
+            return [one for pair in zip(tasks, loaded, strict=True) for one in self.propose(pair[:1], pair[1:])]
         with torch.inference_mode():
             features, blocks = self._proposer.forward(loaded)
             assert isinstance(features, Tensor)  # the tune of Grad-CAM is refused

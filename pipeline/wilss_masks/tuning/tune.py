@@ -13,6 +13,7 @@ from wilss.models.devices import resolve_device
 
 from ..make.generate import plan_for
 from ..make.options import Options
+from ..sources.features.kept_in import with_kept
 from ..sources.fmwiss import FmwissSource
 from ..stages.region_networks import NETWORKS
 from .levers import levers
@@ -68,13 +69,15 @@ def tune(
     device: str = "auto",
     threads: int = 1,
     folder: Path | None = None,
+    features_from: Sequence[Path] = (),
     seen: Progress = lambda done, total: None,
     judged: Progress = lambda done, total: None,
 ) -> Tuning:
     """Compare settings of fmwiss on a sample of a step's images.
 
     values: parameters in the place of the manifest's, as with `generate --set`. folder: where what the networks say is
-    kept; a run that was stopped resumes from there. seen: told of the images that the networks are through with.
+    kept; a run that was stopped resumes from there. features_from: stores whose features stand for the images that
+    they are of. seen: told of the images that the networks are through with.
     judged: told of the steps of the search, each of which takes about as long.
     Raises ParameterError without a folder; what `generate` raises for manifest, encoders and images.
     """
@@ -82,6 +85,8 @@ def tune(
 
     sources, here = _sources(manifest, step, dict(values or {}), seed), resolve_device(device)
     torch.set_num_threads(threads)
+    if features_from:
+        sources = {words: with_kept(source, features_from) for words, source in sources.items()}
     sources = {words: source.prepare(here) for words, source in sources.items()}
     first = next(iter(sources.values()))
     plan = plan_for(manifest, step, first, sample.records, Options())

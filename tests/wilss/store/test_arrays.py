@@ -8,12 +8,15 @@ import pytest
 import zarr
 
 from wilss.store.arrays import read_rows, write_rows
-from wilss.store.schema import VECTORS, StoreHeader, StoreLayout, create_group
+from wilss.store.schema import VECTORS, FeatureLayout, StoreHeader, StoreLayout, create_group
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
 LAYOUT = StoreLayout(
-    num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD, has_content=True, has_review=True
-)
+    num_images=IMAGES, num_categories=CATEGORIES, canvas=(4, 5), shard_size=SHARD, has_content=True, has_review=True,
+    features=(
+        FeatureLayout(name="clip", tokens=6, dims=4, width=7), FeatureLayout(name="vit", tokens=7, dims=70, width=80),
+    ),
+)  # fmt: skip
 
 
 def empty(path: Path) -> zarr.Group:

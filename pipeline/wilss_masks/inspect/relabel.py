@@ -1,0 +1,120 @@
+"""`fuse` with what needs networks, from kept features: other prompts, or other parameters of the maps."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wilss.data.manifest import Manifest
+from wilss.data.taxonomy import BACKGROUND, closest
+from wilss.errors import ParameterError, StoreError
+from wilss.params import names_of
+from wilss.store import MaskStore
+
+from ..make.generate import generate
+from ..make.options import Options
+from ..make.summary import Summary
+from ..sources.fmwiss import FmwissSource
+from ..sources.fusion import FmwissParams, FusionParams
+from .fuse import refuse_bad_target
+from .kept_scores import keeps_maps
+
+#: What `--set` names besides parameters: a file of prompts.
+PROMPTS = "prompts"
+
+
+def needs_features(store: MaskStore, values: Mapping[str, Any]) -> bool:
+    """Whether the new masks are to be made of the store's features, since its maps do not give them."""
+    if not store.layout.features:
+        return False
+    known = {PROMPTS, *names_of(FmwissParams)}
+    beyond = {name for name in values if name in known and name not in names_of(FusionParams)}
+    return bool(beyond) or not keeps_maps(store)
+
+
+def relabel(
+    store: MaskStore,
+    out: Path,
+    values: Mapping[str, Any],
+    manifest: Manifest,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> Summary:
+    """The masks that `generate` makes of the store's features with its own parameters, but for `values`.
+
+    values: of any parameter that looks at no image, and `prompts`, see `with_prompts`. Images without features are
+    encoded as usual. Raises StoreError where people judged masks of the store, or for what `generate` raises it.
+    """
+    refuse_bad_target(store, out, overwrite, "whose features are read")
+    if store.layout.has_review:
+        raise StoreError(
+            f"{store.path} has masks that people judged, which new ones would leave out; make them with `wilss-masks "
+            "generate --features-from`, and revise them."
+        )
+    attributes = store.attributes
+    values, parameters = dict(values), attributes.get("parameters", {})
+    if PROMPTS in values:
+        manifest = with_prompts(manifest, Path(values.pop(PROMPTS)))
+    own = {name: value for name, value in parameters.items() if name in names_of(FmwissParams)}
+    source = FmwissSource.from_manifest(
+        manifest, store.step, {"preset": "paper", **own, **values}, int(attributes.get("seed", 0))
+    )
+    sizes = {name: int(attributes[name]) for name in ("shard_size", "batch_size", "threads")}
+    options = Options(
+        split=str(attributes.get("split", "train")),
+        limit=attributes.get("limit"),
+        keep_scores=keeps_maps(store),
+        overwrite=overwrite,
+        **sizes,  # type: ignore[arg-type]
+    )
+    return generate(
+        manifest,
+        step=store.step,
+        source=source,
+        out=out,
+        options=options,
+        features_from=(store.path,),
+        progress=progress,
+        tell=tell,
+    )
+
+
+def with_prompts(manifest: Manifest, path: Path) -> Manifest:
+    """The manifest with the prompts of a YAML file: class -> a name or a list of names; `background` -> its words.
+
+    Classes that the file does not name keep theirs. Raises ParameterError for a file that is none.
+    """
+    prompts, background = dict(manifest.prompts), manifest.background_prompts
+    written = set(manifest.written_prompts)
+    taxonomy = manifest.taxonomy
+    for name, words in _read(path).items():
+        if name == taxonomy.name_of(BACKGROUND):
+            background = words
+        elif name not in taxonomy.class_names:
+            raise ParameterError(f"{path}: there is no class {name!r}{closest(name, taxonomy.class_names)}.")
+        else:
+            identity = taxonomy.class_names.index(name)
+            prompts[identity] = words
+            written.add(identity)
+    return replace(manifest, prompts=prompts, written_prompts=frozenset(written), background_prompts=background)
+
+
+def _read(path: Path) -> dict[str, tuple[str, ...]]:
+    wanted = "write a mapping of classes to their prompts, as in `cup: [mug, cup]`"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ParameterError(f"--set prompts={path} cannot be read ({error}); {wanted}.") from error
+    if not isinstance(content, dict) or not content:
+        raise ParameterError(f"{path} is no file of prompts; {wanted}.")
+    found = {}
+    for name, words in content.items():
+        listed = tuple(words) if isinstance(words, list) else (words,)
+        if not listed or not all(isinstance(word, str) and word.strip() for word in listed):
+            raise ParameterError(f"{path}: the prompts of {name!r} are {words!r}; {wanted}.")
+        found[str(name)] = listed
+    return found

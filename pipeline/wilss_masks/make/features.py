@@ -1,0 +1,132 @@
+"""Features that a run keeps, and those that stand for images: settled before the first shard is made."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wilss.data.layouts import ImageRecord, Records
+from wilss.errors import ParameterError, counted
+from wilss.models.devices import resolve_device
+from wilss.store import MaskStore
+from wilss.store.features import kept_bases
+
+from ..sources.base import ImageTask, MaskSource
+from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted
+from ..sources.features.identity import FEATURES_KEY
+from ..sources.features.kept_in import with_kept, without_features
+from ..sources.fmwiss import FmwissSource
+from .options import Options
+from .plan import MaskPlan
+
+
+def features_of(source: MaskSource, options: Options) -> dict[str, Any]:
+    """What a store notes of the features that it keeps; nothing where it keeps none.
+
+    Raises ParameterError for a source of whose features nothing could be made.
+    """
+    if not options.keep_features:
+        return {}
+    keeping = _keeping(source)
+    own = keeping.features_identity()
+    if keeping.features_from:
+        raise ParameterError(
+            "--keep features and --features-from: the features are kept already, where they are read; leave one out."
+        )
+    fit = {"sample": SAMPLE} if options.feature_projection == "pca" else {}
+    return {FEATURES_KEY: {**own, "dims": options.feature_dims, "projection": options.feature_projection, **fit}}
+
+
+def kept_options(store: MaskStore, options: Options) -> Options:
+    """A store that keeps features is resumed as it was begun, also when nobody asks for features again."""
+    noted = store.attributes.get(FEATURES_KEY)
+    if options.keep_features or not isinstance(noted, dict):
+        return options
+    return dataclasses.replace(
+        options, keep_features=True, feature_dims=noted["dims"], feature_projection=noted["projection"]
+    )
+
+
+def with_features_from(
+    source: MaskSource, paths: Sequence[Path], records: Sequence[ImageRecord], tell: Callable[[str], None]
+) -> MaskSource:
+    """The source, with features in these stores in the place of images; tells how many images have none.
+
+    Raises StoreError for a store whose features are not those of the source.
+    """
+    source = with_kept(_keeping(source), paths)
+    if missing := without_features(source.features_from, Records.of(records).ids()):
+        tell(
+            f"{counted(missing, 'image')} of {len(records)} {'has' if missing == 1 else 'have'} no features in "
+            f"{', '.join(map(str, paths))}; {'it is' if missing == 1 else 'they are'} decoded and encoded as usual"
+        )
+    if source.params.placing == "drawn":
+        tell(
+            "placing: drawn takes seeds among the patches above the threshold, of which kept features may have one "
+            "more or less: others are drawn then, as with another --seed"
+        )
+    return source
+
+
+def planned_features(
+    plan: MaskPlan,
+    existing: MaskStore | None,
+    source: MaskSource,
+    options: Options,
+    device: str,
+    tell: Callable[[str], None],
+) -> MaskPlan:
+    """The plan with what its store keeps of features: as an existing store has it, else fitted now."""
+    if not options.keep_features:
+        return plan
+    if existing is not None and existing.layout.features:
+        found = _as_there(plan, existing)
+    else:
+        tell(f"features: a projection is fitted on {counted(min(SAMPLE, len(plan.images)), 'image')} first")
+        found = _fitted(plan, _keeping(source), options, device)
+    return dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, features=found.layouts), bases=found.bases)
+
+
+def _keeping(source: MaskSource) -> FmwissSource:
+    if not isinstance(source, FmwissSource):
+        raise ParameterError(f"{source.name} keeps no features: {_WHY_NOT.get(source.name, _OTHER)}.")
+    return source
+
+
+_OTHER = "its masks do not come from dense features of the manifest's encoders"
+_WHY_NOT = {
+    "annotation": "its masks are the pixel labels themselves",
+    "cam": "its classifier is trained on the images, and its maps need the gradient of a pass",
+    "pseudoseg": "its masks come from a trained checkpoint that looks at the images",
+    "sam3": "its network is told the classes while it looks at an image",
+}
+
+
+def _as_there(plan: MaskPlan, store: MaskStore) -> FittedFeatures:
+    """As the store has them, with room for the plan's images."""
+    layouts = []
+    for layout in store.layout.features:
+        name = "score" if layout.name == "clip" else "attention"
+        most = max(int(np.prod(getattr(grid, name))) for grid in plan.grids.values())
+        layouts.append(dataclasses.replace(layout, tokens=layout.prefix + most))
+    return FittedFeatures(layouts=tuple(layouts), bases=kept_bases(store))
+
+
+def _fitted(plan: MaskPlan, source: FmwissSource, options: Options, device: str) -> FittedFeatures:
+    proposer = source.prepare(device).open_networks(device, options.threads)
+    tasks: list[ImageTask] = [task for task in plan.images if task.categories and task.problem is None]
+    return fitted(
+        proposer,
+        tasks,
+        list(plan.grids.values()),
+        dims=options.feature_dims,
+        projection=options.feature_projection,
+        seed=source.seed,
+    )
+
+
+def fit_device(options: Options) -> str:
+    """The device of the coordinator."""
+    return resolve_device("auto" if options.cluster.is_elsewhere else options.device)

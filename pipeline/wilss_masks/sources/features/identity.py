@@ -1,0 +1,82 @@
+"""What kept features are of: which networks, at which input. Only those of the same are taken in their place."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from wilss.errors import ParameterError
+from wilss.params import differences, shortened
+from wilss.store import MaskStore
+
+if TYPE_CHECKING:
+    from ..fmwiss import FmwissSource
+
+#: The attribute of a store that says what its features are of.
+FEATURES_KEY = "features"
+
+
+def require_keepable(source: "FmwissSource") -> None:
+    """Raise ParameterError for parameters whose masks no kept features could give."""
+    rest = "or leave --keep features and --features-from out."
+    if source.params.score == "gradcam":
+        raise ParameterError(
+            "score: gradcam takes the gradient of CLIP's last block, which is not among kept features; take score: "
+            f"text, {rest}"
+        )
+    if source.params.clip_attention:
+        raise ParameterError(
+            f"clip_attention: the blocks of CLIP are not among kept features; set clip_attention: false, {rest}"
+        )
+
+
+def identity_of_features(source: "FmwissSource") -> dict[str, Any]:
+    """By encoder all that decides its features of an image, as JSON values, and which parts of the ViT there are."""
+    from wilss.models.encoders.identity import digest_of_encoder
+
+    params = source.params
+    common: dict[str, Any] = {"longest": params.longest, "precision": params.precision}
+    vit = {"digest": digest_of_encoder(source.vit), "size": params.vit_size, **common}
+    window = {"window": params.window, "window_stride": params.window_stride}
+    clip = {"digest": digest_of_encoder(source.clip), "form": source.form, "size": params.clip_size, **window, **common}
+    if source.form == "proxy":
+        clip = {**clip, "proxy": dict(vit)}
+    return {"clip": clip, "vit": {**vit, "parts": list(source.parts), "blocks": params.attention_blocks}}
+
+
+def differences_of_features(source: "FmwissSource", store: MaskStore) -> list[str]:
+    """Lines that say how the features of a store are others than a source asks for; none where they serve.
+
+    More parts and blocks than are asked for do no harm.
+    """
+    kept = store.attributes.get(FEATURES_KEY)
+    if not isinstance(kept, Mapping) or not store.layout.features:
+        return ["features: asked for, none in the store (it was not made with --keep features)"]
+    asked, models = identity_of_features(source), store.attributes.get("models")
+    lines = []
+    for name, mine in asked.items():
+        theirs = kept.get(name)
+        theirs = dict(theirs) if isinstance(theirs, Mapping) else {}
+        lines += _of_parts(name, mine, theirs)
+        if mine.get("digest") != theirs.get("digest"):
+            noted = models.get(name) if isinstance(models, Mapping) else None
+            lines += _of_networks(name, source.identity()["models"][name], noted if isinstance(noted, Mapping) else {})
+        theirs["digest"] = mine["digest"]
+        lines += list(_lines(name, mine, theirs))
+    return lines
+
+
+def _of_networks(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    return list(_lines(name, mine, theirs)) or [f"{name}: another network asked for than in the store"]
+
+
+def _of_parts(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Also takes what is compared here out of both."""
+    parts, blocks = mine.pop("parts", []), mine.pop("blocks", 1)
+    kept, count = theirs.pop("parts", []), theirs.pop("blocks", 1)
+    lacking = [part for part in parts if part not in kept]
+    lines = [f"{name}: {', '.join(lacking)} of its last block asked for, not in the store"] if lacking else []
+    return lines + ([f"{name}: {blocks} last blocks asked for, {count} in the store"] if blocks > count else [])
+
+
+def _lines(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    for key, ours, of_store in differences(mine, theirs):
+        yield f"{name}.{key}: {shortened(ours, 80)} asked for, {shortened(of_store, 80)} in the store"

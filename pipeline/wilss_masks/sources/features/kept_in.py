@@ -1,0 +1,61 @@
+"""Stores whose features stand for images: which they are, and whether they are of what is asked for."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wilss.errors import StoreError
+from wilss.store import MaskStore, Status
+
+from .identity import differences_of_features
+
+if TYPE_CHECKING:
+    from ..fmwiss import FmwissSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptIn:
+    """A complete store with features. digest: of all its bytes."""
+
+    path: Path
+    digest: str
+
+
+def kept_in(paths: Sequence[Path], source: "FmwissSource") -> tuple[KeptIn, ...]:
+    """The stores at `paths`, in the order in which they are asked.
+
+    Raises StoreError for one that is not complete, has no features, or those of other networks or inputs than the
+    source's.
+    """
+    found = []
+    for path in paths:
+        store = MaskStore.open(path)
+        if lines := differences_of_features(source, store):
+            told = "\n".join(f"  {line}" for line in lines)
+            raise StoreError(
+                f"{path} has no features that these masks could be made of:\n{told}\nLeave it out of --features-from, "
+                "or make it again with --keep features and these values."
+            )
+        found.append(KeptIn(path=path.absolute(), digest=store.digest))
+    return tuple(found)
+
+
+def with_kept(source: "FmwissSource", paths: Sequence[Path]) -> "FmwissSource":
+    """The source, with the features of these stores for their images. Raises what `kept_in` raises."""
+    source.features_identity()
+    return dataclasses.replace(source, features_from=kept_in(paths, source))
+
+
+def without_features(stores: Sequence[KeptIn], image_ids: Sequence[str]) -> int:
+    """How many of these images have features in none of the stores."""
+    missing = np.ones(len(image_ids), np.bool_)
+    for one in stores:
+        store = MaskStore.open(one.path)
+        status = store.vector("status")
+        rows = [store.find(name) for name in image_ids]
+        missing &= np.array([row is None or status[row] != Status.DONE for row in rows], np.bool_)
+    return int(np.count_nonzero(missing))

@@ -1,0 +1,157 @@
+"""`fuse`, `tune` and `suggest` on kept features: with the built-in encoders, on few drawings."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.built_in import built_in_manifest, manifest_of_few
+from wilss.data.manifest import Manifest, load_manifest
+from wilss.errors import ParameterError, StoreError
+from wilss.store import MaskStore
+from wilss.store.features import image_vectors
+from wilss_masks.commands.fuse import command as fuse_command
+from wilss_masks.commands.suggest import command as suggest_command
+from wilss_masks.inspect.fuse import fuse
+from wilss_masks.inspect.relabel import needs_features, relabel, with_prompts
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
+from wilss_masks.review import Correction
+from wilss_masks.revision.revise import revise
+from wilss_masks.sources import FmwissSource
+from wilss_masks.tuning.sample import draw_sample
+from wilss_masks.tuning.tune import tune
+
+VALUES = {**built_in_manifest()["masks"]["fmwiss"], "vit_size": 96, "templates": "plain"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("relabel")
+    manifest_of_few(folder, drawn=(12, 1), masks={"fmwiss": VALUES})
+    (folder / "prompts.yaml").write_text("tree: [leaf, tree]\ncup: ring\nbackground: [pattern, pebbles]\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(folder: Path) -> Manifest:
+    return load_manifest(folder / "data_manifest.yaml")
+
+
+@pytest.fixture(scope="module")
+def kept(folder: Path, manifest: Manifest) -> MaskStore:
+    return made(manifest, folder / "kept.zarr", keep_features=True)
+
+
+@pytest.fixture
+def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FmwissSource, "open_networks", lambda *_: pytest.fail("an image was to be encoded"))
+
+
+def made(manifest: Manifest, out: Path, values: Any = MappingProxyType({}), **options: Any) -> MaskStore:
+    source = FmwissSource.from_manifest(manifest, 1, values)
+    generate(manifest, step=1, source=source, out=out, options=Options(device="cpu", **options))
+    return MaskStore.open(out)
+
+
+def agreement(one: MaskStore, other: MaskStore) -> float:
+    return float(np.mean([(one.read(name).masks == other.read(name).masks).mean() for name in one.image_ids]))
+
+
+def test_prompts_of_a_file_take_the_place_of_the_manifests(folder: Path, manifest: Manifest) -> None:
+    changed = with_prompts(manifest, folder / "prompts.yaml")
+    assert changed.prompts[16] == ("leaf", "tree")
+    assert changed.prompts[20] == ("ring",)
+    assert changed.prompts[17] == manifest.prompts[17]
+    assert changed.background_prompts == ("pattern", "pebbles")
+    assert {16, 20} <= changed.written_prompts
+
+
+@pytest.mark.parametrize("text", ["", "- tree", "tree: 3", "tree: []", "treee: [leaf]", "tree: [leaf", "tree: ['']"])
+def test_a_file_of_no_prompts_is_refused(tmp_path: Path, manifest: Manifest, text: str) -> None:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match="prompts"):
+        with_prompts(manifest, path)
+    with pytest.raises(ParameterError, match="cannot be read"):
+        with_prompts(manifest, tmp_path / "none.yaml")
+
+
+def test_fuse_with_prompts_is_what_generate_makes_of_them(
+    tmp_path: Path, folder: Path, manifest: Manifest, kept: MaskStore, request: pytest.FixtureRequest
+) -> None:
+    changed = with_prompts(manifest, folder / "prompts.yaml")
+    expected = made(changed, tmp_path / "images.zarr", {"background": "margin"})
+    request.getfixturevalue("no_networks")
+    arguments = [str(kept.path), "--manifest", str(manifest.path), "--set", f"prompts={folder / 'prompts.yaml'}"]
+    arguments += ["--set", "background=margin", "--out", str(tmp_path / "words.zarr")]
+    result = CliRunner().invoke(fuse_command, arguments)
+    assert result.exit_code == 0, result.output
+    assert "from features" in result.stdout
+    found = MaskStore.open(tmp_path / "words.zarr")
+    assert agreement(found, expected) > 0.98
+    assert found.attributes["prompts_sha256"] == expected.attributes["prompts_sha256"]
+    assert found.attributes["parameters"] == expected.attributes["parameters"]
+    assert CliRunner().invoke(fuse_command, arguments).exit_code == 1  # it is there already
+    assert CliRunner().invoke(fuse_command, [*arguments, "--overwrite"]).exit_code == 0
+
+
+def test_what_looks_at_images_is_refused(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
+    assert needs_features(kept, {"threshold": "0.4"})  # it keeps no maps
+    with pytest.raises(StoreError, match=r"vit\.size: 128 asked for, 96 in the store"):
+        relabel(kept, tmp_path / "no.zarr", {"vit_size": "128"}, manifest)
+    with pytest.raises(StoreError, match="give another --out"):
+        relabel(kept, kept.path, {"power": "2"}, manifest, overwrite=True)
+    plain = made(manifest, tmp_path / "plain.zarr", limit=1)
+    assert not needs_features(plain, {"power": "2"})
+
+
+@pytest.mark.usefixtures("no_networks")
+def test_tune_searches_over_features(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
+    sample = draw_sample(manifest, 1, count=3)
+    tuning = tune(manifest, 1, sample, device="cpu", folder=tmp_path / "scratch", features_from=[kept.path])
+    assert tuning.found.judged == len(sample.records)
+    assert tuning.present.score > 0
+
+
+def test_suggestions_are_spread_over_features(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
+    vectors = image_vectors(kept)
+    assert vectors is not None
+    assert vectors.shape == (len(kept.image_ids), 128)
+    assert (np.linalg.norm(vectors, axis=1) > 0).all()
+    np.save(tmp_path / "vectors.npy", vectors)
+    asked = [str(kept.path), "--budget", "3"]
+    by_store = CliRunner().invoke(suggest_command, asked).stdout
+    assert by_store == CliRunner().invoke(suggest_command, [*asked, "--features", str(tmp_path / "vectors.npy")]).stdout
+    assert image_vectors(made(manifest, tmp_path / "plain.zarr", limit=1)) is None
+
+
+def test_fused_and_revised_stores_have_the_features_still(tmp_path: Path, manifest: Manifest) -> None:
+    both = made(manifest, tmp_path / "both.zarr", keep_features=True, keep_scores=True, shard_size=2)
+    assert not needs_features(both, {"keep_amount": "0.5"})
+    fused = fuse(both, tmp_path / "fused.zarr", {"keep_amount": 0.5}, manifest=manifest)
+    name = both.image_ids[0]
+    tagged = int(np.flatnonzero(both.vector("tags")[0])[0])
+    mask = np.zeros((int(both.vector("height")[0]), int(both.vector("width")[0])), np.bool_)
+    mask[:9, :9] = True
+    said = {"verdict": "corrected", "author": "me", "origin": "test", "at": datetime.now(UTC)}
+    drawn = Correction(image_id=name, category=both.category_ids[tagged], mask=mask, **said)  # type: ignore[arg-type]
+    revised = revise(both, tmp_path / "revised.zarr", corrections={"by hand": [drawn]}).store
+    for store in (fused, revised):
+        assert not list(store.verify())
+        for array in ("clip_features", "clip_scale", "vit_features", "vit_scale"):
+            for image in both.image_ids:
+                np.testing.assert_array_equal(store.plane(array, image), both.plane(array, image))
+        np.testing.assert_array_equal(store.vector("vit_basis"), both.vector("vit_basis"))
+    again = tmp_path / "again.zarr"
+    relabel(fused, again, {"power": "2"}, manifest)
+    assert (
+        agreement(MaskStore.open(again), made(manifest, tmp_path / "images.zarr", {"power": 2, "keep_amount": 0.5}))
+        > 0.98
+    )
+    with pytest.raises(StoreError, match="people judged"):
+        relabel(revised, tmp_path / "no.zarr", {"power": "2"}, manifest)
