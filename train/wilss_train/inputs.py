@@ -7,6 +7,7 @@ from pathlib import Path
 from wilss.data.layouts import ImageRecord, dark_images
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
+from wilss.disk import Location
 from wilss.errors import CheckpointError, StoreError, WeightsError, counted
 from wilss.models.encoders.weights import check_digest, sha256_of
 from wilss.models.networks.checkpoint import CheckpointInfo, read_info, read_weights
@@ -100,7 +101,7 @@ class RunInputs:
             MemoryBank.open(self.memory).verify()
 
 
-def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: str) -> RunInputs:
+def open_inputs(manifest: Manifest, masks: Location, parent: Path | None, method: str) -> RunInputs:
     """Open everything and check that it belongs together; `RunInputs.verify` then looks at every byte.
 
     parent: None for the step before in its default place. Raises StoreError for a store that is incomplete or of other
@@ -122,7 +123,7 @@ def open_inputs(manifest: Manifest, masks: Path, parent: Path | None, method: st
     )
 
 
-def step_of_masks(manifest: Manifest, masks: Path) -> int:
+def step_of_masks(manifest: Manifest, masks: Location) -> int:
     """The step that a store holds. Raises StoreError for one that is incomplete or of other classes."""
     return _step_of(MaskStore.open(masks), manifest)
 
@@ -221,6 +222,6 @@ def _require_outputs(info: CheckpointInfo, step: int, method: str) -> None:
         )
 
 
-def _masks_of(store: MaskStore, step: int) -> Path:
+def _masks_of(store: MaskStore, step: int) -> Location:
     """The store of another step, beside this one."""
     return store.path.with_name(f"step-{step}.zarr")

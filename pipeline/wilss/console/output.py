@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from wilss.disk import write_output
+from wilss.disk import Location, write_output
 
 from .options import is_quiet
 
@@ -80,7 +80,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
-def pasted(command: str, *arguments: Path | str, manifest: Path | str = DEFAULT_MANIFEST) -> str:
+def pasted(command: str, *arguments: Location | str, manifest: Path | str = DEFAULT_MANIFEST) -> str:
     """A command line that can be pasted as it stands: its arguments quoted, the manifest unless it is the default."""
     chosen = [] if str(manifest) == DEFAULT_MANIFEST else ["--manifest", str(manifest)]
     return " ".join([command, *(shlex.quote(str(one)) for one in (*arguments, *chosen))])

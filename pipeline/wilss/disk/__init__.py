@@ -11,7 +11,6 @@ from .files import (
     built_beside,
     cache_folder,
     make_folder,
-    refuse_existing,
     remove_tree,
     require_writable,
     settle,
@@ -23,19 +22,31 @@ from .files import (
     write_output,
     writing,
 )
+from .folder import Folder, LocalFolder, OpenedFile
+from .locations import Location, ObjectUrl, location_of, resolved
 from .lock import SharedLock, waiting_lock, writer_lock
+from .places import folder_at, is_there, refuse_existing
 
 __all__ = [
     "BUILDING_SUFFIX",
     "PARTIAL_SUFFIX",
     "AppendedFile",
+    "Folder",
+    "LocalFolder",
+    "Location",
+    "ObjectUrl",
+    "OpenedFile",
     "SharedLock",
     "built_beside",
     "cache_folder",
+    "folder_at",
+    "is_there",
+    "location_of",
     "make_folder",
     "refuse_existing",
     "remove_tree",
     "require_writable",
+    "resolved",
     "settle",
     "sweep_partials",
     "sweep_partials_of",

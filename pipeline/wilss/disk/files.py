@@ -1,7 +1,6 @@
 """Writing files and folders so that they are whole or not there, also after a power cut.
 
-Most functions raise OSError; those about a path that a user named (`refuse_existing`, `write_output`, `writing`) raise
-a sentence.
+Most functions raise OSError; those about a path that a user named (`write_output`, `writing`) raise a sentence.
 """
 
 import contextlib
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wilss.errors import StoreError, WilssError
+
+from .locations import Location
 
 #: zarr's own LocalStore uses the same ending for its unfinished files, so one sweep finds both kinds.
 PARTIAL_SUFFIX = ".partial"
@@ -154,16 +155,6 @@ def sync_tree(path: Path) -> None:
         sync_folder(Path(folder))
 
 
-def refuse_existing(path: Path, overwrite: bool, *, resumes: bool = False) -> None:
-    """Raise StoreError when `path` is there and nobody said that it may be replaced.
-
-    resumes: whether the command has a --resume, which leaves out what is made already.
-    """
-    if not overwrite and (path.exists() or path.is_symlink()):
-        keep = "leave out what is made already with --resume, " if resumes else ""
-        raise StoreError(f"{path} exists; {keep}give another path, or replace it with --overwrite.")
-
-
 def write_output(path: Path, data: bytes) -> None:
     """Write a file that a user named, whole or not at all; what a killed writer left of it goes. Raises StoreError."""
     with writing(path):
@@ -172,7 +163,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, raises: type[WilssError] = StoreError, then: str = "") -> Iterator[None]:
+def writing(path: Location, *, raises: type[WilssError] = StoreError, then: str = "") -> Iterator[None]:
     """Turn the errors of a full, missing or forbidden place into a sentence that names `path` and says how to fix it.
 
     then: how to resume, for work that is kept; without it, the user is asked for another path.

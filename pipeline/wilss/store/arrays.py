@@ -9,11 +9,9 @@ zarr's; the tests hold both against each other.
 
 import contextlib
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
@@ -21,7 +19,7 @@ from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from ..disk import unlink, write_atomically
+from ..disk import Folder, Location, folder_at
 from ..errors import StoreError, first_line
 from .schema import FEATURES, VECTORS, ZSTD_LEVEL, ArraySpec, FeatureLayout, StoreLayout, VectorSpec
 from .shards import read_planes
@@ -37,14 +35,17 @@ from .size_limits import (
 
 #: Rows of a small array and what they become.
 Change = tuple[slice, NDArray[Any]]
+#: Where the files of a store are: its location, or the folder there.
+Place: TypeAlias = Location | Folder
 
 
 class StoreArrays:
     """The zarr group at `path`. Raises StoreError where there is none that can be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
-        self._group = _open_group(path)
+        self.folder = folder_at(path)
+        self._group = _open_group(self.folder)
         self._handles: dict[str, Any] = {}
 
     @cached_property
@@ -59,7 +60,7 @@ class StoreArrays:
             layout = self._read_layout()
             for name in layout.vectors:
                 require_shape(self.path, name, self._array(name), layout.vector_shape(name))
-            require_names(self.path, "image", self._array("image"), layout.num_images, layout.chunk_rows("image"))
+            require_names(self.folder, "image", self._array("image"), layout.num_images, layout.chunk_rows("image"))
         for spec in layout.arrays:
             require_planes(self.path, spec, layout.shard_size)
         return layout
@@ -76,14 +77,17 @@ class StoreArrays:
         layout = self.layout
         with _reading(self.path, name):
             require_as_written(self.path, name, self._array(name), layout)
-            values = read_rows(self.path, layout, name, rows)
+            values = read_rows(self.folder, layout, name, rows)
             require_values(name, values, layout)
         return values
 
-    def planes(self, name: str, row: int, positions: Sequence[int]) -> list[NDArray[Any] | None]:
-        """Planes of the image at `row` at these positions of the category axis; None for one that is all fill."""
+    def planes(self, name: str, row: int, positions: Sequence[int], version: str = "") -> list[NDArray[Any] | None]:
+        """Planes of the image at `row` at these positions of the category axis; None for one that is all fill.
+
+        version: what the shard is committed as, "" where that is not known.
+        """
         with _reading(self.path, name):
-            return read_planes(self.path, self.spec(name), self.layout.shard_size, row, positions)
+            return read_planes(self.folder, self.spec(name), self.layout.shard_size, row, positions, version)
 
     def _read_layout(self) -> StoreLayout:
         mask = self._array("mask")
@@ -128,23 +132,25 @@ class StoreArrays:
         return StoreError(f"{self.path} has no array {name!r}; {fix}")
 
 
-def _open_group(path: Path) -> zarr.Group:
-    if not path.exists():
-        raise StoreError(f"{path} does not exist; make it with `wilss-masks generate`.")
-    root = path / "zarr.json"
-    if root.exists() and not root.is_file():  # a pipe would be waited on for ever
-        raise StoreError(f"{path} is not a readable mask store ({root.name} is no file); fetch another copy.")
+def _open_group(folder: Folder) -> zarr.Group:
+    if not folder.exists():
+        raise StoreError(f"{folder} does not exist; make it with `wilss-masks generate`.")
+    if not folder.exists("zarr.json"):  # a pipe would be waited on for ever
+        raise StoreError(
+            f"{folder} is not a readable mask store (zarr.json is no file in it); pass the step-N.zarr folder, or "
+            "fetch another copy."
+        )
     try:
-        return zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
+        return zarr.open_group(folder.for_zarr(), mode="r", zarr_format=3)
     except Exception as error:  # whatever zarr meets in metadata of any shape
         raise StoreError(
-            f"{path} is not a readable mask store ({first_line(error)}); pass the step-N.zarr folder, or fetch "
+            f"{folder} is not a readable mask store ({first_line(error)}); pass the step-N.zarr folder, or fetch "
             "another copy."
         ) from error
 
 
 @contextlib.contextmanager
-def _reading(path: Path, name: str) -> Iterator[None]:
+def _reading(path: Location, name: str) -> Iterator[None]:
     """Damaged bytes make zarr and its codecs raise nearly anything; a user is told what to do."""
     try:
         yield
@@ -157,9 +163,9 @@ def _reading(path: Path, name: str) -> Iterator[None]:
         ) from error
 
 
-def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Change]) -> None:
+def write_rows(root: Place, layout: StoreLayout, name: str, changes: Sequence[Change]) -> None:
     """Put `changes` into the vector `name` on disk, each chunk that they change once, fsynced. Raises OSError."""
-    spec = VECTORS[name]
+    root, spec = folder_at(root), VECTORS[name]
     rows = layout.chunk_rows(name)
     for chunk in sorted({chunk for where, _ in changes for chunk in _touched(where, rows)}):
         values = _read(root, layout, spec, chunk)
@@ -172,8 +178,9 @@ def write_rows(root: Path, layout: StoreLayout, name: str, changes: Sequence[Cha
             _write(root, spec, chunk, values)
 
 
-def read_rows(root: Path, layout: StoreLayout, name: str, rows: slice) -> NDArray[Any]:
+def read_rows(root: Place, layout: StoreLayout, name: str, rows: slice) -> NDArray[Any]:
     """Some rows of the vector `name` on disk. Raises ValueError or RuntimeError where it is damaged, and OSError."""
+    root = folder_at(root)
     spec, shape = VECTORS[name], layout.vector_shape(name)
     step, (first, last, _) = layout.chunk_rows(name), rows.indices(shape[0])
     values = np.empty((max(last - first, 0), *shape[1:]), spec.dtype)
@@ -184,42 +191,49 @@ def read_rows(root: Path, layout: StoreLayout, name: str, rows: slice) -> NDArra
     return values
 
 
-def is_as_written(root: Path, layout: StoreLayout, name: str) -> bool:
+def is_as_written(folder: Folder, layout: StoreLayout, name: str) -> bool:
     """Whether the bytes of the vector `name` are those that `write_rows` would write: damage may leave values alone."""
     spec, rows = VECTORS[name], layout.chunk_rows(name)
     for chunk in range(-(-layout.vector_shape(name)[0] // rows)):
-        path = _path(root, spec, chunk)
         try:
-            values = _read(root, layout, spec, chunk)
+            values = _read(folder, layout, spec, chunk)
             if spec.dtype == "bool":
                 values = values.view(np.uint8) != 0
-            if path.exists() and (_is_fill(values, spec) or _encoded(values, spec) != path.read_bytes()):
+            if _differs(folder, _name(spec, chunk), b"" if _is_fill(values, spec) else _encoded(values, spec)):
                 return False
         except (ValueError, RuntimeError, OSError):  # numcodecs raises the middle one
             return False
     return True
 
 
+def _differs(folder: Folder, name: str, data: bytes) -> bool:
+    """Whether a file is there and holds something else."""
+    try:
+        return folder.read(name) != data
+    except FileNotFoundError:
+        return False
+
+
 def _touched(where: slice, rows: int) -> Iterable[int]:
     return range(where.start // rows, -(-where.stop // rows))
 
 
-def _path(root: Path, spec: VectorSpec, chunk: int) -> Path:
-    return root.joinpath(spec.name, "c", str(chunk), *("0",) * (len(spec.dims) - 1))
+def _name(spec: VectorSpec, chunk: int) -> str:
+    return "/".join((spec.name, "c", str(chunk), *("0",) * (len(spec.dims) - 1)))
 
 
-def _read(root: Path, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDArray[Any]:
+def _read(root: Folder, layout: StoreLayout, spec: VectorSpec, chunk: int) -> NDArray[Any]:
     return read_chunk(root, spec, chunk, (layout.chunk_rows(spec.name), *layout.vector_shape(spec.name)[1:]))
 
 
-def read_chunk(root: Path, spec: VectorSpec, chunk: int, shape: tuple[int, ...]) -> NDArray[Any]:
+def read_chunk(root: Place, spec: VectorSpec, chunk: int, shape: tuple[int, ...]) -> NDArray[Any]:
     """A chunk of a small array as it is on disk, padded to its full length, which is `shape`.
 
     Raises ValueError or RuntimeError where it is damaged, before it takes more memory than that, and OSError.
     """
     try:
         itemsize = None if spec.dtype == "object" else _on_disk(spec).itemsize
-        data = unpacked(_path(root, spec, chunk).read_bytes(), math.prod(shape), itemsize)
+        data = unpacked(folder_at(root).read(_name(spec, chunk)), math.prod(shape), itemsize)
     except FileNotFoundError:  # all fill
         return np.full(shape, spec.fill, spec.dtype)
     if spec.dtype == "object":
@@ -228,12 +242,12 @@ def read_chunk(root: Path, spec: VectorSpec, chunk: int, shape: tuple[int, ...])
     return np.frombuffer(data, _on_disk(spec)).reshape(shape).copy()
 
 
-def _write(root: Path, spec: VectorSpec, chunk: int, values: NDArray[Any]) -> None:
-    path = _path(root, spec, chunk)
+def _write(folder: Folder, spec: VectorSpec, chunk: int, values: NDArray[Any]) -> None:
+    name = _name(spec, chunk)
     if _is_fill(values, spec):  # as zarr does it
-        unlink(path)
-        return
-    write_atomically(path, _encoded(values, spec))
+        folder.remove(name)
+    else:
+        folder.write(name, _encoded(values, spec))
 
 
 def _encoded(values: NDArray[Any], spec: VectorSpec) -> bytes:

@@ -1,27 +1,24 @@
 """What one store takes from another: whole shards, as the same files, or an image as it was given to its writer."""
 
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
 from .schema import ArraySpec, Status
-from .shards import ImageContent, ShardReceipt, digest_on_disk, read_planes, shard_path
+from .shards import ImageContent, ShardReceipt, digest_on_disk, read_planes, shard_name
 from .store import MaskStore
 
 
 def link_shard(old: MaskStore, new: MaskStore, source: int, target: int) -> None:
     """Put the files of the old store's shard `source` into the new store as `target`. Their planes are of one size."""
     for spec in new.layout.arrays:
-        file = shard_path(old.path, spec, source)
-        if file.exists():
-            _link(file, shard_path(new.path, spec, target))
+        name = shard_name(spec, source)
+        if old.folder.exists(name):
+            new.folder.take(old.folder, name, shard_name(spec, target))
 
 
 def require_whole_shard(store: MaskStore, receipt: ShardReceipt) -> None:
     """Raise StoreError where a shard is not as it was committed."""
-    if digest_on_disk(store.path, store.layout, receipt.shard) != receipt.digest.split()[0]:
+    if digest_on_disk(store.folder, store.layout, receipt.shard) != receipt.digest.split()[0]:
         raise StoreError(
             f"{store.path} is damaged: shard {receipt.shard} does not match its digest; fetch another copy, or make it "
             "again."
@@ -43,16 +40,7 @@ def stored_content(store: MaskStore, row: int, receipt: ShardReceipt) -> ImageCo
     )
 
 
-def _link(file: Path, target: Path) -> None:
-    """A file of a store is replaced and never changed, so both stores may have the same; else it is copied."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
-
-
 def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
     positions = list(range(spec.planes_per_image))
-    planes = read_planes(store.path, spec, store.layout.shard_size, row, positions)
+    planes = read_planes(store.folder, spec, store.layout.shard_size, row, positions)
     return {position: plane for position, plane in zip(positions, planes, strict=True) if plane is not None}

@@ -14,7 +14,6 @@ whose times are new, is read once and found the same.
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from ..data.contents import UNKNOWN, MadeOf, contents_of, files_of, stamps_of
 from ..data.images import read_size
 from ..data.layouts import CocoLabel, ImageRecord, Records, RecordsById
-from ..disk import sweep_partials_of, write_atomically
+from ..disk import folder_at
 from ..errors import ImageError, StoreError
 from .schema import Status
 from .store import MaskStore
@@ -122,11 +121,12 @@ def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:
         return
     known = store.vector("content")
     stamps = np.where(known == UNKNOWN, np.uint64(UNKNOWN), stamps)
-    path, data = _stamps_path(store), b"".join(column.astype("<u8").tobytes() for column in (stamps, known))
+    beside, data = folder_at(store.path.parent), b"".join(part.astype("<u8").tobytes() for part in (stamps, known))
+    name = _stamps_name(store)
     with contextlib.suppress(OSError):
-        if not path.is_file() or path.read_bytes() != data:
-            sweep_partials_of(path)
-            write_atomically(path, data)
+        if not beside.exists(name) or beside.read(name) != data:
+            beside.sweep_of(name)
+            beside.write(name, data)
 
 
 def _named(record: ImageRecord, made_of: MadeOf) -> str:
@@ -136,16 +136,18 @@ def _named(record: ImageRecord, made_of: MadeOf) -> str:
     return str(files_of(record, made_of)[-1])
 
 
-def _stamps_path(store: MaskStore) -> Path:
-    return store.path.with_name(f"{store.path.name}.stamps")
+def _stamps_name(store: MaskStore) -> str:
+    return f"{store.path.name}.stamps"
 
 
 def _read_stamps(store: MaskStore) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Stamps and the contents that they are of, uint64 [N] each; UNKNOWN where there are none."""
-    path, count = _stamps_path(store), store.layout.num_images
+    beside, name, count = folder_at(store.path.parent), _stamps_name(store), store.layout.num_images
     with contextlib.suppress(OSError):
-        if path.is_file() and path.stat().st_size == 16 * count:
-            values = np.frombuffer(path.read_bytes(), "<u8").astype(np.uint64)
+        if beside.exists(name):  # and is a plain file
+            with beside.open(name) as file:
+                data = file.read(0, file.size) if file.size == 16 * count else b""
+            values = np.frombuffer(data, "<u8").astype(np.uint64)
             if len(values) == 2 * count:
                 return values[:count], values[count:]
     empty = np.full(count, UNKNOWN, np.uint64)

@@ -2,12 +2,12 @@
 
 A shard is committed by its digest, and no file of it is touched unless the digest was taken back before. So masks
 that were read are those of the shard that was asked for if its digest is the same before and after. To look for that
-costs two `stat`s, since every commit replaces the files of digests and statuses.
+costs two `stat`s, since every commit replaces the files of digests and statuses. What was kept in memory of an earlier
+read, by the digest of its shard, was looked for then.
 """
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ from ..errors import StoreError
 from .arrays import StoreArrays
 from .schema import SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status
 
-_Signature = tuple[tuple[int, int, int] | None, ...]
+_Signature = tuple[Hashable, ...]
 _WATCHED = ("shard_digest", "status")
 #: A shard is made at most twice in a run: a reader who is disturbed more often reads a store that is replaced.
 _MOST_READS = 5
@@ -90,11 +90,12 @@ class RowStates:
         """
         for _ in range(_MOST_READS):
             state, result, problem = self.of(row), None, None
+            has_read = self._arrays.folder.watch()
             try:
                 result = read(state)
             except StoreError as error:
                 problem = error
-            if self.has_changed(row):
+            if has_read() and self.has_changed(row):
                 self.look_again(row)
                 self._require_same_store()
                 if self.of(row) != state:
@@ -106,10 +107,10 @@ class RowStates:
 
     def _require_same_store(self) -> None:
         """Positions mean something else in another store that came into this one's place."""
-        path, specs = self._arrays.path, self._layout.arrays
+        path, read, specs = self._arrays.path, self._arrays.folder.read, self._layout.arrays
         try:
-            root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-            shapes = [json.loads((path / spec.name / "zarr.json").read_text())["shape"] for spec in specs]
+            root = json.loads(read("zarr.json"))["attributes"]
+            shapes = [json.loads(read(f"{spec.name}/zarr.json"))["shape"] for spec in specs]
         except (OSError, ValueError, KeyError, TypeError):
             root, shapes = None, []
         if (
@@ -129,12 +130,4 @@ class RowStates:
 
     def _signature(self, chunk: int) -> _Signature:
         """A file that is replaced is another one; an array all of whose values are fill has none."""
-        return tuple(_file_signature(f"{self._arrays.path}/{name}/c/{chunk}") for name in _WATCHED)
-
-
-def _file_signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        state = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
+        return tuple(self._arrays.folder.signature(f"{name}/c/{chunk}") for name in _WATCHED)

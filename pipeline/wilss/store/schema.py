@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
+
+from ..disk import Folder, Location, folder_at
 
 FORMAT = "wilss-masks"
 FORMAT_VERSION = 1
@@ -263,10 +264,10 @@ class StoreHeader:
     bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-def create_group(path: Path, header: StoreHeader) -> zarr.Group:
+def create_group(path: Location | Folder, header: StoreHeader) -> zarr.Group:
     """Write the metadata of every array and the vectors known beforehand into the empty folder `path`."""
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
-    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    group = zarr.create_group(folder_at(path).for_zarr(), zarr_format=3, attributes=attributes)
     for spec in header.layout.arrays:
         create_sharded(group, spec, header.layout.shard_size)
     _create_vectors(group, header)

@@ -7,20 +7,22 @@ Before there is a seal, an entry in `shard_digest` covers the shard's rows of th
 arrays stands twice in the store. So a run that goes on with a store does not go on with damage.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..digests import digest_of_bytes, digest_of_json, listing_of_files
-from ..disk import PARTIAL_SUFFIX, write_atomically
+from ..digests import digest_of_bytes, digest_of_json
+from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
+from ..threads import map_in_threads
 from .arrays import is_as_written
 from .schema import SEAL_KEY, StoreLayout
 from .shards import ShardReceipt, committed_digest, digest_on_disk
 
 _ROOT = "zarr.json"
+_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,92 +33,98 @@ class Damage:
     shard: int | None = None
 
 
-def seal(path: Path, layout: StoreLayout) -> None:
+def seal(place: Location | Folder, layout: StoreLayout) -> None:
     """Write the digest of everything into the root's attributes."""
-    root = _unsealed_root(path)
-    digests = {"files": _files_digest(path, layout), "root": _root_digest(root)}
+    folder = folder_at(place)
+    root = _unsealed_root(folder)
+    digests = {"files": _files_digest(folder, layout), "root": _root_digest(root)}
     root["attributes"][SEAL_KEY] = digests
-    _write_root(path, root)
+    _write_root(folder, root)
 
 
-def unseal(path: Path) -> None:
+def unseal(place: Location | Folder) -> None:
     """Take the seal out of the root's attributes: the store is about to change."""
-    _write_root(path, _unsealed_root(path))
+    folder = folder_at(place)
+    _write_root(folder, _unsealed_root(folder))
 
 
-def _unsealed_root(path: Path) -> dict[str, Any]:
-    root = json.loads((path / _ROOT).read_text(encoding="utf-8"))
+def _unsealed_root(folder: Folder) -> dict[str, Any]:
+    root = json.loads(folder.read(_ROOT))
     root["attributes"].pop(SEAL_KEY, None)
     return dict(root)
 
 
-def _write_root(path: Path, root: dict[str, Any]) -> None:
-    write_atomically(path / _ROOT, json.dumps(root, indent=2).encode("utf-8"))
+def _write_root(folder: Folder, root: dict[str, Any]) -> None:
+    folder.write(_ROOT, json.dumps(root, indent=2).encode("utf-8"))
 
 
-def verify(path: Path, layout: StoreLayout, receipts: Iterable[ShardReceipt]) -> Iterator[Damage]:
+def verify(folder: Folder, layout: StoreLayout, receipts: Iterable[ShardReceipt]) -> Iterator[Damage]:
     """Compare every byte of a store with its digests and yield what differs, shard by shard.
 
     receipts: what was committed of the shards, by the store's vectors.
     """
     for receipt in receipts:
         shard, (files, *rows) = receipt.shard, receipt.digest.split() or [""]
-        if digest_on_disk(path, layout, shard) != files:
+        if digest_on_disk(folder, layout, shard) != files:
             yield Damage(what=f"shard {shard} does not match its digest", shard=shard)
         elif rows and committed_digest(receipt) != receipt.digest:
             yield Damage(what=f"what is said of the images in shard {shard} does not match its digest", shard=shard)
-    yield from verify_but_shards(path, layout)
+    yield from verify_but_shards(folder, layout)
 
 
-def verify_but_shards(path: Path, layout: StoreLayout) -> Iterator[Damage]:
+def verify_but_shards(folder: Folder, layout: StoreLayout) -> Iterator[Damage]:
     """The same for all that is small: metadata and vectors."""
-    root = _read_root(path)
+    root = _read_root(folder)
     digests = root["attributes"].pop(SEAL_KEY, None)
     if digests is None:
-        yield from _of_metadata(path, root)
-        yield from _foreign_files(path, layout)
+        yield from _of_metadata(folder, root)
+        yield from _foreign_files(folder, layout)
         for name in layout.vectors:
-            if not is_as_written(path, layout, name):
+            if not is_as_written(folder, layout, name):
                 yield Damage(what=f"the vector {name} is not as it was written")
         return
     if not isinstance(digests, dict) or digests.get("root") != _root_digest(root):
         yield Damage(what=f"{_ROOT} does not match the seal")
-    elif digests.get("files") != _files_digest(path, layout):
+    elif digests.get("files") != _files_digest(folder, layout):
         yield Damage(what="the vectors or array metadata do not match the seal, or a file is foreign")
 
 
-def _of_metadata(path: Path, root: dict[str, Any]) -> Iterator[Damage]:
+def _of_metadata(folder: Folder, root: dict[str, Any]) -> Iterator[Damage]:
     """Compare the metadata of every array with the copy in the root's."""
     copies = (root.get("consolidated_metadata") or {}).get("metadata") or {}
     for name, copy in copies.items():
         try:
-            same = json.loads((path / name / _ROOT).read_text(encoding="utf-8")) == copy
+            same = json.loads(folder.read(f"{name}/{_ROOT}")) == copy
         except (OSError, ValueError):
             same = False
         if not same:
             yield Damage(what=f"{name}/{_ROOT} does not match {_ROOT}")
 
 
-def _foreign_files(path: Path, layout: StoreLayout) -> Iterator[Damage]:
+def _foreign_files(folder: Folder, layout: StoreLayout) -> Iterator[Damage]:
     """Name what would be sealed in with the store and is none of its files."""
+    own = _own_files(layout)
+    for name in sorted(_listed_files(folder, layout)):
+        if name not in own:
+            yield Damage(what=f"the file {name} does not belong to it")
+
+
+def _own_files(layout: StoreLayout) -> set[str]:
+    """The names of all files that a store of these sizes can have, but those of shards."""
     names = (*layout.vectors, *(spec.name for spec in layout.arrays))
-    metadata = {path / _ROOT, *(path / name / _ROOT for name in names)}
-    chunks = {
-        name: (-(-layout.vector_shape(name)[0] // layout.chunk_rows(name)), len(spec.dims))
-        for name, spec in layout.vectors.items()
-    }
-    for file in sorted(_small_files(path, layout)):
-        if file not in metadata and not _is_piece(file.relative_to(path).parts, chunks):
-            yield Damage(what=f"the file {file.relative_to(path)} does not belong to it")
+    return {_ROOT, *(f"{name}/{_ROOT}" for name in names), *_chunk_files(layout)}
 
 
-def _small_files(path: Path, layout: StoreLayout) -> Iterator[Path]:
-    """All files below `path` but those of shards, which their digests cover, and those that are not finished."""
+def _chunk_files(layout: StoreLayout) -> Iterator[str]:
+    for name, spec in layout.vectors.items():
+        for chunk in range(-(-layout.vector_shape(name)[0] // layout.chunk_rows(name))):
+            yield "/".join((name, "c", str(chunk), *("0",) * (len(spec.dims) - 1)))
+
+
+def _listed_files(folder: Folder, layout: StoreLayout) -> Iterator[str]:
+    """All files that are there but those of shards, which their digests cover, and those that are not finished."""
     shards = {spec.name: (layout.num_shards, len(spec.shape)) for spec in layout.arrays}
-    for file in path.rglob("*"):
-        is_shard = _is_piece(file.relative_to(path).parts, shards)
-        if not (is_shard or file.is_dir() or file.name.endswith(PARTIAL_SUFFIX)):
-            yield file
+    return (name for name, _ in folder.files() if not _is_piece(tuple(name.split("/")), shards))
 
 
 def _is_piece(parts: tuple[str, ...], arrays: Mapping[str, tuple[int, int]]) -> bool:
@@ -128,12 +136,12 @@ def _is_piece(parts: tuple[str, ...], arrays: Mapping[str, tuple[int, int]]) -> 
     return number < count and parts[1:] == ("c", str(number), *("0",) * (axes - 1))
 
 
-def _read_root(path: Path) -> dict[str, Any]:
+def _read_root(folder: Folder) -> dict[str, Any]:
     try:
-        root = json.loads((path / _ROOT).read_text(encoding="utf-8"))
+        root = json.loads(folder.read(_ROOT))
         root["attributes"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path / _ROOT} cannot be read ({error}); the store is damaged.") from error
+        raise StoreError(f"{folder}/{_ROOT} cannot be read ({error}); the store is damaged.") from error
     return dict(root)
 
 
@@ -141,6 +149,18 @@ def _root_digest(root: dict[str, Any]) -> str:
     return digest_of_json(root, compact=True)
 
 
-def _files_digest(path: Path, layout: StoreLayout) -> str:
-    files = (file for file in _small_files(path, layout) if file != path / _ROOT)
-    return digest_of_bytes(listing_of_files(path, files))
+def _files_digest(folder: Folder, layout: StoreLayout) -> str:
+    """Of a line for each small file but the root, in the order of their names' parts: its name, and its sha256.
+
+    A listing may come late, where a server makes it; so the store's own files are asked for by name.
+    """
+    names = ({*_listed_files(folder, layout)} | _own_files(layout)) - {_ROOT}
+    ordered = sorted(names, key=lambda name: name.split("/"))
+    return digest_of_bytes("".join(map_in_threads(functools.partial(_line, folder), ordered, _THREADS)).encode())
+
+
+def _line(folder: Folder, name: str) -> str:
+    try:
+        return f"{name} {digest_of_bytes(folder.read(name))}\n"
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # an array that is all fill has no file
+        return ""

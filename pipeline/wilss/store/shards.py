@@ -12,10 +12,8 @@ stops other threads of a trainer meanwhile. Here a plane is one read and one dec
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -23,7 +21,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from ..disk import unlink, write_atomically
+from ..disk import Folder, Location, OpenedFile, folder_at
 from .schema import VECTORS, ZSTD_LEVEL, ArraySpec, Status, StoreLayout
 from .size_limits import content_size
 
@@ -77,19 +75,18 @@ class ShardReceipt:
         return RECEIPT_VECTORS if self.content is None else (*RECEIPT_VECTORS, "content")
 
 
-def write_shard(root: Path, layout: StoreLayout, shard: int, images: list[ImageContent]) -> ShardReceipt:
+def write_shard(root: Location | Folder, layout: StoreLayout, shard: int, images: list[ImageContent]) -> ShardReceipt:
     """Write every array's file of one shard, fsynced, and describe it; needs no zarr and no other shard.
 
     A file is left out, and an old one removed, where the array has no plane in this shard.
     """
-    digest = hashlib.sha256()
+    folder, digest = folder_at(root), hashlib.sha256()
     for spec in layout.arrays:
         data = encode_shard(spec, layout.shard_size, [image.planes.get(spec.name, {}) for image in images])
-        path = shard_path(root, spec, shard)
         if data:
-            write_atomically(path, data)
+            folder.write(shard_name(spec, shard), data)
         else:
-            unlink(path)
+            folder.remove(shard_name(spec, shard))
         _add_to_digest(digest, spec.name, data)
     return _receipt(shard, digest.hexdigest(), layout, images)
 
@@ -114,40 +111,41 @@ def encode_shard(spec: ArraySpec, shard_size: int, images: list[Mapping[int, NDA
     return b"".join([*body, table, google_crc32c.value(table).to_bytes(4, "little")])
 
 
-def shard_path(root: Path, spec: ArraySpec, shard: int) -> Path:
-    """Where zarr looks for this shard: every axis but the first has a single shard."""
-    return root.joinpath(spec.name, "c", str(shard), *("0",) * (len(spec.shape) - 1))
+def shard_name(spec: ArraySpec, shard: int) -> str:
+    """Where zarr looks for this shard in a store: every axis but the first has a single shard."""
+    return "/".join((spec.name, "c", str(shard), *("0",) * (len(spec.shape) - 1)))
 
 
 def read_planes(
-    root: Path, spec: ArraySpec, shard_size: int, row: int, positions: Sequence[int]
+    root: Location | Folder, spec: ArraySpec, shard_size: int, row: int, positions: Sequence[int], version: str = ""
 ) -> list[NDArray[Any] | None]:
     """The planes of the image at `row` at these positions of its category axis (0 for an array without one).
 
     Each on the array's canvas, read-only, or None where it is all fill. The file is opened once, so they are of one
-    version of it. Raises ValueError for bytes that are damaged or a position that there is not, OSError for a file
-    that cannot be read.
+    version of it. version: see `Folder.open`. Raises ValueError for bytes that are damaged or a position that there is
+    not, OSError for a file that cannot be read.
     """
     if not all(0 <= position < spec.planes_per_image for position in positions):
         raise ValueError(f"{spec.name} has planes 0 to {spec.planes_per_image - 1}, not {list(positions)}")
     shard, place = divmod(row, shard_size)
-    path = shard_path(root, spec, shard)
     try:
-        file = path.open("rb")
+        with folder_at(root).open(shard_name(spec, shard), version) as file:
+            index = _index(file, shard_size * spec.planes_per_image)
+            slots = [place * spec.planes_per_image + position for position in positions]
+            return list(_decoded(file, index[slots].tolist(), spec))
     except FileNotFoundError:  # no plane in this shard differs from the fill
         return [None] * len(positions)
-    with file:
-        index = _index(file.fileno(), shard_size * spec.planes_per_image)
-        slots = [place * spec.planes_per_image + position for position in positions]
-        return list(_decoded(file.fileno(), index[slots].tolist(), spec))
 
 
-def digest_on_disk(root: Path, layout: StoreLayout, shard: int) -> str:
+def digest_on_disk(root: Location | Folder, layout: StoreLayout, shard: int) -> str:
     """The digest of what lies on disk now; equals the receipt's unless a bit changed or a file was moved."""
-    digest = hashlib.sha256()
+    folder, digest = folder_at(root), hashlib.sha256()
     for spec in layout.arrays:
-        path = shard_path(root, spec, shard)
-        _add_to_digest(digest, spec.name, path.read_bytes() if path.exists() else b"")
+        try:
+            data = folder.read(shard_name(spec, shard))
+        except FileNotFoundError:
+            data = b""
+        _add_to_digest(digest, spec.name, data)
     return digest.hexdigest()
 
 
@@ -205,27 +203,26 @@ def _receipt(shard: int, digest: str, layout: StoreLayout, images: list[ImageCon
     return receipt
 
 
-def _index(file: int, slots: int) -> NDArray[np.uint64]:
+def _index(file: OpenedFile, slots: int) -> NDArray[np.uint64]:
     """Offset and length of every slot, from the end of the file."""
     size = 16 * slots + _CHECKSUM
-    end = os.fstat(file).st_size
-    footer = os.pread(file, size, end - size) if end >= size else b""
+    footer = file.read(file.size - size, size) if file.size >= size else b""
     table, checksum = footer[:-_CHECKSUM], footer[-_CHECKSUM:]
     if len(footer) != size or google_crc32c.value(table).to_bytes(_CHECKSUM, "little") != checksum:
         raise ValueError("the index of a shard does not match its checksum")
     return np.frombuffer(table, "<u8").reshape(slots, 2)
 
 
-def _decoded(file: int, places: list[list[int]], spec: ArraySpec) -> Iterator[NDArray[Any] | None]:
+def _decoded(file: OpenedFile, places: list[list[int]], spec: ArraySpec) -> Iterator[NDArray[Any] | None]:
     codec, dtype = Zstd(), np.dtype(spec.dtype).newbyteorder("<")
-    size, end = math.prod(spec.plane) * dtype.itemsize, os.fstat(file).st_size
+    size = math.prod(spec.plane) * dtype.itemsize
     for offset, length in places:
         if length == _ABSENT:
             yield None
             continue
-        if offset + length > end:
+        if offset + length > file.size:
             raise ValueError("a plane is said to lie beyond the end of its shard")
-        frame = os.pread(file, length, offset)
+        frame = file.read(offset, length)
         if (claimed := content_size(frame)) != size:  # before the codec takes as much memory as the frame asks for
             raise ValueError(f"a plane would become {claimed} bytes instead of {size}")
         yield np.frombuffer(codec.decode(frame), dtype).reshape(spec.plane)

@@ -5,7 +5,6 @@ an array is. Both are looked at before memory is taken. A store of our own alway
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..data.images import PIXEL_CAP
 from ..data.taxonomy import BACKGROUND, VOID
+from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
 from .schema import VECTORS, ArraySpec, Status, StoreLayout
 
@@ -55,7 +55,7 @@ def unpacked(frame: bytes, values: int, itemsize: int | None) -> bytes:
     return bytes(Zstd().decode(frame))
 
 
-def require_planes(path: Path, spec: ArraySpec, shard_size: int, *, bytes_per_pixel: int = 1) -> None:
+def require_planes(path: Location, spec: ArraySpec, shard_size: int, *, bytes_per_pixel: int = 1) -> None:
     """Raise StoreError unless the planes of a sharded array, and the index of a shard of them, are of bearable size.
 
     bytes_per_pixel: of the largest canvas that is allowed.
@@ -68,24 +68,24 @@ def require_planes(path: Path, spec: ArraySpec, shard_size: int, *, bytes_per_pi
         )
 
 
-def require_names(path: Path, name: str, array: Any, count: int, rows: int) -> None:
+def require_names(root: Location | Folder, name: str, array: Any, count: int, rows: int) -> None:
     """Raise StoreError unless as many things are named on disk as the sizes say that there are.
 
-    path: the group's folder. array: zarr's array of names, in the folder `name` below; it has `rows` of them in a
+    root: the group's folder. array: zarr's array of names, in the folder `name` below; it has `rows` of them in a
     chunk. A name is never empty, so each chunk has its file.
     """
     last = (count - 1) // max(rows, 1)
-    if array.chunks != (max(rows, 1),) or (count and not (path / name / "c" / str(last)).is_file()):
-        raise StoreError(f"{path} says that it holds {count} things, which its array {name!r} does not name; {_FIX}")
+    if array.chunks != (max(rows, 1),) or (count and not folder_at(root).exists(f"{name}/c/{last}")):
+        raise StoreError(f"{root} says that it holds {count} things, which its array {name!r} does not name; {_FIX}")
 
 
-def require_shape(path: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:
+def require_shape(path: Location, name: str, array: Any, shape: tuple[int, ...]) -> None:
     """Raise StoreError unless the unsharded `array` has this shape."""
     if tuple(array.shape) != shape:
         raise StoreError(f"{path}: the array {name!r} has the shape {array.shape}, not {shape}; {_FIX}")
 
 
-def require_as_written(path: Path, name: str, array: Any, layout: StoreLayout) -> None:
+def require_as_written(path: Location, name: str, array: Any, layout: StoreLayout) -> None:
     """Raise StoreError unless the metadata of the small `array` of a store is what `schema` writes; reads no chunk."""
     spec, shape = VECTORS[name], layout.vector_shape(name)
     require_shape(path, name, array, shape)

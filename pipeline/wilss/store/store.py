@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.names import NameIndex, Names
 from ..digests import digest_of_bytes
+from ..disk import Location, location_of
 from ..errors import StoreError
 from .arrays import StoreArrays
 from .row_state import RowState, RowStates
@@ -39,19 +39,20 @@ class MaskStore:
     An image's masks are there only when its status says done. Use `open`. Memory: about 60 bytes an image.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         """For `open` alone: the store at `path`, whatever its format and state."""
         self.path = path
         self._arrays = StoreArrays(path)
+        self.folder = self._arrays.folder
 
     @classmethod
-    def open(cls, path: Path | str, *, allow_partial: bool = False) -> "MaskStore":
-        """Open a store for reading.
+    def open(cls, path: Location | str, *, allow_partial: bool = False) -> "MaskStore":
+        """Open a store for reading. path: a folder, or the URL of a place in a bucket, such as s3://BUCKET/step-1.zarr.
 
         Raises StoreError when there is none, when a newer wilss wrote it, or when masks are still missing
         and `allow_partial` is False.
         """
-        store = cls(Path(path))
+        store = cls(location_of(path))
         store._check_format()
         if not allow_partial and not store.is_complete:
             raise StoreError(
@@ -169,7 +170,7 @@ class MaskStore:
         """
         spec, row = self._arrays.spec(name), self.position(image)
         positions = [0 if category is None else category]
-        (plane,) = self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions))
+        (plane,) = self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions, state.digest))
         return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
 
     def _masks(self, row: int, state: RowState, categories: Sequence[int] | None) -> ImageMasks:
@@ -177,18 +178,18 @@ class MaskStore:
         height, width = state.height, state.width
         wanted = self._tagged(row) if categories is None else sorted(categories)
         masks = np.zeros((len(wanted), height, width), np.bool_)
-        for slot, plane in enumerate(self._arrays.planes("mask", row, wanted)):
+        for slot, plane in enumerate(self._arrays.planes("mask", row, wanted, state.digest)):
             if plane is not None:
                 masks[slot] = plane[:height, :width]
         return ImageMasks(
             image_id=self.image_ids[row],
             categories=tuple(wanted),
             masks=masks,
-            void=self._void(row, height, width) if self.layout.has_void else None,
+            void=self._void(row, state) if self.layout.has_void else None,
         )
 
-    def _void(self, row: int, height: int, width: int) -> NDArray[np.bool_]:
-        (plane,) = self._arrays.planes("void", row, [0])
+    def _void(self, row: int, state: RowState) -> NDArray[np.bool_]:
+        (plane,), height, width = self._arrays.planes("void", row, [0], state.digest), state.height, state.width
         return np.zeros((height, width), np.bool_) if plane is None else plane[:height, :width].copy()
 
     def _tagged(self, row: int) -> list[int]:
@@ -228,11 +229,11 @@ class MaskStore:
 
     def verify(self) -> Iterator[Damage]:
         """Compare every byte with the store's digests; yields what is damaged, nothing when all is whole."""
-        yield from verify(self.path, self.layout, self._committed())
+        yield from verify(self.folder, self.layout, self._committed())
 
     def verify_but_shards(self) -> Iterator[Damage]:
         """The same for metadata and vectors alone, which takes no time to speak of."""
-        yield from verify_but_shards(self.path, self.layout)
+        yield from verify_but_shards(self.folder, self.layout)
 
     def _committed(self) -> Iterator[ShardReceipt]:
         """The receipts of all committed shards; the vectors are read a chunk at a time."""

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.images import to_pixels
 from ..data.taxonomy import BACKGROUND, VOID
+from ..disk import Location
 from ..errors import StoreError
 from .schema import ArraySpec, Status
 from .store import ImageMasks, MaskStore
@@ -55,7 +55,7 @@ class LabelMaps:
         return label_map(masks.masks, self._ids[wanted], self._confidence[row, wanted], masks.void if void else None)
 
 
-def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
+def open_masks(path: Location | str, *, allow_partial: bool = False) -> Any:
     """The store at `path` as an `xarray.Dataset`, lazily read, with a `label` map [image, y, x] beside its masks.
 
     `ds.wilss.image("2007_000033")` is one image at its own size, see `ImageAccessor`. In the whole,
@@ -71,7 +71,9 @@ def open_masks(path: Path | str, *, allow_partial: bool = False) -> Any:
     store = MaskStore.open(path, allow_partial=allow_partial)
     status = store.current_status()  # before anything else is read: what is done now is on disk
     try:
-        dataset = xarray.open_zarr(path).set_coords(["height", "width", "status", "category_id"])
+        dataset = xarray.open_zarr(store.folder.for_zarr(), zarr_format=3).set_coords(
+            ["height", "width", "status", "category_id"]
+        )
     except OSError as error:  # somebody has just thrown it away
         raise StoreError(f"{path} was removed or replaced while it was opened; open it again.") from error
     dataset = dataset.assign({spec.name: _lazy_planes(store, spec, dataset) for spec in store.layout.arrays})

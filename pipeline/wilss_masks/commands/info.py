@@ -58,7 +58,7 @@ def _facts(store: Any) -> dict[str, Any]:
         "size": f"{layout.num_images} images, {layout.num_categories} categories, canvas {layout.canvas[1]} x "
         f"{layout.canvas[0]} pixels",
         "shards": f"{layout.num_shards} of {layout.shard_size} images, {len(store.pending_shards())} to be made",
-        "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        "bytes": sum(size for _, size in store.folder.files()),
         "masks": {
             name: {"id": identity, "masks": int(count), "mean confidence": mean}
             for name, identity, count, mean in zip(store.category_names, store.category_ids, counts, means, strict=True)

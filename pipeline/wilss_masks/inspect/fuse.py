@@ -9,7 +9,6 @@ would in `generate`.
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.digests import version_of
-from wilss.disk import built_beside, make_folder, refuse_existing, writing
+from wilss.disk import Folder, Location, folder_at, is_there, refuse_existing, resolved, writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.params import divided, names_of, with_values
 from wilss.store import (
@@ -29,7 +28,6 @@ from wilss.store import (
     StoreHeader,
     StoreLayout,
     write_shard,
-    writer_lock,
 )
 from wilss.store.carrying import stored_content
 from wilss.store.features import kept_bases, kept_planes
@@ -64,7 +62,7 @@ _OWN = ("format", "format_version", "seal")
 
 def fuse(
     store: MaskStore,
-    out: Path,
+    out: Location,
     values: Mapping[str, Any],
     *,
     manifest: Manifest | None = None,
@@ -87,8 +85,8 @@ def fuse(
     pictures = StagePictures(store, _records(store, manifest, params), params)
     refuse_bad_target(store, out, overwrite, "to be fused")
     with writing(out):
-        make_folder(out.parent)
-        with writer_lock(out), built_beside(out) as building:
+        folder = folder_at(out)
+        with folder.lock(), folder.built_beside() as building:
             _build(store, building, params, pictures, threads, progress)
     return MaskStore.open(out)
 
@@ -133,31 +131,31 @@ def _records(store: MaskStore, manifest: Manifest | None, params: CutOrFusion) -
     return records_for(store, manifest)
 
 
-def refuse_bad_target(store: MaskStore, out: Path, overwrite: bool, purpose: str) -> None:
+def refuse_bad_target(store: MaskStore, out: Location, overwrite: bool, purpose: str) -> None:
     """Raise StoreError unless `out` is new, or another mask store that may be thrown away.
 
     purpose: what `store` is there for, as in "to be fused".
     """
     refuse_existing(out, overwrite)
-    if not out.exists():
+    if not is_there(out):
         return
-    if out.resolve() == store.path.resolve():
+    if resolved(out) == resolved(store.path):
         raise StoreError(f"{out} is the store {purpose}; give another --out.")
     MaskStore.open(out, allow_partial=True)
 
 
 def _build(
     store: MaskStore,
-    path: Path,
+    folder: Folder,
     params: CutOrFusion,
     pictures: StagePictures,
     threads: int | None,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write every shard of the new store to `path`, commit them in order and seal it."""
+    """Write every shard of the new store to `folder`, commit them in order and seal it."""
     header = _header(store, params)
-    writer = MaskStoreWriter.create(path, header)
-    maker = _ShardMaker(store, path, header.layout, params, pictures)
+    writer = MaskStoreWriter.create(folder, header)
+    maker = _ShardMaker(store, folder, header.layout, params, pictures)
     done, total = 0, store.layout.num_images
     for receipt in map_in_threads(maker.make, range(store.layout.num_shards), threads):
         writer.commit(receipt)
@@ -170,9 +168,9 @@ class _ShardMaker:
     """Fuses one shard at a time; used by several threads. layout: of the new store."""
 
     def __init__(
-        self, store: MaskStore, path: Path, layout: StoreLayout, params: CutOrFusion, pictures: StagePictures
+        self, store: MaskStore, folder: Folder, layout: StoreLayout, params: CutOrFusion, pictures: StagePictures
     ) -> None:
-        self._store, self._path, self._layout, self._params, self._pictures = store, path, layout, params, pictures
+        self._store, self._folder, self._layout, self._params, self._pictures = store, folder, layout, params, pictures
         self._reader = KeptReader(store)
         self._status, self._errors = store.vector("status"), store.vector("error")
         self._fallback = store.vector("fallback")
@@ -181,7 +179,7 @@ class _ShardMaker:
 
     def make(self, shard: int) -> ShardReceipt:
         layout = self._layout
-        return write_shard(self._path, layout, shard, [self._content(row) for row in layout.rows(shard)])
+        return write_shard(self._folder, layout, shard, [self._content(row) for row in layout.rows(shard)])
 
     def _content(self, row: int) -> ImageContent:
         if self._judged[row]:

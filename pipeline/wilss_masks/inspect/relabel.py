@@ -9,6 +9,7 @@ import yaml
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import BACKGROUND, closest
+from wilss.disk import Location
 from wilss.errors import ParameterError, StoreError
 from wilss.params import names_of
 from wilss.store import MaskStore
@@ -36,7 +37,7 @@ def needs_features(store: MaskStore, values: Mapping[str, Any]) -> bool:
 
 def relabel(
     store: MaskStore,
-    out: Path,
+    out: Location,
     values: Mapping[str, Any],
     manifest: Manifest,
     *,

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wilss.data.layouts import ImageRecord, Records
+from wilss.disk import Location
 from wilss.errors import ParameterError, counted
 from wilss.models.devices import resolve_device
 from wilss.store import MaskStore
@@ -50,7 +50,7 @@ def kept_options(store: MaskStore, options: Options) -> Options:
 
 
 def with_features_from(
-    source: MaskSource, paths: Sequence[Path], records: Sequence[ImageRecord], tell: Callable[[str], None]
+    source: MaskSource, paths: Sequence[Location], records: Sequence[ImageRecord], tell: Callable[[str], None]
 ) -> MaskSource:
     """The source, with features in these stores in the place of images; tells how many images have none.
 

@@ -5,7 +5,6 @@ Everything that can be refused is refused before the first forward pass.
 
 import contextlib
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Manifest, require_locked_contents
-from wilss.disk import settle
+from wilss.disk import Location, folder_at, is_there, location_of, resolved
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, writer_lock
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt
 from wilss.store.changes import keep_stamps
 from wilss.threads import own_cores
 
@@ -60,16 +59,16 @@ def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
     return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
 
 
-def store_path(manifest: Manifest, step: int, out: Path | str | None, split: str) -> Path:
+def store_path(manifest: Manifest, step: int, out: Location | str | None, split: str) -> Location:
     """Where a step's masks go: `out`, or the default; what a link points to."""
-    path = Path(out) if out is not None else default_store(manifest, step, split)
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    path = location_of(out) if out is not None else default_store(manifest, step, split)
+    return resolved(path) if isinstance(path, Path) and path.is_symlink() else path
 
 
-def require_other_than_read(path: Path, source: MaskSource) -> None:
+def require_other_than_read(path: Location, source: MaskSource) -> None:
     """StoreError where the store to be written is the one that a source reads."""
     read = getattr(source, "reads_store", None)
-    if read is not None and os.path.realpath(read) == os.path.realpath(path):
+    if read is not None and resolved(read) == resolved(path):
         raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
 
 
@@ -104,9 +103,9 @@ def generate(
     *,
     step: int,
     source: MaskSource,
-    out: Path | str | None = None,
+    out: Location | str | None = None,
     options: Options = Options(),
-    features_from: Sequence[Path] = (),
+    features_from: Sequence[Location] = (),
     progress: Progress = lambda done, total: None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Summary:
@@ -156,9 +155,9 @@ def generate(
     )
 
 
-def _is_made(path: Path, options: Options) -> bool:
+def _is_made(path: Location, options: Options) -> bool:
     """Whether a complete store is there, so that there may be nothing to do: no library of encoders is loaded yet."""
-    return not options.overwrite and path.exists() and MaskStore.open(path, allow_partial=True).is_complete
+    return not options.overwrite and is_there(path) and MaskStore.open(path, allow_partial=True).is_complete
 
 
 def _extent(images: int, shard_size: int) -> str:
@@ -174,7 +173,7 @@ class _Asked:
     source: MaskSource
     records: Sequence[ImageRecord]
     options: Options
-    path: Path
+    path: Location
     attributes: Mapping[str, Any]
     tell: Callable[[str], None]
 
@@ -207,7 +206,7 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
     path, source, records, options = asked.path, asked.source, asked.records, asked.options
     require_means(options)
     require_writable(path)
-    with writer_lock(path):
+    with folder_at(path).lock():
         existing = asked.existing()  # again: somebody may have finished it meanwhile
         has_content = existing is None or existing.layout.has_content or options.update
         before = _stamps(records, source)
@@ -220,11 +219,13 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
             lost = _make(writer, plan, source, options, counting)
         finally:
             _keep_stamps(path, before, records, source)  # also of what was made by a run that ends early
-        settle(path)  # once more: an old store may not have let itself be removed
+        folder_at(path).settle()  # once more: an old store may not have let itself be removed
     return lost
 
 
-def _keep_stamps(path: Path, before: NDArray[np.uint64], records: Sequence[ImageRecord], source: MaskSource) -> None:
+def _keep_stamps(
+    path: Location, before: NDArray[np.uint64], records: Sequence[ImageRecord], source: MaskSource
+) -> None:
     """Keep the stamps of the files of which masks were made.
 
     A file that was changed while the masks were made may be either of two; it is read at the next look.

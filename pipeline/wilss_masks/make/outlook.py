@@ -1,8 +1,7 @@
 """What a call of `generate` would do with the store that is there, for `--dry-run`; nothing is written."""
 
-from pathlib import Path
-
 from wilss.data.manifest import Manifest
+from wilss.disk import Location, is_there
 from wilss.errors import counted
 from wilss.store import MaskStore
 
@@ -23,13 +22,19 @@ from .update import carried_shards
 
 
 def outlook(
-    manifest: Manifest, source: MaskSource, plan: MaskPlan, path: Path, options: Options, *, can_compare: bool = True
+    manifest: Manifest,
+    source: MaskSource,
+    plan: MaskPlan,
+    path: Location,
+    options: Options,
+    *,
+    can_compare: bool = True,
 ) -> str:
     """A line. Raises StoreError where `generate` would refuse the store at `path`, in the same words.
 
     can_compare: whether all that the source's identity is made of is here, so that nothing need be fetched for it.
     """
-    if not path.exists():
+    if not is_there(path):
         return f"would write {path}"
     if options.overwrite:
         MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store

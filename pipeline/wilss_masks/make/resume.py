@@ -6,15 +6,14 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wilss import disk
 from wilss.data.layouts import ImageRecord, Records
 from wilss.data.manifest import Encoders
 from wilss.data.names import NameIndex
+from wilss.disk import Location, folder_at, is_there
 from wilss.errors import StoreError
 from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
 from wilss.store.changes import Comparison, compare, keep_stamps
@@ -31,13 +30,13 @@ log = logging.getLogger(__name__)
 
 
 def compatible(
-    path: Path, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord], encoders: Encoders
+    path: Location, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord], encoders: Encoders
 ) -> MaskStore | None:
     """The store that is there, None if there is none, or it is to be overwritten, or nothing was ever made in it.
 
     Raises StoreError, with the difference, when it was made with something else.
     """
-    if options.overwrite or not path.exists():
+    if options.overwrite or not is_there(path):
         return None
     store = MaskStore.open(path, allow_partial=True)
     lines = differences_from(store, attributes, encoders)
@@ -84,7 +83,7 @@ def require_compared(
     return comparison, bool(comparison.changed.size)
 
 
-def _made_otherwise(path: Path, lines: Sequence[str], of_images_alone: bool) -> StoreError:
+def _made_otherwise(path: Location, lines: Sequence[str], of_images_alone: bool) -> StoreError:
     also = "; --update keeps what is the same" if of_images_alone else ""
     return StoreError(
         f"{path} was made with something else:\n"
@@ -98,9 +97,9 @@ def is_of(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -
     return not differences_from(store, attributes, encoders)
 
 
-def keeping_what_is_kept(path: Path, options: Options) -> Options:
+def keeping_what_is_kept(path: Location, options: Options) -> Options:
     """A store that keeps scores or features is resumed as it was begun, also when nobody asks for them again."""
-    if options.overwrite or not path.exists():
+    if options.overwrite or not is_there(path):
         return options
     store = MaskStore.open(path, allow_partial=True)
     kept = store.attributes.get("keep")
@@ -108,13 +107,13 @@ def keeping_what_is_kept(path: Path, options: Options) -> Options:
     return kept_options(store, dataclasses.replace(options, keep_scores=scores))
 
 
-def keeping_confidences(path: Path, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
+def keeping_confidences(path: Location, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
     """A complete store of before is left alone though its confidences are of another kind (`CONFIDENCE_OF`).
 
     Not where some of its masks are to be made again, which would have others than the rest.
     """
     again = options.update or options.retry_failed or options.overwrite
-    if CONFIDENCE_OF not in attributes or again or not path.exists():
+    if CONFIDENCE_OF not in attributes or again or not is_there(path):
         return attributes
     store = MaskStore.open(path, allow_partial=True)
     if not store.is_complete or CONFIDENCE_OF in store.attributes:
@@ -128,7 +127,7 @@ def _holds_nothing(store: MaskStore) -> bool:
 
 
 def create_or_resume(
-    path: Path,
+    path: Location,
     plan: MaskPlan,
     attributes: Mapping[str, Any],
     options: Options,
@@ -140,8 +139,8 @@ def create_or_resume(
     looked: see `require_compared`.
     """
     with disk_errors(path):
-        disk.settle(path)
-        if path.exists():
+        folder_at(path).settle()
+        if is_there(path):
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not options.overwrite and not _holds_nothing(store):
                 comparison, has_changed = require_compared(store, plan.images.records, options, looked)
@@ -172,18 +171,14 @@ def failed_shards(store: MaskStore, options: Options) -> set[int]:
     return {*(failed // store.layout.shard_size).tolist()}
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Location) -> None:
     """Find out now, not after an hour, that the folder, or the store in it, cannot be written."""
-    for folder in (path.parent, path):
-        try:
-            if folder is not path:
-                disk.make_folder(folder)
-            if folder.is_dir():
-                disk.require_writable(folder)
-        except OSError as error:
-            raise StoreError(
-                f"{folder} cannot be written ({error.strerror}); give another --out, or change its permissions."
-            ) from error
+    try:
+        folder_at(path).require_writable()
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename} cannot be written ({error.strerror}); give another --out, or change its permissions."
+        ) from error
 
 
 def _resume(

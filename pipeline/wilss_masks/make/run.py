@@ -17,12 +17,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wilss.data.contents import UNKNOWN, content_of
-from wilss.disk import writing
+from wilss.disk import Location, writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
 
@@ -57,7 +56,7 @@ class Job:
         interpreter while it computes; on a GPU one decodes while another computes.
     """
 
-    store: Path
+    store: Location
     layout: StoreLayout
     source: MaskSource
     device: str
@@ -144,7 +143,7 @@ class _Committer:
             self.flush()
 
 
-def disk_errors(path: Path) -> AbstractContextManager[None]:
+def disk_errors(path: Location) -> AbstractContextManager[None]:
     """Turn the errors of a full or forbidden disk into a StoreError that says how to resume."""
     return writing(path, then="run the same command again (without --overwrite), it goes on where it stopped")
 

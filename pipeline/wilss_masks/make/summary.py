@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from wilss.data.layouts import ImageRecord, Records, dark_images, why_no_pixel
 from wilss.data.manifest import Manifest
+from wilss.disk import Location
 from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
 
@@ -30,7 +30,7 @@ class Summary:
     sentence for every shard not made. left_out: images of the step behind the limit.
     """
 
-    store: Path
+    store: Location
     images: int
     done: int
     failed: Mapping[str, str]

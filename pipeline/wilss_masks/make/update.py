@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN
-from wilss.disk import built_beside
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
 from wilss.store.carrying import link_shard, stored_content
 from wilss.store.changes import Comparison
@@ -32,7 +31,7 @@ def updated(
     comparison: of the old one's images and labels with those of the plan.
     """
     carried = {} if comparison is None else carried_shards(store, plan, comparison)
-    with built_beside(store.path) as building:
+    with store.folder.built_beside() as building:
         writer = MaskStoreWriter.create(building, plan.header(attributes))
         writer.commit(*(_carry(store, writer.store, old, new) for new, old in carried.items()))
     return MaskStore.open(store.path, allow_partial=True)
@@ -92,6 +91,6 @@ def _carry(old: MaskStore, new: MaskStore, source: int, target: int) -> ShardRec
     receipt = old.receipt(source)
     if [spec.plane for spec in old.layout.arrays] != [spec.plane for spec in new.layout.arrays]:
         contents = [stored_content(old, row, receipt) for row in old.layout.rows(source)]
-        return write_shard(new.path, new.layout, target, contents)
+        return write_shard(new.folder, new.layout, target, contents)
     link_shard(old, new, source, target)
     return dataclasses.replace(receipt, shard=target)

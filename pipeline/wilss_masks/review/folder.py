@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from wilss.disk import make_folder, write_atomically
+from wilss.disk import Location, make_folder, write_atomically
 from wilss.errors import StoreError, first_line
 from wilss.store import MaskStore
 
@@ -15,9 +15,10 @@ FORMAT, FORMAT_VERSION = "wilss-review", 1
 ABOUT, MASKS = "review.json", "masks"
 
 
-def folder_beside(store: Path) -> Path:
-    """`step-1.review` of `step-1.zarr`."""
-    return store.with_name(f"{store.name.removesuffix('.zarr')}.review")
+def folder_beside(store: Location) -> Path:
+    """`step-1.review` of `step-1.zarr`; of a store in a bucket, where nothing can be appended, in this folder."""
+    beside = store if isinstance(store, Path) else Path(store.name)
+    return beside.with_name(f"{store.name.removesuffix('.zarr')}.review")
 
 
 def is_of(folder: Path, store: MaskStore) -> bool:

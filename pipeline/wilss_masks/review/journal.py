@@ -23,7 +23,7 @@ from PIL import Image
 
 from wilss.data.taxonomy import VOID
 from wilss.digests import digest_of_bytes
-from wilss.disk import write_atomically, writing
+from wilss.disk import Location, write_atomically, writing
 from wilss.drawing import encoded
 from wilss.errors import ImageError, StoreError, first_line
 from wilss.store import MaskStore
@@ -85,7 +85,7 @@ class Journal:
     @classmethod
     def open(
         cls,
-        store_path: Path | str,
+        store_path: Location | str,
         folder: Path | str | None = None,
         *,
         author: str = "",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.data.manifest import Manifest
+from wilss.disk import Location
 from wilss.store import MaskStore
 from wilss.store.records import records_for
 
@@ -27,7 +28,7 @@ class Asked:
     cache: Path | None = None
 
 
-def open_session(path: Path, manifest: Manifest, asked: Asked) -> ReviewSession:
+def open_session(path: Location, manifest: Manifest, asked: Asked) -> ReviewSession:
     """Open everything; comparing with predictions begins beside. Raises StoreError or ParameterError."""
     journal = Journal.open(path, asked.folder, author=asked.author)
     store: MaskStore = journal.store

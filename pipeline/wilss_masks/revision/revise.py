@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import VOID
 from wilss.digests import version_of
-from wilss.disk import built_beside, make_folder, writing
+from wilss.disk import Folder, Location, folder_at, location_of, writing
 from wilss.errors import StoreError
 from wilss.store import (
     MaskStore,
@@ -26,7 +26,6 @@ from wilss.store import (
     StoreHeader,
     StoreReview,
     write_shard,
-    writer_lock,
 )
 from wilss.store.carrying import link_shard, require_whole_shard, stored_content
 from wilss.store.features import kept_bases
@@ -61,8 +60,8 @@ class Revised:
 
 
 def revise(
-    store: MaskStore | Path | str,
-    out: Path | str,
+    store: MaskStore | Location | str,
+    out: Location | str,
     *,
     review: Path | str | None = None,
     files: Sequence[Path | str] = (),
@@ -87,7 +86,7 @@ def revise(
     What does not fit is refused image by image, and the rest is done. Raises StoreError when the store is incomplete
     or damaged, the review is missing or another store's, nothing was said, or `out` is there and not to be overwritten.
     """
-    old, target = store if isinstance(store, MaskStore) else MaskStore.open(store), Path(out)
+    old, target = store if isinstance(store, MaskStore) else MaskStore.open(store), location_of(out)
     refuse_bad_target(old, target, overwrite, "to be revised")
     for damage in old.verify_but_shards():
         raise StoreError(f"{old.path} is damaged: {damage.what}; fetch another copy, or make it again.")
@@ -95,8 +94,8 @@ def revise(
     if not standing.changes:
         raise StoreError(_nothing_new(old, standing, [*map(str, files), *(corrections or {})]))
     with writing(target):
-        make_folder(target.parent)
-        with writer_lock(target), built_beside(target) as building:
+        folder = folder_at(target)
+        with folder.lock(), folder.built_beside() as building:
             _Builder(old, building, standing, rejected).build(threads, progress)
     made = MaskStore.open(target)
     return Revised(
@@ -149,8 +148,8 @@ def _nothing_new(store: MaskStore, standing: Standing, sources: Sequence[str]) -
 class _Builder:
     """Writes every shard of the new store, in several threads, commits them in order and seals it."""
 
-    def __init__(self, old: MaskStore, path: Path, standing: Standing, rejected: Rejected) -> None:
-        self._old, self._path, self._rejected = old, path, rejected
+    def __init__(self, old: MaskStore, folder: Folder, standing: Standing, rejected: Rejected) -> None:
+        self._old, self._folder, self._rejected = old, folder, rejected
         places = {identity: place for place, identity in enumerate(old.category_ids)} | {VOID: VOID}
         self._changes = {
             row: {places[category]: change for category, change in changes.items()}
@@ -163,7 +162,7 @@ class _Builder:
         self._attributes = _attributes(old, standing, rejected)
 
     def build(self, threads: int | None, progress: Callable[[int, int], None]) -> None:
-        writer = MaskStoreWriter.create(self._path, self._header())
+        writer = MaskStoreWriter.create(self._folder, self._header())
         new, done = writer.store, 0
         for receipt in map_in_threads(lambda shard: self._shard(new, shard), range(self._layout.num_shards), threads):
             writer.commit(receipt)
@@ -176,7 +175,7 @@ class _Builder:
         require_whole_shard(self._old, receipt)
         if not any(_changes_pixels(self._changes.get(row, {})) for row in rows):
             link_shard(self._old, new, shard, shard)
-            return dataclasses.replace(receipt, digest=digest_on_disk(self._path, self._layout, shard))
+            return dataclasses.replace(receipt, digest=digest_on_disk(self._folder, self._layout, shard))
         contents = [stored_content(self._old, row, receipt) for row in rows]
         for place, row in enumerate(rows):
             if changes := self._changes.get(row):
@@ -184,7 +183,7 @@ class _Builder:
                     contents[place], tuple(self._sizes[row].tolist()), self._tags[row], changes, self._rejected,
                     has_void=self._layout.has_void, uses_tags=self._uses_tags,
                 )  # fmt: skip
-        return write_shard(self._path, self._layout, shard, contents)
+        return write_shard(self._folder, self._layout, shard, contents)
 
     def _has_void(self) -> bool:
         return self._old.layout.has_void or any(

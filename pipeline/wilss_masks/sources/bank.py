@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json, version_of
-from wilss.disk import cache_folder
+from wilss.disk import Location, cache_folder, location_of
 from wilss.errors import ParameterError, StoreError, counted
 from wilss.store import MaskStore
 from wilss.store.changes import require_unchanged
@@ -80,7 +80,7 @@ class BankSource:
                 "the source 'bank' goes over the masks of another store and has been given none; run `wilss-masks bank "
                 "step-1.zarr --out step-1b.zarr`."
             )
-        store = MaskStore.open(Path(params.store).expanduser(), allow_partial=True)
+        store = MaskStore.open(_place(params.store), allow_partial=True)
         ids = tuple(manifest.protocol.new(step))
         names = tuple(manifest.taxonomy.name_of(identity) for identity in ids)
         require_first_pass(store, manifest, step, dict(zip(ids, names, strict=True)))
@@ -121,7 +121,7 @@ class BankSource:
         )
 
     @property
-    def reads_store(self) -> Path:
+    def reads_store(self) -> Location:
         """The store that is read, which must not be written."""
         return self.first.path
 
@@ -191,6 +191,11 @@ class BankSource:
                 "masks stay. Smaller --set erode and min_area leave more.",
                 listed(few),
             )
+
+
+def _place(word: str) -> Location:
+    place = location_of(word)
+    return place.expanduser() if isinstance(place, Path) else place
 
 
 def _kept(file: Path | None, bank: Bank) -> Path | None:

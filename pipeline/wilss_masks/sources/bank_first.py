@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from wilss.data.manifest import Manifest
+from wilss.disk import Location
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 
@@ -19,7 +19,7 @@ class FirstPass:
     images: how many it has masks of. has_void: whether pixels of it may be void.
     """
 
-    path: Path
+    path: Location
     digest: str
     seal: Mapping[str, Any]
     source: str

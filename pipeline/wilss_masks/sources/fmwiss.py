@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from wilss.data.images import patch_grid_size, read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
+from wilss.disk import Location
 from wilss.errors import ParameterError
 from wilss.store import ImageContent
 
@@ -66,7 +66,7 @@ class FmwissSource:
     background_words: tuple[str, ...]
     seed: int
     text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    keeps_in: Path | None = None
+    keeps_in: Location | None = None
     features_from: tuple[KeptIn, ...] = ()
 
     @classmethod

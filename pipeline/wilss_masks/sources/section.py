@@ -5,11 +5,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
+from wilss.disk import Location, location_of
 from wilss.errors import EncoderError, ParameterError, StoreError, WeightsError
 from wilss.params import faults_of
 from wilss.store import MaskStore
@@ -94,7 +94,7 @@ def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
     if isinstance(params, PanetParams) and (backbone := params.named(manifest.path.parent)):
         looks.append(backbone.check)
     if isinstance(params, BankParams) and params.store:
-        looks.append(partial(_look_at_first_pass, manifest, Path(params.store)))
+        looks.append(partial(_look_at_first_pass, manifest, location_of(params.store)))
     if isinstance(params, StageParams):
         looks.append(partial(require_regions, params))
     for look in looks:
@@ -104,7 +104,7 @@ def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
             yield f"{manifest.path}: masks.{name}: {error}"
 
 
-def _look_at_first_pass(manifest: Manifest, path: Path) -> None:
+def _look_at_first_pass(manifest: Manifest, path: Location) -> None:
     """StoreError for a store that no second pass of its step can go over."""
     store = MaskStore.open(path, allow_partial=True)
     if not 0 <= store.step < manifest.protocol.num_steps:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.data.manifest import Manifest
-from wilss.disk import writing
+from wilss.disk import Location, writing
 from wilss.errors import ManifestError, ParameterError, StoreError
 from wilss.models.devices import resolve_device
 
@@ -69,7 +69,7 @@ def tune(
     device: str = "auto",
     threads: int = 1,
     folder: Path | None = None,
-    features_from: Sequence[Path] = (),
+    features_from: Sequence[Location] = (),
     seen: Progress = lambda done, total: None,
     judged: Progress = lambda done, total: None,
 ) -> Tuning:

@@ -75,8 +75,8 @@ def test_the_bytes_are_those_of_zarr(tmp_path: Path, name: str) -> None:
 
 
 def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wilss.disk import folder
     from wilss.disk.files import write_atomically
-    from wilss.store import arrays
 
     group, written = empty(tmp_path), []
     write = write_atomically
@@ -85,7 +85,7 @@ def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: p
         written.append(path.parent.name if path.name == "0" and path.parent.name.isdigit() else path.name)
         write(path, data)
 
-    monkeypatch.setattr(arrays, "write_atomically", counted)
+    monkeypatch.setattr(folder, "write_atomically", counted)
     done = np.ones(SHARD, np.int8)
     write_rows(tmp_path, LAYOUT, "status", [(slice(2 * i, 2 * i + 2), done) for i in (0, 3, 7, 40, 74)])
     assert written == ["0", "1", "2"]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.paths import on_disk
 from wilss import open_masks
 from wilss.errors import StoreError
 from wilss.store import (
@@ -29,7 +30,7 @@ from wilss.store import (
     write_shard,
 )
 from wilss.store.schema import FORMAT_VERSION
-from wilss.store.shards import encode_shard, shard_path
+from wilss.store.shards import encode_shard, shard_name
 
 SIZES = [(5, 7), (9, 4), (3, 3), (9, 7), (6, 6)]
 
@@ -136,7 +137,7 @@ def test_a_failed_image_has_no_masks_and_says_why(filled: MaskStore) -> None:
 
 def test_order_of_commits_does_not_change_a_byte(tmp_path: Path, filled: MaskStore) -> None:
     other = fill(tmp_path / "step-1.zarr", make_header(), order=[2, 0, 1])
-    assert tree(other.path) == tree(filled.path)
+    assert tree(on_disk(other)) == tree(on_disk(filled))
 
 
 def test_reopening_a_shard_and_doing_it_again_gives_the_same_bytes(tmp_path: Path, filled: MaskStore) -> None:
@@ -150,13 +151,13 @@ def test_reopening_a_shard_and_doing_it_again_gives_the_same_bytes(tmp_path: Pat
         MaskStore.open(store.path)
     writer.commit(write_shard(store.path, header.layout, 1, [make_content(r, header.tags) for r in (2, 3)]))
     writer.seal()
-    assert tree(store.path) == tree(filled.path)
+    assert tree(on_disk(store)) == tree(on_disk(filled))
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_flipped_bit_is_found(filled: MaskStore, data: st.DataObject) -> None:
-    files = sorted(f for f in filled.path.rglob("*") if f.is_file() and f.stat().st_size)
+    files = sorted(f for f in on_disk(filled).rglob("*") if f.is_file() and f.stat().st_size)
     file = data.draw(st.sampled_from(files))
     content = bytearray(file.read_bytes())
     bit = data.draw(st.integers(0, len(content) * 8 - 1))
@@ -177,7 +178,7 @@ def test_any_flipped_bit_is_found(filled: MaskStore, data: st.DataObject) -> Non
 def test_missing_and_swapped_shards_and_foreign_files_are_found(tmp_path: Path) -> None:
     header = make_header()
     store = fill(tmp_path / "s.zarr", header)
-    first, second = (shard_path(store.path, header.layout.arrays[0], shard) for shard in (0, 1))
+    first, second = (on_disk(store) / shard_name(header.layout.arrays[0], shard) for shard in (0, 1))
     a, b = first.read_bytes(), second.read_bytes()
     first.write_bytes(b), second.write_bytes(a)
     assert {damage.shard for damage in store.verify()} == {0, 1}
@@ -185,7 +186,7 @@ def test_missing_and_swapped_shards_and_foreign_files_are_found(tmp_path: Path) 
     assert {damage.shard for damage in store.verify()} == {1}
     second.write_bytes(b)
     assert not list(store.verify())
-    (store.path / "mask" / "notes.txt").write_text("hello")
+    (on_disk(store) / "mask" / "notes.txt").write_text("hello")
     assert [damage.shard for damage in store.verify()] == [None]
 
 
@@ -230,8 +231,8 @@ def test_our_shards_decode_with_zarr(tmp_path_factory: pytest.TempPathFactory, p
     )  # fmt: skip
     data = encode_shard(spec, 4, given_planes)
     if data:
-        shard_path(root, spec, 0).parent.mkdir(parents=True)
-        shard_path(root, spec, 0).write_bytes(data)
+        (root / shard_name(spec, 0)).parent.mkdir(parents=True)
+        (root / shard_name(spec, 0)).write_bytes(data)
     np.testing.assert_array_equal(array[...], dense)
     assert bool(data) == dense.any()
 
@@ -320,7 +321,7 @@ def test_planes_are_those_that_zarr_reads(filled: MaskStore) -> None:
 @pytest.mark.parametrize("end", [-1, -5, -20])
 def test_a_damaged_index_or_plane_is_never_a_mask(tmp_path: Path, end: int) -> None:
     store = fill(tmp_path / "s.zarr", make_header())
-    path = shard_path(store.path, store.layout.arrays[0], 0)
+    path = on_disk(store) / shard_name(store.layout.arrays[0], 0)
     data = bytearray(path.read_bytes())
     data[end] ^= 1
     path.write_bytes(data)

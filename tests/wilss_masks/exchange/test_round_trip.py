@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.paths import on_disk
 from tests.wilss.data.annotations.masks import HARD
 from tests.wilss_masks.exchange.drawn import CLASSES, blank_like, ring, store_of
 from tests.wilss_masks.stores import files_of
@@ -149,7 +150,7 @@ def hard_store(tmp_path_factory: pytest.TempPathFactory) -> MaskStore:
 
 @pytest.fixture(scope="module")
 def blank_store(hard_store: MaskStore) -> MaskStore:
-    return blank_like(hard_store.path.parent / "blank.zarr", hard_store)
+    return blank_like(on_disk(hard_store).parent / "blank.zarr", hard_store)
 
 
 @pytest.mark.parametrize("form", WAYS)

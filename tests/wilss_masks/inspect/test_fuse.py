@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.paths import on_disk
 from tests.wilss_masks.stores import files_of, make_annotation_store, make_manifest, make_store
 from wilss.data.contents import content_of
 from wilss.data.images import read_image
@@ -54,7 +55,7 @@ def test_every_byte_but_the_attributes_is_what_generate_writes(
 ) -> None:
     fused = fuse(store, tmp_path / "fused.zarr", values)
     generated = make_store(tmp_path / "generated.zarr", params=FmwissParams(**values))
-    assert without_root(files_of(fused.path)) == without_root(files_of(generated.path))
+    assert without_root(files_of(on_disk(fused))) == without_root(files_of(on_disk(generated)))
     assert fused.is_complete
     assert not list(fused.verify())
 
@@ -78,7 +79,7 @@ def test_the_way_makes_no_difference(tmp_path: Path, store: MaskStore) -> None:
         tmp_path / "d.zarr",
         OTHER,
     )
-    assert files_of(direct.path) == files_of(detour.path)
+    assert files_of(on_disk(direct)) == files_of(on_disk(detour))
 
 
 def test_void_comes_and_goes_with_its_parameter(tmp_path: Path, store: MaskStore) -> None:
@@ -89,7 +90,7 @@ def test_void_comes_and_goes_with_its_parameter(tmp_path: Path, store: MaskStore
     assert not (sure.read(0).masks & void).any()
     back = fuse(sure, tmp_path / "back.zarr", {"unsure": "0"})
     assert back.read(0).void is None
-    assert without_root(files_of(back.path)) == without_root(files_of(store.path))
+    assert without_root(files_of(on_disk(back))) == without_root(files_of(on_disk(store)))
     assert back.attributes["parameters"] == store.attributes["parameters"]
 
 
@@ -145,7 +146,7 @@ def test_regions_of_a_file_vote_and_what_they_were_is_noted(tmp_path: Path, stor
     assert list(evaluate(fused, manifest, ablation=True).scores) == ["stored", "init", "seeds", "intersection", "union"]
     back = fuse(fused, tmp_path / "back.zarr", {"regions": "none", "classes": "overlap"})
     assert "confidence_of" not in back.attributes
-    assert files_of(back.path) == files_of(fuse(store, tmp_path / "same.zarr", {}).path)
+    assert files_of(on_disk(back)) == files_of(on_disk(fuse(store, tmp_path / "same.zarr", {})))
     (said,) = region_warnings(store, new_params(store, values))
     assert "no region votes on them" in said
     path.write_text(json.dumps([{**whole, "image_id": "of another data set"}]))
@@ -187,7 +188,7 @@ def test_a_stage_that_looks_at_images_needs_their_manifest(tmp_path: Path, store
 
 def test_threads_make_no_difference(tmp_path: Path, store: MaskStore) -> None:
     one, many = (fuse(store, tmp_path / f"{n}.zarr", OTHER, threads=n) for n in (1, 7))
-    assert files_of(one.path) == files_of(many.path)
+    assert files_of(on_disk(one)) == files_of(on_disk(many))
 
 
 @pytest.mark.parametrize(
@@ -217,11 +218,11 @@ def test_stores_without_maps_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_replaced_unasked_and_only_stores_at_all(tmp_path: Path, store: MaskStore) -> None:
     out = tmp_path / "fused.zarr"
-    first = files_of(fuse(store, out, {}).path)
+    first = files_of(on_disk(fuse(store, out, {})))
     with pytest.raises(StoreError, match="--overwrite"):
         fuse(store, out, OTHER)
     assert files_of(out) == first
-    assert files_of(fuse(store, out, OTHER, overwrite=True).path) != first
+    assert files_of(on_disk(fuse(store, out, OTHER, overwrite=True))) != first
     with pytest.raises(StoreError, match="is the store to be fused"):
         fuse(store, store.path, OTHER, overwrite=True)
     precious = tmp_path / "thesis"
@@ -236,7 +237,7 @@ def test_a_stop_half_way_leaves_the_old_and_nothing_new(
     tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "fused.zarr"
-    first = files_of(fuse(store, out, {}).path)
+    first = files_of(on_disk(fuse(store, out, {})))
 
     def stopped(root: Path, layout: Any, shard: int, images: Any) -> Any:
         if shard == 1:

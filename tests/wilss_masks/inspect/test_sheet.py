@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.paths import on_disk
 from tests.wilss_masks.stores import (
     CLASS_NAMES,
     IMAGES,
@@ -226,7 +227,7 @@ def test_the_command(store: MaskStore, manifest: FakeManifest, tmp_path: Path, m
     result = invoke(store.path)
     assert result.exit_code == 0
     assert "step-1.png: 5 rows, worst agreement first" in result.stdout
-    beside = store.path.with_suffix(".png")
+    beside = on_disk(store).with_suffix(".png")
     with Image.open(beside) as image:
         assert image.mode == "RGB"
     again = invoke(store.path, "--out", tmp_path / "x" / "again.png")

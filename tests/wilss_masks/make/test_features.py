@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.built_in import built_in_manifest, manifest_of_few
+from tests.paths import on_disk
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError, StoreError, WilssError
 from wilss.store import MaskStore, MaskStoreWriter
@@ -220,7 +221,7 @@ def test_what_keeps_no_features_says_why(tmp_path: Path, manifest: Manifest, pla
 
 def test_other_dimensions_are_another_store(manifest: Manifest, kept: MaskStore) -> None:
     with pytest.raises(WilssError, match=r"features\.dims: 64 asked for, 128 in the store"):
-        made(manifest, kept.path, dataclasses.replace(KEEP, feature_dims=64))
+        made(manifest, on_disk(kept), dataclasses.replace(KEEP, feature_dims=64))
 
 
 def test_random_directions_need_no_sample(tmp_path: Path, manifest: Manifest) -> None:

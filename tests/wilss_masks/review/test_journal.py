@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.paths import on_disk
 from tests.wilss_masks.review.said import FIRST, NOON, drawn, said
 from tests.wilss_masks.stores import IMAGES, Drawn, make_store
 from wilss.errors import ImageError, StoreError
@@ -19,7 +20,7 @@ from wilss_masks.review import Journal
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    return make_store(tmp_path / "step-1.zarr").path
+    return on_disk(make_store(tmp_path / "step-1.zarr"))
 
 
 def test_what_was_said_stands_with_its_mask(store: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from tests.paths import on_disk
 from tests.wilss_masks.review.sessions import BOX, FAILED, LAST, POT, SCREEN, SHEEP, SIZE, TWO, UNTAGGED, make_session
 from tests.wilss_masks.stores import IMAGES
 from wilss_masks.review.journal import Journal
@@ -213,7 +214,7 @@ def test_one_browser_sees_what_another_says(client: TestClient, session: ReviewS
     changed = client.get(f"api/changes?since={number}").json()
     assert [(state["who"], state["verdict"]) for state in changed["states"]] == [("first", "accepted")]
     assert client.get(f"api/changes?since={changed['number']}").json()["states"] == []
-    other = make_session(session.store.path.parent)  # another program
+    other = make_session(on_disk(session.store).parent)  # another program
     say(client_of(other), verdict(BOX, POT, "rejected"))
     seen = client.get(f"api/changes?since={changed['number']}").json()["states"]
     assert [(state["who"], state["verdict"]) for state in seen] == [("", "rejected")]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.cli import wilss_masks
+from tests.paths import on_disk
 from tests.wilss_masks.review.said import FIRST, drawn, said
 from tests.wilss_masks.stores import IMAGES, make_manifest, make_store
 from wilss.errors import StoreError
@@ -40,9 +41,9 @@ def store(tmp_path: Path) -> MaskStore:
 
 
 def session_of(store: MaskStore) -> ReviewSession:
-    folder = store.path.parent
+    folder = on_disk(store).parent
     manifest: Any = make_manifest(folder / "images")
-    return open_session(store.path, manifest, Asked(author="Eve", cache=folder / "cache"))
+    return open_session(on_disk(store), manifest, Asked(author="Eve", cache=folder / "cache"))
 
 
 def shown(session: ReviewSession) -> dict[tuple[str, int], tuple[str, str]]:

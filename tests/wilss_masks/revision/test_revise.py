@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import wilss
 from tests.faults.cli import wilss_masks
+from tests.paths import on_disk
 from tests.wilss_masks.review.said import FIRST, drawn, said
 from tests.wilss_masks.stores import (
     FAILED,
@@ -74,7 +75,8 @@ def test_a_corrected_mask_takes_the_old_ones_place(store: MaskStore) -> None:
 
 def test_shards_in_which_no_pixel_changes_are_the_same_files(store: MaskStore) -> None:
     new = revised(store, said("corrected", mask=drawn()), said("accepted", LAST, 20))
-    same = [os.path.samefile(store.path / name, new.path / name) for name in (f"mask/c/{i}/0/0/0" for i in range(3))]
+    shards = [f"mask/c/{shard}/0/0/0" for shard in range(3)]
+    same = [os.path.samefile(on_disk(store) / name, on_disk(new) / name) for name in shards]
     assert same == [False, True, True]
     assert (at(new, "verdict", LAST, 20), at(new, "confidence", LAST, 20)) == (1, at(store, "confidence", LAST, 20))
 
@@ -174,9 +176,9 @@ def test_the_same_corrections_give_the_same_bytes(store: MaskStore, tmp_path: Pa
         one.append(said("accepted", LAST, 20))
         one.undo()
         done = revise(store.path, tmp_path / f"{number}.zarr", review=folder, threads=number + 1)
-        made.append(files_of(done.store.path))
+        made.append(files_of(on_disk(done.store)))
     assert made[0] == made[1] == made[2]
-    assert files_of(revised(store, *told).path) == made[0]
+    assert files_of(on_disk(revised(store, *told))) == made[0]
 
 
 def test_a_revised_store_is_revised_again(store: MaskStore, tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_a_damaged_mask_or_store_is_refused(store: MaskStore, tmp_path: Path) ->
     mask.write_bytes(b"")
     done = revise(store, tmp_path / "r.zarr")
     assert "does not match its name" in done.refused[0]
-    shard = store.path / "mask/c/2/0/0/0"
+    shard = on_disk(store) / "mask/c/2/0/0/0"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match="shard 2 does not match its digest"):
         revise(store, tmp_path / "s.zarr")

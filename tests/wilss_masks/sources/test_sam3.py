@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.paths import on_disk
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.proposers import tiny_networks
 from wilss.data.images import read_image, to_pixels
@@ -137,7 +138,7 @@ def test_by_another_transformers_it_is_another_store(
 ) -> None:
     monkeypatch.setattr("wilss_masks.sources.sam3.version_of", lambda name: "4")
     with pytest.raises(StoreError, match='networks_library: "transformers 4" asked for'):
-        made(root, store.path)
+        made(root, on_disk(store))
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 
+from tests.paths import on_disk
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.logs import untimed_lines
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
@@ -225,7 +226,7 @@ def test_methods_for_pixel_labels_warn_of_masks_that_were_guessed_before_anythin
     inputs.store.attributes["source"] = source
     monkeypatch.setattr("wilss_train.run.settings.open_inputs", lambda *_: inputs)
     monkeypatch.setattr("wilss_train.run.settings.settled", lambda params, *_: params)
-    open_run(inputs.store.path, manifest=inputs.manifest, method=method, params=PARAMS)
+    open_run(on_disk(inputs.store), manifest=inputs.manifest, method=method, params=PARAMS)
     said = f"made by cam, and {method.name} takes every mask for a pixel label"
     assert (said in caplog.text) == warns
     assert bool(caplog.records) == warns

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wilss.data.manifest import Manifest, load_manifest
+from wilss.disk import Location, location_of
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 from wilss.store.changes import require_unchanged
@@ -65,13 +66,13 @@ class MaskDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        store: Path | str,
+        store: Location | str,
         manifest: Manifest | Path | str,
         *,
         transform: Callable[[Sample], Any] | None = None,
         allow_partial: bool = False,
     ) -> None:
-        self.path = Path(store)
+        self.path = location_of(store)
         self.transform = transform
         opened = MaskStore.open(self.path, allow_partial=allow_partial)
         manifest = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))

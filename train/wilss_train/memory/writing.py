@@ -20,7 +20,7 @@ from wilss.digests import digest_of_bytes, listing_of_files
 from wilss.disk import built_beside, write_atomically, writing
 from wilss.errors import StoreError
 from wilss.store.schema import ArraySpec, VectorSpec, consolidate, create_sharded, create_vector
-from wilss.store.shards import encode_shard, shard_path
+from wilss.store.shards import encode_shard, shard_name
 
 FORMAT, FORMAT_VERSION = "wilss-memory", 1
 DIGEST_KEY = "digest"
@@ -115,7 +115,7 @@ def _write(
         some = list(islice(instances, SHARD))
         for spec in specs:
             data = encode_shard(spec, SHARD, [{0: getattr(instance, spec.name)} for instance in some])
-            write_atomically(shard_path(path, spec, shard), data)
+            write_atomically(path / shard_name(spec, shard), data)
     consolidate(group)
 
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.disk import Location
 from wilss.store import ImageContent, MaskStore
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def bases_of(store: MaskStore, device: "torch.device | str" = "cpu") -> "dict[st
 class FeatureKeeper:
     """Writes features by the bases of the store at `path`, which is begun before its first shard is made."""
 
-    def __init__(self, path: Path, device: "torch.device") -> None:
+    def __init__(self, path: Location, device: "torch.device") -> None:
         self._bases = bases_of(MaskStore.open(path, allow_partial=True), device)
 
     def beside(self, made: Sequence[ImageContent], dense: "Tensor | State", blocks: "Blocks") -> list[ImageContent]:

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wilss.disk import Location
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class KeptIn:
     """A complete store with features. digest: of all its bytes."""
 
-    path: Path
+    path: Location
     digest: str
 
 
-def kept_in(paths: Sequence[Path], source: "FmwissSource") -> tuple[KeptIn, ...]:
+def kept_in(paths: Sequence[Location], source: "FmwissSource") -> tuple[KeptIn, ...]:
     """The stores at `paths`, in the order in which they are asked.
 
     Raises StoreError for one that is not complete, has no features, or those of other networks or inputs than the
@@ -44,7 +44,7 @@ def kept_in(paths: Sequence[Path], source: "FmwissSource") -> tuple[KeptIn, ...]
     return tuple(found)
 
 
-def with_kept(source: "FmwissSource", paths: Sequence[Path]) -> "FmwissSource":
+def with_kept(source: "FmwissSource", paths: Sequence[Location]) -> "FmwissSource":
     """The source, with the features of these stores for their images. Raises what `kept_in` raises."""
     source.features_identity()
     return dataclasses.replace(source, features_from=kept_in(paths, source))

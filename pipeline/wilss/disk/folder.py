@@ -1,0 +1,258 @@
+"""`Folder`: the files of a store by their names, wherever they lie; all that `wilss.store` knows of disks.
+
+Two kinds: `LocalFolder` here, and `ObjectFolder` (in `objects`) for buckets. Both keep the same promises:
+
+* a file is written whole or not at all, and stays through a power cut once `write` or `create` has returned;
+* `create` writes a file that is not there yet, and says who came first: of any number of processes, on any number of
+  machines, that create one name at the same time exactly one is told True, and its bytes are what is there from then
+  on. The others are told False and have changed nothing; they `read` the file to learn who came first. A caller whose
+  answer was lost on the way may be told True for bytes that are its own, so what tells callers apart belongs into the
+  bytes. A caller that is killed has created the whole file or none;
+* files are replaced and never changed in place, so what `open` gave stays one version of a file;
+* a name that is not there is FileNotFoundError.
+
+Names are relative and have slashes: `mask/c/0/0/0/0`.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from .files import (
+    PARTIAL_SUFFIX,
+    built_beside,
+    make_folder,
+    require_writable,
+    settle,
+    sweep_partials,
+    sweep_partials_of,
+    unlink,
+    write_atomically,
+)
+from .locations import Location
+from .lock import writer_lock
+
+
+class OpenedFile(ABC):
+    """One version of a file, read in pieces. size: in bytes."""
+
+    size: int
+
+    @abstractmethod
+    def read(self, offset: int, length: int) -> bytes:
+        """So many bytes from `offset`; fewer where the file ends before. Raises OSError."""
+
+
+class Folder(ABC):
+    """Files by name, see the module. `location` is what a user calls it.
+
+    Methods raise OSError, or StoreError with a sentence where a server does not answer or refuses.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def exists(self, name: str = "") -> bool:
+        """Whether a file of this name is there, plain and no pipe; without a name, whether there is anything at all."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+
+    @abstractmethod
+    def open(self, name: str, version: str = "") -> AbstractContextManager[OpenedFile]:
+        """One version of a file, to be read in pieces.
+
+        version: a name of ours for what the file holds, "" for none; what was read under one may be kept for the next
+        who asks for the same.
+        """
+
+    @abstractmethod
+    def files(self, below: str = "") -> Iterator[tuple[str, int]]:
+        """Name and size of all files in the folder `below`, in any order, but what a killed writer left unfinished."""
+
+    @abstractmethod
+    def signature(self, name: str) -> Hashable:
+        """What differs once the file was replaced, without reading it; None where there is none."""
+
+    @abstractmethod
+    def watch(self) -> Callable[[], bool]:
+        """A function that says whether this thread has read, since now, what may be newer than what it knew."""
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, in the place of what has the name."""
+
+    @abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file if none has the name, and say whether it was this call that did; see the module."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    @abstractmethod
+    def take(self, other: "Folder", source: str, target: str) -> None:
+        """Have the file `source` of another folder of this kind as `target`, without reading it where that can be."""
+
+    # -- the whole --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def built_beside(self) -> "AbstractContextManager[Folder]":
+        """Another folder to build in, which takes this one's place at the end, or nothing does where the body raises.
+
+        Whoever reads meanwhile reads the former one, or is told that it is gone. What a kill left is undone, or
+        finished, by the next call, or by `settle`.
+        """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Undo or finish what a killed `built_beside` left."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """The right to write the store in this folder. Raises StoreError, naming the holder, where somebody has it."""
+
+    @abstractmethod
+    def sweep(self) -> int:
+        """Remove what a killed writer left unfinished; how many files there were."""
+
+    @abstractmethod
+    def sweep_of(self, name: str) -> int:
+        """The same for one file, which nobody else may be writing."""
+
+    @abstractmethod
+    def require_writable(self) -> None:
+        """Raise OSError or StoreError unless files can be written beside and in this folder."""
+
+    @abstractmethod
+    def for_zarr(self) -> Any:
+        """What zarr and xarray open as this folder."""
+
+
+class LocalFolder(Folder):
+    """A folder on disk."""
+
+    # ruff: noqa: D102 (what the methods do is said by `Folder`)
+
+    location: Path
+
+    def __init__(self, location: Path) -> None:
+        super().__init__(location)
+
+    def exists(self, name: str = "") -> bool:
+        return (self.location / name).is_file() if name else self.location.exists()
+
+    def read(self, name: str) -> bytes:
+        return self.path(name).read_bytes()
+
+    @contextlib.contextmanager
+    def open(self, name: str, version: str = "") -> Iterator[OpenedFile]:
+        with self.path(name).open("rb") as file:
+            yield _LocalFile(file.fileno())
+
+    def files(self, below: str = "") -> Iterator[tuple[str, int]]:
+        for file in (self.location / below).rglob("*"):
+            if not (file.is_dir() or file.name.endswith(PARTIAL_SUFFIX)):
+                yield file.relative_to(self.location).as_posix(), file.stat().st_size
+
+    def signature(self, name: str) -> Hashable:
+        """A file that is replaced is another one."""
+        try:
+            state = os.stat(f"{self.location}/{name}")
+        except FileNotFoundError:
+            return None
+        return state.st_ino, state.st_mtime_ns, state.st_size
+
+    def watch(self) -> Callable[[], bool]:
+        return _always
+
+    def write(self, name: str, data: bytes) -> None:
+        write_atomically(self.path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """A second name of a whole file: unlike a rename, that fails where there is one."""
+        path = self.path(name)
+        mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+        try:
+            write_atomically(mine, data)
+            os.link(mine, path)
+        except FileExistsError:
+            return mine.stat().st_nlink > 1  # a server of files may answer a second time what it has done already
+        finally:
+            unlink(mine)  # and an fsync of the folder with it
+        return True
+
+    def remove(self, name: str) -> None:
+        unlink(self.path(name))
+
+    def take(self, other: Folder, source: str, target: str) -> None:
+        """A file of a store is replaced and never changed, so both may have the same; else it is copied."""
+        file, path = Path(str(other.location), source), self.path(target)
+        make_folder(path.parent)
+        try:
+            os.link(file, path)
+        except OSError:
+            shutil.copyfile(file, path)
+
+    @contextlib.contextmanager
+    def built_beside(self) -> Iterator[Folder]:
+        with built_beside(self.location) as building:
+            yield LocalFolder(building)
+
+    def settle(self) -> None:
+        settle(self.location)
+
+    def lock(self) -> AbstractContextManager[None]:
+        make_folder(self.location.parent)
+        return writer_lock(self.location)
+
+    def sweep(self) -> int:
+        return sweep_partials(self.location)
+
+    def sweep_of(self, name: str) -> int:
+        return sweep_partials_of(self.path(name))
+
+    def require_writable(self) -> None:
+        for folder in (self.location.parent, self.location):
+            try:
+                if folder is not self.location:
+                    make_folder(folder)
+                if folder.is_dir():
+                    require_writable(folder)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(folder)) from error
+
+    def for_zarr(self) -> Path:
+        return self.location
+
+    def path(self, name: str) -> Path:
+        """Where a file lies."""
+        return self.location.joinpath(*name.split("/"))
+
+
+class _LocalFile(OpenedFile):
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+
+def _always() -> bool:
+    return True

@@ -1,0 +1,89 @@
+"""`Location`: where a store lies, on disk or in a bucket.
+
+A path collapses the slashes of a URL; `ObjectUrl` does not.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from wilss.errors import ParameterError
+
+#: The kinds of buckets that there are, by how their URLs begin: S3 and whatever speaks it, Google's, Azure's.
+SCHEMES = ("s3", "gs", "az")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_FORM = "write e.g. s3://BUCKET/step-1.zarr"
+
+
+@dataclass(frozen=True)
+class ObjectUrl:
+    """A place in a bucket: what `pathlib.PurePath` is for a disk, as far as stores need it.
+
+    bucket: of Azure, the container. key: what comes after it, without slashes at its ends. Nothing of credentials.
+    """
+
+    scheme: str
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}/{self.key}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "ObjectUrl":
+        """What it lies in; the bucket is its own parent."""
+        return ObjectUrl(self.scheme, self.bucket, self.key.rpartition("/")[0])
+
+    def with_name(self, name: str) -> "ObjectUrl":
+        """Another one beside it."""
+        return self.parent / name
+
+    def __truediv__(self, name: str) -> "ObjectUrl":
+        return ObjectUrl(self.scheme, self.bucket, "/".join(part for part in (self.key, name.strip("/")) if part))
+
+    def absolute(self) -> "ObjectUrl":
+        """Itself."""
+        return self
+
+
+#: Where a store lies.
+Location: TypeAlias = Path | ObjectUrl
+
+
+def resolved(place: Location) -> Location:
+    """The place itself, where links lead to it."""
+    return Path(os.path.realpath(place)) if isinstance(place, Path) else place
+
+
+def location_of(place: str | Location) -> Location:
+    """What a user named: a path, or the URL of a place in a bucket.
+
+    Raises ParameterError for a URL of another kind, without a bucket or a name in it, or with credentials.
+    """
+    if not isinstance(place, str):
+        return place
+    if not _URL.match(place):
+        return Path(place)
+    scheme, rest = place.split("://", 1)
+    bucket, _, key = rest.partition("/")
+    if "@" in bucket or "?" in rest or "#" in rest:
+        shown = f"{scheme}://{bucket.rpartition('@')[2].partition('?')[0].partition('#')[0]}/..."
+        raise ParameterError(
+            f"{shown} carries more than bucket and name; leave out user names, keys and everything from a `?` or `#` "
+            "on: credentials are taken from the environment (AWS_ACCESS_KEY_ID and others), configuration files or the "
+            "machine's role."
+        )
+    if scheme.lower() not in SCHEMES:
+        raise ParameterError(f"{place} is of a kind that is not known ({', '.join(SCHEMES)} are); {_FORM}.")
+    parts = [part for part in key.split("/") if part]
+    if not bucket or not parts or {".", ".."} & {*parts} or urlsplit(place).hostname is None:
+        raise ParameterError(f"{place} names no place in a bucket; {_FORM}.")
+    return ObjectUrl(scheme.lower(), bucket, "/".join(parts))
