@@ -1,8 +1,12 @@
-"""Where torch computes: devices by name, refused with a sentence when they are not there."""
+"""Where torch computes: devices by name, refused with a sentence when they are not there; numbers back from them."""
 
 import re
+from typing import TYPE_CHECKING, Any
 
 from wilss.errors import ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def resolve_device(device: str, option: str | None = None) -> str:
@@ -36,3 +40,30 @@ def require_device_word(device: str) -> None:
     """Raise ParameterError unless `device` is auto, cpu, cuda or cuda:N; torch is not asked."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ParameterError(f"--device {device} is no device; use auto, cpu or cuda.")
+
+
+class Fetched:
+    """Numbers of a device on their way to the host, where nobody waits for them before they are asked for.
+
+    Reading a number where it is computed (`item`, `bool`, `nonzero`) waits until the device has nothing left to do.
+    """
+
+    def __init__(self, values: "Tensor") -> None:
+        """values: of any shape. On a CPU they are there."""
+        import torch
+
+        self._values = values.detach().to("cpu", non_blocking=True)
+        self._arrived: Any = None
+        if values.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def numbers(self) -> list[Any]:
+        """As a list, once they are there; what was asked of the device after them is not waited for."""
+        return list(self.tensor().tolist())
+
+    def tensor(self) -> "Tensor":
+        """As a tensor on the CPU, once they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._values

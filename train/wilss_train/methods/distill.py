@@ -13,6 +13,7 @@ from .base import at_size, frozen, without_gradient
 from .features import FeatureSource
 from .finetune import LabelObjective
 from .losses.fmwiss import masked_bce, old_targets
+from .losses.kernels import run_of
 from .segmenter import MaskMethod
 
 
@@ -39,7 +40,8 @@ class DistillObjective(nn.Module):
         self.old = frozen(old)
         self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
-        self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
+        self._new_channels, self._old_channels = protocol.new_channels(step), protocol.old_channels(step)
+        self._new, self._old = run_of(self._new_channels), run_of(self._old_channels)
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `new` and `old`."""

@@ -15,6 +15,7 @@ from ..data.batches import SegBatch
 from .base import at_size
 from .features import FeatureSource
 from .losses.fmwiss import masked_bce
+from .losses.kernels import run_of
 from .segmenter import MaskMethod
 
 
@@ -55,6 +56,6 @@ def label_targets(masks: Tensor, new_channels: Sequence[int], num_channels: int)
     masks: bool [B, C_new, H, W]. Returns float32 [B, num_channels, H, W], each value 0 or 1.
     """
     targets = torch.zeros(len(masks), num_channels, *masks.shape[-2:], device=masks.device)
-    targets[:, list(new_channels)] = masks.float()
+    targets[:, run_of(new_channels)] = masks.float()
     targets[:, BACKGROUND] = (~masks.any(dim=1)).float()
     return targets

@@ -22,11 +22,12 @@ from .base import at_size, require_student_epochs
 from .distill import DistillObjective
 from .finetune import LabelObjective
 from .losses.fmwiss import (
+    DrawnPoints,
     dense_contrastive,
+    drawn_points,
     embedding_at,
     labels_of,
     masked_bce,
-    sample_points,
     student_targets,
 )
 from .segmenter import MaskMethod
@@ -131,30 +132,37 @@ class FmwissObjective(DistillObjective):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
             features = self._features.of(batch)
         old = self.old_says(batch, features, size)
+        labels, drawn = self._drawn(batch, old)  # early, so that how many points there are is known when it is wanted
         seen = features if self._params.teacher_gradient else features.detach()
         on_grid, embedding = self.teacher(seen)
         logits = at_size(on_grid, size)
-        terms = self._teacher_terms(batch, logits, embedding, old)
-        if not alone:
-            targets = student_targets(
-                logits.detach().sigmoid(), old, new_channels=self._new, old_channels=self._old,
-                alpha=self._params.alpha, beta=self._params.beta,
-            )  # fmt: skip
-            terms["seg"] = masked_bce(at_size(self.student.logits(features), size), targets, ~batch.void)
-        return terms
-
-    def _teacher_terms(self, batch: SegBatch, logits: Tensor, embedding: Tensor, old: Tensor) -> dict[str, Tensor]:
-        """L_teacher = L_new + lambda L_dcl + L_old."""
         terms = self.distilled(batch, logits, old)
-        if self._params.contrastive:
-            terms["dcl"] = self._params.contrastive * self._contrastive(batch, embedding, old)
+        student = None if alone else self._student_term(batch, features, logits, old)
+        if drawn is not None:
+            terms["dcl"] = self._params.contrastive * self._contrastive(labels, drawn, embedding)
+        if student is not None:
+            terms["seg"] = student
         return terms
 
-    def _contrastive(self, batch: SegBatch, embedding: Tensor, old: Tensor) -> Tensor:
-        """L_dcl over the points of the whole batch, those of other processes too."""
-        labels = labels_of(batch.pseudo, old, batch.pasted, self._new).masked_fill(batch.void, VOID)
+    def _student_term(self, batch: SegBatch, features: Tensor, logits: Tensor, old: Tensor) -> Tensor:
+        """L_seg; logits: the teacher's, [B, C, h, w]."""
+        targets = student_targets(
+            logits.detach().sigmoid(), old, new_channels=self._new_channels, old_channels=self._old_channels,
+            alpha=self._params.alpha, beta=self._params.beta,
+        )  # fmt: skip
+        return masked_bce(at_size(self.student.logits(features), logits.shape[-2:]), targets, ~batch.void)
+
+    def _drawn(self, batch: SegBatch, old: Tensor) -> tuple[Tensor, DrawnPoints | None]:
+        """What L_dcl takes pixels to be, uint8 [B, h, w], and the points that it compares; None without it."""
+        if not self._params.contrastive:
+            return batch.pasted, None
+        labels = labels_of(batch.pseudo, old, batch.pasted, self._new_channels).masked_fill(batch.void, VOID)
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
-        points = sample_points(labels, self._params.points, generators)
+        return labels, drawn_points(labels, self._params.points, generators)
+
+    def _contrastive(self, labels: Tensor, drawn: DrawnPoints, embedding: Tensor) -> Tensor:
+        """L_dcl over the points of the whole batch, those of other processes too."""
+        points = drawn.points()
         classes = labels[tuple(points.unbind(dim=1))].long()
         vectors = embedding_at(embedding.float(), points, *labels.shape[-2:])
         return dense_contrastive(self._gather(vectors), self._gather(classes), self._params.temperature)

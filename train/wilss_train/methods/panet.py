@@ -234,6 +234,6 @@ def _as_input(image: Tensor, run: TrainParams) -> Tensor:
 
 def _without(labels: Tensor, present: Tensor) -> Tensor:
     """Labels whose prototype has no pixel in any support cannot be asked for: they become VOID. [H, W]."""
-    table = torch.arange(256, device=labels.device)
-    table[: len(present)][~present] = VOID
-    return table[labels.long()]
+    channels = torch.arange(len(present), device=labels.device)
+    others = torch.arange(len(present), 256, device=labels.device)
+    return torch.cat([torch.where(present, channels, VOID), others])[labels.long()]

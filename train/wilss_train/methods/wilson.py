@@ -22,6 +22,7 @@ from .features import FeatureSource
 from .finetune import LabelObjective
 from .localizer import Localizer
 from .losses.fmwiss import masked_bce
+from .losses.kernels import run_of
 from .losses.wilson import (
     balanced_ce,
     feature_distance,
@@ -95,8 +96,9 @@ class WilsonObjective(nn.Module):
         self._params = params
         self._features = FeatureSource(student, context.params)
         protocol, step = context.inputs.protocol, context.inputs.step
-        self._new, self._old = list(protocol.new_channels(step)), list(protocol.old_channels(step))
-        single = params.negatives == "auto" and len(self._new) == 1
+        self._new_channels = protocol.new_channels(step)
+        self._new, self._old = run_of(self._new_channels), run_of(protocol.old_channels(step))
+        single = params.negatives == "auto" and len(self._new_channels) == 1
         self._by_masks = single or params.negatives == "masks"
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
@@ -111,7 +113,7 @@ class WilsonObjective(nn.Module):
         logits, valid = self.localizer(seen), on_grid(~batch.void, features)
         terms = {
             "tags": self._tag_term(logits, batch, valid),
-            "prior": prior_bce(logits[:, self._old], old_logits.sigmoid(), valid),
+            "prior": prior_bce(logits[:, self._old].contiguous(), old_logits.sigmoid(), valid),
         }
         if self._params.features:
             terms["features"] = self._params.features * feature_distance(features, old_features, valid)
@@ -128,20 +130,22 @@ class WilsonObjective(nn.Module):
         if not self._by_masks:
             return loss
         masks = torch.stack([on_grid(mask, logits) for mask in batch.pseudo.unbind(dim=1)], dim=1)
-        return loss + outside_bce(logits[:, self._new], masks, batch.tags, valid)
+        return loss + outside_bce(logits[:, self._new].contiguous(), masks, batch.tags, valid)
 
     def _own(self, logits: Tensor, maps: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:
         """The localizer's own sure labels, of maps that follow the picture's edges."""
         pictures = F.interpolate(batch.images.float() / 255, size=maps.shape[-2:], mode="bilinear", align_corners=False)
         pairs = zip(pictures, maps.float().softmax(dim=1), strict=True)
         refined = torch.stack([pamr(*pair, rounds=self._params.refine, dilations=_DILATIONS) for pair in pairs])
-        return balanced_ce(logits, sure_labels(with_tags(refined, batch.tags, self._new), valid), batch.tags, valid)
+        return balanced_ce(
+            logits, sure_labels(with_tags(refined, batch.tags, self._new_channels), valid), batch.tags, valid
+        )
 
     def _student_term(self, batch: SegBatch, features: Tensor, maps: Tensor, old_logits: Tensor) -> Tensor:
         """L_SEG at the pixels of the batch."""
         size = batch.void.shape[-2:]
-        tagged = with_tags(at_size(maps, size).softmax(dim=1), batch.tags, self._new)
+        tagged = with_tags(at_size(maps, size).softmax(dim=1), batch.tags, self._new_channels)
         targets = localized_targets(
-            tagged, at_size(old_logits, size).sigmoid(), new_channels=self._new, alpha=self._params.alpha
+            tagged, at_size(old_logits, size).sigmoid(), new_channels=self._new_channels, alpha=self._params.alpha
         )
         return masked_bce(at_size(self.student.logits(features), size), targets, ~batch.void)

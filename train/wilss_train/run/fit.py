@@ -18,6 +18,7 @@ from ..methods.base import is_frozen
 from ..params import TrainParams
 from ..results.report.log import Progress
 from .long_steps import LongSteps
+from .loss_watch import LossWatch
 from .optimiser import Schedule, learning_rates, make_optimiser, set_learning_rates
 from .states import TrainingState, latest_state, save_state
 
@@ -62,8 +63,8 @@ class Loop:
 def fit(objective: nn.Module, batches: BatchSource, accelerator: Accelerator, loop: Loop) -> int:
     """Train `objective` to the end, from the newest state if there is one; returns the optimiser steps taken in all.
 
-    Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss is not finite (the last state
-    stays as it is), CheckpointError when no saved state is whole.
+    Raises Stopped when asked to stop (a state is saved then), TrainingError when a loss was not finite (told at the
+    next report or state; the last state stays as it is), CheckpointError when no saved state is whole.
     """
     run = _Run(objective, batches, accelerator, loop)
     run.restore()
@@ -108,6 +109,7 @@ class _Run:
         self._schedule = Schedule(params=self._params, steps=self.steps, alone=loop.alone * epoch)
         self.step = 0
         self._sums = _Sums()
+        self._losses = LossWatch(self.steps)
         self._reported = 0.0
         self._leaves = loop.leave is not None and accelerator.num_processes == 1
         self._statistics: dict[str, Tensor] = {}
@@ -137,9 +139,10 @@ class _Run:
                 epoch = self.step // self._batches.order.steps_per_epoch
                 if self._leaves:
                     self._statistics = self._moving_statistics()
-                with long_steps.unchanged():
-                    terms = self._gradients(stream, EpochState(epoch, self._params.epochs))
-                self._take(terms)
+                with self._losses.told_first():
+                    with long_steps.unchanged():
+                        terms = self._gradients(stream, EpochState(epoch, self._params.epochs))
+                    self._take(terms)
                 if self.step % _LOG_EVERY == 0 or self.step == self.steps:
                     self._report(epoch, started)
                 stop, due = self._agreed(self._loop.asked_to_stop(), self._is_due(last_save))
@@ -156,6 +159,7 @@ class _Run:
         self._save(dict(self._kept()))
 
     def _save(self, networks: Mapping[str, Tensor]) -> None:
+        self._losses.look()
         self._refuse_broken_weights(networks)
         sums = {name: self._accelerator.gather(value[None]).cpu() for name, value in sorted(self._sums.terms.items())}
         if self._accelerator.is_main_process:
@@ -186,11 +190,12 @@ class _Run:
                 self._loop.on_phase(f"forward pass{where}")
                 terms = self._wrapped(part.to(self._accelerator.device), state)
                 total = torch.stack(list(terms.values())).sum() / len(parts)
-                self._refuse_not_finite(total, part)
+                self._losses.note(total, self.step, part.image_ids)
                 self._loop.on_phase(f"backward pass{where}")
                 self._accelerator.backward(total)
             for name, value in terms.items():
-                summed[name] = summed.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
+                share = value.detach() / len(parts)
+                summed[name] = summed[name] + share if name in summed else share
         return summed
 
     def _take(self, terms: Mapping[str, Tensor]) -> None:
@@ -205,18 +210,13 @@ class _Run:
         self._loop.after(self.step)
         self._loop.on_step(self.step)
 
-    def _refuse_not_finite(self, total: Tensor, part: Batch) -> None:
-        if not bool(torch.isfinite(total)):
-            raise TrainingError(
-                f"the loss is {total.item()} at step {self.step} of {self.steps}, with the images "
-                f"{', '.join(part.image_ids)}; the last saved state is kept. Look at these images' masks, or start "
-                "again with a lower --lr or --set clip=1, and --overwrite."
-            )
-
     def _refuse_broken_weights(self, networks: Mapping[str, Tensor]) -> None:
         """A gradient may be no number where the loss is one; the next loss would tell, but a state comes before it."""
-        for name, value in networks.items():
-            if not bool(torch.isfinite(value).all()):
+        if not networks:
+            return
+        are_finite = torch.stack([torch.isfinite(value).all() for value in networks.values()])  # one wait for all
+        for name, is_finite in zip(networks, are_finite.tolist(), strict=True):
+            if not is_finite:
                 raise TrainingError(
                     f"the weights {name} are not finite after step {self.step} of {self.steps}; the last saved state "
                     "is kept. Start again with a lower --lr or --set clip=1, and --overwrite."
@@ -243,6 +243,7 @@ class _Run:
             yield
 
     def _report(self, epoch: int, started: float) -> None:
+        self._losses.look()
         losses = self._sums.means(lambda value: self._accelerator.reduce(value, "mean"))
         done, self._sums = self._sums.count, _Sums()
         seconds = time.perf_counter() - started

@@ -53,9 +53,12 @@ def normalise(images: "Tensor", mean: Sequence[float], std: Sequence[float]) -> 
 
     images: uint8 [B, 3, H, W]. mean, std: of the three channels, for values in [0, 1].
     """
-    values = images.float()
-    centre, spread = (values.new_tensor(tuple(each))[:, None, None] for each in (mean, std))
-    return (values / 255 - centre) / spread
+    import torch
+
+    values = images.to(torch.float32, copy=True)
+    centre, spread = (torch.tensor(tuple(each))[:, None, None] for each in (mean, std))
+    centre, spread = (each.to(values.device, non_blocking=True) for each in (centre, spread))
+    return values.div_(255).sub_(centre).div_(spread)
 
 
 def to_pixels(maps: "Tensor", height: int, width: int) -> "Tensor":

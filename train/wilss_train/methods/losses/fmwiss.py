@@ -10,6 +10,7 @@ where nothing was pasted.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.equations.kernels import exact, first_greatest
+from wilss.models.devices import Fetched
+from wilss_train.methods.losses.kernels import numbers_of, run_of
 
 _LABELS = 256  # what a uint8 label can say
 
@@ -70,20 +73,48 @@ def sample_points(labels: Tensor, per_class: int, generators: Sequence[torch.Gen
     labels: uint8 [B, H, W], channels; VOID is never drawn. generators: one per image, on the CPU.
     Returns int64 [P, 3]: image, row, column; ordered by image, channel, row, column. P may be 0.
     """
+    return drawn_points(labels, per_class, generators).points()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrawnPoints:
+    """Points that are drawn on a device, which knows how many there are before anybody else does.
+
+    flat: int64 [N], where a point of a rank lies among all pixels of a batch; is_point: bool [N], whether there is one.
+    count: P, on its way to the host. size: (height, width) of an image.
+    """
+
+    flat: Tensor
+    is_point: Tensor
+    count: Fetched
+    size: tuple[int, int]
+
+    def points(self) -> Tensor:
+        """See `sample_points`. The host waits for P; what it has asked of the device since is not waited for."""
+        (count,) = self.count.numbers()
+        height, width = self.size
+        chosen = self.flat[torch.nonzero_static(self.is_point, size=int(count))[:, 0]]
+        places = (chosen // (height * width), chosen // width % height, chosen % width)
+        return torch.stack(places, dim=1)
+
+
+def drawn_points(labels: Tensor, per_class: int, generators: Sequence[torch.Generator]) -> DrawnPoints:
+    """What `sample_points` draws, as far as no number of it has to be known. The arguments are the same."""
     if per_class < 1 or len(generators) != len(labels):
         raise ValueError(f"sample_points needs a count >= 1 and {len(labels)} generators, not {per_class} and others.")
     batch, height, width = labels.shape
     image = torch.arange(batch, device=labels.device)[:, None]
     groups = (labels.reshape(batch, -1).long() + _LABELS * image).flatten()
-    counts = torch.bincount(groups, minlength=batch * _LABELS).view(batch, _LABELS)
-    starts = counts.flatten().cumsum(0).view_as(counts) - counts
+    ordered, order = groups.sort(stable=True)  # pixels by image and channel, in raster order within
+    numbers = torch.arange(batch * _LABELS + 1, device=labels.device)
+    bounds = torch.searchsorted(ordered, numbers)
+    starts, counts = bounds[:-1], bounds.diff().view(batch, _LABELS)
     counts[:, VOID] = 0
     draws = [torch.rand(_LABELS, per_class, generator=generator, dtype=torch.float64) for generator in generators]
-    ranks = _distinct_ranks(counts.flatten(), torch.cat(draws).to(labels.device))
-    order = groups.sort(stable=True).indices  # pixels by image and channel, in raster order within
-    chosen = order[(starts.view(-1, 1) + ranks)[ranks >= 0]]
-    places = (chosen // (height * width), chosen // width % height, chosen % width)
-    return torch.stack(places, dim=1)
+    ranks = _distinct_ranks(counts.flatten(), torch.cat(draws).to(labels.device, non_blocking=True))
+    is_point = (ranks >= 0).flatten()
+    flat = order[(starts[:, None] + ranks.clamp_min(0)).flatten().clamp_max(len(order) - 1)]
+    return DrawnPoints(flat=flat, is_point=is_point, count=Fetched(is_point.sum()[None]), size=(height, width))
 
 
 def _distinct_ranks(counts: Tensor, draws: Tensor) -> Tensor:
@@ -171,10 +202,9 @@ def old_targets(old: Tensor, pasted: Tensor, new_masks: Tensor) -> Tensor:
     targets = exact(old).clone()
     if new_masks.shape[1]:
         targets[:, BACKGROUND] *= 1 - new_masks.amax(dim=1).to(targets.dtype)
-    image, row, column = (pasted != VOID).nonzero(as_tuple=True)
-    targets[image, :, row, column] = 0.0
-    targets[image, pasted[image, row, column].long(), row, column] = 1.0
-    return targets
+    channels = torch.arange(targets.shape[1], dtype=torch.uint8, device=targets.device)[:, None, None]
+    pasted = pasted[:, None]
+    return torch.where(pasted == VOID, targets, (pasted == channels).to(targets.dtype))
 
 
 @torch.no_grad()
@@ -198,11 +228,11 @@ def student_targets(
     their order. Returns [B, C, H, W] in [0, 1], without gradient.
     """
     targets = exact(teacher).clone()
-    new, known = list(new_channels), list(old_channels)
-    hard = _is_greatest(teacher, new).to(targets.dtype)
+    new, known = run_of(new_channels), run_of(old_channels)
+    hard = _is_greatest(teacher, new_channels).to(targets.dtype)
     targets[:, new] = torch.lerp(targets[:, new], hard, alpha)
     targets[:, known] = torch.lerp(targets[:, known], exact(old).to(targets.dtype), beta)
-    if new:
+    if len(new_channels):
         targets[:, BACKGROUND] *= 1 - targets[:, new].amax(dim=1)
     return targets
 
@@ -219,7 +249,7 @@ def labels_of(new_masks: Tensor, old: Tensor, pasted: Tensor, new_channels: Sequ
     """
     labels = first_greatest(old)
     if new_masks.shape[1]:
-        channels = torch.tensor(list(new_channels), dtype=torch.uint8, device=labels.device)[:, None, None]
+        channels = numbers_of(new_channels, labels.device)[:, None, None]
         held = new_masks.sum(dim=1)
         labels = torch.where(held == 1, (new_masks * channels).amax(dim=1), labels)
         labels = labels.masked_fill(held > 1, VOID)
@@ -228,5 +258,5 @@ def labels_of(new_masks: Tensor, old: Tensor, pasted: Tensor, new_channels: Sequ
 
 def _is_greatest(probabilities: Tensor, channels: Sequence[int]) -> Tensor:
     """Bool [B, len(channels), H, W]: whether a channel is the first of the greatest of [B, C, H, W]."""
-    wanted = torch.tensor(list(channels), dtype=torch.uint8, device=probabilities.device)
+    wanted = numbers_of(channels, probabilities.device)
     return first_greatest(probabilities)[:, None] == wanted[:, None, None]

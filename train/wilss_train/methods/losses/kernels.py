@@ -1,7 +1,9 @@
-"""The loss that several methods share: cross-entropy of softmax outputs at the pixels that are labelled.
+"""What the losses of several methods share: cross-entropy at labelled pixels, means, and channels as numbers.
 
 Computed in float32 at least, whatever autocast says. Shapes: `B` batch, `C` channels, `H W` pixels.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,3 +43,19 @@ def mean_inside(per_pixel: Tensor, valid: Tensor) -> Tensor:
     """
     per_image = torch.where(valid, per_pixel, 0.0).sum(dim=(-2, -1)) / valid.sum(dim=(-2, -1)).clamp_min(1)
     return per_image.sum() / max(len(per_image), 1)
+
+
+def run_of(channels: Sequence[int]) -> slice:
+    """Channels that follow one another as a slice: a list would be brought to the device anew in every step.
+
+    channels: ascending by one, as those of a step are; may be none. Raises ValueError for others.
+    """
+    first = channels[0] if len(channels) else 0
+    if list(channels) != list(range(first, first + len(channels))):
+        raise ValueError(f"channels have to follow one another, not {list(channels)}.")
+    return slice(first, first + len(channels))
+
+
+def numbers_of(channels: Sequence[int], device: torch.device) -> Tensor:
+    """Channels, in any order, as uint8 [C] on a device, which is not waited for."""
+    return torch.tensor(list(channels), dtype=torch.uint8).to(device, non_blocking=True)

@@ -52,12 +52,11 @@ def alignment_loss(
         raise ValueError(f"alignment_loss needs as many supports, maps and ways, not {len(supports)}, {len(maps)}, ...")
     with torch.autocast(query.device.type, enabled=False):
         vectors, present = _query_prototypes(query, query_scores)
-        predicted = present.tolist()
         total = exact(query)[:0].sum()  # 0 that has a gradient
         for features, known, way in zip(supports, maps, ways, strict=True):
-            if predicted[way]:
-                at_pixels = to_pixels(scores(exact(features), vectors[[0, way]], alpha), *known.shape)
-                total = total + pixel_ce(at_pixels[None], known[None])
+            either = torch.stack([vectors[0], vectors[way]])
+            at_pixels = to_pixels(scores(exact(features), either, alpha), *known.shape)
+            total = total + torch.where(present[way], pixel_ce(at_pixels[None], known[None]), 0.0)
     return total / len(supports)
 
 

@@ -18,10 +18,12 @@ from wilss_train.methods.losses.kernels import mean_inside
 def sure_labels(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """The likeliest channel of every pixel, and where it is as probable as `threshold` or more (softmax).
 
-    logits: [U, C, H, W], C <= 255. Returns long [U, H, W], the first among equals, and bool [U, H, W].
+    logits: [U, C, H, W], C <= 255. Returns long [U, H, W], the first among equals, and bool [U, H, W]; of logits that
+    are no numbers, which nobody may have noticed yet, the last channel, unsure.
     """
     probabilities = exact(logits).softmax(dim=1)
-    return first_greatest(probabilities).long(), probabilities.amax(dim=1) >= threshold
+    labels = first_greatest(probabilities).long().clamp_max(logits.shape[1] - 1)
+    return labels, probabilities.amax(dim=1) >= threshold
 
 
 def cut_mixed(rows: Tensor, boxes: Tensor) -> Tensor:

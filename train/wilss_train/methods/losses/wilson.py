@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.equations.kernels import exact
-from wilss_train.methods.losses.kernels import mean_inside
+from wilss_train.methods.losses.kernels import mean_inside, run_of
 
 _POWER, _LEAST = 3, 1e-2  # gamma and lambda of the penalty on small masks
 
@@ -84,7 +84,7 @@ def with_tags(maps: Tensor, tags: Tensor, new_channels: Sequence[int]) -> Tensor
     """
     kept = torch.zeros(maps.shape[:2], dtype=maps.dtype, device=maps.device)
     kept[:, BACKGROUND] = 1
-    kept[:, list(new_channels)] = tags.to(maps.dtype)
+    kept[:, run_of(new_channels)] = tags.to(maps.dtype)
     return maps * kept[:, :, None, None]
 
 
@@ -145,7 +145,7 @@ def localized_targets(maps: Tensor, old: Tensor, *, new_channels: Sequence[int],
     values = exact(maps)
     mixed = torch.lerp(values, (values >= values.amax(dim=1, keepdim=True)).to(values.dtype), alpha)
     known = exact(old).to(values.dtype)
-    targets = torch.cat([known, mixed[:, list(new_channels)]], dim=1)
+    targets = torch.cat([known, mixed[:, run_of(new_channels)]], dim=1)
     targets[:, BACKGROUND] = torch.minimum(known[:, BACKGROUND], mixed[:, BACKGROUND])
     return targets
 
