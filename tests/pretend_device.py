@@ -36,7 +36,7 @@ class There(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "There":
-        made: There = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: There = torch.Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
             device=DEVICE, requires_grad=held.requires_grad,
         )  # fmt: skip
@@ -47,7 +47,9 @@ class There(Tensor):
         return f"There({self.held!r})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """An operation outside of any record, such as an optimiser's."""
         return _computed(func, args, kwargs or {})
 

@@ -34,8 +34,16 @@ def softmax_rows(queries: Tensor, keys: Tensor, *, prefix: int, rows: slice) -> 
     queries, keys: float [n, P + L, d]; rows: of patches. Returns float [S, L], >= 0, each row sums to at most 1.
     """
     wanted = queries[:, prefix + rows.start : prefix + rows.stop] * queries.shape[-1] ** -0.5
-    attention: Tensor = (wanted @ keys.transpose(-2, -1)).softmax(dim=-1)
-    return attention[..., prefix:].mean(dim=0)
+    keys = keys.contiguous()
+    if wanted.is_cuda:
+        attention: Tensor = (wanted @ keys.transpose(-2, -1)).softmax(dim=-1)
+        return attention[..., prefix:].mean(dim=0)
+    # head by head: what a CPU's cache holds is one head's rows
+    first, *others = ((own @ its.T).softmax(dim=-1) for own, its in zip(wanted, keys, strict=True))
+    for one in others:
+        first += one
+    mean: Tensor = first.div_(len(keys))
+    return mean[:, prefix:]
 
 
 def cosine_rows(features: Tensor, rows: slice) -> Tensor:

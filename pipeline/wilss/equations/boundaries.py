@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BAND = 1 << 19  # pixels of a band, without the rows around it
+_TOGETHER = 8  # maps that the guided filter works on at once
 _TINY = 1e-8  # added to a standard deviation that may be 0
 
 
@@ -93,10 +94,13 @@ def guided(
 def _smooth(image: Tensor, maps: Tensor, whole: Tensor, radius: int, eps: float) -> Tensor:
     """The filter of maps [K, h, w] over their image [3, h, w], at the size of the `whole` one [3, H, W]."""
     guide = image - 0.5  # small numbers: the difference of two products loses fewer digits
-    mean = _box(guide, radius)
-    factor = _factor(guide, mean, radius, eps)
+    products = torch.cat([guide[:1] * guide, guide[1:2] * guide[1:], guide[2:].square()])
+    means = _box(torch.cat([guide, products]), radius)  # many maps at once: each call is many small operations
+    mean = means[:3]
+    factor = _factor(mean, means[3:], eps)
     whole = whole - 0.5
-    return torch.cat([_linear(guide, mean, factor, one[None], radius, whole) for one in maps])
+    parts = torch.split(maps, _TOGETHER)
+    return torch.cat([_linear(guide, mean, factor, some, radius, whole) for some in parts])
 
 
 def _check_pair(name: str, image: Tensor, maps: Tensor) -> None:
@@ -193,33 +197,37 @@ def _window_sums(maps: Tensor, radius: int, dim: int) -> Tensor:
     return total
 
 
-def _factor(guide: Tensor, mean: Tensor, radius: int, eps: float) -> list[Tensor]:
-    """Sigma + eps U = L D L^T at every pixel: [d1, d2, d3, l21, l31, l32], each [h, w]."""
+def _factor(mean: Tensor, products: Tensor, eps: float) -> list[Tensor]:
+    """Sigma + eps U = L D L^T at every pixel: [d1, d2, d3, l21, l31, l32], each [h, w].
 
-    def covariance(a: int, b: int) -> Tensor:
-        return _box((guide[a] * guide[b])[None], radius)[0] - mean[a] * mean[b]
-
-    d1 = covariance(0, 0).clamp_min_(0) + eps
-    l21, l31 = covariance(0, 1) / d1, covariance(0, 2) / d1
-    d2 = (covariance(1, 1) - l21.square() * d1).clamp_min_(0) + eps
-    l32 = (covariance(1, 2) - l31 * l21 * d1) / d2
-    d3 = (covariance(2, 2) - l31.square() * d1 - l32.square() * d2).clamp_min_(0) + eps
+    mean: of the colours, [3, h, w]. products: the means of 11, 12, 13, 22, 23, 33, [6, h, w].
+    """
+    first, second, third = mean[:1] * mean, mean[1:2] * mean[1:], mean[2:].square()
+    c11, c12, c13, c22, c23, c33 = products - torch.cat([first, second, third])
+    d1 = c11.clamp_min(0) + eps
+    l21, l31 = c12 / d1, c13 / d1
+    d2 = (c22 - l21.square() * d1).clamp_min_(0) + eps
+    l32 = (c23 - l31 * l21 * d1) / d2
+    d3 = (c33 - l31.square() * d1 - l32.square() * d2).clamp_min_(0) + eps
     return [d1, d2, d3, l21, l31, l32]
 
 
 def _linear(guide: Tensor, mean: Tensor, factor: list[Tensor], maps: Tensor, radius: int, whole: Tensor) -> Tensor:
-    """The filter of one map [1, h, w]: its a by forward and backward substitution, then its q [1, H, W] of `whole`."""
+    """The filter of maps [K, h, w]: their a by forward and backward substitution, then their q [K, H, W] of `whole`."""
     d1, d2, d3, l21, l31, l32 = factor
-    level = _box(maps, radius)
-    z1, z2, z3 = _box(guide * maps, radius) - mean * level
+    count = len(maps)
+    sums = _box(torch.cat([maps, (guide[:, None] * maps).flatten(0, 1)]), radius)
+    level = sums[:count]
+    z1, z2, z3 = sums[count:].view(3, count, *level.shape[1:]) - mean[:, None] * level
     z2 = z2 - l21 * z1
     z3 = z3 - l31 * z1 - l32 * z2
     a3 = z3 / d3
     a2 = z2 / d2 - l32 * a3
     a1 = z1 / d1 - l21 * a2 - l31 * a3
     slope = torch.stack([a1, a2, a3])
-    offset = level - (slope * mean).sum(dim=0, keepdim=True)
-    line = _box(torch.cat([slope, offset]), radius)
+    offset = level - (slope * mean[:, None]).sum(dim=0)
+    line = _box(torch.cat([slope.flatten(0, 1), offset]), radius)
     if line.shape[1:] != whole.shape[1:]:
         line = F.interpolate(line[None], size=whole.shape[1:], mode="bilinear", align_corners=False)[0]
-    return (line[:3] * whole).sum(dim=0, keepdim=True) + line[3:]
+    by_colour = line[: 3 * count].view(3, count, *line.shape[1:])
+    return (by_colour * whole[:, None]).sum(dim=0) + line[3 * count :]

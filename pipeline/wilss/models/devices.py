@@ -55,7 +55,7 @@ class Fetched:
         self._values = values.detach().to("cpu", non_blocking=True)
         self._arrived: Any = None
         if values.is_cuda:
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
 
     def numbers(self) -> list[Any]:

@@ -216,13 +216,17 @@ def refine(
     stages' steps are wanted.
     """
     from wilss.equations import fmwiss
+    from wilss.equations.competition import evidence
 
     pixels, spread = (to_pixels(maps.float(), height, width) for maps in (score, attention))
-    init = pixels >= params.threshold
-    seeds = kept(attention, spread, params.keep, params.keep_amount)
+    cut = fmwiss.keep_top(attention.float(), params.keep_amount, by=params.keep)
+    init, seeds = pixels >= params.threshold, spread >= cut[:, None, None]
     if not params.has_stages:
         return Refined(init=init, seeds=seeds, fused=fmwiss.fuse(init, seeds, params.fusion), score=pixels)
-    strength = evidence_of(score, attention, stage_size(height, width, params), params)
+    if stage_size(height, width, params) == (height, width):
+        strength = evidence(pixels, spread, params.threshold, cut, params.fusion)
+    else:
+        strength = evidence_of(score, attention, stage_size(height, width, params), params)
     staged = run_stages(strength, picture, height, width, params, regions=regions, trace=trace)
     return Refined(
         init=init,

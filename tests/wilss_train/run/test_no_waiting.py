@@ -15,6 +15,8 @@ from tests.pretend_device import DEVICE, Record, There, moved, pretending
 from tests.wilss_train.methods import test_methods, test_panet, test_pseudoseg, test_unimatch
 from wilss.models.devices import Fetched
 from wilss_train.data.batch_source import Order
+from wilss_train.methods import METHODS
+from wilss_train.methods.base import frozen
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
 from wilss_train.run.fit import Loop, fit
@@ -55,7 +57,8 @@ def accelerator(device: torch.device) -> Accelerator:
 
 
 def by_masks(name: str) -> tuple[nn.Module, Any]:
-    return test_methods.METHODS[name]().objective(*test_methods.setup(1)), test_methods.batch(1, pasted=True)
+    method: Any = METHODS[name]()
+    return method.objective(*test_methods.setup(1)), test_methods.batch(1, pasted=True)
 
 
 CASES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
@@ -71,7 +74,7 @@ CASES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
 
 def frozen_backbone() -> tuple[nn.Module, Any]:
     made = test_methods.setup(1)
-    test_methods.frozen(made.student.backbone)
+    frozen(made.student.backbone)
     return Fmwiss().objective(*made), test_methods.batch(1, pasted=True)
 
 

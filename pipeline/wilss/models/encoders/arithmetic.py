@@ -1,7 +1,8 @@
 """The precision of forward passes; fp32 on a CPU by the faster of the two libraries that torch carries.
 
-torch hands `linear` in fp32 to MKL, which on processors that are not Intel's runs at half of what oneDNN, the other
-one, does with the same numbers (`workflows/benchmark/README.md`, stages). Both compute in fp32; their last bits differ.
+torch hands `linear` in fp32 to MKL, which on AMD's processors with AVX-512 runs at half of what oneDNN, the other one,
+does with the same numbers (`workflows/benchmark/README.md`, stages); without AVX-512 MKL is ahead by a seventh. Both
+compute in fp32; their last bits differ, as they do between two processors.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from wilss.errors import EncoderError
 
 Precision = Literal["fp32", "bf16"]
+#: Of input [..., I], weight [O, I] and bias [O] or None.
+Linear = Callable[..., Tensor]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
@@ -27,11 +30,22 @@ def has_onednn_linear() -> bool:
     return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def is_onednn_faster() -> bool:
+    """Whether oneDNN's linear is the faster one on this processor."""
+    return has_onednn_linear() and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
 class LinearByOneDnn(TorchFunctionMode):
     """Within it, `linear` of float32 tensors on the CPU is oneDNN's, where no gradient is taken; in this thread alone.
 
-    Also the two in `nn.MultiheadAttention`, which torch treats as one function, where it is plain self-attention.
+    Also the two in `nn.MultiheadAttention`, which torch treats as one function, where it is plain self-attention. Its
+    attention is the fused one then, which never forms an L x L map.
     """
+
+    def __init__(self, linear: Linear | None = None) -> None:
+        """linear: another one than oneDNN's."""
+        super().__init__()
+        self._linear = linear or _linear
 
     def __torch_function__(
         self,
@@ -44,12 +58,12 @@ class LinearByOneDnn(TorchFunctionMode):
         named = kwargs or {}
         if not torch.is_grad_enabled():
             if func is F.linear:
-                return _linear(*args, **named)
+                return self._linear(*args, **named)
             if func is F.multi_head_attention_forward:
                 bound = _ATTENTION.bind(*args, **named)
                 bound.apply_defaults()
                 if _is_plain_self_attention(bound.arguments):
-                    return _self_attention(bound.arguments), None
+                    return _self_attention(bound.arguments, self._linear), None
         return func(*args, **named)
 
 
@@ -78,15 +92,15 @@ def _is_plain_self_attention(given: Mapping[str, Any]) -> bool:
     )
 
 
-def _self_attention(given: Mapping[str, Any]) -> Tensor:
+def _self_attention(given: Mapping[str, Any], linear: Linear) -> Tensor:
     """query: [L, B, E], tokens first, as is the result."""
     query, heads = given["query"], given["num_heads"]
     length, batch, width = query.shape
-    projected = _linear(query, given["in_proj_weight"], given["in_proj_bias"])
+    projected = linear(query, given["in_proj_weight"], given["in_proj_bias"])
     by_head = projected.view(length, batch, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
     queries, keys, values = by_head.unbind(0)
     attended = F.scaled_dot_product_attention(queries, keys, values)
-    return _linear(
+    return linear(
         attended.permute(2, 0, 1, 3).reshape(length, batch, width), given["out_proj_weight"], given["out_proj_bias"]
     )
 
@@ -101,9 +115,10 @@ def precision_for(device: torch.device, precision: Precision | None) -> Precisio
 @contextlib.contextmanager
 def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
     """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
-    by_onednn = device.type == "cpu" and precision == "fp32" and has_onednn_linear()
+    on_cpu = device.type == "cpu" and precision == "fp32"
+    by_faster = LinearByOneDnn(None if is_onednn_faster() else F.linear) if on_cpu else contextlib.nullcontext()
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
-        LinearByOneDnn() if by_onednn else contextlib.nullcontext(),
+        by_faster,
     ):
         yield

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.tensor  # assert_close imports it, and it asks for operators that are hidden here
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -94,7 +95,8 @@ def test_what_it_cannot_take_is_torchs_own(counted: list[tuple[int, ...]]) -> No
     assert not counted
 
 
-def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]]) -> None:
+def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arithmetic, "is_onednn_faster", lambda: True)
     layer, values = nn.Linear(5, 3), torch.randn(2, 5)
     with torch.inference_mode(), arithmetic.precision_context(torch.device("cpu"), "fp32"):
         layer(values)
@@ -107,3 +109,25 @@ def test_it_ends_with_its_block_and_its_thread(counted: list[tuple[int, ...]]) -
         with arithmetic.precision_context(torch.device("cpu"), "bf16"):
             layer(values)
     assert len(counted) == 1
+
+
+def test_where_mkl_is_faster_it_multiplies_and_attention_is_still_fused(
+    counted: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arithmetic, "is_onednn_faster", lambda: False)
+    fused: list[tuple[int, ...]] = []
+    attend = F.scaled_dot_product_attention
+
+    def noted(queries: Tensor, keys: Tensor, values: Tensor, *more: Any, **named: Any) -> Tensor:
+        fused.append(tuple(queries.shape))
+        return attend(queries, keys, values, *more, **named)
+
+    attention, values = nn.MultiheadAttention(12, 3, batch_first=True).eval(), torch.randn(2, 7, 12)
+    with torch.inference_mode():
+        expected, _ = attention(values, values, values, need_weights=False)
+        monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+        with arithmetic.precision_context(torch.device("cpu"), "fp32"):
+            made, _ = attention(values, values, values, need_weights=False)
+    close(made, expected)
+    assert fused == [(2, 3, 7, 4)]
+    assert not counted
