@@ -16,6 +16,7 @@ from wilss.models.networks.pretrained import pretrained_file
 from wilss.store import MaskStore, coverage_of, empty_masks
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
+from wilss.store.review_folder import judged_beside
 
 from .memory import MemoryBank
 from .params import TrainParams
@@ -57,7 +58,7 @@ class RunInputs:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about classes of the step that the store has no mask of, and what becomes of their images."""
+        """Sentences about classes of the step that the store has no mask of, and whatever else will not be learnt."""
         coverage = coverage_of(self.store)
         left_out = "no mask shows it; images that are tagged with it are left out, lest it be learnt as background"
         by_tags = self.store.attributes.get("uses_tags") is not False
@@ -72,7 +73,7 @@ class RunInputs:
                 for place in coverage.without_image
             )
             + tuple(f"{self.store.path}: {sentence}" for sentence in empty_masks(self.store))
-            + tuple(filter(None, [dark_images(self._few_records)]))
+            + tuple(filter(None, [judged_beside(self.store), dark_images(self._few_records)]))
         )
 
     @property

@@ -2,8 +2,8 @@
 
 from wilss.errors import StoreError, counted
 from wilss.store import MaskStore
+from wilss.store.review_folder import folder_beside, is_of
 
-from .folder import folder_beside, is_of
 from .journal import Journal
 
 

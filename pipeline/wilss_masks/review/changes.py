@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wilss.store import MaskStore
+from wilss.store.review_folder import EVENTS
 from wilss.store.verdicts import UNJUDGED, VERDICTS, review_of
 
 from .corrections import TIME_UNKNOWN, Correction
@@ -144,4 +145,4 @@ def stored_verdicts(store: MaskStore) -> dict[Pair, Event]:
 
 def _signature(folder: Path) -> tuple[tuple[str, int], ...]:
     """Names and sizes of the files of events, which only ever grow."""
-    return tuple((path.name, path.stat().st_size) for path in sorted(folder.glob("events-*.jsonl")))
+    return tuple((path.name, path.stat().st_size) for path in sorted(folder.glob(EVENTS.format(writer="*"))))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wilss.disk import AppendedFile, SharedLock, sweep_partials, sync_folder
+from wilss.store.review_folder import EVENTS
 
 from .lines import Line, Undo, line_of
 
@@ -23,7 +24,7 @@ class OwnEvents:
         if self._shared.is_alone:  # else somebody may be writing them just now
             sweep_partials(folder)
         self.writer, self.ids, self.is_broken = uuid.uuid4().hex[:16], list[str](), False
-        self.path = folder / f"events-{self.writer}.jsonl"
+        self.path = folder / EVENTS.format(writer=self.writer)
         self._count, self._file = 0, AppendedFile(self.path)
         self.close = weakref.finalize(self, _close, self._file, self._shared)
         sync_folder(folder)

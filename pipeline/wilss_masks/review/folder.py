@@ -1,30 +1,17 @@
-"""The folder of a review, and of which store it is."""
+"""The folder of a review: begun for one store, refused for another."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
-from wilss.disk import Location, make_folder, write_atomically
-from wilss.errors import StoreError, first_line
+from wilss.disk import make_folder, write_atomically
+from wilss.errors import StoreError
 from wilss.store import MaskStore
+from wilss.store.review_folder import ABOUT, read_about
 
 from .event_files import LOCK
 
 FORMAT, FORMAT_VERSION = "wilss-review", 1
-ABOUT, MASKS = "review.json", "masks"
-
-
-def folder_beside(store: Location) -> Path:
-    """`step-1.review` of `step-1.zarr`; of a store in a bucket, where nothing can be appended, in this folder."""
-    beside = store if isinstance(store, Path) else Path(store.name)
-    return beside.with_name(f"{store.name.removesuffix('.zarr')}.review")
-
-
-def is_of(folder: Path, store: MaskStore) -> bool:
-    """Whether a folder is a review, and of this very store. Raises StoreError where it cannot be read."""
-    about = _read_about(folder)
-    return about is not None and about.get("digest") == store.digest
+MASKS = "masks"
 
 
 def require_review_of(folder: Path, store: MaskStore, must_exist: bool, *, or_another: bool = False) -> None:
@@ -32,7 +19,7 @@ def require_review_of(folder: Path, store: MaskStore, must_exist: bool, *, or_an
 
     or_another: whether it may be of another store.
     """
-    about = _read_about(folder)
+    about = read_about(folder)
     if about is None:
         if must_exist:
             raise StoreError(f"{folder} is no review; judge masks with `wilss-masks review {store.path}` first.")
@@ -49,17 +36,6 @@ def require_review_of(folder: Path, store: MaskStore, must_exist: bool, *, or_an
             f"{folder} is a review of another store than {store.path} (digest {str(about.get('digest'))[:12]} there, "
             f"{store.digest[:12]} here); bring that store back, or name another folder with --review."
         )
-
-
-def _read_about(folder: Path) -> Mapping[str, Any] | None:
-    path = folder / ABOUT
-    if not path.exists():
-        return None
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({first_line(error)}); bring it back from a copy.") from error
-    return cast(Mapping[str, Any], about) if isinstance(about, dict) else {}
 
 
 def _holds_other_things(folder: Path) -> bool:

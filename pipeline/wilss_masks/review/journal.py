@@ -27,11 +27,12 @@ from wilss.disk import Location, write_atomically, writing
 from wilss.drawing import encoded
 from wilss.errors import ImageError, StoreError, first_line
 from wilss.store import MaskStore
+from wilss.store.review_folder import EVENTS, folder_beside
 from wilss.store.verdicts import Verdict
 
 from .corrections import Correction
 from .event_files import EventsFile, OwnEvents
-from .folder import MASKS, begin, folder_beside, require_review_of
+from .folder import MASKS, begin, require_review_of
 from .lines import BadLineError, Line, Undo, parsed
 
 Pair = tuple[str, int]
@@ -306,7 +307,7 @@ class Journal:
 
     def _refresh(self) -> None:
         """Read what was appended since."""
-        for path in sorted(path for path in self.folder.glob("events-*.jsonl") if path.is_file()):
+        for path in sorted(path for path in self.folder.glob(EVENTS.format(writer="*")) if path.is_file()):
             file = self._files.setdefault(path.name, EventsFile(path))
             try:
                 for number, line in file.new_lines():
@@ -315,7 +316,7 @@ class Journal:
                 self._tell(f"{path} cannot be read ({error.strerror}); change its permissions.")
 
     def _take(self, writer: str, number: int, raw: bytes) -> None:
-        where = f"{self.folder / f'events-{writer}.jsonl'}, line {number + 1}"
+        where = f"{self.folder / EVENTS.format(writer=writer)}, line {number + 1}"
         try:
             line = parsed(raw)
         except BadLineError as error:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore, Status, compared_masks
+from wilss.store.review_folder import folder_beside
 from wilss.store.verdicts import UNJUDGED, verdicts_of
 
 from .doubt import choose, doubts
-from .folder import folder_beside
 from .journal import Journal, Pair
 
 

@@ -29,6 +29,7 @@ from wilss.store import (
 )
 from wilss.store.carrying import link_shard, require_whole_shard, stored_content
 from wilss.store.features import kept_bases
+from wilss.store.review_folder import ABOUT
 from wilss.store.shards import digest_on_disk
 from wilss.store.verdicts import CORRECTED, VERDICTS, FromWhom, from_whom, review_of
 from wilss.threads import map_in_threads
@@ -36,7 +37,6 @@ from wilss.threads import map_in_threads
 from ..exchange import read
 from ..inspect.fuse import refuse_bad_target
 from ..review import Correction, Journal
-from ..review.folder import ABOUT
 from .images import Rejected, needs_void, revised_content, tags_after
 from .standing import Change, Hearing, Standing
 

@@ -14,10 +14,10 @@ from wilss.data.taxonomy import VOID
 from wilss.digests import digest_of_bytes, digest_of_json
 from wilss.errors import ImageError, counted
 from wilss.store import MaskStore, Status
+from wilss.store.review_folder import is_of
 from wilss.store.verdicts import UNJUDGED, VERDICTS, Verdict, verdicts_of
 
 from ..review import Correction, Event, Journal
-from ..review.folder import is_of
 
 #: Of an author's or origin's text, so much is kept in a store.
 _LONGEST_TEXT = 200

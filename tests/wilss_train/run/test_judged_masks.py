@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.train_cli import data_set, make_masks, wilss_train, words
 from wilss.store import MaskStore
-from wilss_masks import Correction, revise
+from wilss.store.review_folder import judged_beside
+from wilss_masks import Correction, Journal, revise
 from wilss_train import MaskDataset
 
 
@@ -68,3 +69,21 @@ def test_the_dataset_reads_it(root: Path) -> None:
     assert not first["masks"].any()
     assert first["void"].any()
     assert len(dataset) == 14
+
+
+def test_a_review_that_is_not_in_the_store_is_told_of(root: Path) -> None:
+    store = MaskStore.open(root / "masks/judged.zarr")
+    assert not judged_beside(store)
+    journal = Journal.open(store.path)
+    assert not judged_beside(store), "nobody has said anything yet"
+    journal.append(
+        Correction(
+            image_id=store.image_ids[8], category=store.category_ids[0], verdict="rejected",
+            author="Ada", at=datetime(2026, 11, 29, tzinfo=UTC), origin="page",
+        )
+    )  # fmt: skip
+    told = judged_beside(store)
+    assert told.endswith("a store with it.")
+    assert told in wilss_train(*given(root, "told")).err
+    (root / "masks/judged.review/review.json").write_text("[")
+    assert "cannot be read" in judged_beside(store)
