@@ -128,6 +128,7 @@ REASONS = {
     "wilss-masks supports check annotated.xml": "drawn in another tool: tests/wilss/data/supports/test_annotated.py",
     "wilss-masks generate --step 1 --source panet --supports annotated.xml": "the same",
     "wilss-masks review masks/shapes-15-5/step-1.zarr": "a server until Ctrl-C: tests/wilss_masks/review",
+    "wilss-masks bank first.zarr": "at the size of the kept features: tests/wilss_masks/inspect/test_relabel.py",
     "wilss-masks fuse first.zarr": "needs a file of prompts: tests/wilss_masks/inspect/test_relabel.py",
     "wilss-masks tune": "a search of minutes: tests/wilss_masks/tuning",
     "wilss-train --masks masks/voc-15-5/": "needs VOC on disk",

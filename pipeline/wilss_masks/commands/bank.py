@@ -8,7 +8,7 @@ import click
 from wilss.console import manifest_option
 
 from .common import store_argument
-from .generate import make_masks, making_options
+from .generate import features_option, make_masks, making_options
 
 
 @click.command(
@@ -16,11 +16,13 @@ from .generate import make_masks, making_options
 Examples:
   wilss-masks bank step-1.zarr --out step-1b.zarr
   wilss-masks bank step-1.zarr --out step-1b.zarr --set features=clip --set first=0.3
-  wilss-masks bank step-1.zarr --out step-1b.zarr --set boundaries=pamr --devices 0,1"""
+  wilss-masks bank step-1.zarr --out step-1b.zarr --set boundaries=pamr --devices 0,1
+  wilss-masks bank step-1.zarr --out step-1b.zarr --features-from step-1.zarr --set features=keys"""
 )
 @store_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
 @manifest_option
+@features_option
 @making_options
 @click.option(
     "--set",

@@ -116,6 +116,16 @@ _MAKING = (
 )
 
 
+#: Stores in the place of images.
+features_option = click.option(
+    "--features-from",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="A store made with --keep features, which stands for the images that it has; may be given several times.",
+)
+
+
 def making_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how masks are made, and not which."""
     for option in reversed(_MAKING):
@@ -154,13 +164,7 @@ Examples:
 @click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
-@click.option(
-    "--features-from",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="STORE",
-    help="A store made with --keep features, which stands for the images that it has; may be given several times.",
-)
+@features_option
 @making_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option(

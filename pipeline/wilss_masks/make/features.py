@@ -13,6 +13,7 @@ from wilss.models.devices import resolve_device
 from wilss.store import MaskStore
 from wilss.store.features import kept_bases
 
+from ..sources.bank import BankSource
 from ..sources.base import ImageTask, MaskSource
 from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted
 from ..sources.features.identity import FEATURES_KEY
@@ -56,13 +57,18 @@ def with_features_from(
 
     Raises StoreError for a store whose features are not those of the source.
     """
-    source = with_kept(_keeping(source), paths)
-    if missing := without_features(source.features_from, Records.of(records).ids()):
+    if isinstance(source, BankSource):
+        source = source.with_features_from(paths)
+        stores = source.networks.features_from
+    else:
+        source = with_kept(_keeping(source), paths)
+        stores = source.features_from
+    if missing := without_features(stores, Records.of(records).ids()):
         tell(
             f"{counted(missing, 'image')} of {len(records)} {'has' if missing == 1 else 'have'} no features in "
             f"{', '.join(map(str, paths))}; {'it is' if missing == 1 else 'they are'} decoded and encoded as usual"
         )
-    if source.params.placing == "drawn":
+    if isinstance(source, FmwissSource) and source.params.placing == "drawn":
         tell(
             "placing: drawn takes seeds among the patches above the threshold, of which kept features may have one "
             "more or less: others are drawn then, as with another --seed"
@@ -97,8 +103,12 @@ def _keeping(source: MaskSource) -> FmwissSource:
 
 _OTHER = "its masks do not come from dense features of the manifest's encoders"
 _WHY_NOT = {
+    "bank": "it reads those that another store keeps, with --features-from",
     "annotation": "its masks are the pixel labels themselves",
     "cam": "its classifier is trained on the images, and its maps need the gradient of a pass",
+    "insid3": "it clusters tokens behind the last block, and a store keeps what goes into its attention",
+    "panet": "it compares tokens behind the last block, or a trained embedding's, and a store keeps what goes into the "
+    "block's attention",
     "pseudoseg": "its masks come from a trained checkpoint that looks at the images",
     "sam3": "its network is told the classes while it looks at an image",
 }

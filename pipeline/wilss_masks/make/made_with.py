@@ -85,8 +85,8 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
     encoders: the networks that are asked for, for what a store of before does not note of them.
     """
     # A store made by `fuse` has seeds of other parameters than its masks, and one by `revise` masks that people drew:
-    # never the one that is asked for.
-    asked = _with_defaults({**attributes, "fused_from": None, "revisions": None})
+    # never the one that is asked for. One that was made of features goes on with these.
+    asked = _with_defaults({"features_from": None, **attributes, "fused_from": None, "revisions": None})
     found = _with_defaults(store.attributes)
     wanted = {name: value for name, value in asked.items() if name in found or name not in _ADDED_SINCE}
     noted, known = found.get("models"), _with_models(found, wanted, encoders)

@@ -10,7 +10,7 @@ confirm itself. How much its first masks count beside the vote is a parameter, `
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +32,7 @@ from .bank_first import FirstPass, first_pass, listed, require_first_pass
 from .bank_params import BankParams
 from .bank_proposer import BankProposer
 from .base import Grids
+from .features.kept_in import kept_in
 from .presets import params_of
 
 log = logging.getLogger(__name__)
@@ -134,13 +135,22 @@ class BankSource:
             "made_from": {"source": self.first.source, "seal": self.first.seal},
             "bank_sha256": self.bank_digest(),
             **regions_identity(self.params),
+            **({"features_from": self._stores_of_features} if self.networks.features_from else {}),
         }
+
+    @property
+    def _stores_of_features(self) -> list[str]:
+        return [one.digest for one in self.networks.features_from]
+
+    def with_features_from(self, paths: Sequence[Location]) -> "BankSource":
+        """The same, with the features of these stores for their images. Raises StoreError where they are of others."""
+        found = kept_in(paths, self.networks.features_identity(), self.networks.identity())
+        return dataclasses.replace(self, networks=dataclasses.replace(self.networks, features_from=found))
 
     def bank_digest(self) -> str:
         """sha256 of all that decides the bank, but for the device and the libraries, which round."""
-        return digest_of_json(
-            [FORM, self.first.digest, self.params.of_the_bank(), self.seed, self.networks.digest(), list(self.names)]
-        )
+        deciding = [FORM, self.first.digest, self.params.of_the_bank(), self.seed, self.networks.digest()]
+        return digest_of_json([*deciding, list(self.names), *self._stores_of_features])
 
     def grids(self, height: int, width: int) -> Grids:
         """The grid on which the vote on an image of this size ends."""

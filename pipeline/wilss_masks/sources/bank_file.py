@@ -23,8 +23,9 @@ from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
 from wilss.threads import map_in_threads
 
-from .bank_features import BankEncoders, Inputs
+from .bank_features import BankEncoders, Inputs, OpenedEncoders
 from .bank_params import BankParams
+from .base import ImageTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,22 +80,29 @@ class BankMaker:
         network, labels = self.encoders.open(device), [_Kept(self.params.per_class) for _ in range(len(self.names) + 1)]
         total, count = torch.zeros((), dtype=torch.float64), 0
         with torch.inference_mode():
-            for row, inputs, label_map in self._images(records):
+            for row, inputs, label_map in self._images(records, network):
                 features = network.features([inputs])[0].cpu()
                 total, count = total + features.double().mean(dim=(-2, -1)), count + 1
                 for label, kept in enumerate(labels):
                     kept.add(row, *self._entries(features, label_map, row, label))
             return self._whole(labels, (total / max(count, 1)).float())
 
-    def _images(self, records: Mapping[str, ImageRecord]) -> Iterator[tuple[int, Inputs, NDArray[np.uint8]]]:
+    def _images(
+        self, records: Mapping[str, ImageRecord], network: OpenedEncoders
+    ) -> Iterator[tuple[int, Inputs, NDArray[np.uint8]]]:
         """Rows of the store with the networks' inputs and small label maps; decoded in threads, given in order."""
         import torch
 
-        maps = LabelMaps(self.store)
+        maps, heights, widths = LabelMaps(self.store), self.store.vector("height"), self.store.vector("width")
 
         def load(row: int) -> tuple[int, Inputs, NDArray[np.uint8]] | None:
+            record, height, width = records[self.store.image_ids[row]], int(heights[row]), int(widths[row])
+            task = ImageTask(record=record, height=height, width=width, categories=())
+            kept = network.kept(task, of_features=True)
+            if kept is not None:
+                return row, Inputs(kept=kept), smaller(maps(row))
             try:
-                image = torch.from_numpy(read_image(records[self.store.image_ids[row]].path)).permute(2, 0, 1)
+                image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
             except ImageError:
                 return None  # it is gone since; whoever makes its masks says so
             return row, self.encoders.inputs(image, of_features=True), smaller(maps(row))

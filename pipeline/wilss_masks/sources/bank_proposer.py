@@ -55,10 +55,13 @@ class BankProposer:
         if self.status[row] != Status.DONE:
             why = store.vector("error")[row] or f"its status is {Status(int(self.status[row])).name.lower()}"
             raise ImageError(f"{store.path} has no masks of {task.record.path}: {why}")
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        picture = stage_picture(image, self.params)
+        kept, image, picture = self.networks.kept(task), None, None
+        if kept is None or self.params.needs_picture:
+            image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+            picture = stage_picture(image, self.params)
         regions = stage_regions(task.record, task.height, task.width, picture, self.params)
-        return Loaded(self.source.networks.inputs(image), picture, regions, self.maps(row))
+        inputs = Inputs(kept=kept) if kept is not None or image is None else self.source.networks.inputs(image)
+        return Loaded(inputs, picture, regions, self.maps(row))
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
         """A forward pass for the batch, then each image by itself."""
@@ -67,8 +70,8 @@ class BankProposer:
         regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
         loaded = [one._replace(regions=known) for one, known in zip(loaded, regions, strict=True)]
         with torch.inference_mode():
-            features, block = self.networks.features_and_block([one.inputs for one in loaded])
-            return [self._one(task, features[i], block, i, loaded[i]) for i, task in enumerate(tasks)]
+            told = self.networks.features_and_blocks([one.inputs for one in loaded])
+            return [self._one(task, *told[i], loaded[i]) for i, task in enumerate(tasks)]
 
     def _one(
         self, task: ImageTask, features: "Tensor", block: "LastBlock | None", place: int, loaded: Loaded

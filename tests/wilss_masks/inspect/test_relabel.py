@@ -22,7 +22,8 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.review import Correction
 from wilss_masks.revision.revise import revise
-from wilss_masks.sources import FmwissSource
+from wilss_masks.sources import BankSource, FmwissSource
+from wilss_masks.sources.bank_features import BankEncoders
 from wilss_masks.tuning.sample import draw_sample
 from wilss_masks.tuning.tune import tune
 
@@ -108,6 +109,25 @@ def test_what_looks_at_images_is_refused(tmp_path: Path, manifest: Manifest, kep
         relabel(kept, kept.path, {"power": "2"}, manifest, overwrite=True)
     plain = made(manifest, tmp_path / "plain.zarr", limit=1)
     assert not needs_features(plain, {"power": "2"})
+
+
+@pytest.mark.parametrize("features", ["clip", "keys"])
+def test_a_second_pass_over_features(
+    tmp_path: Path, manifest: Manifest, kept: MaskStore, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "cache"))
+    values = {"store": str(kept.path), "features": features, "clip_size": 0, "vit_size": 96}
+    source, options = BankSource.from_manifest(manifest, 1, values), Options(device="cpu")
+    generate(manifest, step=1, source=source, out=tmp_path / "images.zarr", options=options)
+    tokens = BankSource.from_manifest(manifest, 1, {**values, "features": "tokens"})
+    with pytest.raises(StoreError, match="vit: tokens of its last block asked for, not in the store"):
+        tokens.with_features_from([kept.path])
+    monkeypatch.setattr(BankEncoders, "load_networks", lambda *_: pytest.fail("an image was to be encoded"))
+    out = tmp_path / "features.zarr"
+    generate(manifest, step=1, source=source, out=out, options=options, features_from=[kept.path])
+    found = MaskStore.open(out)
+    assert agreement(found, MaskStore.open(tmp_path / "images.zarr")) > 0.97
+    assert found.attributes["features_from"] == [kept.digest]
 
 
 @pytest.mark.usefixtures("no_networks")

@@ -94,6 +94,8 @@ def test_masks_of_features_agree_without_a_look_at_an_image(
     assert agreement(found, plain) > 0.99
     assert found.attributes["features_from"] == [kept.digest]
     assert not list(found.verify())
+    with pytest.raises(StoreError, match="features_from: null asked for"):
+        made(manifest, tmp_path / "found.zarr")
 
 
 @pytest.mark.parametrize("values", [{"affinity": "kk"}, {"background": "margin", "passes": 1}])
@@ -150,6 +152,26 @@ def test_images_that_no_store_has_are_encoded_and_told(
     both = made(manifest, tmp_path / "both.zarr", PLAIN, few, kept)
     assert both.attributes["features_from"] == [few.digest, kept.digest]
     assert agreement(both, plain) > 0.99
+
+
+def test_steps_whose_lists_overlap_share_features(tmp_path: Path) -> None:
+    """The classes one by one, as in 15-1: an image of several is encoded for the first of them."""
+    steps = load_manifest(manifest_of_few(tmp_path, drawn=(40, 1), masks={"fmwiss": VALUES}, protocol="15-1"))
+    lists = {step: [record.image_id for record in steps.records(step).records] for step in range(1, 6)}
+    first, second = max(
+        ((a, b) for a in lists for b in lists if a < b), key=lambda pair: len({*lists[pair[0]]} & {*lists[pair[1]]})
+    )
+    missing = len({*lists[second]} - {*lists[first]})
+    assert missing < len(lists[second])
+    source = FmwissSource.from_manifest(steps, first)
+    generate(steps, step=first, source=source, out=tmp_path / "first.zarr", options=KEEP)
+    told: list[str] = []
+    for name, more in (("images", ()), ("features", (tmp_path / "first.zarr",))):
+        source = FmwissSource.from_manifest(steps, second)
+        out = tmp_path / f"{name}.zarr"
+        generate(steps, step=second, source=source, out=out, options=PLAIN, features_from=more, tell=told.append)
+    assert agreement(MaskStore.open(tmp_path / "features.zarr"), MaskStore.open(tmp_path / "images.zarr")) > 0.98
+    assert f"{missing} image" in told[-1] if missing else "no features" not in told[-1]
 
 
 def test_a_run_that_is_resumed_has_the_same_bytes(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from wilss.data.manifest import EncoderSpec
 from wilss.errors import ParameterError
 from wilss.params import differences, shortened
 from wilss.store import MaskStore
@@ -30,35 +31,47 @@ def require_keepable(source: "FmwissSource") -> None:
 
 def identity_of_features(source: "FmwissSource") -> dict[str, Any]:
     """By encoder all that decides its features of an image, as JSON values, and which parts of the ViT there are."""
-    from wilss.models.encoders.identity import digest_of_encoder
-
     params = source.params
     common: dict[str, Any] = {"longest": params.longest, "precision": params.precision}
-    vit = {"digest": digest_of_encoder(source.vit), "size": params.vit_size, **common}
+    vit = vit_features(source.vit, size=params.vit_size, **common)
     window = {"window": params.window, "window_stride": params.window_stride}
-    clip = {"digest": digest_of_encoder(source.clip), "form": source.form, "size": params.clip_size, **window, **common}
+    clip = clip_features(source.clip, form=source.form, size=params.clip_size, **window, **common)
     if source.form == "proxy":
         clip = {**clip, "proxy": dict(vit)}
     return {"clip": clip, "vit": {**vit, "parts": list(source.parts), "blocks": params.attention_blocks}}
 
 
-def differences_of_features(source: "FmwissSource", store: MaskStore) -> list[str]:
-    """Lines that say how the features of a store are others than a source asks for; none where they serve.
+def clip_features(spec: EncoderSpec, **used: Any) -> dict[str, Any]:
+    """What decides the dense features of a CLIP. used: form, size, longest, precision, windows."""
+    from wilss.models.encoders.identity import digest_of_encoder
 
-    More parts and blocks than are asked for do no harm.
+    return {"digest": digest_of_encoder(spec), "window": 0, "window_stride": 0, **used}
+
+
+def vit_features(spec: EncoderSpec, **used: Any) -> dict[str, Any]:
+    """What decides the blocks of a ViT. used: size, longest, precision; parts beside queries and keys, and blocks."""
+    from wilss.models.encoders.identity import digest_of_encoder
+
+    return {"digest": digest_of_encoder(spec), **used}
+
+
+def differences_of_features(asked: Mapping[str, Any], models: Mapping[str, Any], store: MaskStore) -> list[str]:
+    """Lines that say how the features of a store are others than those that are asked for; none where they serve.
+
+    asked: by encoder, as `identity_of_features` says it; models: the identity of these. More parts and blocks than are
+    asked for do no harm.
     """
-    kept = store.attributes.get(FEATURES_KEY)
+    kept, noted = store.attributes.get(FEATURES_KEY), store.attributes.get("models")
     if not isinstance(kept, Mapping) or not store.layout.features:
         return ["features: asked for, none in the store (it was not made with --keep features)"]
-    asked, models = identity_of_features(source), store.attributes.get("models")
     lines = []
-    for name, mine in asked.items():
-        theirs = kept.get(name)
-        theirs = dict(theirs) if isinstance(theirs, Mapping) else {}
+    for name, mine in ((name, dict(of_one)) for name, of_one in asked.items()):
+        found = kept.get(name)
+        theirs = dict(found) if isinstance(found, Mapping) else {}
         lines += _of_parts(name, mine, theirs)
         if mine.get("digest") != theirs.get("digest"):
-            noted = models.get(name) if isinstance(models, Mapping) else None
-            lines += _of_networks(name, source.identity()["models"][name], noted if isinstance(noted, Mapping) else {})
+            of_store = noted.get(name) if isinstance(noted, Mapping) else None
+            lines += _of_networks(name, models[name], of_store if isinstance(of_store, Mapping) else {})
         theirs["digest"] = mine["digest"]
         lines += list(_lines(name, mine, theirs))
     return lines

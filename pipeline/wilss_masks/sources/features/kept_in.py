@@ -1,9 +1,9 @@
 """Stores whose features stand for images: which they are, and whether they are of what is asked for."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,16 +25,16 @@ class KeptIn:
     digest: str
 
 
-def kept_in(paths: Sequence[Location], source: "FmwissSource") -> tuple[KeptIn, ...]:
+def kept_in(paths: Sequence[Location], asked: Mapping[str, Any], models: Mapping[str, Any]) -> tuple[KeptIn, ...]:
     """The stores at `paths`, in the order in which they are asked.
 
-    Raises StoreError for one that is not complete, has no features, or those of other networks or inputs than the
-    source's.
+    asked, models: see `differences_of_features`. Raises StoreError for a store that is not complete, has no features,
+    or those of other networks or inputs.
     """
     found = []
     for path in paths:
         store = MaskStore.open(path)
-        if lines := differences_of_features(source, store):
+        if lines := differences_of_features(asked, models, store):
             told = "\n".join(f"  {line}" for line in lines)
             raise StoreError(
                 f"{path} has no features that these masks could be made of:\n{told}\nLeave it out of --features-from, "
@@ -46,8 +46,8 @@ def kept_in(paths: Sequence[Location], source: "FmwissSource") -> tuple[KeptIn, 
 
 def with_kept(source: "FmwissSource", paths: Sequence[Location]) -> "FmwissSource":
     """The source, with the features of these stores for their images. Raises what `kept_in` raises."""
-    source.features_identity()
-    return dataclasses.replace(source, features_from=kept_in(paths, source))
+    found = kept_in(paths, source.features_identity(), source.identity()["models"])
+    return dataclasses.replace(source, features_from=found)
 
 
 def without_features(stores: Sequence[KeptIn], image_ids: Sequence[str]) -> int:

@@ -42,7 +42,7 @@ class KeptProposer(MapMaker):
         if source.text is None:
             source = source.prepare(device)
         text = torch.from_numpy(source.text).to(device)
-        self._reader = FeatureReader(source.features_from, text)
+        self._reader = FeatureReader(source.features_from, text.device, text)
         super().__init__(source, self._reader.logit_scale)
         self._device, self._threads, self._opening = device, threads, threading.Lock()
         self._opened: FmwissProposer | None = None

@@ -1,5 +1,6 @@
 """Features out of stores, image by image."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,25 +29,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kept:
-    """What is kept of one image. clip: float32 [h w, K]; vit: float32 [P + h' w', K']; store: they are of."""
+    """What is kept of one image, None for an encoder that nobody asked for.
 
-    clip: "Tensor"
-    vit: "Tensor"
+    clip: float32 [h w, K]; vit: float32 [P + h' w', K']; store: whose they are.
+    """
+
+    clip: "Tensor | None"
+    vit: "Tensor | None"
     grids: Grids
     store: "FeatureStore"
 
     def similarity(self) -> "Tensor":
         """Cosines [1, M, h, w] of the patches with all prompts."""
+        assert self.clip is not None
         assert self.grids.score is not None
+        assert self.store.text is not None
         return projected_scores(self.clip, self.store.text).reshape(1, -1, *self.grids.score)
 
     def dense(self) -> "Tensor":
         """CLIP's features [1, D, h, w], as they are restored."""
+        assert self.clip is not None
         assert self.grids.score is not None
         return restored(self.clip, self.store.bases["clip"]).T.reshape(1, -1, *self.grids.score)
 
     def blocks(self, count: int, parts: "Sequence[Part]") -> "Blocks":
         """The ViT's `count` last blocks, as a batch of one, with these parts beside queries and keys."""
+        assert self.vit is not None
         assert self.grids.attention is not None
         rows = restored(self.vit, self.store.bases["vit"])
         return blocks_of(rows, self.store.form, self.grids.attention, count, parts)
@@ -55,17 +63,17 @@ class Kept:
 class FeatureStore:
     """One store, opened for reading its features; safe to use from several threads.
 
-    text: prompts float32 [M, D] that the features of patches are multiplied with.
+    text: prompts float32 [M, D] that the features of patches are multiplied with; None where none are.
     """
 
-    def __init__(self, kept: KeptIn, text: "Tensor") -> None:
+    def __init__(self, kept: KeptIn, device: torch.device | str, text: "Tensor | None" = None) -> None:
         self._store = MaskStore.open(kept.path)
         if self._store.digest != kept.digest:
             raise StoreError(f"{kept.path} has changed since the run began; run the same command again.")
-        self._device = text.device
-        self.bases: dict[str, Basis] = bases_of(self._store, text.device)
+        self._device = device
+        self.bases: dict[str, Basis] = bases_of(self._store, device)
         self.layouts: dict[str, FeatureLayout] = {one.name: one for one in self._store.layout.features}
-        self.text = ProjectedVectors.of(text, self.bases["clip"])
+        self.text = None if text is None else ProjectedVectors.of(text, self.bases["clip"])
         self.form = BlockForm.from_notes(self.layouts["vit"].notes, self.layouts["vit"].prefix)
 
     @property
@@ -74,15 +82,17 @@ class FeatureStore:
         return float(self.layouts["clip"].notes["logit_scale"])
 
     def read(self, task: ImageTask, grids: Grids) -> Kept | None:
-        """None where there are none of this very image."""
+        """None where there are none of this very image. grids: None for an encoder that is not asked for."""
         row = self._store.find(task.record.image_id)
         if row is None or not self._is_of(task, row):
             return None
-        assert grids.score is not None
-        assert grids.attention is not None
-        (h, w), (ha, wa) = grids.score, grids.attention
-        clip, vit = self._rows("clip", row, h * w), self._rows("vit", row, self.form.prefix + ha * wa)
-        return Kept(clip=clip, vit=vit, grids=grids, store=self)
+        clip, vit = grids.score, grids.attention
+        return Kept(
+            clip=None if clip is None else self._rows("clip", row, math.prod(clip)),
+            vit=None if vit is None else self._rows("vit", row, self.form.prefix + math.prod(vit)),
+            grids=grids,
+            store=self,
+        )
 
     def _is_of(self, task: ImageTask, row: int) -> bool:
         status, heights, widths, contents = self._vectors
@@ -105,8 +115,8 @@ class FeatureStore:
 class FeatureReader:
     """Several stores; the first that has features of an image gives them."""
 
-    def __init__(self, stores: Sequence[KeptIn], text: "Tensor") -> None:
-        self._stores = [FeatureStore(one, text) for one in stores]
+    def __init__(self, stores: Sequence[KeptIn], device: torch.device | str, text: "Tensor | None" = None) -> None:
+        self._stores = [FeatureStore(one, device, text) for one in stores]
 
     @property
     def logit_scale(self) -> float:
