@@ -97,6 +97,8 @@ SHAPES = (
     "wilss-masks generate --step 1 --check-digests",
     "wilss-masks generate --step 1 --retry-failed",
     "wilss-masks generate --step 1 --dry-run",
+    "wilss-masks generate --step 1 --part 3/64",
+    "wilss-masks seal masks/shapes-15-5/step-1.zarr",
     "wilss-masks encoders check",
     "wilss-masks supports draw --step 1 --kind scribble --shots 5 --out supports",
     "wilss-masks supports check supports --step 1",

@@ -9,6 +9,7 @@ from wilss import console
 
 _COMMANDS = {
     "generate": "Make the masks of a step, or go on where it stopped.",
+    "seal": "Close a store that was made in parts.",
     "tune": "Choose how masks are made, on a sample of the images.",
     "suggest": "Which images to correct next.",
     "revise": "A new store with what people said of the masks of another.",

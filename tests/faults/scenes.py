@@ -258,6 +258,7 @@ SCENES: dict[str, Scene] = {
     "generate anew": Scene(_generate("--overwrite"), _store, _other_store),
     "generate what failed": Scene(_generate("--retry-failed"), _store, _fixed),
     "generate after a kill": Scene(_generate("--keep", "scores"), _store, _left_by_a_kill),
+    "generate a part": Scene(_generate("--keep", "scores", "--part", "2/2"), _store),
     "generate more": Scene(_generate("--keep", "scores", "--update"), _store, _shorter_store),
     "generate with encoders": Scene(_generate(source="fmwiss"), _store),
     "fuse": Scene(

@@ -69,6 +69,9 @@ _ALSO_IN = (
     ("store.vectors", "generate what failed"),
     ("store.building", "generate more"),
     ("store.building", "fuse"),
+    ("store.building", "generate a part"),
+    ("store.vectors", "generate a part"),
+    ("store.seal", "generate a part"),
 )
 
 

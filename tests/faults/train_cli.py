@@ -109,7 +109,7 @@ def forkserver() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.quick", "wilss_train.run.train", "wilss_train.commands.train", "tests.faults.scenes",
-         "tests.faults.test_races", "tests.faults.test_readers", "tests.faults.preloaded"]
+         "tests.faults.test_parts", "tests.faults.test_races", "tests.faults.test_readers", "tests.faults.preloaded"]
     )  # fmt: skip
     return context
 

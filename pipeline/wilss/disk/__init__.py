@@ -24,8 +24,9 @@ from .files import (
 )
 from .folder import Folder, LocalFolder, OpenedFile
 from .locations import Location, ObjectUrl, location_of, resolved
-from .lock import SharedLock, waiting_lock, writer_lock
+from .lock import SharedLock, part_lock, waiting_lock, writer_lock
 from .places import folder_at, is_there, refuse_existing
+from .shared import SharedFolder, left_of, shared_folder_at
 
 __all__ = [
     "BUILDING_SUFFIX",
@@ -36,24 +37,32 @@ __all__ = [
     "Location",
     "ObjectUrl",
     "OpenedFile",
+    "SharedFolder",
     "SharedLock",
+    "build_once",
     "built_beside",
     "cache_folder",
     "folder_at",
     "is_there",
+    "left_of",
     "location_of",
     "make_folder",
+    "move_in",
+    "part_lock",
     "refuse_existing",
     "remove_tree",
     "require_writable",
     "resolved",
     "settle",
+    "shared_folder_at",
     "sweep_partials",
     "sweep_partials_of",
+    "sweep_shared",
     "sync_folder",
     "unlink",
     "waiting_lock",
     "write_atomically",
+    "write_into",
     "write_output",
     "writer_lock",
     "writing",

@@ -22,7 +22,7 @@ PARTIAL_SUFFIX = ".partial"
 #: A name as both of them make it; what a user calls `data.partial` is the user's.
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\{PARTIAL_SUFFIX}$")
 BUILDING_SUFFIX = ".building"
-_FORMER_SUFFIX = ".former"
+FORMER_SUFFIX = ".former"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,7 +37,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        _forget(temporary)
+        forget(temporary)
         raise
     sync_folder(path.parent)
 
@@ -107,7 +107,7 @@ def built_beside(path: Path) -> Iterator[Path]:
     What had the name before goes then, or stays where the body raises. A kill between the two renames leaves the
     former folder under another name; the next call brings it back first.
     """
-    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, FORMER_SUFFIX))
     path.parent.mkdir(parents=True, exist_ok=True)
     _require_replaceable(path)
     settle(path)
@@ -130,7 +130,7 @@ def _require_replaceable(path: Path) -> None:
 
 def settle(path: Path) -> None:
     """Undo what a killed `built_beside` left: bring the former folder back where none has the name, remove the rest."""
-    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, _FORMER_SUFFIX))
+    building, former = (path.with_name(f"{path.name}{ending}") for ending in (BUILDING_SUFFIX, FORMER_SUFFIX))
     if former.exists() and not path.exists():
         former.rename(path)
     for left_over in (building, former):
@@ -194,7 +194,7 @@ def _remove_all(candidates: Iterator[Path]) -> int:
     return len(left_over)
 
 
-def _forget(temporary: Path) -> None:
+def forget(temporary: Path) -> None:
     """The error that led here is the one to be told, not that of a disk that lets nothing be removed either."""
     try:
         temporary.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from wilss.errors import StoreError
 
+from .locations import Location
+
 #: Others hold the second file for less than a millisecond, unless they are stopped just then.
 _PATIENCE_SECONDS = 0.5
 _HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES)
@@ -39,6 +41,35 @@ def writer_lock(store: Path) -> Iterator[None]:
         yield
     finally:
         _release(store, held)
+
+
+@contextlib.contextmanager
+def part_lock(store: Location) -> Iterator[None]:
+    """Be one of many that write `store` together, so that no single writer comes between where locks can tell.
+
+    What they write needs no lock; where there are none, as over some networks, this one says nothing.
+    Raises StoreError where a single writer is at work.
+    """
+    if not isinstance(store, Path):  # in a bucket, which knows no locks of this kind
+        yield
+        return
+    try:
+        held = _opened(_beside(store, "lock"))
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD_ELSEWHERE:
+                raise StoreError(
+                    f"{store} is being written by {_holder(store)}, which takes no part beside it; wait until it ends, "
+                    "or stop it and run the same command again."
+                ) from error
+        yield
+    finally:
+        os.close(held)
 
 
 @contextlib.contextmanager
@@ -152,6 +183,18 @@ def _named(owner: int | None) -> str:
         return f"process {who['pid']} on {who['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def _holder(store: Path) -> str:
+    """Who holds the lock, by the file beside it."""
+    try:
+        owner = os.open(_beside(store, "owner.json"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return _named(None)
+    try:
+        return _named(owner)
+    finally:
+        os.close(owner)
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:

@@ -2,7 +2,9 @@
 
 from wilss.disk import writer_lock
 
+from .collecting import seal_parts
 from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded
+from .parts import PartsGoneError, StoreParts
 from .schema import FeatureLayout, Status, StoreHeader, StoreLayout, StoreReview
 from .shards import ImageContent, ShardReceipt, write_shard
 from .store import ImageMasks, MaskStore
@@ -17,10 +19,12 @@ __all__ = [
     "Look",
     "MaskStore",
     "MaskStoreWriter",
+    "PartsGoneError",
     "ShardReceipt",
     "Status",
     "StoreHeader",
     "StoreLayout",
+    "StoreParts",
     "StoreReview",
     "compared_masks",
     "coverage_of",
@@ -28,6 +32,7 @@ __all__ = [
     "label_map",
     "look_at",
     "open_masks",
+    "seal_parts",
     "seeded",
     "write_shard",
     "writer_lock",

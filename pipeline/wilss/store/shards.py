@@ -81,14 +81,19 @@ def write_shard(root: Location | Folder, layout: StoreLayout, shard: int, images
     A file is left out, and an old one removed, where the array has no plane in this shard.
     """
     folder, digest = folder_at(root), hashlib.sha256()
-    for spec in layout.arrays:
-        data = encode_shard(spec, layout.shard_size, [image.planes.get(spec.name, {}) for image in images])
+    for spec, data in encoded_arrays(layout, images):
         if data:
             folder.write(shard_name(spec, shard), data)
         else:
             folder.remove(shard_name(spec, shard))
-        _add_to_digest(digest, spec.name, data)
-    return _receipt(shard, digest.hexdigest(), layout, images)
+        add_to_digest(digest, spec.name, data)
+    return receipt_of(shard, digest.hexdigest(), layout, images)
+
+
+def encoded_arrays(layout: StoreLayout, images: list[ImageContent]) -> Iterator[tuple[ArraySpec, bytes]]:
+    """Every array with the bytes of its file in the shard of these images; b"" where it has no plane there."""
+    for spec in layout.arrays:
+        yield spec, encode_shard(spec, layout.shard_size, [image.planes.get(spec.name, {}) for image in images])
 
 
 def encode_shard(spec: ArraySpec, shard_size: int, images: list[Mapping[int, NDArray[Any]]]) -> bytes:
@@ -145,7 +150,7 @@ def digest_on_disk(root: Location | Folder, layout: StoreLayout, shard: int) -> 
             data = folder.read(shard_name(spec, shard))
         except FileNotFoundError:
             data = b""
-        _add_to_digest(digest, spec.name, data)
+        add_to_digest(digest, spec.name, data)
     return digest.hexdigest()
 
 
@@ -177,12 +182,14 @@ def _on_canvas(plane: NDArray[Any], spec: ArraySpec) -> NDArray[Any] | None:
     return None if empty else canvas
 
 
-def _add_to_digest(digest: Any, name: str, data: bytes) -> None:
+def add_to_digest(digest: Any, name: str, data: bytes) -> None:
+    """Add an array's file, b"" where there is none, to the digest of a shard; arrays come in the layout's order."""
     digest.update(f"{name}:{len(data)}\n".encode("ascii"))
     digest.update(data)
 
 
-def _receipt(shard: int, digest: str, layout: StoreLayout, images: list[ImageContent]) -> ShardReceipt:
+def receipt_of(shard: int, digest: str, layout: StoreLayout, images: list[ImageContent]) -> ShardReceipt:
+    """What is to be committed of a shard. digest: of its files."""
     shape = (len(images), layout.num_categories)
     receipt = ShardReceipt(
         shard=shard,

@@ -13,6 +13,7 @@ from ..digests import digest_of_bytes
 from ..disk import Location, location_of
 from ..errors import StoreError
 from .arrays import StoreArrays
+from .parts import StoreParts
 from .row_state import RowState, RowStates
 from .schema import FORMAT, FORMAT_VERSION, SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status, StoreLayout
 from .seal import Damage, verify, verify_but_shards
@@ -56,7 +57,7 @@ class MaskStore:
         store._check_format()
         if not allow_partial and not store.is_complete:
             raise StoreError(
-                f"{path} is not complete: {len(store.pending_shards())} of {store.layout.num_shards} shards are "
+                f"{path} is not complete: {len(store.shards_to_make())} of {store.layout.num_shards} shards are "
                 "missing; run the same `wilss-masks generate` again to go on, or pass --allow-partial."
             )
         return store
@@ -151,6 +152,22 @@ class MaskStore:
             for shard in range(layout.num_shards)
             if not digests[shard] or (status[layout.row_slice(shard)] == Status.PENDING).any()
         )
+
+    def parts(self) -> StoreParts | None:
+        """The parts in which many processes make the store at present; None where they do not."""
+        parts = StoreParts.of(self.path, self.layout)
+        return parts if parts.is_begun and not self.is_complete else None
+
+    def shards_to_make(self) -> dict[int, int]:
+        """Shards that nobody has made, ascending, and for each how many receipts of it are void; see `parts`.
+
+        `pending_shards` are also those that are made in parts and not yet brought together.
+        """
+        parts = self.parts()
+        # The receipts first: they go only once the vectors hold what they say.
+        generation, receipts = ({}, frozenset[int]()) if parts is None else parts.state()
+        again = {shard for shard in generation if shard not in receipts}
+        return {shard: generation.get(shard, 0) for shard in sorted({*self.pending_shards(), *again} - receipts)}
 
     # -- masks ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
 from .arrays import write_rows
+from .parts import discard_parts
 from .schema import StoreHeader, create_group
 from .seal import seal, unseal
 from .shards import RECEIPT_VECTORS, ShardReceipt, committed_digest
@@ -35,6 +36,7 @@ class MaskStoreWriter:
         folder = folder_at(place)
         with folder.built_beside() as building:
             create_group(building, header)
+            discard_parts(folder.location)  # of a store of before
         return cls(MaskStore.open(folder.location, allow_partial=True))
 
     def commit(self, *receipts: ShardReceipt) -> None:

@@ -21,7 +21,7 @@ from wilss.errors import counted
 from .common import as_interrupt
 
 if TYPE_CHECKING:
-    from ..make.options import Options
+    from ..make.options import Options, Part
     from ..make.summary import Summary
 
 _FAILURES_SHOWN = 10
@@ -41,6 +41,19 @@ def _devices(ctx: click.Context, option: click.Parameter, value: str | None) -> 
         return tuple(int(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a list of GPU numbers; write e.g. 0,1.") from None
+
+
+def _part(ctx: click.Context, option: click.Parameter, value: str | None) -> "Part | None":
+    if value is None:
+        return None
+    from wilss.errors import ParameterError
+
+    from ..make.options import Part
+
+    try:
+        return Part.parse(value)
+    except ParameterError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 #: How masks are made, whoever proposes them.
@@ -139,6 +152,7 @@ Examples:
   wilss-masks generate --step 1
   wilss-masks generate --step 1 --manifest voc.yaml --devices 0,1 --keep scores
   wilss-masks generate --step 1 --source panet --supports supports --shots 5
+  wilss-masks generate --step 1 --part $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
   wilss-masks generate --step 1 --set draws=4 --set keep=locations --out step-1-locations.zarr"""
 )
 @click.option(
@@ -167,6 +181,12 @@ Examples:
 @features_option
 @making_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option(
+    "--part",
+    callback=_part,
+    metavar="K/N",
+    help="Make the masks as the K-th of N independent processes (an array job), then what others have left.",
+)
 @click.option(
     "--set",
     "assignments",

@@ -57,7 +57,8 @@ def _facts(store: Any) -> dict[str, Any]:
         "images": {state.name.lower(): int((status == state).sum()) for state in Status},
         "size": f"{layout.num_images} images, {layout.num_categories} categories, canvas {layout.canvas[1]} x "
         f"{layout.canvas[0]} pixels",
-        "shards": f"{layout.num_shards} of {layout.shard_size} images, {len(store.pending_shards())} to be made",
+        "shards": f"{layout.num_shards} of {layout.shard_size} images, {len(store.shards_to_make())} to be made",
+        **_parts(store),
         "bytes": sum(size for _, size in store.folder.files()),
         "masks": {
             name: {"id": identity, "masks": int(count), "mean confidence": mean}
@@ -69,6 +70,14 @@ def _facts(store: Any) -> dict[str, Any]:
         **_features(store),
         "made with": store.attributes,
     }
+
+
+def _parts(store: Any) -> dict[str, str]:
+    """How far a store is that many processes make; its images count once it is sealed."""
+    parts = store.parts()
+    if parts is None:
+        return {}
+    return {"parts": f"{len(parts.state().receipts)} of {store.layout.num_shards} shards have receipts, not sealed yet"}
 
 
 def _judged(store: Any) -> dict[str, Any]:

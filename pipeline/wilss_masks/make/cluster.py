@@ -121,7 +121,7 @@ def require_safe_address(address: str) -> None:
         return
     raise WilssError(
         f"{address} is neither on this machine nor tls://; start the scheduler with TLS "
-        "(see workflows/voc-15-5/slurm.sbatch) and pass its tls:// address."
+        "(see workflows/slurm/masks.sbatch) and pass its tls:// address."
     )
 
 
@@ -158,7 +158,7 @@ def _require_certificates(address: str) -> None:
     if Security().get_connection_args("client").get("ssl_context") is None:
         raise WilssError(
             f"{address} speaks TLS, but Dask knows no certificates; set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and "
-            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and __KEY (see workflows/voc-15-5/slurm.sbatch)."
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and __KEY (see workflows/slurm/masks.sbatch)."
         )
 
 

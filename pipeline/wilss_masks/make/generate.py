@@ -5,9 +5,11 @@ Everything that can be refused is refused before the first forward pass.
 
 import contextlib
 import dataclasses
+import os
 import re
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,20 @@ from numpy.typing import NDArray
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Manifest, require_locked_contents
-from wilss.disk import Location, folder_at, is_there, location_of, resolved
+from wilss.disk import Location, folder_at, is_there, location_of, part_lock, resolved
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
-from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt
+from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, StoreParts, seal_parts
 from wilss.store.changes import keep_stamps
+from wilss.store.parts import discard_parts, left_of_parts
 from wilss.threads import own_cores
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
 from .features import fit_device, planned_features, with_features_from
 from .made_with import attributes_of
-from .options import Options, require_means
+from .options import Options, require_means, require_no_part_of
+from .parts import begun, is_in_parts, make_in_parts
 from .plan import MaskPlan, make_plan
 from .resume import (
     Looked,
@@ -43,7 +47,7 @@ from .resume import (
     require_whole,
     require_writable,
 )
-from .run import Job, run
+from .run import Job, Workers, run, run_parts
 from .summary import Summary, region_warnings, summary_of, warnings_of
 
 #: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
@@ -75,7 +79,7 @@ def require_other_than_read(path: Location, source: MaskSource) -> None:
 def images_made(store: MaskStore) -> int:
     """How many images are in committed shards, which a run that is stopped keeps."""
     layout = store.layout
-    pending = sum(len(layout.rows(shard)) for shard in store.pending_shards())
+    pending = sum(len(layout.rows(shard)) for shard in store.shards_to_make())
     return layout.num_images - pending
 
 
@@ -117,6 +121,7 @@ def generate(
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
     started = time.perf_counter()
+    require_no_part_of(options)
     path = store_path(manifest, step, out, options.split)
     require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
@@ -140,7 +145,7 @@ def generate(
             require_known_names(source)
         if first := getattr(source, "preparing", ""):
             tell(first)
-        lost = _make_missing(asked, looked, counting)
+        lost = _make_part(asked, counting) if is_in_parts(path, options) else _make_missing(asked, looked, counting)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     said = (*selection.warnings, *of_regions, *warnings_of(store, manifest, records, source, selection.records))
@@ -192,6 +197,11 @@ def _is_done(asked: _Asked) -> tuple[bool, Looked | None]:
         return False, None
     if not is_finished(existing, asked.options):
         return False, None
+    if left_of_parts(asked.path):  # whoever sealed it was killed before the last touch
+        seal_parts(asked.path)
+    if asked.options.part is not None:  # each of many processes would read all images
+        require_whole(existing)
+        return True, None
     comparison, has_changed = require_compared(existing, asked.records, asked.options)
     if has_changed:
         return False, Looked(digest=existing.digest, comparison=comparison)
@@ -208,6 +218,9 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
     require_writable(path)
     with folder_at(path).lock():
         existing = asked.existing()  # again: somebody may have finished it meanwhile
+        if is_in_parts(path, options):
+            raise StoreError(f"{path} is being made in parts by now; run the same command again to take part.")
+        discard_parts(path)  # of a store that was here before
         has_content = existing is None or existing.layout.has_content or options.update
         before = _stamps(records, source)
         plan = plan_for(asked.manifest, asked.step, source, records, options, has_content=has_content)
@@ -221,6 +234,30 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
             _keep_stamps(path, before, records, source)  # also of what was made by a run that ends early
         folder_at(path).settle()  # once more: an old store may not have let itself be removed
     return lost
+
+
+def _make_part(asked: _Asked, counting: "_Counting") -> tuple[str, ...]:
+    """Make a part of the store, and what others have left of it, as one of many processes; returns what was lost."""
+    path, source, options = asked.path, asked.source, asked.options
+    require_means(options)
+    require_writable(path)
+    with part_lock(path):
+        existing = MaskStore.open(path, allow_partial=True) if is_there(path) else None
+        has_content = existing is None or existing.layout.has_content
+        plan = plan_for(asked.manifest, asked.step, source, asked.records, options, has_content=has_content)
+        if options.keep_features:
+            _use_threads(options.threads)
+        plan = planned_features(plan, existing, source, options, fit_device(options), asked.tell)
+        parts = begun(path, plan, asked.attributes, asked.manifest.encoders)
+        counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
+        job = _job(path, plan, source, options, parts)
+
+        def make(parts: StoreParts, shards: Iterator[tuple[int, int]]) -> tuple[str, ...]:
+            with _workers(options, counting) as workers:
+                return run_parts(plan, job, shards, workers)
+
+        name = f"{options.part}" if options.part is not None else f"{socket.gethostname()} {os.getpid()}"
+        return make_in_parts(parts, options.part, name, make)
 
 
 def _keep_stamps(
@@ -277,23 +314,32 @@ def _make(
     writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, counting: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
-    here, device = _devices(options) if has_networks(source) else ("cpu", "cpu")
     counting.start(images_made(writer.store), plan.layout.num_images)
+    job = _job(writer.path, plan, source, options)
+    with _workers(options, counting) as workers:
+        return run(writer, plan, job, workers)
+
+
+def _job(path: Location, plan: MaskPlan, source: MaskSource, options: Options, parts: StoreParts | None = None) -> Job:
+    """What all shards share, with the source prepared."""
+    here, device = _devices(options) if has_networks(source) else ("cpu", "cpu")
     if has_networks(source):
         _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
-    job = Job(
-        store=writer.path,
+    return Job(
+        store=path,
         layout=plan.layout,
-        source=_keeping_in(source.prepare(here), writer),
+        source=_keeping_in(source.prepare(here), path, plan),
         device=device,
         threads=options.threads,
         batches_at_once=_batches_at_once(device, options),
+        parts=parts,
     )
+
+
+@contextlib.contextmanager
+def _workers(options: Options, counting: "_Counting") -> Iterator[Workers]:
     with connect(options.cluster, threads=options.threads) as connection:
-        return run(
-            writer,
-            plan,
-            job,
+        yield Workers(
             client=connection.client,
             window=connection.window,
             shard_seconds=options.patience,
@@ -302,9 +348,9 @@ def _make(
         )
 
 
-def _keeping_in(source: MaskSource, writer: MaskStoreWriter) -> MaskSource:
+def _keeping_in(source: MaskSource, path: Location, plan: MaskPlan) -> MaskSource:
     """The source, with the store that it keeps features in, where it does."""
-    return dataclasses.replace(source, keeps_in=writer.path) if writer.store.layout.features else source  # type: ignore[type-var]
+    return dataclasses.replace(source, keeps_in=path) if plan.layout.features else source  # type: ignore[type-var]
 
 
 def _devices(options: Options) -> tuple[str, str]:

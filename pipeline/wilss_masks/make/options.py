@@ -10,6 +10,41 @@ from .cluster import ClusterOptions, require_usable_address
 
 #: Numbers of a token that are kept by default; what fewer cost is measured (pipeline/README.md).
 FEATURE_DIMS = 128
+_WHY_ALONE = {
+    "--overwrite": "each part would throw the others' work away; remove the store once, before they start",
+    "--update": "one process carries over what is the same; run it without --part",
+    "--retry-failed": "one process tries the failed images of a finished store again; run it without --part",
+    "--scheduler": "a part is made by this process and its own --workers or --devices; leave one of them out",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` independent processes that make a store together. index: from 1 to `count`.
+
+    Raises ParameterError for one that there is not.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ParameterError(
+                f"there is no part {self}: parts go from 1/{self.count} to {self.count}/{self.count}; to an index that "
+                "begins at 0, as that of a Kubernetes job, add 1."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """The part that `3/64` names. Raises ParameterError."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(count)):
+            raise ParameterError(f"{text!r} is no part; write e.g. 3/64 for the third of 64.")
+        return cls(int(index), int(count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +61,7 @@ class Options:
     overwrite: throw away what is there. update: where only images, labels or their list are others, keep the shards of
     which nothing has changed. retry_failed: try the failed images of a complete store again. check_digests: read every
     image or label that masks were made of, also those whose size and time are as they were.
+    part: make a share of the store as one of many processes, and what is left of the others'; None to make all of it.
     """
 
     split: str = "train"
@@ -43,6 +79,7 @@ class Options:
     retry_failed: bool = False
     check_digests: bool = False
     shard_seconds: float | None = None
+    part: Part | None = None
     cluster: ClusterOptions = ClusterOptions()
 
     @property
@@ -54,6 +91,19 @@ class Options:
     def patience(self) -> float:
         """Seconds after which a worker is considered hung, 0 for none."""
         return max(1800.0, 60.0 * self.shard_size) if self.shard_seconds is None else self.shard_seconds
+
+
+def require_no_part_of(options: Options) -> None:
+    """Raise ParameterError where a part is asked for what one process alone can do."""
+    alone = {
+        "--overwrite": options.overwrite,
+        "--update": options.update,
+        "--retry-failed": options.retry_failed,
+        "--scheduler": options.cluster.is_elsewhere,
+    }
+    for option, is_given in alone.items():
+        if options.part is not None and is_given:
+            raise ParameterError(f"--part {options.part} cannot be given with {option}: {_WHY_ALONE[option]}.")
 
 
 def require_means(options: Options) -> None:

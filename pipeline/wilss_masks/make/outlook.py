@@ -35,7 +35,7 @@ def outlook(
     can_compare: whether all that the source's identity is made of is here, so that nothing need be fetched for it.
     """
     if not is_there(path):
-        return f"would write {path}"
+        return f"would write {path}{_of_part(options, plan)}"
     if options.overwrite:
         MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
         return f"would throw {path} away and make all of it again"
@@ -53,9 +53,19 @@ def outlook(
     if is_finished(store, options):
         require_whole(store)
         return f"{path} is complete already; there is nothing to do"
-    shards = store.layout.num_shards
-    return _parts(
-        f"would go on with {path}", shards - len({*store.pending_shards()} | failed_shards(store, options)), shards
+    shards, to_make = store.layout.num_shards, {*store.shards_to_make()} | failed_shards(store, options)
+    return _parts(f"would go on with {path}", shards - len(to_make), shards) + _of_part(options, plan)
+
+
+def _of_part(options: Options, plan: MaskPlan) -> str:
+    """What a part would make first, "" where no part is asked for."""
+    if options.part is None:
+        return ""
+    shards = plan.layout.num_shards
+    own = len(range(options.part.index - 1, shards, options.part.count))
+    return (
+        f"; part {options.part}: {own} of {counted(shards, 'shard')} {'is' if own == 1 else 'are'} its own, then what "
+        "others have left"
     )
 
 

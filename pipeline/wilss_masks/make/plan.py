@@ -29,11 +29,15 @@ _RECORDS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """All that a worker needs to make one shard: its images, and the batches in which to make them."""
+    """All that a worker needs to make one shard: its images, and the batches in which to make them.
+
+    generation: how many receipts of it are void, where the store is made in parts.
+    """
 
     shard: int
     images: tuple[ImageTask, ...]
     batches: tuple[tuple[int, ...], ...]
+    generation: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +56,12 @@ class MaskPlan:
     grids: Mapping[tuple[int, int], Grids] = field(repr=False)
     bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
-    def shard(self, index: int) -> ShardTask:
+    def shard(self, index: int, generation: int = 0) -> ShardTask:
         """The task of one shard; batches hold positions inside the shard."""
         rows = self.layout.rows(index)
         images = self.images[rows.start : rows.stop]
         batches = _batches(images, self.grids, self.batch_size)
-        return ShardTask(shard=index, images=images, batches=batches)
+        return ShardTask(shard=index, images=images, batches=batches, generation=generation)
 
     def header(self, attributes: Mapping[str, Any]) -> StoreHeader:
         """The store's header for this plan."""

@@ -46,7 +46,7 @@ def compatible(
     if lines and not (options.update and of_images_alone):
         if of_images_alone and (comparison := compared(store, records, options)) is not None:
             lines += [comparison.sentence(records)] if comparison.changed.size else []
-        raise _made_otherwise(path, told_by_image(lines, store, records), of_images_alone)
+        raise made_otherwise(path, told_by_image(lines, store, records), of_images_alone)
     return store
 
 
@@ -79,11 +79,12 @@ def require_compared(
     if comparison is None:
         return None, options.update and not store.layout.has_content
     if comparison.changed.size and not options.update:
-        raise _made_otherwise(store.path, [comparison.sentence(records)], True)
+        raise made_otherwise(store.path, [comparison.sentence(records)], True)
     return comparison, bool(comparison.changed.size)
 
 
-def _made_otherwise(path: Location, lines: Sequence[str], of_images_alone: bool) -> StoreError:
+def made_otherwise(path: Location, lines: Sequence[str], of_images_alone: bool) -> StoreError:
+    """That a store was made with something else, line by line. of_images_alone: whether an update would do."""
     also = "; --update keeps what is the same" if of_images_alone else ""
     return StoreError(
         f"{path} was made with something else:\n"

@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wilss.data.contents import UNKNOWN, content_of
-from wilss.disk import Location, writing
+from wilss.disk import Location, is_there, writing
 from wilss.errors import EncoderError, ImageError, StoreError
-from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, write_shard
+from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
+from wilss.store.parts import parts_folder
 
 from ..sources.base import ImageTask, MaskSource, Proposer, made_of
 from .plan import MaskPlan, ShardTask
@@ -54,6 +55,7 @@ class Job:
     threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
     batches_at_once: in one process, each in a thread. On a CPU they share out the cores, since torch lets go of the
         interpreter while it computes; on a GPU one decodes while another computes.
+    parts: where many processes make the store and none commits for all.
     """
 
     store: Location
@@ -62,46 +64,70 @@ class Job:
     device: str
     threads: int
     batches_at_once: int = 1
+    parts: StoreParts | None = None
 
 
-def run(
-    writer: MaskStoreWriter,
-    plan: MaskPlan,
-    job: Job,
-    *,
-    client: "Client | None" = None,
-    window: int = 2,
-    shard_seconds: float = 0.0,
-    on_shard: Callable[[ShardReceipt], None] = lambda receipt: None,
-    on_images: Callable[[int], None] = _tell_nobody,
-) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who makes the shards of a run, and who is told.
+
+    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`. on_shard: told of
+    every shard that is committed. on_images: told how many images every batch of this process has made, before they are
+    committed; 0 now and then, while it waits.
+    """
+
+    client: "Client | None" = None
+    window: int = 2
+    shard_seconds: float = 0.0
+    on_shard: Callable[[ShardReceipt], None] = lambda receipt: None
+    on_images: Callable[[int], None] = _tell_nobody
+
+    def make(self, job: Job, tasks: Iterator[ShardTask]) -> Generator[ShardReceipt | str | None]:
+        """Shards as they come: a receipt, or a sentence why there is none; None now and then."""
+        if self.client is None:
+            return _here(job, tasks, self.on_images)
+        make = partial(make_shard, job)
+        return on_workers(self.client, make, tasks, window=self.window, shard_seconds=self.shard_seconds)
+
+
+def run(writer: MaskStoreWriter, plan: MaskPlan, job: Job, workers: Workers = Workers()) -> tuple[str, ...]:
     """Make every pending shard of a store, commit them as they come, and seal the store when all are there.
 
-    client: a Dask client, or None to work in this process. window, shard_seconds: see `on_workers`. on_images: told
-    how many images every batch of this process has made, before they are committed; 0 now and then, while it waits.
     Returns a sentence for every shard that a worker could not make; the store is then not sealed.
     Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
     scheduler or worker left).
     """
     tasks = (plan.shard(shard) for shard in writer.store.pending_shards())
-    results: Generator[ShardReceipt | str | None]
-    if client is None:
-        results = _here(job, tasks, on_images)
-    else:
-        results = on_workers(client, partial(make_shard, job), tasks, window=window, shard_seconds=shard_seconds)
-    failures = []
-    with _Committer(writer, on_shard) as committer, contextlib.closing(results):
+    results, failures = workers.make(job, tasks), []
+    with _Committer(writer, workers.on_shard) as committer, contextlib.closing(results):
         for result in results:
             if isinstance(result, str):
                 failures.append(result)
             elif result is None:
                 committer.flush()
-                on_images(0)
+                workers.on_images(0)
             else:
                 committer.add(result)
     if not failures:
         with disk_errors(writer.path):
             writer.seal()
+    return tuple(failures)
+
+
+def run_parts(plan: MaskPlan, job: Job, shards: Iterable[tuple[int, int]], workers: Workers) -> tuple[str, ...]:
+    """Make shards of a store that is made in parts, each with its generation; whoever makes one hands it in.
+
+    Returns and raises as `run` does.
+    """
+    results, failures = workers.make(job, (plan.shard(*shard) for shard in shards)), []
+    with contextlib.closing(results):
+        for result in results:
+            if isinstance(result, str):
+                failures.append(result)
+            elif result is None:
+                workers.on_images(0)
+            else:
+                workers.on_shard(result)
     return tuple(failures)
 
 
@@ -125,6 +151,10 @@ class _Committer:
     def flush(self) -> None:
         """Commit what waits. Raises StoreError."""
         waiting, self._waiting = self._waiting, []
+        if is_there(parts_folder(self._writer.path)):  # where no lock could tell them that this run is at work
+            raise StoreError(
+                f"others have begun to make {self._writer.path} in parts; run the same command again to take part."
+            )
         if waiting:
             with disk_errors(self._writer.path):
                 self._writer.commit(*waiting)
@@ -173,8 +203,11 @@ def _finished(
             on_images(0)
         contents.update(made.result())
         on_images(len(batch))
+    images = [contents[i] for i in range(len(task.images))]
     with disk_errors(job.store):
-        return write_shard(job.store, job.layout, task.shard, [contents[i] for i in range(len(task.images))])
+        if job.parts is not None:
+            return job.parts.hand_in(task.shard, images, task.generation)
+        return write_shard(job.store, job.layout, task.shard, images)
 
 
 def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, ImageContent]:
