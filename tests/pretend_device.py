@@ -131,8 +131,18 @@ def moved(network: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def pretending(monkeypatch: Any) -> Iterator[Record]:
-    """A record, within which autocast takes the device for a CPU, since it knows no such device."""
+    """A record, within which autocast takes the device for a CPU, since it knows no such device.
+
+    What runs in inference mode runs without gradients: tensors that hold tensors cannot be made in it.
+    """
     autocast: Callable[..., Any] = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda kind, *args, **named: autocast("cpu", *args, **named))
+
+    def enter(mode: Any) -> None:
+        mode.instead = torch.no_grad()
+        mode.instead.__enter__()
+
+    monkeypatch.setattr(torch.inference_mode, "__enter__", enter)
+    monkeypatch.setattr(torch.inference_mode, "__exit__", lambda mode, *error: mode.instead.__exit__(*error))
     with Record() as record:
         yield record

@@ -21,7 +21,7 @@ PACKAGES = {
 #: its own floor or above. The package itself (`__init__`) stands on top and loads what it offers when it is asked for.
 FLOORS = {
     "wilss": [
-        ["digests", "drawing", "errors", "randomness", "threads"],
+        ["allocator", "digests", "drawing", "errors", "randomness", "threads"],
         ["params", "disk"],
         ["data"],
         ["equations", "metrics", "store"],

@@ -223,3 +223,131 @@ def test_a_part_runs_and_keeps_the_rows_of_the_others(tmp_path: Path) -> None:
     assert [row["what"] for row in rows if row["part"] == "read"] == [
         f"random read of one image's mask, {name}, ms" for name in ("store", "png", "npz")
     ]
+
+
+# -- beside another build -----------------------------------------------------------------------------------
+
+
+def _stand_in(root: Path, log: Path) -> None:
+    """A checkout whose commands write down what they are asked, and take as long as they are told images."""
+    commands = root / ".venv/bin"
+    commands.mkdir(parents=True)
+    script = f'#!/bin/sh\necho "$(basename "$0") $*" >> {log}\ncase "$*" in *fail*) echo sorry; exit 3;; esac\n'
+    for name in ("wilss-masks", "wilss-train", "python"):
+        (commands / name).write_text(script)
+        (commands / name).chmod(0o755)
+
+
+def test_builds_take_turns_and_a_failure_is_told(tmp_path: Path) -> None:
+    from parts import builds
+
+    _stand_in(tmp_path / "other", tmp_path / "log")
+    made = builds.builds_of(tmp_path, tmp_path / "other")
+    other = made[builds.OTHER]
+    assert made[builds.THIS].root == ROOT
+    took = other.run("wilss-masks", "generate", "--step", 0)
+    assert 0 < took.wall < 60
+    assert (tmp_path / "log").read_text() == "wilss-masks generate --step 0\n"
+    with pytest.raises(SystemExit, match="sorry"):
+        other.run("wilss-train", "fail")
+    order: list[str] = []
+
+    def work(build: Any) -> Any:
+        order.append(build.folder.name)
+        return took
+
+    taken = builds.interleaved(made, 2, work)
+    assert order == ["this", "other", "other", "this"]
+    assert len(taken["this"]) == len(taken["other"]) == 2
+    with pytest.raises(SystemExit, match="has no .venv"):
+        builds.builds_of(tmp_path, tmp_path)
+
+
+def test_rows_of_builds_are_ratios_of_what_more_work_takes() -> None:
+    from parts import builds
+
+    def took(*walls: float) -> list[Any]:
+        return [builds.Spent(wall=wall, cpu=2 * wall) for wall in walls]
+
+    long, short = took(5.0)[0], took(3.0)[0]
+    assert long - short == builds.Spent(wall=2.0, cpu=4.0)
+    rows = builds._rows("work", {"this": took(1.0, 2.0, 1.0), "other": took(2.0, 3.0, 4.0)}, 10, "at least 1.4")
+    assert [round(one["values"]["median"], 3) for one in rows] == [2.0, 2.0, 10.0, 3.333]
+    assert rows[0]["what"] == "work: images/s, this build over the other"
+
+
+def test_manifests_of_builds_have_the_other_ones_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from parts import builds
+
+    import wilss
+
+    monkeypatch.chdir(ROOT)
+    other = tmp_path / "other"
+    other.mkdir()
+    text = (ROOT / "data_manifest.yaml").read_text()
+    (other / "data_manifest.yaml").write_text(text.replace("vit_size: 192", "vit_size: 96"))
+    build = builds.Build(root=other, folder=tmp_path)
+    small = wilss.load_manifest(builds._manifest(tmp_path, build, 2, "built-in encoders"))
+    assert small.masks["fmwiss"]["vit_size"] == 96
+    large = wilss.load_manifest(builds._manifest(tmp_path, build, 2, "ViT-B/16 at 224"))
+    assert large.encoders.clip.model == "ViT-B-16"
+
+
+def test_own_rows_that_both_know_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from parts import builds
+
+    _stand_in(tmp_path / "other", tmp_path / "log")
+    (what,) = builds.OWN["scaling"]
+    values = {"this": {what: {"median": 4.0}}, "other": {what: {"median": 8.0}, "gone": {"median": 1.0}}}
+    monkeypatch.setattr(builds, "_own_rows", lambda build, part, quick: values[build.folder.name])
+    rows = builds.measure_own(tmp_path, False, tmp_path / "other")
+    assert [(one["what"], one["figure"]) for one in rows] == [
+        (f"scaling: {what}, this build over the other", "0.5 (4 and 8)")
+    ]
+    for measure in (builds.measure, builds.measure_demo, builds.measure_own):
+        assert measure(tmp_path, False)[0]["what"] == "no other build"
+
+
+def test_the_table_of_builds_is_empty_until_it_is_measured() -> None:
+    from parts import speed_table
+
+    measured = {"version": "1 (abc)"}
+    assert speed_table.builds_markdown([], measured) == ""
+    title, part, what = speed_table.BUILDS[0]
+    one = {"part": part, "what": what, "figure": "1.5", "asked": "at least 1.4", "beside": "cc64a54"}
+    text = speed_table.builds_markdown([one], measured)
+    assert f"| {title} | 1.5 | at least 1.4 |" in text
+    assert "Beside cc64a54" in text
+    card = {"part": "gpu", "what": "x", "figure": "1", "asked": "", "card": "H200, CUDA 13"}
+    assert speed_table.markdown([card], measured).endswith("On a GPU: H200, CUDA 13.")
+
+
+# -- a GPU's part, on a CPU ---------------------------------------------------------------------------------
+
+
+def test_the_part_of_a_gpu_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its smallest form, the compiler and the training of a base left out; the figures mean nothing."""
+    from parts import common, gpu
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(gpu, "manifest_over", lambda scratch, count: common.manifest_over(scratch, 2))
+    monkeypatch.setattr(gpu, "linked_manifest", lambda scratch, count: common.manifest_over(scratch, 2))
+
+    def compiler(*_: Any, **__: Any) -> Any:
+        raise OSError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda path: compiler)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(gpu, "folder_of", lambda scratch: scratch)
+    timing = SimpleNamespace(images=16)
+    monkeypatch.setattr(gpu, "over_bare", lambda run, repeats: ({"trainer": [2.0], "bare": [1.0]}, [timing]))
+    rows = gpu.measure(tmp_path, quick=True, device="cpu")
+    said = {one["what"]: one["figure"] for one in rows}
+    assert "both forwards, 96 x 96, batch 2, images/s" in said
+    assert "end to end / both bare forwards, images/s" in said
+    assert 90 < next(one["percent"] for one in rows if "percent" in one) <= 100
+    assert said["torch.compile"] == "does not run here: OSError"
+    assert said["trainer / bare loop on batches in memory, images/s"].startswith("0.5 ")
+    assert all(one["card"] == "cpu" for one in rows if "card" in one)
+    if not torch.cuda.is_available():
+        assert gpu.measure(tmp_path, quick=True)[0]["what"] == "no GPU here"

@@ -52,6 +52,9 @@ PARTS = {
     "review": "parts.review:measure",
     "features": "parts.features:measure",
     "gpu": "parts.gpu:measure",
+    "builds": "parts.builds:measure",
+    "builds-demo": "parts.builds:measure_demo",
+    "builds-own": "parts.builds:measure_own",
     "plan": "parts.past_one_machine:measure",
 }
 RESULTS = Path("workflows/benchmark/results/benchmark.json")
@@ -63,15 +66,26 @@ RESULTS = Path("workflows/benchmark/results/benchmark.json")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Keep drawn images and the like here, for next time.")
 @click.option("--out", type=click.Path(path_type=Path), help=f"[default: {RESULTS}, nowhere with --quick]")
 @click.option("--device", default="cuda", show_default=True, help="Of the part `gpu`; cpu to try it.")
+@click.option("--beside", type=click.Path(path_type=Path, exists=True), help="Another checkout, of the parts `builds`.")
 @click.option("--figures", "take_over", is_flag=True, help="Take the rows over into figures.json and the pages.")
 def main(
-    only: tuple[str, ...], quick: bool, scratch: Path | None, out: Path | None, device: str, take_over: bool
+    only: tuple[str, ...],
+    quick: bool,
+    scratch: Path | None,
+    out: Path | None,
+    device: str,
+    beside: Path | None,
+    take_over: bool,
 ) -> None:
     """Measure, print the table, write it as json."""
     results = out or (None if quick else RESULTS)
-    more: dict[str, dict[str, Any]] = {"gpu": {"device": device}, "plan": {"results": out or RESULTS}}
+    more: dict[str, dict[str, Any]] = {
+        "gpu": {"device": device},
+        **{name: {"beside": beside} for name in PARTS if name.startswith("builds")},
+        "plan": {"results": out or RESULTS},
+    }
     with _scratch(scratch) as folder:
-        for name in only or PARTS:
+        for name in only or [part for part in PARTS if beside or not part.startswith("builds")]:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
             rows = [{"part": name, **row} for row in _part(name)(folder, quick, **more.get(name, {}))]
             for row in rows:

@@ -20,6 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from wilss.allocator import keep_freed_memory
 from wilss.data.contents import UNKNOWN, content_of
 from wilss.disk import Location, is_there, writing
 from wilss.errors import EncoderError, ImageError, StoreError
@@ -303,6 +304,8 @@ def _opened(job: Job) -> Proposer:
         what = job.source, job.device, identity
         if not _OPENED or _OPENED[0].what != what:
             _OPENED.clear()  # before the next one takes its memory
+            if job.device == "cpu":
+                keep_freed_memory()
             _OPENED.append(_Opened(what, job.source, job.source.open(job.device, job.threads)))
         _OPENED[0].asked = job.source
         return _OPENED[0].proposer

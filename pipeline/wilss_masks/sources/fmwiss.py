@@ -15,6 +15,7 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
 from wilss.disk import Location
 from wilss.errors import ParameterError
+from wilss.models.devices import Fetched
 from wilss.store import ImageContent
 
 from ..stages.chain import stage_picture
@@ -303,7 +304,10 @@ class FmwissProposer(MapMaker):
         return Loaded(clip, vit, picture, regions)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
-        """A forward pass of each network for the batch, then each image by itself."""
+        """A forward pass of each network for the batch, then each image by itself.
+
+        The host waits for the scores, where seeds are drawn from them, and for the masks of all images at the end.
+        """
         import torch
 
         regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
@@ -311,10 +315,12 @@ class FmwissProposer(MapMaker):
         with torch.inference_mode():
             told, blocks = self.forward(loaded)
             scores = self._scorer.scores(tasks, told)
-            made = [
-                self.content(task, scores[i], blocks, i, loaded[i].picture, loaded[i].regions)
+            drawn_from = [Fetched(score) if self.params.placing == "drawn" else None for score in scores]
+            on_their_way = [
+                self.content_on_its_way(task, scores[i], blocks, i, loaded[i].picture, loaded[i].regions, drawn_from[i])
                 for i, task in enumerate(tasks)
             ]
+            made = [arrived() for arrived in on_their_way]
             return made if self._keeper is None else self._keeper.beside(made, told, blocks[0])
 
     def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[Blocks, ...]]":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from numpy.typing import NDArray
 
 from wilss.data.images import to_pixels
+from wilss.models.devices import Fetched
 from wilss.params import LongerSide, NonNegativeFloat, PositiveFloat, PositiveInt, Rule, Share, ShorterSide, require
 from wilss.store import ImageContent, Status
 
@@ -18,6 +19,8 @@ from ..stages.params import StageParams
 from ..stages.unsure import sureness_inside
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from wilss.equations.fmwiss import Keep
@@ -167,7 +170,7 @@ class Refined:
     """Masks of one image, bool [T, H, W]: M_init, M_seeds and what was made of them; score float [T, H, W].
 
     steps: labels after each stage, void: pixels of no label, see `stages.chain.Staged`. evidence: what the stages began
-    with, float [T, h, w], where they decided; else None.
+    with, float [T, h, w], where they decided; else None. apart: whether masks are known not to overlap.
     """
 
     init: "Tensor"
@@ -177,6 +180,7 @@ class Refined:
     steps: "dict[str, Tensor]" = field(default_factory=dict)
     void: "Tensor | None" = None
     evidence: "Tensor | None" = None
+    apart: bool = False
 
     @property
     def confidence(self) -> "Tensor":
@@ -189,7 +193,7 @@ class Refined:
 
         if self.evidence is None:
             return fmwiss.confidence(self.score, self.fused)
-        return sureness_inside(self.evidence, self.fused)
+        return sureness_inside(self.evidence, self.fused, apart=self.apart)
 
 
 def confidence_noted(params: object) -> dict[str, str]:
@@ -236,6 +240,7 @@ def refine(
         steps=staged.steps,
         void=staged.void,
         evidence=strength if params.remakes_masks else None,
+        apart=params.classes == "compete",
     )
 
 
@@ -272,25 +277,46 @@ def as_content(
 
     categories: positions on the store's axis, one per map. seeds: int16 [T, S, 2].
     """
+    import torch
+
+    told = Fetched(torch.tensor(fallback, dtype=torch.bool))
+    return on_its_way(refined, categories, score=score, attention=attention, seeds=seeds, fallback=told)()
+
+
+def on_its_way(
+    refined: Refined,
+    categories: tuple[int, ...],
+    *,
+    score: "Tensor",
+    attention: "Tensor",
+    seeds: "Tensor",
+    fallback: Fetched,
+) -> "Callable[[], ImageContent]":
+    """What `as_content` gives, on its way to the host: the device goes on with the next image meanwhile."""
     from wilss.equations import fmwiss
 
-    confidence = refined.confidence.tolist()
-    agreement = fmwiss.agreement(refined.init, refined.seeds).tolist()
-    area = refined.fused.sum(dim=(-2, -1)).tolist()
-
-    def by_category(stack: "Tensor") -> dict[int, NDArray[Any]]:
-        return dict(zip(categories, stack.cpu().numpy(), strict=True))
-
+    numbers = {
+        "confidence": Fetched(refined.confidence),
+        "agreement": Fetched(fmwiss.agreement(refined.init, refined.seeds)),
+        "area": Fetched(refined.fused.sum(dim=(-2, -1))),
+        "fallback": fallback,
+    }
     layers = {"mask": refined.fused, "score": score, "attention": attention, "seeds": seeds}
-    void = {} if refined.void is None else {"void": {0: refined.void.cpu().numpy()}}
-    return ImageContent(
-        status=Status.DONE,
-        planes={**{name: by_category(stack) for name, stack in layers.items()}, **void},
-        confidence=dict(zip(categories, confidence, strict=True)),
-        agreement=dict(zip(categories, agreement, strict=True)),
-        area=dict(zip(categories, area, strict=True)),
-        fallback=dict(zip(categories, fallback, strict=True)),
-    )
+    planes = {name: Fetched(stack) for name, stack in layers.items()}
+    void = None if refined.void is None else Fetched(refined.void)
+
+    def there() -> ImageContent:
+        by_category: dict[str, dict[int, NDArray[Any]]] = {
+            name: dict(zip(categories, stack.tensor().numpy(), strict=True)) for name, stack in planes.items()
+        }
+        if void is not None:
+            by_category["void"] = {0: void.tensor().numpy()}
+        told: dict[str, Any] = {
+            name: dict(zip(categories, values.numbers(), strict=True)) for name, values in numbers.items()
+        }
+        return ImageContent(status=Status.DONE, planes=by_category, **told)
+
+    return there
 
 
 def scaled(attention: "Tensor") -> "Tensor":

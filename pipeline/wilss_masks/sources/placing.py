@@ -1,15 +1,16 @@
 """From what the networks say of an image to its maps: where each tag scores, and where attention goes from there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wilss.data.images import to_pixels
+from wilss.models.devices import Fetched
 from wilss.randomness import generator_for
 from wilss.store import ImageContent
 
 from .base import ImageTask
-from .fusion import as_content, refine, scaled
+from .fusion import on_its_way, refine, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ class Maps:
     score: "Tensor"
     attention: "Tensor"
     points: "Tensor"
-    fell_back: list[bool]
+    fell_back: Fetched
 
 
 class MapMaker:
@@ -56,26 +57,33 @@ class MapMaker:
         blocks: "Sequence[Blocks]",
         row: int,
         regions: "Tensor | None" = None,
+        told: "Fetched | None" = None,
     ) -> Maps:
         """The maps of an image of this `score`, which is in the place `row` of the batch.
 
         blocks: of each network that says where, the ViT first; the maps of several are averaged on the first's grid.
-        regions: int32 [h, w], see `stage_regions`, for attention inside them.
+        regions: int32 [h, w], see `stage_regions`, for attention inside them. told: the score, if it is on its way to
+        the host already, where seeds are drawn.
         """
         import torch
 
         drawn = self.params.placing == "drawn"
-        seeds = [self._seeds(task, position, score[t]) for t, position in enumerate(task.categories)] if drawn else []
-        fell_back = [one.fell_back for one in seeds] if drawn else (score.amax(dim=(-2, -1)) <= 0).tolist()
+        here = (told or Fetched(score)).tensor() if drawn else score
+        seeds = [self._seeds(task, position, here[t]) for t, position in enumerate(task.categories)] if drawn else []
+        fell_back = torch.tensor([one.fell_back for one in seeds]) if drawn else score.amax(dim=(-2, -1)) <= 0
         points = torch.stack([one.points for one in seeds]) if drawn else torch.zeros(len(score), 0, 2).long()
         grid = (score.shape[-2], score.shape[-1])
         if self.params.is_literal:
             attention = self._attention(points, grid, blocks[0][-1], row)
         else:
             attention = _mean([self._spread(points, score, of_one, row, regions) for of_one in blocks])
-        return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=fell_back)
+        return Maps(score=score.half(), attention=scaled(attention).half(), points=points, fell_back=Fetched(fell_back))
 
-    def content(
+    def content(self, *given: Any, **named: Any) -> ImageContent:
+        """The masks of an image, see `content_on_its_way`."""
+        return self.content_on_its_way(*given, **named)()
+
+    def content_on_its_way(
         self,
         task: ImageTask,
         score: "Tensor",
@@ -83,15 +91,19 @@ class MapMaker:
         row: int,
         picture: "Tensor | None",
         regions: "Tensor | None",
-    ) -> ImageContent:
-        """The masks of an image. picture, regions: as the stages see it, where they do; the rest: as for `maps`."""
+        told: "Fetched | None" = None,
+    ) -> "Callable[[], ImageContent]":
+        """The masks of an image, for which nobody waits before they are asked for.
+
+        picture, regions: as the stages see it, where they do; the rest: as for `maps`.
+        """
         import torch
 
         if self.params.regions == "patches" and picture is not None:
             regions = self.patch_regions(blocks[0][-1], row, (picture.shape[-2], picture.shape[-1]))
-        maps = self.maps(task, score, blocks, row, regions)
-        picture = None if picture is None else picture.to(maps.score.device)
-        return as_content(
+        maps = self.maps(task, score, blocks, row, regions, told)
+        picture = None if picture is None else picture.to(maps.score.device, non_blocking=True)
+        return on_its_way(
             refine(maps.score, maps.attention, task.height, task.width, self.params, picture, regions=regions),
             task.categories,
             score=maps.score,
@@ -101,10 +113,13 @@ class MapMaker:
         )
 
     def _seeds(self, task: ImageTask, position: int, score: "Tensor") -> "Seeds":
-        """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw."""
+        """Seeds of all draws on CLIP's patch grid [draws * N, 2], named by image, class and draw.
+
+        score: on the host.
+        """
         from wilss.equations import fmwiss
 
-        name, score = self.source.classes[position][0], score.cpu()
+        name = self.source.classes[position][0]
         foreground = score >= self.params.threshold
         generators = [
             generator_for(self.source.seed, task.record.image_id, name, draw) for draw in range(self.params.draws)
@@ -140,7 +155,7 @@ class MapMaker:
             weights = soft_weights(there, params.power)
         else:
             moved = fmwiss.move_points(points, (score.shape[-2], score.shape[-1]), grid)
-            weights = counted_weights(moved, grid[1], grid[0] * grid[1]).to(there)
+            weights = counted_weights(moved, grid[1], grid[0] * grid[1]).to(there, non_blocking=True)
         spread = self._affinity(blocks, row, regions).spread
         maps = spread_again(weights, there, spread, passes=params.passes, power=params.power)
         return maps.reshape(-1, *grid)

@@ -50,12 +50,13 @@ class Scorer:
 
     def scores(self, tasks: Sequence[ImageTask], told: "Tensor | State") -> "list[Tensor]":
         """The scores float32 [T, h, w] of each image's tags. told: of these images."""
-        from torch import Tensor
+        import torch
 
-        if not isinstance(told, Tensor):
+        if not isinstance(told, torch.Tensor):
             return [self._by_gradient(told, i, task.categories) for i, task in enumerate(tasks)]
         tags, words = similarity_of(told, self._text, self._source)
-        return [self._maker.score(tags[i][list(task.categories)], words[i]) for i, task in enumerate(tasks)]
+        own = (torch.stack([tags[i, category] for category in task.categories]) for i, task in enumerate(tasks))
+        return [self._maker.score(one, words[i]) for i, one in enumerate(own)]
 
     def _by_gradient(self, state: "State", image: int, categories: tuple[int, ...]) -> "Tensor":
         import torch

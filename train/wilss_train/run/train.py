@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from wilss.allocator import keep_freed_memory
 from wilss.data.manifest import Manifest
 from wilss.disk import make_folder
 from wilss.errors import ManifestError
@@ -133,6 +134,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
     split = _split_of(inputs, options.split)
     accelerator = accelerator_for(params, options.device)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     require_even_share(params, accelerator.num_processes)
     broken: dict[str, str] = {}
     context = _context(inputs, params, options.seed, accelerator, broken)

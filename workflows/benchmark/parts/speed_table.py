@@ -56,15 +56,63 @@ LINES = (
      "EVA02-B-16, one model for both jobs over two of its size, images/s"),
     ("memory that a 2048 x 2048 input takes beside DINOv3-S, MiB", "encoders",
      "peak memory for an input of 2048 x 2048, DINOv3-S, MiB beside the network"),
+    ("on a GPU: end to end over both bare forward passes, ViT-B/16 at 448", "gpu",
+     "end to end / both bare forwards, images/s"),
+    ("on a GPU: pixels on which masks by bf16 and by fp32 agree, %", "gpu",
+     "masks by bf16 and by fp32, % of pixels that agree"),
+    ("on a GPU: both forward passes, `torch.compile` over plain", "gpu",
+     "both forwards: torch.compile over plain, images/s"),
+    ("on a GPU: training over a bare loop on batches in memory", "gpu",
+     "trainer / bare loop on batches in memory, images/s"),
+)  # fmt: skip
+#: The same work by this build over an older one, see `builds`.
+BUILDS = (
+    ("`generate`, built-in encoders, images/s", "builds",
+     f"generate, {_BUILT_IN}: images/s, this build over the other"),
+    ("pixels of these masks on which both builds agree, %", "builds",
+     f"generate, {_BUILT_IN}: pixels of masks on which the builds agree, %"),
+    ("`generate`, ViT-B/16 at 224, images/s", "builds", f"generate, {_LARGE}: images/s, this build over the other"),
+    ("training, the demo's step 1, images/s", "builds",
+     "training, the demo's step 1: images/s, this build over the other"),
+    ("`make demo` after the set-up, wall time", "builds-demo",
+     "make demo after the set-up: wall time, this build over the other"),
+    ("ViT-B/16 at 224 over a research script, of its own each", "builds-own",
+     f"scripts: {_LARGE}: pipeline over a research script, images/s, this build over the other"),
+    ("training over a bare loop, of its own each", "builds-own",
+     "training: trainer / bare loop on batches in memory, images/s, this build over the other"),
+    ("scheduler's share of a core, 8 workers, shards of 32 images", "builds-own",
+     f"scaling: {_SCALING} 32: 8 workers, of it the scheduler, % of a core, this build over the other"),
+    ("memory of every further image, 1,000 to 16,000", "builds-own",
+     "growth-records: without networks, 1000 to 16000 images: peak memory, bytes for every further image, this build "
+     "over the other"),
 )  # fmt: skip
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
     """What of `LINES` was measured; a star stands behind what another version gave."""
+    return "\n".join([*_table(LINES, rows, measured), *_cards(rows)])
+
+
+def builds_markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
+    """The same of `BUILDS`, and beside which commit; "" where nothing of it was measured."""
+    others = sorted({row["beside"] for row in rows if "beside" in row})
+    beside = f"\nBeside {', '.join(others)}; at 1 both are as fast."
+    return "\n".join([*_table(BUILDS, rows, measured), beside]) if others else ""
+
+
+def _table(
+    lines: Sequence[tuple[str, str, str]], rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]
+) -> list[str]:
     found = {(row["part"], row["what"]): row for row in rows}
-    lines = ["| | measured | target |", "|---|---|---|"]
-    for title, part, what in LINES:
+    table = ["| | measured | target |", "|---|---|---|"]
+    for title, part, what in lines:
         if (row := found.get((part, what))) is not None:
             star = " *" if row.get("version", measured["version"]) != measured["version"] else ""
-            lines.append(f"| {title}{star} | {row['figure']} | {row['asked']} |".replace("|  |", "| |"))
-    return "\n".join(lines)
+            table.append(f"| {title}{star} | {row['figure']} | {row['asked']} |".replace("|  |", "| |"))
+    return table
+
+
+def _cards(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On which GPUs, where there were any."""
+    cards = sorted({row["card"] for row in rows if row.get("card")})
+    return [f"\nOn a GPU: {'; '.join(cards)}."] if cards else []

@@ -16,6 +16,7 @@ import wilss.data.images
 import wilss.models.encoders.clip.encoder
 import wilss.models.encoders.vit.encoder
 import wilss_masks.sources.fusion as refining
+from wilss.disk.folder import LocalFolder
 from wilss.equations import fmwiss, kernels
 from wilss.models.encoders.clip.encoder import DenseClip
 from wilss.models.encoders.vit.encoder import SeedViT
@@ -45,13 +46,13 @@ PLACES: tuple[Place, ...] = (
     (MapMaker, "_seeds", "seeds"),
     (MapMaker, "_attention", "attention"),
     (refining, "refine", "binarise, upsample, fuse"),
-    (refining, "as_content", "confidence, agreement, area"),
-    (FmwissProposer, "_one", "between the equations"),
+    (refining, "on_its_way", "confidence, agreement, area"),
+    (MapMaker, "content_on_its_way", "between the equations"),
     (FmwissProposer, "propose", "between the equations"),
     (FmwissProposer, "load", "between the equations"),
     (run, "_opened", "find the opened networks"),
     (shards, "encode_shard", "encode"),
-    (shards, "write_atomically", "write"),
+    (LocalFolder, "write", "write"),
     (run, "write_shard", "digest and receipt"),
     (MaskStoreWriter, "commit", "commit"),
     (generation, "selection_for", "lists and plan"),

@@ -170,7 +170,7 @@ def seed_rows(block: LastBlock, image: int, points: Tensor, affinity: Affinity) 
     """
     rows = (block.keys if affinity == "kk" else block.queries)[image]
     token = block.prefix + points[..., 0] * block.grid[1] + points[..., 1]
-    return rows[:, token.to(rows.device)].movedim(0, -3)
+    return rows[:, token.to(rows.device, non_blocking=True)].movedim(0, -3)
 
 
 # -- opening ------------------------------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+"""Freed memory is kept where glibc is asked to, and nobody else has said something about it."""
+
+import ctypes
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from wilss import allocator
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from wilss.allocator import keep_freed_memory
+
+kept = keep_freed_memory() if sys.argv[1] == "keep" else False
+for _ in range(3):  # glibc's own threshold moves with the first blocks that are freed
+    [np.ones(2**20) for _ in range(4)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    [np.ones(2**20) for _ in range(4)]
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> tuple[bool, int]:
+    """Whether memory is kept, and the faults of making and freeing the same 32 MiB twenty times."""
+    said = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
+    kept, count = said.split()
+    return kept == "True", int(count)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_what_is_freed_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in allocator._OWN_WORDS:
+        monkeypatch.delenv(word, raising=False)
+    kept, few = faults("keep")
+    if not kept:
+        pytest.skip("another C library than glibc")
+    _, many = faults("leave")
+    assert few < 20_000 / 10 < many
+
+
+@pytest.mark.parametrize("word", allocator._OWN_WORDS)
+def test_what_the_environment_says_stays(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(ctypes, "CDLL", asked.append)
+    monkeypatch.setenv(word, "1")
+    assert not allocator.keep_freed_memory()
+    assert not asked
+
+
+def test_a_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in allocator._OWN_WORDS:
+        monkeypatch.delenv(word, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert not allocator.keep_freed_memory()
