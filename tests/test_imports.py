@@ -66,6 +66,7 @@ AT_HOME = {
     "dask": ["wilss_masks"],
     "distributed": ["wilss_masks"],
     "accelerate": ["wilss_train"],
+    "obstore": ["wilss.disk"],
 }
 
 

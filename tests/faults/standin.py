@@ -19,6 +19,7 @@ from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Encoders
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
+from wilss.disk import Location
 from wilss.randomness import numpy_generator_for
 from wilss.store import ImageContent, Status
 from wilss_masks.make.cluster import ClusterOptions
@@ -119,7 +120,7 @@ def draw_images(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"image_{i:04d}.png")
 
 
-def make(folder: Path, store: Path, *, workers: int = 1, delay: float = 0.0, **options: Any) -> Summary:
+def make(folder: Path, store: Location, *, workers: int = 1, delay: float = 0.0, **options: Any) -> Summary:
     """Make the stand-in's store, or go on with it."""
     return generate(
         StandInManifest(folder=folder),  # type: ignore[arg-type]

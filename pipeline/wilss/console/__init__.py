@@ -4,6 +4,7 @@ Importing this is quick: what is heavy comes with the commands, when they run.
 """
 
 from .options import (
+    StorePlace,
     add_common_options,
     batch_size_option,
     device_option,
@@ -29,6 +30,7 @@ from .running import run
 __all__ = [
     "FINISHED_WITH_FAILURES",
     "ProgressDisplay",
+    "StorePlace",
     "add_common_options",
     "aligned",
     "batch_size_option",

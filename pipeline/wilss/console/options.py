@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from wilss.disk import Location, location_of
+from wilss.errors import ParameterError
 
 
 def add_common_options(command: click.Command) -> None:
@@ -59,6 +62,25 @@ _VERSION: dict[str, Any] = {
     "help": "Show the version and exit.",
 }
 version_option: Callable[..., Any] = click.option("--version", **_VERSION)
+
+
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Location]
+else:
+    _Kind = click.ParamType  # which older versions of click do not let be asked of what
+
+
+class StorePlace(_Kind):
+    """Where a store lies: a path, or the URL of a place in a bucket."""
+
+    name = "PATH|URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """A path stays one, a URL stays whole. Fails for a URL that is none of a bucket."""
+        try:
+            return location_of(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
 
 
 def manifest_option_with(help_text: str, **more: Any) -> Callable[..., Any]:

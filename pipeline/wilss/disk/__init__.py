@@ -22,7 +22,7 @@ from .files import (
     write_output,
     writing,
 )
-from .folder import Folder, LocalFolder, OpenedFile
+from .folder import Folder, LocalFolder, OpenedFile, Watch
 from .locations import Location, ObjectUrl, location_of, resolved
 from .lock import SharedLock, part_lock, waiting_lock, writer_lock
 from .places import folder_at, is_there, refuse_existing
@@ -39,6 +39,7 @@ __all__ = [
     "OpenedFile",
     "SharedFolder",
     "SharedLock",
+    "Watch",
     "build_once",
     "built_beside",
     "cache_folder",

@@ -19,7 +19,7 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,29 @@ class OpenedFile(ABC):
         """So many bytes from `offset`; fewer where the file ends before. Raises OSError."""
 
 
+class Watch:
+    """What one thread reads of files that others may replace meanwhile; on disk all of it may be new."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether anything was read that may be newer than what the reader knows of the store."""
+        return True
+
+    def keep(self) -> None:
+        """All that was read is what it was asked for by its version, and may be kept as such."""
+
+    def drop(self) -> None:
+        """It is not."""
+
+
 class Folder(ABC):
     """Files by name, see the module. `location` is what a user calls it.
 
     Methods raise OSError, or StoreError with a sentence where a server does not answer or refuses.
     """
+
+    #: Whether reading takes long, so that it pays to read ahead.
+    is_far = False
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -88,8 +106,8 @@ class Folder(ABC):
         """What differs once the file was replaced, without reading it; None where there is none."""
 
     @abstractmethod
-    def watch(self) -> Callable[[], bool]:
-        """A function that says whether this thread has read, since now, what may be newer than what it knew."""
+    def watch(self) -> "Watch":
+        """Of what this thread reads from now on."""
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -110,6 +128,10 @@ class Folder(ABC):
         """Have the file `source` of another folder of this kind as `target`, without reading it where that can be."""
 
     # -- the whole --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def drafted(self) -> AbstractContextManager[Path]:
+        """A folder on disk for libraries that write files themselves; at the end what they wrote is in this one."""
 
     @abstractmethod
     def built_beside(self) -> "AbstractContextManager[Folder]":
@@ -178,8 +200,8 @@ class LocalFolder(Folder):
             return None
         return state.st_ino, state.st_mtime_ns, state.st_size
 
-    def watch(self) -> Callable[[], bool]:
-        return _always
+    def watch(self) -> "Watch":
+        return Watch()
 
     def write(self, name: str, data: bytes) -> None:
         write_atomically(self.path(name), data)
@@ -208,6 +230,10 @@ class LocalFolder(Folder):
             os.link(file, path)
         except OSError:
             shutil.copyfile(file, path)
+
+    @contextlib.contextmanager
+    def drafted(self) -> Iterator[Path]:
+        yield self.location
 
     @contextlib.contextmanager
     def built_beside(self) -> Iterator[Folder]:
@@ -252,7 +278,3 @@ class _LocalFile(OpenedFile):
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)
-
-
-def _always() -> bool:
-    return True

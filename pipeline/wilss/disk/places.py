@@ -6,6 +6,7 @@ from wilss.errors import StoreError
 
 from .folder import Folder, LocalFolder
 from .locations import Location
+from .objects import ObjectFolder
 
 
 def folder_at(place: Location | Folder) -> Folder:
@@ -14,7 +15,7 @@ def folder_at(place: Location | Folder) -> Folder:
         return place
     if isinstance(place, Path):
         return LocalFolder(place)
-    raise NotImplementedError(place)
+    return ObjectFolder(place)
 
 
 def is_there(place: Location) -> bool:

@@ -90,16 +90,19 @@ class RowStates:
         """
         for _ in range(_MOST_READS):
             state, result, problem = self.of(row), None, None
-            has_read = self._arrays.folder.watch()
+            watch = self._arrays.folder.watch()
             try:
                 result = read(state)
             except StoreError as error:
                 problem = error
-            if has_read() and self.has_changed(row):
+            if watch.is_doubtful and self.has_changed(row):
+                self._require_same_store()  # of another one the vectors have another length
                 self.look_again(row)
                 self._require_same_store()
                 if self.of(row) != state:
+                    watch.drop()
                     continue
+            watch.keep()
             if problem is not None:
                 raise problem
             return cast(_T, result)

@@ -264,10 +264,10 @@ class StoreHeader:
     bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-def create_group(path: Location | Folder, header: StoreHeader) -> zarr.Group:
-    """Write the metadata of every array and the vectors known beforehand into the empty folder `path`."""
+def create_group(place: Location | Folder, header: StoreHeader) -> zarr.Group:
+    """Write the metadata of every array and the vectors known beforehand into the empty folder `place`, on disk."""
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
-    group = zarr.create_group(folder_at(path).for_zarr(), zarr_format=3, attributes=attributes)
+    group = zarr.create_group(folder_at(place).for_zarr(), zarr_format=3, attributes=attributes)
     for spec in header.layout.arrays:
         create_sharded(group, spec, header.layout.shard_size)
     _create_vectors(group, header)

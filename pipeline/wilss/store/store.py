@@ -1,6 +1,8 @@
 """`MaskStore`: open a store and read masks from it, also while somebody writes it. `writer` has the other half."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +20,9 @@ from .row_state import RowState, RowStates
 from .schema import FORMAT, FORMAT_VERSION, SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status, StoreLayout
 from .seal import Damage, verify, verify_but_shards
 from .shards import RECEIPT_VECTORS, ShardReceipt
+
+#: Shards that are read ahead at the same time.
+_FETCHERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +194,33 @@ class MaskStore:
         positions = [0 if category is None else category]
         (plane,) = self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions, state.digest))
         return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
+
+    def fetch(self, rows: Iterable[int]) -> None:
+        """Begin to read the masks of these images, which are wanted soon, into memory; on disk nothing is done.
+
+        What cannot be read is told to whoever reads it.
+        """
+        if not self.folder.is_far:
+            return
+        for shard in {row // self.layout.shard_size for row in rows} - self._fetched:
+            self._fetched.add(shard)
+            self._fetchers.submit(self._fetch, shard)
+
+    def _fetch(self, shard: int) -> None:
+        row, names = shard * self.layout.shard_size, ("mask", "void") if self.layout.has_void else ("mask",)
+        with contextlib.suppress(StoreError):
+            self._states.consistently(
+                row, lambda state: [self._arrays.planes(name, row, [], state.digest) for name in names]
+            )
+        self._fetched.discard(shard)
+
+    @cached_property
+    def _fetched(self) -> set[int]:
+        return set()
+
+    @cached_property
+    def _fetchers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch")
 
     def _masks(self, row: int, state: RowState, categories: Sequence[int] | None) -> ImageMasks:
         self._require_done(row, state)

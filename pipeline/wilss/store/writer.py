@@ -34,8 +34,8 @@ class MaskStoreWriter:
         The store is built under another name and takes this one at the end, so a half-made one is never seen.
         """
         folder = folder_at(place)
-        with folder.built_beside() as building:
-            create_group(building, header)
+        with folder.built_beside() as building, building.drafted() as draft:
+            create_group(draft, header)
             discard_parts(folder.location)  # of a store of before
         return cls(MaskStore.open(folder.location, allow_partial=True))
 

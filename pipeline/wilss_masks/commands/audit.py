@@ -10,6 +10,7 @@ import click
 from wilss.console import (
     FINISHED_WITH_FAILURES,
     ProgressDisplay,
+    StorePlace,
     aligned,
     device_option,
     is_quiet,
@@ -18,6 +19,7 @@ from wilss.console import (
     tell_failures,
     write_json,
 )
+from wilss.disk import Location
 from wilss.errors import WilssError, counted
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ Examples:
   wilss-masks audit --manifest voc.yaml --fail-on leaks,tag-conflicts,unsupported-tags=10
   wilss-masks audit step-1.zarr --fail-on any --json - | jq .counts"""
 )
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", type=StorePlace(), required=False)
 @manifest_option
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="RUN|FOLDER",
               help="What a trained network says: a run of wilss-train, or label maps of wilss-predict.")  # fmt: skip
@@ -53,7 +55,7 @@ Examples:
 @device_option
 @click.option("--allow-partial", is_flag=True, help="Look at what is there of a store that is not complete.")
 def command(
-    store: Path | None,
+    store: Location | None,
     manifest_path: Path,
     predictions: Path | None,
     out: Path,
@@ -102,7 +104,7 @@ def command(
 
 
 def _run(
-    store: Path | None,
+    store: Location | None,
     manifest_path: Path,
     predictions: Path | None,
     out: Path,

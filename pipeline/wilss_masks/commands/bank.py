@@ -1,11 +1,11 @@
 """`wilss-masks bank`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from wilss.console import manifest_option
+from wilss.console import StorePlace, manifest_option
+from wilss.disk import Location
 
 from .common import store_argument
 from .generate import features_option, make_masks, making_options
@@ -20,7 +20,7 @@ Examples:
   wilss-masks bank step-1.zarr --out step-1b.zarr --features-from step-1.zarr --set features=keys"""
 )
 @store_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
+@click.option("--out", type=StorePlace(), required=True, help="The store to write.")
 @manifest_option
 @features_option
 @making_options
@@ -31,7 +31,7 @@ Examples:
     metavar="KEY=VALUE",
     help="A parameter of the second pass, e.g. neighbours=10.",
 )
-def command(store: Path, **arguments: Any) -> None:
+def command(store: Location, **arguments: Any) -> None:
     """A second pass over a store: masks by the vote of what all of its masks say together.
 
     From the sure part of every mask come features of a frozen encoder, the bank; then every patch of every image takes

@@ -1,12 +1,13 @@
 """What several commands of this verb share; what both verbs share is in `wilss.console`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-store_argument: Callable[..., Any] = click.argument("store", type=click.Path(path_type=Path))
+from wilss.console import StorePlace
+
+store_argument: Callable[..., Any] = click.argument("store", type=StorePlace())
 
 
 def as_interrupt(signum: int, frame: object) -> None:

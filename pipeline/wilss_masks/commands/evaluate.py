@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import aligned, is_quiet, manifest_option, percent, require_png, show_figures
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -45,7 +46,7 @@ Examples:
 )
 @click.option("--allow-partial", is_flag=True, help="Judge what is there of a store that is not complete.")
 def command(
-    store: Path,
+    store: Location,
     manifest_path: Path,
     ablation: bool,
     reliability: bool,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option_with
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -96,7 +97,7 @@ def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Call
     kind = click.Path(path_type=Path, file_okay=not is_folder, dir_okay=is_folder)
 
     def add(write: Callable[..., "Exported"]) -> click.Command:
-        def run(store: Path, out: Path, allow_partial: bool, **given: Any) -> None:
+        def run(store: Location, out: Path, allow_partial: bool, **given: Any) -> None:
             opened = _opened(store, allow_partial)
             if "manifest_path" in given:
                 given["names"] = _names(opened, _loaded(given.pop("manifest_path")))
@@ -239,7 +240,7 @@ def sam(*given: Any, **more: Any) -> "Exported":
     return export_sam(*given, **more)
 
 
-def _opened(store: Path, allow_partial: bool) -> "MaskStore":
+def _opened(store: Location, allow_partial: bool) -> "MaskStore":
     from wilss.store import MaskStore
 
     opened = MaskStore.open(store, allow_partial=allow_partial)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wilss.console import ProgressDisplay, finish, is_quiet, manifest_option, pasted
+from wilss.console import ProgressDisplay, StorePlace, finish, is_quiet, manifest_option, pasted
+from wilss.disk import Location
 from wilss.errors import counted
 from wilss.params import names_of
 
@@ -26,7 +27,7 @@ Examples:
   wilss-masks fuse step-1.zarr --out words.zarr --set prompts=prompts.yaml --set background=margin"""
 )
 @store_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
+@click.option("--out", type=StorePlace(), required=True, help="The store to write.")
 @click.option(
     "--set",
     "assignments",
@@ -37,7 +38,7 @@ Examples:
 )
 @manifest_option
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
-def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path: Path, overwrite: bool) -> None:
+def command(store: Location, out: Location, assignments: tuple[str, ...], manifest_path: Path, overwrite: bool) -> None:
     """A new store from the kept score and attention maps, with other fusion, thresholds or stages.
 
     No forward pass and no weights. Needs a store made with `generate --keep scores`. Seeds stay those that
@@ -74,7 +75,9 @@ def command(store: Path, out: Path, assignments: tuple[str, ...], manifest_path:
     finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
 
 
-def _relabelled(store: "MaskStore", out: Path, values: dict[str, str], manifest_path: Path, overwrite: bool) -> None:
+def _relabelled(
+    store: "MaskStore", out: Location, values: dict[str, str], manifest_path: Path, overwrite: bool
+) -> None:
     """Masks of kept features."""
     from wilss.data.manifest import load_manifest
 

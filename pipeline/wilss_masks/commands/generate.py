@@ -11,6 +11,7 @@ import click
 from wilss.console import (
     FINISHED_WITH_FAILURES,
     ProgressDisplay,
+    StorePlace,
     is_quiet,
     manifest_option,
     pasted,
@@ -133,7 +134,7 @@ _MAKING = (
 features_option = click.option(
     "--features-from",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=StorePlace(),
     metavar="STORE",
     help="A store made with --keep features, which stands for the images that it has; may be given several times.",
 )
@@ -176,7 +177,7 @@ Examples:
     "--supports", metavar="PATH", help="Annotated images for panet and insid3: a YAML file, or a folder with one."
 )
 @click.option("--checkpoint", metavar="PATH", help="A trained model, for a source that takes one.")
-@click.option("--out", type=click.Path(path_type=Path), help="The store to write.  [default: masks/NAME/step-N.zarr]")
+@click.option("--out", type=StorePlace(), help="The store to write.  [default: masks/NAME/step-N.zarr]")
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
 @features_option
 @making_options

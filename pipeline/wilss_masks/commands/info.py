@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
+
+from wilss.disk import Location
 
 from .common import store_argument
 
@@ -15,7 +16,7 @@ _LONG = 120
 @click.command(epilog="\b\nExample:\n  wilss-masks info masks/shapes-15-5/step-1.zarr")
 @store_argument
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def command(store: Path, as_json: bool) -> None:
+def command(store: Location, as_json: bool) -> None:
     """What a store holds, what it was made with, and which images failed."""
     from wilss.store import MaskStore
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wilss.console import ProgressDisplay, is_quiet, manifest_option
+from wilss.disk import Location
 from wilss.errors import ParameterError, counted
 
 from .common import store_argument
@@ -70,7 +71,7 @@ Examples:
     help="Take over the verdicts.json that came back of a --static page; may be given again.",
 )
 def command(
-    store: Path,
+    store: Location,
     manifest_path: Path,
     folder: Path | None,
     author: str | None,
@@ -142,7 +143,7 @@ def _write_static(session: "ReviewSession", out: Path, limit: int, overwrite: bo
                    f"back with `wilss-masks review {session.store.path} --import verdicts.json`")  # fmt: skip
 
 
-def _import(store: Path, folder: Path | None, author: str, files: tuple[Path, ...]) -> None:
+def _import(store: Location, folder: Path | None, author: str, files: tuple[Path, ...]) -> None:
     from ..review.journal import Journal
     from ..review.verdict_file import import_verdicts
 

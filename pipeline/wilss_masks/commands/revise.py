@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, pasted
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, StorePlace, is_quiet, pasted
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -28,7 +29,7 @@ Examples:
   wilss-masks revise step-1.zarr --review ada.review --rejected absent --out step-1r.zarr"""
 )
 @store_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The store to write.")
+@click.option("--out", type=StorePlace(), required=True, help="The store to write.")
 @click.option("--review", type=click.Path(path_type=Path), help="The folder of a review.  [default: beside the store]")
 @click.option("--from", "files", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="What came back from another tool, or another review; counts over the review.")  # fmt: skip
@@ -40,8 +41,8 @@ Examples:
               help="The pixels of a rejected mask are void, or its image does not hold the class.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Throw an existing store at --out away.")
 def command(
-    store: Path,
-    out: Path,
+    store: Location,
+    out: Location,
     review: Path | None,
     files: tuple[Path, ...],
     form: str | None,

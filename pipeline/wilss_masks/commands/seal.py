@@ -1,10 +1,9 @@
 """`wilss-masks seal`."""
 
-from pathlib import Path
-
 import click
 
 from wilss.console import is_quiet
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -12,7 +11,7 @@ from .common import store_argument
 
 @click.command(epilog="\b\nExample:\n  wilss-masks seal masks/shapes-15-5/step-1.zarr")
 @store_argument
-def command(store: Path) -> None:
+def command(store: Location) -> None:
     """Close a store whose shards were all made by `wilss-masks generate --part`.
 
     The last part does this by itself; this is for a store whose last part was stopped just then. Every shard is

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, require_png
-from wilss.disk import write_output
+from wilss.disk import Location, write_output
 from wilss.errors import counted
 
 from .common import store_argument
@@ -55,7 +55,7 @@ Examples:
 )
 @click.option("--allow-partial", is_flag=True, help="Show what is there of a store that is not complete.")
 def command(
-    store: Path,
+    store: Location,
     out: Path | None,
     manifest_path: Path,
     images: str | None,
@@ -81,7 +81,7 @@ def command(
     from ..inspect.stages_page import draw_stages_page
     from ..inspect.stages_sheet import StagesSheet, collect_stages
 
-    target = require_png(out or store.with_suffix(".png"))
+    target = require_png(out or (store if isinstance(store, Path) else Path(store.name)).with_suffix(".png"))
     opened = MaskStore.open(store, allow_partial=allow_partial)
     order = order_for(opened, "spread" if spread else worst)
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]

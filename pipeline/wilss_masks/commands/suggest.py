@@ -8,6 +8,7 @@ import click
 
 from wilss.console import is_quiet, write_json
 from wilss.console.output import aligned, percent
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -34,7 +35,7 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the images' ids to this list, one a line.")
 @click.option("--json", "json_path", metavar="FILE", help="Write all that is known of them to FILE; - for stdout.")
 def command(
-    store: Path, budget: int, review: Path | None, features: Path | None, out: Path | None, json_path: str | None
+    store: Location, budget: int, review: Path | None, features: Path | None, out: Path | None, json_path: str | None
 ) -> None:
     """Which images to correct next: the least sure of every class in turn.
 

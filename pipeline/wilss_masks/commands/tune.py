@@ -8,6 +8,7 @@ import click
 
 from wilss.console import (
     ProgressDisplay,
+    StorePlace,
     aligned,
     finish,
     is_quiet,
@@ -65,7 +66,7 @@ Examples:
 @click.option("--scratch", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where the networks' answers are kept, from which a second run goes on.  [default: in the user's "
               "cache]")  # fmt: skip
-@click.option("--features-from", multiple=True, type=click.Path(path_type=Path), metavar="STORE",
+@click.option("--features-from", multiple=True, type=StorePlace(), metavar="STORE",
               help="A store made with --keep features, which stands for the images that it has.")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A parameter, as with generate.")
 def command(**arguments: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wilss.console import manifest_option_with
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .common import store_argument
@@ -27,7 +28,7 @@ Examples:
 @store_argument
 @manifest_option_with("The data manifest.  [default: data_manifest.yaml, if it is the store's]")
 @click.option("--check-digests", is_flag=True, help="Read every image or label, also where size and time are the same.")
-def command(store: Path, manifest_path: Path | None, check_digests: bool) -> None:
+def command(store: Location, manifest_path: Path | None, check_digests: bool) -> None:
     """Compare every byte of a store with its digests, and the images or labels that it was made of with what they were.
 
     Exit code 0 when all is whole and the same, 1 when anything is damaged, missing or has changed.

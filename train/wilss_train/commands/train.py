@@ -11,12 +11,14 @@ import click
 
 from wilss.console import (
     FINISHED_WITH_FAILURES,
+    StorePlace,
     device_option,
     is_quiet,
     manifest_option,
     pasted,
     tell_failures,
 )
+from wilss.disk import Location
 from wilss.errors import counted
 
 from .running import INTERRUPTED, RunDisplay, StopRequest, exit_now
@@ -46,7 +48,7 @@ Examples:
 )
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path),
+    type=StorePlace(),
     required=True,
     help="The mask store: it says which classes, step and images.",
 )
@@ -100,7 +102,7 @@ Examples:
 @click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into DIR/tensorboard.")
 @click.option("--parameters", is_flag=True, help="Show every parameter with its value here, and stop.")
 def command(
-    masks: Path, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **options: Any
+    masks: Location, parent: Path | None, method: str, out: Path | None, manifest_path: Path, **options: Any
 ) -> None:
     """Teach a segmenter the classes of a mask store, and keep it from forgetting those that it knows.
 
@@ -125,7 +127,7 @@ def command(
 
 
 def _opened(
-    masks: Path, parent: Path | None, method: str, out: Path | None, manifest: Path, options: dict[str, Any]
+    masks: Location, parent: Path | None, method: str, out: Path | None, manifest: Path, options: dict[str, Any]
 ) -> "tuple[RunInputs, Method, TrainParams, Path]":
     """What the words ask for."""
     from ..run.settings import open_run
@@ -134,7 +136,9 @@ def _opened(
     return open_run(masks, manifest=manifest, method=method, out=out, parent=parent, layers=layers)
 
 
-def _show_parameters(masks: Path, parent: Path | None, method: str, manifest: Path, options: dict[str, Any]) -> None:
+def _show_parameters(
+    masks: Location, parent: Path | None, method: str, manifest: Path, options: dict[str, Any]
+) -> None:
     """Every parameter; where the checkpoint to start from cannot be used, without what that decides."""
     from wilss.errors import CheckpointError
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wilss.randomness import numpy_generator_for
 
 _AHEAD = 3  # steps whose batches are being made while one is trained on
+_FETCHED_AHEAD = 12  # steps whose masks are being read, where that takes long
 
 Item = TypeVar("Item")
 Sample = TypeVar("Sample")
@@ -104,16 +105,21 @@ def prefetch(
     last: int,
     *,
     workers: int,
+    fetch: Callable[[int], None] = lambda step: None,
 ) -> Iterator[list[Batch]]:
     """The batches of the optimiser steps `first` to `last` - 1, made in `workers` threads while earlier ones are used.
 
-    jobs: the calls that make the samples of a step, by batch. join: makes a batch of samples. What was begun is dropped
-    when nobody asks on.
+    jobs: the calls that make the samples of a step, by batch. join: makes a batch of samples. fetch: told of steps that
+    are some way ahead, to begin reading what they need. What was begun is dropped when nobody asks on.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
         waiting: deque[Any] = deque()
         try:
+            for step in range(first, min(first + _FETCHED_AHEAD, last)):
+                fetch(step)
             for step in range(first, last):
+                if step + _FETCHED_AHEAD < last:
+                    fetch(step + _FETCHED_AHEAD)
                 waiting.append([[pool.submit(job) for job in part] for part in jobs(step)])
                 if len(waiting) > _AHEAD:
                     yield _joined(waiting.popleft(), join)

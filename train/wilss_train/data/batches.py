@@ -73,7 +73,7 @@ class SegBatchSource:
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows, or "
                 "that `trust` does not take; `wilss-masks info` shows why."
             )
-        self.image_count = len(rows)
+        self.image_count, self._rows = len(rows), rows
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)
         self._share = Share(rank=rank, world=world, accumulate=params.accumulate)
         self._pool = ImagePool(
@@ -87,7 +87,7 @@ class SegBatchSource:
 
     def stream(self, first: int, last: int, *, workers: int = 1) -> Iterator[list[SegBatch]]:
         """This process's part of the optimiser steps `first` to `last` - 1, each as `accumulate` batches."""
-        return prefetch(self._jobs, SegBatch.of, first, last, workers=workers)
+        return prefetch(self._jobs, SegBatch.of, first, last, workers=workers, fetch=self._fetch)
 
     def sample(self, visit: Visit) -> SegBatch:
         """One image as a batch of one; a substitute where it cannot be read."""
@@ -95,6 +95,9 @@ class SegBatchSource:
 
     def _jobs(self, step: int) -> list[list[Callable[[], SegBatch]]]:
         return [[partial(self.sample, visit) for visit in part] for part in self._share.parts(self.order.visits(step))]
+
+    def _fetch(self, step: int) -> None:
+        self._store.fetch(int(self._rows[visit.position]) for visit in self.order.visits(step))
 
     def _augmented(self, read: MaskedImage, names: Sequence[int]) -> SegBatch:
         shown = self._shown(names)

@@ -13,6 +13,7 @@ from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
 from wilss.digests import version_of
+from wilss.disk import Location, location_of
 from wilss.errors import ParameterError, StoreError
 from wilss.models.networks.pretrained import input_statistics
 from wilss.params import divided, names_of, with_values
@@ -38,7 +39,7 @@ Layer = tuple[str, Mapping[str, Any]]
 
 
 def open_run(
-    masks: Path | str,
+    masks: Location | str,
     *,
     manifest: Manifest | Path | str,
     method: Method | str,
@@ -55,8 +56,8 @@ def open_run(
     opened = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
     name = method if isinstance(method, str) else method.name
     require_method(name)
-    method, params = _parameters(opened, step_of_masks(opened, Path(masks)), method, params, layers)
-    inputs = open_inputs(opened, Path(masks), None if parent is None else Path(parent), name)
+    method, params = _parameters(opened, step_of_masks(opened, location_of(masks)), method, params, layers)
+    inputs = open_inputs(opened, location_of(masks), None if parent is None else Path(parent), name)
     if isinstance(method, MaskMethod) and os.environ.get("RANK", "0") == "0":
         for doubt in method.doubts(inputs):
             log.warning(doubt)
@@ -65,7 +66,7 @@ def open_run(
 
 
 def asked_parameters(
-    masks: Path, *, manifest: Path, method: str, layers: Iterable[Layer] = ()
+    masks: Location, *, manifest: Path, method: str, layers: Iterable[Layer] = ()
 ) -> tuple[Method, TrainParams]:
     """Method and parameters of `open_run` without what the parent decides, which need not be there."""
     opened = load_manifest(manifest)

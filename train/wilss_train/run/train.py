@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from wilss.allocator import keep_freed_memory
 from wilss.data.manifest import Manifest
-from wilss.disk import make_folder
+from wilss.disk import Location, make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
@@ -96,7 +96,7 @@ class Summary:
 
 
 def train(
-    masks: Path | str,
+    masks: Location | str,
     *,
     manifest: Manifest | Path | str = "data_manifest.yaml",
     method: Method | str = "fmwiss",

@@ -1,0 +1,236 @@
+"""Requests to the server of a bucket, by obstore: each answered, or a sentence why not.
+
+Credentials are taken where the clients of each provider take them (environment, configuration files, the machine's
+role), and are neither kept nor told by anything here.
+"""
+
+import contextlib
+import functools
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+from wilss.errors import StoreError, first_line
+
+from .locations import ObjectUrl
+
+#: How often a file is tried to be created where nobody can say what became of the last try.
+_TRIES = 6
+_PAUSE_SECONDS = 0.05
+#: What failed after so long is not tried again: the server is not there.
+_LONG_SECONDS = 20.0
+_T = TypeVar("_T")
+_NEEDS = "it needs the library obstore: install it with `pip install 'wilss[object-stores]'`, and run the same again."
+_FIX = (
+    "what is done is kept. Check the network, the name of the bucket and the credentials (for s3: AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL), and run the same command again."
+)
+
+
+class Bucket:
+    """The bucket that a URL is in; keys are whole.
+
+    Raises StoreError, and FileNotFoundError for a key that is not there. Requests that fail for a moment are sent again
+    by obstore, for three minutes at most.
+    """
+
+    def __init__(self, url: ObjectUrl) -> None:
+        self.root = ObjectUrl(url.scheme, url.bucket, "")
+        self._client = client_of(url.scheme, url.bucket, _settings())
+
+    def get(self, key: str) -> bytes:
+        """A whole object."""
+        return self._ask(key, "read", lambda obstore: bytes(obstore.get(self._client, key).bytes()))
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        """What the server knows of an object: e_tag, last_modified, size; None where there is none."""
+        try:
+            return self._ask(key, "looked for", lambda obstore: dict(obstore.head(self._client, key)))
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, whole."""
+        self._ask(key, "written", lambda obstore: obstore.put(self._client, key, data))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object if there is none, and say whether these very bytes are there now by this call.
+
+        An answer may be lost after the server has done what it was asked for; the client's next try is then refused
+        because of its own success. And a server that is asked by two at once may refuse both (409). So a refusal is
+        followed by a look at what is there.
+        """
+        return self._conditionally(key, data, "create")
+
+    def replace(self, key: str, data: bytes, e_tag: str) -> bool:
+        """Write an object if it is still the one with `e_tag`; the same otherwise."""
+        return self._conditionally(key, data, {"e_tag": e_tag})
+
+    def _conditionally(self, key: str, data: bytes, mode: Any) -> bool:
+        from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
+
+        problem: BaseException | None = None
+        for _ in range(_TRIES):
+            with self._asking(key, "written") as obstore:
+                try:
+                    obstore.put(self._client, key, data, mode=mode, use_multipart=False)
+                    return True
+                except (AlreadyExistsError, PreconditionError, NotFoundError) as error:
+                    problem = error
+                except GenericError as error:  # maybe it arrived
+                    problem = error
+                except BaseError:
+                    raise
+            try:
+                there = self.get(key)
+            except FileNotFoundError:
+                if mode != "create":
+                    return False
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            if there == data:
+                return True
+            if mode == "create" or not isinstance(problem, GenericError):
+                return False
+        raise self._unanswered(key, "written", problem)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects, in this order; one that is not there is no error."""
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                self._ask(key, "removed", functools.partial(self._delete, key))
+
+    def copy(self, source: str, target: str) -> None:
+        """Have an object under another key, too; the server copies it."""
+        self._ask(source, "copied", lambda obstore: obstore.copy(self._client, source, target))
+
+    def list(self, below: str) -> Iterator[tuple[str, int]]:
+        """Key and size of all objects in the folder `below`."""
+        entries = self._ask(below, "listed", lambda obstore: [*obstore.list(self._client, prefix=f"{below}/")])
+        yield from ((str(entry["path"]), int(entry["size"])) for some in entries for entry in some)
+
+    def now(self, beside: str) -> datetime:
+        """The server's clock, read off an object that is written for that; and whether it keeps what others created.
+
+        Raises StoreError for a server that creates what is there already: two writers would not notice each other.
+        """
+        key = f"{beside}.probe-{uuid.uuid4().hex}"
+        self.create(key, b"1")
+        try:
+            written = self.head(key)
+            second = self.create(key, b"2")
+        finally:
+            self.delete([key])
+        if second or written is None:
+            raise StoreError(
+                f"the server of {self.root} lets two writers create the same object, so that nobody could tell which "
+                "of them came first; use a server that heeds If-None-Match (AWS, Google, Azure, MinIO and Ceph do)."
+            )
+        moment: datetime = written["last_modified"]
+        return moment
+
+    def _delete(self, key: str, obstore: Any) -> None:
+        obstore.delete(self._client, key)
+
+    def _ask(self, key: str, what: str, request: Callable[[Any], _T]) -> _T:
+        """The answer to a request that may be sent twice.
+
+        obstore sends again what was refused, but not what is no reading and was answered in part; that is done here,
+        unless it took long already.
+        """
+        from obstore.exceptions import GenericError
+
+        began = time.monotonic()
+        for last in range(_TRIES):
+            with self._asking(key, what) as obstore:
+                try:
+                    return request(obstore)
+                except GenericError:
+                    if last == _TRIES - 1 or time.monotonic() - began > _LONG_SECONDS:
+                        raise
+            time.sleep(_PAUSE_SECONDS * 2**last)
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def _asking(self, key: str, what: str) -> Iterator[Any]:
+        import obstore
+        from obstore.exceptions import BaseError, NotFoundError
+
+        _require_not_forked(self.root / key)
+        try:
+            yield obstore
+        except NotFoundError:
+            raise FileNotFoundError(2, "there is no such object", str(self.root / key)) from None
+        except BaseError as error:
+            raise self._unanswered(key, what, error) from None
+
+    def _unanswered(self, key: str, what: str, error: BaseException | None) -> StoreError:
+        return StoreError(f"{self.root / key} cannot be {what} ({_cause(error)}); {_FIX}")
+
+
+class _Forked:
+    """obstore's threads are not there any more in a process that was forked: it would wait for them for ever."""
+
+    used = False
+    here = False
+
+    @classmethod
+    def note(cls) -> None:
+        cls.here = cls.used
+
+
+os.register_at_fork(after_in_child=_Forked.note)
+
+
+@functools.lru_cache(maxsize=64)
+def client_of(scheme: str, bucket: str, settings: tuple[str, ...], prefix: str | None = None) -> Any:
+    """obstore's client. settings: those of the environment that it is made of, so that another one is made with others.
+
+    Raises StoreError without obstore, or where the environment is wrong.
+    """
+    try:
+        from obstore import store
+        from obstore.exceptions import BaseError
+    except ImportError as error:
+        raise StoreError(f"{scheme}://{bucket} cannot be opened ({first_line(error)}); {_NEEDS}") from error
+    _require_not_forked(f"{scheme}://{bucket}")
+    _Forked.used = True
+    kind = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[scheme]
+    try:
+        return kind(bucket, prefix=prefix)
+    except BaseError as error:
+        raise StoreError(f"{scheme}://{bucket} cannot be opened ({_cause(error)}); {_FIX}") from None
+
+
+def _require_not_forked(what: object) -> None:
+    if _Forked.here:
+        raise StoreError(
+            f"{what} cannot be read in a process that was forked from one that has read it; start processes afresh, as "
+            'in DataLoader(..., multiprocessing_context="spawn").'
+        )
+
+
+def client_below(url: ObjectUrl) -> Any:
+    """A client of what lies below a URL."""
+    return client_of(url.scheme, url.bucket, _settings(), url.key)
+
+
+def _settings() -> tuple[str, ...]:
+    """Where the environment sends requests; secrets are left out, a client reads them itself."""
+    return tuple(
+        f"{name}={value}"
+        for name, value in sorted(os.environ.items())
+        if name.upper() in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ALLOW_HTTP", "AWS_PROFILE", "AZURE_STORAGE_ENDPOINT")
+    )
+
+
+def _cause(error: BaseException | None) -> str:
+    """What happened, without what a URL may carry behind its `?`, and what only obstore's makers want to know."""
+    text = str(error)
+    if status := re.search(r"status[ :]+(?:code )?(\d{3}[^,:\n]*)", text):
+        return f"the server says {status[1].strip()}"
+    return re.sub(r"\?\S+", "", first_line(error))
