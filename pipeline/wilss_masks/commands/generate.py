@@ -96,6 +96,12 @@ _MAKING = (
         show_default=True,
         help="How features are brought to so few numbers.",
     ),
+    click.option(
+        "--feature-parts",
+        type=click.Choice(["values", "outputs", "tokens"]),
+        multiple=True,
+        help="Keep these of the vision transformer's last block as well, for recipes that need them.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="Names all random draws."),
     click.option(
         "--shard-size",
@@ -312,7 +318,7 @@ def _options(arguments: dict[str, Any]) -> "Options":
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
     from wilss.data.manifest import require_locked_contents
 
-    from ..make.features import with_features_from
+    from ..make.features import with_feature_parts, with_features_from
     from ..make.generate import (
         plan_for,
         require_known_names,
@@ -331,6 +337,7 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     path = store_path(manifest, arguments["step"], arguments["out"], options.split)
     require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
+    source = with_feature_parts(source, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
     if stores := arguments.get("features_from"):
         source = with_features_from(source, stores, selection.records[: options.limit], click.echo)

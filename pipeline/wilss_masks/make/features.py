@@ -17,8 +17,9 @@ from ..sources.bank import BankSource
 from ..sources.base import ImageTask, MaskSource
 from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted
 from ..sources.features.identity import FEATURES_KEY
-from ..sources.features.kept_in import with_kept, without_features
+from ..sources.features.kept_in import without_features
 from ..sources.fmwiss import FmwissSource
+from ..sources.shots import ShotsSource
 from .options import Options
 from .plan import MaskPlan
 
@@ -37,7 +38,9 @@ def features_of(source: MaskSource, options: Options) -> dict[str, Any]:
             "--keep features and --features-from: the features are kept already, where they are read; leave one out."
         )
     fit = {"sample": SAMPLE} if options.feature_projection == "pca" else {}
-    return {FEATURES_KEY: {**own, "dims": options.feature_dims, "projection": options.feature_projection, **fit}}
+    more = {"parts": list(options.feature_parts)} if options.feature_parts else {}
+    kept = {"dims": options.feature_dims, "projection": options.feature_projection}
+    return {FEATURES_KEY: {**own, **kept, **more, **fit}}
 
 
 def kept_options(store: MaskStore, options: Options) -> Options:
@@ -46,8 +49,19 @@ def kept_options(store: MaskStore, options: Options) -> Options:
     if options.keep_features or not isinstance(noted, dict):
         return options
     return dataclasses.replace(
-        options, keep_features=True, feature_dims=noted["dims"], feature_projection=noted["projection"]
+        options,
+        keep_features=True,
+        feature_dims=noted["dims"],
+        feature_projection=noted["projection"],
+        feature_parts=tuple(noted.get("parts", ())),
     )
+
+
+def with_feature_parts(source: MaskSource, options: Options) -> MaskSource:
+    """The source, asking the ViT for what shall be kept beside what its own masks need."""
+    if not (options.keep_features and options.feature_parts):
+        return source
+    return dataclasses.replace(_keeping(source), keeps_parts=options.feature_parts)
 
 
 def with_features_from(
@@ -57,12 +71,10 @@ def with_features_from(
 
     Raises StoreError for a store whose features are not those of the source.
     """
-    if isinstance(source, BankSource):
-        source = source.with_features_from(paths)
-        stores = source.networks.features_from
-    else:
-        source = with_kept(_keeping(source), paths)
-        stores = source.features_from
+    if not isinstance(source, FmwissSource | BankSource | ShotsSource):
+        raise ParameterError(_refusal(source))
+    source = source.with_features_from(paths)
+    stores = source.features_from
     if missing := without_features(stores, Records.of(records).ids()):
         tell(
             f"{counted(missing, 'image')} of {len(records)} {'has' if missing == 1 else 'have'} no features in "
@@ -97,18 +109,21 @@ def planned_features(
 
 def _keeping(source: MaskSource) -> FmwissSource:
     if not isinstance(source, FmwissSource):
-        raise ParameterError(f"{source.name} keeps no features: {_WHY_NOT.get(source.name, _OTHER)}.")
+        raise ParameterError(_refusal(source))
     return source
+
+
+def _refusal(source: MaskSource) -> str:
+    return f"{source.name} keeps no features: {_WHY_NOT.get(source.name, _OTHER)}."
 
 
 _OTHER = "its masks do not come from dense features of the manifest's encoders"
 _WHY_NOT = {
-    "bank": "it reads those that another store keeps, with --features-from",
+    "bank": "it reads those that a store of fmwiss keeps, with --features-from",
     "annotation": "its masks are the pixel labels themselves",
     "cam": "its classifier is trained on the images, and its maps need the gradient of a pass",
-    "insid3": "it clusters tokens behind the last block, and a store keeps what goes into its attention",
-    "panet": "it compares tokens behind the last block, or a trained embedding's, and a store keeps what goes into the "
-    "block's attention",
+    "insid3": "it reads those that a store of fmwiss keeps, with --features-from",
+    "panet": "it reads those that a store of fmwiss keeps, with --features-from",
     "pseudoseg": "its masks come from a trained checkpoint that looks at the images",
     "sam3": "its network is told the classes while it looks at an image",
 }

@@ -30,7 +30,7 @@ from wilss.threads import own_cores
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
-from .features import fit_device, planned_features, with_features_from
+from .features import fit_device, planned_features, with_feature_parts, with_features_from
 from .made_with import attributes_of
 from .options import Options, require_means, require_no_part_of
 from .parts import begun, is_in_parts, make_in_parts
@@ -125,6 +125,7 @@ def generate(
     path = store_path(manifest, step, out, options.split)
     require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)
+    source = with_feature_parts(source, options)
     selection = selection_for(manifest, step, source, options.split)
     records = selection.records[: options.limit]
     of_regions = tuple(region_warnings(source, records))

@@ -1,12 +1,15 @@
 """How a store is made: the choices of a run that are not the source's own parameters."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wilss.errors import ParameterError
 from wilss.models.devices import require_device_word, resolve_device
 
 from .cluster import ClusterOptions, require_usable_address
+
+if TYPE_CHECKING:
+    from wilss.models.encoders.vit.attention import Part as BlockPart
 
 #: Numbers of a token that are kept by default; what fewer cost is measured (pipeline/README.md).
 FEATURE_DIMS = 128
@@ -53,7 +56,8 @@ class Options:
 
     split: the manifest's split whose images are labelled. keep_scores: keep score map, attention and seeds.
     keep_features: keep the encoders' features, each token in `feature_dims` numbers of a byte, projected along the
-    directions in which features differ most (`pca`) or along random ones.
+    directions in which features differ most (`pca`) or along random ones. feature_parts: of the ViT's last block beside
+    queries and keys, for other recipes than the one at hand.
     limit: only the first so many images. shard_size: images per shard. batch_size: images per forward pass.
     threads: CPU threads of a forward pass; its rounding may depend on it. device: "auto", "cpu" or "cuda".
     shard_seconds: how long a worker process may take for a shard before it is considered hung; None for half an hour,
@@ -69,6 +73,7 @@ class Options:
     keep_features: bool = False
     feature_dims: int = FEATURE_DIMS
     feature_projection: Literal["pca", "random"] = "pca"
+    feature_parts: "tuple[BlockPart, ...]" = ()
     limit: int | None = None
     shard_size: int = 32
     batch_size: int = 8

@@ -32,7 +32,7 @@ from .bank_first import FirstPass, first_pass, listed, require_first_pass
 from .bank_params import BankParams
 from .bank_proposer import BankProposer
 from .base import Grids
-from .features.kept_in import kept_in
+from .features.kept_in import KeptIn, kept_in
 from .presets import params_of
 
 log = logging.getLogger(__name__)
@@ -135,12 +135,17 @@ class BankSource:
             "made_from": {"source": self.first.source, "seal": self.first.seal},
             "bank_sha256": self.bank_digest(),
             **regions_identity(self.params),
-            **({"features_from": self._stores_of_features} if self.networks.features_from else {}),
+            **({"features_from": self._stores_of_features} if self.features_from else {}),
         }
 
     @property
+    def features_from(self) -> tuple[KeptIn, ...]:
+        """Stores whose features stand for the images that they are of."""
+        return self.networks.features_from
+
+    @property
     def _stores_of_features(self) -> list[str]:
-        return [one.digest for one in self.networks.features_from]
+        return [one.digest for one in self.features_from]
 
     def with_features_from(self, paths: Sequence[Location]) -> "BankSource":
         """The same, with the features of these stores for their images. Raises StoreError where they are of others."""

@@ -210,12 +210,7 @@ class OpenedEncoders:
             return self.features([one])[0]
         if self.params.features == "clip":
             return one.kept.dense()[0]
-        (block,) = one.kept.blocks(1, ("tokens",) if self.params.features == "tokens" else ())
-        tokens = block.patch_tokens()
-        if tokens is not None:
-            return tokens[0]
-        keys = block.keys.transpose(1, 2).flatten(2)[0, block.prefix :]
-        return keys.T.reshape(-1, *block.grid)
+        return one.kept.patches("tokens" if self.params.features == "tokens" else "keys")
 
     def _block_of(self, one: Inputs) -> "LastBlock | None":
         if self.params.spread == "none" or one.kept is None:

@@ -25,7 +25,7 @@ from ..stages.regions import regions_identity, stage_regions
 from .base import Grids, ImageTask
 from .features.identity import identity_of_features, require_keepable
 from .features.keeper import FeatureKeeper
-from .features.kept_in import KeptIn
+from .features.kept_in import KeptIn, kept_in
 from .fusion import ALWAYS_NOTED, FmwissParams, confidence_noted
 from .placing import MapMaker
 from .presets import params_of
@@ -52,8 +52,8 @@ class FmwissSource:
     classes: (name, prompt names) of the step's classes, in the order of the category axis.
     text: unit text features float32 [M, D] of the classes, as many each as `name_counts` says, and the background
         words; None until `prepare` has made them.
-    keeps_in: the store that features are kept in, beside the masks, with the bases in it. features_from: stores whose
-        features stand for the images that they are of.
+    keeps_in: the store that features are kept in, beside the masks, with the bases in it. keeps_parts: of the ViT's
+        last block, for others. features_from: stores whose features stand for the images that they are of.
     """
 
     name: ClassVar[str] = "fmwiss"
@@ -68,6 +68,7 @@ class FmwissSource:
     seed: int
     text: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     keeps_in: Location | None = None
+    keeps_parts: "tuple[Part, ...]" = ()
     features_from: tuple[KeptIn, ...] = ()
 
     @classmethod
@@ -138,6 +139,11 @@ class FmwissSource:
             **({"features_from": [one.digest for one in self.features_from]} if self.features_from else {}),
         }
 
+    def with_features_from(self, paths: "Sequence[Location]") -> "FmwissSource":
+        """The source, with the features of these stores for their images. Raises what `kept_in` raises."""
+        found = kept_in(paths, self.features_identity(), self.identity()["models"])
+        return dataclasses.replace(self, features_from=found)
+
     def features_identity(self) -> Mapping[str, Any]:
         """By encoder all that decides its features. Raises ParameterError where none could give these masks."""
         require_keepable(self)
@@ -161,7 +167,8 @@ class FmwissSource:
     def parts(self) -> "tuple[Part, ...]":
         """What is asked of the ViT's blocks beside queries and keys."""
         by_affinity: dict[str, tuple[Part, ...]] = {"vv": ("values",), "outputs": ("outputs",)}
-        return by_affinity.get(self.params.affinity, ()) + (("tokens",) if self.form == "proxy" else ())
+        needed = by_affinity.get(self.params.affinity, ()) + (("tokens",) if self.form == "proxy" else ())
+        return *needed, *(part for part in self.keeps_parts if part not in needed)
 
     def grids(self, height: int, width: int) -> Grids:
         """Patch grids of CLIP's and the ViT's inputs for an image of this size."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
+from wilss.disk import Location
 from wilss.errors import ManifestError
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
 from wilss.params import LongerSide, Params, Rule, ShareBelowOne, ShorterSide
@@ -147,6 +148,11 @@ class Insid3Source(ShotsSource):
             models["vit"] = self.grouping.identity()["vit"]
         return self.identity_of(models, beside=("supports",))
 
+    def with_features_from(self, paths: Sequence[Location]) -> "Insid3Source":
+        """The same with stores in the place of images, for both networks."""
+        grouping = None if self.grouping is None else self.grouping.with_features_from(paths)
+        return dataclasses.replace(self, encoder=self.encoder.with_features_from(paths), grouping=grouping)
+
     def prepare(self, device: str) -> "Insid3Source":
         """Take the supports' patches; a source that is prepared already is returned as it is."""
         if self.supports is None:
@@ -236,6 +242,8 @@ class Insid3Proposer:
         self.source, self.device = source, device
         self.embedding = source.encoder.open(device)
         self.grouping = None if source.grouping is None else source.grouping.open(device)
+        self.kept = source.encoder.patches(device)
+        self.kept_groups = None if source.grouping is None else source.grouping.patches(device)
         self.basis, self.prototypes = (torch.from_numpy(one).to(device) for one in (source.basis, source.prototypes))
         self.shown = [
             (torch.from_numpy(one.features).to(device), torch.from_numpy(one.labels).to(device), one.classes)
@@ -243,9 +251,12 @@ class Insid3Proposer:
         ]
 
     def load(self, task: ImageTask) -> "tuple[Tensor, Tensor | None]":
-        """The image as the encoders' inputs, uint8 [3, H, W] each; None for one that is not asked."""
+        """The image as the encoders' inputs, uint8 [3, H, W] each, or kept features; None for one that is not asked."""
         path, more = task.record.path, self.source.grouping
-        return self.source.encoder.load(path), None if more is None else more.load(path)
+        kept, groups = (None if one is None else one.read(task) for one in (self.kept, self.kept_groups))
+        if groups is None and more is not None:
+            groups = more.load(path)
+        return self.source.encoder.load(path) if kept is None else kept, groups
 
     def propose(
         self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor | None]]"
@@ -253,9 +264,10 @@ class Insid3Proposer:
         """One forward pass for the batch, then each image by itself."""
         import torch
 
+        from .features.patches import embedded
+
         with torch.inference_mode():
-            inputs = torch.stack([one for one, _ in loaded]).to(self.device, non_blocking=True)
-            features = self.embedding.features(inputs)
+            features = embedded(self.embedding, [one for one, _ in loaded])
             plain = [self._plain(one, more) for one, (_, more) in zip(features, loaded, strict=True)]
             return [self._one(task, features[row], plain[row]) for row, task in enumerate(tasks)]
 
@@ -265,8 +277,10 @@ class Insid3Proposer:
 
         from wilss.equations.kernels import unit
 
+        from .features.patches import embedded
+
         if self.grouping is not None and image is not None:
-            others = self.grouping.features(image[None].to(self.device))
+            others = embedded(self.grouping, [image])[0][None]
             features = torch.nn.functional.interpolate(others, features.shape[-2:], mode="bilinear")[0]
         return unit(features.flatten(1), dim=0)
 

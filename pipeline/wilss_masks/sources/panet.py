@@ -176,12 +176,13 @@ class PanetProposer:
         import torch
 
         self.source, self.device = source, device
-        self.embedding = source.encoder.open(device)
+        self.embedding, self.kept = source.encoder.open(device), source.encoder.patches(device)
         self.prototypes = torch.from_numpy(source.prototypes).to(device)
 
     def load(self, task: ImageTask) -> "Tensor":
-        """The image as the encoder's input, uint8 [3, H, W]."""
-        return self.source.encoder.load(task.record.path)
+        """The image as the encoder's input, uint8 [3, H, W]; or its kept features, float32 [D, h, w]."""
+        kept = None if self.kept is None else self.kept.read(task)
+        return self.source.encoder.load(task.record.path) if kept is None else kept
 
     def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[Tensor]") -> list[ImageContent]:
         """One forward pass for the batch, then each image by itself."""
@@ -189,8 +190,10 @@ class PanetProposer:
 
         from wilss.equations import panet
 
+        from .features.patches import embedded
+
         with torch.inference_mode():
-            features = self.embedding.features(torch.stack(list(loaded)).to(self.device, non_blocking=True))
+            features = torch.stack(embedded(self.embedding, loaded))
             params = self.source.params
             scores = panet.with_bias(panet.scores(features, self.prototypes, params.alpha), params.bias)
             return [self._one(task, scores[i]) for i, task in enumerate(tasks)]

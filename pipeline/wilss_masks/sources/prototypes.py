@@ -4,6 +4,7 @@ The features are a frozen vision transformer's, or a trained embedding's. A prot
 background's says what everything else does.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,15 +18,21 @@ from wilss.data.images import read_image, resize_uint8
 from wilss.data.manifest import EncoderSpec
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
 from wilss.data.supports.reading import Support
-from wilss.errors import CheckpointError, ManifestError
+from wilss.disk import Location
+from wilss.errors import CheckpointError, ManifestError, ParameterError
 from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.embedding_spec import EmbeddingSpec
+
+from .features.identity import vit_features
+from .features.kept_in import KeptIn, kept_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wilss.models.networks.embedding import Embedding
     from wilss.models.networks.named_backbone import NamedBackbone
+
+    from .features.patches import KeptPatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,7 @@ class PatchEncoder:
     digest what it must have; None and "" for the frozen features as they are. debias: frozen features without the
     directions of position, this share of all.
     backbone: whose last feature maps, so many as `maps`, are taken in the place of the vit's patches; None for these.
+    features_from: stores whose features of the vit stand for the images that they are of.
     """
 
     vit: EncoderSpec
@@ -45,6 +53,7 @@ class PatchEncoder:
     debias: float = 0.0
     backbone: "NamedBackbone | None" = None
     maps: int = 1
+    features_from: tuple[KeptIn, ...] = ()
 
     def identity(self) -> Mapping[str, Any]:
         """The networks by name, with their digests."""
@@ -54,6 +63,32 @@ class PatchEncoder:
             return {"backbone": {**self.backbone.identity(), "maps": self.maps}}
         vit = {"vit": identity_of(self.vit, tokens=self.spec.uses_tokens)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}
+
+    def with_features_from(self, paths: Sequence[Location]) -> "PatchEncoder":
+        """The same with stores in the place of images.
+
+        Raises ParameterError where the features are not the vit's, StoreError where a store has others.
+        """
+        if self.backbone is not None or not self.spec.is_on_frozen_features:
+            raise ParameterError(
+                "--features-from: kept features are of the manifest's encoders, and these masks come from a network of "
+                "their own; leave it out."
+            )
+        asked = {"vit": self._asked_of_vit()}
+        return dataclasses.replace(self, features_from=kept_in(paths, asked, self.identity()))
+
+    def _asked_of_vit(self) -> dict[str, Any]:
+        parts = ["tokens"] if self.spec.uses_tokens else []
+        used = {"size": self.spec.size, "longest": self.spec.longest, "precision": "auto"}
+        return vit_features(self.vit, parts=parts, blocks=1, **used)
+
+    def patches(self, device: str) -> "KeptPatches | None":
+        """What reads kept features; None without stores."""
+        if not self.features_from:
+            return None
+        from .features.patches import KeptPatches
+
+        return KeptPatches(self.features_from, self.grid, device, "tokens" if self.spec.uses_tokens else "keys")
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of the features of an image of this size."""

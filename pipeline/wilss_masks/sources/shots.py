@@ -1,9 +1,9 @@
 """What the sources share that make masks from a few supports of each class: supports, whole masks, what is stored."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from wilss.data.manifest import Manifest
 from wilss.data.supports.maps import FOREGROUND, UNKNOWN, SupportMap
 from wilss.data.supports.reading import SupportSet, read_supports
+from wilss.disk import Location
 from wilss.store import ImageContent, Status
 
 from .base import Grids, ImageTask
+from .features.kept_in import KeptIn
 from .prototypes import PatchEncoder
 
 if TYPE_CHECKING:
@@ -63,7 +65,17 @@ class ShotsSource:
             "models": models,
             "supports_sha256": self.supports_sha256,
             "own_masks": list(self.own_masks),
+            **({"features_from": [one.digest for one in self.features_from]} if self.features_from else {}),
         }
+
+    @property
+    def features_from(self) -> tuple[KeptIn, ...]:
+        """Stores whose features stand for the images that they are of."""
+        return self.encoder.features_from
+
+    def with_features_from(self, paths: Sequence[Location]) -> Self:
+        """The same with stores in the place of images. Raises what `PatchEncoder.with_features_from` raises."""
+        return dataclasses.replace(self, encoder=self.encoder.with_features_from(paths))
 
     def kept(self) -> dict[str, dict[int, SupportMap]]:
         """What `own` is made of, while the supports are there."""

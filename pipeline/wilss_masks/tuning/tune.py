@@ -13,7 +13,6 @@ from wilss.models.devices import resolve_device
 
 from ..make.generate import plan_for
 from ..make.options import Options
-from ..sources.features.kept_in import with_kept
 from ..sources.fmwiss import FmwissSource
 from ..stages.region_networks import NETWORKS
 from .levers import levers
@@ -86,7 +85,7 @@ def tune(
     sources, here = _sources(manifest, step, dict(values or {}), seed), resolve_device(device)
     torch.set_num_threads(threads)
     if features_from:
-        sources = {words: with_kept(source, features_from) for words, source in sources.items()}
+        sources = {words: source.with_features_from(features_from) for words, source in sources.items()}
     sources = {words: source.prepare(here) for words, source in sources.items()}
     first = next(iter(sources.values()))
     plan = plan_for(manifest, step, first, sample.records, Options())

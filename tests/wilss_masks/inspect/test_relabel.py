@@ -16,14 +16,17 @@ from wilss.store import MaskStore
 from wilss.store.features import image_vectors
 from wilss_masks.commands.fuse import command as fuse_command
 from wilss_masks.commands.suggest import command as suggest_command
+from wilss_masks.commands.supports import command as supports_command
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.relabel import needs_features, relabel, with_prompts
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.review import Correction
 from wilss_masks.revision.revise import revise
-from wilss_masks.sources import BankSource, FmwissSource
+from wilss_masks.sources import SOURCES, BankSource, FmwissSource
 from wilss_masks.sources.bank_features import BankEncoders
+from wilss_masks.sources.prototypes import PatchEncoder
+from wilss_masks.sources.shots import ShotsSource
 from wilss_masks.tuning.sample import draw_sample
 from wilss_masks.tuning.tune import tune
 
@@ -128,6 +131,46 @@ def test_a_second_pass_over_features(
     found = MaskStore.open(out)
     assert agreement(found, MaskStore.open(tmp_path / "images.zarr")) > 0.97
     assert found.attributes["features_from"] == [kept.digest]
+
+
+def test_tokens_are_kept_for_a_second_pass(tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "kept.zarr"
+    store = made(manifest, out, keep_features=True, feature_parts=("tokens",), feature_dims=256)
+    assert store.layout.features[1].notes["parts"] == ["queries", "keys", "tokens"]
+    assert made(manifest, out).digest == store.digest  # the parts are said once
+    values = {"store": str(out), "clip_size": 0, "vit_size": 96}
+    source, options = BankSource.from_manifest(manifest, 1, {**values, "features": "tokens"}), Options(device="cpu")
+    generate(manifest, step=1, source=source, out=tmp_path / "images.zarr", options=options)
+    monkeypatch.setattr(BankEncoders, "load_networks", lambda *_: pytest.fail("an image was to be encoded"))
+    found = tmp_path / "features.zarr"
+    generate(manifest, step=1, source=source, out=found, options=options, features_from=[out])
+    assert agreement(MaskStore.open(found), MaskStore.open(tmp_path / "images.zarr")) > 0.97
+
+
+@pytest.mark.parametrize("name", ["panet", "insid3"])
+def test_few_shots_over_features(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supports go through the network, images of which there are features do not."""
+    shots = load_manifest(manifest_of_few(tmp_path, drawn=(40, 1), masks={"fmwiss": VALUES}))
+    drawn = ["draw", "--step", "1", "--kind", "mask", "--shots", "1", "--out", str(tmp_path / "supports"), "--fewer"]
+    result = CliRunner().invoke(supports_command, [*drawn, "--manifest", str(shots.path)])
+    assert result.exit_code == 0, result.output
+    store = made(shots, tmp_path / "kept.zarr", keep_features=True, feature_parts=("tokens",), feature_dims=256)
+    values = {"supports": str(tmp_path / "supports"), "vit_size": 96, "keep_masks": False}
+    source, options = SOURCES[name].from_manifest(shots, 1, values), Options(device="cpu")
+    generate(shots, step=1, source=source, out=tmp_path / "images.zarr", options=options)
+    read, load = [], PatchEncoder.load
+    monkeypatch.setattr(PatchEncoder, "load", lambda self, path: read.append(path) or load(self, path))
+    out = tmp_path / "features.zarr"
+    generate(shots, step=1, source=source, out=out, options=options, features_from=[store.path])
+    assert len(read) <= 5  # the supports
+    found = MaskStore.open(out)
+    assert agreement(found, MaskStore.open(tmp_path / "images.zarr")) > 0.97
+    assert found.attributes["features_from"] == [store.digest]
+    smaller = SOURCES[name].from_manifest(shots, 1, {**values, "vit_size": 64})
+    assert isinstance(smaller, ShotsSource)
+    with pytest.raises(StoreError, match=r"vit\.size"):
+        smaller.with_features_from([store.path])
 
 
 @pytest.mark.usefixtures("no_networks")

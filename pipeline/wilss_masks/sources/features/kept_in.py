@@ -1,9 +1,8 @@
 """Stores whose features stand for images: which they are, and whether they are of what is asked for."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
 
 from .identity import differences_of_features
-
-if TYPE_CHECKING:
-    from ..fmwiss import FmwissSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +38,6 @@ def kept_in(paths: Sequence[Location], asked: Mapping[str, Any], models: Mapping
             )
         found.append(KeptIn(path=path.absolute(), digest=store.digest))
     return tuple(found)
-
-
-def with_kept(source: "FmwissSource", paths: Sequence[Location]) -> "FmwissSource":
-    """The source, with the features of these stores for their images. Raises what `kept_in` raises."""
-    found = kept_in(paths, source.features_identity(), source.identity()["models"])
-    return dataclasses.replace(source, features_from=found)
 
 
 def without_features(stores: Sequence[KeptIn], image_ids: Sequence[str]) -> int:

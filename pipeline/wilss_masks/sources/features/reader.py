@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,15 @@ class Kept:
         assert self.grids.attention is not None
         rows = restored(self.vit, self.store.bases["vit"])
         return blocks_of(rows, self.store.form, self.grids.attention, count, parts)
+
+    def patches(self, kind: Literal["tokens", "keys"]) -> "Tensor":
+        """What the patches are known by, float32 [D, h, w]: tokens behind the last block, or its keys."""
+        (block,) = self.blocks(1, ("tokens",) if kind == "tokens" else ())
+        tokens = block.patch_tokens()
+        if tokens is not None:
+            return tokens[0]
+        keys = block.keys.transpose(1, 2).flatten(2)[0, block.prefix :]
+        return keys.T.reshape(-1, *block.grid)
 
 
 class FeatureStore:
