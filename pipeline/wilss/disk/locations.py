@@ -14,6 +14,8 @@ from wilss.errors import ParameterError
 
 #: The kinds of buckets that there are, by how their URLs begin: S3 and whatever speaks it, Google's, Azure's.
 SCHEMES = ("s3", "gs", "az")
+#: The key that stands in a bucket for a folder that many processes share, see `shared`.
+BEGUN = "begun"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _FORM = "write e.g. s3://BUCKET/step-1.zarr"
 

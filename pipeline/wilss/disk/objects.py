@@ -26,7 +26,7 @@ from typing import Any
 from .buckets import Bucket, client_below
 from .folder import Folder, OpenedFile, Watch
 from .kept import KeptBytes
-from .locations import ObjectUrl
+from .locations import BEGUN, ObjectUrl
 from .object_lock import object_lock, require_right
 
 _ROOT = "zarr.json"
@@ -65,7 +65,8 @@ class ObjectFolder(Folder):
             return self._bucket.head(self._key(name)) is not None
         if self.exists(_ROOT):
             return True
-        if self._bucket.head(self._beside("whole")) is not None:  # half of its files may be there
+        # Half of its files may be there, of a store that takes its place or is begun by many (`shared.upload_once`).
+        if any(self._bucket.head(self._beside(mark)) is not None for mark in ("whole", f"parts/{BEGUN}")):
             return False
         return any(True for _ in self._bucket.list(self.location.key))
 

@@ -12,17 +12,17 @@ import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .files import BUILDING_SUFFIX, FORMER_SUFFIX, PARTIAL_SUFFIX, forget, remove_tree, sync_folder, sync_tree, unlink
 from .folder import Folder, LocalFolder
-from .locations import Location
+from .locations import BEGUN, Location
 from .places import folder_at
 
 #: What `build_once` and `discard` leave where they are killed.
 _LEFT = re.compile(rf"\.[0-9a-f]{{32}}({BUILDING_SUFFIX}|{FORMER_SUFFIX})$")
-#: The key that stands for a shared folder in a bucket.
-BEGUN = "begun"
+_THREADS = 16
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -154,8 +154,6 @@ class SharedObjects(SharedFolder):
 
     def move(self, name: str, folder: Folder, target: str) -> bool:
         """Copied, then removed: others may do the same at the same time."""
-        if not self.has(name):
-            return False
         try:
             folder.take(self._folder, name, target)
         except FileNotFoundError:
@@ -164,8 +162,9 @@ class SharedObjects(SharedFolder):
         return True
 
     def discard(self) -> None:
-        for name in self.names():
-            self._folder.remove(name)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(self._folder.remove, self.names()):
+                pass
 
 
 def shared_folder_at(location: Location) -> SharedFolder:
@@ -235,7 +234,7 @@ def build_once(path: Path, build: Callable[[Path], object]) -> bool:
     return True
 
 
-def upload_once(folder: Folder, build: Callable[[Folder], object], last: str, beside: SharedFolder) -> bool:
+def upload_once(folder: Folder, build: Callable[[Path], object], last: str, beside: SharedFolder) -> bool:
     """The same in a bucket: whether what is being built there is this; False where it is another one.
 
     Any number of processes may build the same at once. last: the file without which nothing is there. beside: where the
@@ -243,7 +242,7 @@ def upload_once(folder: Folder, build: Callable[[Folder], object], last: str, be
     """
     with tempfile.TemporaryDirectory() as scratch:
         built = LocalFolder(Path(scratch) / "built")
-        build(built)
+        build(built.location)
         files = {name: built.read(name) for name, _ in built.files()}
     if not beside.create(BEGUN, files[last]) and beside.read(BEGUN) != files[last]:
         return False

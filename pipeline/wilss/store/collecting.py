@@ -5,10 +5,13 @@ a time, and what each of them needs is there until the seal is on disk.
 """
 
 import time
+from collections.abc import Mapping
+from functools import partial
 
 from ..disk import Location
 from ..disk.shared import sweep_shared
 from ..errors import StoreError
+from ..threads import map_in_threads
 from .parts import StoreParts, discard_parts
 from .schema import SHARDS_PER_VECTOR_CHUNK
 from .shards import committed_digest, digest_on_disk
@@ -18,6 +21,9 @@ from .writer import MaskStoreWriter
 #: Somebody else who seals may replace a file between two looks at it; each file is replaced once.
 _MOST_LOOKS = 3
 _LOOK_SECONDS = 0.5
+_THREADS = 8
+#: Of so few shards that a listing does not know it is asked whether it came late.
+_MOST_ASKED = 1000
 
 
 def seal_parts(path: Location) -> dict[int, int]:
@@ -36,16 +42,28 @@ def seal_parts(path: Location) -> dict[int, int]:
 
 def _sealed(path: Location) -> dict[int, int]:
     store = MaskStore.open(path, allow_partial=True)
-    parts = StoreParts.of(path, store.layout)
     if not store.is_complete:
-        if missing := store.shards_to_make():
+        parts = StoreParts.of(path, store.layout)
+        receipts, missing = _found(store, parts)
+        if missing:
             return missing
         _require_sound(store)
-        if damaged := _damaged(store, parts):
+        if damaged := _damaged(store, parts, receipts):
             return damaged
-        _commit(store, parts)
+        _commit(store, parts, receipts)
     _finish(path)
     return {}
+
+
+def _found(store: MaskStore, parts: StoreParts) -> tuple[dict[int, int], dict[int, int]]:
+    """The shards that have a receipt, and those that have none and are to be made; each with its generation."""
+    generation, listed = parts.state()
+    missing = store.shards_to_make()
+    made = [*listed]
+    if len(missing) <= _MOST_ASKED:
+        made += [shard for shard, again in missing.items() if parts.has_receipt(shard, again)]
+    receipts = {shard: generation.get(shard, 0) for shard in sorted(made)}
+    return receipts, {shard: again for shard, again in missing.items() if shard not in receipts}
 
 
 def _finish(path: Location) -> None:
@@ -68,28 +86,32 @@ def _require_sound(store: MaskStore) -> None:
     raise StoreError(f"{store.path} is damaged: {damages[0]}; fix that, or make it again with --overwrite.")
 
 
-def _damaged(store: MaskStore, parts: StoreParts) -> dict[int, int]:
+def _damaged(store: MaskStore, parts: StoreParts, receipts: Mapping[int, int]) -> dict[int, int]:
     """Shards whose files are not what was said of them; said to be so, and to be made again."""
-    state, wrong = parts.state(), dict[int, int]()
-    for shard in range(store.layout.num_shards):
-        generation = state.generation.get(shard, 0)
-        if shard in state.receipts:
-            counts = parts.receipt(shard, generation)
-            parts.place(counts)  # what somebody who was killed has left on its way
-            files = counts.receipt.digest
-        else:  # of a run before the store was made in parts
-            receipt = store.receipt(shard)
-            files = receipt.digest.split()[0] if committed_digest(receipt) == receipt.digest else ""
-        if digest_on_disk(store.folder, store.layout, shard) != files:
-            parts.void(shard, generation)
-            wrong[shard] = generation + 1
-    return wrong
+    shards = range(store.layout.num_shards)
+    wholes = map_in_threads(partial(_is_whole, store, parts, receipts), shards, _THREADS)
+    wrong = {shard: receipts.get(shard, 0) for shard, is_whole in zip(shards, wholes, strict=True) if not is_whole}
+    for shard, generation in wrong.items():
+        parts.void(shard, generation)
+    return {shard: generation + 1 for shard, generation in wrong.items()}
 
 
-def _commit(store: MaskStore, parts: StoreParts) -> None:
+def _is_whole(store: MaskStore, parts: StoreParts, receipts: Mapping[int, int], shard: int) -> bool:
+    if shard not in receipts:  # of a run before the store was made in parts
+        receipt = store.receipt(shard)
+        files = receipt.digest.split()[0] if committed_digest(receipt) == receipt.digest else ""
+        return digest_on_disk(store.folder, store.layout, shard) == files
+    counts = parts.receipt(shard, receipts[shard])
+    if digest_on_disk(store.folder, store.layout, shard) == counts.receipt.digest:
+        return True
+    parts.place(counts)  # what somebody who was killed has left on its way
+    return digest_on_disk(store.folder, store.layout, shard) == counts.receipt.digest
+
+
+def _commit(store: MaskStore, parts: StoreParts, receipts: Mapping[int, int]) -> None:
     """Bring all receipts into the vectors, a chunk of them at a time."""
-    state, writer = parts.state(), MaskStoreWriter(store)
-    for first in range(0, store.layout.num_shards, SHARDS_PER_VECTOR_CHUNK):
-        shards = range(first, min(first + SHARDS_PER_VECTOR_CHUNK, store.layout.num_shards))
-        made = [shard for shard in shards if shard in state.receipts]
-        writer.commit(*(parts.receipt(shard, state.generation.get(shard, 0)).receipt for shard in made))
+    writer, count = MaskStoreWriter(store), store.layout.num_shards
+    for first in range(0, count, SHARDS_PER_VECTOR_CHUNK):
+        made = [shard for shard in range(first, min(first + SHARDS_PER_VECTOR_CHUNK, count)) if shard in receipts]
+        read = map_in_threads(lambda shard: parts.receipt(shard, receipts[shard]).receipt, made, _THREADS)
+        writer.commit(*read)

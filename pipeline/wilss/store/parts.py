@@ -30,7 +30,7 @@ from ..disk import Location, SharedFolder, folder_at, left_of, shared_folder_at
 from ..disk.shared import build_once, upload_once
 from ..errors import StoreError
 from .schema import VECTORS, StoreHeader, StoreLayout, create_group
-from .seal import identity_of, is_sealed
+from .seal import identity_of
 from .shards import (
     ImageContent,
     ShardReceipt,
@@ -77,7 +77,7 @@ class StoreParts:
     @classmethod
     def of(cls, path: Location, layout: StoreLayout) -> "StoreParts":
         """Those of the store at `path`, whether or not there are any yet. Raises StoreError."""
-        return cls(path=path, layout=layout, identity=identity_of(folder_at(path)))
+        return cls(path=path, layout=layout, identity=identity_of(folder_at(path))[0])
 
     @cached_property
     def files(self) -> SharedFolder:
@@ -181,8 +181,7 @@ class StoreParts:
     def _is_open(self) -> bool:
         """Whether the store is the same, and not sealed."""
         try:
-            folder = folder_at(self.path)
-            return not is_sealed(folder) and identity_of(folder) == self.identity
+            return identity_of(folder_at(self.path)) == (self.identity, False)
         except StoreError:
             return False
 
@@ -200,7 +199,7 @@ def create_in_parts(place: Location, header: StoreHeader) -> None:
     """
     folder = folder_at(place)
     if isinstance(place, Path):
-        build_once(place, lambda building: create_group(folder_at(building), header))
+        build_once(place, lambda building: create_group(building, header))
     elif not folder.exists("zarr.json"):
         beside = shared_folder_at(parts_folder(place))
         if not upload_once(folder, lambda building: create_group(building, header), "zarr.json", beside):

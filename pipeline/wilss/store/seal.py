@@ -58,16 +58,14 @@ def _write_root(folder: Folder, root: dict[str, Any]) -> None:
     folder.write(_ROOT, json.dumps(root, indent=2).encode("utf-8"))
 
 
-def identity_of(folder: Folder) -> str:
-    """A digest of what a store says of itself, the same before and after it is sealed. Raises StoreError."""
+def identity_of(folder: Folder) -> tuple[str, bool]:
+    """A digest of what a store says of itself, the same before and after it is sealed, and whether it is.
+
+    Raises StoreError.
+    """
     root = _read_root(folder)
-    root["attributes"].pop(SEAL_KEY, None)
-    return _root_digest(root)
-
-
-def is_sealed(folder: Folder) -> bool:
-    """Whether a store is sealed, by its file. Raises StoreError."""
-    return SEAL_KEY in _read_root(folder)["attributes"]
+    is_sealed = root["attributes"].pop(SEAL_KEY, None) is not None
+    return _root_digest(root), is_sealed
 
 
 def verify(folder: Folder, layout: StoreLayout, receipts: Iterable[ShardReceipt]) -> Iterator[Damage]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wilss.disk import Folder, LocalFolder, SharedFolder
+from wilss.disk import LocalFolder, SharedFolder
 from wilss.disk.shared import (
     LocalSharedFolder,
     SharedObjects,
@@ -117,9 +117,9 @@ def test_of_many_that_build_in_a_bucket_all_build_the_same(tmp_path: Path) -> No
     folder, beside = LocalFolder(tmp_path / "s"), SharedObjects(LocalFolder(tmp_path / "s.parts"))
 
     def build(number: int) -> bool:
-        def fill(built: Folder) -> None:
-            built.write("values/0", f"{number}".encode())
-            built.write("root", f"of {number}".encode())
+        def fill(built: Path) -> None:
+            LocalFolder(built).write("values/0", f"{number}".encode())
+            LocalFolder(built).write("root", f"of {number}".encode())
 
         return upload_once(folder, fill, "root", beside)
 

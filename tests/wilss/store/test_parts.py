@@ -10,7 +10,8 @@ import pytest
 
 from tests.wilss_masks.stores import IMAGES, make_content, make_header, make_store
 from wilss.disk import LocalFolder, Location
-from wilss.disk.shared import BEGUN, SharedObjects
+from wilss.disk.locations import BEGUN
+from wilss.disk.shared import SharedObjects
 from wilss.errors import StoreError
 from wilss.store import ImageContent, MaskStore, PartsGoneError, StoreParts, seal_parts
 from wilss.store import parts as receipts

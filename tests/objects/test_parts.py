@@ -1,0 +1,71 @@
+"""A store in a bucket that many processes make without a coordinator: killed, at once, with a network that fails."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.drills import turns
+from tests.faults import test_parts as parts
+from tests.faults.standin import draw_images
+from wilss.disk import ObjectUrl, folder_at
+from wilss.errors import StoreError
+from wilss_masks.make.options import Part
+
+from .test_stores import beside, contents
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    draw_images(folder, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The stores of single processes on each of two machines, on disk."""
+    root = tmp_path_factory.mktemp("alone")
+    for machine in (0, 1):
+        parts.make_part(folder, root / f"{machine}.zarr", None, machine=machine)
+    return [root / "0.zarr", root / "1.zarr"]
+
+
+def nothing_beside(there: ObjectUrl, folder: Path) -> None:
+    """Nothing of the parts is left once anybody has looked at the finished store; late starters leave keys."""
+    parts.make_part(folder, there, Part(1, 1))
+    assert beside(there) == {there.name}
+
+
+def test_a_part_alone(bucket: ObjectUrl, folder: Path, alone: list[Path]) -> None:
+    there = bucket / "s.zarr"
+    parts.make_part(folder, there, Part(2, 3))
+    assert contents(there) == contents(alone[0])
+    assert beside(there) == {there.name}
+
+
+def test_parts_at_once(bucket: ObjectUrl, folder: Path, alone: list[Path]) -> None:
+    there = bucket / "s.zarr"
+    parts.all_at_once(folder, there, 3)
+    assert contents(there) == contents(alone[0])
+    nothing_beside(there, folder)
+
+
+@pytest.mark.parametrize(("count", "seed"), turns([(4, 0), *((16, seed) for seed in range(5))], [(4, 0)]))
+def test_parts_that_are_killed_on_machines_that_differ(
+    bucket: ObjectUrl, folder: Path, alone: list[Path], count: int, seed: int
+) -> None:
+    there = bucket / "s.zarr"
+    parts.make_with_kills(folder, there, count=count, at_once=4, seed=seed, machines=2)
+    parts.wholly_of_one(there, alone)
+    nothing_beside(there, folder)
+
+
+def test_a_part_with_other_options_while_the_store_begins(bucket: ObjectUrl, folder: Path) -> None:
+    """Its root is not there yet, so nobody can say what differs; nothing of the first one's is touched."""
+    there = bucket / "s.zarr"
+    folder_at(there.with_name("s.zarr.parts")).create("begun", b"{}")
+    with pytest.raises(StoreError, match=r"is being made in parts with something else; give all parts the same"):
+        parts.make_part(folder, there, Part(1, 2))
+    assert beside(there) == {"s.zarr.parts"}
