@@ -66,7 +66,9 @@ RESULTS = Path("workflows/benchmark/results/benchmark.json")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Keep drawn images and the like here, for next time.")
 @click.option("--out", type=click.Path(path_type=Path), help=f"[default: {RESULTS}, nowhere with --quick]")
 @click.option("--device", default="cuda", show_default=True, help="Of the part `gpu`; cpu to try it.")
-@click.option("--beside", type=click.Path(path_type=Path, exists=True), help="Another checkout, of the parts `builds`.")
+@click.option(
+    "--beside", type=click.Path(path_type=Path, exists=True), help="Another checkout, of `builds` and `features`."
+)
 @click.option("--figures", "take_over", is_flag=True, help="Take the rows over into figures.json and the pages.")
 def main(
     only: tuple[str, ...],
@@ -81,7 +83,7 @@ def main(
     results = out or (None if quick else RESULTS)
     more: dict[str, dict[str, Any]] = {
         "gpu": {"device": device},
-        **{name: {"beside": beside} for name in PARTS if name.startswith("builds")},
+        **{name: {"beside": beside} for name in PARTS if name.startswith("builds") or name == "features"},
         "plan": {"results": out or RESULTS},
     }
     with _scratch(scratch) as folder:

@@ -1,8 +1,8 @@
 """Relabelling with changed prompts: from kept features beside an image pass, of this build or of another one.
 
 Each side is a process of its own on one thread; they take turns, and a round is a whole store: decode or read, masks,
-fsync. Networks are open and texts encoded before, on both sides. `WILSS_BESIDE` names the Python of another build, that
-makes the image pass; without it this build does.
+fsync. Networks are open and texts encoded before, on both sides. With `--beside CHECKOUT` the image pass by 0.2.0's
+settings is that of another build, which has its own .venv; else this build's.
 """
 
 import json
@@ -51,7 +51,7 @@ _LARGE = {
 _AT_224 = {"clip_size": 224, "vit_size": 224, "templates": "plain"}
 
 
-def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
+def measure(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
     """Both sizes of encoders by the settings of 0.2.0, beside another build where one is named; and today's settings.
 
     The untrained ones cost the same time; what they say of images is not what trained ones say.
@@ -59,14 +59,14 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     built_in, large, rounds = ((8, 4), (2, 2), 1) if quick else ((200, 48), (48, 12), _ROUNDS)
     manifest = manifest_over(scratch, built_in[0]).path
     today = yaml.safe_load(manifest.read_text(encoding="utf-8"))["masks"]["fmwiss"]
-    beside = os.environ.get("WILSS_BESIDE", sys.executable)
+    python = sys.executable if beside is None else str(beside.absolute() / ".venv/bin/python")
     then = {**_OF_THEN, "clip_size": 0, "vit_size": 224}
     return [
-        *_Pair(scratch, manifest, "built-in encoders", then).measure(beside, *built_in, rounds),
+        *_Pair(scratch, manifest, "built-in encoders", then).measure(python, *built_in, rounds),
         *_Pair(scratch, manifest, "built-in encoders, settings of today", today).measure(
             sys.executable, *built_in, rounds
         ),
-        *_Pair(scratch, manifest, "ViT-B/16 at 224", {**_OF_THEN, **_AT_224}, _LARGE).measure(beside, *large, rounds),
+        *_Pair(scratch, manifest, "ViT-B/16 at 224", {**_OF_THEN, **_AT_224}, _LARGE).measure(python, *large, rounds),
         *_Pair(scratch, manifest, "ViT-B/16 at 224, settings of today", {**today, **_AT_224}, _LARGE).measure(
             sys.executable, *large, rounds
         ),
@@ -83,10 +83,10 @@ class _Pair:
     fmwiss: dict[str, Any]
     encoders: dict[str, Any] = field(default_factory=dict)
 
-    def measure(self, beside: str, by_features: int, by_images: int, rounds: int) -> list[dict[str, Any]]:
+    def measure(self, python: str, by_features: int, by_images: int, rounds: int) -> list[dict[str, Any]]:
         """by_features, by_images: how many images a round of either side has; times are compared by the image.
 
-        beside: the Python of the build that makes the image pass.
+        python: of the build that makes the image pass.
         """
         kept = self._kept(by_features)
         asked = {"manifest": str(self._written("other-prompts", other_prompts=True))}
@@ -94,7 +94,7 @@ class _Pair:
         sides = {
             "features": _Side(sys.executable, **asked, features=str(kept), limit=by_features,
                               out=str(stores["features"])),
-            "images": _Side(beside, **asked, features="", limit=by_images, out=str(stores["images"])),
+            "images": _Side(python, **asked, features="", limit=by_images, out=str(stores["images"])),
         }  # fmt: skip
         for side in sides.values():
             side.round()  # networks are opened
