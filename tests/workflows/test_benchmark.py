@@ -304,7 +304,7 @@ def test_own_rows_that_both_know_are_compared(tmp_path: Path, monkeypatch: pytes
     assert [(one["what"], one["figure"]) for one in rows] == [
         (f"scaling: {what}, this build over the other", "0.5 (4 and 8)")
     ]
-    for measure in (builds.measure, builds.measure_demo, builds.measure_own):
+    for measure in (builds.measure, builds.measure_training, builds.measure_demo, builds.measure_own):
         assert measure(tmp_path, False)[0]["what"] == "no other build"
 
 
@@ -351,3 +351,15 @@ def test_the_part_of_a_gpu_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(one["card"] == "cpu" for one in rows if "card" in one)
     if not torch.cuda.is_available():
         assert gpu.measure(tmp_path, quick=True)[0]["what"] == "no GPU here"
+
+
+def test_images_of_an_epoch_are_read_from_a_log(tmp_path: Path) -> None:
+    from parts import builds
+
+    lines = (
+        {"kind": "start", "step": 0, "run": {"images": 147, "batch_size": 16, "epochs": 2}},
+        {"kind": "step", "step": 10, "steps": 18},
+        {"kind": "step", "step": 18, "steps": 18},
+    )
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert builds._images_an_epoch(tmp_path) == 16 * 9

@@ -53,6 +53,7 @@ PARTS = {
     "features": "parts.features:measure",
     "gpu": "parts.gpu:measure",
     "builds": "parts.builds:measure",
+    "builds-training": "parts.builds:measure_training",
     "builds-demo": "parts.builds:measure_demo",
     "builds-own": "parts.builds:measure_own",
     "plan": "parts.past_one_machine:measure",

@@ -88,7 +88,7 @@ def _children() -> float:
 
 
 def measure(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
-    """`generate` with both sizes of encoders, and training; a row that says so where there is no other build."""
+    """`generate` with both sizes of encoders; a row that says so where there is no other build."""
     if beside is None:
         return [row("no other build", "nothing measured; name its checkout with --beside")]
     builds = builds_of(scratch, beside)
@@ -98,8 +98,15 @@ def measure(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict
             scratch, builds, "built-in encoders", repeats, (4, 12) if quick else (32, 160), "at least 1.4, aim 2"
         ),
         *([] if quick else _generate(scratch, builds, "ViT-B/16 at 224", repeats, (4, 20), "at least 1.15, aim 1.4")),
-        *_train(scratch, builds, repeats, (1, 2) if quick else (2, 5)),
     ]
+    return [{**one, "beside": commit_of(beside)} for one in rows]
+
+
+def measure_training(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
+    """The demo's step 1."""
+    if beside is None:
+        return [row("no other build", "nothing measured; name its checkout with --beside")]
+    rows = _train(scratch, builds_of(scratch, beside), 1 if quick else 3, (1, 2) if quick else (2, 5))
     return [{**one, "beside": commit_of(beside)} for one in rows]
 
 
@@ -246,7 +253,7 @@ def _images_an_epoch(run: Path) -> int:
     """Of a run that is over, by its log."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = max(line["steps"] for line in lines if "steps" in line)
-    start = next(line for line in lines if "batch_size" in line)
+    start = next(line["run"] for line in lines if line.get("kind") == "start")
     return int(steps * start["batch_size"] / start["epochs"])
 
 

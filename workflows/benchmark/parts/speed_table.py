@@ -72,7 +72,7 @@ BUILDS = (
     ("pixels of these masks on which both builds agree, %", "builds",
      f"generate, {_BUILT_IN}: pixels of masks on which the builds agree, %"),
     ("`generate`, ViT-B/16 at 224, images/s", "builds", f"generate, {_LARGE}: images/s, this build over the other"),
-    ("training, the demo's step 1, images/s", "builds",
+    ("training, the demo's step 1, images/s", "builds-training",
      "training, the demo's step 1: images/s, this build over the other"),
     ("`make demo` after the set-up, wall time", "builds-demo",
      "make demo after the set-up: wall time, this build over the other"),
