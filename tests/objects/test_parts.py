@@ -11,6 +11,7 @@ from wilss.disk import ObjectUrl, folder_at
 from wilss.errors import StoreError
 from wilss_masks.make.options import Part
 
+from .proxy import Proxy
 from .test_stores import beside, contents
 
 COUNT = 12
@@ -69,3 +70,15 @@ def test_a_part_with_other_options_while_the_store_begins(bucket: ObjectUrl, fol
     with pytest.raises(StoreError, match=r"is being made in parts with something else; give all parts the same"):
         parts.make_part(folder, there, Part(1, 2))
     assert beside(there) == {"s.zarr.parts"}
+
+
+def test_parts_over_a_network_that_fails(bucket: ObjectUrl, folder: Path, alone: list[Path], proxy: Proxy) -> None:
+    """A tenth of the requests meet one of six faults, and listings come late."""
+    there = bucket / "s.zarr"
+    proxy.at_random(0.1)
+    proxy.late = 2.0
+    parts.make_part(folder, there, Part(2, 2))
+    proxy.plan, proxy.late = (lambda method, path: ""), 0.0
+    assert sum(proxy.happened.values()) > 5
+    assert contents(there) == contents(alone[0])
+    nothing_beside(there, folder)
