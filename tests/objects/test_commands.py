@@ -50,6 +50,8 @@ def test_a_walk_of_commands(
     assert (tmp_path / "step-0.png").stat().st_size  # in this folder, since nothing stands beside a bucket
     assert said(capsys, "export", "voc", there, tmp_path / "labels")[0] == 0
     assert len([*(tmp_path / "labels").rglob("*.png")]) == 9
+    assert said(capsys, "review", there, "--static", tmp_path / "page", *manifest)[0] == 0
+    assert (tmp_path / "page/index.html").stat().st_size
     folder_at(there).write("mask/c/0/0/0/0", b"damaged")
     code, text = said(capsys, "verify", there)
     assert (code, "shard 0 does not match its digest" in text) == (1, True)

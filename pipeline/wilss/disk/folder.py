@@ -19,10 +19,10 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .files import (
     PARTIAL_SUFFIX,
@@ -37,6 +37,9 @@ from .files import (
 )
 from .locations import Location
 from .lock import writer_lock
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class OpenedFile(ABC):
@@ -108,6 +111,10 @@ class Folder(ABC):
     @abstractmethod
     def watch(self) -> "Watch":
         """Of what this thread reads from now on."""
+
+    def each(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """`function` of each item, in order; several at a time where each waits for an answer."""
+        return map(function, items)
 
     # -- writing --------------------------------------------------------------------------------------------
 

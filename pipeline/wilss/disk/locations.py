@@ -17,6 +17,7 @@ SCHEMES = ("s3", "gs", "az")
 #: The key that stands in a bucket for a folder that many processes share, see `shared`.
 BEGUN = "begun"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_COLLAPSED = re.compile(rf"^({'|'.join(SCHEMES)}):/([^/].*)$")
 _FORM = "write e.g. s3://BUCKET/step-1.zarr"
 
 
@@ -70,6 +71,8 @@ def location_of(place: str | Location) -> Location:
 
     Raises ParameterError for a URL of another kind, without a bucket or a name in it, or with credentials.
     """
+    if isinstance(place, Path) and (collapsed := _COLLAPSED.match(str(place))):  # `Path("s3://b/k")` is `s3:/b/k`
+        place = f"{collapsed[1]}://{collapsed[2]}"
     if not isinstance(place, str):
         return place
     if not _URL.match(place):

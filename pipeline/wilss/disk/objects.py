@@ -21,13 +21,18 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from wilss.threads import map_in_threads
 
 from .buckets import Bucket, client_below
 from .folder import Folder, OpenedFile, Watch
 from .kept import KeptBytes
 from .locations import BEGUN, ObjectUrl
 from .object_lock import object_lock, require_right
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _ROOT = "zarr.json"
 _THREADS = 16
@@ -93,6 +98,9 @@ class ObjectFolder(Folder):
     def watch(self) -> Watch:
         self._of_thread.watch = watch = _Watch()
         return watch
+
+    def each(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        return map_in_threads(function, items, _THREADS)
 
     # -- writing --------------------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ zarr's; the tests hold both against each other.
 """
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -184,9 +185,11 @@ def read_rows(root: Place, layout: StoreLayout, name: str, rows: slice) -> NDArr
     spec, shape = VECTORS[name], layout.vector_shape(name)
     step, (first, last, _) = layout.chunk_rows(name), rows.indices(shape[0])
     values = np.empty((max(last - first, 0), *shape[1:]), spec.dtype)
-    for chunk in _touched(slice(first, last), step):
+    chunks = _touched(slice(first, last), step)
+    parts = root.each(functools.partial(_read, root, layout, spec), chunks) if len(chunks) > 1 else None
+    for chunk in chunks:
         begin, end = max(first, chunk * step), min(last, (chunk + 1) * step)
-        part = _read(root, layout, spec, chunk)
+        part = _read(root, layout, spec, chunk) if parts is None else next(parts)
         values[begin - first : end - first] = part[begin - chunk * step : end - chunk * step]
     return values
 
@@ -214,7 +217,7 @@ def _differs(folder: Folder, name: str, data: bytes) -> bool:
         return False
 
 
-def _touched(where: slice, rows: int) -> Iterable[int]:
+def _touched(where: slice, rows: int) -> range:
     return range(where.start // rows, -(-where.stop // rows))
 
 

@@ -60,7 +60,7 @@ class RowStates:
     def __init__(self, arrays: StoreArrays) -> None:
         self._arrays, self._layout = arrays, arrays.layout
         self._rows = SHARDS_PER_VECTOR_CHUNK * self._layout.shard_size
-        self._chunks = [self._read_chunk(chunk) for chunk in range(-(-self._layout.num_images // self._rows))]
+        self._chunks = [*arrays.folder.each(self._read_chunk, range(-(-self._layout.num_images // self._rows)))]
         self._require_same_store()
 
     def of(self, row: int) -> RowState:

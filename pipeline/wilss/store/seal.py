@@ -73,9 +73,9 @@ def verify(folder: Folder, layout: StoreLayout, receipts: Iterable[ShardReceipt]
 
     receipts: what was committed of the shards, by the store's vectors.
     """
-    for receipt in receipts:
+    for receipt, found in folder.each(lambda one: (one, digest_on_disk(folder, layout, one.shard)), receipts):
         shard, (files, *rows) = receipt.shard, receipt.digest.split() or [""]
-        if digest_on_disk(folder, layout, shard) != files:
+        if found != files:
             yield Damage(what=f"shard {shard} does not match its digest", shard=shard)
         elif rows and committed_digest(receipt) != receipt.digest:
             yield Damage(what=f"what is said of the images in shard {shard} does not match its digest", shard=shard)

@@ -107,7 +107,9 @@ class MaskStore:
     def image_ids(self) -> Names:
         """Image ids, in the order of the image axis: a sequence of str."""
         count, step = self.layout.num_images, self.layout.chunk_rows("image")
-        chunks = (self._arrays.rows("image", slice(first, first + step)) for first in range(0, count, step))
+        chunks = self.folder.each(
+            lambda first: self._arrays.rows("image", slice(first, first + step)), range(0, count, step)
+        )
         return Names(str(name) for chunk in chunks for name in chunk)
 
     @cached_property

@@ -70,6 +70,7 @@ def test_a_url_stays_whole_and_a_path_is_a_path() -> None:
         "step-1.zarr", "s3://masks/voc", "s3://masks/voc/b", "s3://masks/voc/step-1.zarr/c/d",
     )  # fmt: skip
     assert pickle.loads(pickle.dumps(url)) == url == resolved(url) == location_of(url)
+    assert location_of(Path("s3://masks/voc/step-1.zarr")) == url
     assert location_of("masks/step-1.zarr") == Path("masks/step-1.zarr")
     assert location_of("C:/masks") == Path("C:/masks")
 

@@ -1,0 +1,142 @@
+"""Kills and faults of the network in numbers: whatever meets a run, the store is that of a run that nothing met."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drills import turns
+from tests.faults.standin import draw_images, make
+from wilss.disk import ObjectUrl, buckets, folder_at, object_lock
+from wilss.store import MaskStore
+
+from .proxy import Proxy
+from .test_stores import beside, contents
+
+IMAGES = 10
+#: Requests that write in a run of so many images, at least.
+WRITES = 90
+
+
+class _KilledError(BaseException):
+    """As a kill: nothing is done after it."""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    draw_images(tmp_path / "images", IMAGES)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def here(images: Path, tmp_path: Path) -> Path:
+    make(images, tmp_path / "step-0.zarr")
+    return tmp_path / "step-0.zarr"
+
+
+def killed_at(request: int, run: Callable[[], Any]) -> bool:
+    """Let no request that writes through from the one of this number on; whether the run came so far."""
+    left = [request]
+    with pytest.MonkeyPatch.context() as patch:
+        for method in ("put", "create", "replace", "delete", "copy"):
+            whole = getattr(buckets.Bucket, method)
+
+            def counted(self: Any, *arguments: Any, whole: Any = whole) -> Any:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise _KilledError
+                return whole(self, *arguments)
+
+            patch.setattr(buckets.Bucket, method, counted)
+        try:
+            run()
+        except _KilledError:
+            return True
+    return left[0] < 0
+
+
+@pytest.mark.parametrize("request_number", turns(range(WRITES), short=[3, 37, 61]))
+def test_a_kill_at_a_request_that_writes(
+    bucket: ObjectUrl, here: Path, images: Path, request_number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wilss_masks.make.run._COMMIT_SECONDS", 0.0)
+    there = bucket / "step-0.zarr"
+    assert killed_at(request_number, lambda: make(images, there))
+    if folder_at(there).exists("zarr.json") and not MaskStore.open(there, allow_partial=True).is_complete:
+        assert set(contents(there)) <= set(contents(here))
+    monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
+    make(images, there)
+    assert contents(there) == contents(here)
+    left = {name for name in beside(there) if ".probe-" not in name}  # a byte, where the kill met the probing
+    assert left == {"step-0.zarr", "step-0.zarr.stamps"}
+
+
+@pytest.mark.parametrize("request_number", turns(range(0, 240, 4), short=[80]))
+def test_a_kill_at_a_request_of_an_update(
+    bucket: ObjectUrl, images: Path, tmp_path: Path, request_number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it came before the new store took the old one's place, that one is there, whole."""
+    there = bucket / "step-0.zarr"
+    make(images, there)
+    before = contents(there)
+    (images / "image_0003.png").unlink()
+    make(images, tmp_path / "new.zarr")
+    killed_at(request_number, lambda: make(images, there, update=True))
+    if folder_at(there).exists("zarr.json"):
+        opened = MaskStore.open(there, allow_partial=True)
+        assert not opened.is_complete or contents(there) in (before, contents(tmp_path / "new.zarr"))
+    monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
+    make(images, there, update=True)
+    assert contents(there) == contents(tmp_path / "new.zarr")
+
+
+@pytest.mark.parametrize(("kills", "seed"), turns([(50, seed) for seed in range(6)], short=[(1, 6)]))
+def test_processes_killed_at_random(bucket: ObjectUrl, here: Path, images: Path, kills: int, seed: int) -> None:
+    """SIGKILL of a process that writes, which leaves its lock; the next one takes over at once, and goes on."""
+    draw, there, met = random.Random(seed), bucket / "step-0.zarr", 0
+    words = [sys.executable, "-m", "tests.faults.standin", str(images), str(there), "--delay", "0.2"]
+    while met < kills:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        lock = folder_at(bucket)
+        while process.poll() is None and not lock.exists("step-0.zarr.lock"):
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        met += process.wait() == -signal.SIGKILL
+        if folder_at(there).exists("zarr.json") and MaskStore.open(there, allow_partial=True).is_complete:
+            assert contents(there) == contents(here)
+            for name in list(contents(there)):
+                folder_at(there).remove(name)
+    make(images, there)
+    assert contents(there) == contents(here)
+
+
+@pytest.mark.long
+def test_a_thousand_faults(bucket: ObjectUrl, here: Path, images: Path, proxy: Proxy) -> None:
+    """A quarter of the requests meet one of six faults, and listings come late."""
+    happened: Counter[str] = Counter()
+    for seed in range(200):
+        there = bucket / f"step-{seed}.zarr"
+        proxy.at_random(0.25, seed)
+        proxy.late, proxy.happened = 2.0, Counter()
+        make(images, there)
+        assert not list(MaskStore.open(there).verify()), seed
+        proxy.plan, proxy.late = partial(_nothing), 0.0
+        happened += proxy.happened
+        assert contents(there) == contents(here), seed
+        if sum(happened.values()) >= 1000:
+            break
+    assert sum(happened.values()) >= 1000
+
+
+def _nothing(method: str, path: str) -> str:
+    return ""
