@@ -70,10 +70,12 @@ class ObjectFolder(Folder):
             return self._bucket.head(self._key(name)) is not None
         if self.exists(_ROOT):
             return True
+        is_anything = any(True for _ in self._bucket.list(self.location.key))
         # Half of its files may be there, of a store that takes its place or is begun by many (`shared.upload_once`).
+        # Both say so before they write any, so this is asked after what there is.
         if any(self._bucket.head(self._beside(mark)) is not None for mark in ("whole", f"parts/{BEGUN}")):
             return False
-        return any(True for _ in self._bucket.list(self.location.key))
+        return is_anything
 
     def read(self, name: str) -> bytes:
         return self._bucket.get(self._key(name))
