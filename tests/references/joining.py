@@ -4,9 +4,8 @@ import math
 
 
 def joined_pixel(known, newer):
-    """Two lists of logits, background first in both -> the list of the logits of all classes."""
-    background = 1 / (1 + math.exp(-known[0]))
+    """Two lists of logits, the second with more of them -> the list of the logits of all classes."""
     odds = [math.exp(logit) for logit in newer]
-    shares = [background * each / sum(odds) for each in odds]
-    logits = [math.log(share / (1 - share)) for share in shares]
-    return [logits[0], *known[1:], *logits[1:]]
+    new = [each / sum(odds) for each in odds[len(known) :]]
+    old = [(1 - sum(new)) / (1 + math.exp(-logit)) for logit in known]
+    return [math.log(p / (1 - p)) for p in [*old, *new]]

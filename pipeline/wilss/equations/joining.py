@@ -1,9 +1,8 @@
-"""New classes beside a network that calls them background: how the outputs of two heads become those of one.
+"""New classes beside a network that does not know them: how the outputs of two heads become those of one.
 
-What was background when the older head was learnt is background or one of the new classes (F. Cermelli et al.,
-"Modeling the Background for Incremental Learning in Semantic Segmentation", CVPR 2020, Sec. 3.2). There one softmax
-says which; here classes have a sigmoid each, and only the background's share is handed on, by the newer head's odds
-[D].
+Where the newer head finds no class of its own, the older head's word stays. F. Cermelli et al., "Modeling the
+Background for Incremental Learning in Semantic Segmentation", CVPR 2020, Sec. 3.2, say this of the background alone;
+here an older class gives way as well, since an older head takes what it has never seen for what it knows [D].
 
 Shapes: `B` batch, `C` channels, `h w` grid.
 """
@@ -16,30 +15,26 @@ from wilss.equations.kernels import exact
 
 
 def joined_logits(known: Tensor, newer: Tensor) -> Tensor:
-    """The logits of an older head's classes, and of the classes that a newer head finds in its background.
+    """The logits of an older head's classes, and of the classes that a newer head finds beside them.
 
-    The older background's probability g(b), g the logistic function, is shared among background and new classes:
+    A new class has the newer head's odds against all its other channels, and the older probabilities g(known), g the
+    logistic function, are what is left:
 
-        logit( g(b) exp(x_k) / sum_j exp(x_j) ),  x the newer head's logits of background and new classes.
+        p_new = exp(x_new) / sum_j exp(x_j),  p_old = g(known) (1 - sum of the p_new).
 
-    The probabilities of background and new classes then sum to what the background's was, and no older class moves.
+    Which older class is the likeliest, background included, stays as it was.
 
-    known: [B, C, h, w], background first; newer: [B, 1 + C_new, h, w], background first. Returns
-    [B, C + C_new, h, w], float32 at least. C_new = 0 leaves `known`.
+    known: [B, C, h, w]; newer: [B, C + C_new, h, w], the same channels first. Returns [B, C + C_new, h, w], float32 at
+    least. C_new = 0 leaves `known`.
     """
     known, newer = exact(known), exact(newer)
-    if newer.shape[1] < 2:
+    old, new = newer.split((known.shape[1], newer.shape[1] - known.shape[1]), dim=1)
+    if not new.shape[1]:
         return known
-    shared = _shared(known[:, :1], newer)
-    return torch.cat([shared[:, :1], known[:, 1:], shared[:, 1:]], dim=1)
-
-
-def _shared(background: Tensor, newer: Tensor) -> Tensor:
-    """The background's logit [B, 1, h, w] shared out by `newer`, [B, K, h, w], K >= 2. Returns [B, K, h, w].
-
-    With m the logarithm of the odds against a class, 1 / p - 1 is exp(-b) + exp(m) (1 + exp(-b)): added as logarithms,
-    so that no logit is too large for it.
-    """
-    others = [[place for place in range(newer.shape[1]) if place != one] for one in range(newer.shape[1])]
-    against = torch.stack([newer[:, rest].logsumexp(dim=1) for rest in others], dim=1) - newer
-    return -torch.logaddexp((-background).expand_as(against), against + F.softplus(-background))
+    against = old.logsumexp(dim=1, keepdim=True)
+    taken = new.logsumexp(dim=1, keepdim=True) - against
+    # with m the logarithm of odds, 1 / p - 1 is exp(-x) + exp(m) (1 + exp(-x)): no logit is too large for it
+    left = -torch.logaddexp(-known, taken + F.softplus(-known))
+    others = [[place for place in range(new.shape[1]) if place != one] for one in range(new.shape[1])]
+    rivals = [torch.cat([against, new[:, rest]], dim=1).logsumexp(dim=1) for rest in others]
+    return torch.cat([left, new - torch.stack(rivals, dim=1)], dim=1)

@@ -13,7 +13,7 @@ def logits(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
 
 @pytest.mark.parametrize("new", [1, 2, 4])
 def test_values_are_the_twins(new: int) -> None:
-    known, newer = logits(2, 3, 4, 5), logits(2, 1 + new, 4, 5, seed=1)
+    known, newer = logits(2, 3, 4, 5), logits(2, 3 + new, 4, 5, seed=1)
     found = joined_logits(known, newer)
     assert found.shape == (2, 3 + new, 4, 5)
     for image in range(2):
@@ -23,24 +23,23 @@ def test_values_are_the_twins(new: int) -> None:
                 assert found[image, :, row, column].tolist() == pytest.approx(wanted, rel=1e-9)
 
 
-def test_older_classes_stay_and_the_backgrounds_probability_is_shared() -> None:
-    known, newer = logits(2, 3, 4, 5), logits(2, 3, 4, 5, seed=1)
+def test_older_classes_keep_their_order_and_give_way_by_the_same_factor() -> None:
+    known, newer = logits(2, 3, 4, 5), logits(2, 5, 4, 5, seed=1)
     found = joined_logits(known, newer)
-    assert torch.equal(found[:, 1:3], known[:, 1:])
-    torch.testing.assert_close(found[:, [0, 3, 4]].sigmoid().sum(dim=1), known[:, 0].sigmoid())
-    assert torch.equal(joined_logits(known, newer[:, :1]), known)
+    assert torch.equal(found[:, :3].argmax(dim=1), known.argmax(dim=1))
+    left = 1 - found[:, 3:].sigmoid().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(found[:, :3].sigmoid(), known.sigmoid() * left)
+    assert torch.equal(joined_logits(known, newer[:, :3]), known)
 
 
-def test_the_newer_head_alone_decides_between_background_and_new_classes() -> None:
-    known, newer = logits(2, 3, 4, 5), logits(2, 3, 4, 5, seed=1)
-    found = joined_logits(known, newer)[:, [0, 3, 4]]
-    assert torch.equal(found.argmax(dim=1), newer.argmax(dim=1))
-    torch.testing.assert_close(joined_logits(known, newer + 5.0), joined_logits(known, newer))  # odds count, no level
+def test_odds_count_and_no_level() -> None:
+    known, newer = logits(2, 3, 4, 5), logits(2, 5, 4, 5, seed=1)
+    torch.testing.assert_close(joined_logits(known, newer + 5.0), joined_logits(known, newer))
 
 
 def test_the_order_of_new_classes_is_nothing() -> None:
-    known, newer = logits(2, 3, 4, 5, scale=10), logits(2, 3, 4, 5, seed=1, scale=10)
-    turned = joined_logits(known, newer[:, [0, 2, 1]])
+    known, newer = logits(2, 3, 4, 5, scale=10), logits(2, 5, 4, 5, seed=1, scale=10)
+    turned = joined_logits(known, newer[:, [0, 1, 2, 4, 3]])
     torch.testing.assert_close(turned[:, [0, 1, 2, 4, 3]], joined_logits(known, newer))
 
 
@@ -59,7 +58,7 @@ def test_no_logit_is_too_large(size: float) -> None:
 
 
 def test_half_precision_is_computed_in_float32() -> None:
-    known, newer = logits(1, 2, 2, 2).bfloat16(), logits(1, 2, 2, 2, seed=1).bfloat16()
+    known, newer = logits(1, 2, 2, 2).bfloat16(), logits(1, 3, 2, 2, seed=1).bfloat16()
     found = joined_logits(known, newer)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, joined_logits(known.float(), newer.float()))

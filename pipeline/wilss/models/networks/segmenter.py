@@ -62,14 +62,13 @@ class Segmenter(nn.Module):
         return found
 
     def logits(self, features: Tensor) -> Tensor:
-        """A logit per channel, of the head that learnt it first; the background is shared out by every later head.
+        """A logit per channel, of the head that learnt it first; every later head takes its own classes' pixels.
 
         features: [B, D, h, w]. Returns [B, C, h, w].
         """
         found: Tensor = self.classifier(self.body(features))
         for head in self.later:
-            newer = head(features)
-            found = joined_logits(found, torch.cat([newer[:, :1], newer[:, found.shape[1] :]], dim=1))
+            found = joined_logits(found, head(features))
         return found
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class Segmenter(nn.Module):
 class Head(nn.Module):
     """Body and classifier of a head that came later, with rows for all classes of its time.
 
-    Those of older classes are no logit's; the next step's head starts from them.
+    Those of older classes say where its own classes are not, and the next step's head starts from them.
     """
 
     def __init__(self, spec: SegmenterSpec, feature_dim: int, channels: int) -> None:
@@ -186,8 +185,8 @@ def newest_head(segmenter: Segmenter) -> Segmenter:
 def with_head(known: Segmenter, newest: Segmenter) -> Segmenter:
     """A segmenter of the heads of `known` and, for the channels that it lacks, that of `newest`.
 
-    newest: of one head, on the same backbone. What `known` says of its classes stays, but for the background, whose
-    probability is shared with the new ones (`joined_logits`).
+    newest: of one head, on the same backbone. Which of its classes `known` takes a pixel for stays, unless it is of a
+    new one (`joined_logits`).
     """
     spec = replace(newest.spec, heads=known.spec.channels_of_heads)
     prefix = f"later.{len(known.later)}."
