@@ -63,9 +63,10 @@ class TrainParams(Params):
     output_stride, head_width, rates: of the DeepLabV3 head; () takes the published rates of the stride.
     batch_norm: `frozen` statistics, `train`, or `synchronised` over processes. `auto` is frozen in a later step where
         one and the same class is on half of the pictures or more, and train elsewhere [D].
-    heads: whether a later step's classes get a head of their own on a backbone that stays (`step`), so that nothing
-        that was learnt before moves, or all classes share one (`shared`). `auto` is step where the step before has
-        such heads, else shared.
+    heads: whether a later step's classes get a head of their own on a backbone that stays (`step`), so that what was
+        learnt before gives way to new classes alone, or all classes share one (`shared`). `auto` is step in a later
+        step where one and the same class is on half of the pictures or more, and where the step before has such heads
+        [D].
     freeze: `backbone` leaves the backbone as it starts, weights and statistics, so that heads alone learn, on features
         of step 0's weights; `none` trains it.
     logit_adjustment: whether the new classes' logits are lowered, after training, by what their being on so many of

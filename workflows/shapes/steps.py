@@ -84,7 +84,10 @@ CHAINS = (
     Chain("10-2", "10-2: five steps of two classes", "10-2", SHARED),
     Chain("19-1", "19-1: one step of one class", "19-1", SHARED),
 )
-TUNING = (Chain("tuning", "five steps of one class", "15-1", OWN, tuned=True),)
+TUNING = (
+    Chain("tuning", "heads of their own", "15-1", OWN, tuned=True),
+    Chain("tuning-shared", "one head for all classes", "15-1", SHARED, tuned=True),
+)
 tuned = click.option("--tune", is_flag=True, help="The other drawings and classes, which settings are chosen on.")
 seeded = click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Of training.")
 only = click.option("--only", multiple=True, type=click.Choice([one.key for one in CHAINS]), help="These chains alone.")
@@ -130,8 +133,10 @@ def run(tune: bool, only: Sequence[str], seeds: Sequence[int], values: Sequence[
 def table(tune: bool) -> None:
     """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
-        print(json.dumps(_by_step(TUNING[0]), indent=1))
+        print(json.dumps({chain.title: _by_step(chain) for chain in TUNING}, indent=1))
         return
+    for chain in CHAINS:
+        _write_manifest(chain)  # of one that nobody has begun, whose row stays empty
     for name, chain in (("steps", ONE), ("steps-shared", ONE_HEAD)):
         keep_figures(name, _by_step(chain), seeds=len(_finished(chain)))
     figures = HERE / "figures/protocols.json"

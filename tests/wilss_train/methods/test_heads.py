@@ -172,7 +172,7 @@ def test_auto_is_decided_by_step_and_parent(root: Path, tmp_path: Path) -> None:
     def decided(inputs: RunInputs, method: Method = METHOD, **changes: Any) -> str:
         return settled(replace(PARAMS, **changes), method, inputs).heads
 
-    assert [decided(inputs(root, step), heads="auto") for step in range(3)] == ["shared", "shared", "step"]
+    assert [decided(inputs(root, step), heads="auto") for step in range(3)] == ["shared", "step", "step"]
     assert decided(inputs(root, 1)) == "step"
     assert decided(inputs(root, 1), Mib(), heads="auto") == "shared"
     params = settled(PARAMS, METHOD, inputs(root, 1))
@@ -195,7 +195,7 @@ def test_what_cannot_be_is_refused(root: Path, step: int, method: str, heads: An
 
 
 def test_a_run_of_before_is_the_same_run_where_heads_are_shared(root: Path) -> None:
-    cases: list[tuple[Any, set[str]]] = [("shared", set()), ("step", {"heads"})]
+    cases: list[tuple[Any, set[str]]] = [("shared", set()), ("auto", {"heads"})]
     for heads, differs in cases:
         params = settled(replace(PARAMS, heads=heads), METHOD, inputs(root, 1))
         wanted = identity_of(inputs(root, 1), METHOD, params, 0, {})

@@ -402,7 +402,7 @@ def test_one_call_opens_trains_and_judges(world: World, whole: Path, tmp_path: P
     second = train(str(world.masks(1)), params=names, out=str(tmp_path / "names"), **asked)
     assert second.results is not None
     resolved = {
-        "backbone_mean": list(IMAGENET_MEAN), "backbone_std": list(IMAGENET_STD), "heads": "shared",
+        "backbone_mean": list(IMAGENET_MEAN), "backbone_std": list(IMAGENET_STD), "heads": "step",
         "logit_adjustment": "always",
     }  # fmt: skip
     assert second.results.info.params == {**PARAMS.as_json(), **METHOD.as_json(), **resolved}

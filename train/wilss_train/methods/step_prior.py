@@ -66,7 +66,7 @@ def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool,
     if params.logit_adjustment == "auto":
         decided["logit_adjustment"] = "always" if one_sided else "never"
     if params.heads == "auto":
-        decided["heads"] = "step" if own_heads and has_heads(inputs) else "shared"
+        decided["heads"] = "step" if own_heads and (one_sided or has_heads(inputs)) else "shared"
     return replace(params, **decided)
 
 
