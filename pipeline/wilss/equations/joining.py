@@ -28,7 +28,7 @@ def joined_logits(known: Tensor, newer: Tensor) -> Tensor:
     least. C_new = 0 leaves `known`.
     """
     known, newer = exact(known), exact(newer)
-    old, new = newer.split((known.shape[1], newer.shape[1] - known.shape[1]), dim=1)
+    old, new = newer[:, : known.shape[1]], newer[:, known.shape[1] :]
     if not new.shape[1]:
         return known
     against = old.logsumexp(dim=1, keepdim=True)
