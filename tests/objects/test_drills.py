@@ -74,10 +74,10 @@ def test_a_kill_at_a_request_that_writes(
     if folder_at(there).exists("zarr.json") and not MaskStore.open(there, allow_partial=True).is_complete:
         assert set(contents(there)) <= set(contents(here))
     monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
+    monkeypatch.setattr(buckets, "_PROBE_SECONDS", -600.0)  # the clock of a server may be another one
     make(images, there)
     assert contents(there) == contents(here)
-    left = {name for name in beside(there) if ".probe-" not in name}  # a byte, where the kill met the probing
-    assert left == {"step-0.zarr", "step-0.zarr.stamps"}
+    assert beside(there) == {"step-0.zarr", "step-0.zarr.stamps"}
 
 
 @pytest.mark.parametrize("request_number", turns(range(0, 240, 4), short=[80]))

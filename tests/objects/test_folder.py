@@ -81,6 +81,16 @@ def test_a_server_that_heeds_no_conditions_is_refused(folder: Folder, proxy: Pro
     assert not list(folder_at(folder.location.parent).files())
 
 
+def test_a_probe_that_a_kill_left_is_removed_by_a_later_one(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = folder_at(folder.location.with_name(f"{folder.location.name}.probe"))
+    left.write("left", b"1")
+    folder.require_writable()
+    assert [name for name, _ in left.files()] == ["left"], "it may be another writer's, of just now"
+    monkeypatch.setattr(buckets, "_PROBE_SECONDS", -600.0)
+    folder.require_writable()
+    assert not list(left.files())
+
+
 def test_a_server_that_cannot_be_reached_is_a_sentence(bucket: ObjectUrl, monkeypatch: pytest.MonkeyPatch) -> None:
     from obstore.store import S3Store
 

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from wilss.errors import StoreError, first_line
@@ -23,6 +23,8 @@ _TRIES = 6
 _PAUSE_SECONDS = 0.05
 #: What failed after so long is not tried again: the server is not there.
 _LONG_SECONDS = 20.0
+#: A probe of the server that is older was left by somebody who was killed.
+_PROBE_SECONDS = 600.0
 _T = TypeVar("_T")
 _NEEDS = "it needs the library obstore: install it with `pip install 'wilss[object-stores]'`, and run the same again."
 _FIX = (
@@ -110,15 +112,15 @@ class Bucket:
 
     def list(self, below: str) -> Iterator[tuple[str, int]]:
         """Key and size of all objects in the folder `below`."""
-        entries = self._ask(below, "listed", lambda obstore: [*obstore.list(self._client, prefix=f"{below}/")])
-        yield from ((str(entry["path"]), int(entry["size"])) for some in entries for entry in some)
+        yield from ((str(entry["path"]), int(entry["size"])) for entry in self._listed(below))
 
     def now(self, beside: str) -> datetime:
         """The server's clock, read off an object that is written for that; and whether it keeps what others created.
 
         Raises StoreError for a server that creates what is there already: two writers would not notice each other.
         """
-        key = f"{beside}.probe-{uuid.uuid4().hex}"
+        below = f"{beside}.probe"
+        key = f"{below}/{uuid.uuid4().hex}"
         self.create(key, b"1")
         try:
             written = self.head(key)
@@ -131,7 +133,16 @@ class Bucket:
                 "of them came first; use a server that heeds If-None-Match (AWS, Google, Azure, MinIO and Ceph do)."
             )
         moment: datetime = written["last_modified"]
+        self._sweep(below, moment - timedelta(seconds=_PROBE_SECONDS))
         return moment
+
+    def _sweep(self, below: str, before: datetime) -> None:
+        """Remove what was left in a folder where a kill came before its removal."""
+        self.delete([str(entry["path"]) for entry in self._listed(below) if entry["last_modified"] < before])
+
+    def _listed(self, below: str) -> Iterator[dict[str, Any]]:
+        some = self._ask(below, "listed", lambda obstore: [*obstore.list(self._client, prefix=f"{below}/")])
+        yield from (dict(entry) for entries in some for entry in entries)
 
     def _delete(self, key: str, obstore: Any) -> None:
         obstore.delete(self._client, key)
