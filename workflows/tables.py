@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARKED = re.compile(r"(<!-- table: (\S+)((?: \S+)*) -->\n).*?(<!-- /table -->)", re.DOTALL)
-_SEEDS = {1: "one seed", 3: "three seeds: mean ± standard deviation"}
+_SEEDS = {1: "one seed", 2: "two seeds: mean ± standard deviation", 3: "three seeds: mean ± standard deviation"}
 
 
 def main(words: Sequence[str]) -> None:
