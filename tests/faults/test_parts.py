@@ -4,10 +4,11 @@ The processes come from a server that has the imports behind it. Whatever dies, 
 single process made; where machines make other bytes of the same image, every shard is wholly of one of them.
 """
 
+import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -114,9 +115,19 @@ def make_with_kills(folder: Path, store: Location, *, count: int, at_once: int, 
 def _start(folder: Path, store: Location, part: Part, draw: random.Random, machines: int) -> Running:
     delay, machine = draw.uniform(0, 0.1), draw.randrange(machines)
     due = time.monotonic() + draw.uniform(0, 0.7) if draw.random() < 0.5 else None
-    process = CONTEXT.Process(target=make_part, args=(folder, store, part, delay, machine))
+    process = _process(make_part, folder, store, part, delay, machine)
     process.start()
     return Running(part, process, due)
+
+
+def _process(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """One that has today's environment: of the server that it is forked off it would have that of earlier tests."""
+    return CONTEXT.Process(target=_as_here, args=(dict(os.environ), function, arguments))
+
+
+def _as_here(environment: Mapping[str, str], function: Callable[..., None], arguments: Sequence[Any]) -> None:
+    os.environ.update(environment)
+    function(*arguments)
 
 
 def nothing_beside(store: Path) -> None:
@@ -169,10 +180,7 @@ def test_parts_that_start_at_once_make_one_store(
 def all_at_once(folder: Path, store: Location, writers: int) -> None:
     """So many parts begin at the same moment, and all of them end well."""
     barrier = CONTEXT.Barrier(writers)
-    processes = [
-        CONTEXT.Process(target=_together, args=(barrier, folder, store, Part(index, writers)))
-        for index in range(1, writers + 1)
-    ]
+    processes = [_process(_together, barrier, folder, store, Part(index, writers)) for index in range(1, writers + 1)]
     for process in processes:
         process.start()
     for process in processes:

@@ -314,7 +314,7 @@ def test_a_full_disk_while_a_state_is_saved_leaves_the_old_ones(
     save = states.save_state
 
     def full(folder: Path, state: states.TrainingState) -> Path:
-        with files_of_at_most(50_000 if state.step == 8 else resource.RLIM_INFINITY):
+        with files_of_at_most(10_000 if state.step == 8 else resource.RLIM_INFINITY):
             return save(folder, state)
 
     with monkeypatch.context() as patch:

@@ -6,6 +6,7 @@ image is not tagged with cost nothing.
 """
 
 import enum
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ FEATURE_ARRAYS = tuple(f"{name}_{what}" for name in FEATURES for what in ("featu
 #: Vectors are chunked by this many shards: a commit rewrites a bounded piece, whatever the store's length.
 SHARDS_PER_VECTOR_CHUNK = 32
 ZSTD_LEVEL = 3
+#: Filters of warnings are the process's: of two threads that each set one, the first to end takes both away.
+_FILTERING = threading.Lock()
 
 
 class Status(enum.IntEnum):
@@ -276,7 +279,7 @@ def create_group(place: Location | Folder, header: StoreHeader) -> zarr.Group:
 
 def consolidate(group: zarr.Group) -> zarr.Group:
     """Gather the metadata of all arrays in the group's own file, so that opening reads one file."""
-    with warnings.catch_warnings():
+    with _FILTERING, warnings.catch_warnings():
         # zarr warns that consolidated metadata is not in the v3 specification; other readers ignore the field.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         return zarr.consolidate_metadata(group.store)
