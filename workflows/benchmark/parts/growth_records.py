@@ -9,7 +9,6 @@ image, is built again at some image or other, so nothing is interned here.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _memory(title: str, counts: Sequence[int], peaks: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _memory(title: str, counts: tuple[int, ...], peaks: list[list[float]]) -> dict[str, Any]:
     """The slope of the peak, over repeats."""
     return row(
         f"{title}: peak memory, bytes for every further image",
