@@ -109,10 +109,10 @@ def new_params(store: MaskStore, values: Mapping[str, Any]) -> CutOrFusion:
     cheap, known = names_of(type(params)), names_of(_WHOLE[type(params)])
     for name in values:
         if name not in cheap and name in known:
+            keeping = "" if isinstance(params, CutParams) else ", or keep features next time (--keep features)"
             raise EncoderError(
                 f"--set {name} needs a forward pass, which fuse does not make; use `wilss-masks generate "
-                f"--set {name}={values[name]}`, or keep features next time (--keep features). fuse can change "
-                f"{', '.join(cheap)}."
+                f"--set {name}={values[name]}`{keeping}. fuse can change {', '.join(cheap)}."
             )
     params = with_values(params, values, where="--set")
     refuse_networks(params)

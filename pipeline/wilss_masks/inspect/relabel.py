@@ -13,6 +13,7 @@ from wilss.disk import Location
 from wilss.errors import ParameterError, StoreError
 from wilss.params import names_of
 from wilss.store import MaskStore
+from wilss.store.records import records_for
 
 from ..make.generate import generate
 from ..make.options import Options
@@ -47,8 +48,9 @@ def relabel(
 ) -> Summary:
     """The masks that `generate` makes of the store's features with its own parameters, but for `values`.
 
-    values: of any parameter that looks at no image, and `prompts`, see `with_prompts`. Images without features are
-    encoded as usual. Raises StoreError where people judged masks of the store, or for what `generate` raises it.
+    values: of any parameter that looks at no image, and `prompts`, see `with_prompts`. manifest: of the store's images.
+    Images without features are encoded as usual. Raises StoreError where people judged masks of the store, where the
+    manifest is another one's, or for what `generate` raises it.
     """
     refuse_bad_target(store, out, overwrite, "whose features are read")
     if store.layout.has_review:
@@ -56,31 +58,40 @@ def relabel(
             f"{store.path} has masks that people judged, which new ones would leave out; make them with `wilss-masks "
             "generate --features-from`, and revise them."
         )
-    attributes = store.attributes
-    values, parameters = dict(values), attributes.get("parameters", {})
+    records_for(store, manifest)  # refuses other data, whose images would be taken for new ones
+    values = dict(values)
     if PROMPTS in values:
         manifest = with_prompts(manifest, Path(values.pop(PROMPTS)))
-    own = {name: value for name, value in parameters.items() if name in names_of(FmwissParams)}
-    source = FmwissSource.from_manifest(
-        manifest, store.step, {"preset": "paper", **own, **values}, int(attributes.get("seed", 0))
+    return generate(
+        manifest,
+        step=store.step,
+        source=_source_of(store, manifest, values),
+        out=out,
+        options=_options_of(store, overwrite),
+        features_from=(store.path,),
+        progress=progress,
+        tell=tell,
     )
+
+
+def _source_of(store: MaskStore, manifest: Manifest, values: Mapping[str, Any]) -> FmwissSource:
+    """The source of the store's masks, but for `values`."""
+    noted = store.attributes.get("parameters", {})
+    own = {name: value for name, value in noted.items() if name in names_of(FmwissParams)}
+    seed = int(store.attributes.get("seed", 0))
+    return FmwissSource.from_manifest(manifest, store.step, {"preset": "paper", **own, **values}, seed)
+
+
+def _options_of(store: MaskStore, overwrite: bool) -> Options:
+    """With which the store was made, but that features are kept where they are."""
+    attributes = store.attributes
     sizes = {name: int(attributes[name]) for name in ("shard_size", "batch_size", "threads")}
-    options = Options(
+    return Options(
         split=str(attributes.get("split", "train")),
         limit=attributes.get("limit"),
         keep_scores=keeps_maps(store),
         overwrite=overwrite,
         **sizes,  # type: ignore[arg-type]
-    )
-    return generate(
-        manifest,
-        step=store.step,
-        source=source,
-        out=out,
-        options=options,
-        features_from=(store.path,),
-        progress=progress,
-        tell=tell,
     )
 
 

@@ -114,6 +114,13 @@ def test_what_looks_at_images_is_refused(tmp_path: Path, manifest: Manifest, kep
     assert not needs_features(plain, {"power": "2"})
 
 
+def test_images_of_another_manifest_are_not_taken_for_new_ones(tmp_path: Path, kept: MaskStore) -> None:
+    other = load_manifest(manifest_of_few(tmp_path, drawn=(6, 7), masks={"fmwiss": VALUES}))
+    with pytest.raises(StoreError, match="made from other data"):
+        relabel(kept, tmp_path / "no.zarr", {"power": "2"}, other)
+    assert not (tmp_path / "no.zarr").exists()
+
+
 @pytest.mark.parametrize("features", ["clip", "keys"])
 def test_a_second_pass_over_features(
     tmp_path: Path, manifest: Manifest, kept: MaskStore, features: str, monkeypatch: pytest.MonkeyPatch
