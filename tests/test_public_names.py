@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -26,6 +27,14 @@ def test_public_names_are_all_that_is_listed(name: str) -> None:
     assert not [each for each in public if each.startswith("_") and each != "__version__"]
     assert not [each for each, value in public.items() if callable(value) and not value.__doc__], "no docstring"
     assert not hasattr(package, "nothing")
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_every_room_has_the_names_that_it_lists(name: str) -> None:
+    rooms = [room for room in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}.") if room.ispkg]
+    for room in rooms:
+        module = importlib.import_module(room.name)
+        assert not [each for each in getattr(module, "__all__", ()) if not hasattr(module, each)], room.name
 
 
 @pytest.mark.parametrize("name", LOADING)

@@ -1,12 +1,15 @@
 """The commands take URLs where they take stores, and say what is wrong in a sentence without secrets."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.wilss.store.test_store import make_header
 from tests.wilss_train.data.semi.world import make, masks
 from wilss.disk import ObjectUrl, folder_at
-from wilss.store import MaskStore
+from wilss.store import FeatureLayout, MaskStore, MaskStoreWriter
 from wilss_masks.cli import main
 
 from .servers import SETTINGS
@@ -55,6 +58,16 @@ def test_a_walk_of_commands(
     folder_at(there).write("mask/c/0/0/0/0", b"damaged")
     code, text = said(capsys, "verify", there)
     assert (code, "shard 0 does not match its digest" in text) == (1, True)
+
+
+def test_how_much_the_features_of_a_store_take_is_told(bucket: ObjectUrl, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, plain = FeatureLayout(name="clip", tokens=4, dims=2, width=3), make_header()
+    bases = {"clip_mean": np.zeros(3, np.float32), "clip_basis": np.zeros((2, 3), np.float32)}
+    header = replace(plain, layout=replace(plain.layout, features=(kept,)), bases=bases)
+    store = MaskStoreWriter.create(bucket / "step-1.zarr", header).store
+    store.folder.write("clip_features/c/0/0/0", bytes(12_000))
+    code, text = said(capsys, "info", store.path)
+    assert (code, "clip 2 of 3 numbers of 4 tokens at most; 14 kB an image" in text) == (0, True), text
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -
     far, told = MaskStore.open(there), {"a list": [said("corrected", mask=drawn())]}
     for values in ({"threshold": 0.6}, {"threshold": 0.4}):
         fuse(store, tmp_path / "fused.zarr", values, overwrite=True)
-        fused = fuse(far, bucket / "fused.zarr", values, overwrite=True)
+        fused = fuse(far, Path(str(bucket / "fused.zarr")), values, overwrite=True)  # whose slashes a path collapses
         assert contents(bucket / "fused.zarr") == contents(tmp_path / "fused.zarr")
         assert not list(fused.verify())
     revise(store, tmp_path / "revised.zarr", corrections=told)

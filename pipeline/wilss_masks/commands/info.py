@@ -97,8 +97,8 @@ def _features(store: Any) -> dict[str, str]:
     if not layouts:
         return {}
     names = [name for layout in layouts for name in (f"{layout.name}_features", f"{layout.name}_scale")]
-    files = [file for name in names for file in (store.path / name).rglob("*") if file.is_file()]
-    size, images = sum(file.stat().st_size for file in files), max(_images_made(store), 1)
+    size = sum(size for name in names for _, size in store.folder.files(name))
+    images = max(_images_made(store), 1)
     kept = ", ".join(
         f"{layout.name} {layout.dims} of {layout.width} numbers of {layout.tokens} tokens at most" for layout in layouts
     )

@@ -16,7 +16,7 @@ import numpy as np
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.digests import version_of
-from wilss.disk import Folder, Location, folder_at, is_there, refuse_existing, resolved, writing
+from wilss.disk import Folder, Location, folder_at, is_there, location_of, refuse_existing, resolved, writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.params import divided, names_of, with_values
 from wilss.store import (
@@ -62,7 +62,7 @@ _OWN = ("format", "format_version", "seal")
 
 def fuse(
     store: MaskStore,
-    out: Location,
+    out: Location | str,
     values: Mapping[str, Any],
     *,
     manifest: Manifest | None = None,
@@ -79,7 +79,7 @@ def fuse(
     another; EncoderError for a parameter that needs a forward pass or is wrong; ParameterError for a file of regions
     that knows none of the images.
     """
-    params = new_params(store, values)
+    out, params = location_of(out), new_params(store, values)
     require_regions(params)
     region_warnings(store, params)
     pictures = StagePictures(store, _records(store, manifest, params), params)

@@ -36,7 +36,7 @@ def kept_in(paths: Sequence[Location], asked: Mapping[str, Any], models: Mapping
                 f"{path} has no features that these masks could be made of:\n{told}\nLeave it out of --features-from, "
                 "or make it again with --keep features and these values."
             )
-        found.append(KeptIn(path=path.absolute(), digest=store.digest))
+        found.append(KeptIn(path=store.path.absolute(), digest=store.digest))
     return tuple(found)
 
 
