@@ -304,6 +304,10 @@ def test_own_rows_that_both_know_are_compared(tmp_path: Path, monkeypatch: pytes
     assert [(one["what"], one["figure"]) for one in rows] == [
         (f"scaling: {what}, this build over the other", "0.5 (4 and 8)")
     ]
+    monkeypatch.setattr(builds, "_walk", lambda build, words: builds.Spent(wall=1.0, cpu=1.0))
+    monkeypatch.setattr(builds, "commit_of", lambda checkout: f"of {checkout.name}")
+    for measure in (builds.measure_own, builds.measure_demo):  # the page's table names it, whichever part was run
+        assert {one["beside"] for one in measure(tmp_path, True, tmp_path / "other")} == {"of other"}
     for measure in (builds.measure, builds.measure_training, builds.measure_demo, builds.measure_own):
         assert measure(tmp_path, False)[0]["what"] == "no other build"
 

@@ -99,7 +99,7 @@ def measure(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict
         ),
         *([] if quick else _generate(scratch, builds, "ViT-B/16 at 224", repeats, (4, 20), "at least 1.15, aim 1.4")),
     ]
-    return [{**one, "beside": commit_of(beside)} for one in rows]
+    return _beside(beside, rows)
 
 
 def measure_training(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def measure_training(scratch: Path, quick: bool, beside: Path | None = None) -> 
     if beside is None:
         return [row("no other build", "nothing measured; name its checkout with --beside")]
     rows = _train(scratch, builds_of(scratch, beside), 1 if quick else 3, (1, 2) if quick else (2, 5))
-    return [{**one, "beside": commit_of(beside)} for one in rows]
+    return _beside(beside, rows)
 
 
 def measure_demo(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
@@ -117,11 +117,12 @@ def measure_demo(scratch: Path, quick: bool, beside: Path | None = None) -> list
     words = ("--precision", "fp32", *(("--epochs", "3") if quick else ()))
     taken = interleaved(builds_of(scratch, beside), 1 if quick else 3, lambda build: _walk(build, words))
     share = ratios([one.wall for one in taken[THIS]], [one.wall for one in taken[OTHER]])
-    return [
+    rows = [
         row("make demo after the set-up: wall time, this build over the other", share, "at most 0.6, aim 0.45"),
         row("make demo after the set-up, s", figure([one.wall for one in taken[THIS]])),
         row("make demo after the set-up, the other build, s", figure([one.wall for one in taken[OTHER]])),
     ]
+    return _beside(beside, rows)
 
 
 def measure_own(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
@@ -136,7 +137,12 @@ def measure_own(scratch: Path, quick: bool, beside: Path | None = None) -> list[
             if mine and its:
                 told = f"{mine['median'] / its['median']:.3g} ({mine['median']:.3g} and {its['median']:.3g})"
                 rows.append(row(f"{part}: {what}, this build over the other", told))
-    return rows
+    return _beside(beside, rows)
+
+
+def _beside(checkout: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the commit that they were measured beside."""
+    return [{**one, "beside": commit_of(checkout)} for one in rows]
 
 
 def _own_rows(build: Build, part: str, quick: bool) -> dict[str, dict[str, float]]:
@@ -232,17 +238,9 @@ def _train(scratch: Path, builds: Mapping[str, Build], repeats: int, epochs: tup
 
     def more(build: Build) -> Spent:
         words = ("--masks", build.folder / "step-1.zarr", "--from", build.folder / "step-0", "--overwrite", *told)
-        told_all: tuple[object, ...] = (
-            *words,
-            *_FP32,
-            "--set",
-            "warmup_epochs=0",
-            "--out",
-            build.folder / "step-1",
-            "--epochs",
-        )
-        short = build.run("wilss-train", *told_all, epochs[0])
-        return build.run("wilss-train", *told_all, epochs[1]) - short
+        student = ("--set", "warmup_epochs=0", "--out", build.folder / "step-1", "--epochs")
+        short = build.run("wilss-train", *words, *_FP32, *student, epochs[0])
+        return build.run("wilss-train", *words, *_FP32, *student, epochs[1]) - short
 
     taken = interleaved(builds, repeats, more)
     images = _images_an_epoch(builds[THIS].folder / "step-1") * (epochs[1] - epochs[0])
