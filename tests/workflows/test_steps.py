@@ -63,6 +63,19 @@ def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) ->
     assert [row["key"] for row in steps._empty()["rows"]] == [chain.key for chain in steps.CHAINS]
 
 
+def test_what_settings_were_chosen_on_has_both_kinds_of_heads_side_by_side(steps: ModuleType) -> None:
+    for chain, value in zip(steps.TUNING, (0.5, 0.25), strict=True):
+        steps._write_manifest(chain)
+        (out := chain.out(1, 0)).mkdir(parents=True)
+        scores = {"mean_iou": value, "mean_iou_new": value, "mean_iou_old": value}
+        (out / "report.json").write_text(json.dumps({"scores": scores, "training": {"seconds": 1.0}}), encoding="utf-8")
+    cells = steps._tuned_cells()
+    rows = json.loads((ROOT / "workflows/shapes/figures/steps-tuning.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["key"] for row in rows] == list(cells)
+    assert (cells["star"]["all"], cells["star"]["all_shared"]) == (50.0, 25.0)
+    assert not any(cells["heart"].values())
+
+
 def test_seeds_that_are_not_done_yet_are_left_out_once_one_is(steps: ModuleType) -> None:
     (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
     steps._write_manifest(chain)

@@ -4,7 +4,7 @@
     python workflows/shapes/steps.py run           # masks and training; can be stopped, and goes on step by step
     python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
     python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
-    python workflows/shapes/steps.py table --tune  # what that came to; no figure of a page rests on it
+    python workflows/shapes/steps.py table --tune  # what that came to: figures/steps-tuning.json
     python workflows/shapes/steps.py run --only 15-1 --seed 0 --set precision=fp32   # one of them
 
 A step is trained from the one before it, so what is lost is lost for all that come later. Rows that are done are not
@@ -133,7 +133,7 @@ def run(tune: bool, only: Sequence[str], seeds: Sequence[int], values: Sequence[
 def table(tune: bool) -> None:
     """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
-        print(json.dumps({chain.title: _by_step(chain) for chain in TUNING}, indent=1))
+        keep_figures("steps-tuning", _tuned_cells(), seeds=len(_finished(TUNING[0])))
         return
     for chain in CHAINS:
         _write_manifest(chain)  # of one that nobody has begun, whose row stays empty
@@ -224,6 +224,19 @@ def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
         took = seconds([one["training"]["seconds"] for one in told])
         cells[key] = {"masks": spread([masks]), **scores, "seconds": took} if told else {}
     return cells
+
+
+def _tuned_cells() -> dict[str, dict[str, Cell]]:
+    """Old, new and all mIoU after every step with heads of their own, and beside them as far as there is one head."""
+    own, shared = (_by_step(chain) for chain in TUNING)
+    scores = ("old", "new", "all")
+    return {
+        key: {
+            **{name: cell.get(name) for name in scores},
+            **{f"{name}_shared": shared[key].get(name) for name in scores},
+        }
+        for key, cell in own.items()
+    }
 
 
 def _at_the_end(chain: Chain) -> dict[str, Cell]:
