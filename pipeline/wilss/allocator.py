@@ -1,16 +1,16 @@
 """What becomes of freed memory: the C library keeps it for the next tensor instead of giving it back at once.
 
 glibc gives a large block back to the system as soon as it is freed, and the next one comes as pages of zeros, each of
-them a fault. Networks on a CPU make and free the same megabytes over and over: a twelfth of a training step was that.
+them a fault. Networks on a CPU make and free the same megabytes over and over.
 """
 
 import ctypes
 import os
 import sys
 
-#: Of mallopt(3): blocks above the one are no part of what is kept; more than the other is given back.
+#: Of mallopt(3): more than the first is given back; blocks above the second are no part of what is kept.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST_BLOCK, _MOST_KEPT = 32 * 2**20, 2**30
+_MOST_KEPT, _LARGEST_BLOCK = 2**30, 32 * 2**20
 _OWN_WORDS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
