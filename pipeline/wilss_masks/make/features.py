@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from wilss.data.layouts import ImageRecord, Records
 from wilss.disk import Location
 from wilss.errors import ParameterError, counted
@@ -15,7 +13,7 @@ from wilss.store.features import kept_bases
 
 from ..sources.bank import BankSource
 from ..sources.base import ImageTask, MaskSource
-from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted
+from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted, most_patches
 from ..sources.features.identity import FEATURES_KEY
 from ..sources.features.kept_in import without_features
 from ..sources.fmwiss import FmwissSource
@@ -102,8 +100,7 @@ def planned_features(
     if existing is not None and existing.layout.features:
         found = _as_there(plan, existing)
     else:
-        tell(f"features: a projection is fitted on {counted(min(SAMPLE, len(plan.images)), 'image')} first")
-        found = _fitted(plan, _keeping(source), options, device)
+        found = _fitted(plan, _keeping(source), options, device, tell)
     return dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, features=found.layouts), bases=found.bases)
 
 
@@ -131,19 +128,21 @@ _WHY_NOT = {
 
 def _as_there(plan: MaskPlan, store: MaskStore) -> FittedFeatures:
     """As the store has them, with room for the plan's images."""
-    layouts = []
-    for layout in store.layout.features:
-        name = "score" if layout.name == "clip" else "attention"
-        most = max(int(np.prod(getattr(grid, name))) for grid in plan.grids.values())
-        layouts.append(dataclasses.replace(layout, tokens=layout.prefix + most))
-    return FittedFeatures(layouts=tuple(layouts), bases=kept_bases(store))
+    most = most_patches(plan.grids.values())
+    layouts = tuple(
+        dataclasses.replace(layout, tokens=layout.prefix + most[layout.name]) for layout in store.layout.features
+    )
+    return FittedFeatures(layouts=layouts, bases=kept_bases(store))
 
 
-def _fitted(plan: MaskPlan, source: FmwissSource, options: Options, device: str) -> FittedFeatures:
-    proposer = source.prepare(device).open_networks(device, options.threads)
+def _fitted(
+    plan: MaskPlan, source: FmwissSource, options: Options, device: str, tell: Callable[[str], None]
+) -> FittedFeatures:
     tasks: list[ImageTask] = [task for task in plan.images if task.categories and task.problem is None]
+    if options.feature_projection == "pca":
+        tell(f"features: a projection is fitted on {counted(min(SAMPLE, len(tasks)), 'image')} first")
     return fitted(
-        proposer,
+        source.prepare(device).open_networks(device, options.threads),
         tasks,
         list(plan.grids.values()),
         dims=options.feature_dims,

@@ -136,17 +136,8 @@ def generate(
         require_known_names(source)
     attributes = keeping_confidences(path, attributes_of(manifest, step, source, records, options), options)
     asked = _Asked(manifest, step, source, records, options, path, attributes, tell)
-    if options.check_digests:
-        require_locked_contents(manifest, step, options.split)
-    is_done, looked = _is_done(asked)
     counting = _Counting(progress)
-    lost: tuple[str, ...] = ()
-    if not is_done:
-        if is_made:
-            require_known_names(source)
-        if first := getattr(source, "preparing", ""):
-            tell(first)
-        lost = _make_part(asked, counting) if is_in_parts(path, options) else _make_missing(asked, looked, counting)
+    lost = _make_what_is_asked(asked, counting, was_complete=is_made)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     said = (*selection.warnings, *of_regions, *warnings_of(store, manifest, records, source, selection.records))
@@ -188,6 +179,24 @@ class _Asked:
         return compatible(self.path, self.attributes, self.options, self.records, self.manifest.encoders)
 
 
+def _make_what_is_asked(asked: _Asked, counting: "_Counting", *, was_complete: bool) -> tuple[str, ...]:
+    """Make what is not there, if anything; returns what was lost.
+
+    was_complete: the store was, so that nobody has looked at the names of encoders yet.
+    """
+    source, options = asked.source, asked.options
+    if options.check_digests:
+        require_locked_contents(asked.manifest, asked.step, options.split)
+    is_done, looked = _is_done(asked)
+    if is_done:
+        return ()
+    if was_complete:
+        require_known_names(source)
+    if first := getattr(source, "preparing", ""):
+        asked.tell(first)
+    return _make_part(asked, counting) if is_in_parts(asked.path, options) else _make_missing(asked, looked, counting)
+
+
 def _is_done(asked: _Asked) -> tuple[bool, Looked | None]:
     """Whether nothing is to be made, and what a look at the files has found that the masks were made of.
 
@@ -224,10 +233,7 @@ def _make_missing(asked: _Asked, looked: Looked | None, counting: "_Counting") -
         discard_parts(path)  # of a store that was here before
         has_content = existing is None or existing.layout.has_content or options.update
         before = _stamps(records, source)
-        plan = plan_for(asked.manifest, asked.step, source, records, options, has_content=has_content)
-        if options.keep_features:
-            _use_threads(options.threads)
-        plan = planned_features(plan, existing, source, options, fit_device(options), asked.tell)
+        plan = _planned(asked, existing, has_content)
         writer = create_or_resume(path, plan, asked.attributes, options, asked.manifest.encoders, looked)
         try:
             lost = _make(writer, plan, source, options, counting)
@@ -245,10 +251,7 @@ def _make_part(asked: _Asked, counting: "_Counting") -> tuple[str, ...]:
     with part_lock(path):
         existing = MaskStore.open(path, allow_partial=True) if is_there(path) else None
         has_content = existing is None or existing.layout.has_content
-        plan = plan_for(asked.manifest, asked.step, source, asked.records, options, has_content=has_content)
-        if options.keep_features:
-            _use_threads(options.threads)
-        plan = planned_features(plan, existing, source, options, fit_device(options), asked.tell)
+        plan = _planned(asked, existing, has_content)
         parts = begun(path, plan, asked.attributes, asked.manifest.encoders)
         counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
         job = _job(path, plan, source, options, parts)
@@ -259,6 +262,15 @@ def _make_part(asked: _Asked, counting: "_Counting") -> tuple[str, ...]:
 
         name = f"{options.part}" if options.part is not None else f"{socket.gethostname()} {os.getpid()}"
         return make_in_parts(parts, options.part, name, make)
+
+
+def _planned(asked: _Asked, existing: MaskStore | None, has_content: bool) -> MaskPlan:
+    """What is to be written, with what the store keeps of features. has_content: see `make_plan`."""
+    source, options = asked.source, asked.options
+    plan = plan_for(asked.manifest, asked.step, source, asked.records, options, has_content=has_content)
+    if options.keep_features:
+        _use_threads(options.threads)  # rounding of what is fitted may depend on it
+    return planned_features(plan, existing, source, options, fit_device(options), asked.tell)
 
 
 def _keep_stamps(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.built_in import built_in_manifest, manifest_of_few
+from tests.built_in import manifest_of_few
+from tests.wilss_masks.kept_features import VALUES, agreement, no_networks
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore
@@ -30,8 +31,6 @@ from wilss_masks.sources.shots import ShotsSource
 from wilss_masks.tuning.sample import draw_sample
 from wilss_masks.tuning.tune import tune
 
-VALUES = {**built_in_manifest()["masks"]["fmwiss"], "vit_size": 96, "templates": "plain"}
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -51,19 +50,15 @@ def kept(folder: Path, manifest: Manifest) -> MaskStore:
     return made(manifest, folder / "kept.zarr", keep_features=True)
 
 
-@pytest.fixture
-def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FmwissSource, "open_networks", lambda *_: pytest.fail("an image was to be encoded"))
+@pytest.fixture(name="no_networks")
+def _no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_networks(monkeypatch)
 
 
 def made(manifest: Manifest, out: Path, values: Any = MappingProxyType({}), **options: Any) -> MaskStore:
     source = FmwissSource.from_manifest(manifest, 1, values)
     generate(manifest, step=1, source=source, out=out, options=Options(device="cpu", **options))
     return MaskStore.open(out)
-
-
-def agreement(one: MaskStore, other: MaskStore) -> float:
-    return float(np.mean([(one.read(name).masks == other.read(name).masks).mean() for name in one.image_ids]))
 
 
 def test_prompts_of_a_file_take_the_place_of_the_manifests(folder: Path, manifest: Manifest) -> None:

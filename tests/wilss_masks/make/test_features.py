@@ -11,8 +11,9 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.built_in import built_in_manifest, manifest_of_few
+from tests.built_in import manifest_of_few
 from tests.paths import on_disk
+from tests.wilss_masks.kept_features import VALUES, agreement, no_networks
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError, StoreError, WilssError
 from wilss.store import MaskStore, MaskStoreWriter
@@ -22,7 +23,6 @@ from wilss_masks.make.generate import generate, plan_for
 from wilss_masks.make.options import Options
 from wilss_masks.sources import AnnotationSource, FmwissSource
 
-VALUES = {**built_in_manifest()["masks"]["fmwiss"], "vit_size": 96, "templates": "plain"}
 PLAIN = Options(device="cpu", shard_size=2)
 KEEP = dataclasses.replace(PLAIN, keep_features=True)
 OTHER_PROMPTS = {16: {"name": "tree", "prompts": ["leaf", "tree"]}, 20: {"name": "cup", "prompts": ["ring"]}}
@@ -56,21 +56,11 @@ def made(manifest: Manifest, out: Path, options: Options = PLAIN, *features: Mas
     return MaskStore.open(out)
 
 
-def agreement(one: MaskStore, other: MaskStore) -> float:
-    """The share of pixels of all masks that are the same in both."""
-    assert list(one.image_ids) == list(other.image_ids)
-    return float(np.mean([(one.read(name).masks == other.read(name).masks).mean() for name in one.image_ids]))
-
-
 def with_prompts(folder: Path, manifest: Manifest) -> Manifest:
     content = yaml.safe_load(manifest.path.read_text())
     path = folder / "other_prompts.yaml"
     path.write_text(yaml.safe_dump({**content, "names": {**content["names"], **OTHER_PROMPTS}}))
     return load_manifest(path)
-
-
-def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FmwissSource, "open_networks", lambda *_: pytest.fail("an image was to be encoded"))
 
 
 def test_features_stand_beside_the_same_masks(kept: MaskStore, plain: MaskStore) -> None:

@@ -1,8 +1,8 @@
 """The precision of forward passes; fp32 on a CPU by the faster of the two libraries that torch carries.
 
 torch hands `linear` in fp32 to MKL, which on AMD's processors with AVX-512 runs at half of what oneDNN, the other one,
-does with the same numbers (`workflows/benchmark/README.md`, stages); without AVX-512 MKL is ahead by a seventh. Both
-compute in fp32; their last bits differ, as they do between two processors.
+does with the same numbers (`workflows/benchmark/README.md`, stages); on one with AVX2 alone MKL was ahead. Both compute
+in fp32; their last bits differ, as they do between two processors.
 """
 
 import contextlib
@@ -35,17 +35,17 @@ def is_onednn_faster() -> bool:
     return has_onednn_linear() and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
-class LinearByOneDnn(TorchFunctionMode):
-    """Within it, `linear` of float32 tensors on the CPU is oneDNN's, where no gradient is taken; in this thread alone.
+class LinearBy(TorchFunctionMode):
+    """Within it, `linear` is another function of the same values, where no gradient is taken; in this thread alone.
 
     Also the two in `nn.MultiheadAttention`, which torch treats as one function, where it is plain self-attention. Its
     attention is the fused one then, which never forms an L x L map.
     """
 
-    def __init__(self, linear: Linear | None = None) -> None:
-        """linear: another one than oneDNN's."""
+    def __init__(self, linear: Linear) -> None:
+        """linear: `F.linear` itself, for fused attention alone, or `onednn_linear`."""
         super().__init__()
-        self._linear = linear or _linear
+        self._linear = linear
 
     def __torch_function__(
         self,
@@ -67,8 +67,8 @@ class LinearByOneDnn(TorchFunctionMode):
         return func(*args, **named)
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input [..., I], weight [O, I], bias [O] or None."""
+def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear`, of float32 tensors on the CPU oneDNN's. input [..., I], weight [O, I], bias [O] or None."""
     tensors = (input, weight) if bias is None else (input, weight, bias)
     fits = input.ndim >= 2 and weight.ndim == 2 and input.numel() > 0
     if fits and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors):
@@ -116,7 +116,7 @@ def precision_for(device: torch.device, precision: Precision | None) -> Precisio
 def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
     """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
     on_cpu = device.type == "cpu" and precision == "fp32"
-    by_faster = LinearByOneDnn(None if is_onednn_faster() else F.linear) if on_cpu else contextlib.nullcontext()
+    by_faster = LinearBy(onednn_linear if is_onednn_faster() else F.linear) if on_cpu else contextlib.nullcontext()
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
         by_faster,

@@ -17,7 +17,7 @@ from ..base import Grids, ImageTask
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wilss.equations.features import Basis
+    from wilss.equations.features import Basis, Moments
 
     from ..fmwiss import FmwissProposer
     from .rows import BlockForm
@@ -55,35 +55,17 @@ def fitted(
     Of `dims` dimensions, or as many as there are. Images that cannot be decoded are passed over. Raises StoreError
     where none can be.
     """
-    from wilss.equations.features import Moments, principal_basis, random_basis
-
-    moments: dict[str, Moments] = {}
-    form = None
-    for by_encoder, own_form in _encoded(proposer, drawn(tasks, seed), SAMPLE if projection == "pca" else 1):
-        form = own_form
-        for name, rows in by_encoder.items():
-            own = Moments.of(rows.cpu())
-            moments[name] = own if name not in moments else moments[name] + own
-    if form is None:
-        raise StoreError("no image can be decoded to fit a projection of features on; see the images.")
-    bases: dict[str, Basis] = {
-        name: principal_basis(own, dims)
-        if projection == "pca"
-        else random_basis(len(own.total), dims, generator_for(seed, "features", name))
-        for name, own in moments.items()
-    }
-    longest = {
-        "clip": max(math.prod(grid.score or (0, 0)) for grid in grids),
-        "vit": form.prefix + max(math.prod(grid.attention or (0, 0)) for grid in grids),
-    }
+    moments, form = _moments(proposer, drawn(tasks, seed), SAMPLE if projection == "pca" else 1)
+    bases = {name: _basis(name, own, dims, projection, seed) for name, own in moments.items()}
+    most, prefix = most_patches(grids), {"clip": 0, "vit": form.prefix}
     notes = {"clip": {"logit_scale": proposer.logit_scale}, "vit": form.notes}
     layouts = tuple(
         FeatureLayout(
             name=name,
-            tokens=longest[name],
+            tokens=prefix[name] + most[name],
             dims=len(basis.rows),
             width=len(basis.mean),
-            prefix=form.prefix if name == "vit" else 0,
+            prefix=prefix[name],
             notes=notes[name],
         )
         for name, basis in bases.items()
@@ -94,6 +76,41 @@ def fitted(
         for array, values in zip(layout.vectors, (bases[layout.name].mean, bases[layout.name].rows), strict=True)
     }
     return FittedFeatures(layouts=layouts, bases=arrays)
+
+
+def most_patches(grids: Iterable[Grids]) -> dict[str, int]:
+    """By encoder the patches of the image with the most."""
+    listed = list(grids)
+    return {
+        "clip": max(math.prod(grid.score or (0, 0)) for grid in listed),
+        "vit": max(math.prod(grid.attention or (0, 0)) for grid in listed),
+    }
+
+
+def _moments(
+    proposer: "FmwissProposer", tasks: Sequence[ImageTask], count: int
+) -> "tuple[dict[str, Moments], BlockForm]":
+    """Moments by encoder of the first `count` images that can be decoded, and the form of the ViT's rows."""
+    from wilss.equations.features import Moments
+
+    moments: dict[str, Moments] = {}
+    form = None
+    for by_encoder, own_form in _encoded(proposer, tasks, count):
+        form = own_form
+        for name, rows in by_encoder.items():
+            own = Moments.of(rows.cpu())
+            moments[name] = own if name not in moments else moments[name] + own
+    if form is None:
+        raise StoreError("no image can be decoded to fit a projection of features on; see the images.")
+    return moments, form
+
+
+def _basis(name: str, moments: "Moments", dims: int, projection: Projection, seed: int) -> "Basis":
+    from wilss.equations.features import principal_basis, random_basis
+
+    if projection == "pca":
+        return principal_basis(moments, dims)
+    return random_basis(len(moments.total), dims, generator_for(seed, "features", name))
 
 
 def _encoded(

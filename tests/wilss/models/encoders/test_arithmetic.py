@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.models.encoders import arithmetic
-from wilss.models.encoders.arithmetic import LinearByOneDnn, has_onednn_linear
+from wilss.models.encoders.arithmetic import LinearBy, has_onednn_linear, onednn_linear
 
 pytestmark = pytest.mark.skipif(not has_onednn_linear(), reason="this torch has no oneDNN")
 
@@ -46,7 +46,7 @@ def test_linear_is_the_same_function(counted: list[tuple[int, ...]], shape: tupl
     values = torch.randn(shape)
     with torch.inference_mode():
         expected = F.linear(values.double(), layer.weight.double(), layer.bias.double() if bias else None)
-        with LinearByOneDnn():
+        with LinearBy(onednn_linear):
             close(layer(values), expected.float())
             close(F.linear(input=values, weight=layer.weight, bias=layer.bias), expected.float())
     assert counted == [shape, shape]
@@ -57,7 +57,7 @@ def test_self_attention_is_the_same_function(counted: list[tuple[int, ...]]) -> 
     values = torch.randn(2, 7, 12)
     with torch.inference_mode():
         expected, _ = attention(values, values, values, need_weights=False)
-        with LinearByOneDnn():
+        with LinearBy(onednn_linear):
             made, weights = attention(values, values, values, need_weights=False)
     close(made, expected)
     assert weights is None
@@ -78,14 +78,14 @@ def test_other_attention_is_torchs_own(counted: list[tuple[int, ...]], name: str
     values = torch.randn(1, 7, 12)
     with torch.inference_mode():
         expected = ELSEWISE[name](attention, values)
-        with LinearByOneDnn():
+        with LinearBy(onednn_linear):
             assert torch.equal(ELSEWISE[name](attention, values), expected)
     assert not counted
 
 
 def test_what_it_cannot_take_is_torchs_own(counted: list[tuple[int, ...]]) -> None:
     weight = torch.randn(3, 5)
-    with LinearByOneDnn():
+    with LinearBy(onednn_linear):
         assert F.linear(torch.randn(2, 5, requires_grad=True), weight).requires_grad
         with torch.inference_mode():
             assert F.linear(torch.randn(2, 5).double(), weight.double()).dtype == torch.float64
