@@ -60,13 +60,15 @@ def measure(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict
     manifest = manifest_over(scratch, built_in[0]).path
     today = yaml.safe_load(manifest.read_text(encoding="utf-8"))["masks"]["fmwiss"]
     python = sys.executable if beside is None else str(beside.absolute() / ".venv/bin/python")
-    then = {**_OF_THEN, "clip_size": 0, "vit_size": 224}
+    then, whose = {**_OF_THEN, "clip_size": 0, "vit_size": 224}, "" if beside is None else " of another build"
     return [
-        *_Pair(scratch, manifest, "built-in encoders", then).measure(python, *built_in, rounds),
+        *_Pair(scratch, manifest, "built-in encoders", then).measure(python, *built_in, rounds, whose),
         *_Pair(scratch, manifest, "built-in encoders, settings of today", today).measure(
             sys.executable, *built_in, rounds
         ),
-        *_Pair(scratch, manifest, "ViT-B/16 at 224", {**_OF_THEN, **_AT_224}, _LARGE).measure(python, *large, rounds),
+        *_Pair(scratch, manifest, "ViT-B/16 at 224", {**_OF_THEN, **_AT_224}, _LARGE).measure(
+            python, *large, rounds, whose
+        ),
         *_Pair(scratch, manifest, "ViT-B/16 at 224, settings of today", {**today, **_AT_224}, _LARGE).measure(
             sys.executable, *large, rounds
         ),
@@ -83,10 +85,12 @@ class _Pair:
     fmwiss: dict[str, Any]
     encoders: dict[str, Any] = field(default_factory=dict)
 
-    def measure(self, python: str, by_features: int, by_images: int, rounds: int) -> list[dict[str, Any]]:
+    def measure(
+        self, python: str, by_features: int, by_images: int, rounds: int, whose: str = ""
+    ) -> list[dict[str, Any]]:
         """by_features, by_images: how many images a round of either side has; times are compared by the image.
 
-        python: of the build that makes the image pass.
+        python: of the build that makes the image pass. whose: how the row calls that of another one.
         """
         kept = self._kept(by_features)
         asked = {"manifest": str(self._written("other-prompts", other_prompts=True))}
@@ -105,7 +109,7 @@ class _Pair:
         size = sum(file.stat().st_size for file in kept.rglob("*") if file.is_file()) / by_features / 1000
         title = f"{self.title}: relabelling"
         return [
-            row(f"{title} from features over an image pass, images/s",
+            row(f"{title} from features over an image pass{whose}, images/s",
                 figure([one["images"] / one["features"] for one in taken]), "at least 20"),
             row(f"{title}, ms an image", figure([1000 * one["features"] for one in taken])),
             row(f"{title}, pixels of masks that are the same, %", f"{100 * same:.2f}", "at least 99", same=same),
