@@ -20,6 +20,7 @@ LINES = (
      f"Masks, {_BUILT_IN}: of it what a GPU would do where there is one, ms/image"),
     ("images against processor time, 1,000 to 64,000 images, without networks: exponent", "growth-records",
      "without networks, 1000 to 64000 images: exponent of the processor time"),
+    ("the same by the clock", "growth-records", "without networks, 1000 to 64000 images: exponent of the time"),
     ("peak memory for every further image, 1,000 to 16,000 images, bytes", "growth-records",
      "without networks, 1000 to 16000 images: peak memory, bytes for every further image"),
     ("peak memory for every further image, 1,000 to 64,000 images, bytes", "growth-records",
