@@ -56,7 +56,7 @@ class Fetched:
         self._arrived: Any = None
         if values.is_cuda:
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(values.device))  # by default the first GPU's, whoever copies
 
     def numbers(self) -> list[Any]:
         """As a list, once they are there; what was asked of the device after them is not waited for."""
