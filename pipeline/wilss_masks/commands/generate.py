@@ -318,7 +318,7 @@ def _options(arguments: dict[str, Any]) -> "Options":
 def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Options") -> None:
     from wilss.data.manifest import require_locked_contents
 
-    from ..make.features import with_feature_parts, with_features_from
+    from ..make.features import require_keepable_features, with_feature_parts, with_features_from
     from ..make.generate import (
         plan_for,
         require_known_names,
@@ -327,9 +327,11 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
         store_path,
         to_fetch,
     )
+    from ..make.options import require_consistent
     from ..make.outlook import outlook
     from ..make.resume import keeping_what_is_kept
 
+    require_consistent(options)
     if options.check_digests:
         require_locked_contents(manifest, arguments["step"], options.split)
     require_known_names(source, also_files=True)
@@ -341,6 +343,7 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     selection = selection_for(manifest, arguments["step"], source, options.split)
     if stores := arguments.get("features_from"):
         source = with_features_from(source, stores, selection.records[: options.limit], click.echo)
+    require_keepable_features(source, options)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
     layout, problems = plan.layout, [problem for _, problem in sorted(plan.images.problems.items())]
     batches = sum(len(plan.shard(shard).batches) for shard in range(layout.num_shards))

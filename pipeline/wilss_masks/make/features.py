@@ -14,7 +14,7 @@ from wilss.store.features import kept_bases
 from ..sources.bank import BankSource
 from ..sources.base import ImageTask, MaskSource
 from ..sources.features.fitting import SAMPLE, FittedFeatures, fitted, most_patches
-from ..sources.features.identity import FEATURES_KEY
+from ..sources.features.identity import FEATURES_KEY, require_keepable
 from ..sources.features.kept_in import without_features
 from ..sources.fmwiss import FmwissSource
 from ..sources.shots import ShotsSource
@@ -22,19 +22,27 @@ from .options import Options
 from .plan import MaskPlan
 
 
-def features_of(source: MaskSource, options: Options) -> dict[str, Any]:
-    """What a store notes of the features that it keeps; nothing where it keeps none.
-
-    Raises ParameterError for a source of whose features nothing could be made.
-    """
+def require_keepable_features(source: MaskSource, options: Options) -> None:
+    """Raise ParameterError where features are to be kept of which nothing could be made, or that are kept already."""
     if not options.keep_features:
-        return {}
+        return
     keeping = _keeping(source)
-    own = keeping.features_identity()
+    require_keepable(keeping)
     if keeping.features_from:
         raise ParameterError(
             "--keep features and --features-from: the features are kept already, where they are read; leave one out."
         )
+
+
+def features_of(source: MaskSource, options: Options) -> dict[str, Any]:
+    """What a store notes of the features that it keeps; nothing where it keeps none.
+
+    Raises what `require_keepable_features` raises.
+    """
+    if not options.keep_features:
+        return {}
+    require_keepable_features(source, options)
+    own = _keeping(source).features_identity()
     fit = {"sample": SAMPLE} if options.feature_projection == "pca" else {}
     more = {"parts": list(options.feature_parts)} if options.feature_parts else {}
     kept = {"dims": options.feature_dims, "projection": options.feature_projection}

@@ -32,7 +32,7 @@ from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
 from .features import fit_device, planned_features, with_feature_parts, with_features_from
 from .made_with import attributes_of
-from .options import Options, require_means, require_no_part_of
+from .options import Options, require_consistent, require_means
 from .parts import begun, is_in_parts, make_in_parts
 from .plan import MaskPlan, make_plan
 from .resume import (
@@ -121,7 +121,7 @@ def generate(
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
     started = time.perf_counter()
-    require_no_part_of(options)
+    require_consistent(options)
     path = store_path(manifest, step, out, options.split)
     require_other_than_read(path, source)
     options = keeping_what_is_kept(path, options)

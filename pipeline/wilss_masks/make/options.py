@@ -98,8 +98,8 @@ class Options:
         return max(1800.0, 60.0 * self.shard_size) if self.shard_seconds is None else self.shard_seconds
 
 
-def require_no_part_of(options: Options) -> None:
-    """Raise ParameterError where a part is asked for what one process alone can do."""
+def require_consistent(options: Options) -> None:
+    """Raise ParameterError for a part of what one process alone can do, and for choices of features that none keeps."""
     alone = {
         "--overwrite": options.overwrite,
         "--update": options.update,
@@ -109,6 +109,14 @@ def require_no_part_of(options: Options) -> None:
     for option, is_given in alone.items():
         if options.part is not None and is_given:
             raise ParameterError(f"--part {options.part} cannot be given with {option}: {_WHY_ALONE[option]}.")
+    idle = {
+        "--feature-dims": options.feature_dims != Options.feature_dims,
+        "--feature-projection": options.feature_projection != Options.feature_projection,
+        "--feature-parts": options.feature_parts != Options.feature_parts,
+    }
+    for option, is_given in idle.items():
+        if is_given and not options.keep_features:
+            raise ParameterError(f"{option} says how features are kept, and none are; add --keep features.")
 
 
 def require_means(options: Options) -> None:

@@ -236,6 +236,24 @@ def test_other_dimensions_are_another_store(manifest: Manifest, kept: MaskStore)
         made(manifest, on_disk(kept), dataclasses.replace(KEEP, feature_dims=64))
 
 
+@pytest.mark.parametrize("words", ["--feature-dims 64", "--feature-projection random", "--feature-parts values"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_how_features_are_kept_is_not_said_of_none(folder: Path, words: str, more: list[str]) -> None:
+    asked = ["--step", "1", "--manifest", str(folder / "data_manifest.yaml"), "--out", str(folder / "none.zarr")]
+    result = CliRunner().invoke(generate_command, [*asked, *words.split(), *more])
+    assert result.exit_code != 0
+    assert "add --keep features" in f"{result.output} {result.exception}"
+    assert not (folder / "none.zarr").exists()
+
+
+@pytest.mark.parametrize("words", ["--source annotation", "--set score=gradcam"])
+def test_a_dry_run_refuses_features_that_cannot_be_kept(folder: Path, words: str) -> None:
+    asked = ["--step", "1", "--manifest", str(folder / "data_manifest.yaml"), "--out", str(folder / "none.zarr")]
+    result = CliRunner().invoke(generate_command, [*asked, "--keep", "features", "--dry-run", *words.split()])
+    assert result.exit_code != 0, result.output
+    assert isinstance(result.exception, ParameterError)
+
+
 def test_random_directions_need_no_sample(tmp_path: Path, manifest: Manifest) -> None:
     options = dataclasses.replace(KEEP, feature_projection="random", limit=2)
     store = made(manifest, tmp_path / "random.zarr", options)
