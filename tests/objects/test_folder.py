@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from wilss.disk import Folder, ObjectUrl, buckets, folder_at, object_lock
+from wilss.disk import Folder, ObjectUrl, buckets, folder_at, object_lock, objects
 from wilss.disk.kept import KeptBytes
-from wilss.errors import StoreError
+from wilss.errors import ParameterError, StoreError
 
 from .proxy import Proxy
 from .servers import SETTINGS
@@ -119,6 +119,24 @@ def test_nothing_of_credentials_is_pickled_or_shown(folder: Folder) -> None:
     data = pickle.dumps(folder) + repr(folder).encode() + str(folder).encode()
     assert not any(secret.encode() in data for secret in list(SETTINGS.values())[:2])
     assert pickle.loads(pickle.dumps(folder)).location == folder.location
+
+
+def test_other_credentials_are_another_client(bucket: ObjectUrl, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = buckets.Bucket(bucket)._client
+    assert buckets.Bucket(bucket)._client is before
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    assert buckets.Bucket(bucket)._client is not before
+
+
+@pytest.mark.parametrize("word", ["1 GiB", "-1", "many"])
+def test_a_memory_that_is_no_number_is_refused(bucket: ObjectUrl, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WILSS_SHARD_MEMORY", word)
+    objects._kept.cache_clear()
+    with pytest.raises(ParameterError, match=f"^WILSS_SHARD_MEMORY is '{word}', which is no number of MiB; set e.g."):
+        folder_at(bucket)
+    monkeypatch.setenv("WILSS_SHARD_MEMORY", "64")
+    folder_at(bucket)
+    objects._kept.cache_clear()
 
 
 # -- the whole ------------------------------------------------------------------------------------------------

@@ -66,6 +66,15 @@ def test_parts_that_are_killed_on_machines_that_differ(
     nothing_beside(there, folder)
 
 
+def test_what_a_kill_left_of_the_removal_of_receipts_goes(bucket: ObjectUrl, folder: Path) -> None:
+    """Whichever of them: a store that an ordinary run began has no mark of its own above them."""
+    there = bucket / "s.zarr"
+    parts.make_part(folder, there, Part(1, 1))
+    folder_at(there.with_name("s.zarr.parts")).write("0123456789abcdef/3.0.receipt", b"{}")
+    parts.make_part(folder, there, Part(1, 1))
+    assert beside(there) == {there.name}
+
+
 def test_a_part_with_other_options_while_the_store_begins(bucket: ObjectUrl, folder: Path) -> None:
     """Its root is not there yet, so nobody can say what differs; nothing of the first one's is touched."""
     there = bucket / "s.zarr"

@@ -1,7 +1,7 @@
 """Requests to the server of a bucket, by obstore: each answered, or a sentence why not.
 
-Credentials are taken where the clients of each provider take them (environment, configuration files, the machine's
-role), and are neither kept nor told by anything here.
+Credentials are taken where obstore takes them (the environment, the machine's role; it reads none of S3's configuration
+files), and are neither kept nor told by anything here.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from wilss.digests import digest_of_json
 from wilss.errors import StoreError, first_line
 
 from .locations import ObjectUrl
@@ -25,11 +26,14 @@ _PAUSE_SECONDS = 0.05
 _LONG_SECONDS = 20.0
 #: A probe of the server that is older was left by somebody who was killed.
 _PROBE_SECONDS = 600.0
+#: How the variables of the environment begin that clients read.
+_OF_CLIENTS = ("AWS_", "GOOGLE_", "AZURE_")
 _T = TypeVar("_T")
 _NEEDS = "it needs the library obstore: install it with `pip install 'wilss[object-stores]'`, and run the same again."
 _FIX = (
     "what is done is kept. Check the network, the name of the bucket and the credentials (for s3: AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL), and run the same command again."
+    "AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL in the environment; ~/.aws is not read), and run the same "
+    "command again."
 )
 
 
@@ -73,7 +77,7 @@ class Bucket:
         return self._conditionally(key, data, {"e_tag": e_tag})
 
     def _conditionally(self, key: str, data: bytes, mode: Any) -> bool:
-        from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
+        from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
 
         problem: BaseException | None = None
         for _ in range(_TRIES):
@@ -81,12 +85,8 @@ class Bucket:
                 try:
                     obstore.put(self._client, key, data, mode=mode, use_multipart=False)
                     return True
-                except (AlreadyExistsError, PreconditionError, NotFoundError) as error:
-                    problem = error
-                except GenericError as error:  # maybe it arrived
-                    problem = error
-                except BaseError:
-                    raise
+                except (AlreadyExistsError, PreconditionError, NotFoundError, GenericError) as error:
+                    problem = error  # the last: maybe it arrived
             try:
                 there = self.get(key)
             except FileNotFoundError:
@@ -130,7 +130,7 @@ class Bucket:
         if second or written is None:
             raise StoreError(
                 f"the server of {self.root} lets two writers create the same object, so that nobody could tell which "
-                "of them came first; use a server that heeds If-None-Match (AWS, Google, Azure, MinIO and Ceph do)."
+                "of them came first; use a server that heeds conditional requests (If-None-Match)."
             )
         moment: datetime = written["last_modified"]
         self._sweep(below, moment - timedelta(seconds=_PROBE_SECONDS))
@@ -198,8 +198,8 @@ os.register_at_fork(after_in_child=_Forked.note)
 
 
 @functools.lru_cache(maxsize=64)
-def client_of(scheme: str, bucket: str, settings: tuple[str, ...], prefix: str | None = None) -> Any:
-    """obstore's client. settings: those of the environment that it is made of, so that another one is made with others.
+def client_of(scheme: str, bucket: str, settings: str, prefix: str | None = None) -> Any:
+    """obstore's client. settings: a digest of those that it is made of, so that another one is made with others.
 
     Raises StoreError without obstore, or where the environment is wrong.
     """
@@ -230,13 +230,9 @@ def client_below(url: ObjectUrl) -> Any:
     return client_of(url.scheme, url.bucket, _settings(), url.key)
 
 
-def _settings() -> tuple[str, ...]:
-    """Where the environment sends requests; secrets are left out, a client reads them itself."""
-    return tuple(
-        f"{name}={value}"
-        for name, value in sorted(os.environ.items())
-        if name.upper() in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ALLOW_HTTP", "AWS_PROFILE", "AZURE_STORAGE_ENDPOINT")
-    )
+def _settings() -> str:
+    """A digest of what the environment says to clients, which read it themselves: addresses, regions, credentials."""
+    return digest_of_json({name: value for name, value in os.environ.items() if name.upper().startswith(_OF_CLIENTS)})
 
 
 def _cause(error: BaseException | None) -> str:

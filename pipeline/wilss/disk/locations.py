@@ -83,8 +83,7 @@ def location_of(place: str | Location) -> Location:
         shown = f"{scheme}://{bucket.rpartition('@')[2].partition('?')[0].partition('#')[0]}/..."
         raise ParameterError(
             f"{shown} carries more than bucket and name; leave out user names, keys and everything from a `?` or `#` "
-            "on: credentials are taken from the environment (AWS_ACCESS_KEY_ID and others), configuration files or the "
-            "machine's role."
+            "on: credentials are taken from the environment (AWS_ACCESS_KEY_ID and others) or the machine's role."
         )
     if scheme.lower() not in SCHEMES:
         raise ParameterError(f"{place} is of a kind that is not known ({', '.join(SCHEMES)} are); {_FORM}.")

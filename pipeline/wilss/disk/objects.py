@@ -13,16 +13,17 @@ none. Listings may come late; what was written here is known without them.
 """
 
 import contextlib
+import functools
 import json
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wilss.errors import ParameterError
 from wilss.threads import map_in_threads
 
 from .buckets import Bucket, client_below
@@ -38,10 +39,9 @@ _ROOT = "zarr.json"
 _THREADS = 16
 #: How many slashes the name of a file has at most that is not of a shard: `tags/c/0/0`.
 _VECTOR_DEPTH = 3
-#: MiB of shards that are kept in memory once they were read; WILSS_SHARD_MEMORY says another number.
-_KEPT_MIB = 256
-_ASKED = os.environ.get("WILSS_SHARD_MEMORY", "")
-_KEPT = KeptBytes((int(_ASKED) if _ASKED.isdecimal() else _KEPT_MIB) << 20)
+#: MiB of shards that are kept in memory once they were read; this variable of the environment says another number.
+_KEPT_MIB = "256"
+_MEMORY = "WILSS_SHARD_MEMORY"
 
 #: The names that this process wrote below a URL while something is being built there.
 _WRITTEN: dict[ObjectUrl, set[str]] = {}
@@ -57,7 +57,7 @@ class ObjectFolder(Folder):
 
     def __init__(self, location: ObjectUrl) -> None:
         super().__init__(location)
-        self._bucket = Bucket(location)
+        self._bucket, self._kept = Bucket(location), _kept()
         self._of_thread = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +86,7 @@ class ObjectFolder(Folder):
         key = self.location, name, version
         if (watch := getattr(self._of_thread, "watch", None)) is not None:
             watch.note(key)
-        yield _Fetched(_KEPT.get(key, lambda: self.read(name)) if version else self.read(name))
+        yield _Fetched(self._kept.get(key, lambda: self.read(name)) if version else self.read(name))
 
     def files(self, below: str = "") -> Iterator[tuple[str, int]]:
         start = len(self.location.key) + 1
@@ -98,7 +98,7 @@ class ObjectFolder(Folder):
         return None if known is None else (known.get("e_tag"), known.get("version"), known["size"])
 
     def watch(self) -> Watch:
-        self._of_thread.watch = watch = _Watch()
+        self._of_thread.watch = watch = _Watch(self._kept)
         return watch
 
     def each(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
@@ -217,13 +217,14 @@ class ObjectFolder(Folder):
 class _Watch(Watch):
     """What is kept in memory beyond doubt is no newer than it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptBytes) -> None:
+        self._kept = kept
         self._read: list[tuple[ObjectUrl, str, str]] = []
         self._doubtful = False
 
     def note(self, key: tuple[ObjectUrl, str, str]) -> None:
         self._read.append(key)
-        self._doubtful = self._doubtful or not _KEPT.is_confirmed(key)
+        self._doubtful = self._doubtful or not self._kept.is_confirmed(key)
 
     @property
     def is_doubtful(self) -> bool:
@@ -231,10 +232,10 @@ class _Watch(Watch):
 
     def keep(self) -> None:
         if self._doubtful:
-            _KEPT.confirm(key for key in self._read if key[2])
+            self._kept.confirm(key for key in self._read if key[2])
 
     def drop(self) -> None:
-        _KEPT.drop(self._read)
+        self._kept.drop(self._read)
 
 
 class _Fetched(OpenedFile):
@@ -246,8 +247,18 @@ class _Fetched(OpenedFile):
         return self._data[offset : offset + length]
 
 
+@functools.cache
+def _kept() -> KeptBytes:
+    """What this process keeps in memory of all buckets. Raises ParameterError for a wrong variable."""
+    asked = os.environ.get(_MEMORY) or _KEPT_MIB
+    if not asked.isdecimal():
+        raise ParameterError(
+            f"{_MEMORY} is {asked!r}, which is no number of MiB; set e.g. {_MEMORY}=1024, or unset it."
+        )
+    return KeptBytes(int(asked) << 20)
+
+
 def _each(function: Callable[[str], None], names: Iterable[str]) -> None:
     """Call a function with every name, several at a time; raises what the first of them raises."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(function, names):
-            pass
+    for _ in map_in_threads(function, names, _THREADS):
+        pass

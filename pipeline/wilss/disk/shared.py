@@ -12,7 +12,6 @@ import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .files import BUILDING_SUFFIX, FORMER_SUFFIX, PARTIAL_SUFFIX, forget, remove_tree, sync_folder, sync_tree, unlink
@@ -22,7 +21,6 @@ from .places import folder_at
 
 #: What `build_once` and `discard` leave where they are killed.
 _LEFT = re.compile(rf"\.[0-9a-f]{{32}}({BUILDING_SUFFIX}|{FORMER_SUFFIX})$")
-_THREADS = 16
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -162,9 +160,8 @@ class SharedObjects(SharedFolder):
         return True
 
     def discard(self) -> None:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(self._folder.remove, self.names()):
-                pass
+        for _ in self._folder.each(self._folder.remove, self.names()):
+            pass
 
 
 def shared_folder_at(location: Location) -> SharedFolder:

@@ -214,6 +214,11 @@ def parts_folder(path: Location) -> Location:
     return path.with_name(f"{path.name}.parts")
 
 
+def are_begun(path: Location) -> bool:
+    """Whether there are parts of the store at `path`, or of one that was there before; one question. Raises OSError."""
+    return bool(shared_folder_at(parts_folder(path)).names())
+
+
 def discard_parts(path: Location) -> None:
     """Remove what is made of the store at `path` in parts, once it is sealed or thrown away. Raises OSError."""
     shared_folder_at(parts_folder(path)).discard()
@@ -221,7 +226,7 @@ def discard_parts(path: Location) -> None:
 
 def left_of_parts(path: Location) -> bool:
     """Whether anything lies beside the store at `path` that goes when it is sealed. Raises OSError."""
-    return shared_folder_at(parts_folder(path)).is_begun() or bool(left_of(path))
+    return shared_folder_at(parts_folder(path)).is_begun() or are_begun(path) or bool(left_of(path))
 
 
 def _mark(shard: int, generation: int, kind: str) -> str:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from wilss.allocator import keep_freed_memory
 from wilss.data.contents import UNKNOWN, content_of
-from wilss.disk import Location, is_there, writing
+from wilss.disk import Location, writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
-from wilss.store.parts import parts_folder
+from wilss.store.parts import are_begun
 
 from ..sources.base import ImageTask, MaskSource, Proposer, made_of
 from .plan import MaskPlan, ShardTask
@@ -152,7 +152,7 @@ class _Committer:
     def flush(self) -> None:
         """Commit what waits. Raises StoreError."""
         waiting, self._waiting = self._waiting, []
-        if is_there(parts_folder(self._writer.path)):  # where no lock could tell them that this run is at work
+        if are_begun(self._writer.path):  # where no lock could tell them that this run is at work
             raise StoreError(
                 f"others have begun to make {self._writer.path} in parts; run the same command again to take part."
             )
