@@ -81,8 +81,8 @@ CHAINS = (
     ONE,
     ONE_HEAD,
     Chain("plain", "the same with neither logits adjusted nor statistics kept", "15-1", PLAIN),
-    Chain("10-2", "10-2: five steps of two classes", "10-2", SHARED),
-    Chain("19-1", "19-1: one step of one class", "19-1", SHARED),
+    Chain("10-2", "10-2: five steps of two classes", "10-2", OWN),
+    Chain("19-1", "19-1: one step of one class", "19-1", OWN),
 )
 TUNING = (
     Chain("tuning", "heads of their own", "15-1", OWN, tuned=True),
