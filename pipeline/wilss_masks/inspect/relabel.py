@@ -20,6 +20,7 @@ from ..make.options import Options
 from ..make.summary import Summary
 from ..sources.fmwiss import FmwissSource
 from ..sources.fusion import FmwissParams, FusionParams
+from ..stages.region_networks import OF_A_PASS
 from .fuse import refuse_bad_target
 from .kept_scores import keeps_maps
 
@@ -33,7 +34,8 @@ def needs_features(store: MaskStore, values: Mapping[str, Any]) -> bool:
         return False
     known = {PROMPTS, *names_of(FmwissParams)}
     beyond = {name for name in values if name in known and name not in names_of(FusionParams)}
-    return bool(beyond) or not keeps_maps(store)
+    regions = {"regions": store.attributes.get("parameters", {}).get("regions"), **values}["regions"]
+    return bool(beyond) or regions in OF_A_PASS or not keeps_maps(store)
 
 
 def relabel(

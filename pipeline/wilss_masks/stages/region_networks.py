@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: By the word of `regions`, how the network is asked.
 NETWORKS: dict[str, Way] = {"sam2": "points", "eomt": "queries", "sam3": "words"}
+#: Regions that no picture and no file gives by itself.
+OF_A_PASS = ("patches", *NETWORKS)
 
 
 def region_folder(params: StageParams) -> NetworkFolder:

@@ -14,7 +14,7 @@ from wilss.models.devices import resolve_device
 from ..make.generate import plan_for
 from ..make.options import Options
 from ..sources.fmwiss import FmwissSource
-from ..stages.region_networks import NETWORKS
+from ..stages.region_networks import OF_A_PASS
 from .levers import levers
 from .sample import Sample
 from .scratch import Scratch, default_folder
@@ -133,7 +133,7 @@ def _sources(manifest: Manifest, step: int, values: dict[str, Any], seed: int) -
         raise ParameterError(
             "tune compares settings of score: text; leave score: gradcam out of it (--set score=text)."
         )
-    if present.params.regions in ("patches", *NETWORKS):
+    if present.params.regions in OF_A_PASS:
         raise ParameterError(
             f"tune makes no regions: {present.params.regions}, which take networks; search without them (--set "
             "regions=none) and set them again."

@@ -198,6 +198,11 @@ def test_suggestions_are_spread_over_features(tmp_path: Path, manifest: Manifest
 def test_fused_and_revised_stores_have_the_features_still(tmp_path: Path, manifest: Manifest) -> None:
     both = made(manifest, tmp_path / "both.zarr", keep_features=True, keep_scores=True, shard_size=2)
     assert not needs_features(both, {"keep_amount": "0.5"})
+    assert needs_features(both, {"keep_amount": "0.5", "regions": "patches"})
+    patches = {"keep_amount": "0.5", "regions": "patches"}
+    relabel(both, tmp_path / "patches.zarr", patches, manifest)
+    by_images = made(manifest, tmp_path / "by_images.zarr", {**patches, "keep_amount": 0.5})
+    assert agreement(MaskStore.open(tmp_path / "patches.zarr"), by_images) > 0.95
     fused = fuse(both, tmp_path / "fused.zarr", {"keep_amount": 0.5}, manifest=manifest)
     name = both.image_ids[0]
     tagged = int(np.flatnonzero(both.vector("tags")[0])[0])
