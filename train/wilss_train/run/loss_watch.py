@@ -12,8 +12,9 @@ from wilss.errors import TrainingError
 
 
 class _Part(NamedTuple):
-    """Of an optimiser step, and the images in it."""
+    """Of an optimiser step: its loss, a scalar on its device, and the images in it."""
 
+    total: Tensor
     step: int
     image_ids: Sequence[str]
 
@@ -23,20 +24,19 @@ class LossWatch:
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
-        self._totals: list[Tensor] = []
         self._parts: list[_Part] = []
 
     def note(self, total: Tensor, step: int, image_ids: Sequence[str]) -> None:
         """The loss of a part of a step, a scalar; nobody looks at it yet."""
-        self._totals.append(total.detach())
-        self._parts.append(_Part(step, image_ids))
+        self._parts.append(_Part(total.detach(), step, image_ids))
 
     def look(self) -> None:
         """Raise TrainingError for the first loss since the last look that is not finite, naming its images."""
-        totals, parts, self._totals, self._parts = self._totals, self._parts, [], []
-        if not totals:
+        parts, self._parts = self._parts, []
+        if not parts:
             return
-        for total, part in zip(torch.stack(totals).tolist(), parts, strict=True):
+        totals = torch.stack([part.total for part in parts]).tolist()  # one wait for all
+        for total, part in zip(totals, parts, strict=True):
             if not math.isfinite(total):
                 raise TrainingError(
                     f"the loss is {total} at step {part.step} of {self._steps}, with the images "
