@@ -112,12 +112,13 @@ class StandInManifest:
         return Selection(records=tuple(records), warnings=())
 
 
-def draw_images(folder: Path, count: int) -> None:
-    """Small noise images of three sizes."""
+def draw_images(folder: Path, count: int) -> Path:
+    """Small noise images of three sizes, in `folder`, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         pixels = numpy_generator_for(1, i).integers(0, 256, (*SIZES[i % len(SIZES)], 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"image_{i:04d}.png")
+    return folder
 
 
 def make(folder: Path, store: Location, *, workers: int = 1, delay: float = 0.0, **options: Any) -> Summary:

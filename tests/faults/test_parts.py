@@ -48,15 +48,16 @@ class OnMachine(StandInSource):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    draw_images(folder, IMAGES)
-    return folder
+    return draw_images(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The stores of single processes on each of the two machines."""
-    root = tmp_path_factory.mktemp("alone")
+    return on_each_machine(folder, tmp_path_factory.mktemp("alone"))
+
+
+def on_each_machine(folder: Path, root: Path) -> list[Path]:
     for machine in (0, 1):
         make_part(folder, root / f"{machine}.zarr", None, machine=machine)
     return [root / "0.zarr", root / "1.zarr"]

@@ -15,51 +15,26 @@ from typing import Any
 import pytest
 
 from tests.drills import turns
-from tests.faults.standin import draw_images, make
+from tests.faults.standin import make
 from wilss.disk import ObjectUrl, buckets, folder_at, object_lock
 from wilss.store import MaskStore
 
+from .killing import KilledError, count_down
 from .proxy import Proxy
 from .test_stores import beside, contents
 
-IMAGES = 10
-#: Requests that write in a run of so many images, at least.
+#: Requests that write in a run of ten images, at least.
 WRITES = 90
-
-
-class _KilledError(BaseException):
-    """As a kill: nothing is done after it."""
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    draw_images(tmp_path / "images", IMAGES)
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def here(images: Path, tmp_path: Path) -> Path:
-    make(images, tmp_path / "step-0.zarr")
-    return tmp_path / "step-0.zarr"
 
 
 def killed_at(request: int, run: Callable[[], Any]) -> bool:
     """Let no request that writes through from the one of this number on; whether the run came so far."""
-    left = [request]
     with pytest.MonkeyPatch.context() as patch:
-        for method in ("put", "create", "replace", "delete", "copy"):
-            whole = getattr(buckets.Bucket, method)
-
-            def counted(self: Any, *arguments: Any, whole: Any = whole) -> Any:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise _KilledError
-                return whole(self, *arguments)
-
-            patch.setattr(buckets.Bucket, method, counted)
+        left = count_down(patch, ("put", "create", "replace", "delete", "copy"))
+        left[0] = request
         try:
             run()
-        except _KilledError:
+        except KilledError:
             return True
     return left[0] < 0
 

@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from wilss.disk import Folder, ObjectUrl, buckets, folder_at, object_lock, objec
 from wilss.disk.kept import KeptBytes
 from wilss.errors import ParameterError, StoreError
 
+from .killing import KilledError, count_down
 from .proxy import Proxy
 from .servers import SETTINGS
 
@@ -171,10 +171,6 @@ def test_a_body_that_raises_leaves_the_former_folder(folder: Folder) -> None:
     assert [name for name, _ in folder_at(folder.location.parent).files()] == ["step-1.zarr/zarr.json"]
 
 
-class _KilledError(BaseException):
-    """As a kill: nothing is done after it."""
-
-
 def test_a_kill_at_any_request_leaves_the_old_or_the_new_folder(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,17 +178,7 @@ def test_a_kill_at_any_request_leaves_the_old_or_the_new_folder(
     old = {name: f"old {name}".encode() for name in ("zarr.json", "status/c/0", "mask/c/0/0/0/0", "mask/c/2/0/0/0")}
     new = {name: f"new {name}".encode() for name in ("zarr.json", "status/c/0", "mask/c/0/0/0/0", "mask/c/1/0/0/0")}
     monkeypatch.setattr("wilss.disk.objects._THREADS", 1)
-    left = [0]
-    for method in ("put", "delete", "copy"):
-        whole = getattr(buckets.Bucket, method)
-
-        def counted(self: Any, *arguments: Any, whole: Any = whole) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise _KilledError
-            return whole(self, *arguments)
-
-        monkeypatch.setattr(buckets.Bucket, method, counted)
+    left = count_down(monkeypatch, ("put", "delete", "copy"))
     outcomes = []
     for requests in range(40):
         left[0] = 1000
@@ -206,7 +192,7 @@ def test_a_kill_at_any_request_leaves_the_old_or_the_new_folder(
                 for name, data in new.items():
                     building.write(name, data)
             killed = False
-        except _KilledError:
+        except KilledError:
             killed = True
         left[0] = 1000
         there = {name: folder.read(name) for name in names(folder)}

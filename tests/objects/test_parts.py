@@ -19,18 +19,13 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    draw_images(folder, COUNT)
-    return folder
+    return draw_images(tmp_path_factory.mktemp("images"), COUNT)
 
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The stores of single processes on each of two machines, on disk."""
-    root = tmp_path_factory.mktemp("alone")
-    for machine in (0, 1):
-        parts.make_part(folder, root / f"{machine}.zarr", None, machine=machine)
-    return [root / "0.zarr", root / "1.zarr"]
+    return parts.on_each_machine(folder, tmp_path_factory.mktemp("alone"))
 
 
 def nothing_beside(there: ObjectUrl, folder: Path) -> None:

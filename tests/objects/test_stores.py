@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 import wilss
-from tests.faults.standin import StandInManifest, StandInSource, draw_images, make
+from tests.faults.standin import StandInManifest, StandInSource, make
 from tests.wilss_masks.review.said import drawn, said
 from tests.wilss_masks.stores import make_store
 from wilss.disk import Location, ObjectUrl, folder_at
@@ -21,23 +21,9 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options, Part
 from wilss_masks.revision.revise import revise
 
+from .conftest import COUNT
 from .proxy import Proxy
 from .servers import SETTINGS
-
-COUNT = 10
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    draw_images(tmp_path / "images", COUNT)
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def here(images: Path, tmp_path: Path) -> Path:
-    """The store that a run makes on disk."""
-    make(images, tmp_path / "step-0.zarr")
-    return tmp_path / "step-0.zarr"
 
 
 @pytest.fixture
