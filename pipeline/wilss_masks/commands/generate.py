@@ -337,11 +337,12 @@ def _dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Op
     require_known_names(source, also_files=True)
     missing = to_fetch(source)
     path = store_path(manifest, arguments["step"], arguments["out"], options.split)
-    require_other_than_read(path, source)
+    stores = arguments.get("features_from", ())
+    require_other_than_read(path, source, stores)
     options = keeping_what_is_kept(path, options)
     source = with_feature_parts(source, options)
     selection = selection_for(manifest, arguments["step"], source, options.split)
-    if stores := arguments.get("features_from"):
+    if stores:
         source = with_features_from(source, stores, selection.records[: options.limit], click.echo)
     require_keepable_features(source, options)
     plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)

@@ -69,11 +69,13 @@ def store_path(manifest: Manifest, step: int, out: Location | str | None, split:
     return resolved(path) if isinstance(path, Path) and path.is_symlink() else path
 
 
-def require_other_than_read(path: Location, source: MaskSource) -> None:
-    """StoreError where the store to be written is the one that a source reads."""
+def require_other_than_read(path: Location, source: MaskSource, features_from: Sequence[Location] = ()) -> None:
+    """StoreError where the store to be written is one that is read: the source's, or one of features."""
     read = getattr(source, "reads_store", None)
     if read is not None and resolved(read) == resolved(path):
         raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
+    if any(resolved(one) == resolved(path) for one in features_from):
+        raise StoreError(f"{path} is a store whose features are read; give another --out.")
 
 
 def images_made(store: MaskStore) -> int:
@@ -123,7 +125,7 @@ def generate(
     started = time.perf_counter()
     require_consistent(options)
     path = store_path(manifest, step, out, options.split)
-    require_other_than_read(path, source)
+    require_other_than_read(path, source, features_from)
     options = keeping_what_is_kept(path, options)
     source = with_feature_parts(source, options)
     selection = selection_for(manifest, step, source, options.split)

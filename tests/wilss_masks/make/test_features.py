@@ -254,6 +254,16 @@ def test_a_dry_run_refuses_features_that_cannot_be_kept(folder: Path, words: str
     assert isinstance(result.exception, ParameterError)
 
 
+def test_a_store_is_not_thrown_away_whose_features_are_read(manifest: Manifest, kept: MaskStore) -> None:
+    out, digest = on_disk(kept), kept.digest
+    with pytest.raises(StoreError, match="whose features are read; give another --out"):
+        made(manifest, out, dataclasses.replace(PLAIN, overwrite=True), kept)
+    asked = ["--step", "1", "--manifest", str(manifest.path), "--out", str(out), "--features-from", str(out)]
+    result = CliRunner().invoke(generate_command, [*asked, "--overwrite", "--dry-run"])
+    assert isinstance(result.exception, StoreError)
+    assert MaskStore.open(out).digest == digest
+
+
 def test_random_directions_need_no_sample(tmp_path: Path, manifest: Manifest) -> None:
     options = dataclasses.replace(KEEP, feature_projection="random", limit=2)
     store = made(manifest, tmp_path / "random.zarr", options)
