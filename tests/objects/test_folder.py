@@ -299,6 +299,22 @@ def test_what_is_kept_is_bounded_and_fetched_once() -> None:
     assert fetched == ["b", "d", "d"]  # larger than all that may be kept
 
 
+def test_what_two_fetched_counts_once() -> None:
+    """One asked, what it was given was dropped, and the one who had waited for it fetches beside a third."""
+    kept = KeptBytes(100)
+
+    def beside() -> bytes:
+        kept._fetching.clear()  # as the one before has left it
+        kept.get("a", lambda: bytes(60))
+        return bytes(60)
+
+    kept.get("a", beside)
+    fetched = []
+    kept.get("b", lambda: bytes(40))
+    kept.get("a", lambda: fetched.append("a") or bytes(60))
+    assert not fetched
+
+
 def test_what_is_not_there_is_known_not_to_be() -> None:
     kept, asked = KeptBytes(100), []
 

@@ -29,15 +29,20 @@ class KeptBytes:
                 if key in self._kept:
                     return self._use(key)
             try:
-                data: bytes | None = fetch()
-            except FileNotFoundError:
-                data = None
+                data = self._fetched(fetch)
+                with self._lock:  # before it is fetched no longer: who asks in between would fetch it again
+                    self._keep(key, data)
             finally:
                 with self._lock:
                     self._fetching.pop(key, None)
-            with self._lock:
-                self._keep(key, data)
         return _present(data)
+
+    @staticmethod
+    def _fetched(fetch: Callable[[], bytes]) -> bytes | None:
+        try:
+            return fetch()
+        except FileNotFoundError:
+            return None
 
     def is_confirmed(self, key: Hashable) -> bool:
         """Whether something is kept under `key`, and beyond doubt."""
@@ -62,7 +67,7 @@ class KeptBytes:
     def _keep(self, key: Hashable, data: bytes | None) -> None:
         if len(data or b"") > self._limit:
             return
-        self._size += len(data or b"")
+        self._size += len(data or b"") - len(self._kept.get(key) or b"")  # two may have fetched what was dropped
         self._kept[key] = data
         while self._size > self._limit:
             self._forget(next(iter(self._kept)))
