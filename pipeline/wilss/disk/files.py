@@ -26,20 +26,58 @@ FORMER_SUFFIX = ".former"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder. Raises OSError."""
+    """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder, which is made. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _require_replaceable(path)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    write_into(path, data)
+
+
+def write_into(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all. FileNotFoundError where its folder is gone, which is not made."""
+    temporary = _finished(path, data)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        _forget(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def create_if_absent(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` unless somebody has; whether it was this call. FileNotFoundError where its folder is gone.
+
+    The file gets its name when it is finished, so whoever sees it sees all of it.
+    """
+    temporary = _finished(path, data)
+    try:
+        try:
+            os.link(temporary, path)
+            is_mine = True
+        except FileExistsError:
+            is_mine = temporary.stat().st_nlink > 1  # an NFS server did it, its answer was lost, and it was asked again
+    finally:
+        _forget(temporary)
+    sync_folder(path.parent)
+    return is_mine
+
+
+def _finished(path: Path, data: bytes) -> Path:
+    """A temporary file beside `path` that holds `data`, fsynced."""
+    temporary = own_name(path, PARTIAL_SUFFIX)
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except BaseException:
-        forget(temporary)
+        _forget(temporary)
         raise
-    sync_folder(path.parent)
+    return temporary
+
+
+def own_name(path: Path, suffix: str) -> Path:
+    """A name beside `path` that nobody else takes."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{suffix}")
 
 
 class AppendedFile:
@@ -194,7 +232,7 @@ def _remove_all(candidates: Iterator[Path]) -> int:
     return len(left_over)
 
 
-def forget(temporary: Path) -> None:
+def _forget(temporary: Path) -> None:
     """The error that led here is the one to be told, not that of a disk that lets nothing be removed either."""
     try:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,6 @@ Names are relative and have slashes: `mask/c/0/0/0/0`.
 import contextlib
 import os
 import shutil
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 from .files import (
     PARTIAL_SUFFIX,
     built_beside,
+    create_if_absent,
     make_folder,
     require_writable,
     settle,
@@ -214,17 +214,9 @@ class LocalFolder(Folder):
         write_atomically(self.path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """A second name of a whole file: unlike a rename, that fails where there is one."""
         path = self.path(name)
-        mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
-        try:
-            write_atomically(mine, data)
-            os.link(mine, path)
-        except FileExistsError:
-            return mine.stat().st_nlink > 1  # a server of files may answer a second time what it has done already
-        finally:
-            unlink(mine)  # and an fsync of the folder with it
-        return True
+        make_folder(path.parent)
+        return create_if_absent(path, data)
 
     def remove(self, name: str) -> None:
         unlink(self.path(name))

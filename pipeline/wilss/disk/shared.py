@@ -9,12 +9,21 @@ import errno
 import os
 import re
 import tempfile
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-from .files import BUILDING_SUFFIX, FORMER_SUFFIX, PARTIAL_SUFFIX, forget, remove_tree, sync_folder, sync_tree, unlink
+from .files import (
+    BUILDING_SUFFIX,
+    FORMER_SUFFIX,
+    create_if_absent,
+    own_name,
+    remove_tree,
+    sync_folder,
+    sync_tree,
+    unlink,
+    write_into,
+)
 from .folder import Folder, LocalFolder
 from .locations import BEGUN, Location
 from .places import folder_at
@@ -169,35 +178,6 @@ def shared_folder_at(location: Location) -> SharedFolder:
     return LocalSharedFolder(location) if isinstance(location, Path) else SharedObjects(folder_at(location))
 
 
-def write_into(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all. FileNotFoundError where its folder is gone, which is not made."""
-    temporary = _finished(path, data)
-    try:
-        temporary.replace(path)
-    except BaseException:
-        forget(temporary)
-        raise
-    sync_folder(path.parent)
-
-
-def create_if_absent(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` unless somebody has; whether it was this call. FileNotFoundError where its folder is gone.
-
-    The file gets its name when it is finished, so whoever sees it sees all of it.
-    """
-    temporary = _finished(path, data)
-    try:
-        try:
-            os.link(temporary, path)
-            is_mine = True
-        except FileExistsError:
-            is_mine = temporary.stat().st_nlink > 1  # an NFS server did it, its answer was lost, and it was asked again
-    finally:
-        forget(temporary)
-    sync_folder(path.parent)
-    return is_mine
-
-
 def move_in(source: Path, target: Path) -> bool:
     """Give a finished file its place; False where it has left already. The folder of `target` is made."""
     if not source.exists():
@@ -216,7 +196,7 @@ def build_once(path: Path, build: Callable[[Path], object]) -> bool:
     if path.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = _beside(path, BUILDING_SUFFIX)
+    building = own_name(path, BUILDING_SUFFIX)
     try:
         build(building)
         sync_tree(building)
@@ -251,7 +231,7 @@ def upload_once(folder: Folder, build: Callable[[Path], object], last: str, besi
 
 def discard(folder: Path) -> None:
     """Remove a folder that others may be writing to: it loses its name first, so that they notice at once."""
-    former = _beside(folder, FORMER_SUFFIX)
+    former = own_name(folder, FORMER_SUFFIX)
     try:
         folder.rename(former)
     except FileNotFoundError:
@@ -271,21 +251,3 @@ def sweep_shared(path: Location) -> None:
     """Remove that, once nobody builds or discards there."""
     for left in left_of(path):
         remove_tree(left)
-
-
-def _finished(path: Path, data: bytes) -> Path:
-    """A temporary file beside `path` that holds `data`, fsynced."""
-    temporary = _beside(path, PARTIAL_SUFFIX)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        forget(temporary)
-        raise
-    return temporary
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{suffix}")

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 
 from wilss.disk import LocalFolder, SharedFolder
+from wilss.disk.files import create_if_absent, write_into
 from wilss.disk.shared import (
     LocalSharedFolder,
     SharedObjects,
     build_once,
-    create_if_absent,
     discard,
     left_of,
     move_in,
     sweep_shared,
     upload_once,
-    write_into,
 )
 
 MANY = 16
