@@ -51,6 +51,43 @@ def test_what_the_environment_says_stays(monkeypatch: pytest.MonkeyPatch, word: 
     assert not asked
 
 
+HEAPS = """
+import ctypes, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from wilss.allocator import share_one_heap
+
+shared = share_one_heap() if sys.argv[1] == "share" else False
+meeting = threading.Barrier(4)
+def fill():
+    meeting.wait(10)
+    return bytes(50_000)
+with ThreadPoolExecutor(4) as pool:
+    blocks = [pool.submit(fill) for _ in range(4)]
+    [block.result() for block in blocks]
+print(shared, flush=True)
+ctypes.CDLL(None).malloc_stats()  # to stderr: "Arena 0:" and so on
+"""
+
+
+def heaps(how: str) -> tuple[bool, int]:
+    """Whether threads share a heap, and how many heaps there are after four threads have asked for memory."""
+    done = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True)
+    return done.stdout.strip() == "True", done.stderr.count("Arena ")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_threads_share_one_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in allocator._OWN_WORDS_ON_HEAPS:
+        monkeypatch.delenv(word, raising=False)
+    shared, one = heaps("share")
+    if not shared:
+        pytest.skip("another C library than glibc")
+    _, several = heaps("leave")
+    assert one == 1 < several
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    assert heaps("share")[0] is False
+
+
 def test_a_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for word in allocator._OWN_WORDS:
         monkeypatch.delenv(word, raising=False)

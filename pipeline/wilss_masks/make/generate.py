@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.allocator import share_one_heap
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Manifest, require_locked_contents
@@ -123,6 +124,7 @@ def generate(
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
     started = time.perf_counter()
+    share_one_heap()  # before threads start
     require_consistent(options)
     path = store_path(manifest, step, out, options.split)
     require_other_than_read(path, source, features_from)
