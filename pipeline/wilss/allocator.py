@@ -2,8 +2,8 @@
 
 glibc gives a large block back to the system as soon as it is freed, and the next one comes as pages of zeros, each of
 them a fault. Networks on a CPU make and free the same megabytes over and over. And it gives every thread a heap of its
-own, up to eight a core, each of which keeps what was freed in it: with threads that decode and write, the peak of a long
-run grows with the number of heaps that have once held a batch.
+own, up to eight a core, each of which keeps what was freed in it: with threads that decode and write, the peak of a
+long run grows with the number of heaps that have once held a batch.
 """
 
 import ctypes
