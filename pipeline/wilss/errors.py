@@ -24,6 +24,10 @@ class StoreError(WilssError):
     """A mask store is missing, damaged, locked, or made with something else."""
 
 
+class UnreachableError(StoreError):
+    """A server does not answer, or refuses: nothing is known of any image, so none may be left out because of it."""
+
+
 class WeightsError(WilssError):
     """Weights are missing, of the wrong shape or digest, or not finite."""
 

@@ -4,6 +4,7 @@ Importing this is quick: what is heavy comes with the commands, when they run.
 """
 
 from .options import (
+    DataPlace,
     StorePlace,
     add_common_options,
     batch_size_option,
@@ -29,6 +30,7 @@ from .running import run
 
 __all__ = [
     "FINISHED_WITH_FAILURES",
+    "DataPlace",
     "ProgressDisplay",
     "StorePlace",
     "add_common_options",

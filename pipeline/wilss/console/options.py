@@ -1,21 +1,28 @@
 """Options: --version, -v and -q, which every command has, and those that mean the same wherever they occur."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.disk import Location, location_of
+from wilss.disk import Location, data_path, location_of
 from wilss.errors import ParameterError
 
 
 def add_common_options(command: click.Command) -> None:
-    """Give a command, and the commands below it, --version, -v and -q; one that has --version has them all."""
+    """Give a command, and the commands below it, --version, -v and -q; one that has --version has them all.
+
+    Where a path is wanted a URL is refused, unless the option's type says that it takes one.
+    """
     if isinstance(command, click.Group):
         for below in command.commands.values():
             add_common_options(below)
+    for option in command.params:
+        if type(option.type) is click.Path:
+            option.type = _LocalPlace.like(option.type)
     if any(option.name == "version" for option in command.params):
         return
     command.params += [
@@ -83,10 +90,42 @@ class StorePlace(_Kind):
             self.fail(str(error), param, ctx)
 
 
+class DataPlace(click.Path):
+    """Where data lie that are read: a path, or a URL, which becomes a `UrlPath`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails for a URL that is none of a bucket."""
+        try:
+            return data_path(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _LocalPlace(click.Path):
+    """A path on disk, and nothing else."""
+
+    @classmethod
+    def like(cls, kind: click.Path) -> "_LocalPlace":
+        place = cls()
+        place.__dict__.update(kind.__dict__)
+        return place
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails for a URL: pathlib would make a folder of this machine of it."""
+        if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+            kind, rest = value.split("://", 1)
+            shown = f"{kind}://{rest.rpartition('@')[2].partition('?')[0]}"
+            self.fail(f"{shown} is a URL, and this is read or written on disk alone; name a path.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def manifest_option_with(help_text: str, **more: Any) -> Callable[..., Any]:
     """`--manifest`, the argument `manifest_path`; None where nobody names one, unless `more` has a default."""
     return click.option(
-        "--manifest", "manifest_path", type=click.Path(path_type=Path), envvar="WILSS_MANIFEST", show_envvar=True,
+        "--manifest", "manifest_path", type=DataPlace(), envvar="WILSS_MANIFEST", show_envvar=True,
         help=help_text, **more,
     )  # fmt: skip
 

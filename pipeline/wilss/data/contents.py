@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import CocoLabel, ImageRecord, Label
+from wilss.disk import FileStates, UrlPath, threads_for
 from wilss.errors import ImageError
 
 #: What the masks of a source are made of: of images, or of their pixel labels.
@@ -27,8 +28,8 @@ MadeOf = Literal["images", "labels"]
 UNKNOWN = 0
 
 _THREADS = 8
-#: Images that a thread looks at at a time.
-_AT_ONCE = 256
+#: Images that a thread looks at at a time; fewer where each waits for an answer.
+_AT_ONCE, _AT_ONCE_FAR = 256, 8
 #: A file can be changed twice within one tick of a file system's clock (2 s on FAT), and its time tells of one change.
 _TICK_NS = 2_000_000_000
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -56,7 +57,7 @@ def stamps_of(records: Sequence[ImageRecord], rows: NDArray[np.integer], made_of
 
     UNKNOWN where a file is missing or brand-new. The number is also of what a label's values mean, or of its shapes.
     """
-    return _of_all(records, rows, functools.partial(_stamps_of_few, made_of=made_of))
+    return _of_all(records, rows, functools.partial(_stamps_of_few, made_of=made_of, states=FileStates()))
 
 
 def files_of(record: ImageRecord, made_of: MadeOf) -> tuple[Path, ...]:
@@ -73,23 +74,24 @@ def _of_all(
     """What `function` gives of a few records at a time, in threads: a future for each of a million takes a gigabyte."""
 
     def few(first: int) -> NDArray[np.uint64]:
-        return function([records[row] for row in rows[first : first + _AT_ONCE].tolist()])
+        return function([records[row] for row in rows[first : first + at_once].tolist()])
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return np.concatenate([np.empty(0, np.uint64), *pool.map(few, range(0, len(rows), _AT_ONCE))])
+    threads = threads_for(records[int(rows[0])].path, _THREADS) if len(rows) else 1
+    at_once = _AT_ONCE if threads == _THREADS else _AT_ONCE_FAR
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate([np.empty(0, np.uint64), *pool.map(few, range(0, len(rows), at_once))])
 
 
-def _stamps_of_few(records: Sequence[ImageRecord], made_of: MadeOf) -> NDArray[np.uint64]:
+def _stamps_of_few(records: Sequence[ImageRecord], made_of: MadeOf, states: FileStates) -> NDArray[np.uint64]:
     now = time.time_ns()
     facts = np.zeros((len(records), 5), np.uint64)
     known = np.zeros(len(records), np.bool_)
     for row, record in enumerate(records):
         try:
-            states = [os.stat(path) for path in files_of(record, made_of)]
+            numbers = [number for path in files_of(record, made_of) for number in _state_of(path, now, states)]
         except (OSError, ValueError):
             continue
-        known[row] = all(abs(now - state.st_mtime_ns) > _TICK_NS for state in states)
-        numbers = [number for state in states for number in (state.st_size, state.st_mtime_ns)]
+        known[row] = True
         facts[row, : len(numbers)] = [number % 2**64 for number in numbers]
         if made_of == "labels" and record.label is not None:
             facts[row, -1] = _number(_meaning_of(record.label))
@@ -98,6 +100,19 @@ def _stamps_of_few(records: Sequence[ImageRecord], made_of: MadeOf) -> NDArray[n
         stamps = (stamps ^ column) * _SPREAD
         stamps ^= stamps >> np.uint64(31)
     return np.where(known, np.maximum(stamps, np.uint64(1)), np.uint64(UNKNOWN))
+
+
+def _state_of(path: Path, now: int, states: FileStates) -> tuple[int, int]:
+    """Size and time of a file, or the version of one in a bucket. Raises OSError where it is missing or brand-new."""
+    if isinstance(path, UrlPath):
+        version = states.of(path)
+        if version is None:
+            raise FileNotFoundError(path)
+        return version, 0
+    state = os.stat(path)
+    if abs(now - state.st_mtime_ns) <= _TICK_NS:
+        raise OSError
+    return state.st_size, state.st_mtime_ns
 
 
 def _label_file(label: Label | None) -> Path | None:
@@ -150,6 +165,8 @@ def _plain(value: Any) -> Any:
 
 def _digest_of_file(path: Path) -> bytes:
     """sha256 of a plain file. Raises OSError, also for what is none: a pipe would be waited on for ever."""
+    if isinstance(path, UrlPath):
+        return hashlib.sha256(path.read_bytes()).digest()
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise FileNotFoundError(path)

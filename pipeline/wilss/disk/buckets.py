@@ -5,17 +5,18 @@ files), and are neither kept nor told by anything here.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from wilss.digests import digest_of_json
-from wilss.errors import StoreError, first_line
+from wilss.errors import StoreError, UnreachableError, first_line
 
 from .locations import ObjectUrl
 
@@ -51,6 +52,50 @@ class Bucket:
     def get(self, key: str) -> bytes:
         """A whole object."""
         return self._ask(key, "read", lambda obstore: bytes(obstore.get(self._client, key).bytes()))
+
+    def get_unless(self, key: str, e_tag: str) -> tuple[bytes | None, str]:
+        """A whole object and its e_tag; None where it is still the one with `e_tag`, "" for none."""
+
+        def request(obstore: Any) -> tuple[bytes | None, str]:
+            from obstore.exceptions import NotModifiedError
+
+            try:
+                answer = obstore.get(self._client, key, options={"if_none_match": e_tag} if e_tag else None)
+            except NotModifiedError:
+                return None, e_tag
+            return bytes(answer.bytes()), answer.meta["e_tag"] or ""
+
+        return self._ask(key, "read", request)
+
+    def beginning(self, key: str, length: int) -> tuple[bytes, int, str]:
+        """The first bytes of an object, so many at most, the size of all of it, and its e_tag."""
+
+        def request(obstore: Any) -> tuple[bytes, int, str]:
+            from obstore.exceptions import GenericError
+
+            try:
+                answer = obstore.get(self._client, key, options={"range": (0, length)})
+            except GenericError as error:
+                if "416" not in str(error):
+                    raise
+                answer = obstore.get(self._client, key)  # of nothing there is no first byte
+            return bytes(answer.bytes()), int(answer.meta["size"]), answer.meta["e_tag"] or ""
+
+        return self._ask(key, "read", request)
+
+    def piece(self, key: str, start: int, end: int, e_tag: str) -> bytes:
+        """Some bytes of the object with `e_tag`. Raises OSError where it is another one by now."""
+
+        def request(obstore: Any) -> bytes:
+            from obstore.exceptions import PreconditionError
+
+            try:
+                options = {"range": (start, end)} | ({"if_match": e_tag} if e_tag else {})
+                return bytes(obstore.get(self._client, key, options=options).bytes())
+            except PreconditionError:
+                raise OSError("it was replaced while it was read; run the same command again") from None
+
+        return self._ask(key, "read", request)
 
     def head(self, key: str) -> dict[str, Any] | None:
         """What the server knows of an object: e_tag, last_modified, size; None where there is none."""
@@ -111,8 +156,20 @@ class Bucket:
         self._ask(source, "copied", lambda obstore: obstore.copy(self._client, source, target))
 
     def list(self, below: str) -> Iterator[tuple[str, int]]:
-        """Key and size of all objects in the folder `below`."""
+        """Key and size of all objects in the folder `below`, "" for the bucket's root."""
         yield from ((str(entry["path"]), int(entry["size"])) for entry in self._listed(below))
+
+    def folder(self, key: str) -> tuple[Sequence[str], Sequence[dict[str, Any]]]:
+        """Of a folder, "" for the bucket's root, the names of the folders in it, and what is known of each file."""
+        prefix = f"{key}/" if key else None
+        found = self._ask(key, "listed", lambda obstore: obstore.list_with_delimiter(self._client, prefix=prefix))
+        names = [str(folder).rpartition("/")[2] for folder in found["common_prefixes"]]
+        return names, [dict(file) for file in found["objects"] if file["path"] != key]  # but a mark that it is there
+
+    def has_any(self, key: str) -> bool:
+        """Whether there is anything in a folder."""
+        prefix = f"{key}/" if key else None
+        return self._ask(key, "listed", lambda obstore: any(obstore.list(self._client, prefix=prefix)))
 
     def now(self, beside: str) -> datetime:
         """The server's clock, read off an object that is written for that; and whether it keeps what others created.
@@ -141,7 +198,8 @@ class Bucket:
         self.delete([str(entry["path"]) for entry in self._listed(below) if entry["last_modified"] < before])
 
     def _listed(self, below: str) -> Iterator[dict[str, Any]]:
-        some = self._ask(below, "listed", lambda obstore: [*obstore.list(self._client, prefix=f"{below}/")])
+        prefix = f"{below}/" if below else None
+        some = self._ask(below, "listed", lambda obstore: [*obstore.list(self._client, prefix=prefix)])
         yield from (dict(entry) for entries in some for entry in entries)
 
     def _delete(self, key: str, obstore: Any) -> None:
@@ -174,13 +232,13 @@ class Bucket:
         _require_not_forked(self.root / key)
         try:
             yield obstore
-        except NotFoundError:
-            raise FileNotFoundError(2, "there is no such object", str(self.root / key)) from None
+        except (NotFoundError, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", str(self.root / key)) from None
         except BaseError as error:
             raise self._unanswered(key, what, error) from None
 
-    def _unanswered(self, key: str, what: str, error: BaseException | None) -> StoreError:
-        return StoreError(f"{self.root / key} cannot be {what} ({_cause(error)}); {_FIX}")
+    def _unanswered(self, key: str, what: str, error: BaseException | None) -> UnreachableError:
+        return UnreachableError(f"{self.root / key} cannot be {what} ({_cause(error)}); {_FIX}")
 
 
 class _Forked:

@@ -25,22 +25,26 @@ BUILDING_SUFFIX = ".building"
 FORMER_SUFFIX = ".former"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder, which is made. Raises OSError."""
+def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder, which is made. Raises OSError.
+
+    lasting: False for what may be lost or damaged by a power cut, which is not waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _require_replaceable(path)
-    write_into(path, data)
+    write_into(path, data, lasting=lasting)
 
 
-def write_into(path: Path, data: bytes) -> None:
+def write_into(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Write `data` to `path` whole or not at all. FileNotFoundError where its folder is gone, which is not made."""
-    temporary = _finished(path, data)
+    temporary = _finished(path, data, lasting=lasting)
     try:
         temporary.replace(path)
     except BaseException:
         _forget(temporary)
         raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def create_if_absent(path: Path, data: bytes) -> bool:
@@ -61,14 +65,15 @@ def create_if_absent(path: Path, data: bytes) -> bool:
     return is_mine
 
 
-def _finished(path: Path, data: bytes) -> Path:
-    """A temporary file beside `path` that holds `data`, fsynced."""
+def _finished(path: Path, data: bytes, *, lasting: bool = True) -> Path:
+    """A temporary file beside `path` that holds `data`, fsynced if it is to be lasting."""
     temporary = own_name(path, PARTIAL_SUFFIX)
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
     except BaseException:
         _forget(temporary)
         raise

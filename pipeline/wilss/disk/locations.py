@@ -66,13 +66,15 @@ def resolved(place: Location) -> Location:
     return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
-def location_of(place: str | Location) -> Location:
-    """What a user named: a path, or the URL of a place in a bucket.
+def location_of(place: str | Location, *, whole_bucket: bool = False) -> Location:
+    """What a user named: a path, or the URL of a place in a bucket. whole_bucket: or of all of it.
 
     Raises ParameterError for a URL of another kind, without a bucket or a name in it, or with credentials.
     """
     if isinstance(place, Path) and (collapsed := _COLLAPSED.match(str(place))):  # `Path("s3://b/k")` is `s3:/b/k`
         place = f"{collapsed[1]}://{collapsed[2]}"
+    if isinstance(place, Path) and _URL.match(str(place)):  # the path of data there
+        place = str(place)
     if not isinstance(place, str):
         return place
     if not _URL.match(place):
@@ -88,6 +90,6 @@ def location_of(place: str | Location) -> Location:
     if scheme.lower() not in SCHEMES:
         raise ParameterError(f"{place} is of a kind that is not known ({', '.join(SCHEMES)} are); {_FORM}.")
     parts = [part for part in key.split("/") if part]
-    if not bucket or not parts or {".", ".."} & {*parts} or urlsplit(place).hostname is None:
+    if not bucket or not (parts or whole_bucket) or {".", ".."} & {*parts} or urlsplit(place).hostname is None:
         raise ParameterError(f"{place} names no place in a bucket; {_FORM}.")
     return ObjectUrl(scheme.lower(), bucket, "/".join(parts))

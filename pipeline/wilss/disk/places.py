@@ -7,12 +7,15 @@ from wilss.errors import StoreError
 from .folder import Folder, LocalFolder
 from .locations import Location
 from .objects import ObjectFolder
+from .urls import UrlPath
 
 
 def folder_at(place: Location | Folder) -> Folder:
     """The folder at a location; a folder is itself."""
     if isinstance(place, Folder):
         return place
+    if isinstance(place, UrlPath):
+        return ObjectFolder(place.url)
     if isinstance(place, Path):
         return LocalFolder(place)
     return ObjectFolder(place)

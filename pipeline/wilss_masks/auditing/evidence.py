@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
 from wilss.equations.label_errors import rim_share, stray_parts, stretch
-from wilss.errors import ImageError, WilssError
+from wilss.errors import ImageError, UnreachableError, WilssError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, compared_masks
 from wilss.threads import map_in_threads
@@ -155,6 +155,8 @@ class _Look:
     def __call__(self, item: Item) -> _Seen | WilssError:
         try:
             return self._seen(item)
+        except UnreachableError:
+            raise
         except WilssError as error:
             return error
 

@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from wilss.data.images import read_image
+from wilss.disk import path_of
 from wilss.drawing import class_colours, encoded
-from wilss.errors import WilssError
+from wilss.errors import UnreachableError, WilssError
 from wilss.store import MaskStore, Status
 
 from ..inspect import drawing
@@ -95,7 +96,7 @@ class _Pictures:
 
     def __call__(self, image_id: str, path: str, name: str | None) -> str | None:
         try:
-            image = read_image(Path(path))
+            image = read_image(path_of(path))
             scale = min(1.0, _LONGEST / max(image.shape[:2]))
             size = tuple(max(1, round(side * scale)) for side in image.shape[:2])
             shown = drawing.picture(image, (size[0], size[1]))
@@ -105,6 +106,8 @@ class _Pictures:
                 red, green, blue = class_colours()[identity].tolist()
                 resized = drawing.resized_mask(mask, (size[0], size[1]))
                 shown = drawing.overlay(shown, resized, (red, green, blue), line=2)
+        except UnreachableError:
+            raise
         except WilssError:
             return None
         return _data_uri(shown)

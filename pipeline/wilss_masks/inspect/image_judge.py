@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
-from wilss.errors import ImageError, WilssError
+from wilss.errors import ImageError, UnreachableError, WilssError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, label_map
 from wilss.store.verdicts import UNJUDGED, verdicts_of
@@ -62,6 +62,8 @@ class ImageJudge:
         """What is found of an image; or why its labels cannot be used."""
         try:
             return self._judged(row)
+        except UnreachableError:
+            raise
         except WilssError as error:
             return error
 

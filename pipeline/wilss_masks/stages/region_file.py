@@ -23,6 +23,7 @@ from wilss import digests
 from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.coco_json import has_outline, runs_of
 from wilss.data.layouts.files import without_suffix
+from wilss.disk import data_path
 from wilss.errors import ImageError, ParameterError, counted, first_line
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def region_file(name: str) -> RegionFile:
     """The file of this name, read once a process. Raises ParameterError where it is missing or of another form."""
     if not name:
         raise ParameterError("regions is 'file'; say which, e.g. --set regions_file=proposals.json.")
-    path = Path(name).expanduser()
+    path = data_path(name).expanduser()
     try:
         state = path.stat()
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.errors import WilssError
+from wilss.errors import UnreachableError, WilssError
 from wilss.threads import map_in_threads
 
 from ..sources.fusion import FmwissParams
@@ -278,6 +278,8 @@ class _Run:
     def _one(self, judge: Judge, seen: Seen) -> Tally | WilssError:
         try:
             return judge(seen, self._sample.truths(seen.task.record))
+        except UnreachableError:
+            raise
         except WilssError as error:
             return error
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
-from wilss.errors import ImageError, StoreError, WilssError
+from wilss.errors import ImageError, StoreError, UnreachableError, WilssError
 from wilss.randomness import numpy_generator_for, seed_for
 from wilss.store import LabelMaps, MaskStore, Status, coverage_of
 
@@ -186,6 +186,8 @@ class BrokenImages:
             return None
         try:
             return read()
+        except UnreachableError:
+            raise
         except (ImageError, StoreError) as error:
             broken = Broken(image_id, str(error))
             if self._broken.setdefault(image_id, broken) is broken:  # the first of two threads that met it

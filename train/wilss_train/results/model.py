@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from wilss.data.images import read_image, rgb_of
+from wilss.disk import data_path
 from wilss.errors import ImageError
 from wilss.models.devices import resolve_device
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
@@ -75,7 +76,7 @@ class Model:
 def _pixels(image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(data_path(image))
     if isinstance(image, Image.Image):
         return rgb_of(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

@@ -27,7 +27,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
 from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, is_white_zero, open_tiff
-from wilss.errors import ImageError, first_line
+from wilss.disk import UrlPath
+from wilss.errors import ImageError, UnreachableError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
@@ -65,7 +66,7 @@ _REASONS = {
 
 def read_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, from its header alone. Raises ImageError."""
-    with _opened(path) as image:
+    with _opened(path, whole=False) as image:
         width, height = image.size
         return (width, height) if _is_turned(_orientation_of(image)) else (height, width)
 
@@ -194,14 +195,17 @@ def _of_colours(path: Path, pixels: NDArray[np.uint8]) -> LabelPixels:
 
 def is_in_colour(path: Path) -> bool:
     """Whether the image is no grey or palette image, by its header alone. Raises ImageError."""
-    with _opened(path) as image:
+    with _opened(path, whole=False) as image:
         return image.mode not in ("1", "L", "P") and not image.mode.startswith("I")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile]:
-    """An image whose header was read and found harmless; every way in which it can fail becomes one sentence."""
-    with _told(path), _file(path) as file, _understood(path, file) as image:
+def _opened(path: Path, *, whole: bool = True) -> Iterator[ImageFile]:
+    """An image whose header was read and found harmless; every way in which it can fail becomes one sentence.
+
+    whole: whether more is wanted than the header.
+    """
+    with _told(path), _file(path, whole) as file, _understood(path, file) as image:
         yield image
 
 
@@ -219,7 +223,7 @@ def _told(path: Path) -> Iterator[None]:
     """Errors of what is done inside as one sentence about `path`."""
     try:
         yield
-    except ImageError:
+    except (ImageError, UnreachableError):  # the second is no image's fault
         raise
     except MemoryError:
         raise ImageError(f"{path} needs more memory than there is; scale it down.") from None
@@ -231,8 +235,10 @@ def _told(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} is damaged ({first_line(error)}); {_LEFT_OUT}.") from None
 
 
-def _file(path: Path) -> IO[bytes]:
+def _file(path: Path, whole: bool) -> IO[bytes]:
     """The file, if it is one: a pipe would be waited on for ever."""
+    if isinstance(path, UrlPath):
+        return path.open_kept() if whole else path.open_in_pieces()
     if not stat.S_ISREG(mode := os.stat(path).st_mode):
         raise ImageError(
             f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}, not an image; check the list."

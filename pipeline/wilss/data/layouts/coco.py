@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from wilss.data.layouts.table import Records
 from wilss.data.layouts.tags import TagTable
 from wilss.data.names import some
 from wilss.data.taxonomy import VOID, meaning_of
+from wilss.disk import is_file, is_folder, joined
 from wilss.errors import ManifestError
 
 
@@ -96,8 +96,8 @@ def coco_numbers(spec: DataSpec, split: str) -> CocoNumbers:
 def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
     """The json of a split: as it is said, or annotations/instances_<list>.json."""
     names = [split.annotations] if split.annotations else [f"annotations/instances_{split.list}.json"]
-    for place in (base / name for name in names for base in (spec.base, spec.root)):
-        if os.path.isfile(place):
+    for place in (joined(base, name) for name in names for base in (spec.base, spec.root)):
+        if is_file(place):
             return place
     raise ManifestError(
         f"{spec.at('splits')}: {spec.root / names[0]} is not there; copy it there, or write "
@@ -247,7 +247,7 @@ def _image_folder(spec: DataSpec, split: SplitSpec, path: Path) -> str:
         return str(split.images or spec.images).strip("/")
     stem = path.stem.removeprefix("instances_")
     names = [stem, f"images/{stem}", "images"]
-    return next((name for name in names if os.path.isdir(spec.root / name)), "")
+    return next((name for name in names if is_folder(spec.root / name)), "")
 
 
 def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: _Json) -> ImageRecord:

@@ -1,6 +1,5 @@
 """Label files in which colours say what is what: by CVAT's labelmap.txt, or by `colors` of the manifest."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts.files import read_lines
 from wilss.data.layouts.records import LabelTable
 from wilss.data.taxonomy import VOID, voc_palette
+from wilss.disk import is_file
 from wilss.errors import ImageError, ManifestError
 
 #: Red, green and blue, 0 to 255 each.
@@ -59,7 +59,7 @@ def read_labelmap(path: Path) -> tuple[LabelmapRow, ...]:
 def find_labelmap(root: Path, folders: Iterable[str]) -> Path | None:
     """The labelmap.txt of a data set: at its root, or in a folder of its labels."""
     places = [root / LABELMAP, *(root / folder / LABELMAP for folder in folders)]
-    return next((place for place in places if os.path.isfile(place)), None)
+    return next((place for place in places if is_file(place)), None)
 
 
 def voc_colour(value: int) -> Rgb:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wilss.data.names import Register
+from wilss.disk import UrlPath, names_in, path_of
 from wilss.errors import ManifestError
 
 #: Of images; a name without one is tried with each in this order.
@@ -57,6 +58,8 @@ def read_text(path: Path) -> str:
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """The content of a file that the manifest names, or its first `most` bytes. Raises ManifestError with the fix."""
     try:
+        if isinstance(path, UrlPath):
+            return path.read_bytes()[: most if most >= 0 else None]
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would be waited on for ever
             raise ManifestError(f"{path} is no plain file; put a file in its place, or correct its name.")
         with path.open("rb") as file:
@@ -145,14 +148,13 @@ class Folders:
         files = self._listed[here]
         for candidate in (last, *(f"{last}{suffix}" for suffix in suffixes)) if files else ():
             if (known := files.find(candidate)) is not None:
-                return Path(here, known)
+                return path_of(os.path.join(here, known))
         return None
 
 
 def _list(folder: str) -> _Folder:
     try:
-        with os.scandir(folder) as entries:
-            return _Folder(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
+        return _Folder(names_in(folder))
     except (FileNotFoundError, NotADirectoryError):
         return _Folder(())
     except OSError as error:

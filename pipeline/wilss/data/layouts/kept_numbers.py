@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from wilss.data.layouts.lists import load_array
-from wilss.disk import cache_folder, write_atomically
+from wilss.disk import FileStates, UrlPath, cache_folder, state_now, write_atomically
 from wilss.errors import ImageError, ManifestError, StoreError
 
 _MOST_ROWS = 2_000_000
@@ -37,14 +37,16 @@ class KeptNumbers:
         self._path = None if cache is None else cache / f"{name}.npy"
         self._known = {} if self._path is None else _read(self._path, width)
         self._added: dict[int, Numbers] = {}
+        self._states = FileStates()
 
     def of(self, path: Path, make: Callable[[], Numbers]) -> Numbers:
         """What is kept of a file; else what `make` makes of it, whose errors are passed on."""
-        key = _file_key(path)
+        key = _url_key(path, self._states.of(path)) if isinstance(path, UrlPath) else _file_key(path)
         if key is not None and (kept := self._known.get(key)) is not None:
             return kept
         numbers = make()
-        if key is not None and key == _file_key(path):  # nobody wrote it meanwhile
+        now = _url_key(path, state_now(path)) if isinstance(path, UrlPath) else _file_key(path)
+        if key is not None and key == now:  # nobody wrote it meanwhile
             self._added[key] = numbers
         return numbers
 
@@ -69,7 +71,15 @@ def _file_key(path: Path) -> int | None:
         return None
     if abs(time.time_ns() - state.st_mtime_ns) <= _TICK_NS:
         return None
-    facts = f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
+    return _hashed(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}")
+
+
+def _url_key(path: Path, state: int | None) -> int | None:
+    """The same of a file in a bucket, whose state is another one for another version."""
+    return None if state is None else _hashed(f"{path}\0{state}")
+
+
+def _hashed(facts: str) -> int:
     return int.from_bytes(hashlib.sha256(facts.encode("utf-8", "surrogateescape")).digest()[:8], "little")
 
 

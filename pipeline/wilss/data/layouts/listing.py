@@ -18,6 +18,7 @@ from wilss.data.layouts.table import Records, Tags
 from wilss.data.layouts.tags import TagTable, label_names, read_tags
 from wilss.data.names import some
 from wilss.data.taxonomy import closest
+from wilss.disk import is_folder, path_of, walk
 from wilss.errors import ManifestError
 
 VOC_IMAGES = "JPEGImages"
@@ -114,7 +115,7 @@ def read_voc(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
 def read_folder(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing:
     """A split of a plain folder: a list, a folder with the split's name, or (for `all`) every image there is."""
     chosen = spec.split(split)
-    if os.path.isdir(spec.root / chosen.list) or chosen.list in _WHOLE:
+    if is_folder(spec.root / chosen.list) or chosen.list in _WHOLE:
         listed = _whole_folder(spec, chosen.images or (chosen.list if chosen.list not in _WHOLE else ""))
     else:
         listed = read_list(spec, chosen, (chosen.images or image_folder(spec)).strip("/"))
@@ -127,7 +128,7 @@ def image_folder(spec: DataSpec) -> str:
         return spec.images.strip("/").removeprefix("./").removesuffix("/.")
     if spec.layout == "voc":
         return VOC_IMAGES
-    return next((name for name in ("images", VOC_IMAGES) if os.path.isdir(spec.root / name)), "")
+    return next((name for name in ("images", VOC_IMAGES) if is_folder(spec.root / name)), "")
 
 
 def label_folders(spec: DataSpec, split: SplitSpec | None = None) -> tuple[str, ...]:
@@ -205,9 +206,9 @@ def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
     top = spec.root / (inside or images)
     skipped = set() if inside else {spec.root / name for name in _all_label_folders(spec)}
     names: list[str] = []
-    for folder, below, files in os.walk(top, onerror=_raise(spec)):
-        below[:] = sorted(name for name in below if Path(folder, name) not in skipped)
-        inner = Path(folder).relative_to(spec.root).as_posix()
+    for folder, below, files in walk(top, _raise(spec)):
+        below[:] = sorted(name for name in below if path_of(folder) / name not in skipped)
+        inner = path_of(folder).relative_to(spec.root).as_posix()
         names += [f"{inner}/{name}".removeprefix("./") for name in sorted(files) if _is_image(name)]
     if not names:
         raise ManifestError(f"{spec.at('path')}: {top} holds no image; correct `path`, `images` or `splits`.")

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts.files import fault_of_name, lines_of, printable, without_suffix
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.names import Names, Register, some
+from wilss.disk import is_file, joined
 from wilss.errors import ManifestError
 
 _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp|tiff?|bmp))\s+/?(\S+\.(?:png|tiff?|bmp))$", re.IGNORECASE)
@@ -106,11 +107,11 @@ def list_files(spec: DataSpec, split: SplitSpec) -> tuple[Path, ...]:
 def find_list(spec: DataSpec, name: str) -> Path:
     """The file of a list: a path from the manifest's folder or the root, or a name in the layout's places."""
     if name.endswith((".txt", ".npy")):
-        places = [spec.base / name, spec.root / name]
+        places = [joined(spec.base, name), joined(spec.root, name)]
     else:
         places = [spec.root / home.format(name) for home in _HOMES]
     for place in places:
-        if os.path.isfile(place):  # unlike pathlib it raises nothing for a name that is too long
+        if is_file(place):
             return place
     _require_root(spec)
     raise ManifestError(
@@ -153,8 +154,10 @@ def unique(image_ids: Iterable[str], path: Path) -> tuple[Sequence[int], tuple[s
 def load_array(path: Path) -> NDArray[Any]:
     """An array of any shape [...] from an npy file, never through pickle. Raises ManifestError."""
     try:
-        _require_whole(path)
-        loaded = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            _require_whole(file)
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ManifestError(f"{path} is not there; copy it there, or correct the manifest.") from None
     except ValueError as error:
@@ -173,16 +176,16 @@ def load_array(path: Path) -> NDArray[Any]:
     return loaded
 
 
-def _require_whole(path: Path) -> None:
+def _require_whole(file: IO[bytes]) -> None:
     """ValueError for an npy file whose header claims more than the file has, before memory is taken for it."""
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            return  # np.load says what it is instead
-        file.seek(0)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        claimed, there = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - file.tell()
+    if file.read(6) != b"\x93NUMPY":
+        return  # np.load says what it is instead
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    begins = file.tell()
+    claimed, there = math.prod(shape) * dtype.itemsize, file.seek(0, os.SEEK_END) - begins
     if claimed > there and not dtype.hasobject:
         raise ValueError(f"its header promises {claimed} bytes, and {there} are there")
 

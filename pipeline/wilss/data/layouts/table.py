@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts.records import ImageRecord, Label, LabelReader, PngLabel
 from wilss.data.names import NameIndex, Names
+from wilss.disk import path_of
 
 Tags = tuple[int, ...]
 _T = TypeVar("_T", bound=Hashable)
@@ -71,7 +72,7 @@ class _Pattern(NamedTuple):
         return cls(head, tail) if found else cls(str(path), None)
 
     def path(self, image_id: str) -> Path:
-        return Path(self.head if self.tail is None else f"{self.head}{image_id}{self.tail}")
+        return path_of(self.head if self.tail is None else f"{self.head}{image_id}{self.tail}")
 
 
 class _PngPattern(NamedTuple):

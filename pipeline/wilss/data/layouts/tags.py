@@ -25,6 +25,7 @@ from wilss.data.layouts.table import Records, Shared
 from wilss.data.layouts.tag_table import TagRows, read_table
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.names import Names, Register, some
+from wilss.disk import is_file, is_folder, joined, names_in, threads_for
 from wilss.errors import ImageError, ManifestError
 
 log = logging.getLogger("wilss")
@@ -88,8 +89,8 @@ def tag_files(spec: DataSpec, split: str) -> tuple[Path, ...]:
 def _file(spec: DataSpec) -> Path:
     if spec.tags.file is None:
         raise ManifestError(f"{spec.at('tags')}: tags from {spec.tags.kind} need a file; add `file: ...` to `tags`.")
-    for place in (spec.base / spec.tags.file, spec.root / spec.tags.file):
-        if os.path.isfile(place):
+    for place in (joined(spec.base, spec.tags.file), joined(spec.root, spec.tags.file)):
+        if is_file(place):
             return place
     raise ManifestError(
         f"{spec.at('tags.file')}: {spec.tags.file} lies neither in {spec.base} nor in {spec.root}; copy it there, or "
@@ -123,7 +124,7 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
     """Per class the file of this split, or trainval's, or train's and val's: VOC has no train_aug here."""
     folder = spec.root / "ImageSets/Main"
     stem = Path(spec.split(split).list).stem
-    there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    there = set(names_in(str(folder))) if is_folder(folder) else set()
     chosen = {}
     for name in spec.tag_names:
         options = [
@@ -150,7 +151,7 @@ def _from_masks(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> Ta
         log.info("reading the labels of %d images of %s for their tags", len(present), split)
     found, problems = _Tagged(), {}
     kept = LabelClasses(spec) if len(present) > _WORTH_KEEPING else None
-    with ThreadPoolExecutor(_LABEL_THREADS) as pool:
+    with ThreadPoolExecutor(threads_for(spec.root, _LABEL_THREADS)) as pool:
         some = (present[first : first + _LABELS_AT_ONCE] for first in range(0, len(present), _LABELS_AT_ONCE))
         for part in pool.map(lambda places: [_classes_in(spec, images[place], kept) for place in places], some):
             for image_id, names in part:

@@ -1,15 +1,17 @@
 """From the manifest's text to taxonomy, protocol, data sets and encoders; every fault with its key path."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wilss.data.layouts.spec import DataModel, DataSpec, NameModel, SplitSpec, TagsSpec
-from wilss.data.manifest.encoders import SAME, Encoders, EncoderSpec, absolute
+from wilss.data.manifest.encoders import SAME, Encoders, EncoderSpec
 from wilss.data.manifest.schema import ManifestModel
 from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol, name_of_steps, preset
 from wilss.data.taxonomy import COCO, VOC, Taxonomy, closest, meaning_of
-from wilss.errors import ManifestError, ProtocolError
+from wilss.disk import UrlPath, absolute
+from wilss.errors import ManifestError, ParameterError, ProtocolError
 
 #: The name of the data set that is described at the top of a manifest.
 MAIN = "main"
@@ -156,7 +158,7 @@ def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where:
         "splits": model.splits or {split: SplitSpec(list=files) for split, files in _SPLITS[model.layout].items()},
         "tags": _tags(model, where, key),
         "name": name,
-        "root": absolute(base, model.path),
+        "root": _root(base, model, where, key),
         "base": base,
         "file": where.path,
         "key": ".".join(map(str, key)),
@@ -164,6 +166,18 @@ def _data(name: str, model: DataModel, taxonomy: Taxonomy, own: Taxonomy, where:
         "own": own,
     }
     return DataSpec.model_construct(**(written | resolved))
+
+
+def _root(base: Path, model: DataModel, where: Where, key: Key) -> Path:
+    """The folder of the data, with links left as they are: a linked data folder is as good as another."""
+    assert model.path is not None
+    try:
+        root = absolute(base, model.path)
+    except ParameterError as error:
+        raise where.error((*key, "path"), str(error)) from None
+    if isinstance(root, UrlPath) and model.generate is not None:
+        raise where.error((*key, "path"), f"{root} lies in a bucket; built-in data are drawn on disk alone.")
+    return root
 
 
 def _require_meaning_of_labels(model: DataModel, where: Where, key: Key) -> None:

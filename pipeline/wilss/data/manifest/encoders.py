@@ -1,26 +1,24 @@
 """Which networks a manifest names; `wilss.models.encoders` opens them."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from wilss.data.layouts.spec import Part, Text
-
-
-def absolute(base: Path, text: str) -> Path:
-    """`text` from the folder `base`, with links left as they are: a linked data folder is as good as another."""
-    return Path(os.path.normpath(base / text))
+from wilss.disk import UrlPath, absolute
 
 
 def _located(text: str, info: ValidationInfo) -> str:
     """Absolute, from the manifest's folder where there is one."""
     if info.context is None or text.startswith("builtin:"):
         return text
-    return str(absolute(info.context, text))
+    place = absolute(info.context, text)
+    if isinstance(place, UrlPath):
+        sentence = f"{place} lies in a bucket, and weights are read from disk; copy them, and write where they are."
+        raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+    return str(place)
 
 
 _WeightsPath = Annotated[Text, AfterValidator(_located)]

@@ -16,6 +16,7 @@ from wilss.data.manifest.text import Where, read_yaml
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy, closest
 from wilss.digests import digest_of_json
+from wilss.disk import data_path, joined
 from wilss.errors import ManifestError
 
 Supervision = Literal["pixel", "tags", "shots"]
@@ -180,7 +181,7 @@ def load_manifest(path: Path | str, *, check_lock: bool = True) -> Manifest:
 
     Raises ManifestError naming file, line, key path and how to fix it.
     """
-    file = Path(path).absolute()
+    file = data_path(path).absolute()
     if file.is_dir():
         file = file / "data_manifest.yaml"
     if not file.exists() and not file.is_symlink():
@@ -208,7 +209,7 @@ def _built(model: ManifestModel, where: Where, file: Path) -> Manifest:
         encoders=build.build_encoders(model, where),
         masks=model.masks.model_extra or {},
         preset=model.masks.preset or "",
-        chosen_on=file.parent / model.masks.chosen_on if model.masks.chosen_on else None,
+        chosen_on=joined(file.parent, model.masks.chosen_on) if model.masks.chosen_on else None,
         train=model.train,
         data=data,
         steps=_steps(model, protocol, data, where),

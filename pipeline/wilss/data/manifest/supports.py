@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from wilss.data.manifest.schema import refusal
 from wilss.data.manifest.text import Key, Where
 from wilss.data.protocol import StepProtocol
+from wilss.disk import joined
 
 _Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 _Point = Annotated[list[int], Field(min_length=2, max_length=2)]
@@ -80,7 +81,7 @@ def _step(step: Any, protocol: StepProtocol, where: Where) -> int:
 
 def _list(content: Any, where: Where, key: Key) -> SupportList:
     if isinstance(content, str):
-        path = where.path.parent / where.expanded(content, key)
+        path = joined(where.path.parent, where.expanded(content, key))
         return SupportList(where=where, key=key, path=path)
     return SupportList(where=where, key=key, rows=parse_rows(content, where, key))
 

@@ -1,7 +1,6 @@
 """`read_supports`: the few annotated images of a step, from the manifest, a YAML file or a folder with one."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,8 @@ from wilss.data.supports.annotated import annotated_supports
 from wilss.data.supports.maps import SupportMap
 from wilss.data.supports.spec import SupportSpec, spec_of
 from wilss.data.taxonomy import closest
-from wilss.errors import ManifestError, WilssError
+from wilss.disk import data_path, is_folder, is_there_at
+from wilss.errors import ManifestError, UnreachableError, WilssError
 from wilss.randomness import seed_for
 
 SUPPORTS_FILE = "supports.yaml"
@@ -129,6 +129,8 @@ def _problem(support: Support) -> str | None:
     """Why its map cannot be read, or None."""
     try:
         _ = support.map
+    except UnreachableError:
+        raise
     except WilssError as error:
         return str(error)
     return None
@@ -139,8 +141,8 @@ def _given(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str,
     manifest.protocol.new(step)
     listed = manifest.supports.get(step)
     named = path if path is not None or listed is None else listed.path
-    if named is not None and _is_of_a_tool(Path(named)):
-        return str(named), _drawn_elsewhere(Path(named), manifest, step)
+    if named is not None and _is_of_a_tool(data_path(named)):
+        return str(named), _drawn_elsewhere(data_path(named), manifest, step)
     title, rows, where, key = _rows(manifest, step, path)
     reader = _Reader(manifest, step, where)
     return title, (reader.read_or_say(row, (*key, number)) for number, row in enumerate(rows))
@@ -220,15 +222,15 @@ def _rows(manifest: Manifest, step: int, path: Path | str | None) -> tuple[str, 
             f"{manifest.path} names no supports of step {step}; add `supports: {{{step}: FOLDER}}`, or give them with "
             "--supports."
         )
-    file = _file(Path(named))
+    file = _file(data_path(named))
     content, where = read_yaml(file, "supports draw")
     return str(file), parse_rows(content, where), where, ()
 
 
 def _file(path: Path) -> Path:
     """The YAML file itself. Raises ManifestError where it is missing."""
-    file = path / SUPPORTS_FILE if os.path.isdir(path) else path
-    if not os.path.exists(file):
+    file = path / SUPPORTS_FILE if is_folder(path) else path
+    if not is_there_at(file):
         what = f"{path} is a folder without {SUPPORTS_FILE}" if path.is_dir() else f"{path} is not there"
         raise ManifestError(f"{what}; correct the path, or draw supports there with `wilss-masks supports draw`.")
     return file

@@ -15,6 +15,7 @@ from wilss.data.layouts.lists import find_list, load_array
 from wilss.data.manifest import Manifest
 from wilss.data.names import NameIndex, some
 from wilss.digests import digest_of_file
+from wilss.disk import data_path, joined
 from wilss.errors import ManifestError, ParameterError
 from wilss.store import MaskStore, Status, coverage_of
 
@@ -42,7 +43,7 @@ def list_path(word: str, manifest: Manifest) -> Path:
             "this method learns from few labelled images beside many unlabelled ones, and nothing says which are "
             "labelled; name a text file with one image id a line: --labelled LIST."
         )
-    places = (Path(word).expanduser(), manifest.path.parent / word)
+    places = (data_path(word).expanduser(), joined(manifest.path.parent, word))
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise ParameterError(f"the list of labelled images {word} is not there; write it, one image id a line.")

@@ -1,0 +1,24 @@
+"""Data that lie in a bucket: `UrlPath`, which readers of data take as they take a path on disk; never written.
+
+Bytes that were fetched are kept for a while, in memory and on disk, see `fetching`.
+"""
+
+from .path import UrlPath, absolute, data_path, joined, path_of
+from .searching import is_file, is_folder, is_there_at, names_in, threads_for, walk
+from .states import FileStates, state_now
+
+__all__ = [
+    "FileStates",
+    "UrlPath",
+    "absolute",
+    "data_path",
+    "is_file",
+    "is_folder",
+    "is_there_at",
+    "joined",
+    "names_in",
+    "path_of",
+    "state_now",
+    "threads_for",
+    "walk",
+]

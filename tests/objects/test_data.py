@@ -1,0 +1,222 @@
+"""Data in a bucket: the masks, figures and weights that the same data give on disk."""
+
+import functools
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.faults.standin import make as make_stand_in
+from tests.wilss_train.data.semi.world import make, masks
+from wilss.data.contents import contents_of, stamps_of
+from wilss.data.images import read_image, read_size
+from wilss.data.manifest import load_manifest
+from wilss.disk import ObjectUrl, UrlPath, data_path, folder_at
+from wilss.disk.urls import fetching
+from wilss.disk.urls.kept_files import VARIABLE
+from wilss.errors import ImageError, ManifestError, UnreachableError
+from wilss.store import MaskStore
+from wilss_masks.make.generate import generate
+from wilss_masks.make.options import Options
+from wilss_masks.sources.annotation import AnnotationSource
+
+from .proxy import Proxy
+
+QUICK = Options(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/data"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("pets"))
+
+
+def uploaded(folder: Path, url: ObjectUrl) -> UrlPath:
+    """A folder's files in a bucket."""
+    there = folder_at(url)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            there.write(path.relative_to(folder).as_posix(), path.read_bytes())
+    place = data_path(str(url))
+    assert isinstance(place, UrlPath)
+    return place
+
+
+def manifest_of(root: Path, out: Path, place: object) -> Path:
+    """The manifest of `root` for data in another place."""
+    content = yaml.safe_load((root / "data_manifest.yaml").read_text())
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "data_manifest.yaml").write_text(yaml.safe_dump({**content, "path": str(place)}))
+    return out / "data_manifest.yaml"
+
+
+@pytest.fixture
+def data(root: Path, bucket: ObjectUrl) -> UrlPath:
+    return uploaded(root / "data", bucket)
+
+
+@pytest.fixture
+def far(root: Path, data: UrlPath, tmp_path: Path) -> Path:
+    """A manifest of the data in the bucket."""
+    return manifest_of(root, tmp_path / "far", data)
+
+
+def made(manifest_path: Path, out: Path, step: int = 0) -> MaskStore:
+    manifest = load_manifest(manifest_path)
+    source = AnnotationSource.from_manifest(manifest, step)
+    generate(manifest, step=step, source=source, out=out, options=QUICK)
+    return MaskStore.open(out)
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def test_a_store_is_that_of_the_same_data_on_disk(root: Path, far: Path, tmp_path: Path) -> None:
+    assert made(far, tmp_path / "far.zarr").digest == MaskStore.open(masks(root)).digest
+    assert files(tmp_path / "far.zarr") == files(masks(root))
+    assert load_manifest(far).digest == load_manifest(root / "data_manifest.yaml").digest
+
+
+def test_a_manifest_may_lie_there_too(root: Path, data: UrlPath, bucket: ObjectUrl, tmp_path: Path) -> None:
+    folder_at(bucket.parent).write("data_manifest.yaml", manifest_of(root, tmp_path, "voc").read_bytes())
+    manifest = load_manifest(str(bucket.parent / "data_manifest.yaml"))
+    assert manifest.data["main"].root == data
+    assert load_manifest(str(bucket.parent)).digest == manifest.digest == load_manifest(root).digest
+    folder_at(bucket.parent).write("elsewhere.yaml", manifest_of(root, tmp_path, root / "data").read_bytes())
+    assert load_manifest(str(bucket.parent / "elsewhere.yaml")).data["main"].root == root / "data"
+
+
+def test_contents_of_images_are_those_on_disk(images: Path, bucket: ObjectUrl, tmp_path: Path) -> None:
+    there = uploaded(images, bucket)
+    near, far = make_stand_in(images, tmp_path / "near.zarr"), make_stand_in(there, tmp_path / "far.zarr")
+    assert near.done == far.done == 10
+    assert files(tmp_path / "near.zarr") == files(tmp_path / "far.zarr")
+
+
+def test_an_image_that_was_replaced_is_noticed_also_by_the_process_that_has_read_it(
+    root: Path, far: Path, data: UrlPath, bucket: ObjectUrl
+) -> None:
+    records = load_manifest(far).records(0).records
+    rows = np.arange(len(records))
+    before = [function(records, rows, "images") for function in (stamps_of, contents_of)]
+    again = [function(records, rows, "images") for function in (stamps_of, contents_of)]
+    assert all((ours == theirs).all() for ours, theirs in zip(before, again, strict=True))
+    folder_at(bucket).write("JPEGImages/im3.jpg", (root / "data/JPEGImages/im6.jpg").read_bytes())
+    after = [function(records, rows, "images") for function in (stamps_of, contents_of)]
+    for ours, theirs in zip(before, after, strict=True):
+        assert [records[row].image_id for row in rows.tolist() if ours[row] != theirs[row]] == ["im3"]
+    assert (read_image(data / "JPEGImages/im3.jpg") == read_image(root / "data/JPEGImages/im6.jpg")).all()
+
+
+def test_a_missing_image_fails_alone_and_a_missing_list_or_bucket_in_a_sentence(
+    root: Path, far: Path, data: UrlPath, bucket: ObjectUrl, tmp_path: Path
+) -> None:
+    folder_at(bucket).remove("JPEGImages/im3.jpg")
+    manifest = load_manifest(far)
+    problems = [record.problem for record in manifest.records(0).records if record.problem is not None]
+    assert [f"{data}/JPEGImages/im3 is named in {data}/ImageSets/Segmentation/train.txt" in p for p in problems] == [
+        True
+    ]
+    for image in (data / "JPEGImages/im3.jpg", data / "JPEGImages"):
+        for read in (read_image, read_size):
+            with pytest.raises(ImageError, match="is not there; copy it there, or leave it out|is a folder, not"):
+                read(image)
+    folder_at(bucket).remove("ImageSets/Segmentation/train.txt")
+    with pytest.raises(ManifestError, match=rf"the list 'train' is not there \(looked for {data}/"):
+        load_manifest(far).records(0)
+    elsewhere = load_manifest(manifest_of(root, tmp_path / "elsewhere", f"s3://{data.url.bucket}/other"))
+    with pytest.raises(ManifestError, match="the data folder s3://.*/other is not there"):
+        elsewhere.records(0)
+    nowhere = load_manifest(manifest_of(root, tmp_path / "nowhere", "s3://no-such-bucket/other"))
+    with pytest.raises((ManifestError, UnreachableError), match="s3://no-such-bucket"):
+        nowhere.records(0)
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up soon."""
+    from obstore.store import S3Store
+
+    retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
+    monkeypatch.setattr("wilss.disk.buckets._LONG_SECONDS", 0.1)
+    monkeypatch.setattr("obstore.store.S3Store", functools.partial(S3Store, retry_config=retries))
+
+
+def test_only_the_beginning_of_a_large_image_is_fetched_for_its_size(
+    bucket: ObjectUrl, proxy: Proxy, tmp_path: Path, cache: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    for ending in ("png", "jpg", "bmp", "tif", "webp"):
+        Image.fromarray(pixels).save(tmp_path / f"large.{ending}", lossless=True)  # WebP; the others pass it over
+        size = (tmp_path / f"large.{ending}").stat().st_size
+        assert size > 1 << 16
+        folder_at(bucket).write(f"large.{ending}", (tmp_path / f"large.{ending}").read_bytes())
+        image = data_path(f"{bucket}/large.{ending}")
+        assert read_size(image) == (300, 400)
+        assert not [*cache.rglob("?" * 64)]  # nothing whole was fetched
+        assert (read_image(image) == read_image(tmp_path / f"large.{ending}")).all()
+        (kept,) = cache.rglob("?" * 64)
+        asked = len(proxy.asked)
+        assert read_size(image) == (300, 400)
+        assert len(proxy.asked) == asked
+        kept.unlink()
+
+
+def test_what_was_fetched_is_asked_for_once_and_kept_from_run_to_run(
+    far: Path, proxy: Proxy, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(far, tmp_path / "first.zarr")
+    sent = fetched_whole(proxy)
+    assert max(sent.values()) <= 3  # asked whether it is the same, and sent once
+    fetching._memory.cache_clear()  # as in another process
+    proxy.asked.clear()
+    made(far, tmp_path / "second.zarr")
+    assert files(tmp_path / "second.zarr") == files(tmp_path / "first.zarr")
+    monkeypatch.setenv(VARIABLE, "0")
+    made(far, tmp_path / "third.zarr")
+    assert files(tmp_path / "third.zarr") == files(tmp_path / "first.zarr")
+
+
+def fetched_whole(proxy: Proxy) -> dict[str, int]:
+    paths = [path for method, path in proxy.asked if method == "GET" and "list-type" not in path]
+    return {path: paths.count(path) for path in paths}
+
+
+def test_a_server_that_fails_for_a_while_changes_nothing(root: Path, far: Path, proxy: Proxy, tmp_path: Path) -> None:
+    proxy.at_random(0.3, seed=1)
+    assert made(far, tmp_path / "far.zarr").digest == MaskStore.open(masks(root)).digest
+    assert sum(proxy.happened.values()) > 10
+
+
+def test_a_server_that_dies_stops_the_run_which_goes_on_when_it_is_back(
+    images: Path, bucket: ObjectUrl, proxy: Proxy, tmp_path: Path, quiet: None
+) -> None:
+    there = uploaded(images, bucket)
+    near = make_stand_in(images, tmp_path / "near.zarr")
+    reads: list[str] = []
+
+    def plan(method: str, path: str) -> str:
+        if method == "GET" and path.endswith(".png"):
+            reads.append(path)
+        return "refused" if len(reads) > 16 else ""
+
+    proxy.plan = plan
+    with pytest.raises(
+        UnreachableError, match=r"s3://\S+/image_00\d\d.png cannot be read .*run the same command again"
+    ):
+        make_stand_in(there, tmp_path / "far.zarr")
+    proxy.plan = lambda method, path: ""
+    assert make_stand_in(there, tmp_path / "far.zarr").done == near.done
+    assert files(tmp_path / "near.zarr") == files(tmp_path / "far.zarr")
+    assert not re.search("a-key-that|a-secret-that", "".join(map(str, files(tmp_path / "far.zarr").values())))
