@@ -27,7 +27,7 @@ from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
 from wilss.store.parts import are_begun
 
-from ..sources.base import ImageTask, MaskSource, Proposer, made_of
+from ..sources.base import ImageTask, MaskSource, Proposer, made_of, why_not_finite
 from .plan import MaskPlan, ShardTask
 from .workers import on_workers
 
@@ -222,8 +222,15 @@ def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, 
         except ImageError as error:
             contents[i] = ImageContent(status=Status.FAILED, error=str(error))
     made = propose_in_parts(proposer, [task.images[i] for i in loaded], list(loaded.values()))
-    whole = (dataclasses.replace(content, content=noted[i]) for i, content in zip(loaded, made, strict=True))
-    return contents | dict(zip(loaded, whole, strict=True))
+    for i, content in zip(loaded, made, strict=True):
+        soft = {name: [*planes.values()] for name, planes in content.planes.items() if name != "mask"}
+        problem = why_not_finite(task.images[i], soft)
+        contents[i] = (
+            ImageContent(status=Status.FAILED, error=problem)
+            if problem
+            else dataclasses.replace(content, content=noted[i])
+        )
+    return contents
 
 
 def _content_of(job: Job, image: ImageTask) -> int:

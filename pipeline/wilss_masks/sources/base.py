@@ -115,6 +115,20 @@ def made_of(source: "MaskSource") -> MadeOf:
     return "labels" if source.reads_labels else "images"
 
 
+def why_not_finite(image: ImageTask, arrays: Mapping[str, Sequence[NDArray[Any]]]) -> str:
+    """A sentence where networks gave NaN or infinity for an image; empty where all numbers of the arrays are finite.
+
+    Each comparison with NaN is false, so that masks are cut from maps of them as from any others. arrays: by name.
+    """
+    broken = [name for name, parts in arrays.items() if not all(np.isfinite(part).all() for part in parts)]
+    if not broken:
+        return ""
+    return (
+        f"{image.record.path}: the networks gave NaN or infinity for it (in {' and '.join(broken)}); look at their "
+        "weights, and try --set precision=fp32 or --device cpu."
+    )
+
+
 def require_encoder(name: str, spec: EncoderSpec) -> None:
     """Raise EncoderError for an encoder that cannot be used, by its names alone; no weights are read or fetched.
 

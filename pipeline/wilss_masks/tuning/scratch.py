@@ -27,7 +27,7 @@ from wilss.models.encoders.vit.encoder import LastBlock
 
 from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
-from ..sources.base import ImageTask
+from ..sources.base import ImageTask, why_not_finite
 from ..sources.features.proposer import KeptProposer
 from ..sources.fmwiss import FmwissProposer, FmwissSource
 from ..sources.fusion import FmwissParams
@@ -160,6 +160,9 @@ class Scratch:
                 failed[task.record.image_id] = str(error)
         keeper: Any = _Keeper(proposer, self._sources)
         kept: Any = propose_in_parts(keeper, [batch[place] for place in loaded], list(loaded.values()))
+        for place, one in zip(loaded, kept, strict=True):
+            if problem := why_not_finite(batch[place], {name: [array] for name, array in one.items()}):
+                failed[batch[place].record.image_id] = problem
         arrays = {f"{place}.{name}": a for place, one in zip(loaded, kept, strict=True) for name, a in one.items()}
         facts = {"failed": failed, "logit_scale": proposer.logit_scale}
         file = io.BytesIO()

@@ -16,7 +16,8 @@ from tests.paths import on_disk
 from tests.wilss_masks.kept_features import VALUES, agreement, no_networks
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError, StoreError, WilssError
-from wilss.store import MaskStore, MaskStoreWriter
+from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
+from wilss.store import MaskStore, MaskStoreWriter, Status
 from wilss_masks.commands.generate import command as generate_command
 from wilss_masks.commands.info import command as info_command
 from wilss_masks.make.generate import generate, plan_for
@@ -142,6 +143,30 @@ def test_images_that_no_store_has_are_encoded_and_told(
     both = made(manifest, tmp_path / "both.zarr", PLAIN, few, kept)
     assert both.attributes["features_from"] == [few.digest, kept.digest]
     assert agreement(both, plain) > 0.99
+
+
+def test_a_projection_is_fitted_on_numbers_alone(
+    tmp_path: Path, manifest: Manifest, kept: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of which a network gives NaN is passed over; its features would be in every direction."""
+    last_blocks, calls = SeedViT.last_blocks, list[int]()
+
+    def diverged(self: SeedViT, *arguments: Any) -> tuple[LastBlock, ...]:
+        blocks = last_blocks(self, *arguments)
+        if not calls:
+            blocks[-1].keys[:, :, -1] = float("nan")
+        calls.append(1)
+        return blocks
+
+    monkeypatch.setattr(SeedViT, "last_blocks", diverged)
+    found = made(manifest, tmp_path / "kept.zarr", dataclasses.replace(KEEP, batch_size=1))
+    assert len(calls) == 2 * len(kept.image_ids)
+    assert np.isfinite(found.vector("vit_basis")).all()
+    assert not (found.current_status() == Status.FAILED).any()
+
+    calls.clear()
+    with pytest.raises(StoreError, match=r"no image can be decoded and encoded.* without --keep features"):
+        made(manifest, tmp_path / "one.zarr", dataclasses.replace(KEEP, limit=1))
 
 
 def test_steps_whose_lists_overlap_share_features(tmp_path: Path) -> None:

@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.faults.standin import StandInManifest, StandInSource, draw_images, make
 from wilss.disk import folder
 from wilss.disk.files import write_atomically
 from wilss.errors import EncoderError, StoreError
-from wilss.store import MaskStore
+from wilss.store import ImageContent, MaskStore
 from wilss_masks.commands.generate import _stopped
 from wilss_masks.make.cluster import require_safe_address
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.make.run import propose_in_parts
+from wilss_masks.sources.base import ImageTask
 
 
 class OutOfMemoryError(RuntimeError):
@@ -74,6 +76,27 @@ def test_one_broken_image_fails_alone(tmp_path: Path) -> None:
     for image in first.image_ids:
         if image != "image_0004":
             assert (first.read(image).masks == second.read(image).masks).all()
+
+
+def test_an_image_of_which_a_network_gives_nan_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_images(tmp_path / "images", 6)
+    make(tmp_path / "images", tmp_path / "whole.zarr")
+    one = StandInSource._one
+
+    def diverged(self: StandInSource, task: ImageTask, pixels: Any) -> ImageContent:
+        content = one(self, task, pixels)
+        if task.record.image_id == "image_0004":
+            next(iter(content.planes["score"].values()))[-1, -1] = np.nan
+        return content
+
+    monkeypatch.setattr(StandInSource, "_one", diverged)
+    summary = make(tmp_path / "images", tmp_path / "nan.zarr")
+    assert summary.done == 5
+    assert "image_0004.png: the networks gave NaN or infinity for it (in score)" in summary.failed["image_0004"]
+    whole, found = (MaskStore.open(tmp_path / name) for name in ("whole.zarr", "nan.zarr"))
+    with pytest.raises(StoreError, match="NaN or infinity"):
+        found.read("image_0004")
+    assert (whole.read("image_0005").masks == found.read("image_0005").masks).all()
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,29 @@ def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> No
     assert name not in (tmp_path / "broken/data_manifest.tuned.txt").read_text(encoding="utf-8")
 
 
+def test_an_image_of_which_a_network_gives_nan_costs_itself(
+    tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, first = FmwissProposer.forward, tuning.scratch.batches[0]
+
+    def diverged(self: FmwissProposer, loaded: Any) -> Any:
+        told: Any
+        told, blocks = forward(self, loaded)
+        told[-1, :, 0] = float("nan")
+        return told, blocks
+
+    monkeypatch.setattr(FmwissProposer, "forward", diverged)
+    scratch = tuning.scratch
+    monkeypatch.setattr(scratch, "batches", [first])
+    monkeypatch.setattr(scratch, "_files", [tmp_path / f"{'0' * 16}.npz"])
+    monkeypatch.setattr(scratch, "folder", tmp_path)
+    scratch.see(lambda done, total: None)
+    last = first[-1].record
+    assert [*scratch.failed] == [last.image_id]
+    assert f"{last.path}: the networks gave NaN or infinity for it (in tags." in scratch.failed[last.image_id]
+    assert [one.task for one in scratch.read(0)] == [*first[:-1]]
+
+
 def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, asked = place / "stopped", list[int]()
     folder.mkdir()

@@ -52,8 +52,8 @@ def fitted(
 ) -> FittedFeatures:
     """Bases of both encoders. tasks: all images of the plan that can be used; grids: of all of them.
 
-    Of `dims` dimensions, or as many as there are. Images that cannot be decoded are passed over. Raises StoreError
-    where none can be.
+    Of `dims` dimensions, or as many as there are. Images that cannot be decoded, and those of which a network gives NaN
+    or infinity, are passed over. Raises StoreError where no other is there.
     """
     moments, form = _moments(proposer, drawn(tasks, seed), SAMPLE if projection == "pca" else 1)
     bases = {name: _basis(name, own, dims, projection, seed) for name, own in moments.items()}
@@ -90,7 +90,7 @@ def most_patches(grids: Iterable[Grids]) -> dict[str, int]:
 def _moments(
     proposer: "FmwissProposer", tasks: Sequence[ImageTask], count: int
 ) -> "tuple[dict[str, Moments], BlockForm]":
-    """Moments by encoder of the first `count` images that can be decoded, and the form of the ViT's rows."""
+    """Moments by encoder of the first `count` images that can be used, and the form of the ViT's rows."""
     from wilss.equations.features import Moments
 
     moments: dict[str, Moments] = {}
@@ -101,7 +101,10 @@ def _moments(
             own = Moments.of(rows.cpu())
             moments[name] = own if name not in moments else moments[name] + own
     if form is None:
-        raise StoreError("no image can be decoded to fit a projection of features on; see the images.")
+        raise StoreError(
+            "no image can be decoded and encoded to fit a projection of features on; make the masks without --keep "
+            "features, which tells what is wrong with each."
+        )
     return moments, form
 
 
@@ -116,7 +119,7 @@ def _basis(name: str, moments: "Moments", dims: int, projection: Projection, see
 def _encoded(
     proposer: "FmwissProposer", tasks: Sequence[ImageTask], count: int
 ) -> "Iterator[tuple[dict[str, Tensor], BlockForm]]":
-    """Rows [L, D] by encoder of the first `count` images that can be decoded, each encoded by itself."""
+    """Rows [L, D] by encoder of the first `count` images that can be used, each encoded by itself."""
     import torch
 
     from .rows import BlockForm, block_rows, patch_rows
@@ -130,7 +133,10 @@ def _encoded(
         with torch.inference_mode():
             told, blocks = proposer.forward([loaded])
             assert isinstance(told, torch.Tensor)
-            yield {"clip": patch_rows(told)[0], "vit": block_rows(blocks[0])[0]}, BlockForm.of(blocks[0])
+            rows = {"clip": patch_rows(told)[0], "vit": block_rows(blocks[0])[0]}
+            if not all(own.isfinite().all() for own in rows.values()):
+                continue
+            yield rows, BlockForm.of(blocks[0])
         done += 1
         if done == count:
             return
