@@ -18,7 +18,12 @@ SMALL_NETWORK: dict[str, Any] = {
 #: Sections of the built-in manifest with which every command goes through in a moment, and learns nothing to speak of.
 QUICK_SETTINGS: dict[str, Any] = {
     "train": {**SMALL_NETWORK, "base": {"epochs": 1}, "weak": {"epochs": 1}},
-    "masks": {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"}, "panet": {"vit_size": 96}},
+    "masks": {
+        "fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain"},
+        "bank": {"features": "clip", "clip_size": 0, "vit_size": 96},
+        "panet": {"vit_size": 96},
+        "insid3": {"vit_size": 96},
+    },
 }
 
 
