@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import re
@@ -48,7 +49,7 @@ class Params:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for a word that a Literal does not have, and for a number that its rule forbids."""
-        for name, kind in typing.get_type_hints(type(self), include_extras=True).items():
+        for name, kind in _hints(type(self)).items():
             value, choices = getattr(self, name), typing.get_args(kind)
             if typing.get_origin(kind) is Literal and value not in choices:
                 raise ParameterError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
@@ -64,6 +65,12 @@ class Params:
     def before(cls) -> dict[str, Any]:
         """Every value as it was where nobody could say another, as JSON values."""
         return {**cls().as_json(), **cls.former}
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a class's fields, with their rules. Reading them takes longer than all else about a value."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _as_lists(value: Any) -> Any:

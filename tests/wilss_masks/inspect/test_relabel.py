@@ -176,7 +176,13 @@ def test_few_shots_over_features(tmp_path: Path, name: str, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("no_networks")
-def test_tune_searches_over_features(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
+def test_tune_searches_over_features(
+    tmp_path: Path, manifest: Manifest, kept: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wilss_masks.tuning.settings.THRESHOLDS", (0.4,))  # a search of seconds
+    monkeypatch.setattr("wilss_masks.tuning.settings.KEEPS", (("std", 1.0),))
+    monkeypatch.setattr("wilss_masks.tuning.settings.BACKGROUNDS", ("minmax",))
+    monkeypatch.setattr("wilss_masks.tuning.tune.levers", lambda words: ())
     sample = draw_sample(manifest, 1, count=3)
     tuning = tune(manifest, 1, sample, device="cpu", folder=tmp_path / "scratch", features_from=[kept.path])
     assert tuning.found.judged == len(sample.records)

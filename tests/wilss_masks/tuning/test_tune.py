@@ -27,6 +27,7 @@ from wilss_masks.tuning import calibrating
 from wilss_masks.tuning import levers as lever_module
 from wilss_masks.tuning import search as search_module
 from wilss_masks.tuning import settings as grid
+from wilss_masks.tuning import tune as tune_module
 from wilss_masks.tuning.judging import masks_of
 from wilss_masks.tuning.levers import levers
 from wilss_masks.tuning.sample import draw_sample
@@ -87,17 +88,35 @@ def run(place: Path, *words: str, **more: Any) -> Result:
     return CliRunner().invoke(command, [*base, "--cell", "80", "--out", str(place / "sheet.png"), *words], **more)
 
 
+@pytest.fixture(scope="module")
+def said(place: Path, tuning: Tuning) -> str:
+    """What the command says of the same search."""
+    return run(place).stdout
+
+
+@pytest.fixture
+def tiny_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One way to score and no levers, where it does not matter what is found."""
+    monkeypatch.setattr(grid, "BACKGROUNDS", ("minmax",))
+    monkeypatch.setattr(tune_module, "levers", lambda words: ())
+
+
 def some_settings(tuning: Tuning) -> list[FmwissParams]:
-    """The best, the present one, and one of every mode, fusion, affinity and set of words."""
+    """The best, the present one, and as few more as show every mode, fusion, affinity and set of words."""
     ranked = [one.setting.params for one in tuning.found.ranked if one.setting.params is not None]
-    chosen, seen = [tuning.best.setting.params, tuning.present.setting.params], set[Any]()
-    for params in ranked:
-        kinds: set[Any] = {params.background, params.fusion, params.affinity, params.keep, params.words, params.draws}
-        kinds |= {params.placing, params.balance, params.classes, params.boundaries, params.regions}
-        if not kinds <= seen:
-            chosen.append(params)
-            seen |= kinds
-    return [params for params in dict.fromkeys(chosen) if params is not None]
+    chosen = [params for params in (tuning.best.setting.params, tuning.present.setting.params) if params is not None]
+    seen = {kind for params in chosen for kind in kinds_of(params)}
+    while (more := max(ranked, key=lambda params: len(kinds_of(params) - seen))) and kinds_of(more) - seen:
+        chosen.append(more)
+        seen |= kinds_of(more)
+    return list(dict.fromkeys(chosen))
+
+
+def kinds_of(params: FmwissParams) -> set[tuple[str, Any]]:
+    """What a setting shows, by the names of its parameters."""
+    names = ("background", "fusion", "affinity", "keep", "words", "draws", "placing", "balance", "classes",
+             "boundaries", "regions")  # fmt: skip
+    return {(name, getattr(params, name)) for name in names}
 
 
 def test_a_setting_is_scored_by_the_masks_that_generate_writes(
@@ -135,18 +154,17 @@ def test_the_best_comes_first_and_all_controls_are_there(tuning: Tuning) -> None
     assert tuning.best.setting.params is not None
 
 
-def test_what_to_expect_of_other_images_is_said(place: Path, tuning: Tuning) -> None:
+def test_what_to_expect_of_other_images_is_said(tuning: Tuning, said: str) -> None:
     chosen, present = tuning.found.crosswise
     assert 0 < chosen < 1
     assert 0 < present < 1
-    said = run(place).stdout
     assert f"judged on the other: {100 * chosen:.1f}; the present setting there: {100 * present:.1f}." in said
     assert f"{tuning.found.judged} images of 5 classes are few" in said
     assert "area: how much of its image a mask covers in the mean" in said
     assert ("That is no better" in said) == (chosen <= present)
 
 
-def test_levers_are_pulled_one_after_the_other_and_told(place: Path, tuning: Tuning) -> None:
+def test_levers_are_pulled_one_after_the_other_and_told(tuning: Tuning, said: str) -> None:
     steps = tuning.found.steps
     assert [step.name for step in steps[2:]] == [lever.name for lever in levers(tuple(tuning.sources))]
     scores = [step.score for step in steps]
@@ -155,7 +173,6 @@ def test_levers_are_pulled_one_after_the_other_and_told(place: Path, tuning: Tun
     assert sum(step.tried for step in steps) == tuning.found.tried
     tried = {one.setting.params.placing for one in tuning.found.ranked if one.setting.params is not None}
     assert tried == {"drawn", "soft"}
-    said = run(place).stdout
     assert "searched, one after the other" in said
     assert all(step.name in said for step in steps)
 
@@ -225,6 +242,7 @@ def test_without_labels_it_guesses_and_says_so(place: Path, tmp_path: Path) -> N
     assert "a guess is not written" in refused.stderr
 
 
+@pytest.mark.usefixtures("tiny_search")
 def test_supports_judge_their_own_class_alone(place: Path, manifest: Manifest) -> None:
     save_supports(draw_supports(manifest, 1, 1), "mask", place / "supports", seed=0)
     sample = draw_sample(manifest, 1, supports=place / "supports")
@@ -247,6 +265,7 @@ def test_a_list_names_its_typos(place: Path, manifest: Manifest, tmp_path: Path)
     assert len(draw_sample(manifest, 1, labelled=tmp_path / "list.txt", count=2).records) == 3
 
 
+@pytest.mark.usefixtures("tiny_search")
 def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "broken")
     name = draw_sample(load_manifest(tmp_path / "broken"), 1).records[1].image_id
@@ -281,6 +300,7 @@ def test_an_image_of_which_a_network_gives_nan_costs_itself(
     assert [one.task for one in scratch.read(0)] == [*first[:-1]]
 
 
+@pytest.mark.usefixtures("tiny_search")
 def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, asked = place / "stopped", list[int]()
     folder.mkdir()
@@ -306,6 +326,7 @@ def test_a_run_that_was_stopped_resumes(place: Path, manifest: Manifest, monkeyp
     assert [one.score for one in third.found.ranked] == [one.score for one in again.found.ranked]
 
 
+@pytest.mark.usefixtures("tiny_search")
 def test_what_was_chosen_is_written_and_its_images_are_left_out(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "own")
     own = tmp_path / "own"
