@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.drills import turns
-from tests.faults.cli import ROOT, content, data_set
+from tests.faults.cli import ROOT, content, data_set, wilss_masks
 from wilss.store import MaskStore
 
 WORKFLOWS = ROOT / "workflows"
@@ -57,7 +57,8 @@ def same_as_alone(store: Path, walk: Path, *words: str) -> None:
     """As one process makes it, which finds the store complete."""
     alone = store.with_name("alone.zarr")
     given = ["generate", "--step", "0", "--manifest", str(walk / "data_manifest.yaml"), "--out", str(alone), *words]
-    together([["wilss-masks", *given]], [{}], store.parent)
+    made = wilss_masks(*given)
+    assert made.code == 0, made.said
     assert MaskStore.open(store).digest == MaskStore.open(alone).digest
     assert content(store) == content(alone)
 

@@ -1,6 +1,7 @@
 """audit.html: what an audit found, for people; one file that loads nothing from anywhere."""
 
 import base64
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def render(audit: Audit, store: MaskStore | None = None) -> str:
     )
 
 
+@functools.cache
 def _template() -> Template:
     home = FileSystemLoader(Path(__file__).parent)
     environment = Environment(

@@ -1,5 +1,6 @@
 """report.html: the report for people, one file that loads nothing from anywhere."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,6 +88,7 @@ def render(
     )
 
 
+@functools.cache
 def _template() -> Template:
     home = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
