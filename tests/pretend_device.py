@@ -110,7 +110,7 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _leaves(values: Any) -> Iterator[Any]:
-    """What lists, tuples and dicts hold; torch's own function of that knows many kinds more, and takes ten times that."""
+    """What lists, tuples and dicts hold. torch has a function for many kinds more, which takes ten times as long."""
     for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, list | tuple | dict):
             yield from _leaves(value)

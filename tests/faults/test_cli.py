@@ -277,7 +277,12 @@ def test_quiet_and_verbose(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["info STORE", "info STORE --json", "generate --help", "generate --step 0 --source annotation --dry-run MANIFEST"],
+    [
+        "info STORE",
+        "info STORE --json",
+        "generate --help",
+        "generate --step 0 --source annotation --dry-run MANIFEST",
+    ],
 )
 def test_a_reader_that_goes_away(root: Path, words: str) -> None:
     words = words.replace("STORE", shlex.quote(str(root / "out/made.zarr")))
