@@ -49,7 +49,7 @@ class Params:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for a word that a Literal does not have, and for a number that its rule forbids."""
-        for name, kind in _hints(type(self)).items():
+        for name, kind in _hints(type(self)).items():  # type: ignore[arg-type]  # mypy takes it for an instance
             value, choices = getattr(self, name), typing.get_args(kind)
             if typing.get_origin(kind) is Literal and value not in choices:
                 raise ParameterError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")

@@ -17,9 +17,10 @@ def upsampled(maps, height, width):
     for row, column in np.ndindex(height, width):
         y = min(max((row + 0.5) * h / height - 0.5, 0.0), h - 1.0)
         x = min(max((column + 0.5) * w / width - 0.5, 0.0), w - 1.0)
-        for r, c in np.ndindex(h, w):
-            share = max(0.0, 1 - abs(y - r)) * max(0.0, 1 - abs(x - c))
-            result[:, row, column] += share * maps[:, r, c]
+        near_rows, near_columns = [r for r in range(h) if abs(y - r) < 1], [c for c in range(w) if abs(x - c) < 1]
+        for r in near_rows:
+            for c in near_columns:
+                result[:, row, column] += (1 - abs(y - r)) * (1 - abs(x - c)) * maps[:, r, c]
     return result
 
 

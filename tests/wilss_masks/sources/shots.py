@@ -1,5 +1,6 @@
 """Four pictures of two classes with supports, an untrained ViT, and what sources of shots are asked of them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,5 +44,10 @@ def proposed(made: PanetSource | Insid3Source, *tasks: ImageTask) -> list[ImageC
 
 def features(made: PanetSource | Insid3Source, manifest: Manifest, name: str) -> Any:
     """Of a picture by the source's encoder, float64 [D, h, w]."""
-    path = task(manifest, name).record.path
-    return made.encoder.open("cpu").features(made.encoder.load(path)[None])[0].double().numpy()
+    return features_of(made, manifest, [name])[0]
+
+
+def features_of(made: PanetSource | Insid3Source, manifest: Manifest, names: Sequence[str]) -> list[Any]:
+    """Of several pictures."""
+    encoder, paths = made.encoder.open("cpu"), [task(manifest, name).record.path for name in names]
+    return [encoder.features(made.encoder.load(path)[None])[0].double().numpy() for path in paths]

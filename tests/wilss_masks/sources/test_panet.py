@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from tests.references import panet as slow
-from tests.wilss_masks.sources.shots import ROWS, SIZES, features, manifest_in, proposed, task
+from tests.wilss_masks.sources.shots import ROWS, SIZES, features, features_of, manifest_in, proposed, task
 from wilss.data.manifest import Manifest
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND, UNKNOWN
 from wilss.errors import CheckpointError, ManifestError, ParameterError
@@ -48,7 +48,7 @@ def test_masks_equal_those_of_the_slow_twin(
     assert made.supports is not None
     shots = made.supports.supports
     assert [(one.spec.image_id, one.spec.class_id) for one in shots] == [("a", 1), ("b", 1), ("b", 2), ("c", 2)]
-    pooled = [features(made, manifest, one.spec.image_id) for one in shots]
+    pooled = features_of(made, manifest, [one.spec.image_id for one in shots])
     vectors = slow.prototypes(pooled, [one.map for one in shots], [one.spec.class_id for one in shots], 2)
     both = background_of([shots[1].map, shots[2].map])
     outside = [shots[0].map == BACKGROUND, both, shots[3].map == BACKGROUND]
