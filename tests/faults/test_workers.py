@@ -5,6 +5,7 @@ every shard that is missing. The same command then gives the bytes of a run that
 """
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -250,9 +251,11 @@ class Future:
 
     def __init__(self, *endings: Any) -> None:
         self._endings = list(endings)
+        self.before_it_ends: Callable[[], None] = lambda: None
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
         self.is_listened_to = True
+        self.before_it_ends()
         if self._endings:
             call(self)
 
@@ -294,7 +297,7 @@ def on_one(client: Client) -> list[Any]:
 
 def test_a_result_that_dies_with_its_worker_is_waited_for() -> None:
     """A worker may be killed between "finished" and the gathering: the future is pending again, no shard is lost."""
-    assert on_one(Client(Future(TimeoutError(), "receipt"))) == ["receipt"]
+    assert on_one(Client(Future(TimeoutError(), ["receipt"]))) == ["receipt"]
 
 
 def test_an_error_of_a_shard_is_a_sentence_and_one_of_all_is_raised() -> None:
@@ -360,6 +363,91 @@ def test_a_shard_that_hangs_is_tried_twice_and_given_up(monkeypatch: pytest.Monk
 
 def stopped() -> None:
     raise KeyboardInterrupt
+
+
+class Cluster(Client):
+    """Makes what it is given at once, but for what it is told to fail at; `given` says what came together."""
+
+    def __init__(self, poison: int = -1) -> None:
+        super().__init__()
+        self.given: list[tuple[int, ...]] = []
+        self._poison = poison
+
+    def submit(self, _: Any, make: bytes, packed: bytes, *, key: str, **__: Any) -> Any:
+        tasks = pickle.loads(packed)
+        self.given.append(tuple(task.shard for task in tasks))
+        is_bad = self._poison in self.given[-1]
+        future = Future(ValueError("strange") if is_bad else [pickle.loads(make)(task) for task in tasks])
+        future.before_it_ends = lambda: self.tell((0.0, {"key": key, "worker": "one"}))
+        return future
+
+
+def shard_of(task: Task) -> int:
+    return task.shard
+
+
+def numbered(count: int) -> list[Task]:
+    tasks = [Task() for _ in range(count)]
+    for number, task in enumerate(tasks):
+        task.shard = number
+    return tasks
+
+
+def on_cluster(client: Cluster, tasks: list[Task], **more: Any) -> list[Any]:
+    return list(on_workers(client, shard_of, tasks, window=4, **more))  # type: ignore[arg-type]
+
+
+def test_fast_shards_go_together_and_the_last_are_shared_out() -> None:
+    client = Cluster()
+    assert sorted(on_cluster(client, numbered(300), count=300)) == list(range(300))
+    sizes = [len(tasks) for tasks in client.given]
+    assert sizes[:4] == [1] * 4, "nobody knows yet how long one takes"
+    assert max(sizes) == workers._MOST_TOGETHER
+    assert sizes[-1] == 1
+    assert len(sizes) < 60
+
+
+def test_shards_go_one_by_one_where_nobody_knows_how_many_there_are() -> None:
+    client = Cluster()
+    assert sorted(on_cluster(client, numbered(20))) == list(range(20))
+    assert client.given == [(number,) for number in range(20)]
+
+
+def test_a_shard_that_fails_takes_none_along() -> None:
+    client = Cluster(poison=37)
+    made = on_cluster(client, numbered(100), count=100)
+    assert made.count("shard 37 (im0 to im0) could not be made: ValueError: strange") == 1
+    assert sorted(one for one in made if isinstance(one, int)) == [n for n in range(100) if n != 37]
+    assert any(len(tasks) > 1 and 37 in tasks for tasks in client.given)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "together"),
+    [(0.0, 1000, 1), (0.5, 1000, 4), (0.5, 12, 3), (0.5, 2, 1), (5.0, 1000, 1), (0.001, 10_000, 32)],
+)
+def test_how_many_shards_go_together(seconds: float, left: int, together: int) -> None:
+    pace = workers._Pace(longest=2.0)
+    if seconds:
+        pace.add(2, 2 * seconds)
+    assert pace.together(left, window=4) == together
+
+
+def test_several_shards_that_hang_are_tried_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose fault it was is not known before."""
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(workers._Pace, "together", lambda pace, left, window: 3)
+
+    class Hangs(Cluster):
+        def submit(self, *given: Any, **named: Any) -> Any:
+            future = super().submit(*given, **named)
+            if len(self.given[-1]) > 1:
+                future._endings.clear()
+            return future
+
+    client = Hangs()
+    made = on_cluster(client, numbered(3), count=3, shard_seconds=0.05)
+    assert sorted(one for one in made if one is not None) == [0, 1, 2]
+    assert client.given == [(0, 1, 2), (0,), (1,), (2,)]
 
 
 TALKING = """

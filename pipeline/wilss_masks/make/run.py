@@ -51,7 +51,7 @@ def _tell_nobody(images: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all shards of a run share, and a worker is sent with every shard.
+    """What all shards of a run share, and a worker is sent with every task.
 
     threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
     batches_at_once: in one process, each in a thread. On a CPU they share out the cores, since torch lets go of the
@@ -83,12 +83,15 @@ class Workers:
     on_shard: Callable[[ShardReceipt], None] = lambda receipt: None
     on_images: Callable[[int], None] = _tell_nobody
 
-    def make(self, job: Job, tasks: Iterator[ShardTask]) -> Generator[ShardReceipt | str | None]:
-        """Shards as they come: a receipt, or a sentence why there is none; None now and then."""
+    def make(self, job: Job, tasks: Iterator[ShardTask], count: int = 0) -> Generator[ShardReceipt | str | None]:
+        """Shards as they come: a receipt, or a sentence why there is none; None now and then.
+
+        count: see `on_workers`.
+        """
         if self.client is None:
             return _here(job, tasks, self.on_images)
         make = partial(make_shard, job)
-        return on_workers(self.client, make, tasks, window=self.window, shard_seconds=self.shard_seconds)
+        return on_workers(self.client, make, tasks, window=self.window, shard_seconds=self.shard_seconds, count=count)
 
 
 def run(writer: MaskStoreWriter, plan: MaskPlan, job: Job, workers: Workers = Workers()) -> tuple[str, ...]:
@@ -98,8 +101,8 @@ def run(writer: MaskStoreWriter, plan: MaskPlan, job: Job, workers: Workers = Wo
     Raises what ends the run for all shards: EncoderError, WeightsError, StoreError (a full disk), WilssError (no
     scheduler or worker left).
     """
-    tasks = (plan.shard(shard) for shard in writer.store.pending_shards())
-    results, failures = workers.make(job, tasks), []
+    pending = writer.store.pending_shards()
+    results, failures = workers.make(job, map(plan.shard, pending), len(pending)), []
     with _Committer(writer, workers.on_shard) as committer, contextlib.closing(results):
         for result in results:
             if isinstance(result, str):

@@ -3,8 +3,12 @@
 A worker that dies is Dask's affair: its shards are made by another, and one that kills them all is given up. A worker
 that hangs, a scheduler that is gone and a cluster without workers would be waited for without end; here they are
 noticed. Whatever happens, what is done is kept.
+
+What a scheduler does for a task is the same work for one shard and for ten, so fast ones go several to a task. Where
+that task fails, each of its shards is tried again by itself: which of them was at fault is only known then.
 """
 
+import itertools
 import logging
 import queue
 import threading
@@ -12,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from wilss.errors import WilssError, first_line
@@ -31,6 +36,9 @@ _PULSE_SECONDS = 5.0
 _PATIENCE_SECONDS = 45.0
 #: A shard that makes its worker hang may have met a bad moment; the second time it is the shard's own fault.
 _MOST_TRIES = 2
+#: Shards go together as long as a worker needs no longer for them: so much work is lost where it dies.
+_TASK_SECONDS = 2.0
+_MOST_TOGETHER = 32
 
 
 def on_workers(
@@ -40,36 +48,63 @@ def on_workers(
     *,
     window: int,
     shard_seconds: float = 0.0,
+    count: int = 0,
 ) -> Generator[ShardReceipt | str | None]:
     """`make(task)` on the client's workers: a receipt for each task, or a sentence why there is none.
 
     None now and then, while nothing comes, for who has something to do meanwhile.
 
-    window: tasks given to the client at a time. shard_seconds: how long a worker may take for a shard before it is
-    considered hung, and is restarted; 0 for any time.
+    window: what the client is given at a time. shard_seconds: how long a worker may take for a shard before it is
+    considered hung, and is restarted; 0 for any time. count: how many tasks there are; 0 where nobody knows, and each
+    goes by itself.
     Raises WilssError where the scheduler or all workers are gone, and what would meet every other shard as well.
     """
     crew = _Crew(client, make, shard_seconds)
     try:
-        yield from crew.make_all(iter(tasks), window)
+        yield from crew.make_all(iter(tasks), window, count)
     finally:
         crew.leave()
 
 
 @dataclass
-class _Running:
-    """A shard that the client was given. since: when a worker began with it, None before that."""
+class _Pace:
+    """How many shards go together. longest: seconds that a worker may take for them."""
 
-    task: ShardTask
+    longest: float
+    seconds: float = 0.0
+
+    def add(self, shards: int, seconds: float) -> None:
+        """So many shards took a worker so long; what was before counts half."""
+        own = seconds / shards
+        self.seconds = (self.seconds + own) / 2 if self.seconds else own
+
+    def together(self, left: int, window: int) -> int:
+        """left: shards that no worker was given yet; the last ones are shared out."""
+        if not self.seconds:
+            return 1
+        return max(1, min(int(self.longest / self.seconds), left // window, _MOST_TOGETHER))
+
+
+@dataclass
+class _Running:
+    """Shards that the client was given together. since: when a worker began with them, None before that."""
+
+    tasks: tuple[ShardTask, ...]
     future: Any
     since: float | None = None
     worker: str = ""
     tries: int = 0
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one shard, so that what happens is its own fault."""
+        return len(self.tasks) == 1
+
 
 class _Crew:
     def __init__(self, client: "Client", make: Callable[[ShardTask], ShardReceipt], shard_seconds: float) -> None:
-        self._client, self._make, self._shard_seconds = client, make, shard_seconds
+        self._client, self._make, self._shard_seconds = client, _packed(make), shard_seconds
+        self._pace = _Pace(min(_TASK_SECONDS, shard_seconds / 4) if shard_seconds else _TASK_SECONDS)
         self._running: dict[str, _Running] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._address = client.scheduler.address if client.scheduler is not None else "its address"
@@ -77,12 +112,17 @@ class _Crew:
         self._pulse = _Pulse(client)
         client.subscribe_topic(_TOPIC, self._note_begun)
 
-    def make_all(self, waiting: Iterator[ShardTask], window: int) -> Iterator[ShardReceipt | str | None]:
-        """Keep `window` shards with the client until there are no more."""
-        looked = time.monotonic()
+    def make_all(self, waiting: Iterator[ShardTask], window: int, count: int) -> Iterator[ShardReceipt | str | None]:
+        """Keep the client at `window` tasks until there are no more. count: of all shards, 0 if unknown."""
+        looked, given = time.monotonic(), 0
         while True:
-            while len(self._running) < window and (task := next(waiting, None)) is not None:
-                self._submit(task)
+            while len(self._running) < window:
+                together = self._pace.together(count - given, window) if count else 1
+                tasks = tuple(itertools.islice(waiting, together))
+                if not tasks:
+                    break
+                given += len(tasks)
+                self._submit(tasks)
             if not self._running:
                 return
             try:
@@ -100,16 +140,23 @@ class _Crew:
         for running in self._running.values():
             running.future.release()
 
-    def _submit(self, task: ShardTask) -> None:
-        key = f"shard-{task.shard}-{id(task)}"
+    def _submit(self, tasks: tuple[ShardTask, ...]) -> None:
+        key = f"shard-{tasks[0].shard}-{id(tasks[0])}" + (f"-{len(tasks)}" if len(tasks) > 1 else "")
+        retries = 1 if len(tasks) == 1 else 0  # several are tried again one by one
         try:
-            future = self._client.submit(_make_announced, self._make, task, pure=False, retries=1, key=key)
+            future = self._client.submit(
+                _make_announced, self._make, _packed(tasks), pure=False, retries=retries, key=key
+            )
         except Exception as error:  # a client that is closed says so in several ways
             if self._client.status == "running":
                 raise
             raise self._gone() from error
-        self._running[key] = _Running(task, future)
+        self._running[key] = _Running(tasks, future)
         self._listen(key, future)
+
+    def _submit_apart(self, running: _Running) -> None:
+        for task in running.tasks:
+            self._submit((task,))
 
     def _listen(self, key: str, future: Any) -> None:
         future.add_done_callback(lambda _: self._ended.put(key))
@@ -121,9 +168,9 @@ class _Crew:
         try:
             # Not its status: a worker that dies now takes a finished result along, which is then made once more.
             error = running.future.exception(timeout=_PATIENCE_SECONDS)
-            made = running.future.result(timeout=_PATIENCE_SECONDS) if error is None else None
+            made = running.future.result(timeout=_PATIENCE_SECONDS) if error is None else ()
         except CancelledError as cancelled:
-            error, made = cancelled, None
+            error, made = cancelled, ()
         except OSError:  # what the task raised is returned, so this is the way to the cluster; or it took too long
             self._require_cluster()
             running.since = None
@@ -133,7 +180,15 @@ class _Crew:
             raise self._gone()
         del self._running[key]
         running.future.release()
-        yield _why_not_made(running.task, error) if made is None else made
+        if error is None:
+            if running.since is not None:
+                self._pace.add(len(running.tasks), time.monotonic() - running.since)
+            yield from made
+        elif running.is_alone:
+            yield _why_not_made(running.tasks[0], error)
+        else:
+            _require_own_fault(error)
+            self._submit_apart(running)
 
     def _overdue(self) -> Iterator[str]:
         """Restart the workers that take too long for a shard; a sentence for each shard that is given up."""
@@ -144,21 +199,23 @@ class _Crew:
             if running.future.done():  # it is about to be taken
                 continue
             running.tries, running.since = running.tries + 1, None
-            given_up = running.tries >= _MOST_TRIES
+            given_up = running.tries >= _MOST_TRIES or not running.is_alone
             if given_up:
                 del self._running[key]
                 running.future.cancel()  # else the next worker would hang with it
             self._restart(running)
-            if given_up:
+            if given_up and running.is_alone:
                 yield (
-                    f"{_named(running.task)} could not be made: no worker was through with it in "
+                    f"{_named(running.tasks[0])} could not be made: no worker was through with it in "
                     f"{self._shard_seconds:.0f} s (a larger --shard-timeout gives it more time)"
                 )
+            elif given_up:
+                self._submit_apart(running)
 
     def _restart(self, running: _Running) -> None:
         """End the worker process that hangs, and have another one started in its place; the others work on."""
-        log.warning("%s took more than %.0f s; its worker is restarted", _named(running.task), self._shard_seconds)
-        worker, shard = running.worker, _named(running.task)
+        shard, worker = " and ".join(map(_named, running.tasks)), running.worker
+        log.warning("%s took more than %.0f s; its worker is restarted", shard, self._shard_seconds)
 
         def restart() -> None:
             try:
@@ -232,22 +289,47 @@ class _Pulse:
                 self._manned = self._heard
 
 
-def _make_announced(make: Callable[[ShardTask], ShardReceipt], task: ShardTask) -> ShardReceipt:
-    """On a worker: say that the shard is begun, then make it."""
+def _packed(what: object) -> bytes:
+    """As bytes, which no process on the way to a worker unpacks: the scheduler would, every record of every image."""
+    from distributed.protocol.pickle import dumps
+
+    packed: bytes = dumps(what)
+    return packed
+
+
+def _unpacked(packed: bytes) -> Any:
+    from distributed.protocol.pickle import loads
+
+    return loads(packed)
+
+
+@lru_cache(maxsize=1)
+def _maker(packed: bytes) -> Callable[[ShardTask], ShardReceipt]:
+    """The same object for every task of a run, whose networks are then known to be open."""
+    make: Callable[[ShardTask], ShardReceipt] = _unpacked(packed)
+    return make
+
+
+def _make_announced(make: bytes, tasks: bytes) -> list[ShardReceipt]:
+    """On a worker: say that the shards are begun, then make them."""
     from distributed import get_worker
 
     worker = get_worker()
     worker.log_event(_TOPIC, {"key": worker.get_current_task(), "worker": worker.address})
-    return make(task)
+    return [_maker(make)(task) for task in _unpacked(tasks)]
 
 
 def _why_not_made(task: ShardTask, error: BaseException) -> str:
     """A sentence about a lost shard; errors that every shard would meet are raised instead."""
-    if isinstance(error, WilssError):
-        raise error
+    _require_own_fault(error)
     if type(error).__name__ == "KilledWorker":
         return f"{_named(task)} could not be made: its worker processes died (no memory left, or a library crashed)"
     return f"{_named(task)} could not be made: {type(error).__name__}: {first_line(error)}"
+
+
+def _require_own_fault(error: BaseException) -> None:
+    if isinstance(error, WilssError):
+        raise error
 
 
 def _named(task: ShardTask) -> str:
