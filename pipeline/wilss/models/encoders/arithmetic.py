@@ -43,7 +43,7 @@ class LinearBy(TorchFunctionMode):
     """
 
     def __init__(self, linear: Linear) -> None:
-        """linear: `F.linear` itself, for fused attention alone, or `onednn_linear`."""
+        """linear: `mkl_linear` or `onednn_linear`."""
         super().__init__()
         self._linear = linear
 
@@ -65,6 +65,14 @@ class LinearBy(TorchFunctionMode):
                 if _is_plain_self_attention(bound.arguments):
                     return _self_attention(bound.arguments, self._linear), None
         return func(*args, **named)
+
+
+def mkl_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` as torch has it, [..., I] to [..., O], but fast where the input is not contiguous.
+
+    With a batch of several images torch makes several small products of such an input, which take five times as long.
+    """
+    return F.linear(input.contiguous(), weight, bias)
 
 
 def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -93,16 +101,13 @@ def _is_plain_self_attention(given: Mapping[str, Any]) -> bool:
 
 
 def _self_attention(given: Mapping[str, Any], linear: Linear) -> Tensor:
-    """query: [L, B, E], tokens first, as is the result."""
+    """query: [L, B, E], tokens first, as is the result; in memory images come first, as attention takes them."""
     query, heads = given["query"], given["num_heads"]
     length, batch, width = query.shape
-    projected = linear(query, given["in_proj_weight"], given["in_proj_bias"])
-    by_head = projected.view(length, batch, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
-    queries, keys, values = by_head.unbind(0)
-    attended = F.scaled_dot_product_attention(queries, keys, values)
-    return linear(
-        attended.permute(2, 0, 1, 3).reshape(length, batch, width), given["out_proj_weight"], given["out_proj_bias"]
-    )
+    projected = linear(query.transpose(0, 1).contiguous(), given["in_proj_weight"], given["in_proj_bias"])
+    queries, keys, values = projected.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    attended = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(batch, length, width)
+    return linear(attended, given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
 
 
 def precision_for(device: torch.device, precision: Precision | None) -> Precision:
@@ -116,7 +121,7 @@ def precision_for(device: torch.device, precision: Precision | None) -> Precisio
 def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
     """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
     on_cpu = device.type == "cpu" and precision == "fp32"
-    by_faster = LinearBy(onednn_linear if is_onednn_faster() else F.linear) if on_cpu else contextlib.nullcontext()
+    by_faster = LinearBy(onednn_linear if is_onednn_faster() else mkl_linear) if on_cpu else contextlib.nullcontext()
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
         by_faster,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.models.encoders import arithmetic
-from wilss.models.encoders.arithmetic import LinearBy, has_onednn_linear, onednn_linear
+from wilss.models.encoders.arithmetic import LinearBy, has_onednn_linear, mkl_linear, onednn_linear
 
 pytestmark = pytest.mark.skipif(not has_onednn_linear(), reason="this torch has no oneDNN")
 
@@ -61,7 +61,37 @@ def test_self_attention_is_the_same_function(counted: list[tuple[int, ...]]) -> 
             made, weights = attention(values, values, values, need_weights=False)
     close(made, expected)
     assert weights is None
-    assert counted == [(7, 2, 12), (7, 2, 12)]
+    assert counted == [(2, 7, 12), (2, 7, 12)]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_self_attention_hands_contiguous_values_to_its_products(batch_first: bool) -> None:
+    """Of others MKL makes a small product for every image."""
+    attention = nn.MultiheadAttention(12, 3, batch_first=batch_first).eval()
+    values, are_contiguous = torch.randn(2, 7, 12), list[bool]()
+
+    def linear(values: Tensor, *more: Any) -> Tensor:
+        are_contiguous.append(values.is_contiguous())
+        return F.linear(values, *more)
+
+    with torch.inference_mode():
+        expected, _ = attention(values, values, values, need_weights=False)
+        with LinearBy(linear):
+            made, _ = attention(values, values, values, need_weights=False)
+    close(made, expected)
+    assert made.shape == expected.shape
+    assert are_contiguous == [True, True]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_mkls_linear_takes_values_that_are_not_contiguous(bias: bool) -> None:
+    layer, values = nn.Linear(5, 11, bias=bias), torch.randn(7, 2, 5).transpose(0, 1)
+    with torch.inference_mode():
+        expected = layer(values)
+        with LinearBy(mkl_linear):
+            made = layer(values)
+    close(made, expected)
+    assert made.is_contiguous()
 
 
 ELSEWISE: dict[str, Callable[[nn.MultiheadAttention, Tensor], Any]] = {
