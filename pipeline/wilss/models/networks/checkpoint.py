@@ -134,8 +134,11 @@ def read_info(path: Path | str) -> CheckpointInfo:
 def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     """The segmenter of a checkpoint, in evaluation mode.
 
+    On a CPU its weights lie channels last, as in training: so oneDNN's convolutions, dilated ones above all, are faster.
     Raises CheckpointError for an embedding, and where weights do not fit.
     """
+    import torch
+
     from .segmenter import Segmenter, build
 
     spec = spec_of(info, SegmenterSpec)
@@ -143,7 +146,8 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     require_fit(info, weights, lambda: Segmenter(spec))
     segmenter = build(spec, seed=0)
     segmenter.load_state_dict(weights)
-    return segmenter.to(device).eval()
+    on_cpu = torch.device(device).type == "cpu"
+    return segmenter.to(device, memory_format=torch.channels_last if on_cpu else torch.preserve_format).eval()
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:

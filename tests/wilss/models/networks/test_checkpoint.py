@@ -61,6 +61,8 @@ def test_what_goes_in_comes_out(tmp_path: Path, weights: dict[str, Tensor]) -> N
     assert info.seen == (0, 2, 1)
     assert info.channel_names == ("background", "dög", "cat")
     loaded = load_segmenter(info)
+    kernels = [value for value in loaded.state_dict().values() if value.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert not loaded.training
     assert loaded.state_dict().keys() == weights.keys()
     assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
