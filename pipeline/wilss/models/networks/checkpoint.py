@@ -134,7 +134,7 @@ def read_info(path: Path | str) -> CheckpointInfo:
 def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     """The segmenter of a checkpoint, in evaluation mode.
 
-    On a CPU its weights lie channels last, as in training: so oneDNN's convolutions, dilated ones above all, are faster.
+    On a CPU its weights lie channels last, as in training: oneDNN convolves them faster, dilated ones above all.
     Raises CheckpointError for an embedding, and where weights do not fit.
     """
     import torch
