@@ -71,7 +71,8 @@ class TrainParams(Params):
         of step 0's weights; `none` trains it.
     logit_adjustment: whether the new classes' logits are lowered, after training, by what their being on so many of
         the step's pictures has raised them: `auto` in a later step where one and the same class is on half of these
-        or more, `always` in every later step, `never`.
+        or more, `always` in every later step, `never`. A head of their own lowers them by pictures, a shared one by
+        pixels [D].
     prevalence: share of all pictures that hold a new class, for that; 0 counts the tags of the lists [D].
     new_rows: how the classifier's new rows start, from the background row (MiB) or `random`.
     epochs, batch_size (over all processes and accumulated steps together), accumulate: how long and how much.

@@ -24,7 +24,7 @@ from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train import load_model
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.memory import MemoryBank
-from wilss_train.methods import METHODS
+from wilss_train.methods import METHODS, segmenter
 from wilss_train.methods.base import Method
 from wilss_train.methods.distill import Distill
 from wilss_train.methods.finetune import Finetune
@@ -143,13 +143,32 @@ def test_other_methods_give_their_classes_heads_the_same_way(root: Path, tmp_pat
     assert torch.equal(one[:, :3].argmax(dim=1), logits(root / "step-0").argmax(dim=1))
 
 
-def test_logits_are_adjusted_in_the_newest_head(root: Path, tmp_path: Path) -> None:
+def test_logits_are_adjusted_by_pictures_in_the_newest_head(root: Path, tmp_path: Path) -> None:
     plain, adjusted = root / "step-2", run(root, tmp_path / "run", 2, logit_adjustment="always")
     shift = read_header(adjusted / MODEL_FILE)["logit_shifts"]["cow"]
     assert shift < 0
-    lowered, bias = (network(one).state_dict()["later.1.classifier.bias"] for one in (adjusted, plain))
-    torch.testing.assert_close(lowered - bias, torch.tensor([0, 0, 0, 0, shift]), rtol=0, atol=1e-6)
+    assert "shifts" not in read_header(plain / MODEL_FILE)["spec"]
+    assert network(adjusted).spec.shifts == (0.0, shift)
+    weights, same = (network(one).state_dict() for one in (adjusted, plain))
+    assert all(torch.equal(weights[name], value) for name, value in same.items())
     assert bool((logits(adjusted)[:, 4] < logits(plain)[:, 4]).all())
+
+
+def test_older_heads_stay_adjusted(root: Path, tmp_path: Path) -> None:
+    one = run(root, tmp_path / "one", logit_adjustment="always", prevalence=0.5)
+    shifts = network(one).spec.shifts
+    assert shifts == (read_header(one / MODEL_FILE)["logit_shifts"]["horse"],)
+    assert network(run(root, tmp_path / "two", 2, parent=one)).spec.shifts == (*shifts, 0.0)
+
+
+def test_what_is_more_usual_than_in_its_step_is_raised_everywhere(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenter, "shifts_of", lambda inputs, params: {4: 0.7})
+    raised, plain = network(run(root, tmp_path / "run", 2)), network(root / "step-2")
+    assert raised.spec.shifts == ()
+    biases = (one.state_dict()["later.1.classifier.bias"] for one in (raised, plain))
+    torch.testing.assert_close(next(biases) - next(biases), torch.tensor([0, 0, 0, 0, 0.7]), rtol=0, atol=1e-6)
 
 
 def test_commands_and_functions_read_such_a_checkpoint(root: Path) -> None:

@@ -144,19 +144,21 @@ def write_network(
 def _write_student(
     context: RunContext, out: Path, student: Segmenter, old: Segmenter | None, facts: Mapping[str, Any]
 ) -> None:
-    """The checkpoint, a step's own head beside those before it.
+    """The checkpoint, a step's own head beside those before it, and its classes' logits adjusted: nobody need know.
 
-    The new classes' logits are adjusted in their classifier's bias: whoever reads it need not know.
+    A head of its own lowers them by pictures (`joined_logits`); all else is in their classifier's bias.
     """
     inputs, params = context.inputs, context.params
-    network = student if old is None or params.heads != "step" else with_head(old, student)
-    shifts = shifts_of(inputs, params)
+    shifts, network = shifts_of(inputs, params), student
+    if old is not None and params.heads == "step":
+        known = inputs.protocol.new(inputs.step)
+        network = with_head(old, student, [min(0.0, shifts.get(identity, 0.0)) for identity in known])
     if not shifts:
         return write_network(context, out, network, facts)
     weights, name = dict(network.state_dict()), f"{network.newest}classifier.bias"
     bias = weights[name] = weights[name].clone()
     for identity, shift in shifts.items():
-        bias[inputs.protocol.channel_of(identity, inputs.step)] += shift
+        bias[inputs.protocol.channel_of(identity, inputs.step)] += max(0.0, shift) if network.later else shift
     told = {inputs.protocol.taxonomy.name_of(identity): shift for identity, shift in shifts.items()}
     return write_network(context, out, network, {**facts, "logit_shifts": told}, weights)
 

@@ -8,7 +8,7 @@ Shapes: `B` batch, `C` channels, `H W` pixels, `h w` feature grid, `D` feature w
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -67,8 +67,8 @@ class Segmenter(nn.Module):
         features: [B, D, h, w]. Returns [B, C, h, w].
         """
         found: Tensor = self.classifier(self.body(features))
-        for head in self.later:
-            found = joined_logits(found, head(features))
+        for head, shifts in zip(self.later, self.spec.shifts_of_heads, strict=True):
+            found = joined_logits(found, head(features), shifts)
         return found
 
     def forward(self, images: Tensor) -> Tensor:
@@ -179,16 +179,19 @@ def newest_head(segmenter: Segmenter) -> Segmenter:
     newest, parts = segmenter.newest, segmenter.state_dict()
     backbone = {name: value for name, value in parts.items() if name.startswith("backbone.")}
     head = {name.removeprefix(newest): value for name, value in parts.items() if name.startswith(newest)}
-    return _filled(replace(segmenter.spec, heads=()), {**backbone, **head}).train(segmenter.training)
+    return _filled(replace(segmenter.spec, heads=(), shifts=()), {**backbone, **head}).train(segmenter.training)
 
 
-def with_head(known: Segmenter, newest: Segmenter) -> Segmenter:
+def with_head(known: Segmenter, newest: Segmenter, shifts: Sequence[float] = ()) -> Segmenter:
     """A segmenter of the heads of `known` and, for the channels that it lacks, that of `newest`.
 
     newest: of one head, on the same backbone. Which of its classes `known` takes a pixel for stays, unless it is of a
-    new one (`joined_logits`).
+    new one (`joined_logits`). shifts: of the new classes, () for none.
     """
-    spec = replace(newest.spec, heads=known.spec.channels_of_heads)
+    heads = known.spec.channels_of_heads
+    kept = known.spec.shifts or (0.0,) * (heads[-1] - heads[0])
+    added = tuple(shifts) or (0.0,) * (newest.spec.num_channels - heads[-1])
+    spec = replace(newest.spec, heads=heads, shifts=(*kept, *added) if any((*kept, *added)) else ())
     prefix = f"later.{len(known.later)}."
     head = {f"{prefix}{name}": value for name, value in newest.state_dict().items() if not name.startswith("backbone.")}
     return _filled(spec, {**known.state_dict(), **head}).train(known.training)

@@ -1,5 +1,7 @@
 """What a segmenter is, as plain data: all that a checkpoint needs to build it again. torch is not imported."""
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -26,6 +28,8 @@ class SegmenterSpec(Params):
     num_channels: outputs, as many as classes seen, background included.
     heads: where later classes have heads of their own, the channels that were known when each head but the newest was
         learnt, the first head's first; () is one head for all channels.
+    shifts: of each of these later classes, what its log odds lose for a picture in which it may not be
+        (`wilss.equations.joining.joined_logits`), at most 0; () is 0 for all of them.
     """
 
     backbone: str = "resnet101"
@@ -36,6 +40,7 @@ class SegmenterSpec(Params):
     dropout: ShareBelowOne = 0.0
     num_channels: PositiveInt
     heads: tuple[int, ...] = ()
+    shifts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -44,16 +49,25 @@ class SegmenterSpec(Params):
         require(all(rate >= 1 for rate in self.rates), "rates", self.rates, "whole numbers of at least 1")
         grows = all(few < more for few, more in zip((0, *self.heads), (*self.heads, self.num_channels), strict=True))
         require(grows, "heads", self.heads, f"growing numbers of channels below {self.num_channels}")
+        later = self.num_channels - self.channels_of_heads[0]
+        fit = len(self.shifts) in (0, later) and all(-math.inf < shift <= 0 for shift in self.shifts)
+        require(fit, "shifts", self.shifts, f"none, or {later} numbers of at most 0")
 
     def as_json(self) -> dict[str, Any]:
-        """Every value by its name; `heads` where there are several, so that other networks say what they always did."""
-        values = super().as_json()
-        return values if self.heads else {name: value for name, value in values.items() if name != "heads"}
+        """Every value by its name; `heads` and `shifts` where there are any: other networks say what they always did."""
+        rare = [name for name in ("heads", "shifts") if not getattr(self, name)]
+        return {name: value for name, value in super().as_json().items() if name not in rare}
 
     @property
     def channels_of_heads(self) -> tuple[int, ...]:
         """How many channels each head has, in the order in which they were learnt."""
         return (*self.heads, self.num_channels)
+
+    @property
+    def shifts_of_heads(self) -> tuple[tuple[float, ...], ...]:
+        """`shifts`, those of each later head's own classes together."""
+        first, bounds = self.channels_of_heads[0], self.channels_of_heads
+        return tuple(self.shifts[few - first : more - first] for few, more in itertools.pairwise(bounds))
 
     @property
     def head_rates(self) -> tuple[int, ...]:
@@ -68,5 +82,5 @@ class SegmenterSpec(Params):
             raise ParameterError(f"a segmenter has no {', '.join(unknown)}; upgrade wilss, or leave that out.")
         if "num_channels" not in said:
             raise ParameterError("a segmenter needs num_channels, the number of its outputs; write it.")
-        tuples = {name: tuple(said.get(name, ())) for name in ("rates", "heads")}
+        tuples = {name: tuple(said.get(name, ())) for name in ("rates", "heads", "shifts")}
         return cls(**{**said, "args": dict(said.get("args", {})), **tuples})

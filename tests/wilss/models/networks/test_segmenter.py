@@ -49,6 +49,32 @@ def test_heads_are_said_where_there_are_several_and_only_there():
             small(num_channels=6, heads=heads)
 
 
+def test_shifts_belong_to_the_classes_of_later_heads():
+    spec = small(num_channels=6, heads=(3, 4), shifts=(-2.5, 0.0, -1.0))
+    assert SegmenterSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
+    assert spec.shifts_of_heads == ((-2.5,), (0.0, -1.0))
+    assert small(num_channels=6, heads=(3, 4)).shifts_of_heads == ((), ())
+    assert "shifts" not in small(num_channels=6, heads=(3, 4)).as_json()
+    for shifts in ((-1.0,), (-1.0, -1.0, 0.5), (-math.inf, 0.0, 0.0)):
+        with pytest.raises(ParameterError, match="shifts is .* it must be none, or 3 numbers of at most 0"):
+            small(num_channels=6, heads=(3, 4), shifts=shifts)
+    with pytest.raises(ParameterError, match="shifts is .* it must be none, or 0 numbers"):
+        small(shifts=(-1.0,))
+
+
+def test_a_head_is_joined_with_the_shifts_of_its_classes():
+    base = build(small(num_channels=3), seed=0)
+    one = with_head(base, build(small(num_channels=4), seed=1), [-2.0])
+    assert (one.spec.shifts, one.spec.shifts_of_heads) == ((-2.0,), ((-2.0,),))
+    plain = with_head(base, build(small(num_channels=4), seed=1))
+    batch = images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert bool((one.eval()(batch)[:, 3] < plain.eval()(batch)[:, 3]).all())
+    assert with_head(one, build(small(num_channels=6), seed=2)).spec.shifts == (-2.0, 0.0, 0.0)
+    assert with_head(plain, build(small(num_channels=6), seed=2), [0.0, -1.0]).spec.shifts == (0.0, 0.0, -1.0)
+    assert (newest_head(one).spec.shifts, newest_head(one).spec.heads) == ((), ())
+
+
 def test_rates_are_the_published_ones_of_the_stride():
     assert small(output_stride=16).head_rates == (6, 12, 18)
     assert small(output_stride=8).head_rates == (12, 24, 36)
