@@ -68,7 +68,7 @@ def test_what_settings_were_chosen_on_has_both_kinds_of_heads_side_by_side(steps
         steps._write_manifest(chain)
         (out := chain.out(1, 0)).mkdir(parents=True)
         scores = {"mean_iou": value, "mean_iou_new": value, "mean_iou_old": value}
-        (out / "report.json").write_text(json.dumps({"scores": scores, "training": {"seconds": 1.0}}), encoding="utf-8")
+        (out / "report.json").write_text(json.dumps({"scores": scores}), encoding="utf-8")
     cells = steps._tuned_cells()
     rows = json.loads((ROOT / "workflows/shapes/figures/steps-tuning.json").read_text(encoding="utf-8"))["rows"]
     assert [row["key"] for row in rows] == list(cells)
@@ -82,8 +82,7 @@ def test_seeds_that_are_not_done_yet_are_left_out_once_one_is(steps: ModuleType)
     for seed, step in ((0, 0), (0, 1), (1, 0)):
         out = chain.out(step, seed)
         out.mkdir(parents=True)
-        report = {"scores": {"iou": {}, "mean_iou": 0.5}, "training": {"seconds": 10.0}}
-        (out / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        (out / steps.JUDGED).write_text(json.dumps({"iou": {}, "mean_iou": 0.5}), encoding="utf-8")
     assert steps._finished(chain) == [0]
     assert [row["all"] for row in steps._by_step(chain).values()] == [50.0, 50.0]
 
@@ -99,10 +98,29 @@ def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType)
             out.mkdir(parents=True)
             iou = {protocol.taxonomy.name_of(one): value for one in protocol.seen(step)}
             scores = {"iou": iou, "mean_iou": value, "mean_iou_new": value, "mean_iou_old": value if step else None}
-            report = {"scores": scores, "training": {"seconds": 10.0 + seed}}
-            (out / "report.json").write_text(json.dumps(report), encoding="utf-8")
+            (out / ("report.json" if seed else steps.JUDGED)).write_text(
+                json.dumps({"scores": scores} if seed else scores), encoding="utf-8"
+            )
+            lines = ({"kind": "begin"}, *({"kind": "step", "timing": {"seconds": count + seed}} for count in (5, 10)))
+            (out / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     cells = steps._at_the_end(chain)
     assert cells["base"]["values"] == [75.0, 75.0]
     assert [cells[key]["values"] for key in ("first", "later", "all")] == [[50.0, 75.0]] * 3
     last = list(steps._by_step(chain).values())[1]
     assert (last["new"]["mean"], last["masks"], last["seconds"]) == (62.5, None, {"low": 10.0, "high": 11.0})
+    assert last["later"]["values"] == [50.0, 75.0]
+
+
+def test_what_is_trained_is_judged_once(steps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(steps, "command", lambda *words: asked.append(words))
+    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    steps._write_manifest(chain)
+    jobs = list(steps._jobs(chain, 0))
+    for one in jobs:
+        one.out.mkdir(parents=True)
+        (one.out / "done.json").write_text("{}", encoding="utf-8")
+    (jobs[0].out / "report.json").write_text(json.dumps({"scores": {"iou": {}}}), encoding="utf-8")
+    (jobs[1].out / "report.json").write_text(json.dumps({"scores": None}), encoding="utf-8")
+    steps._judge_chain(jobs)
+    assert [words[:2] for words in asked] == [("wilss-eval", jobs[1].out)]

@@ -2,6 +2,7 @@
 
     python workflows/shapes/steps.py rows          # what is still to be trained, one line each
     python workflows/shapes/steps.py run           # masks and training; can be stopped, and goes on step by step
+    python workflows/shapes/steps.py judge         # what is trained so far, beside `run`, which else does it at the end
     python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
     python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
     python workflows/shapes/steps.py table --tune  # what that came to: figures/steps-tuning.json
@@ -32,13 +33,14 @@ from runs import (
     command,
     job,
     keep_figures,
-    scores_of,
     seconds,
     spread,
     train_all,
 )
 
 STEPS = RESULTS / "steps"
+#: What wilss-eval says of a run, in its folder.
+JUDGED = "eval.json"
 #: Of later steps whose classes have heads of their own, which learn at the full rate.
 OWN: tuple[str, ...] = ("--epochs", "15", "--set", "heads=step")
 #: Where classes share a head few pictures at the rate of many lose more of what is known than they gain.
@@ -126,6 +128,18 @@ def run(tune: bool, only: Sequence[str], seeds: Sequence[int], values: Sequence[
     train_all({steps[0].out: steps[0] for steps in jobs.values()}.values(), at_once)
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(_train_chain, jobs.values()))
+        list(pool.map(_judge_chain, jobs.values()))
+
+
+@main.command()
+@tuned
+@only
+@seeded
+def judge(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
+    """Judge what is trained by now, while `run` trains on; without it `run` does so at the end."""
+    for chain in _chosen(tune, only):
+        for seed in seeds:
+            _judge_chain(list(_jobs(chain, seed)))
 
 
 @main.command()
@@ -155,7 +169,7 @@ def _jobs(chain: Chain, seed: int, values: Sequence[str] = ()) -> Iterator[Job]:
     given = [word for value in values for word in ("--set", value)]
     for step in range(_protocol(chain).num_steps):
         later = ("--from", str(chain.out(step - 1, seed)), *chain.words) if step else ()
-        words = ("--manifest", str(chain.manifest), *given, *later)
+        words = ("--manifest", str(chain.manifest), "--split", "none", *given, *later)
         yield job(chain.out(step, seed), seed, str(chain.masks(step)), words)
 
 
@@ -165,6 +179,31 @@ def _train_chain(jobs: Sequence[Job]) -> None:
         train_all([one], 1)
         if not one.is_done:
             return
+
+
+def _judge_chain(jobs: Sequence[Job]) -> None:
+    """Every network once: `wilss-train` judges that of the step before as well, which is judged already."""
+    for one in jobs:
+        if one.is_done and _told(one.out) is None:
+            manifest = one.words[one.words.index("--manifest") + 1]
+            command("wilss-eval", one.out, "-q", "--manifest", manifest, "--json", one.out / JUDGED)
+
+
+def _told(run: Path) -> dict[str, Any] | None:
+    """The scores of a run, as wilss-train or wilss-eval wrote them; None where neither has."""
+    if (run / JUDGED).exists():
+        scores: dict[str, Any] = json.loads((run / JUDGED).read_text(encoding="utf-8"))
+        return scores
+    if (report := run / "report.json").exists():
+        scores = json.loads(report.read_text(encoding="utf-8"))["scores"]
+        return scores
+    return None
+
+
+def _seconds(run: Path) -> float:
+    """How long the optimiser steps took, those before a stop included."""
+    lines = (json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return float(max(line["timing"]["seconds"] for line in lines if "timing" in line))
 
 
 def _make_masks(chain: Chain) -> None:
@@ -204,24 +243,29 @@ def _protocol(chain: Chain) -> Any:
 def _finished(chain: Chain) -> list[int]:
     """The seeds whose last step is done."""
     last = _protocol(chain).num_steps - 1
-    return [seed for seed in SEEDS if (chain.out(last, seed) / "report.json").exists()]
+    return [seed for seed in SEEDS if _told(chain.out(last, seed)) is not None]
 
 
 def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
-    """Masks, old, new and all mIoU after every step, by the name of its class; of seeds that are done, if any is."""
+    """Masks, old, new, later and all mIoU after every step, by the name of its class; of seeds that are done, if any.
+
+    later: of the classes of this step and of those before it, but for the first.
+    """
     protocol, seeds = _protocol(chain), _finished(chain) or SEEDS
     cells = {}
     for step in range(protocol.num_steps):
         key = protocol.taxonomy.name_of(protocol.new(step)[0]) if step else "base"
         judged = chain.masks(step).with_suffix(".json")
         masks = json.loads(judged.read_text(encoding="utf-8"))["mean_iou"] if judged.exists() else None
-        reports = [chain.out(step, seed) / "report.json" for seed in seeds]
-        told = [json.loads(path.read_text(encoding="utf-8")) for path in reports if path.exists()]
+        runs = [chain.out(step, seed) for seed in seeds]
+        told = [scores for run in runs if (scores := _told(run)) is not None]
         scores = {
-            name: spread([one["scores"].get(f"mean_iou{end}") for one in told])
+            name: spread([one.get(f"mean_iou{end}") for one in told])
             for name, end in (("old", "_old"), ("new", "_new"), ("all", ""))
         }
-        took = seconds([one["training"]["seconds"] for one in told])
+        since = [one for each in range(1, step + 1) for one in protocol.new(each)]
+        scores["later"] = spread([_mean_of(one, protocol, since) for one in told])
+        took = seconds([_seconds(run) for run in runs if (run / "log.jsonl").exists()])
         cells[key] = {"masks": spread([masks]), **scores, "seconds": took} if told else {}
     return cells
 
@@ -243,19 +287,21 @@ def _at_the_end(chain: Chain) -> dict[str, Cell]:
     """All mIoU of the base; after the last step that of the base's classes, of all later ones, and of all."""
     protocol = _protocol(chain)
     seeds = _finished(chain)
-    last = [chain.out(protocol.num_steps - 1, seed) / "report.json" for seed in seeds]
-    told = [json.loads(path.read_text(encoding="utf-8"))["scores"] for path in last]
+    told = [scores for seed in seeds if (scores := _told(chain.out(protocol.num_steps - 1, seed))) is not None]
     later = [identity for step in range(1, protocol.num_steps) for identity in protocol.new(step)]
-
-    def mean(iou: dict[str, float], ids: Sequence[int]) -> float:
-        return float(np.mean([iou[name] for one in ids if (name := protocol.taxonomy.name_of(one)) in iou]))
-
     return {
-        "base": spread(scores_of([chain.out(0, seed) for seed in seeds])["all"]),
-        "first": spread([mean(one["iou"], protocol.new(0)) for one in told]),
-        "later": spread([mean(one["iou"], later) for one in told]),
+        "base": spread([scores["mean_iou"] for seed in seeds if (scores := _told(chain.out(0, seed))) is not None]),
+        "first": spread([_mean_of(one, protocol, protocol.new(0)) for one in told]),
+        "later": spread([_mean_of(one, protocol, later) for one in told]),
         "all": spread([one["mean_iou"] for one in told]),
     }
+
+
+def _mean_of(scores: dict[str, Any], protocol: Any, ids: Sequence[int]) -> float | None:
+    """Mean IoU of those of the classes `ids` that were judged."""
+    iou = scores.get("iou", {})
+    known = [iou[name] for one in ids if (name := protocol.taxonomy.name_of(one)) in iou]
+    return float(np.mean(known)) if known else None
 
 
 def _empty() -> dict[str, Any]:
