@@ -16,7 +16,7 @@ from steps import TUNING
 
 from wilss.data.manifest import load_manifest
 from wilss.models.networks.checkpoint import load_segmenter, read_info
-from wilss.models.networks.segmenter import Segmenter
+from wilss.models.networks.segmenter import Head, Segmenter
 from wilss_train.results.evaluate import evaluate
 
 SEED = 0
@@ -47,6 +47,8 @@ def _ways(network: Segmenter) -> Iterator[tuple[str, Segmenter]]:
     yield "never", network
     with torch.no_grad():
         for head, shifts in zip(network.later, spec.shifts_of_heads, strict=True):
+            assert isinstance(head, Head)
+            assert head.classifier.bias is not None
             head.classifier.bias[-len(shifts) :] += torch.tensor(shifts)
     yield "pixels", network
 
