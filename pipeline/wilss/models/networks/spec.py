@@ -54,7 +54,7 @@ class SegmenterSpec(Params):
         require(fit, "shifts", self.shifts, f"none, or {later} numbers of at most 0")
 
     def as_json(self) -> dict[str, Any]:
-        """Every value by its name; `heads` and `shifts` where there are any: other networks say what they always did."""
+        """Every value by its name; `heads` and `shifts` where there are any: other networks say what they did."""
         rare = [name for name in ("heads", "shifts") if not getattr(self, name)]
         return {name: value for name, value in super().as_json().items() if name not in rare}
 
