@@ -146,8 +146,10 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     require_fit(info, weights, lambda: Segmenter(spec))
     segmenter = build(spec, seed=0)
     segmenter.load_state_dict(weights)
-    on_cpu = torch.device(device).type == "cpu"
-    return segmenter.to(device, memory_format=torch.channels_last if on_cpu else torch.preserve_format).eval()
+    segmenter.to(device)
+    if torch.device(device).type == "cpu":
+        segmenter.to(memory_format=torch.channels_last)
+    return segmenter.eval()
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:
