@@ -7,6 +7,7 @@ that it came from, and holds a digest of its own weights. Nothing in it can run 
 torch.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -139,17 +140,31 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     """
     import torch
 
-    from .segmenter import Segmenter, build
+    from .segmenter import build
 
     spec = spec_of(info, SegmenterSpec)
     weights = read_weights(info)
-    require_fit(info, weights, lambda: Segmenter(spec))
+    require_fit(info, weights, lambda: _on_meta(json.dumps(spec.as_json(), sort_keys=True)))
     segmenter = build(spec, seed=0)
     segmenter.load_state_dict(weights)
     segmenter.to(device)
     if torch.device(device).type == "cpu":
         segmenter.to(memory_format=torch.channels_last)
     return segmenter.eval()
+
+
+@functools.lru_cache(maxsize=4)
+def _on_meta(spec: str) -> "Segmenter":
+    """The network of a spec as JSON, on torch's meta device, where building it takes longer than reading its weights.
+
+    A run opens networks of the same spec several times.
+    """
+    import torch
+
+    from .segmenter import Segmenter
+
+    with torch.device("meta"):
+        return Segmenter(SegmenterSpec.from_json(json.loads(spec)))
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:
