@@ -1,31 +1,43 @@
 """Data in a bucket: the masks, figures and weights that the same data give on disk."""
 
 import functools
+import pickle
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from tests.faults.standin import make as make_stand_in
 from tests.wilss_train.data.semi.world import make, masks
+from tests.wilss_train.logs import untimed_lines
+from tests.wilss_train.run.test_train import METHOD, PARAMS, QUIET
 from wilss.data.contents import contents_of, stamps_of
 from wilss.data.images import read_image, read_size
 from wilss.data.manifest import load_manifest
 from wilss.disk import ObjectUrl, UrlPath, data_path, folder_at
 from wilss.disk.urls import fetching
 from wilss.disk.urls.kept_files import VARIABLE
-from wilss.errors import ImageError, ManifestError, UnreachableError
+from wilss.errors import ImageError, ManifestError, ParameterError, UnreachableError
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train import MaskDataset
+from wilss_train.data.image_lists import find_images, targets_of
+from wilss_train.inputs import open_inputs
+from wilss_train.results.report.log import LOG_FILE
+from wilss_train.run.train import run_training
 
 from .proxy import Proxy
+from .test_commands import said
 
 QUICK = Options(device="cpu")
 
@@ -220,3 +232,86 @@ def test_a_server_that_dies_stops_the_run_which_goes_on_when_it_is_back(
     assert make_stand_in(there, tmp_path / "far.zarr").done == near.done
     assert files(tmp_path / "near.zarr") == files(tmp_path / "far.zarr")
     assert not re.search("a-key-that|a-secret-that", "".join(map(str, files(tmp_path / "far.zarr").values())))
+
+
+def test_training_reads_the_same_batches(root: Path, far: Path, proxy: Proxy, tmp_path: Path, cache: Path) -> None:
+    for manifest, out in ((root / "data_manifest.yaml", tmp_path / "near"), (far, tmp_path / "run")):
+        inputs = open_inputs(load_manifest(manifest), masks(root), None, "finetune")
+        run_training(inputs, METHOD, replace(PARAMS, epochs=2), out, QUIET)
+    assert (tmp_path / "near" / MODEL_FILE).read_bytes() == (tmp_path / "run" / MODEL_FILE).read_bytes()
+    assert untimed_lines(tmp_path / "near" / LOG_FILE) == untimed_lines(tmp_path / "run" / LOG_FILE)
+    near, distant = (MaskDataset(masks(root), manifest) for manifest in (root / "data_manifest.yaml", far))
+    for ours, theirs in zip(near, pickle.loads(pickle.dumps(distant)), strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ("image", "masks", "void"))
+    sent = {path: count for path, count in fetched_whole(proxy).items() if path.endswith(".jpg")}
+    assert len(sent) == 9
+    assert max(sent.values()) <= 4  # its size, its digest, and whether it is the same; not once an epoch
+
+
+def test_a_training_ends_where_the_server_does(
+    root: Path, far: Path, proxy: Proxy, tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    inputs = open_inputs(load_manifest(far), masks(root), None, "finetune")
+    proxy.plan = lambda method, path: "refused" if path.endswith("im4.jpg") else ""
+    with pytest.raises(UnreachableError, match=r"/JPEGImages/im4.jpg cannot be read"):
+        run_training(inputs, METHOD, replace(PARAMS, epochs=1), tmp_path / "run", QUIET)
+
+
+def test_commands_take_data_in_buckets(
+    root: Path, data: UrlPath, far: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, text = said(capsys, "manifest", "init", "--layout", "voc", data, "--out", "init.yaml", "--val", 0)
+    assert (code, f'path: "{data}"' in (tmp_path / "init.yaml").read_text()) == (0, True), text
+    said(capsys, "manifest", "init", "--layout", "voc", root / "data", "--out", "here.yaml", "--val", 0)
+    ours, theirs = (yaml.safe_load((tmp_path / name).read_text()) for name in ("init.yaml", "here.yaml"))
+    own = {"path": "", "name": "", "title": ""}
+    assert ours | own == theirs | own
+    figures = []
+    for manifest in (far, root / "data_manifest.yaml"):
+        code, text = said(capsys, "evaluate", masks(root), "--manifest", manifest, "--json", "-")
+        figures.append(text)
+        assert code == 0
+        assert said(capsys, "sheet", masks(root), "--manifest", manifest, "--out", f"{len(figures)}.png")[0] == 0
+        assert said(capsys, "manifest", "check", "--manifest", manifest, "--no-weights")[0] == 0
+        assert said(capsys, "audit", masks(root), "--manifest", manifest, "--out", f"audit-{len(figures)}")[0] == 0
+    assert figures[0] == figures[1]
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert said(capsys, "verify", masks(root), "--manifest", far)[0] == 0
+    for form, out in (("labelme", "labelme"), ("coco", "masks.json"), ("huggingface", "hf")):
+        assert said(capsys, "export", form, masks(root), out, "--manifest", far)[0] == 0
+    assert "im0.jpg" in (tmp_path / "labelme/im0.json").read_text()
+
+
+def test_images_to_predict_are_named_as_on_disk(root: Path, data: UrlPath, tmp_path: Path) -> None:
+    near = find_images([root / "data/JPEGImages", root / "data/SegmentationClass/im1.png"], tmp_path)
+    far = find_images([data / "JPEGImages", data / "SegmentationClass/im1.png"], tmp_path)
+    assert [record.image_id for record in far.images] == [record.image_id for record in near.images]
+    assert all(isinstance(record.path, UrlPath) for record in far.images)
+    assert [path.folder for path in targets_of(far.images, tmp_path)] == [
+        path.folder for path in targets_of(near.images, tmp_path)
+    ]
+    with pytest.raises(ParameterError, match="several disks or buckets"):
+        find_images([data / "JPEGImages", root / "data/JPEGImages"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sheet", "s", "--out", "s3://key:secret@bucket/x.png"),
+        ("export", "coco", "s", "s3://bucket/x.json"),
+        ("manifest", "init", "photos", "--out", "s3://bucket/x.yaml"),
+        ("review", "s", "--static", "gs://bucket/page"),
+        ("audit", "s", "--predictions", "https://server/run?token=secret"),
+    ],
+)
+def test_where_no_url_is_taken_it_is_refused_and_makes_no_folder(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = said(capsys, *words)
+    assert (code, "is a URL, and this is read or written on disk alone; name a path." in text) == (2, True), text
+    assert "secret" not in text
+    assert not [*tmp_path.iterdir()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet, manifest_option, pasted
+from wilss.console import FINISHED_WITH_FAILURES, DataPlace, ProgressDisplay, is_quiet, manifest_option, pasted
 from wilss.errors import counted
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command(epilog="\b\nExample:\n  wilss-masks manifest init --layout voc VOCdevkit/VOC2012 --protocol 10-10")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=DataPlace(), metavar="DATA")
 @click.option("--layout", type=click.Choice(["voc", "coco", "folder"]), default="voc", show_default=True,
               help="How the data lies on disk.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data_manifest.yaml"), show_default=True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option, pasted, require_png
+from wilss.console import FINISHED_WITH_FAILURES, DataPlace, is_quiet, manifest_option, pasted, require_png
 from wilss.disk import refuse_existing, write_output
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ Examples:
   wilss-masks supports check --step 1
   wilss-masks supports check supports --step 1 --out supports.png"""
 )
-@click.argument("supports", required=False, type=click.Path(path_type=Path))
+@click.argument("supports", required=False, type=DataPlace(), metavar="[SUPPORTS]")
 @click.option("--step", type=click.IntRange(min=0), required=True, help="The step whose classes they show.")
 @manifest_option
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG to write.  [default: supports.png beside them]")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import (
+    DataPlace,
     ProgressDisplay,
     StorePlace,
     aligned,
@@ -49,9 +50,9 @@ Examples:
     "--images", "count", type=click.IntRange(1, 100_000), default=200, show_default=True,
     help="So many images, drawn by name; the networks run over each once.",
 )  # fmt: skip
-@click.option("--labelled", type=click.Path(path_type=Path), metavar="LIST", help="Images with pixel labels, an id a "
+@click.option("--labelled", type=DataPlace(), metavar="LIST", help="Images with pixel labels, an id a "
               "line, in the place of a draw.")  # fmt: skip
-@click.option("--supports", type=click.Path(path_type=Path), metavar="PATH",
+@click.option("--supports", type=DataPlace(), metavar="PATH",
               help="Judge by annotated images: a YAML file, or a folder with one.")  # fmt: skip
 @click.option("--write", is_flag=True, help="Put the best setting into the manifest.")
 @click.option("--out", type=click.Path(path_type=Path), help="The sheet to write.  [default: tune-step-N.png]")

@@ -13,7 +13,7 @@ from PIL import Image
 from wilss.data.annotations.outlines import outlines_through_pixels
 from wilss.data.annotations.runs import box_of, cropped
 from wilss.data.taxonomy import VOID
-from wilss.disk import sweep_partials, write_atomically, writing
+from wilss.disk import UrlPath, sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
 from wilss.store import MaskStore
 from wilss.threads import map_in_threads
@@ -90,6 +90,8 @@ class _Json:
         if self._names.path is None:
             return self._names.file_name(picture.image_id).rpartition("/")[2]
         image = self._names.path(picture.image_id).resolve()
+        if isinstance(image, UrlPath):  # which labelme does not open
+            return image.name
         return Path(os.path.relpath(image, self.target(picture.row).parent.resolve())).as_posix()
 
     def _of_piece(self, piece: Piece) -> Iterator[dict[str, Any]]:

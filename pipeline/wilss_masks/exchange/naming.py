@@ -1,6 +1,5 @@
 """What the images and classes of a store are called outside: by the manifest's data, or by their ids."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from wilss.data.layouts import coco_numbers
 from wilss.data.layouts.listing import image_folder
 from wilss.data.manifest import Manifest
+from wilss.disk import seen_from
 from wilss.store import MaskStore
 from wilss.store.records import records_for
 
@@ -60,6 +60,6 @@ def names_of(store: MaskStore, manifest: Manifest) -> CocoNames:
     def file_name(image_id: str) -> str:
         place = path(image_id)
         inside = top if place.is_relative_to(top) else spec.root
-        return Path(os.path.relpath(place, inside)).as_posix()
+        return seen_from(place, inside)
 
     return CocoNames(file_name=file_name, path=path)

@@ -1,12 +1,12 @@
 """COCO's json files where they do not lie as COCO's do: at the root, beside the images, in a folder of any name."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wilss.disk import is_file, path_of, walk
 from wilss.errors import ManifestError
 
 _DEEPEST = 3
@@ -53,7 +53,7 @@ def described(root: Path, path: Path) -> Mapping[str, str]:
 
 
 def _hold(folder: Path, names: Iterable[str]) -> bool:
-    return all(os.path.isfile(folder / name) for name in names)
+    return all(is_file(folder / name) for name in names)
 
 
 def _split_of(path: Path) -> str:
@@ -71,8 +71,8 @@ def _jsons(root: Path) -> Iterable[Path]:
 
 
 def _folders(root: Path) -> Iterable[str]:
-    for folder, below, _ in os.walk(root):
-        inside = Path(folder).relative_to(root)
+    for folder, below, _ in walk(root):
+        inside = path_of(folder).relative_to(root)
         below[:] = sorted(name for name in below if not name.startswith(".")) if len(inside.parts) < _DEEPEST else []
         if inside.parts:
             yield inside.as_posix()

@@ -13,6 +13,7 @@ from wilss.data.layouts.files import LABEL_SUFFIXES, without_suffix
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
+from wilss.disk import file_names, is_folder, seen_from
 from wilss.errors import ManifestError
 
 from .folder_tree import FolderTree
@@ -99,7 +100,7 @@ def _named(root: Path, tags: _Tags, images: Mapping[str, str]) -> ValueNames:
 def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     path, ids = _table(tree.root, described.get("file")), tree.ids()
     if path is not None:
-        file = Path(os.path.relpath(path, tree.root)).as_posix()
+        file = seen_from(path, tree.root)
         table, spec, doubts = _read(path, {**described, "file": file}, _named_images(ids))
         held = _held(table.rows, ids)
         names = list(table.classes) or sorted(set().union(*held.values()))
@@ -122,12 +123,12 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
 def _labels_beside(root: Path, ids: Iterable[str]) -> Iterator[str]:
     """A sentence for a folder of label files that lies beside the images' and so is not read."""
     above = root.absolute().parent
-    for folder in filter(Path.is_dir, (above / name for name in _OWN_LABELS)):
-        labels = {without_suffix(name) for name in os.listdir(folder) if name.lower().endswith(LABEL_SUFFIXES)}
+    for folder in filter(is_folder, (above / name for name in _OWN_LABELS)):
+        labels = {without_suffix(name) for name in file_names(str(folder)) if name.lower().endswith(LABEL_SUFFIXES)}
         if folder != root.absolute() and not labels.isdisjoint(ids):
             yield (
                 f"{folder} holds files of the same names as images in {root}, and is not read, since it lies outside; "
-                f"if these are labels, move it into {root}, or give `--layout folder {os.path.relpath(above)}`."
+                f"if these are labels, move it into {root}, or give `--layout folder {seen_from(above, Path())}`."
             )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wilss.data.images import is_in_colour
 from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, without_suffix
+from wilss.disk import path_of, walk
 from wilss.errors import ImageError, ManifestError
 
 _SPLITS = {
@@ -32,9 +33,9 @@ class FolderTree:
     def of(cls, root: Path) -> "FolderTree":
         """Look through the folder `root`. Raises ManifestError where it holds no image."""
         files: dict[str, list[str]] = {}
-        for folder, below, names in os.walk(root):
+        for folder, below, names in walk(root):
             below[:] = sorted(name for name in below if not name.startswith("."))
-            inside = Path(folder).relative_to(root).as_posix().removeprefix(".")
+            inside = path_of(folder).relative_to(root).as_posix().removeprefix(".")
             here = [name for name in sorted(names) if _is_image(name)]
             if here:
                 files[inside] = here

@@ -1,7 +1,6 @@
 """`manifest init`: a first manifest for a folder of data, with comments, that loads as it is."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from wilss.data.protocol import PRESETS
 from wilss.data.taxonomy import COCO, VOC, closest
-from wilss.disk import write_output
+from wilss.disk import absolute, is_folder, seen_from, write_output
 from wilss.errors import ManifestError
 
 from ..sources.presets import PRESETS as PARAMETERS
@@ -91,7 +90,7 @@ def init_manifest(
 
     Raises ManifestError if there is no data of that layout, ParameterError for an unknown device.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
     if protocol is not None and protocol not in PRESETS:
         raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
@@ -103,7 +102,7 @@ def init_manifest(
     text = _TEXT.format(
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
         title=scalar(title),
-        path=scalar(os.path.relpath(root.absolute(), out.absolute().parent)),
+        path=scalar(seen_from(root, out.absolute().parent)),
         layout=layout
         + (f"\nimages: {scalar(contents.images)}" if contents.images else "")
         + (f"\nlabels: {scalar(contents.labels)}" if contents.labels else "")
@@ -146,8 +145,7 @@ def _tags(contents: Survey, root: Path, out: Path) -> str:
     """A table beside the data's folder is named as seen from the manifest."""
     file = {"file": contents.tag_file} if contents.tag_file else {}
     if contents.tag_file and contents.tag_file.startswith("../"):
-        path = os.path.relpath(root.absolute() / contents.tag_file, out.absolute().parent)
-        file = {"file": Path(path).as_posix()}
+        file = {"file": seen_from(absolute(root.absolute(), contents.tag_file), out.absolute().parent)}
     keys: dict[str, str | Sequence[str]] = {"from": contents.tags, **file, **contents.tag_keys}
     return ", ".join(f"{key}: {flow(value)}" for key, value in keys.items())
 

@@ -15,6 +15,7 @@ from wilss.data.layouts.tags import named_images, read_rows, tag_files
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
 from wilss.data.taxonomy import same_class
+from wilss.disk import path_of, walk
 from wilss.errors import ManifestError, counted
 
 #: A tag of so few images may be a slip for one of so many, if this share of their letters is the same.
@@ -119,8 +120,8 @@ def _columns(names: Sequence[str]) -> str:
 def _images_below(root: Path) -> NamedImages:
     """Every image below a folder."""
     paths = [
-        os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-        for folder, _, names in os.walk(root)
+        (path_of(folder) / name).relative_to(root).as_posix()
+        for folder, _, names in walk(root)
         for name in names
         if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
     ]

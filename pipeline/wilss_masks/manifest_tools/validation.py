@@ -1,7 +1,6 @@
 """A validation split for data that has none: drawn by seed and image, and written down as two lists."""
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.manifest import Manifest
-from wilss.disk import write_output
+from wilss.disk import is_folder, write_output
 from wilss.errors import ManifestError
 from wilss.randomness import seed_for
 
@@ -100,7 +99,7 @@ def _split(spec: DataSpec, file: str) -> str | Mapping[str, str]:
     """The split `train` with the list `file` in the place of its own."""
     train = spec.splits["train"]
     folder = train.images
-    if spec.layout == "folder" and folder is None and train.list and os.path.isdir(spec.root / train.list):
+    if spec.layout == "folder" and folder is None and train.list and is_folder(spec.root / train.list):
         folder = train.list
     annotations = train.annotations
     if spec.layout == "coco" and annotations is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import (
+    DataPlace,
     ProgressDisplay,
     aligned,
     batch_size_option,
@@ -17,7 +18,7 @@ from wilss.console import (
     is_quiet,
     percent,
 )
-from wilss.disk import refuse_existing
+from wilss.disk import UrlPath, refuse_existing
 from wilss.errors import counted
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ Examples:
   find photos -name '*.jpg' > list.txt; wilss-predict runs/voc-15-5/step-1 --list list.txt --out labels/"""
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--list", "lists", type=click.Path(path_type=Path), metavar="FILE", multiple=True,
+@click.argument("images", nargs=-1, type=DataPlace(), metavar="[IMAGES]...")
+@click.option("--list", "lists", type=DataPlace(), metavar="FILE", multiple=True,
               help="More images, one path per line; may be given again.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write to.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Also draw the classes over the image.")
@@ -77,7 +78,7 @@ def command(**options: Any) -> None:
 def _require_there(images: Sequence[Path]) -> None:
     """Refuse words that name nothing; a line of a list that does is an image that failed."""
     for path in images:
-        if not os.path.lexists(path):
+        if not (path.exists() if isinstance(path, UrlPath) else os.path.lexists(path)):
             raise click.UsageError(f"{path} is not there; give the path of an image, or of a folder of images.")
 
 

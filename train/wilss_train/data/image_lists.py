@@ -3,6 +3,7 @@
 Nothing here opens an image: a file that is missing or damaged is named later, as one that failed.
 """
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.files import IMAGE_SUFFIXES
+from wilss.disk import UrlPath, data_path
 from wilss.errors import ParameterError
 
 #: What an image in a folder is recognised by; a file that is named itself may be called anything.
@@ -63,7 +65,7 @@ def find_images(inputs: Sequence[Path], out: Path) -> Found:
     Raises ParameterError for a folder without images, and where `out` is itself one of the folders.
     """
     places = list(dict.fromkeys(_absolute(place) for place in inputs))
-    base = Path(os.path.commonpath([place if place.is_dir() else place.parent for place in places]))
+    base = _common([place if place.is_dir() else place.parent for place in places])
     images: dict[Path, ImageRecord] = {}
     others = links = 0
     for place in places:
@@ -115,13 +117,15 @@ def read_list(path: Path) -> list[Path]:
     if "\0" in text:
         raise ParameterError(f"the list {path} is a binary file; write one path per line.")
     lines = text.splitlines()
-    named = [_beside(Path(line.strip()), path) for line in lines if line.strip()]
+    named = [_beside(data_path(line.strip()), path) for line in lines if line.strip()]
     if not named:
         raise ParameterError(f"the list {path} names no image; write one path per line.")
     return named
 
 
 def _beside(named: Path, listing: Path) -> Path:
+    if isinstance(named, UrlPath):
+        return named
     beside = listing.parent / named
     return beside if not named.exists() and beside.exists() else named
 
@@ -153,6 +157,9 @@ def _images_below(folder: Path, out: Path) -> _Below:
 
 def _files_below(folder: Path, outside: list[Path]) -> Iterator[Path]:
     """All files, also through links to folders below `folder`, each folder once; links out of it go to `outside`."""
+    if isinstance(folder, UrlPath):
+        yield from folder.rglob("*")
+        return
     visited, home = set[Path](), Path(os.path.realpath(folder))
     for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
         real = Path(os.path.realpath(root))
@@ -172,4 +179,15 @@ def _raise(error: OSError) -> None:
 
 def _absolute(path: Path) -> Path:
     """As it would be typed in full; links stay what they are called."""
-    return Path(os.path.abspath(path))
+    return path if isinstance(path, UrlPath) else Path(os.path.abspath(path))
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    """The deepest folder that holds all of these. Raises ParameterError where there is none."""
+    if not any(isinstance(folder, UrlPath) for folder in folders):
+        return Path(os.path.commonpath(folders))
+    first, last = min(folder.parts for folder in folders), max(folder.parts for folder in folders)
+    shared = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
+    if len(shared) < 2:  # not even a bucket
+        raise ParameterError("images of several disks or buckets are given at once; predict them one after the other.")
+    return UrlPath(*shared)

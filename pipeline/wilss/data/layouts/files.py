@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wilss.data.names import Register
-from wilss.disk import UrlPath, names_in, path_of
+from wilss.disk import UrlPath, file_names, path_of
 from wilss.errors import ManifestError
 
 #: Of images; a name without one is tried with each in this order.
@@ -154,7 +154,7 @@ class Folders:
 
 def _list(folder: str) -> _Folder:
     try:
-        return _Folder(names_in(folder))
+        return _Folder(file_names(folder))
     except (FileNotFoundError, NotADirectoryError):
         return _Folder(())
     except OSError as error:

@@ -25,7 +25,7 @@ from wilss.data.layouts.table import Records, Shared
 from wilss.data.layouts.tag_table import TagRows, read_table
 from wilss.data.layouts.xml import read_annotations
 from wilss.data.names import Names, Register, some
-from wilss.disk import is_file, is_folder, joined, names_in, threads_for
+from wilss.disk import file_names, is_file, is_folder, joined, threads_for
 from wilss.errors import ImageError, ManifestError
 
 log = logging.getLogger("wilss")
@@ -124,7 +124,7 @@ def _main_files(spec: DataSpec, split: str) -> dict[str, tuple[Path, ...]]:
     """Per class the file of this split, or trainval's, or train's and val's: VOC has no train_aug here."""
     folder = spec.root / "ImageSets/Main"
     stem = Path(spec.split(split).list).stem
-    there = set(names_in(str(folder))) if is_folder(folder) else set()
+    there = set(file_names(str(folder))) if is_folder(folder) else set()
     chosen = {}
     for name in spec.tag_names:
         options = [

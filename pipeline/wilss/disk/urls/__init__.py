@@ -3,8 +3,8 @@
 Bytes that were fetched are kept for a while, in memory and on disk, see `fetching`.
 """
 
-from .path import UrlPath, absolute, data_path, joined, path_of
-from .searching import is_file, is_folder, is_there_at, names_in, threads_for, walk
+from .path import UrlPath, absolute, data_path, joined, path_of, seen_from
+from .searching import file_names, is_file, is_folder, is_there_at, threads_for, walk
 from .states import FileStates, state_now
 
 __all__ = [
@@ -12,12 +12,13 @@ __all__ = [
     "UrlPath",
     "absolute",
     "data_path",
+    "file_names",
     "is_file",
     "is_folder",
     "is_there_at",
     "joined",
-    "names_in",
     "path_of",
+    "seen_from",
     "state_now",
     "threads_for",
     "walk",

@@ -167,6 +167,15 @@ def joined(base: Path, name: str) -> Path:
     return Path(name) if name.startswith("/") else base / name
 
 
+def seen_from(place: Path, folder: Path) -> str:
+    """How a place is called in a file that lies in `folder`: relative to it on one disk or bucket, else as it is."""
+    if isinstance(place, UrlPath) and isinstance(folder, UrlPath) and place.parts[:2] == folder.parts[:2]:
+        return posixpath.relpath("/".join(place.parts), "/".join(folder.parts))
+    if isinstance(place, UrlPath) or isinstance(folder, UrlPath):
+        return str(place.absolute())
+    return os.path.relpath(place.absolute(), folder.absolute())
+
+
 def absolute(base: Path, name: str) -> Path:
     """The same without `.` and `..`; links are left as they are. Raises ParameterError."""
     place = joined(base, name)

@@ -37,7 +37,7 @@ def is_there_at(path: Path) -> bool:
     return path.exists() if isinstance(path, UrlPath) else os.path.exists(path)
 
 
-def names_in(folder: str) -> Iterator[str]:
+def file_names(folder: str) -> Iterator[str]:
     """The names of the files in a folder, and of links. Raises OSError."""
     if isinstance(path := path_of(folder), UrlPath):
         yield from fetching.folder(path.url)[1]
