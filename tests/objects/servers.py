@@ -45,13 +45,16 @@ def s3_server() -> Iterator[str]:
 def new_bucket(address: str) -> str:
     """A bucket that nobody else uses."""
     name = f"masks-{uuid.uuid4().hex[:12]}"
-    request = urllib.request.Request(f"{address}/{name}", method="PUT", headers={"Authorization": _SIGNED})
+    request = urllib.request.Request(f"{address}/{name}", method="PUT", headers=SIGNED)
     with urllib.request.urlopen(request, timeout=10):
         return name
 
 
 #: moto looks at no signature, and wants one.
-_SIGNED = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none"
+SIGNED = {
+    "Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, "
+    "Signature=none"
+}
 
 SETTINGS = {
     "AWS_ACCESS_KEY_ID": "a-key-that-nobody-may-see",

@@ -3,6 +3,7 @@
 import functools
 import pickle
 import re
+import urllib.request
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,19 +25,20 @@ from wilss.data.manifest import load_manifest
 from wilss.disk import ObjectUrl, UrlPath, data_path, folder_at
 from wilss.disk.urls import fetching
 from wilss.disk.urls.kept_files import VARIABLE
-from wilss.errors import ImageError, ManifestError, ParameterError, UnreachableError
+from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError, UnreachableError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.sources.annotation import AnnotationSource
-from wilss_train import MaskDataset
+from wilss_train import MaskDataset, load_model
 from wilss_train.data.image_lists import find_images, targets_of
 from wilss_train.inputs import open_inputs
 from wilss_train.results.report.log import LOG_FILE
 from wilss_train.run.train import run_training
 
 from .proxy import Proxy
+from .servers import SIGNED
 from .test_commands import said
 
 QUICK = Options(device="cpu")
@@ -304,7 +306,7 @@ def test_images_to_predict_are_named_as_on_disk(root: Path, data: UrlPath, tmp_p
         ("export", "coco", "s", "s3://bucket/x.json"),
         ("manifest", "init", "photos", "--out", "s3://bucket/x.yaml"),
         ("review", "s", "--static", "gs://bucket/page"),
-        ("audit", "s", "--predictions", "https://server/run?token=secret"),
+        ("review", "s", "--only", "https://server/list.txt?token=secret"),
     ],
 )
 def test_where_no_url_is_taken_it_is_refused_and_makes_no_folder(
@@ -315,3 +317,23 @@ def test_where_no_url_is_taken_it_is_refused_and_makes_no_folder(
     assert (code, "is a URL, and this is read or written on disk alone; name a path." in text) == (2, True), text
     assert "secret" not in text
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_checkpoint_is_read_there(root: Path, data: UrlPath, far: Path, bucket: ObjectUrl, tmp_path: Path) -> None:
+    inputs = open_inputs(load_manifest(far), masks(root), None, "finetune")
+    run_training(inputs, METHOD, replace(PARAMS, epochs=1), tmp_path / "run", QUIET)
+    folder_at(bucket.parent).write(f"run/{MODEL_FILE}", (tmp_path / "run" / MODEL_FILE).read_bytes())
+    image = "JPEGImages/im0.jpg"
+    near = load_model(tmp_path / "run", "cpu").predict(root / "data" / image)
+    distant = load_model(f"{bucket.parent}/run", "cpu").predict(f"{data}/{image}")
+    np.testing.assert_array_equal(near, distant)
+    with pytest.raises(CheckpointError, match=rf"s3://{bucket.bucket}/none is not there"):
+        load_model(f"s3://{bucket.bucket}/none", "cpu")
+
+
+def test_a_name_that_no_path_has_is_told(bucket: ObjectUrl, server: str) -> None:
+    request = urllib.request.Request(f"{server}/{bucket.bucket}/voc//a.jpg", method="PUT", data=b"1", headers=SIGNED)
+    with urllib.request.urlopen(request, timeout=10):
+        pass
+    with pytest.raises(UnreachableError, match=r'voc cannot be listed: .*"voc//" contained.*; rename or remove it'):
+        next(data_path(str(bucket)).iterdir())

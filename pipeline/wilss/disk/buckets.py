@@ -227,13 +227,18 @@ class Bucket:
     @contextlib.contextmanager
     def _asking(self, key: str, what: str) -> Iterator[Any]:
         import obstore
-        from obstore.exceptions import BaseError, NotFoundError
+        from obstore.exceptions import BaseError, InvalidPathError, NotFoundError
 
         _require_not_forked(self.root / key)
         try:
             yield obstore
         except (NotFoundError, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, "there is no such object", str(self.root / key)) from None
+        except InvalidPathError as error:
+            raise UnreachableError(
+                f"{self.root / key} cannot be {what}: the name of an object there is none that can be read "
+                f"({first_line(error)}); rename or remove it, and run the same command again."
+            ) from None
         except BaseError as error:
             raise self._unanswered(key, what, error) from None
 
@@ -298,4 +303,6 @@ def _cause(error: BaseException | None) -> str:
     text = str(error)
     if status := re.search(r"status[ :]+(?:code )?(\d{3}[^,:\n]*)", text):
         return f"the server says {status[1].strip()}"
+    if "error sending request" in text:
+        return "the server does not answer"
     return re.sub(r"\?\S+", "", first_line(error))

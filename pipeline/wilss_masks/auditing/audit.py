@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from wilss.data.manifest import Manifest
+from wilss.disk import data_path
 from wilss.errors import ManifestError
 from wilss.store import MaskStore, Status
 from wilss.store.records import records_for
@@ -43,7 +44,7 @@ def audit(
     lists = lists_of(manifest)
     class_ids, items = _items(manifest, lists, store)
     names = tuple(manifest.taxonomy.name_of(identity) for identity in class_ids)
-    predictor = None if predictions is None else predictor_of(Path(predictions), manifest, class_ids, device)
+    predictor = None if predictions is None else predictor_of(data_path(predictions), manifest, class_ids, device)
     findings = [*leaking_lists(manifest, lists), *conflicts_of_ids(lists, manifest.taxonomy)]
     failed: dict[str, str] = {}
     pictures = pictures_of(lists) if duplicates else []

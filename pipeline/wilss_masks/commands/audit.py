@@ -9,6 +9,7 @@ import click
 
 from wilss.console import (
     FINISHED_WITH_FAILURES,
+    DataPlace,
     ProgressDisplay,
     StorePlace,
     aligned,
@@ -40,7 +41,7 @@ Examples:
 )
 @click.argument("store", type=StorePlace(), required=False)
 @manifest_option
-@click.option("--predictions", type=click.Path(path_type=Path), metavar="RUN|FOLDER",
+@click.option("--predictions", type=DataPlace(), metavar="RUN|FOLDER",
               help="What a trained network says: a run of wilss-train, or label maps of wilss-predict.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("audit"), show_default=True,
               help=f"The folder of {_JSON}, {_PAGE} and {_QUALITY}.")  # fmt: skip

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wilss.data.images import PIXEL_CAP, read_size
 from wilss.data.layouts import ImageRecord, Records
+from wilss.disk import threads_for
 from wilss.errors import ImageError, StoreError
 from wilss.store import Status, StoreHeader, StoreLayout
 from wilss.threads import map_in_threads
@@ -25,6 +26,7 @@ from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
 _HEADER_THREADS = 8
 #: Records that a thread measures at a time: a future for each of a million images would take a gigabyte.
 _RECORDS_AT_ONCE = 256
+_FAR_RECORDS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,17 +147,20 @@ def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> 
     tags, kinds = records.kinds_of_tags()
     asked = [[not by_tags or identity in own for identity in category_ids] for own in tags]
 
+    threads = threads_for(records[0].path, _HEADER_THREADS) if len(records) else _HEADER_THREADS
+    at_once = _RECORDS_AT_ONCE if threads == _HEADER_THREADS else _FAR_RECORDS_AT_ONCE
+
     def measure(first: int) -> dict[int, str]:
         problems = {}
-        for row, record in enumerate(records[first : first + _RECORDS_AT_ONCE], start=first):
+        for row, record in enumerate(records[first : first + at_once], start=first):
             size, problem = _measure_one(record)
             sizes[row] = size
             if problem is not None:
                 problems[row] = problem
         return problems
 
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        problems_of_parts = pool.map(measure, range(0, len(records), _RECORDS_AT_ONCE))
+    with ThreadPoolExecutor(threads) as pool:
+        problems_of_parts = pool.map(measure, range(0, len(records), at_once))
         problems = {row: problem for some in problems_of_parts for row, problem in some.items()}
     return ImageTasks(
         records=records,
@@ -183,7 +188,8 @@ def _as_labelled(images: ImageTasks, category_ids: tuple[int, ...] | None) -> Im
         return images
     asked: dict[tuple[bool, ...], int] = {}
     kinds = np.zeros(len(images), np.int32)
-    for row, held in zip(rows, map_in_threads(partial(_held, images), rows, _HEADER_THREADS), strict=True):
+    threads = threads_for(images.records[0].path, _HEADER_THREADS) if len(images) else _HEADER_THREADS
+    for row, held in zip(rows, map_in_threads(partial(_held, images), rows, threads), strict=True):
         wanted = images.asked[images.kinds[row]] | np.isin(category_ids, held)
         kinds[row] = asked.setdefault(tuple(wanted.tolist()), len(asked))
     return dataclasses.replace(images, kinds=kinds, asked=np.array(list(asked), np.bool_).reshape(len(asked), -1))

@@ -7,12 +7,12 @@ while it trains; here the same functions make them once, of whole images as they
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from wilss.data.images import normalise, patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
+from wilss.disk import data_path
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
 from wilss.models.networks.labeller_file import labeller_digest, load_labeller
@@ -90,7 +90,7 @@ class PseudosegSource:
                 "the source 'pseudoseg' labels with a trained network and has been given none; say --checkpoint RUN, "
                 "the folder of a `wilss-train --method pseudoseg`."
             )
-        info = read_info(Path(params.checkpoint).expanduser())
+        info = read_info(data_path(params.checkpoint).expanduser())
         spec_of(info, SegmenterSpec)
         _require_softmax(info, params)
         _require_classes(info, manifest, step)

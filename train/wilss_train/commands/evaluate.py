@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import (
+    DataPlace,
     ProgressDisplay,
     aligned,
     batch_size_option,
@@ -34,7 +35,7 @@ Examples:
   wilss-eval --frozen --shots 5
   wilss-eval --frozen --shots 1 --bias fit"""
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("checkpoint", type=DataPlace(), metavar="[CHECKPOINT]", required=False)
 @manifest_option
 @click.option("--split", default="val", show_default=True, help="Which split of the manifest to judge on.")
 @click.option(

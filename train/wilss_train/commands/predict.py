@@ -38,7 +38,7 @@ Examples:
   wilss-predict runs/voc-15-5/step-1 photos/ --out labels/ --probabilities float16 --resume
   find photos -name '*.jpg' > list.txt; wilss-predict runs/voc-15-5/step-1 --list list.txt --out labels/"""
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=DataPlace(), metavar="CHECKPOINT")
 @click.argument("images", nargs=-1, type=DataPlace(), metavar="[IMAGES]...")
 @click.option("--list", "lists", type=DataPlace(), metavar="FILE", multiple=True,
               help="More images, one path per line; may be given again.")  # fmt: skip

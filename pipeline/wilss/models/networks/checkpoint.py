@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
 from ...digests import digest_of_file
-from ...disk import write_atomically
-from ...errors import CheckpointError, WilssError, first_line
+from ...disk import UrlPath, data_path, write_atomically
+from ...errors import CheckpointError, UnreachableError, WilssError, first_line
 from ..tensor_files import digest_of_tensors, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
 from .embedding_spec import EmbeddingSpec
@@ -123,7 +123,7 @@ def read_info(path: Path | str) -> CheckpointInfo:
 
     Raises CheckpointError when it is missing, damaged, a pickle, or of a newer wilss.
     """
-    file = Path(path)
+    file = data_path(path)
     file = file / MODEL_FILE if file.is_dir() else file
     said = read_header(file)
     try:
@@ -201,10 +201,12 @@ def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
 
 def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     """The tensors of a checkpoint by name. Raises CheckpointError where the file is damaged."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        weights = load_file(info.path)
+        weights = load(info.path.read_bytes()) if isinstance(info.path, UrlPath) else load_file(info.path)
+    except UnreachableError:
+        raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{info.path} cannot be read ({error}); copy it again, or train again.") from error
     if digest_of_tensors(weights) != read_header(info.path).get("weights_sha256"):
