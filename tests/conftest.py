@@ -1,5 +1,6 @@
 """What holds for all tests: one thread in every process, since several processes share the cores."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.quick import freeze
@@ -7,6 +8,43 @@ from tests.quick import freeze
 # A busy machine makes examples slow, and is no fault of what they are examples of.
 settings.register_profile("wilss", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wilss")
+
+
+#: The files that take longest, in the order in which they are begun: each goes to one worker as a whole, and at the end
+#: none should be left alone with one of them. The others take less than twelve seconds, whatever their order.
+LONG_FILES = (
+    "tests/objects/test_stores.py",
+    "tests/test_pages.py",
+    "tests/faults/test_points.py",
+    "tests/faults/test_kills.py",
+    "tests/faults/test_workers.py",
+    "tests/faults/test_train_kills.py",
+    "tests/objects/test_drills.py",
+    "tests/objects/test_parts.py",
+    "tests/wilss_masks/tuning/test_tune.py",
+    "tests/wilss/models/encoders/clip/test_timm_towers.py",
+    "tests/wilss_masks/inspect/test_relabel.py",
+    "tests/faults/test_bad_input.py",
+    "tests/wilss_masks/sources/test_cam.py",
+    "tests/wilss_masks/make/test_features.py",
+    "tests/faults/test_train_bad_input.py",
+    "tests/wilss_masks/inspect/test_encoders.py",
+    "tests/faults/test_security.py",
+    "tests/wilss_train/run/test_train.py",
+    "tests/faults/test_bad_table.py",
+    "tests/faults/test_disk.py",
+    "tests/faults/test_damage.py",
+    "tests/wilss/models/encoders/vit/test_trunks.py",
+    "tests/faults/test_fuzz.py",
+    "tests/wilss_masks/sources/test_sam3.py",
+    "tests/wilss_masks/review/test_server.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file, and among the others, the order stays."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 def pytest_collection_finish() -> None:
