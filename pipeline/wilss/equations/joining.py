@@ -45,9 +45,8 @@ def joined_logits(known: Tensor, newer: Tensor, shifts: Sequence[float] = ()) ->
     if not new.shape[1]:
         return known
     against = old.logsumexp(dim=1, keepdim=True)
-    others = [[place for place in range(new.shape[1]) if place != one] for one in range(new.shape[1])]
-    rivals = [torch.cat([against, new[:, rest]], dim=1).logsumexp(dim=1) for rest in others]
-    odds = new - torch.stack(rivals, dim=1)
+    others = [(against, new[:, :one], new[:, one + 1 :]) for one in range(new.shape[1])]
+    odds = new - torch.stack([torch.cat(other, dim=1).logsumexp(dim=1) for other in others], dim=1)
     taken = new.logsumexp(dim=1, keepdim=True) - against
     if any(shifts):
         odds, taken = _where_present(odds, new - against, shifts)
@@ -71,8 +70,9 @@ def _where_present(odds: Tensor, against: Tensor, shifts: Sequence[float]) -> tu
 
     odds: before that. against: each new class's logit less that of all old ones together.
     """
-    shift = odds.new_tensor(shifts)[:, None, None]
-    present = torch.where(shift == 0, torch.inf, evidence(odds) + shift)
+    # number by number: a GPU would be waited for where a tensor is made of a list
+    sure = zip(evidence(odds).unbind(dim=1), shifts, strict=True)
+    present = torch.stack([one + shift if shift else torch.full_like(one, torch.inf) for one, shift in sure], dim=1)
     # 1 / (g(a) g(b)) - 1 is exp(-a) + exp(-b) + exp(-a - b)
     each = -torch.stack([-odds, -present.expand_as(odds), -odds - present]).logsumexp(dim=0)
     taken = (against + F.logsigmoid(present)).logsumexp(dim=1, keepdim=True)

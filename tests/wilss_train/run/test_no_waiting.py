@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from tests.pretend_device import DEVICE, Record, There, moved, pretending
 from tests.wilss_train.methods import test_methods, test_panet, test_pseudoseg, test_unimatch
 from wilss.models.devices import Fetched
+from wilss.models.networks.segmenter import build, with_head
 from wilss_train.data.batch_source import Order
 from wilss_train.methods import METHODS
 from wilss_train.methods.base import frozen
+from wilss_train.methods.distill import Distill
 from wilss_train.methods.fmwiss import Fmwiss
 from wilss_train.params import TrainParams
 from wilss_train.run.fit import Loop, fit
@@ -65,6 +67,7 @@ CASES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     **{name: lambda name=name: by_masks(name) for name in test_methods.TERMS},  # type: ignore[misc]
     "first step": lambda: (Fmwiss().objective(*test_methods.setup(0)), test_methods.batch(0)),
     "fmwiss, a frozen backbone": lambda: frozen_backbone(),
+    "distill, from heads of their own": lambda: later_heads(),
     "pseudoseg": lambda: (test_pseudoseg.objective(), test_pseudoseg.batch()),
     "pseudoseg, fixmatch": lambda: (test_pseudoseg.objective(target="fixmatch"), test_pseudoseg.batch()),
     "unimatch": lambda: (test_unimatch.objective(), test_unimatch.batch()),
@@ -76,6 +79,15 @@ def frozen_backbone() -> tuple[nn.Module, Any]:
     made = test_methods.setup(1)
     frozen(made.student.backbone)
     return Fmwiss().objective(*made), test_methods.batch(1, pasted=True)
+
+
+def later_heads() -> tuple[nn.Module, Any]:
+    """From a network whose newest class is taken back by pictures."""
+    made = test_methods.setup(1)
+    assert made.old is not None
+    known = made.old.spec.num_channels
+    old = with_head(build(test_methods.spec(known - 1), seed=3), made.old, [-2.0])
+    return Distill().objective(made.student, old, made.context), test_methods.batch(1, pasted=True)
 
 
 def losses(case: str, device: torch.device, states: Path, record: Record | None = None) -> dict[str, list[Tensor]]:
