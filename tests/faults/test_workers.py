@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.faults.cli import ROOT, Outcome, command, content, data_set, generate, start
-from wilss.errors import EncoderError, WilssError
+from wilss.errors import EncoderError, StoreError, WilssError
 from wilss.store import MaskStore
 from wilss_masks.make import workers
 from wilss_masks.make.workers import on_workers
@@ -419,6 +419,23 @@ def test_a_shard_that_fails_takes_none_along() -> None:
     assert made.count("shard 37 (im0 to im0) could not be made: ValueError: strange") == 1
     assert sorted(one for one in made if isinstance(one, int)) == [n for n in range(100) if n != 37]
     assert any(len(tasks) > 1 and 37 in tasks for tasks in client.given)
+
+
+def test_a_store_that_fails_once_ends_no_run_of_several_shards() -> None:
+    """A shard by itself is tried twice by Dask; several together are not, and are tried one by one."""
+
+    class Blinks(Cluster):
+        def submit(self, *given: Any, **named: Any) -> Any:
+            future = super().submit(*given, **named)
+            if len(self.given[-1]) > 1 and not self.blinked:
+                self.blinked, future._endings[:] = True, [StoreError("no answer")]
+            return future
+
+        blinked = False
+
+    client = Blinks()
+    assert sorted(on_cluster(client, numbered(100), count=100)) == list(range(100))
+    assert client.blinked
 
 
 @pytest.mark.parametrize(

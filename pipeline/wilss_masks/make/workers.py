@@ -186,8 +186,7 @@ class _Crew:
             yield from made
         elif running.is_alone:
             yield _why_not_made(running.tasks[0], error)
-        else:
-            _require_own_fault(error)
+        else:  # also what would end the run: a store may fail once, and a shard by itself is tried twice
             self._submit_apart(running)
 
     def _overdue(self) -> Iterator[str]:
@@ -321,15 +320,11 @@ def _make_announced(make: bytes, tasks: bytes) -> list[ShardReceipt]:
 
 def _why_not_made(task: ShardTask, error: BaseException) -> str:
     """A sentence about a lost shard; errors that every shard would meet are raised instead."""
-    _require_own_fault(error)
+    if isinstance(error, WilssError):
+        raise error
     if type(error).__name__ == "KilledWorker":
         return f"{_named(task)} could not be made: its worker processes died (no memory left, or a library crashed)"
     return f"{_named(task)} could not be made: {type(error).__name__}: {first_line(error)}"
-
-
-def _require_own_fault(error: BaseException) -> None:
-    if isinstance(error, WilssError):
-        raise error
 
 
 def _named(task: ShardTask) -> str:
