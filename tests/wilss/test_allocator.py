@@ -24,10 +24,14 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def ran(code: str, how: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, in which glibc has been told nothing yet."""
+    return subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True)
+
+
 def faults(how: str) -> tuple[bool, int]:
     """Whether memory is kept, and the faults of making and freeing the same 32 MiB twenty times."""
-    said = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
-    kept, count = said.split()
+    kept, count = ran(FAULTS, how).stdout.split()
     return kept == "True", int(count)
 
 
@@ -71,7 +75,7 @@ ctypes.CDLL(None).malloc_stats()  # to stderr: "Arena 0:" and so on
 
 def heaps(how: str) -> tuple[bool, int]:
     """Whether threads share a heap, and how many heaps there are after four threads have asked for memory."""
-    done = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True)
+    done = ran(HEAPS, how)
     return done.stdout.strip() == "True", done.stderr.count("Arena ")
 
 
