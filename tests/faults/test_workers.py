@@ -88,6 +88,23 @@ def test_what_happens_always_costs_its_shards(root: Path, undisturbed: dict[str,
 
 
 @pytest.mark.long
+def test_workers_that_die_of_shards_that_are_made_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of fifty, of one once and of another always. Dask blames what a worker was given beside it as well."""
+    monkeypatch.setattr("tests.faults.cli.IMAGES", tuple(f"im{number}" for number in range(150)))
+    root = data_set(tmp_path)
+    assert generate(root, out="out/undisturbed.zarr").code == 0
+    told = f"segfault:im40:{tmp_path / 'met'},segfault:im60"
+    made = run(root, "out/s.zarr", told, "--workers", 2, seconds=240)
+    assert made.code == 1, made.said
+    assert (tmp_path / "met").exists()
+    assert "shard 20 (im60 to im62) could not be made: its worker processes died" in made.err
+    pending = MaskStore.open(root / "out/s.zarr", allow_partial=True).pending_shards()
+    assert 20 in pending
+    assert made.err.count("could not be made") == len(pending) < 5
+    goes_on(root, "out/s.zarr", content(root / "out/undisturbed.zarr"))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "why"),
     [
@@ -298,6 +315,14 @@ def on_one(client: Client) -> list[Any]:
 def test_a_result_that_dies_with_its_worker_is_waited_for() -> None:
     """A worker may be killed between "finished" and the gathering: the future is pending again, no shard is lost."""
     assert on_one(Client(Future(TimeoutError(), ["receipt"]))) == ["receipt"]
+
+
+def test_a_result_that_dies_with_its_worker_may_fail_when_it_is_made_again() -> None:
+    class Lost(Future):
+        def result(self, timeout: float) -> Any:
+            raise ValueError("strange")
+
+    assert on_one(Client(Lost(["receipt"]))) == ["shard 0 (im0 to im0) could not be made: ValueError: strange"]
 
 
 def test_an_error_of_a_shard_is_a_sentence_and_one_of_all_is_raised() -> None:

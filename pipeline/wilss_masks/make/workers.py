@@ -176,6 +176,8 @@ class _Crew:
             running.since = None
             self._listen(key, running.future)
             return
+        except Exception as lost:  # the result went with its worker between the two questions; made again it failed
+            error, made = lost, ()
         if isinstance(error, CancelledError):
             raise self._gone()
         del self._running[key]
