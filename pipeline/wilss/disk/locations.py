@@ -18,7 +18,7 @@ SCHEMES = ("s3", "gs", "az")
 BEGUN = "begun"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _COLLAPSED = re.compile(rf"^({'|'.join(SCHEMES)}):/([^/].*)$")
-_FORM = "write e.g. s3://BUCKET/step-1.zarr"
+_FORM = "write e.g. s3://BUCKET/NAME"
 
 
 @dataclass(frozen=True)
