@@ -22,7 +22,7 @@ from tests.wilss_train.run.test_train import METHOD, PARAMS, QUIET
 from wilss.data.contents import contents_of, stamps_of
 from wilss.data.images import read_image, read_size
 from wilss.data.manifest import load_manifest
-from wilss.disk import ObjectUrl, UrlPath, data_path, folder_at
+from wilss.disk import FileStates, ObjectUrl, UrlPath, data_path, folder_at, state_now
 from wilss.disk.urls import fetching
 from wilss.disk.urls.kept_files import VARIABLE
 from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError, UnreachableError
@@ -305,6 +305,9 @@ def test_images_to_predict_are_named_as_on_disk(root: Path, data: UrlPath, tmp_p
         ("sheet", "s", "--out", "s3://key:secret@bucket/x.png"),
         ("export", "coco", "s", "s3://bucket/x.json"),
         ("manifest", "init", "photos", "--out", "s3://bucket/x.yaml"),
+        ("evaluate", "s", "--json", "s3://bucket/x.json"),
+        ("audit", "s", "--json", "s3://bucket/x.json"),
+        ("suggest", "s", "--json", "s3://bucket/x.json"),
         ("review", "s", "--static", "gs://bucket/page"),
         ("review", "s", "--only", "https://server/list.txt?token=secret"),
     ],
@@ -329,6 +332,34 @@ def test_a_checkpoint_is_read_there(root: Path, data: UrlPath, far: Path, bucket
     np.testing.assert_array_equal(near, distant)
     with pytest.raises(CheckpointError, match=rf"s3://{bucket.bucket}/none is not there"):
         load_model(f"s3://{bucket.bucket}/none", "cpu")
+
+
+def test_supports_are_shown_there(
+    far: Path, bucket: ObjectUrl, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = said(capsys, "supports", "draw", "--manifest", far, "--step", 1, "--shots", 1, "--out", "shots")
+    assert drawn[0] == 0, drawn[1]
+    there = uploaded(tmp_path / "shots", bucket.parent / "shots")
+    code, text = said(capsys, "supports", "check", there, "--manifest", far, "--step", 1)
+    assert (code, text) == (0, "supports.png: 1 supports (horse 1)\n")
+    assert (tmp_path / "supports.png").stat().st_size  # in this folder, since nothing stands beside a bucket
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_listing_and_a_look_at_a_file_name_the_same_version(bucket: ObjectUrl, server: str, versioned: bool) -> None:
+    if versioned:
+        wanted = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+        address, headers = f"{server}/{bucket.bucket}?versioning", {**SIGNED, "Content-Type": "application/xml"}
+        with urllib.request.urlopen(urllib.request.Request(address, wanted, headers, method="PUT"), timeout=10):
+            pass
+    folder_at(bucket).write("a.png", b"1")
+    image = data_path(f"{bucket}/a.png")
+    assert isinstance(image, UrlPath)
+    first = FileStates().of(image)
+    assert first == state_now(image) is not None
+    folder_at(bucket).write("a.png", b"2")
+    assert first != FileStates().of(image) == state_now(image)
 
 
 def test_a_name_that_no_path_has_is_told(bucket: ObjectUrl, server: str) -> None:

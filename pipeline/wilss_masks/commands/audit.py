@@ -51,8 +51,8 @@ Examples:
               help="Exit with 1 where something of these kinds is found, or more than N; any: of all.")  # fmt: skip
 @click.option("--worst", type=click.IntRange(0), default=5, show_default=True,
               help="So many findings of each kind are told here; the page shows more, the json all.")  # fmt: skip
-@click.option("--json", "json_path", metavar="FILE", help=f"Write {_JSON} there as well; - for stdout, in place of the "
-              "table.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(allow_dash=True), metavar="FILE",
+              help=f"Write {_JSON} there as well; - for stdout, in place of the table.")  # fmt: skip
 @device_option
 @click.option("--allow-partial", is_flag=True, help="Look at what is there of a store that is not complete.")
 def command(

@@ -41,6 +41,7 @@ Examples:
 @click.option(
     "--json",
     "json_path",
+    type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Write the figures to FILE; - for stdout, in place of the table.",
 )

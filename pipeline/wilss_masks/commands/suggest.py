@@ -33,7 +33,8 @@ Examples:
               help="A .npy file with a vector for every image, over which they are spread.  [default: what the store "
               "keeps of CLIP's features, with --keep features]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Write the images' ids to this list, one a line.")
-@click.option("--json", "json_path", metavar="FILE", help="Write all that is known of them to FILE; - for stdout.")
+@click.option("--json", "json_path", type=click.Path(allow_dash=True), metavar="FILE",
+              help="Write all that is known of them to FILE; - for stdout.")  # fmt: skip
 def command(
     store: Location, budget: int, review: Path | None, features: Path | None, out: Path | None, json_path: str | None
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, DataPlace, is_quiet, manifest_option, pasted, require_png
-from wilss.disk import refuse_existing, write_output
+from wilss.disk import UrlPath, refuse_existing, write_output
 
 if TYPE_CHECKING:
     from wilss.data.supports.drawing import Drawn
@@ -114,5 +114,5 @@ def _classes(drawn: "Sequence[Drawn]", shots: int) -> str:
 def _target(supports: Path | None, manifest_path: Path, out: Path | None) -> Path:
     if out is None:
         beside = manifest_path.parent if supports is None else supports if supports.is_dir() else supports.parent
-        return beside / _SHEET
+        return Path(_SHEET) if isinstance(beside, UrlPath) else beside / _SHEET
     return require_png(out)

@@ -9,7 +9,7 @@ import yaml
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import BACKGROUND, closest
-from wilss.disk import Location
+from wilss.disk import Location, data_path
 from wilss.errors import ParameterError, StoreError
 from wilss.params import names_of
 from wilss.store import MaskStore
@@ -63,7 +63,7 @@ def relabel(
     records_for(store, manifest)  # refuses other data, whose images would be taken for new ones
     values = dict(values)
     if PROMPTS in values:
-        manifest = with_prompts(manifest, Path(values.pop(PROMPTS)))
+        manifest = with_prompts(manifest, data_path(values.pop(PROMPTS)))
     return generate(
         manifest,
         step=store.step,

@@ -1,5 +1,6 @@
 """Whole sets of parameters by name: what `preset=paper` stands for, and what a new manifest begins with."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -7,6 +8,7 @@ from typing import Any, TypeVar
 
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
+from wilss.disk import joined
 from wilss.errors import ParameterError
 from wilss.params import with_values
 
@@ -90,9 +92,13 @@ def _seen_from(manifest: Manifest, params: object, section: Mapping[str, Any]) -
     """A section's values but `preset`, with what says where something lies as a path that holds everywhere."""
     places, folder = getattr(params, "places", ()), manifest.path.absolute().parent
     return {
-        name: str(folder / Path(value).expanduser()) if name in places and value and isinstance(value, str) else value
+        name: _place(folder, value) if name in places and value and isinstance(value, str) else value
         for name, value in _but_preset(section).items()
     }
+
+
+def _place(folder: Path, word: str) -> str:
+    return str(joined(folder, os.path.expanduser(word)))
 
 
 def _but_preset(values: Mapping[str, Any]) -> dict[str, Any]:

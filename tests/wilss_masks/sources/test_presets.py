@@ -12,7 +12,8 @@ from wilss.data.manifest.sections import section_faults
 from wilss.errors import ManifestError, ParameterError
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.sources import FmwissSource
-from wilss_masks.sources.presets import PRESETS, RECOMMENDED
+from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.presets import PRESETS, RECOMMENDED, params_of
 
 #: FMWISS as it was before there were presets; stores say so in their attributes.
 PAPER = {
@@ -30,6 +31,13 @@ def loaded(folder: Path, masks: Any) -> Manifest:
 
 def parameters(manifest: Manifest, **values: Any) -> dict[str, Any]:
     return dict(FmwissSource.from_manifest(manifest, 1, values).identity()["parameters"])
+
+
+def test_a_place_in_the_manifest_may_be_a_url(tmp_path: Path) -> None:
+    places = {word: f"{tmp_path}/{word}" for word in ("a.json", "b/../a.json")}
+    for word, place in {**places, "/a.json": "/a.json", "s3://b/a.json": "s3://b/a.json"}.items():
+        manifest = loaded(tmp_path, {"fmwiss": {"regions": "file", "regions_file": word}})
+        assert params_of(FmwissParams(), manifest, "fmwiss", where="--set").regions_file == place
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ Examples:
     type=click.Choice(["full", "wilson"]),
     help="Whole images, or shorter side 512 and centre crop 512, as published figures are.  [default: full]",
 )
-@click.option("--json", metavar="FILE", help="Write the figures to FILE; - for stdout, in place of the table.")
+@click.option("--json", type=click.Path(allow_dash=True), metavar="FILE",
+              help="Write the figures to FILE; - for stdout, in place of the table.")  # fmt: skip
 @click.option("--confusion", type=click.Path(path_type=Path), metavar="PNG", help="Draw the confusion matrix.")
 @batch_size_option
 @device_option

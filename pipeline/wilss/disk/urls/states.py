@@ -5,6 +5,7 @@ import hashlib
 import threading
 from array import array
 from pathlib import Path
+from typing import Any
 
 from . import fetching
 from .path import UrlPath
@@ -44,6 +45,12 @@ def _listed(folder: Path) -> "tuple[array[int], array[int]]":
     return array("q", (name for name, _ in known)), array("Q", (state for _, state in known))
 
 
-def _state(known: dict[str, object]) -> int:
-    facts = f"{known.get('e_tag') or known.get('last_modified')}\0{known.get('version')}\0{known['size']}"
+def _state(known: dict[str, Any]) -> int:
+    """Of what a listing and a look at one file both say.
+
+    The look alone tells the version of a bucket that has some, Azure quotes an e_tag in it alone, and its time has
+    whole seconds.
+    """
+    tag = str(known.get("e_tag") or "").strip('"') or int(known["last_modified"].timestamp())
+    facts = f"{tag}\0{known['size']}"
     return int.from_bytes(hashlib.sha256(facts.encode()).digest()[:8], "little") or 1
