@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from tests.faults.standin import make as make_stand_in
+from tests.wilss.models.networks.test_labeller_file import written
 from tests.wilss_train.data.semi.world import make, masks
 from tests.wilss_train.logs import untimed_lines
 from tests.wilss_train.run.test_train import METHOD, PARAMS, QUIET
@@ -26,7 +27,9 @@ from wilss.disk import FileStates, ObjectUrl, UrlPath, data_path, folder_at, sta
 from wilss.disk.urls import fetching
 from wilss.disk.urls.kept_files import VARIABLE
 from wilss.errors import CheckpointError, ImageError, ManifestError, ParameterError, UnreachableError
+from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
+from wilss.models.networks.labeller_file import labeller_digest, load_labeller
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
@@ -332,6 +335,14 @@ def test_a_checkpoint_is_read_there(root: Path, data: UrlPath, far: Path, bucket
     np.testing.assert_array_equal(near, distant)
     with pytest.raises(CheckpointError, match=rf"s3://{bucket.bucket}/none is not there"):
         load_model(f"s3://{bucket.bucket}/none", "cpu")
+
+
+def test_a_labeller_is_read_beside_its_checkpoint_there(bucket: ObjectUrl, tmp_path: Path) -> None:
+    info, labeller = written(tmp_path / "run")
+    far = read_info(uploaded(tmp_path / "run", bucket))
+    assert labeller_digest(far) == labeller_digest(info)
+    found = load_labeller(far, load_segmenter(far)).state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in labeller.state_dict().items())
 
 
 def test_supports_are_shown_there(
