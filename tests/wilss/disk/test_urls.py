@@ -21,6 +21,7 @@ def test_names_are_taken_apart_as_those_of_other_paths() -> None:
     assert image.parent.parent == VOC
     assert {VOC: 1}[image.parent.parent]
     assert image.relative_to(VOC).as_posix() == "JPEGImages/a b#c.jpg"
+    assert (VOC / "night:/a.jpg").relative_to(VOC).as_posix() == "night:/a.jpg"
     assert str(image.with_suffix(".png")) == "s3://bucket/data/VOC2012/JPEGImages/a b#c.png"
     assert [str(path) for path in sorted([VOC / "b", VOC / "a"])] == [f"{VOC}/a", f"{VOC}/b"]
     assert all(type(path) is UrlPath for path in (image, image.parent, image.with_name("x"), *image.parents))

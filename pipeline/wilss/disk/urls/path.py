@@ -35,8 +35,9 @@ class UrlPath(PosixPath):
     # ruff: noqa: D102 (what the methods do is said by `pathlib.Path`)
 
     def __str__(self) -> str:
-        scheme, found, rest = super().__str__().partition(":/")
-        return f"{scheme}://{rest.removeprefix('/')}" if found else scheme
+        text = super().__str__()
+        scheme, found, rest = text.partition(":/")
+        return f"{scheme}://{rest.removeprefix('/')}" if found and scheme in SCHEMES else text
 
     def __repr__(self) -> str:
         return f"UrlPath({str(self)!r})"
