@@ -345,6 +345,14 @@ def test_a_labeller_is_read_beside_its_checkpoint_there(bucket: ObjectUrl, tmp_p
     assert all(torch.equal(value, found[name]) for name, value in labeller.state_dict().items())
 
 
+def test_tune_says_before_it_searches_that_it_writes_beside_the_manifest(
+    far: Path, bucket: ObjectUrl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_at(bucket.parent).write("voc.yaml", far.read_bytes())
+    code, text = said(capsys, "tune", "--manifest", bucket.parent / "voc.yaml", "--step", 0)
+    assert (code, "copy the manifest to disk" in text) == (2, True), text
+
+
 def test_supports_are_shown_there(
     far: Path, bucket: ObjectUrl, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,11 +78,17 @@ def command(**arguments: Any) -> None:
     their list, `evaluate` leaves them out of every store of this source.
     """  # fmt: skip
     from wilss.data.manifest import load_manifest
+    from wilss.disk import UrlPath
 
     from ..tuning.sample import draw_sample
 
     target = require_png(arguments["out"] or Path(f"tune-step-{arguments['step']}.png"))
     manifest = load_manifest(arguments["manifest_path"])
+    if isinstance(manifest.path, UrlPath):  # told before the search
+        raise click.UsageError(
+            f"{manifest.path} lies in a bucket, and the list of the images is written beside the manifest; copy the "
+            "manifest to disk. Its data may stay where they are: write their URL as `path`."
+        )
     if arguments["labelled"] and arguments["supports"]:
         raise click.UsageError("--labelled and --supports say different things; leave one of them out.")
     names = ("split", "count", "seed", "labelled", "supports")
