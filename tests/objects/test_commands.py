@@ -76,7 +76,7 @@ def test_how_much_the_features_of_a_store_take_is_told(bucket: ObjectUrl, capsys
         (
             f"s3://{KEY}:{SECRET}@masks/step-0.zarr",
             2,
-            "carries more than bucket",
+            "was given with more than bucket",
         ),
         ("ftp://masks/step-0.zarr", 2, "of a kind that is not known"),
         ("s3://masks", 2, "names no place in a bucket"),

@@ -1,14 +1,13 @@
 """Options: --version, -v and -q, which every command has, and those that mean the same wherever they occur."""
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.disk import Location, data_path, location_of
+from wilss.disk import Location, data_path, is_url, location_of, without_credentials
 from wilss.errors import ParameterError
 
 
@@ -115,9 +114,8 @@ class _LocalPlace(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fails for a URL: pathlib would make a folder of this machine of it."""
-        if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
-            kind, rest = value.split("://", 1)
-            shown = f"{kind}://{rest.rpartition('@')[2].partition('?')[0]}"
+        if isinstance(value, str) and is_url(value):
+            shown = without_credentials(value)
             self.fail(f"{shown} is a URL, and this is read or written on disk alone; name a path.", param, ctx)
         return super().convert(value, param, ctx)
 

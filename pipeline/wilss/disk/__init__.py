@@ -23,7 +23,7 @@ from .files import (
     writing,
 )
 from .folder import Folder, LocalFolder, OpenedFile, Watch
-from .locations import Location, ObjectUrl, location_of, resolved
+from .locations import Location, ObjectUrl, is_url, location_of, resolved, without_credentials
 from .lock import SharedLock, part_lock, waiting_lock, writer_lock
 from .places import folder_at, is_there, refuse_existing
 from .shared import SharedFolder, left_of, shared_folder_at
@@ -68,6 +68,7 @@ __all__ = [
     "is_folder",
     "is_there",
     "is_there_at",
+    "is_url",
     "joined",
     "left_of",
     "location_of",
@@ -89,6 +90,7 @@ __all__ = [
     "unlink",
     "waiting_lock",
     "walk",
+    "without_credentials",
     "write_atomically",
     "write_output",
     "writer_lock",

@@ -66,6 +66,17 @@ def resolved(place: Location) -> Location:
     return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
+def is_url(text: str) -> bool:
+    """Whether a text begins as a URL of any kind does."""
+    return _URL.match(text) is not None
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be told: without user name, keys and everything from a `?` or `#` on."""
+    scheme, rest = url.split("://", 1)
+    return f"{scheme}://{re.split('[?#]', rest)[0].rpartition('@')[2]}"
+
+
 def location_of(place: str | Location, *, whole_bucket: bool = False) -> Location:
     """What a user named: a path, or the URL of a place in a bucket. whole_bucket: or of all of it.
 
@@ -73,19 +84,19 @@ def location_of(place: str | Location, *, whole_bucket: bool = False) -> Locatio
     """
     if isinstance(place, Path) and (collapsed := _COLLAPSED.match(str(place))):  # `Path("s3://b/k")` is `s3:/b/k`
         place = f"{collapsed[1]}://{collapsed[2]}"
-    if isinstance(place, Path) and _URL.match(str(place)):  # the path of data there
+    if isinstance(place, Path) and is_url(str(place)):  # the path of data there
         place = str(place)
     if not isinstance(place, str):
         return place
-    if not _URL.match(place):
+    if not is_url(place):
         return Path(place)
     scheme, rest = place.split("://", 1)
     bucket, _, key = rest.partition("/")
     if "@" in bucket or "?" in rest or "#" in rest:
-        shown = f"{scheme}://{bucket.rpartition('@')[2].partition('?')[0].partition('#')[0]}/..."
         raise ParameterError(
-            f"{shown} carries more than bucket and name; leave out user names, keys and everything from a `?` or `#` "
-            "on: credentials are taken from the environment (AWS_ACCESS_KEY_ID and others) or the machine's role."
+            f"{without_credentials(place)} was given with more than bucket and name; leave out user names, keys and "
+            "everything from a `?` or `#` on: credentials are taken from the environment (AWS_ACCESS_KEY_ID and "
+            "others) or the machine's role."
         )
     if scheme.lower() not in SCHEMES:
         raise ParameterError(f"{place} is of a kind that is not known ({', '.join(SCHEMES)} are); {_FORM}.")

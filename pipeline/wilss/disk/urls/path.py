@@ -11,19 +11,17 @@ import fnmatch
 import io
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path, PosixPath
 from typing import IO, Any
 
-from wilss.disk.locations import SCHEMES, ObjectUrl, location_of
+from wilss.disk.locations import SCHEMES, ObjectUrl, is_url, location_of
 from wilss.errors import ParameterError, StoreError
 
 from . import fetching
 
 _STARTS = tuple(f"{scheme}://" for scheme in SCHEMES)
-_ANY_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class UrlPath(PosixPath):
@@ -163,7 +161,7 @@ def path_of(text: str) -> Path:
 
 def joined(base: Path, name: str) -> Path:
     """`name` from the folder `base`, unless it is absolute or a URL. Raises ParameterError."""
-    if _ANY_URL.match(name):
+    if is_url(name):
         return data_path(name)
     return Path(name) if name.startswith("/") else base / name
 
