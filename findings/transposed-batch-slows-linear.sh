@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A linear layer takes a batch of tokens several times as long when tokens come first, [L, B, E], though copying is cheap.
+# A linear layer takes a batch of tokens several times as long when tokens come first, [L, B, E]; a copy is cheap.
 #
-# torch 2.14.1, CPU (AVX2), float32. nn.functional.linear of an input of three axes that is not contiguous makes a product for
-# each token (pytorch/pytorch pull request 73115 keeps such inputs as they lie), of a contiguous one a single product.
-# Seen, at the sizes of ViT-B/16 (197 tokens of 768, to 2,304), one thread: one image takes the same either way; with
-# three images the transposed input takes over 4 times as long as a copy of it and the product of that, with eight twice.
+# torch 2.14.1, CPU (AVX2), float32. nn.functional.linear of an input of three axes that is not contiguous makes a
+# product for each token (pytorch/pytorch pull request 73115 keeps such inputs as they lie), of a contiguous one a
+# single product. Seen, at the sizes of ViT-B/16 (197 tokens of 768, to 2,304), one thread: one image takes the same
+# either way; with three images the transposed input takes over four times as long as a copy of it and the product of
+# that, with eight images twice as long.
 # Why it matters: nn.MultiheadAttention turns a batch to tokens first before its projections, also with batch_first, so
 # that CLIP towers that are built of it can take longer for images of a batch than for the same images one by one. Where
 # pieces are timed with one image it does not show.
