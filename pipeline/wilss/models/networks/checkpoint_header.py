@@ -17,7 +17,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80")
 
 def read_header(file: Path) -> dict[str, Any]:
     """What the checkpoint says of itself. Raises CheckpointError for what is no checkpoint, or a newer one."""
-    header = _json_of(file)
+    header = json_header(file)
     try:
         content = json.loads(header["__metadata__"][KEY])
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -32,7 +32,11 @@ def read_header(file: Path) -> dict[str, Any]:
     return content
 
 
-def _json_of(file: Path) -> dict[str, Any]:
+def json_header(file: Path) -> dict[str, Any]:
+    """All that the header of a safetensors file says; the writer's own words are in its `__metadata__`.
+
+    Raises CheckpointError.
+    """
     try:
         if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):  # a pipe is waited on for ever
             raise CheckpointError(f"{file} is no plain file; pass the {MODEL_FILE} of a run.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wilss.digests import digest_of_file
 from wilss.disk import write_atomically
 from wilss.errors import CheckpointError, UnreachableError
+from wilss.models.networks.checkpoint_header import json_header
 from wilss.models.tensor_files import digest_of_tensors
 
 if TYPE_CHECKING:
@@ -90,9 +91,8 @@ def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     from safetensors.torch import load
 
     try:
-        data = path.read_bytes()
-        tensors = load(data)
-        header = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][_KEY])
+        tensors = load(path.read_bytes())
+        header = json.loads(json_header(path)["__metadata__"][_KEY])
     except UnreachableError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
