@@ -226,8 +226,7 @@ def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, 
             contents[i] = ImageContent(status=Status.FAILED, error=str(error))
     made = propose_in_parts(proposer, [task.images[i] for i in loaded], list(loaded.values()))
     for i, content in zip(loaded, made, strict=True):
-        soft = {name: [*planes.values()] for name, planes in content.planes.items() if name != "mask"}
-        problem = why_not_finite(task.images[i], soft)
+        problem = why_not_finite(task.images[i], {name: [*planes.values()] for name, planes in content.planes.items()})
         contents[i] = (
             ImageContent(status=Status.FAILED, error=problem)
             if problem

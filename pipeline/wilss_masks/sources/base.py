@@ -120,12 +120,13 @@ def why_not_finite(image: ImageTask, arrays: Mapping[str, Sequence[NDArray[Any]]
 
     Each comparison with NaN is false, so that masks are cut from maps of them as from any others. arrays: by name.
     """
-    broken = [name for name, parts in arrays.items() if not all(np.isfinite(part).all() for part in parts)]
+    floats = {name: [part for part in parts if part.dtype.kind == "f"] for name, parts in arrays.items()}
+    broken = [name for name, parts in floats.items() if not all(np.isfinite(part).all() for part in parts)]
     if not broken:
         return ""
     return (
         f"{image.record.path}: the networks gave NaN or infinity for it (in {' and '.join(broken)}); look at their "
-        "weights, and try --set precision=fp32 or --device cpu."
+        "weights, and try fp32, where they run in bf16, or --device cpu."
     )
 
 
