@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,14 +36,21 @@ def faults(how: str) -> tuple[bool, int]:
     return kept == "True", int(count)
 
 
+def told_and_not(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], count: Callable[[str], tuple[bool, int]], how: str
+) -> tuple[int, int]:
+    """What is counted where glibc has been told something, and where not. words: what would keep it from that."""
+    for word in words:
+        monkeypatch.delenv(word, raising=False)
+    is_told, told = count(how)
+    if not is_told:
+        pytest.skip("another C library than glibc")
+    return told, count("leave")[1]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_what_is_freed_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word in allocator._OWN_WORDS:
-        monkeypatch.delenv(word, raising=False)
-    kept, few = faults("keep")
-    if not kept:
-        pytest.skip("another C library than glibc")
-    _, many = faults("leave")
+    few, many = told_and_not(monkeypatch, allocator._OWN_WORDS, faults, "keep")
     assert few < 20_000 / 10 < many
 
 
@@ -81,12 +89,7 @@ def heaps(how: str) -> tuple[bool, int]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_threads_share_one_heap(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word in allocator._OWN_WORDS_ON_HEAPS:
-        monkeypatch.delenv(word, raising=False)
-    shared, one = heaps("share")
-    if not shared:
-        pytest.skip("another C library than glibc")
-    _, several = heaps("leave")
+    one, several = told_and_not(monkeypatch, allocator._OWN_WORDS_ON_HEAPS, heaps, "share")
     assert one == 1 < several
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
     assert heaps("share")[0] is False
