@@ -1,5 +1,6 @@
 """The commands take URLs where they take stores, and say what is wrong in a sentence without secrets."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("pets"))
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    """The exit code and all that was printed."""
+def said(
+    capsys: pytest.CaptureFixture[str], *words: object, main: Callable[[Sequence[str]], None] = main
+) -> tuple[int, str]:
+    """The exit code and all that was printed. main: of another command line than `wilss-masks`."""
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
     told = capsys.readouterr()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.disk import Location, data_path, is_url, location_of, without_credentials
+from wilss.disk import Location, data_path, local_path, location_of
 from wilss.errors import ParameterError
 
 
@@ -114,9 +114,11 @@ class _LocalPlace(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fails for a URL: pathlib would make a folder of this machine of it."""
-        if isinstance(value, str) and is_url(value):
-            shown = without_credentials(value)
-            self.fail(f"{shown} is a URL, and this is read or written on disk alone; name a path.", param, ctx)
+        try:
+            if isinstance(value, str):
+                local_path(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)
 
 

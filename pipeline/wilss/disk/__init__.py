@@ -4,6 +4,7 @@ Every write of ours goes through here, but for what libraries write into a folde
 of faults break each kind of write in every way, and fail where a write went past this package.
 """
 
+from .data_folder import data_folder_at
 from .files import (
     BUILDING_SUFFIX,
     PARTIAL_SUFFIX,
@@ -23,7 +24,7 @@ from .files import (
     writing,
 )
 from .folder import Folder, LocalFolder, OpenedFile, Watch
-from .locations import Location, ObjectUrl, is_url, location_of, resolved, without_credentials
+from .locations import Location, ObjectUrl, is_url, local_path, location_of, resolved, without_credentials
 from .lock import SharedLock, part_lock, waiting_lock, writer_lock
 from .places import folder_at, is_there, refuse_existing
 from .shared import SharedFolder, left_of, shared_folder_at
@@ -61,6 +62,7 @@ __all__ = [
     "absolute",
     "built_beside",
     "cache_folder",
+    "data_folder_at",
     "data_path",
     "file_names",
     "folder_at",
@@ -71,6 +73,7 @@ __all__ = [
     "is_url",
     "joined",
     "left_of",
+    "local_path",
     "location_of",
     "make_folder",
     "part_lock",

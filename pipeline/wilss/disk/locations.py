@@ -71,6 +71,21 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def local_path(place: str | Path) -> Path:
+    """A path on disk, where nothing else will do.
+
+    Raises ParameterError for a URL, of which pathlib would make a folder of this machine.
+    """
+    url = str(place)
+    if isinstance(place, Path) and (collapsed := _COLLAPSED.match(url)):
+        url = f"{collapsed[1]}://{collapsed[2]}"
+    if is_url(url):
+        raise ParameterError(
+            f"{without_credentials(url)} is a URL, and this is read or written on disk alone; name a path."
+        )
+    return Path(place)
+
+
 def without_credentials(url: str) -> str:
     """A URL as it may be told: without user name, keys and everything from a `?` or `#` on."""
     scheme, rest = url.split("://", 1)

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import aligned, is_quiet, require_png
-from wilss.disk import write_output
+from wilss.console import DataPlace, aligned, is_quiet, require_png
+from wilss.disk import UrlPath, write_output
 from wilss.errors import counted
 
 if TYPE_CHECKING:
     from ..memory import InstanceInfo, MemoryBank
 
-_bank_argument = click.argument("bank", type=click.Path(path_type=Path))
+_bank_argument = click.argument("bank", type=DataPlace())
 
 
 @click.group(epilog="\b\nExample:\n  wilss-memory info runs/shapes-15-5/step-1/memory.zarr")
 def command() -> None:
     """The memory bank of a run: what it holds, and how that looks.
 
-    BANK is memory.zarr or the folder of the run that it lies in.
+    BANK is memory.zarr or the folder of the run that it lies in, also in a bucket.
     """
 
 
@@ -57,7 +57,7 @@ def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
 
     target = None if out is None else require_png(out)
     opened = _opened(bank)
-    target = target or opened.path.with_suffix(".png")
+    target = target or _beside(opened.path).with_suffix(".png")
     write_output(target, encoded(draw_sheet(opened, count=count, cell=cell)))
     if not is_quiet():
         shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids)
@@ -71,13 +71,18 @@ def _opened(path: Path) -> "MemoryBank":
     return MemoryBank.open(inside if inside.exists() else path)
 
 
+def _beside(bank: Path) -> Path:
+    """What is written beside a bank is written into this folder where the bank lies in a bucket."""
+    return Path(bank.name) if isinstance(bank, UrlPath) else bank
+
+
 def _facts(bank: "MemoryBank") -> dict[str, Any]:
     made_with = {key: value for key, value in bank.attributes.items() if key not in ("taxonomy", "digest")}
     return {
         "bank": str(bank.path),
         "digest": bank.digest,
         "instances": len(bank),
-        "bytes": sum(file.stat().st_size for file in bank.path.rglob("*") if file.is_file()),
+        "bytes": sum(size for _, size in bank.folder.files()),
         "classes": {
             bank.taxonomy.name_of(identity): _of_class(identity, bank.instances(identity))
             for identity in bank.category_ids

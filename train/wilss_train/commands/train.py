@@ -11,6 +11,7 @@ import click
 
 from wilss.console import (
     FINISHED_WITH_FAILURES,
+    DataPlace,
     StorePlace,
     device_option,
     is_quiet,
@@ -55,7 +56,7 @@ Examples:
 @click.option(
     "--from",
     "parent",
-    type=click.Path(path_type=Path),
+    type=DataPlace(),
     metavar="CHECKPOINT",
     help="What to start from: the run of the step before.  [default: runs/<manifest>/step-<t-1>]",
 )

@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
+from wilss.disk import data_folder_at, data_path
 from wilss.errors import StoreError, first_line
 from wilss.store.arrays import read_chunk
 from wilss.store.schema import ArraySpec
@@ -41,13 +42,13 @@ class MemoryBank:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.folder = path, data_folder_at(path)
         self._cache = BoundedCache[int, Instance](_CACHE_MIB, _bytes_of)
 
     @classmethod
     def open(cls, path: Path | str) -> "MemoryBank":
-        """The bank at `path`. Raises StoreError when there is none, or a newer wilss wrote it."""
-        bank = cls(Path(path))
+        """The bank at `path`, or in a bucket. Raises StoreError when there is none, or a newer wilss wrote it."""
+        bank = cls(data_path(path))
         bank._check_format()
         return bank
 
@@ -108,7 +109,7 @@ class MemoryBank:
         return Instance(**vars(info), image=image, mask=mask)
 
     def _plane(self, spec: ArraySpec, index: int) -> NDArray[Any]:
-        (plane,) = read_planes(self.path, spec, SHARD, index, [0])
+        (plane,) = read_planes(self.folder, spec, SHARD, index, [0], version=self.digest)
         return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
 
     def verify(self) -> None:
@@ -136,7 +137,7 @@ class MemoryBank:
     @cached_property
     def _specs(self) -> tuple[ArraySpec, ...]:
         """The two sharded arrays, as the vectors say that they are; those on disk must be so."""
-        group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
+        group = self._group()
         specs = specs_of(self.infos)
         for spec in specs:
             sizes = group[spec.name].shape, group[spec.name].shards[0]
@@ -146,18 +147,21 @@ class MemoryBank:
         return specs
 
     def _read_infos(self) -> Iterator[InstanceInfo]:
-        group: Any = zarr.open_group(self.path, mode="r", zarr_format=3)
+        group = self._group()
         count = group["area"].shape[0]
         require_names(self.path, "image_id", group["image_id"], count, rows=count)
         columns: dict[str, list[Any]] = {}
         for spec in VECTORS:
             shape = vector_shape(spec, count)
             require_shape(self.path, spec.name, group[spec.name], shape)
-            columns[spec.name] = read_chunk(self.path, spec, 0, shape).tolist()
+            columns[spec.name] = read_chunk(self.folder, spec, 0, shape).tolist()
         for index, values in enumerate(zip(*columns.values(), strict=True)):
             fields = dict(zip(columns, values, strict=True))
             top, left, bottom, right = fields.pop("box")
             yield InstanceInfo(index=index, box=(top, left, bottom, right), **fields)
+
+    def _group(self) -> Any:
+        return zarr.open_group(self.folder.for_zarr(), mode="r", zarr_format=3)
 
     def _check_format(self) -> None:
         if self.attributes.get("format") != FORMAT:

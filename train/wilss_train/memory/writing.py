@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
 from wilss.digests import digest_of_bytes, listing_of_files
-from wilss.disk import built_beside, write_atomically, writing
+from wilss.disk import UrlPath, built_beside, write_atomically, writing
 from wilss.errors import StoreError
 from wilss.store.schema import ArraySpec, VectorSpec, consolidate, create_sharded, create_vector
 from wilss.store.shards import encode_shard, shard_name
@@ -96,7 +96,8 @@ def write_bank(
 
 def digest_on_disk(path: Path) -> str:
     """sha256 of every file of a bank by name and content, but for the digest that the bank itself names."""
-    listing = listing_of_files(path, (file for file in path.rglob("*") if file.is_file() and file != path / ROOT))
+    files = (file for file in path.rglob("*") if isinstance(path, UrlPath) or file.is_file())
+    listing = listing_of_files(path, (file for file in files if file != path / ROOT))
     root = json.loads((path / ROOT).read_text(encoding="utf-8"))
     root["attributes"].pop(DIGEST_KEY, None)
     return digest_of_bytes(listing + json.dumps(root, sort_keys=True, separators=(",", ":")).encode())

@@ -13,7 +13,7 @@ from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.taxonomy import closest
 from wilss.digests import version_of
-from wilss.disk import Location, location_of
+from wilss.disk import Location, data_path, local_path, location_of
 from wilss.errors import ParameterError, StoreError
 from wilss.models.networks.pretrained import input_statistics
 from wilss.params import divided, names_of, with_values
@@ -57,12 +57,12 @@ def open_run(
     name = method if isinstance(method, str) else method.name
     require_method(name)
     method, params = _parameters(opened, step_of_masks(opened, location_of(masks)), method, params, layers)
-    inputs = open_inputs(opened, location_of(masks), None if parent is None else Path(parent), name)
+    inputs = open_inputs(opened, location_of(masks), None if parent is None else data_path(parent), name)
     if isinstance(method, MaskMethod) and os.environ.get("RANK", "0") == "0":
         for doubt in method.doubts(inputs):
             log.warning(doubt)
     params = settled(params, method, inputs)
-    return inputs, method, params, default_out(opened, inputs.step, name) if out is None else Path(out)
+    return inputs, method, params, default_out(opened, inputs.step, name) if out is None else local_path(out)
 
 
 def asked_parameters(
