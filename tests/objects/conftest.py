@@ -1,7 +1,10 @@
 """One server for all tests of buckets, and a bucket for each."""
 
+import functools
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +52,13 @@ def proxy(server: str, bucket: ObjectUrl, monkeypatch: pytest.MonkeyPatch) -> It
     with proxy_before(server) as proxy:
         use(monkeypatch, proxy.address)
         yield proxy
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up soon."""
+    from obstore.store import S3Store
+
+    retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
+    monkeypatch.setattr("wilss.disk.buckets._LONG_SECONDS", 0.1)
+    monkeypatch.setattr("obstore.store.S3Store", functools.partial(S3Store, retry_config=retries))

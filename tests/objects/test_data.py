@@ -1,13 +1,10 @@
 """Data in a bucket: the masks, figures and weights that the same data give on disk."""
 
-import functools
 import pickle
 import re
 import urllib.request
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -158,16 +155,6 @@ def test_a_missing_image_fails_alone_and_a_missing_list_or_bucket_in_a_sentence(
     nowhere = load_manifest(manifest_of(root, tmp_path / "nowhere", "s3://no-such-bucket/other"))
     with pytest.raises((ManifestError, UnreachableError), match="s3://no-such-bucket"):
         nowhere.records(0)
-
-
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that gives up soon."""
-    from obstore.store import S3Store
-
-    retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
-    monkeypatch.setattr("wilss.disk.buckets._LONG_SECONDS", 0.1)
-    monkeypatch.setattr("obstore.store.S3Store", functools.partial(S3Store, retry_config=retries))
 
 
 def test_only_the_beginning_of_a_large_image_is_fetched_for_its_size(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,25 +22,26 @@ _KINDS = "biuf"  # of numpy's types: bool, signed, unsigned, floating
 _WIDEST = 8  # bytes of a number; torch has no long doubles
 
 
-def read_npz(path: Path) -> dict[str, Tensor]:
-    """The arrays of an .npz file as tensors, by name.
+def read_npz(path: Path, source: Path | IO[bytes]) -> dict[str, Tensor]:
+    """The arrays of an .npz file as tensors, by name. source: what is read of `path`, itself or its bytes.
 
     Raises WeightsError for one that is damaged, holds objects, or would become much larger than it is; OSError.
     """
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             parts = archive.infolist()
-            _require_bounds(path, sum(part.file_size for part in parts))
+            _require_bounds(path, archive, sum(part.file_size for part in parts))
             arrays = {part.filename.removesuffix(".npy"): _array(archive, part, path) for part in parts}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise WeightsError(f"{path} is no whole npz file ({first_line(error)}); fetch it again.") from error
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _require_bounds(path: Path, size: int) -> None:
-    if size > _MOST_GROWTH * path.stat().st_size:
+def _require_bounds(path: Path, archive: zipfile.ZipFile, size: int) -> None:
+    assert archive.fp is not None  # it is open
+    if size > _MOST_GROWTH * archive.fp.seek(0, os.SEEK_END):
         raise WeightsError(f"{path} would become {size} bytes, which weights never do; fetch it again.")
 
 

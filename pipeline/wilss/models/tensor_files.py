@@ -10,20 +10,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import pickle
 import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from wilss.disk import UrlPath
 from wilss.errors import WeightsError, first_line
 from wilss.models.npz_files import read_npz
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+#: What a file is read from: a path on disk, or bytes.
+Source: TypeAlias = "Path | io.BytesIO"
 
 #: How text begins that stands where weights should be.
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
@@ -38,10 +43,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if reader is None:
         raise WeightsError(f"{path} has no ending that wilss reads; convert it to .safetensors.")
     if not path.is_file():
-        raise WeightsError(f"{path} {'is not a file' if path.exists() else 'is not there'}; name a local weights file.")
+        raise WeightsError(f"{path} {'is not a file' if path.exists() else 'is not there'}; name a file of weights.")
     try:
-        _require_no_text(path)
-        content = reader(path)
+        source = _source(path)
+        _require_no_text(path, source)
+        content = reader(path, source)
     except OSError as error:
         raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
     except MemoryError as error:
@@ -51,39 +57,48 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _require_no_text(path: Path) -> None:
+def _source(path: Path) -> Source:
+    """What is read of a file: itself, or the bytes of one in a bucket, which is fetched once."""
+    return io.BytesIO(path.read_bytes()) if isinstance(path, UrlPath) else path
+
+
+def _require_no_text(path: Path, source: Source) -> None:
     """WeightsError for what a failed download leaves in the place of a file: a web page, or Git LFS's pointer."""
-    start = _start(path).lstrip().lower()
+    start = _start(source).lstrip().lower()
     if start.startswith(_POINTER):
         raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull` there.")
     if start.startswith(_PAGES):
         raise WeightsError(f"{path} is a web page or XML, not weights; fetch the file behind the page's download link.")
 
 
-def _start(path: Path) -> bytes:
-    with open(path, "rb") as file:
+def _start(source: Source) -> bytes:
+    if isinstance(source, io.BytesIO):
+        return bytes(source.getbuffer()[:256])
+    with open(source, "rb") as file:
         return file.read(256)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, source: Source) -> dict[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        return load_file(path)
+        return load(source.getvalue()) if isinstance(source, io.BytesIO) else load_file(source)
     except SafetensorError as error:
         raise WeightsError(f"{path} is no whole safetensors file ({first_line(error)}); fetch it again.") from error
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path, source: Source) -> Any:
     import torch
 
-    _require_stored(path)
+    _require_stored(path, source)
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
     try:
         # Namespace: DINO and iBOT keep their training arguments beside the weights; it is a plain container
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; a failure says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is no plain checkpoint: it is damaged, or holds objects that could run code, which "
@@ -104,21 +119,21 @@ def _first_sentence(error: Exception) -> str:
     return first_line(error).partition(". ")[0].removesuffix(":")
 
 
-def _require_stored(path: Path) -> None:
+def _require_stored(path: Path, source: Source) -> None:
     """WeightsError for a zip with compressed parts: torch.save writes none, and a few bytes could become gigabytes."""
-    if not zipfile.is_zipfile(path):  # the form before torch 1.6
-        if _start(path).startswith(b"PK\x03\x04"):
+    if not zipfile.is_zipfile(source):  # the form before torch 1.6
+        if _start(source).startswith(b"PK\x03\x04"):
             raise WeightsError(
                 f"{path} is no whole checkpoint (its end is missing); it is truncated or damaged, fetch it again."
             )
         return
-    with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(path) as archive:
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(source) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size
                for part in archive.infolist()):  # fmt: skip
             raise WeightsError(f"{path} is compressed, which torch.save never does; save its state dict again.")
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {
+_READERS: dict[str, Callable[[Path, Source], Any]] = {
     ".safetensors": _read_safetensors,
     ".pt": _read_pickle,
     ".pth": _read_pickle,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from wilss.console import is_quiet, manifest_option
+from wilss.disk import data_path
 
 if TYPE_CHECKING:
     from wilss.data.manifest import EncoderSpec
@@ -106,7 +107,7 @@ Examples:
 @manifest_option
 @click.option("--library", type=click.Choice(["open_clip", "timm"]), help="Of NAME.  [default: whichever knows it]")
 @click.option("--pretrained", metavar="TAG", help="The published weights; beside --file, those that it is a copy of.")
-@click.option("--file", metavar="PATH", help="Local weights.")
+@click.option("--file", metavar="PATH|URL", help="Weights of your own.")
 @click.option("--config", metavar="PATH", help="open_clip's json, for a CLIP of your own.")
 @click.option("--tokenizer", metavar="PATH", help="A local tokenizer, for a CLIP whose tokenizer is one of the hub.")
 @click.option("--text", metavar="PATH", help="TIPSv2's text tower, which makes a CLIP of it; with --tokenizer.")
@@ -155,7 +156,7 @@ def _asked(
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path is None or path.startswith("builtin:") else str(Path(path).expanduser().absolute())
+    return path if path is None or path.startswith("builtin:") else str(data_path(path).expanduser().absolute())
 
 
 def _library_of(name: str) -> Literal["open_clip", "timm"]:

@@ -7,18 +7,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 from pydantic_core import PydanticCustomError
 
 from wilss.data.layouts.spec import Part, Text
-from wilss.disk import UrlPath, absolute
+from wilss.disk import absolute
+from wilss.errors import ParameterError
 
 
 def _located(text: str, info: ValidationInfo) -> str:
-    """Absolute, from the manifest's folder where there is one."""
+    """Absolute, or a URL, from the manifest's folder where there is one."""
     if info.context is None or text.startswith("builtin:"):
         return text
-    place = absolute(info.context, text)
-    if isinstance(place, UrlPath):
-        sentence = f"{place} lies in a bucket, and weights are read from disk; copy them, and write where they are."
-        raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
-    return str(place)
+    try:
+        return str(absolute(info.context, text))
+    except ParameterError as error:
+        raise PydanticCustomError("sentence", "{sentence}", {"sentence": str(error)}) from None
 
 
 _WeightsPath = Annotated[Text, AfterValidator(_located)]
@@ -30,12 +30,12 @@ class EncoderSpec(Part):
 
     library, model, pretrained, revision: names on the hub, `pretrained: random` or `random:SEED` for an
         untrained control.
-    config: open_clip's json. file: local weights. Both are absolute, or `builtin:NAME` for what ships with
-        the package. Beside `file`, `pretrained` names the published weights that it is a copy of: their mean and
+    config: open_clip's json. file: weights. Both are absolute, URLs in a bucket, or `builtin:NAME` for what ships
+        with the package. Beside `file`, `pretrained` names the published weights that it is a copy of: their mean and
         deviation are used, and their activation is required.
-    tokenizer: the folder of a tokenizer of transformers, absolute, for a CLIP whose config names one of the hub; beside
+    tokenizer: the folder of a tokenizer of transformers, likewise, for a CLIP whose config names one of the hub; beside
         `text` a SentencePiece file, or its folder.
-    text: local weights of a text tower, absolute, for a vision transformer of timm's that is used as a CLIP (TIPSv2).
+    text: weights of a text tower, likewise, for a vision transformer of timm's that is used as a CLIP (TIPSv2).
     sha256: what the weights must have: the manifest's, or else the lock file's.
     args: for timm.create_model. pos_interp: how a position table is resampled, None as its family's own code does.
     """

@@ -3,6 +3,7 @@
 Bytes that were fetched are kept for a while, in memory and on disk, see `fetching`.
 """
 
+from .copying import copied
 from .path import UrlPath, absolute, data_path, joined, path_of, seen_from
 from .searching import file_names, is_file, is_folder, is_there_at, threads_for, walk
 from .states import FileStates, state_now
@@ -11,6 +12,7 @@ __all__ = [
     "FileStates",
     "UrlPath",
     "absolute",
+    "copied",
     "data_path",
     "file_names",
     "is_file",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_file, digest_of_json, version_of
+from wilss.disk import UrlPath, data_path, state_now
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.hub import cached_file, hub_file
 from wilss.models.encoders.look import looks_like
@@ -36,7 +37,7 @@ TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def resolve(name: str | Path, keys: str = "`file:` and `config:`") -> Path:
-    """The file that a manifest names: "builtin:NAME" is one that ships with the package, all else a path.
+    """The file that a manifest names: "builtin:NAME" is one that ships with the package, all else a path or URL.
 
     keys: of the encoder, one of which names it.
 
@@ -44,7 +45,7 @@ def resolve(name: str | Path, keys: str = "`file:` and `config:`") -> Path:
     """
     text = str(name)
     if not text.startswith("builtin:"):
-        return _existing(Path(text).expanduser(), f"; check {keys} of the encoder in the manifest")
+        return _existing(data_path(text).expanduser(), f"; check {keys} of the encoder in the manifest")
     plain = text.removeprefix("builtin:")
     if plain != Path(plain).name or plain in ("", ".", ".."):
         raise WeightsError(f"{text} is not a built-in file; name one of {listed(_builtins())}.")
@@ -85,7 +86,7 @@ def random_seed(spec: EncoderSpec) -> int | None:
 
 
 def weights_file(spec: EncoderSpec) -> Path:
-    """The weights of `spec` on this disk: its local file, or the hub's from the cache (fetched if it may be).
+    """The weights of `spec`: its file, or the hub's from the cache (fetched if it may be).
 
     Raises WeightsError if there is none, or EncoderError if the spec names no weights at all.
     """
@@ -155,7 +156,7 @@ def digest_of(spec: EncoderSpec) -> str:
 
 def _text_tower(spec: EncoderSpec) -> list[str]:
     """sha256 of the json of a text tower of transformers that lies beside a tokenizer of one's own."""
-    place = Path(spec.tokenizer or "").expanduser()
+    place = data_path(spec.tokenizer or "").expanduser()
     file = (place.parent if place.is_file() else place) / "config.json"
     return [sha256_of(file)] if spec.tokenizer and file.is_file() else []
 
@@ -195,17 +196,24 @@ def check_digest(path: Path, expected: str | None, said_by: str = "") -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256, computed once per process for each path, size and modification time."""
+    """The file's sha256, computed once per process for each path and what tells that the file is another one."""
     try:
-        state = path.stat()
-        return _sha256(path, state.st_size, state.st_mtime_ns)
+        return _sha256(path, _version(path))
     except OSError as error:
         raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
 
 
 @lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+def _sha256(path: Path, version: Hashable) -> str:
     return digest_of_file(path)
+
+
+def _version(path: Path) -> Hashable:
+    """Size and modification time; in a bucket what the server says of the file. Raises OSError."""
+    if isinstance(path, UrlPath):
+        return state_now(path)
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 # -- into the network ---------------------------------------------------------------------------------------

@@ -2,16 +2,18 @@
 
 A word is `timm` (the published weights of the name, from the hub's cache or fetched), `timm:TAG`, either with
 `@REVISION` behind it; `package:NAME/FILE`, a file of an installed package, none of whose code is run; `builtin:FILE`;
-or the path of a file.
+or the path of a file, or its URL in a bucket.
 """
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
+from wilss.disk import joined
 from wilss.errors import ParameterError, WeightsError
 from wilss.models.encoders.hub import cached_file, hub_file, require_connection
 from wilss.models.encoders.weights import TIMM_FILES, resolve, sha256_of
@@ -43,7 +45,7 @@ def pretrained_file(word: str, backbone: str, folder: Path) -> Path:
         return _hub_file(word, backbone)
     if word.startswith(_PACKAGE):
         return _file_of_package(word)
-    return resolve(word) if word.startswith(_BUILTIN) else folder / Path(word).expanduser()
+    return resolve(word) if word.startswith(_BUILTIN) else joined(folder, os.path.expanduser(word))
 
 
 def input_statistics(backbone: str, word: str) -> InputStatistics:
@@ -120,7 +122,7 @@ def is_published(backbone: str) -> bool:
 
 
 def is_local(word: str) -> bool:
-    """Whether the weights lie in a file of this machine, and not on the hub."""
+    """Whether the weights lie in a file that is named, and not on the hub."""
     return not _is_timm(word)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wilss.disk import data_path
 from wilss.errors import WeightsError
 from wilss.models.networks.backbones import filter_of, whole_network
 from wilss.models.networks.other_names import by_timms_names
@@ -38,7 +39,7 @@ def load_backbone(segmenter: nn.Module, path: Path | str) -> None:
     classifiers left out, which are what timm's whole network has beyond the backbone. Every other tensor must be
     there, be known and have its shape. Raises WeightsError naming the file and what does not fit.
     """
-    source = Path(path)
+    source = data_path(path)
     wanted = segmenter.get_submodule("backbone").state_dict(keep_vars=False)
     homes = {_key(name): name for name in wanted}
     tensors = _fitting(_tensors_in(read_tensors(source), source), homes, wanted, getattr(segmenter, "spec", None))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wilss.digests import digest_of_json, version_of
+from wilss.disk import data_path
 from wilss.errors import EncoderError, WeightsError, first_line
 from wilss.models.encoders.weights import sha256_of
 from wilss.models.tensor_files import listed
@@ -65,6 +66,11 @@ class NetworkFolder:
         return digest_of_json([[name, sha256_of(self.path / name)] for name in self.files])
 
     @property
+    def small_files(self) -> tuple[str, ...]:
+        """All but the weights."""
+        return tuple(name for name in self.files if not name.endswith(".safetensors"))
+
+    @property
     def network_class(self) -> str:
         """Of transformers."""
         return _NETWORKS[self.way][self.model_type]
@@ -84,7 +90,7 @@ def read_folder(folder: str, way: Way, key: str) -> NetworkFolder:
     require_transformers(key)
     if not folder:
         raise WeightsError(f"{key} names no folder; write {key}=FOLDER, {_TITLES[way]} as transformers saves it.")
-    path = Path(folder).expanduser()
+    path = data_path(folder).expanduser()
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
         raise WeightsError(f"{path} {what}; name in {key} the folder of {_TITLES[way]} as transformers saves it.")

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wilss.errors import WeightsError, first_line
+from wilss.disk import copied
+from wilss.errors import UnreachableError, WeightsError, first_line
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.proposers.folders import NetworkFolder
 from wilss.models.tensor_files import told
@@ -26,7 +27,7 @@ class OpenedNetwork:
         self.precision = precision_for(self.device, precision)
         with _silence():
             self.network: Any = _network(folder).to(self.device).eval().requires_grad_(False)
-            self.processor: Any = _from_folder(folder, folder.processor_class)
+            self.processor: Any = _from_folder(folder, folder.processor_class, folder.small_files)
         self.side = _side(self.network.config)
 
     def inputs(self, images: Sequence[Tensor], **options: Any) -> Tensor:
@@ -49,7 +50,7 @@ class OpenedNetwork:
 def tokenizer_of(folder: NetworkFolder) -> Any:
     """The tokenizer of a network that is asked by words."""
     with _silence():
-        return _from_folder(folder, "AutoTokenizer", trust_remote_code=False)
+        return _from_folder(folder, "AutoTokenizer", folder.small_files, trust_remote_code=False)
 
 
 def _network(folder: NetworkFolder) -> nn.Module:
@@ -57,7 +58,7 @@ def _network(folder: NetworkFolder) -> nn.Module:
     how: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
     if folder.way == "points" and folder.model_type in _RENAMED:
         how["key_mapping"] = _RENAMED[folder.model_type]
-    network, report = _from_folder(folder, folder.network_class, **how)
+    network, report = _from_folder(folder, folder.network_class, folder.files, **how)
     if faults := {kind: sorted(map(str, report[key])) for key, kind in _FAULTS.items() if report[key]}:
         raise WeightsError(f"{folder.path}: its weights do not fit its config.json: {told(faults)}; copy both again.")
     for name, tensor in network.state_dict().items():
@@ -66,13 +67,19 @@ def _network(folder: NetworkFolder) -> nn.Module:
     return network  # type: ignore[no-any-return]
 
 
-def _from_folder(folder: NetworkFolder, name: str, **options: Any) -> Any:
-    """`from_pretrained` of the class of this name. Raises WeightsError with the reason that transformers gives."""
+def _from_folder(folder: NetworkFolder, name: str, files: Sequence[str], **options: Any) -> Any:
+    """`from_pretrained` of the class of this name, which reads these files.
+
+    Raises WeightsError with the reason that transformers gives.
+    """
     import transformers
 
     try:
         kind = getattr(transformers, name)
-        return kind.from_pretrained(str(folder.path), local_files_only=True, **options)
+        with copied(folder.path, files) as place:
+            return kind.from_pretrained(str(place), local_files_only=True, **options)
+    except UnreachableError:
+        raise
     except Exception as error:  # transformers, tokenizers and safetensors raise what they like
         raise WeightsError(
             f"transformers cannot read {name} from {folder.path} ({first_line(error)}); copy the whole folder again."

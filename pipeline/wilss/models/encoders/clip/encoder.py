@@ -21,7 +21,7 @@ from wilss.models.encoders.arithmetic import Precision, precision_context, preci
 from wilss.models.encoders.clip.configs import DenseForm, check_tower, clip_config, clip_name, form_of
 from wilss.models.encoders.clip.preprocessing import Preprocessing, check_activation, clip_preprocessing
 from wilss.models.encoders.clip.timm_towers import timm_path, timm_tower
-from wilss.models.encoders.clip.tokenizer_files import text_folder
+from wilss.models.encoders.clip.tokenizer_files import text_files, text_folder
 from wilss.models.encoders.clip.tokenizers import Tokenizer, open_tokenizer, text_identity
 from wilss.models.encoders.clip.towers import DensePath, TrunkPath, dense_path
 from wilss.models.encoders.grids import check_images
@@ -205,7 +205,8 @@ def _network(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) 
     seed = random_seed(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        network = _build(spec, config, folder)
+        with text_files(folder) as place:
+            network = _build(spec, config, place)
     if seed is None:
         path = weights_file(spec)
         load_strictly(network, _clip_tensors(read_tensors(path), network), path)

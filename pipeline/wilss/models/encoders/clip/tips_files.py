@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wilss.data.manifest import EncoderSpec
+from wilss.disk import data_path
 from wilss.errors import EncoderError, WeightsError, first_line
 from wilss.models.encoders.weights import resolve, sha256_of
 
@@ -66,7 +67,7 @@ def text_file(spec: EncoderSpec) -> Path:
 
 def words_file(spec: EncoderSpec) -> Path:
     """The SentencePiece file of the words. Raises WeightsError if it is not there."""
-    path = Path(str(spec.tokenizer)).expanduser()
+    path = data_path(str(spec.tokenizer)).expanduser()
     if not path.is_dir():
         return resolve(path, "`tokenizer:`")
     for name in _WORDS:

@@ -3,15 +3,17 @@
 It is `tokenizer:` of the manifest, or of a repository of the Hugging Face hub, from its cache where it is there.
 """
 
+import contextlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
-from wilss.errors import EncoderError, WeightsError, first_line
+from wilss.disk import copied, data_path
+from wilss.errors import EncoderError, UnreachableError, WeightsError, first_line
 from wilss.models.encoders.clip.configs import clip_config, clip_name
 from wilss.models.encoders.hub import cached_folder, hub_folder
 from wilss.models.encoders.weights import read_config, sha256_of
@@ -54,10 +56,10 @@ def text_folder(spec: EncoderSpec, text: Mapping[str, Any]) -> Path | None:
         return hub_folder(repository, _FILES, lambda folder: _lacking(folder, text)) if repository else None
     if not repository:
         raise EncoderError(f"{clip_name(spec)} has open_clip's own tokenizer; leave `tokenizer:` out.")
-    return _local(Path(spec.tokenizer).expanduser(), text)
+    return _named(data_path(spec.tokenizer).expanduser(), text)
 
 
-def _local(folder: Path, text: Mapping[str, Any]) -> Path:
+def _named(folder: Path, text: Mapping[str, Any]) -> Path:
     folder = folder.parent if folder.is_file() else folder
     if not folder.is_dir():
         raise WeightsError(f"{folder} does not exist; check `tokenizer:` of the encoder in the manifest.")
@@ -114,13 +116,26 @@ def tower_digest(spec: EncoderSpec) -> str | None:
     return digest_of_json({key: value for key, value in content.items() if key not in _OF_THE_COPY})
 
 
+@contextlib.contextmanager
+def text_files(folder: Path | None) -> Iterator[Path | None]:
+    """The folder as transformers opens it, while the body runs: on disk."""
+    if folder is None:
+        yield None
+        return
+    with copied(folder, [name for name in _FILES if (folder / name).is_file()]) as place:
+        yield place
+
+
 def tower_config(folder: Path) -> Any:
     """The config of a text tower of transformers."""
     from transformers import AutoConfig
 
     require_no_code(folder)
     try:
-        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        with copied(folder, [_TOWER]) as place:
+            return AutoConfig.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
+    except UnreachableError:
+        raise
     except Exception as error:  # transformers raises what it likes
         raise EncoderError(
             f"transformers cannot read {folder / _TOWER} ({first_line(error)}); copy it again."

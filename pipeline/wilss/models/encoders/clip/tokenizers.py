@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
-from wilss.errors import EncoderError, first_line
+from wilss.errors import EncoderError, UnreachableError, first_line
 from wilss.models.encoders.clip.configs import clip_config, open_clip_models
 from wilss.models.encoders.clip.preprocessing import say_once
 from wilss.models.encoders.clip.tips_files import tips_identity
@@ -22,6 +22,7 @@ from wilss.models.encoders.clip.tokenizer_files import (
     digests_of_files,
     require_no_code,
     require_sentencepiece,
+    text_files,
     text_folder,
     tower_config,
     tower_digest,
@@ -129,14 +130,17 @@ def _transformers_tokenizer(source: _Source) -> Any:
     require_no_code(source.folder)
     require_sentencepiece(source.folder)
     try:
-        return HFTokenizer(
-            str(source.folder),
-            context_length=source.length,
-            tokenizer_mode=source.mode,
-            local_files_only=True,
-            trust_remote_code=False,
-            **arguments,
-        )
+        with text_files(source.folder) as place:
+            return HFTokenizer(
+                str(place),
+                context_length=source.length,
+                tokenizer_mode=source.mode,
+                local_files_only=True,
+                trust_remote_code=False,
+                **arguments,
+            )
+    except UnreachableError:
+        raise
     except Exception as error:  # transformers and tokenizers raise what they like, also their own
         raise EncoderError(
             f"transformers cannot read the tokenizer in {source.folder} ({first_line(error)}); copy the whole folder "
