@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from wilss.store import MaskStore
 
 from .killing import KilledError, count_down
 from .proxy import Proxy
+from .tally import tallied
 from .test_stores import beside, contents
 
 #: Requests that write in a run of ten images, at least.
@@ -45,14 +45,17 @@ def test_a_kill_at_a_request_that_writes(
 ) -> None:
     monkeypatch.setattr("wilss_masks.make.run._COMMIT_SECONDS", 0.0)
     there = bucket / "step-0.zarr"
-    assert killed_at(request_number, lambda: make(images, there))
-    if folder_at(there).exists("zarr.json") and not MaskStore.open(there, allow_partial=True).is_complete:
-        assert set(contents(there)) <= set(contents(here))
-    monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
-    monkeypatch.setattr(buckets, "_PROBE_SECONDS", -600.0)  # the clock of a server may be another one
-    make(images, there)
-    assert contents(there) == contents(here)
-    assert beside(there) == {"step-0.zarr", "step-0.zarr.stamps"}
+    with tallied("requests") as done:
+        assert killed_at(request_number, lambda: make(images, there))
+        done["kills"] += 1
+        if folder_at(there).exists("zarr.json") and not MaskStore.open(there, allow_partial=True).is_complete:
+            assert set(contents(there)) <= set(contents(here))
+        monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
+        monkeypatch.setattr(buckets, "_PROBE_SECONDS", -600.0)  # the clock of a server may be another one
+        make(images, there)
+        done["stores"] += 1
+        assert contents(there) == contents(here)
+        assert beside(there) == {"step-0.zarr", "step-0.zarr.stamps"}
 
 
 @pytest.mark.parametrize("request_number", turns(range(0, 240, 4), short=[80]))
@@ -65,53 +68,54 @@ def test_a_kill_at_a_request_of_an_update(
     before = contents(there)
     (images / "image_0003.png").unlink()
     make(images, tmp_path / "new.zarr")
-    killed_at(request_number, lambda: make(images, there, update=True))
-    if folder_at(there).exists("zarr.json"):
-        opened = MaskStore.open(there, allow_partial=True)
-        assert not opened.is_complete or contents(there) in (before, contents(tmp_path / "new.zarr"))
-    monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
-    make(images, there, update=True)
-    assert contents(there) == contents(tmp_path / "new.zarr")
+    with tallied("update") as done:
+        done["kills"] += killed_at(request_number, lambda: make(images, there, update=True))
+        if folder_at(there).exists("zarr.json"):
+            opened = MaskStore.open(there, allow_partial=True)
+            assert not opened.is_complete or contents(there) in (before, contents(tmp_path / "new.zarr"))
+        monkeypatch.setattr(object_lock, "_is_gone", lambda holder: True)
+        make(images, there, update=True)
+        done["stores"] += 1
+        assert contents(there) == contents(tmp_path / "new.zarr")
 
 
 @pytest.mark.parametrize(("kills", "seed"), turns([(50, seed) for seed in range(6)], short=[(1, 6)]))
 def test_processes_killed_at_random(bucket: ObjectUrl, here: Path, images: Path, kills: int, seed: int) -> None:
     """SIGKILL of a process that writes, which leaves its lock; the next one takes over at once, and goes on."""
-    draw, there, met = random.Random(seed), bucket / "step-0.zarr", 0
+    draw, there = random.Random(seed), bucket / "step-0.zarr"
     words = [sys.executable, "-m", "tests.faults.standin", str(images), str(there), "--delay", "0.2"]
-    while met < kills:
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
-        lock = folder_at(bucket)
-        while process.poll() is None and not lock.exists("step-0.zarr.lock"):
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0, 1.5))
-        process.send_signal(signal.SIGKILL)
-        met += process.wait() == -signal.SIGKILL
-        if folder_at(there).exists("zarr.json") and MaskStore.open(there, allow_partial=True).is_complete:
-            assert contents(there) == contents(here)
-            for name in list(contents(there)):
-                folder_at(there).remove(name)
-    make(images, there)
-    assert contents(there) == contents(here)
+    with tallied("kills") as done:
+        while done["kills"] < kills:
+            process = subprocess.Popen(
+                words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
+            )
+            lock = folder_at(bucket)
+            while process.poll() is None and not lock.exists("step-0.zarr.lock"):
+                time.sleep(0.05)
+            time.sleep(draw.uniform(0, 1.5))
+            process.send_signal(signal.SIGKILL)
+            done["kills"] += process.wait() == -signal.SIGKILL
+            if folder_at(there).exists("zarr.json") and MaskStore.open(there, allow_partial=True).is_complete:
+                done["stores"] += 1
+                assert contents(there) == contents(here)
+                for name in list(contents(there)):
+                    folder_at(there).remove(name)
+        make(images, there)
+        done["stores"] += 1
+        assert contents(there) == contents(here)
 
 
 @pytest.mark.long
 def test_a_thousand_faults(bucket: ObjectUrl, here: Path, images: Path, proxy: Proxy) -> None:
-    """A quarter of the requests meet one of six faults, and listings come late."""
-    happened: Counter[str] = Counter()
-    for seed in range(200):
-        there = bucket / f"step-{seed}.zarr"
-        proxy.at_random(0.25, seed)
-        proxy.late, proxy.happened = 2.0, Counter()
-        make(images, there)
-        assert not list(MaskStore.open(there).verify()), seed
-        proxy.plan, proxy.late = partial(_nothing), 0.0
-        happened += proxy.happened
-        assert contents(there) == contents(here), seed
-        if sum(happened.values()) >= 1000:
-            break
-    assert sum(happened.values()) >= 1000
-
-
-def _nothing(method: str, path: str) -> str:
-    return ""
+    """A quarter of the requests meet one of six faults, and listings come late; `test_stores` has the short form."""
+    with tallied("faults") as done:
+        while done["faults"] < 1000:
+            there = bucket / f"step-{done['stores']}.zarr"
+            proxy.at_random(0.25, done["stores"])
+            proxy.late, proxy.happened = 2.0, Counter()
+            make(images, there)
+            assert not list(MaskStore.open(there).verify())
+            proxy.plan, proxy.late = (lambda method, path: ""), 0.0
+            done["faults"] += sum(proxy.happened.values())
+            done["stores"] += 1
+            assert contents(there) == contents(here)

@@ -12,6 +12,7 @@ from wilss.errors import StoreError
 from wilss_masks.make.options import Part
 
 from .proxy import Proxy
+from .tally import tallied
 from .test_stores import beside, contents
 
 COUNT = 12
@@ -44,11 +45,14 @@ def test_a_part_alone(bucket: ObjectUrl, folder: Path, alone: list[Path]) -> Non
     assert beside(there) == {there.name}
 
 
-def test_parts_at_once(bucket: ObjectUrl, folder: Path, alone: list[Path]) -> None:
+@pytest.mark.parametrize(("writers", "number"), turns([(3, 0), *((4, n) for n in range(100))], [(3, 0)]))
+def test_parts_at_once(bucket: ObjectUrl, folder: Path, alone: list[Path], writers: int, number: int) -> None:
     there = bucket / "s.zarr"
-    parts.all_at_once(folder, there, 3)
-    assert contents(there) == contents(alone[0])
-    nothing_beside(there, folder)
+    with tallied("races") as done:
+        parts.all_at_once(folder, there, writers)
+        done.update(races=1, stores=1)
+        assert contents(there) == contents(alone[0])
+        nothing_beside(there, folder)
 
 
 @pytest.mark.parametrize(("count", "seed"), turns([(4, 0), *((16, seed) for seed in range(5))], [(4, 0)]))
@@ -56,9 +60,24 @@ def test_parts_that_are_killed_on_machines_that_differ(
     bucket: ObjectUrl, folder: Path, alone: list[Path], count: int, seed: int
 ) -> None:
     there = bucket / "s.zarr"
-    parts.make_with_kills(folder, there, count=count, at_once=4, seed=seed, machines=2)
-    parts.wholly_of_one(there, alone)
-    nothing_beside(there, folder)
+    with tallied("machines") as done:
+        done["kills"] += parts.make_with_kills(folder, there, count=count, at_once=4, seed=seed, machines=2)
+        done["stores"] += 1
+        parts.wholly_of_one(there, alone)
+        nothing_beside(there, folder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_64_parts_that_are_killed(bucket: ObjectUrl, tmp_path: Path, seed: int) -> None:
+    """A shard for each of them; the short form is that of machines that differ."""
+    images, there = draw_images(tmp_path / "images", 128), bucket / "s.zarr"
+    parts.make_part(images, tmp_path / "alone.zarr", None)
+    with tallied("parts") as done:
+        done["kills"] += parts.make_with_kills(images, there, count=64, at_once=4, seed=seed, machines=1)
+        done["stores"] += 1
+        assert contents(there) == contents(tmp_path / "alone.zarr")
+        nothing_beside(there, images)
 
 
 def test_what_a_kill_left_of_the_removal_of_receipts_goes(bucket: ObjectUrl, folder: Path) -> None:

@@ -24,6 +24,7 @@ from wilss_masks.revision.revise import revise
 from .conftest import COUNT
 from .proxy import Proxy
 from .servers import SETTINGS
+from .tally import tallied
 
 
 @pytest.fixture
@@ -171,14 +172,17 @@ def test_faults_of_the_network_change_no_byte(
     """A tenth of the requests meet one of six faults, and listings come late."""
     proxy.at_random(0.1, seed)
     proxy.late = 2.0
-    make(images, there)
-    status = MaskStore.open(there).current_status()
-    masks = [MaskStore.open(there).read(row).masks for row in range(COUNT)]
-    proxy.plan, proxy.late = (lambda method, path: ""), 0.0
-    assert sum(proxy.happened.values()) > 5
-    assert (status == Status.DONE).all()
-    assert [mask.tolist() for mask in masks] == [MaskStore.open(here).read(row).masks.tolist() for row in range(COUNT)]
-    assert contents(there) == contents(here)
+    with tallied("faults") as done:
+        make(images, there)
+        status = MaskStore.open(there).current_status()
+        masks = [MaskStore.open(there).read(row).masks for row in range(COUNT)]
+        proxy.plan, proxy.late = (lambda method, path: ""), 0.0
+        done.update(faults=sum(proxy.happened.values()), stores=1)
+        assert done["faults"] > 5
+        assert (status == Status.DONE).all()
+        wanted = MaskStore.open(here)
+        assert [mask.tolist() for mask in masks] == [wanted.read(row).masks.tolist() for row in range(COUNT)]
+        assert contents(there) == contents(here)
 
 
 def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -> None:
