@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflows.tables import measured_now
-
 VARIABLE = "WILSS_DRILLS"
 FIGURES = Path(__file__).with_name("drills.json")
 _DIFFERENT = "different"
@@ -65,6 +63,9 @@ def summed(log: Path) -> dict[str, Counter[str]]:
 
 def figures(short: Path, long: Path) -> dict[str, Any]:
     """The table of drills in buckets."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "workflows"))
+    from tables import measured_now
+
     quick, slow = summed(short), summed(long)
     return {
         "title": "What the drills break in a bucket, and what came of it",
