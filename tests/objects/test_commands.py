@@ -1,6 +1,6 @@
 """The commands take URLs where they take stores, and say what is wrong in a sentence without secrets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(
-    capsys: pytest.CaptureFixture[str], *words: object, main: Callable[[Sequence[str]], None] = main
+    capsys: pytest.CaptureFixture[str], *words: object, main: Callable[[list[str]], None] = main
 ) -> tuple[int, str]:
     """The exit code and all that was printed. main: of another command line than `wilss-masks`."""
     with pytest.raises(SystemExit) as ended:

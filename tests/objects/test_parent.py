@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,8 +48,8 @@ def base(root: Path, bucket: ObjectUrl) -> UrlPath:
 
 
 def learnt(root: Path, step: int, out: Path, parent: Path | str | None) -> None:
-    how = {"method": replace(METHOD, warmup_epochs=0), "params": replace(PARAMS, epochs=1), "options": QUIET}
-    train(masks(root, step), manifest=root / "data_manifest.yaml", out=out, parent=parent, **how)
+    how: dict[str, Any] = {"method": replace(METHOD, warmup_epochs=0), "params": replace(PARAMS, epochs=1)}
+    train(masks(root, step), manifest=root / "data_manifest.yaml", out=out, parent=parent, options=QUIET, **how)
 
 
 def test_a_step_from_there_is_one_from_the_disk(root: Path, base: UrlPath, proxy: Proxy, tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ def written(tmp_path: Path) -> Path:
     save_file(tensors, folder / "new.safetensors")
     torch.save(tensors, folder / "zip.pth")
     torch.save(tensors, folder / "old.pt", _use_new_zipfile_serialization=False)
-    np.savez(folder / "many.npz", **{name: value.numpy() for name, value in tensors.items()})
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
+    np.savez(folder / "many.npz", **arrays)
     (folder / "page.pth").write_text("<html>moved</html>")
     (folder / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     for name in ("new.safetensors", "zip.pth", "many.npz"):
