@@ -14,9 +14,11 @@ from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.pretrained import input_statistics
 from wilss.params import with_values
+from wilss_masks.manifest_tools import init
 from wilss_masks.manifest_tools import train_block as module
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.manifest_tools.train_block import train_block
+from wilss_masks.sources import FmwissSource
 from wilss_train.methods import METHODS
 from wilss_train.params import TrainParams, from_manifest
 from wilss_train.run.processes import require_even_share
@@ -112,3 +114,17 @@ def test_weights_of_an_installed_package_are_taken(tmp_path: Path, monkeypatch: 
     block = train_block("cpu")
     assert f"\n  backbone_weights: {module._PACKAGE}\n" in block
     assert f"\n  backbone_sha256: {hashlib.sha256(b'weights').hexdigest()}\n" in block
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "expected"), [("auto", True, "bf16"), ("cpu", False, "auto"), ("cuda", True, "auto")]
+)
+def test_masks_are_made_in_bf16_where_only_a_processor_that_is_fast_in_it_is_at_hand(
+    device: str, able: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "has_bf16", lambda device: able)
+    disk.voc(tmp_path / "data", {"a": [1], "b": [2, 3]})
+    path = tmp_path / "data_manifest.yaml"
+    path.write_text(init_manifest("voc", tmp_path / "data", path, device=device), encoding="utf-8")
+    assert FmwissSource.from_manifest(load_manifest(path), 1).params.precision == expected
+    assert ("this processor computes faster in bf16" in path.read_text(encoding="utf-8")) == (expected == "bf16")

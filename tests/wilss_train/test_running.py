@@ -136,14 +136,14 @@ def test_a_signal_outside_of_the_loop_interrupts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "capability", "is_slow"),
-    [("bf16", "cpu", "AVX2", True), ("bf16", "cpu", "AVX512", False), ("bf16", "cuda", "AVX2", False),
-     ("fp32", "cpu", "AVX2", False), ("auto", "cpu", "AVX2", False), ("fast", "cpu", "AVX2", False)],
+    ("precision", "device", "instructions", "is_slow"),
+    [("bf16", "cpu", "avx2", True), ("bf16", "cpu", "avx512_bf16", False), ("bf16", "cuda", "avx2", False),
+     ("fp32", "cpu", "avx2", False), ("auto", "cpu", "avx2", False), ("fast", "cpu", "avx2", False)],
 )  # fmt: skip
 def test_a_precision_that_the_processor_lacks_is_told(
-    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, capability: str, is_slow: bool
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, instructions: str, is_slow: bool
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
     told = _slow(TrainParams(precision=precision), torch.device(device))
     assert [one.startswith("SLOW: this processor has no instructions for precision=bf16") for one in told] == (
         [True] if is_slow else []
@@ -151,13 +151,13 @@ def test_a_precision_that_the_processor_lacks_is_told(
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "capability", "wanted"),
-    [("fast", "cpu", "AVX2", False), ("fast", "cpu", "DEFAULT", False), ("fast", "cpu", "AVX512", True),
-     ("fast", "cuda", "AVX2", True), ("auto", "cpu", "AVX512", False), ("auto", "cuda", "AVX2", True),
-     ("bf16", "cpu", "AVX2", True), ("fp32", "cuda", "AVX2", False)],
+    ("precision", "device", "instructions", "wanted"),
+    [("fast", "cpu", "avx2", False), ("fast", "cpu", "avx512_f", False), ("fast", "cpu", "avx512_bf16", True),
+     ("fast", "cpu", "amx_bf16", True), ("fast", "cuda", "avx2", True), ("auto", "cpu", "amx_bf16", False),
+     ("auto", "cuda", "avx2", True), ("bf16", "cpu", "avx2", True), ("fp32", "cuda", "avx2", False)],
 )  # fmt: skip
 def test_a_precision_that_is_fast_is_bf16_where_there_are_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, capability: str, wanted: bool
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, instructions: str, wanted: bool
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
     assert is_bf16(TrainParams(precision=precision), device) == wanted

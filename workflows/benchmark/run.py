@@ -31,6 +31,7 @@ PARTS = {
     "forward": "parts.forward:built_in",
     "large": "parts.forward:large",
     "scripts": "parts.forward:scripts",
+    "precision": "parts.precision:measure",
     "host": "parts.host:measure",
     "stages": "parts.stages:measure",
     "growth": "parts.growth:measure",

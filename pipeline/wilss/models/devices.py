@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: What torch calls the instructions of x86 and ARM for products of bf16.
+_BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
 def resolve_device(device: str, option: str | None = None) -> str:
     """`auto` as "cuda" where there is one, else "cpu"; a device that is not there is refused.
 
@@ -34,6 +38,20 @@ def count_cuda() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device ("cpu", "cuda", ...) has instructions for bf16.
+
+    torch computes it on every processor, but without them in many times as long as fp32 takes. False for the processor
+    where this torch does not tell.
+    """
+    import torch
+
+    if device != "cpu":
+        return True
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(able.get(name) for name in _BF16)
 
 
 def require_device_word(device: str) -> None:

@@ -20,6 +20,7 @@ from wilss.console import (
 from wilss.errors import counted
 
 from .common import as_interrupt
+from .precision import precision_note
 
 if TYPE_CHECKING:
     from ..make.options import Options, Part
@@ -224,6 +225,8 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
     if arguments["dry_run"]:
         _dry_run(manifest, arguments, source, options)
         return
+    if note := precision_note(source, options):
+        _tell(note)
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
         with ProgressDisplay() as display:

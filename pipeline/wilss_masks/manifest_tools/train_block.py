@@ -26,6 +26,7 @@ train:
   batch_size: 8
   head_width: 128         # channels of the segmenter's head
   loss_stride: 4          # losses are taken on every fourth pixel
+  precision: fast         # bf16 on a processor that has instructions for it, fp32 on others
   optimiser: adamw
   lr: 1.0e-4
   head_lr: 10             # times lr, for all but the backbone
@@ -60,12 +61,16 @@ train:
 
 def train_block(device: str = "auto") -> str:
     """The section as text, for `auto` (what is here), `cpu` or `cuda`. Raises ParameterError for another word."""
-    require_device_word(device)
-    count = 0 if device == "cpu" else count_cuda()
-    if device == "cpu" or (device == "auto" and not count):
+    if is_for_cpu(device):
         weights = _weights("tf_efficientnet_lite0", "timm", _PACKAGE)
         return _CPU.format(weights=weights, package="" if _PACKAGE in weights else _OR_PACKAGE)
-    return _for_cuda(max(count, 1))
+    return _for_cuda(max(count_cuda(), 1))
+
+
+def is_for_cpu(device: str) -> bool:
+    """Whether a manifest for `auto` (what is here), `cpu` or `cuda` is one for a CPU. Raises ParameterError else."""
+    require_device_word(device)
+    return device == "cpu" or (device == "auto" and not count_cuda())
 
 
 def _for_cuda(count: int) -> str:

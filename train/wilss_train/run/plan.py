@@ -6,6 +6,7 @@ import torch
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import counted
+from wilss.models.devices import has_bf16
 from wilss.models.networks.pretrained import is_published, shortly
 
 from ..context import Experiment, RunContext
@@ -13,7 +14,6 @@ from ..inputs import RunInputs
 from ..methods import Method
 from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
-from .processes import has_bf16
 
 #: Optimiser steps of a later step's student below which a run warns: in fewer a first try on photographs learnt no new
 #: class (workflows/voc-small/README.md). On drawings fewer can do, as in workflows/shapes/steps.py.
@@ -122,7 +122,7 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
 
 
 def _slow(params: TrainParams, device: torch.device) -> tuple[str, ...]:
-    """A sentence where what is asked for takes many times as long as it has to: bf16 on a processor without AVX-512."""
+    """A sentence where what is asked for takes many times as long as it has to: bf16 on a processor without it."""
     if params.precision != "bf16" or has_bf16(device.type):
         return ()
     return (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wilss.errors import ParameterError, TrainingError
-from wilss.models.devices import resolve_device
+from wilss.models.devices import has_bf16, resolve_device
 
 from ..context import Gather
 from ..params import TrainParams
@@ -37,11 +37,6 @@ def is_bf16(params: TrainParams, device: str) -> bool:
     """Whether forward passes on a device ("cpu", "cuda", ...) are to be autocast to bf16."""
     wanted = {"fp32": False, "bf16": True, "auto": device != "cpu", "fast": has_bf16(device)}
     return wanted[params.precision]
-
-
-def has_bf16(device: str) -> bool:
-    """Whether bf16 is no slower than fp32. torch computes it on any x86 processor; without AVX-512 step by step."""
-    return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def require_even_share(params: TrainParams, processes: int) -> None:

@@ -1,8 +1,8 @@
-"""The precision of forward passes; fp32 on a CPU by the faster of the two libraries that torch carries.
+"""The precision of forward passes; on a CPU with a `linear` that is fast there, in fp32 by the faster of two libraries.
 
 torch hands `linear` in fp32 to MKL, which on AMD's processors with AVX-512 runs at half of what oneDNN, the other one,
 does with the same numbers (`workflows/benchmark/README.md`, stages); on one with AVX2 alone MKL was ahead. Both compute
-in fp32; their last bits differ, as they do between two processors.
+in fp32; their last bits differ, as they do between two processors. In bf16 all products are oneDNN's.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from wilss.errors import EncoderError
 
@@ -22,6 +23,8 @@ Precision = Literal["fp32", "bf16"]
 Linear = Callable[..., Tensor]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
+#: Weights in bf16, as long as those exist that they were rounded from.
+_ROUNDED = WeakIdKeyDictionary()
 
 
 def has_onednn_linear() -> bool:
@@ -43,7 +46,7 @@ class LinearBy(TorchFunctionMode):
     """
 
     def __init__(self, linear: Linear) -> None:
-        """linear: `mkl_linear` or `onednn_linear`."""
+        """linear: `mkl_linear`, `onednn_linear` or `bf16_linear`."""
         super().__init__()
         self._linear = linear
 
@@ -74,6 +77,22 @@ def mkl_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     a copy (`findings/transposed-batch-slows-linear.sh`).
     """
     return F.linear(input.contiguous(), weight, bias)
+
+
+def bf16_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` within autocast to bf16, [..., I] to [..., O], of a weight that stays as it is.
+
+    Autocast rounds a frozen weight again at every call; here it is kept. The input is laid out first, as in
+    `mkl_linear`: what torch does otherwise takes twenty times as long as fp32 here, since it also copies the weight for
+    each entry of the first axis.
+    """
+    return F.linear(input.contiguous(), _in_bf16(weight), None if bias is None else _in_bf16(bias))
+
+
+def _in_bf16(weight: Tensor) -> Tensor:
+    if (kept := _ROUNDED.get(weight)) is None:
+        kept = _ROUNDED[weight] = weight.to(torch.bfloat16)
+    return kept
 
 
 def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -120,11 +139,17 @@ def precision_for(device: torch.device, precision: Precision | None) -> Precisio
 
 @contextlib.contextmanager
 def precision_context(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Autocast to bf16, or none, whatever surrounds it; fp32 on a CPU by the faster library."""
-    on_cpu = device.type == "cpu" and precision == "fp32"
-    by_faster = LinearBy(onednn_linear if is_onednn_faster() else mkl_linear) if on_cpu else contextlib.nullcontext()
+    """Autocast to bf16, or none, whatever surrounds it; on a CPU with a `linear` that is fast there."""
+    by_faster = LinearBy(_fast_linear(precision)) if device.type == "cpu" else contextlib.nullcontext()
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
         by_faster,
     ):
         yield
+
+
+def _fast_linear(precision: Precision) -> Linear:
+    """What a CPU is to take."""
+    if precision == "bf16":
+        return bf16_linear
+    return onednn_linear if is_onednn_faster() else mkl_linear

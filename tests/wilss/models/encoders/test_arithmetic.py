@@ -1,5 +1,6 @@
-"""oneDNN's linear in the place of MKL's: the same function, to the rounding of float32."""
+"""oneDNN's linear in the place of MKL's: the same function, to the rounding of float32; and bf16 on a CPU."""
 
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -161,3 +162,39 @@ def test_where_mkl_is_faster_it_multiplies_and_attention_is_still_fused(
     close(made, expected)
     assert fused == [(2, 3, 7, 4)]
     assert not counted
+
+
+def test_linear_in_bf16_is_autocasts_and_rounds_a_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, values = nn.Linear(5, 11), torch.randn(2, 3, 5)
+    tokens_first, rounded, kept = values.transpose(0, 1), [], len(arithmetic._ROUNDED)
+    cast = Tensor.to
+    with torch.inference_mode():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            expected = layer(values)
+        monkeypatch.setattr(
+            Tensor, "to", lambda self, *more, **named: (rounded.append(1), cast(self, *more, **named))[1]
+        )
+        with arithmetic.precision_context(torch.device("cpu"), "bf16"):
+            assert torch.equal(layer(values), expected)
+            assert torch.equal(layer(tokens_first), expected.transpose(0, 1))
+    assert len(rounded) == 2  # the weight and the bias
+    assert len(arithmetic._ROUNDED) == kept + 2
+    del layer
+    gc.collect()
+    assert len(arithmetic._ROUNDED) == kept
+
+
+def test_attention_in_bf16_never_multiplies_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out: list[bool] = []
+    plain = F.linear
+    attention, values = nn.MultiheadAttention(12, 3, batch_first=True).eval(), torch.randn(2, 7, 12)
+    with torch.inference_mode():
+        expected, _ = attention(values, values, values, need_weights=False)
+        monkeypatch.setattr(
+            arithmetic.F, "linear", lambda *given: (laid_out.append(given[0].is_contiguous()), plain(*given))[1]
+        )
+        with arithmetic.precision_context(torch.device("cpu"), "bf16"):
+            made, _ = attention(values, values, values, need_weights=False)
+    assert laid_out == [True, True]
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.float(), expected, rtol=0.02, atol=0.02)

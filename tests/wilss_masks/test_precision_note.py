@@ -1,0 +1,49 @@
+"""What `generate` says of the precision that a processor is slow or fast in."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from wilss_masks.commands.precision import precision_note
+from wilss_masks.make.cluster import ClusterOptions
+from wilss_masks.make.options import Options
+
+ABLE, UNABLE = {"amx_bf16": True}, {"avx2": True, "amx_bf16": False}
+
+
+def source(precision: str) -> Any:
+    return SimpleNamespace(params=SimpleNamespace(precision=precision))
+
+
+@pytest.mark.parametrize(
+    ("precision", "instructions", "begins"),
+    [("auto", ABLE, "This processor computes faster in bf16"), ("auto", UNABLE, ""), ("bf16", ABLE, ""),
+     ("bf16", UNABLE, "SLOW: this processor has no instructions for precision=bf16"), ("fp32", ABLE, "")],
+)  # fmt: skip
+def test_the_slower_precision_is_told(
+    precision: str, instructions: dict[str, bool], begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    note = precision_note(source(precision), Options(device="cpu"))
+    assert note.startswith(begins)
+    assert bool(note) == bool(begins)
+
+
+@pytest.mark.parametrize("elsewhere", [ClusterOptions(devices=(0,)), ClusterOptions(scheduler="tcp://127.0.0.1:8786")])
+def test_nothing_is_said_of_processors_that_do_not_compute(
+    elsewhere: ClusterOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ABLE)
+    assert not precision_note(source("auto"), Options(cluster=elsewhere))
+
+
+def test_sources_without_networks_are_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ABLE)
+    assert not precision_note(SimpleNamespace(), Options(device="cpu"))
+
+
+def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not precision_note(source("auto"), Options(device="cpu"))
