@@ -10,6 +10,7 @@ from tests.built_in import built_in_manifest
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.manifest.sections import section_faults
 from wilss.errors import ManifestError, ParameterError
+from wilss_masks.manifest_tools import init
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.fusion import FmwissParams
@@ -68,7 +69,10 @@ def test_confidences_are_what_they_were_by_the_paper_and_sureness_where_stages_d
     assert [one.get("confidence_of") for one in identities] == [None, "sureness"]
 
 
-def test_a_new_manifest_has_the_recommended_parameters_written_out(tmp_path: Path) -> None:
+def test_a_new_manifest_has_the_recommended_parameters_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "has_bf16", lambda device: False)  # else the precision stands beside them
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"")
     (tmp_path / "photos/tags.csv").write_text("a.jpg,cat\n", encoding="utf-8")
