@@ -7,7 +7,7 @@ in fp32; their last bits differ, as they do between two processors. In bf16 all 
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ Linear = Callable[..., Tensor]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 #: Weights in bf16, as long as those exist that they were rounded from.
-_ROUNDED = WeakIdKeyDictionary()
+_ROUNDED: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
 
 
 def has_onednn_linear() -> bool:

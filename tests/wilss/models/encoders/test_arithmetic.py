@@ -190,9 +190,7 @@ def test_attention_in_bf16_never_multiplies_token_by_token(monkeypatch: pytest.M
     attention, values = nn.MultiheadAttention(12, 3, batch_first=True).eval(), torch.randn(2, 7, 12)
     with torch.inference_mode():
         expected, _ = attention(values, values, values, need_weights=False)
-        monkeypatch.setattr(
-            arithmetic.F, "linear", lambda *given: (laid_out.append(given[0].is_contiguous()), plain(*given))[1]
-        )
+        monkeypatch.setattr(F, "linear", lambda *given: (laid_out.append(given[0].is_contiguous()), plain(*given))[1])
         with arithmetic.precision_context(torch.device("cpu"), "bf16"):
             made, _ = attention(values, values, values, need_weights=False)
     assert laid_out == [True, True]
