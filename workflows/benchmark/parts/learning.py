@@ -23,7 +23,7 @@ from wilss_train.methods import METHODS, Method
 from wilss_train.params import TrainParams, from_manifest
 from wilss_train.run.fit import Loop, fit
 from wilss_train.run.optimiser import make_optimiser, poly, set_learning_rates
-from wilss_train.run.processes import accelerator_for, gathered
+from wilss_train.run.processes import accelerator_for, gathered, is_bf16
 
 CORES = len(os.sched_getaffinity(0))
 MANIFEST = Path("data_manifest.yaml")
@@ -166,7 +166,7 @@ def bare(run: Learning, batches: list[SegBatch]) -> float:
     started = time.perf_counter()
     for step, batch in enumerate(batches):
         set_learning_rates(optimiser, poly(step, len(batches), power=params.power, warmup=params.warmup))
-        with torch.autocast(run.device, torch.bfloat16, enabled=params.precision == "bf16"):
+        with torch.autocast(run.device, torch.bfloat16, enabled=is_bf16(params, run.device)):
             terms = objective(batch.to(run.device), EpochState(step * params.epochs // len(batches), params.epochs))
         sum(terms.values()).backward()
         if params.clip:
