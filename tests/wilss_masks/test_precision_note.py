@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from wilss_masks.commands.precision import precision_note
+from wilss_masks.commands.making.precision import precision_note
 from wilss_masks.make.cluster import ClusterOptions
 from wilss_masks.make.options import Options
 

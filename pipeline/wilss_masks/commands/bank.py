@@ -8,7 +8,7 @@ from wilss.console import StorePlace, manifest_option
 from wilss.disk import Location
 
 from .common import store_argument
-from .generate import features_option, make_masks, making_options
+from .making import features_option, make_masks, making_options
 
 
 @click.command(

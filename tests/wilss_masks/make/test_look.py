@@ -16,7 +16,7 @@ from wilss.console import pasted
 from wilss.errors import StoreError
 from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
-from wilss_masks.commands.generate import _rate, _report
+from wilss_masks.commands.making.outcome import rate, report
 from wilss_masks.sources.cam.source import CamSource
 from wilss_masks.sources.fusion import FmwissParams
 
@@ -120,7 +120,7 @@ def test_generate_says_what_is_next_after_images_that_failed_too(
     (tmp_path / "images/image_0000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     summary = make(tmp_path / "images", tmp_path / "s.zarr")
     for done, last in ((1, f"wilss-train --masks {summary.store}"), (0, "--retry-failed.")):
-        _report(replace(summary, done=done), StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+        report(replace(summary, done=done), StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
         out = capsys.readouterr().out
         assert "run the same command with --retry-failed" in out
         assert (f"\nNext: wilss-masks sheet {summary.store}" in out) == bool(done)
@@ -134,7 +134,7 @@ def test_what_learns_from_all_images_is_made_again_where_one_is_fixed(
     (tmp_path / "images/image_0000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     summary = make(tmp_path / "images", tmp_path / "s.zarr")
     monkeypatch.setattr(StandInSource, "learns_from_all", CamSource.learns_from_all, raising=False)
-    _report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+    report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
     out = capsys.readouterr().out
     assert "run the same command with --overwrite, since it learns from all images, or go on without them." in out
     assert "--retry-failed" not in out
@@ -149,7 +149,7 @@ def test_classes_that_a_limit_cuts_off_are_not_said_to_be_untagged(
         "none of the first 2 of 5 images (--limit) is tagged 'c', which others are; leave --limit out before you "
         "train.",
     )
-    _report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
+    report(summary, StandInSource(), {"step": 1, "manifest_path": Path("data_manifest.yaml")})
     out = capsys.readouterr().out
     assert "These are 2 of 5 images (--limit); for all of them run the same command with --update and" in out
     few = make(tmp_path / "images", tmp_path / "s.zarr", limit=5, update=True)
@@ -159,9 +159,9 @@ def test_classes_that_a_limit_cuts_off_are_not_said_to_be_untagged(
 
 
 def test_slow_runs_have_a_rate_too() -> None:
-    assert _rate(2, 0.5) == "4.0 images/s"
-    assert _rate(2, 45.0) == "22.5 s an image"
-    assert _rate(0, 0.0) == "0.0 s an image"
+    assert rate(2, 0.5) == "4.0 images/s"
+    assert rate(2, 45.0) == "22.5 s an image"
+    assert rate(0, 0.0) == "0.0 s an image"
 
 
 def test_a_store_whose_confidences_are_those_of_before_is_left_alone_but_never_mixed(

@@ -14,7 +14,7 @@ from wilss.disk import folder
 from wilss.disk.files import write_atomically
 from wilss.errors import EncoderError, StoreError
 from wilss.store import ImageContent, MaskStore
-from wilss_masks.commands.generate import _stopped
+from wilss_masks.commands.making.outcome import stopped
 from wilss_masks.make.cluster import require_safe_address
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
@@ -189,7 +189,7 @@ def test_a_stopped_run_says_how_many_images_are_kept(tmp_path: Path, moment: int
     with pytest.raises(KeyboardInterrupt):
         generate_few(tmp_path, stop)
     arguments = {"out": tmp_path / "s.zarr", "step": 0, "overwrite": False}
-    assert _stopped(None, arguments, Options(shard_size=4)) == said
+    assert stopped(None, arguments, Options(shard_size=4)) == said
 
 
 def generate_few(

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..make.options import Options
+    from ...make.options import Options
 
 _SLOW = (
     "SLOW: this processor has no instructions for precision=bf16, so that an image takes many times as long as with "

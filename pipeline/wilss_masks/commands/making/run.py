@@ -1,0 +1,68 @@
+"""Make the masks of a source, whichever command asks for them."""
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet
+
+from ..common import as_interrupt
+from .dry_run import dry_run
+from .options import options_of
+from .outcome import report, stopped
+from .precision import precision_note
+
+
+def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
+    """Make the masks that a source proposes, or say what would be done; ends the process where something is missing.
+
+    arguments: those of `making_options`, and manifest_path, step, split, out and limit.
+    """
+    from ...make.generate import generate
+
+    options = options_of(arguments)
+    if arguments["dry_run"]:
+        dry_run(manifest, arguments, source, options)
+        return
+    if note := precision_note(source, options):
+        _tell(note)
+    before = signal.signal(signal.SIGTERM, as_interrupt)
+    try:
+        with ProgressDisplay() as display:
+            summary = generate(
+                manifest,
+                step=arguments["step"],
+                source=source,
+                out=arguments["out"],
+                options=options,
+                features_from=arguments.get("features_from", ()),
+                progress=display,
+                tell=_tell,
+            )
+    except KeyboardInterrupt:
+        click.echo(stopped(manifest, arguments, options), err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _remember_weights(manifest, source)
+    report(summary, source, arguments)
+    if summary.lost:
+        sys.exit(1)
+    if summary.failed:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _tell(sentence: str) -> None:
+    if not is_quiet():
+        click.echo(sentence, err=True)
+
+
+def _remember_weights(manifest: Any, source: Any) -> None:
+    """Write the digests of weights from a hub beside the manifest at their first use; later runs must match."""
+    from wilss.data.manifest import record_hub_digest
+
+    for name, model in source.identity()["models"].items():
+        if hasattr(manifest.encoders, name):  # a network that was trained here comes from no hub
+            record_hub_digest(manifest, name, model["sha256"])
