@@ -70,7 +70,7 @@ def manifest_of(root: Path, out: Path, place: object) -> Path:
     """The manifest of `root` for data in another place."""
     content = yaml.safe_load((root / "data_manifest.yaml").read_text())
     out.mkdir(parents=True, exist_ok=True)
-    (out / "data_manifest.yaml").write_text(yaml.safe_dump({**content, "path": str(place)}))
+    (out / "data_manifest.yaml").write_text(yaml.safe_dump({**content, "path": str(place)}, sort_keys=False))
     return out / "data_manifest.yaml"
 
 
