@@ -19,6 +19,8 @@ from wilss.store import MaskStore, Status
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options, Part
+from wilss_masks.review.compared import Comparison, OtherStore
+from wilss_masks.review.index import build_index
 from wilss_masks.revision.revise import revise
 
 from .conftest import COUNT
@@ -205,6 +207,24 @@ def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -
     with pytest.raises(StoreError, match="exists; give another path"):
         fuse(far, bucket / "fused.zarr", {})
     assert beside(there) == {"step-1.zarr", "fused.zarr", "revised.zarr"}
+
+
+def test_masks_that_could_not_be_fetched_are_not_kept_as_compared(
+    there: ObjectUrl, here: Path, images: Path, proxy: Proxy, tmp_path: Path, quiet: None
+) -> None:
+    make(images, there)
+    store, cache = MaskStore.open(there), tmp_path / "cache"
+    comparison = Comparison(store, build_index(store), OtherStore(MaskStore.open(here)), cache)
+    proxy.plan = lambda method, path: "refused" if "/mask/c/" in path else ""
+    comparison.start()
+    with pytest.raises(StoreError, match=rf"{there}/mask/c/.* cannot be read .*run the same command again"):
+        comparison.wait()
+    assert not list(tmp_path.glob("cache/*"))
+    proxy.plan = lambda method, path: ""
+    again = Comparison(store, build_index(store), OtherStore(MaskStore.open(here)), cache)
+    again.start()
+    again.wait()
+    assert np.nanmax(again.values) == 0
 
 
 def test_parts_make_it_together_without_a_coordinator(there: ObjectUrl, here: Path, images: Path) -> None:

@@ -18,7 +18,7 @@ from wilss.data.images.decoding import read_palette_label
 from wilss.data.layouts.files import fault_of_name, read_text
 from wilss.digests import digest_of_bytes
 from wilss.disk import write_atomically
-from wilss.errors import ImageError, ParameterError, StoreError, WilssError, first_line
+from wilss.errors import ImageError, ParameterError, StoreError, UnreachableError, WilssError, first_line
 from wilss.store import MaskStore
 
 from .given import read_given
@@ -152,6 +152,8 @@ class Comparison:
             position = self._store.category_ids.index(category)
             mask = self._store.read(int(self._index.rows[place]), [position]).masks[0]
             other = self._predictions.mask(self._index.image_ids[place], category, (mask.shape[0], mask.shape[1]))
+        except UnreachableError:
+            raise
         except (ImageError, StoreError):
             return math.nan
         return math.nan if other is None else 1.0 - _iou(mask, other)
