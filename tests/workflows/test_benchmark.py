@@ -263,6 +263,19 @@ def test_builds_take_turns_and_a_failure_is_told(tmp_path: Path) -> None:
         builds.builds_of(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_build_makes_masks_in_bf16_as_well_where_the_processor_has_it(
+    able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parts import builds
+
+    monkeypatch.setattr(builds, "has_bf16", lambda device: able)
+    made = builds._in_bf16(builds.Build(root=ROOT, folder=tmp_path / "this"))
+    assert [(build.making, build.root, build.folder.is_dir()) for build in made.values()] == (
+        [(("--set", "precision=bf16"), ROOT, True)] if able else []
+    )
+
+
 def test_rows_of_builds_are_ratios_of_what_more_work_takes() -> None:
     from parts import builds
 

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from measure import Figure, figure, ratios
 
+from wilss.models.devices import has_bf16
 from wilss.store import MaskStore
 
 from .common import manifest_over, row, section
@@ -26,6 +27,8 @@ from .common import manifest_over, row, section
 ROOT = Path(__file__).resolve().parents[3]
 CORES = len(os.sched_getaffinity(0))
 THIS, OTHER = "this", "other"
+#: This build with another precision than the other one has, where the processor has instructions for it.
+IN_BF16 = "this-bf16"
 #: Parts of both checkouts' own benchmarks, and the rows of them that are compared.
 OWN = {
     "scripts": ("ViT-B/16 at 224: pipeline over a research script, images/s",),
@@ -54,11 +57,12 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """A checkout with its own .venv, and a folder for what it makes."""
+    """A checkout with its own .venv, and a folder for what it makes. making: words for its `generate`."""
 
     root: Path
     folder: Path
     threads: int = CORES
+    making: tuple[str, ...] = ()
 
     def run(self, name: str, *words: object, **environment: str) -> Spent:
         """One of its commands. Ends the benchmark with what it said where it fails."""
@@ -187,21 +191,36 @@ def _generate(
     scratch: Path, builds: Mapping[str, Build], title: str, repeats: int, counts: tuple[int, int], asked: str
 ) -> list[dict[str, Any]]:
     few, many = (_manifest(scratch, builds[OTHER], count, title) for count in counts)
+    builds = {**builds, **_in_bf16(builds[THIS])}
 
     def store(build: Build) -> Path:
         return build.folder / f"{'large' if title != 'built-in encoders' else 'small'}.zarr"
 
     def more(build: Build) -> Spent:
         words = ("generate", "--step", 0, "--out", store(build), "--overwrite", "-q", "--device", "cpu", "--manifest")
-        short = build.run("wilss-masks", *words, few)
-        return build.run("wilss-masks", *words, many) - short
+        short = build.run("wilss-masks", *words, few, *build.making)
+        return build.run("wilss-masks", *words, many, *build.making) - short
 
     for build in builds.values():  # text is encoded once, and images are drawn by the first
         build.run("wilss-masks", "generate", "--step", 0, "--out", store(build), "--overwrite", "-q", "--manifest", few)
-    rows = _rows(f"generate, {title}", interleaved(builds, repeats, more), counts[1] - counts[0], asked)
-    equal, worst = masks_alike(store(builds[THIS]), store(builds[OTHER]))
-    told = f"{equal:.4f} (worst image {worst:.3f})"
-    return [*rows, row(f"generate, {title}: pixels of masks on which the builds agree, %", told, "at least 99.9")]
+    taken, images = interleaved(builds, repeats, more), counts[1] - counts[0]
+    rows = []
+    for name, said, alike in ((THIS, "", "at least 99.9"), (IN_BF16, ", in bf16", "at least 99.5")):
+        if name in builds:
+            rows += _rows(f"generate, {title}{said}", {THIS: taken[name], OTHER: taken[OTHER]}, images, asked)
+            equal, worst = masks_alike(store(builds[name]), store(builds[OTHER]))
+            told = f"{equal:.4f} (worst image {worst:.3f})"
+            rows.append(row(f"generate, {title}{said}: pixels of masks on which the builds agree, %", told, alike))
+    return rows
+
+
+def _in_bf16(build: Build) -> dict[str, Build]:
+    """The build in bf16, by name, where this processor has instructions for it."""
+    if not has_bf16("cpu"):
+        return {}
+    folder = build.folder.with_name(IN_BF16)
+    folder.mkdir(exist_ok=True)
+    return {IN_BF16: replace(build, folder=folder, making=("--set", "precision=bf16"))}
 
 
 def _manifest(scratch: Path, other: Build, count: int, title: str) -> Path:
