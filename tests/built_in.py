@@ -33,13 +33,13 @@ def built_in_manifest() -> dict[str, Any]:
     return content
 
 
-def manifest_of_few(folder: Path, *, drawn: tuple[int, int], **sections: Any) -> Path:
+def manifest_of_few(folder: Path, *, drawn: tuple[int, int], seed: int = 0, **sections: Any) -> Path:
     """Write the built-in manifest over so many drawings (train, val) into `folder`; they are drawn at first use.
 
-    sections: take the place of its own.
+    seed: which drawings. sections: take the place of its own.
     """
     content = built_in_manifest()
-    generate = {**content["generate"], "train": drawn[0], "val": drawn[1]}
+    generate = {**content["generate"], "train": drawn[0], "val": drawn[1], "seed": seed}
     path = folder / "data_manifest.yaml"
     path.write_text(yaml.safe_dump({**content, "path": "./shapes", "generate": generate, **sections}), encoding="utf-8")
     return path

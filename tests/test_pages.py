@@ -339,8 +339,9 @@ def test_a_folder_of_photographs_becomes_masks_a_model_and_label_maps(
 def built_in_walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Outcome]]:
     """The other commands of the pages, on few of the built-in pictures."""
     place = tmp_path_factory.mktemp("shapes")
-    # the fewest drawings that show all that the commands ask for
-    manifest_of_few(place, drawn=(90, 4), **QUICK_SETTINGS)
+    # the fewest drawings that show all that the commands ask for: of this seed, each class of step 1 is in five of 42,
+    # each of step 0 in two, and a tree in the seventh
+    manifest_of_few(place, drawn=(42, 4), seed=5386, **QUICK_SETTINGS)
     (place / "my-photos").mkdir()
     photographs()[0][0].save(place / "my-photos/a.jpg")
 
