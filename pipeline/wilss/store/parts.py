@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from ..disk import Location, SharedFolder, folder_at, left_of, shared_folder_at
 from ..disk.shared import build_once, upload_once
 from ..errors import StoreError
-from .schema import VECTORS, StoreHeader, StoreLayout, create_group
+from .creation import create_group
+from .schema import VECTORS, StoreHeader, StoreLayout
 from .seal import identity_of
 from .shards import (
     ImageContent,

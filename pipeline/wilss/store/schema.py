@@ -18,8 +18,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from ..disk import Folder, Location, folder_at
-
 FORMAT = "wilss-masks"
 FORMAT_VERSION = 1
 #: The attribute that a complete store has, see `seal`.
@@ -267,16 +265,6 @@ class StoreHeader:
     bases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-def create_group(place: Location | Folder, header: StoreHeader) -> zarr.Group:
-    """Write the metadata of every array and the vectors known beforehand into the empty folder `place`, on disk."""
-    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
-    group = zarr.create_group(folder_at(place).for_zarr(), zarr_format=3, attributes=attributes)
-    for spec in header.layout.arrays:
-        create_sharded(group, spec, header.layout.shard_size)
-    _create_vectors(group, header)
-    return consolidate(group)
-
-
 def consolidate(group: zarr.Group) -> zarr.Group:
     """Gather the metadata of all arrays in the group's own file, so that opening reads one file."""
     with _FILTERING, warnings.catch_warnings():
@@ -313,25 +301,3 @@ def create_vector(group: zarr.Group, spec: VectorSpec, shape: tuple[int, ...], c
         dimension_names=spec.dims,
         attributes=dict(spec.attributes) or None,
     )
-
-
-def _create_vectors(group: zarr.Group, header: StoreHeader) -> None:
-    known: dict[str, Sequence[Any] | NDArray[Any]] = {
-        "image": header.image_ids,
-        "height": header.heights,
-        "width": header.widths,
-        "tags": header.tags,
-        "status": header.status,
-        "error": header.errors,
-        "category": header.category_names,
-        "category_id": header.category_ids,
-        **(vars(header.review) if header.review is not None else {}),
-        **header.bases,
-    }
-    for spec in header.layout.vectors.values():
-        shape, step = header.layout.vector_shape(spec.name), header.layout.chunk_rows(spec.name)
-        array = create_vector(group, spec, shape, step)
-        if spec.name in known and all(shape):
-            values = known[spec.name]
-            for first in range(0, shape[0], step):  # a million names at once would be a hundred megabytes
-                array[first : first + step] = np.array(values[first : first + step], dtype=spec.dtype)

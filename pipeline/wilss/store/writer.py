@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
 from .arrays import write_rows
+from .creation import create_group
 from .parts import discard_parts
-from .schema import StoreHeader, create_group
+from .schema import StoreHeader
 from .seal import seal, unseal
 from .shards import RECEIPT_VECTORS, ShardReceipt, committed_digest
 from .store import MaskStore

@@ -8,7 +8,18 @@ import pytest
 import zarr
 
 from wilss.store.arrays import read_rows, write_rows
-from wilss.store.schema import VECTORS, FeatureLayout, StoreHeader, StoreLayout, create_group
+from wilss.store.creation import create_group
+from wilss.store.schema import (
+    FORMAT,
+    FORMAT_VERSION,
+    VECTORS,
+    FeatureLayout,
+    StoreHeader,
+    StoreLayout,
+    consolidate,
+    create_sharded,
+    create_vector,
+)
 
 IMAGES, CATEGORIES, SHARD = 150, 3, 2
 LAYOUT = StoreLayout(
@@ -19,22 +30,53 @@ LAYOUT = StoreLayout(
 )  # fmt: skip
 
 
+HEADER = StoreHeader(
+    layout=LAYOUT,
+    image_ids=tuple(f"im{i}" for i in range(IMAGES)),
+    category_ids=(1, 2, 3),
+    category_names=("a", "b", "ü"),
+    heights=np.arange(IMAGES, dtype=np.int32),
+    widths=np.ones(IMAGES, np.int32),
+    tags=np.arange(IMAGES * CATEGORIES).reshape(IMAGES, CATEGORIES) % 2 == 0,
+    status=np.zeros(IMAGES, np.int8),
+    errors=("",) * IMAGES,
+    attributes={"made": "by hand"},
+    bases={"vit_basis": np.random.default_rng(0).random((70, 80), np.float32)},
+)
+#: By the names of the vectors.
+KNOWN: dict[str, Any] = {
+    "image": HEADER.image_ids, "height": HEADER.heights, "width": HEADER.widths, "tags": HEADER.tags,
+    "status": HEADER.status, "error": HEADER.errors, "category": HEADER.category_names,
+    "category_id": HEADER.category_ids, **HEADER.bases,
+}  # fmt: skip
+
+
 def empty(path: Path) -> zarr.Group:
-    return create_group(
-        path,
-        StoreHeader(
-            layout=LAYOUT,
-            image_ids=tuple(f"im{i}" for i in range(IMAGES)),
-            category_ids=(1, 2, 3),
-            category_names=("a", "b", "ü"),
-            heights=np.arange(IMAGES, dtype=np.int32),
-            widths=np.ones(IMAGES, np.int32),
-            tags=np.arange(IMAGES * CATEGORIES).reshape(IMAGES, CATEGORIES) % 2 == 0,
-            status=np.zeros(IMAGES, np.int8),
-            errors=("",) * IMAGES,
-            attributes={},
-        ),
-    )
+    create_group(path, HEADER)
+    return zarr.open_group(path, mode="r+")
+
+
+def by_zarr(path: Path) -> None:
+    """A new store as zarr itself writes it, array by array."""
+    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **HEADER.attributes}
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    for spec in LAYOUT.arrays:
+        create_sharded(group, spec, SHARD)
+    for name, vector in LAYOUT.vectors.items():
+        array = create_vector(group, vector, LAYOUT.vector_shape(name), LAYOUT.chunk_rows(name))
+        if name in KNOWN:
+            array[:] = np.array(KNOWN[name], dtype=vector.dtype)
+    consolidate(group)
+
+
+def test_a_new_store_has_the_bytes_of_zarr(tmp_path: Path) -> None:
+    empty(tmp_path / "ours")
+    by_zarr(tmp_path / "theirs")
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+    assert {name.partition("/")[0] for name in files(tmp_path / "ours") if "/c/" in name} == {*KNOWN} - {
+        "status",
+        "error",
+    }
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from wilss.disk.shared import SharedObjects
 from wilss.errors import StoreError
 from wilss.store import ImageContent, MaskStore, PartsGoneError, StoreParts, seal_parts
 from wilss.store import parts as receipts
+from wilss.store.creation import create_group
 from wilss.store.parts import parts_folder
-from wilss.store.schema import create_group
 from wilss_masks.sources.fusion import FmwissParams
 
 PARAMS = FmwissParams()
