@@ -38,18 +38,25 @@ DRILLS = {
 
 @contextlib.contextmanager
 def tallied(drill: str) -> Iterator[Counter[str]]:
-    """What one turn of a drill did is counted by its body: `stores` that were compared, and what the drill is of."""
+    """What one turn of a drill did is counted by its body: `stores` that were compared, and what the drill is of.
+
+    A turn that is interrupted is none.
+    """
     assert drill in DRILLS
     done = Counter[str]()
     try:
         yield done
-    except BaseException:
+    except Exception:
         done[_DIFFERENT] += 1
+        _note(drill, done)
         raise
-    finally:
-        if (place := os.environ.get(VARIABLE)) is not None:
-            with Path(place).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"drill": drill, **done}) + "\n")
+    _note(drill, done)
+
+
+def _note(drill: str, done: Mapping[str, int]) -> None:
+    if (place := os.environ.get(VARIABLE)) is not None:
+        with Path(place).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"drill": drill, **done}) + "\n")
 
 
 def summed(log: Path) -> dict[str, Counter[str]]:
