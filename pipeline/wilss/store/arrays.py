@@ -19,7 +19,6 @@ import zarr
 from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zarr.core.metadata import ArrayV3Metadata
 
 from ..disk import Folder, Location, folder_at
 from ..errors import StoreError, first_line
@@ -122,7 +121,8 @@ class StoreArrays:
         """zarr parses metadata on every access through the group; one handle per array is kept instead."""
         if name not in self._handles:
             try:
-                self._handles[name] = self._gathered(name) or self._group[name]
+                gathered = self._gathered(name)
+                self._handles[name] = self._group[name] if gathered is None else gathered
             except KeyError:
                 raise self._missing(name) from None
         return self._handles[name]
@@ -130,8 +130,8 @@ class StoreArrays:
     def _gathered(self, name: str) -> Any:
         """The array whose metadata the group's own file holds, if it does; the group itself asks its event loop."""
         gathered = self._group.metadata.consolidated_metadata
-        found = None if gathered is None else gathered.metadata.get(name)
-        if not isinstance(found, ArrayV3Metadata):
+        found: Any = None if gathered is None else gathered.metadata.get(name)
+        if found is None or (found.zarr_format, getattr(found, "node_type", "")) != (3, "array"):
             return None
         return zarr.Array(zarr.AsyncArray(found, self._group.store_path / name))
 
