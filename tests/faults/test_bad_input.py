@@ -546,10 +546,8 @@ def test_weights_of_no_use_block_nothing(root: Path) -> None:
 
 
 def with_weights(root: Path, file: str) -> None:
-    """In fp32: of `auto` a processor that computes faster in bf16 says so, in a line more."""
     vit = {"library": "timm", "model": "vit_tiny_patch16_224", "args": VIT, "file": file}
-    fmwiss = {"templates": "plain", "precision": "fp32"}
-    disk.manifest(root, encoders={**ENCODERS, "vit": vit}, masks={"fmwiss": fmwiss})
+    disk.manifest(root, encoders={**ENCODERS, "vit": vit}, masks={"fmwiss": {"templates": "plain"}})
 
 
 def test_weights_of_another_digest_are_refused_naming_both(root: Path) -> None:

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from wilss_masks.commands.making.precision import precision_note
+from wilss_masks.commands.making.precision import faster_precision, slow_precision
 from wilss_masks.make.cluster import ClusterOptions
 from wilss_masks.make.options import Options
 
 ABLE, UNABLE = {"amx_bf16": True}, {"avx2": True, "amx_bf16": False}
+
+
+def note(source: Any, options: Options) -> str:
+    """Before the masks are made, and after."""
+    return slow_precision(source, options) + faster_precision(source, options)
 
 
 def source(precision: str) -> Any:
@@ -26,9 +31,9 @@ def test_the_slower_precision_is_told(
     precision: str, instructions: dict[str, bool], begins: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
-    note = precision_note(source(precision), Options(device="cpu"))
-    assert note.startswith(begins)
-    assert bool(note) == bool(begins)
+    told = note(source(precision), Options(device="cpu"))
+    assert told.startswith(begins)
+    assert bool(told) == bool(begins)
 
 
 @pytest.mark.parametrize("elsewhere", [ClusterOptions(devices=(0,)), ClusterOptions(scheduler="tcp://127.0.0.1:8786")])
@@ -36,14 +41,14 @@ def test_nothing_is_said_of_processors_that_do_not_compute(
     elsewhere: ClusterOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ABLE)
-    assert not precision_note(source("auto"), Options(cluster=elsewhere))
+    assert not note(source("auto"), Options(cluster=elsewhere))
 
 
 def test_sources_without_networks_are_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ABLE)
-    assert not precision_note(SimpleNamespace(), Options(device="cpu"))
+    assert not note(SimpleNamespace(), Options(device="cpu"))
 
 
 def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not precision_note(source("auto"), Options(device="cpu"))
+    assert not note(source("auto"), Options(device="cpu"))

@@ -15,17 +15,26 @@ _FASTER = (
 )
 
 
-def precision_note(source: Any, options: "Options") -> str:
-    """A sentence where another precision is faster on this processor, "" where none is or others compute.
+def slow_precision(source: Any, options: "Options") -> str:
+    """A sentence where masks would take many times as long as they have to, else ""."""
+    return "" if _of_this_processor(source, options) != "bf16" or _has_bf16() else _SLOW
 
-    source: of masks; one that computes in no precision of its own choice has nothing to be told.
-    """
-    from wilss.models.devices import has_bf16, resolve_device
 
-    precision = getattr(getattr(source, "params", None), "precision", None)
-    elsewhere = options.cluster.is_elsewhere or options.cluster.devices
-    if precision not in ("auto", "bf16") or elsewhere or resolve_device(options.device) != "cpu":
-        return ""
-    if has_bf16("cpu"):
-        return _FASTER if precision == "auto" else ""
-    return _SLOW if precision == "bf16" else ""
+def faster_precision(source: Any, options: "Options") -> str:
+    """A sentence where another precision than the default one is faster on this processor, else ""."""
+    return _FASTER if _of_this_processor(source, options) == "auto" and _has_bf16() else ""
+
+
+def _of_this_processor(source: Any, options: "Options") -> str | None:
+    """The precision that a source of masks asks for, if it asks for one and this processor is what computes in it."""
+    from wilss.models.devices import resolve_device
+
+    if options.cluster.is_elsewhere or options.cluster.devices or resolve_device(options.device) != "cpu":
+        return None
+    return getattr(getattr(source, "params", None), "precision", None)
+
+
+def _has_bf16() -> bool:
+    from wilss.models.devices import has_bf16
+
+    return has_bf16("cpu")

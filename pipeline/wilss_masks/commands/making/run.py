@@ -12,7 +12,7 @@ from ..common import as_interrupt
 from .dry_run import dry_run
 from .options import options_of
 from .outcome import report, stopped
-from .precision import precision_note
+from .precision import faster_precision, slow_precision
 
 
 def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
@@ -26,8 +26,8 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
     if arguments["dry_run"]:
         dry_run(manifest, arguments, source, options)
         return
-    if note := precision_note(source, options):
-        _tell(note)
+    if slow := slow_precision(source, options):
+        _tell(slow)
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
         with ProgressDisplay() as display:
@@ -48,6 +48,8 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
         signal.signal(signal.SIGTERM, before)
     _remember_weights(manifest, source)
     report(summary, source, arguments)
+    if summary.made_now and (faster := faster_precision(source, options)):
+        _tell(faster)
     if summary.lost:
         sys.exit(1)
     if summary.failed:
