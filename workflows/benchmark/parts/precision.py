@@ -20,11 +20,11 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     if not has_bf16("cpu"):
         return [row("no instructions for bf16 here", "nothing measured")]
     torch.set_num_threads(1)
-    kinds = (("built-in encoders", built_in_source, 96), ("ViT-B/16 at 224", large_source, 12))
+    kinds = (("built-in encoders", built_in_source, 160), ("ViT-B/16 at 224", large_source, 36))
     return [
         one
         for name, make_source, count in kinds
-        for one in _measured(scratch, name, make_source, 4 if quick else count, 1 if quick else 5)
+        for one in _measured(scratch, name, make_source, 4 if quick else count, 1 if quick else 3)
     ]
 
 
