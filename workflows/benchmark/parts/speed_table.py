@@ -19,6 +19,8 @@ LINES = (
     ("the same, ViT-B/16 at 224", "precision", f"{_LARGE}: bf16 over fp32, images a second of the processor"),
     ("pixels on which these masks agree, built-in encoders, %", "precision",
      f"{_BUILT_IN}: masks by bf16 and by fp32, % of pixels that agree"),
+    ("the same, ViT-B/16 at 224, untrained weights, %", "precision",
+     f"{_LARGE}: masks by bf16 and by fp32, % of pixels that agree"),
     ("processor time per image beside decode, resize and forwards, ms", "stages",
      f"Masks, {_BUILT_IN}: processor time beside decode, resize and forwards, ms/image"),
     ("of it the method's own arithmetic (attention, fusion), which a GPU would do", "stages",
