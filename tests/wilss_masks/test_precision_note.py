@@ -52,3 +52,9 @@ def test_sources_without_networks_are_told_nothing(monkeypatch: pytest.MonkeyPat
 def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not note(source("auto"), Options(device="cpu"))
+
+
+@pytest.mark.parametrize("given", [SimpleNamespace(), source("auto")], ids=["no networks", "auto"])
+def test_nobody_waits_for_torch_before_there_is_something_to_make(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wilss.models.devices.count_cuda", lambda: pytest.fail("torch was asked"))
+    assert not slow_precision(given, Options(device="auto"))

@@ -11,13 +11,15 @@ _SLOW = (
 )
 _FASTER = (
     "This processor computes faster in bf16, and masks are nearly the same: --set precision=bf16, or `precision: bf16` "
-    "in the manifest (workflows/benchmark/README.md has figures)"
+    "in the manifest"
 )
 
 
 def slow_precision(source: Any, options: "Options") -> str:
     """A sentence where masks would take many times as long as they have to, else ""."""
-    return "" if _of_this_processor(source, options) != "bf16" or _has_bf16() else _SLOW
+    if getattr(getattr(source, "params", None), "precision", None) != "bf16":
+        return ""  # a store may be complete, and then nobody need wait for torch
+    return "" if _of_this_processor(source, options) is None or _has_bf16() else _SLOW
 
 
 def faster_precision(source: Any, options: "Options") -> str:
@@ -27,11 +29,12 @@ def faster_precision(source: Any, options: "Options") -> str:
 
 def _of_this_processor(source: Any, options: "Options") -> str | None:
     """The precision that a source of masks asks for, if it asks for one and this processor is what computes in it."""
+    precision: str | None = getattr(getattr(source, "params", None), "precision", None)
+    if precision is None or options.cluster.is_elsewhere or options.cluster.devices:
+        return None  # before torch is asked, for which a source without networks does not wait
     from wilss.models.devices import resolve_device
 
-    if options.cluster.is_elsewhere or options.cluster.devices or resolve_device(options.device) != "cpu":
-        return None
-    return getattr(getattr(source, "params", None), "precision", None)
+    return precision if resolve_device(options.device) == "cpu" else None
 
 
 def _has_bf16() -> bool:
