@@ -86,10 +86,14 @@ def bf16_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     `mkl_linear`: what torch does otherwise takes twenty times as long as fp32 here, since it also copies the weight for
     each entry of the first axis.
     """
+    if not torch.is_autocast_enabled(input.device.type):  # a network may switch it off for a part of itself
+        return F.linear(input, weight, bias)
     return F.linear(input.contiguous(), _in_bf16(weight), None if bias is None else _in_bf16(bias))
 
 
 def _in_bf16(weight: Tensor) -> Tensor:
+    if weight.dtype != torch.float32:  # autocast sees to it; of bf16 the tensor itself would be kept for ever
+        return weight
     if (kept := _ROUNDED.get(weight)) is None:
         kept = _ROUNDED[weight] = weight.to(torch.bfloat16)
     return kept

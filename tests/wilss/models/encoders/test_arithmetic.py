@@ -196,3 +196,15 @@ def test_attention_in_bf16_never_multiplies_token_by_token(monkeypatch: pytest.M
     assert laid_out == [True, True]
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_in_bf16_what_is_no_float32_is_not_kept_and_parts_without_autocast_stay_in_fp32() -> None:
+    layer, values, kept = nn.Linear(5, 11), torch.randn(2, 3, 5), len(arithmetic._ROUNDED)
+    half = layer.weight.detach().bfloat16()
+    with torch.inference_mode():
+        whole = layer(values)
+        with arithmetic.precision_context(torch.device("cpu"), "bf16"):
+            F.linear(values, half)
+            assert len(arithmetic._ROUNDED) == kept
+            with torch.autocast("cpu", enabled=False):
+                close(layer(values), whole)
