@@ -49,8 +49,19 @@ def test_sources_without_networks_are_told_nothing(monkeypatch: pytest.MonkeyPat
     assert not note(SimpleNamespace(), Options(device="cpu"))
 
 
-def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("capability", "is_fast"), [("AVX2", False), ("AVX512", True)])
+def test_a_torch_that_does_not_tell_is_asked_for_avx_512(
+    capability: str, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert bool(note(source("auto"), Options(device="cpu"))) == is_fast
+    assert bool(note(source("bf16"), Options(device="cpu"))) != is_fast
+
+
+def test_without_onednn_there_is_no_fast_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: ABLE)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not note(source("auto"), Options(device="cpu"))
 
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-#: What torch calls the instructions of x86 and ARM for products of bf16.
-_BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+#: What torch calls the instructions of x86 for products of bf16; ARM's have not been tried.
+_BF16 = ("amx_bf16", "avx512_bf16")
 
 
 def resolve_device(device: str, option: str | None = None) -> str:
@@ -41,17 +41,20 @@ def count_cuda() -> int:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether a device ("cpu", "cuda", ...) has instructions for bf16.
+    """Whether a device ("cpu", "cuda", ...) is made for bf16.
 
-    torch computes it on every processor, but without them in many times as long as fp32 takes. False for the processor
-    where this torch does not tell.
+    torch computes it on every processor, but on one that is not in many times as long as fp32 takes. A torch that does
+    not tell of the instructions themselves is asked for AVX-512.
     """
     import torch
 
     if device != "cpu":
         return True
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(able.get(name) for name in _BF16)
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    return any(torch.cpu.get_capabilities().get(name) for name in _BF16)
 
 
 def require_device_word(device: str) -> None:

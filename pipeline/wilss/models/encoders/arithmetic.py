@@ -83,8 +83,7 @@ def bf16_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     """`linear` within autocast to bf16, [..., I] to [..., O], of a weight that stays as it is.
 
     Autocast rounds a frozen weight again at every call; here it is kept. The input is laid out first, as in
-    `mkl_linear`: what torch does otherwise takes twenty times as long as fp32 here, since it also copies the weight for
-    each entry of the first axis.
+    `mkl_linear`, since torch else copies the weight for each entry of the first axis (same finding).
     """
     if not torch.is_autocast_enabled(input.device.type):  # a network may switch it off for a part of itself
         return F.linear(input, weight, bias)
