@@ -110,6 +110,7 @@ def test_a_thousand_faults(bucket: ObjectUrl, here: Path, images: Path, proxy: P
     """A quarter of the requests meet one of six faults, and listings come late; `test_stores` has the short form."""
     with tallied("faults") as done:
         while done["faults"] < 1000:
+            assert done["stores"] < 200, "the proxy makes too few faults"
             there = bucket / f"step-{done['stores']}.zarr"
             proxy.at_random(0.25, done["stores"])
             proxy.late, proxy.happened = 2.0, Counter()

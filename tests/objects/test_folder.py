@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wilss.disk import Folder, ObjectUrl, buckets, folder_at, object_lock, objects
+from wilss.disk import Folder, ObjectUrl, buckets, data_folder_at, data_path, folder_at, object_lock, objects
 from wilss.disk.kept import KeptBytes
 from wilss.errors import ParameterError, StoreError
 
@@ -332,3 +332,8 @@ def test_a_file_on_disk_is_taken_into_a_bucket(folder: Folder, tmp_path: Path) -
     (tmp_path / "shard").write_bytes(b"abc")
     folder.take(folder_at(tmp_path), "shard", "mask/c/0/0/0/0")
     assert folder.read("mask/c/0/0/0/0") == b"abc"
+
+
+def test_a_folder_of_data_is_one_in_another_process_too(bucket: ObjectUrl) -> None:
+    folder = data_folder_at(data_path(str(bucket / "bank.zarr")))
+    assert type(pickle.loads(pickle.dumps(folder))) is type(folder) is not objects.ObjectFolder

@@ -61,7 +61,7 @@ class ObjectFolder(Folder):
         self._of_thread = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectFolder, (self.location,)
+        return type(self), (self.location,)
 
     # -- reading --------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ def open_run(
     method, params: instances are taken as they are; otherwise the manifest's values stand over the published ones.
     layers: stand over both, the last highest. Raises a WilssError, see `open_inputs` and `with_values`.
     """
+    target = None if out is None else local_path(out)  # refused before anything is read
     opened = manifest if isinstance(manifest, Manifest) else load_manifest(Path(manifest))
     name = method if isinstance(method, str) else method.name
     require_method(name)
@@ -62,7 +63,7 @@ def open_run(
         for doubt in method.doubts(inputs):
             log.warning(doubt)
     params = settled(params, method, inputs)
-    return inputs, method, params, default_out(opened, inputs.step, name) if out is None else local_path(out)
+    return inputs, method, params, target or default_out(opened, inputs.step, name)
 
 
 def asked_parameters(

@@ -2,7 +2,7 @@
 
 torch hands `linear` in fp32 to MKL, which on AMD's processors with AVX-512 runs at half of what oneDNN, the other one,
 does with the same numbers (`workflows/benchmark/README.md`, stages); on one with AVX2 alone MKL was ahead. Both compute
-in fp32; their last bits differ, as they do between two processors. In bf16 all products are oneDNN's.
+in fp32; their last bits differ, as they do between two processors.
 """
 
 import contextlib
