@@ -126,18 +126,14 @@ def _special(name: str) -> Callable[[Mapping[str, Any]], str]:
     from parts import past_one_machine, speed_table, stage_table
 
     def with_source(render: Callable[[Mapping[str, Any]], str]) -> Callable[[Mapping[str, Any]], str]:
-        def whole(figures: Mapping[str, Any]) -> str:
-            table = render(figures)
-            return f"{table}\n\n{source_of(figures['measured'])}" if table else "Not measured yet."
+        return lambda figures: f"{render(figures)}\n\n{source_of(figures['measured'])}"
 
-        return whole
-
-    return with_source({
-        "speed": lambda figures: speed_table.markdown(figures["rows"], figures["measured"]),
-        "builds": lambda figures: speed_table.builds_markdown(figures["rows"], figures["measured"]),
-        "stages": lambda figures: stage_table.markdown(figures["rows"], figures["machine"]),
-        "plan": lambda figures: past_one_machine.markdown(figures["rows"]),
-    }[name])  # fmt: skip
+    return {
+        "speed": with_source(lambda figures: speed_table.markdown(figures["rows"], figures["measured"])),
+        "builds": lambda figures: speed_table.builds_markdown(figures["rows"]) or "Not measured yet.",
+        "stages": with_source(lambda figures: stage_table.markdown(figures["rows"], figures["machine"])),
+        "plan": with_source(lambda figures: past_one_machine.markdown(figures["rows"])),
+    }[name]
 
 
 if __name__ == "__main__":

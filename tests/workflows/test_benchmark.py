@@ -328,13 +328,21 @@ def test_own_rows_that_both_know_are_compared(tmp_path: Path, monkeypatch: pytes
 def test_the_table_of_builds_is_empty_until_it_is_measured() -> None:
     from parts import speed_table
 
+    assert speed_table.builds_markdown([]) == ""
+    (title, part, what), (late, *_, later) = speed_table.BUILDS[0], speed_table.BUILDS[1]
+    told = {"asked": "at least 1.4", "beside": "cc64a54"}
+    one = {**told, "part": part, "what": what, "figure": "1.5", "version": "1 (abc)"}
+    two = {**told, "part": part, "what": later, "figure": "1.6", "version": "2 (def)"}
+    text = speed_table.builds_markdown([one, two])
+    assert f"| {title} * | 1.5 | at least 1.4 |" in text
+    assert f"| {late} | 1.6 | at least 1.4 |" in text
+    assert "Beside cc64a54, by wilss 2 (def)" in text
+
+
+def test_a_table_names_the_card() -> None:
+    from parts import speed_table
+
     measured = {"version": "1 (abc)"}
-    assert speed_table.builds_markdown([], measured) == ""
-    title, part, what = speed_table.BUILDS[0]
-    one = {"part": part, "what": what, "figure": "1.5", "asked": "at least 1.4", "beside": "cc64a54"}
-    text = speed_table.builds_markdown([one], measured)
-    assert f"| {title} | 1.5 | at least 1.4 |" in text
-    assert "Beside cc64a54" in text
     card = {"part": "gpu", "what": "x", "figure": "1", "asked": "", "card": "H200, CUDA 13"}
     assert speed_table.markdown([card], measured).endswith("On a GPU: H200, CUDA 13.")
 

@@ -91,17 +91,31 @@ LINES = (
 BUILDS = (
     ("`generate`, built-in encoders, images/s", "builds",
      f"generate, {_BUILT_IN}: images/s, this build over the other"),
+    ("the same by the processor's time", "builds",
+     f"generate, {_BUILT_IN}: images a second of the processor, this build over the other"),
     ("pixels of these masks on which both builds agree, %", "builds",
      f"generate, {_BUILT_IN}: pixels of masks on which the builds agree, %"),
     ("`generate`, ViT-B/16 at 224, images/s", "builds", f"generate, {_LARGE}: images/s, this build over the other"),
-    ("`generate`, built-in encoders, in bf16, images/s", "builds",
+    ("the same by the processor's time", "builds",
+     f"generate, {_LARGE}: images a second of the processor, this build over the other"),
+    ("pixels of these masks on which both builds agree, untrained weights, %", "builds",
+     f"generate, {_LARGE}: pixels of masks on which the builds agree, %"),
+    ("`generate`, built-in encoders, this build in bf16, images/s", "builds",
      f"generate, {_BUILT_IN}, in bf16: images/s, this build over the other"),
+    ("the same by the processor's time", "builds",
+     f"generate, {_BUILT_IN}, in bf16: images a second of the processor, this build over the other"),
     ("pixels of these masks on which both builds agree, %", "builds",
      f"generate, {_BUILT_IN}, in bf16: pixels of masks on which the builds agree, %"),
-    ("`generate`, ViT-B/16 at 224, in bf16, images/s", "builds",
+    ("`generate`, ViT-B/16 at 224, this build in bf16, images/s", "builds",
      f"generate, {_LARGE}, in bf16: images/s, this build over the other"),
+    ("the same by the processor's time", "builds",
+     f"generate, {_LARGE}, in bf16: images a second of the processor, this build over the other"),
+    ("pixels of these masks on which both builds agree, untrained weights, %", "builds",
+     f"generate, {_LARGE}, in bf16: pixels of masks on which the builds agree, %"),
     ("training, the demo's step 1, images/s", "builds-training",
      "training, the demo's step 1: images/s, this build over the other"),
+    ("the same by the processor's time", "builds-training",
+     "training, the demo's step 1: images a second of the processor, this build over the other"),
     ("`make demo` after the set-up, wall time", "builds-demo",
      "make demo after the set-up: wall time, this build over the other"),
     ("ViT-B/16 at 224 over a research script, of its own each", "builds-own",
@@ -121,11 +135,18 @@ def markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> 
     return "\n".join([*_table(LINES, rows, measured), *_cards(rows)])
 
 
-def builds_markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
-    """The same of `BUILDS`, and beside which commit; "" where nothing of it was measured."""
-    others = sorted({row["beside"] for row in rows if "beside" in row})
-    beside = f"\nBeside {', '.join(others)}; at 1 both are as fast."
-    return "\n".join([*_table(BUILDS, rows, measured), beside]) if others else ""
+def builds_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same of `BUILDS`, beside which commit and by which version: the rows' own, since they are measured apart.
+
+    "" where nothing of it was measured. A star stands behind what another version than the last row's gave.
+    """
+    rows = [row for row in rows if "beside" in row]
+    if not rows:
+        return ""
+    others = ", ".join(sorted({row["beside"] for row in rows}))
+    last = rows[-1]["version"]
+    told = f"\nBeside {others}, by wilss {last}; at 1 both are as fast."
+    return "\n".join([*_table(BUILDS, rows, {"version": last}), told])
 
 
 def _table(
