@@ -28,6 +28,7 @@ from runs import (
     command,
     job,
     keep_figures,
+    make_masks,
     row,
     scores_of,
     spread,
@@ -85,7 +86,7 @@ def rows() -> None:
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
 def run(at_once: int) -> None:
     """Masks, bases, then all rows, each on one thread."""
-    _make_masks()
+    _make_stores()
     train_all([base(seed) for seed in SEEDS], at_once)
     train_all(_jobs(), at_once)
 
@@ -159,10 +160,9 @@ def _manifest() -> dict:  # type: ignore[type-arg]
     return dict(load_manifest(ROOT / "data_manifest.yaml").train)
 
 
-def _make_masks() -> None:
+def _make_stores() -> None:
+    make_masks()
     masks = RESULTS / "masks"
-    command("wilss-masks", "generate", "--step", "0", "--out", masks / "step-0.zarr")
-    command("wilss-masks", "generate", "--step", "1", "--out", masks / "step-1.zarr", "--keep", "scores")
     if not (masks / "step-1-init.zarr").exists():
         # M_init by itself at the cut that is best for it (workflows/shapes/README.md), as the paper would take it
         alone = ("fusion=init", "threshold=0.4", "classes=overlap", "boundaries=none")

@@ -2,7 +2,6 @@
 
     python workflows/shapes/few_or_all.py run        # supports, stores, trainings; goes on row by row
     python workflows/shapes/few_or_all.py table      # masks of the stores, and what was learnt from them
-    python workflows/shapes/few_or_all.py masks      # INSID3's masks of the same supports; nothing is trained
 
 A row's supports are drawn anew for every seed, from the pixel labels of the step's own images. Without tags the
 store holds masks of all 400 training images, whatever is on them; with tags, of those that show a new class, and a
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from runs import RESULTS, SEEDS, Job, command, job, keep_figures, scores_of, spread, train_all
+from runs import RESULTS, SEEDS, Job, base, command, job, keep_figures, make_masks, scores_of, spread, train_all
 
 STORES = RESULTS / "few"
 
@@ -42,14 +41,15 @@ WAYS = (
     Way("scribble-5-tags", "tags on all images, and five scribbles of each class", "scribble", tags=True),
     Way("mask-1-tags", "tags on all images, and one mask of each class", "mask", shots=1, tags=True),
     Way("mask-5", "five masks of each class, nothing else", "mask"),
-)
-#: By INSID3, whose masks alone are judged; it takes the settings of the built-in manifest, chosen on other drawings.
-BY_MASKS = (
-    Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
+    # INSID3 takes the settings of the built-in manifest, chosen on other drawings.
     Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
+    Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
 )
 #: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
 WITHOUT_TAGS = ("--epochs", "9")
+
+
+seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
 
 
 @click.group()
@@ -58,43 +58,36 @@ def main() -> None:
 
 
 @main.command()
+@seeded
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
-def run(at_once: int) -> None:
-    """Stores of every seed, then the trainings. Needs the bases that compare.py trains."""
+def run(seeds: int, at_once: int) -> None:
+    """Stores and bases of every seed, then the trainings; bases and FMWISS's row are those of compare.py."""
+    make_masks()
     for way in WAYS:
-        for seed in SEEDS:
+        for seed in SEEDS[:seeds]:
             _make_store(way, seed)
-    train_all((_training(way, seed) for seed in SEEDS for way in WAYS), at_once)
+    train_all((base(seed) for seed in SEEDS[:seeds]), at_once)
+    train_all((_training(way, seed) for seed in SEEDS[:seeds] for way in WAYS), at_once)
 
 
 @main.command()
-def table() -> None:
+@seeded
+def table(seeds: int) -> None:
     """mIoU of the masks, and old, new and all of what was learnt from them, into figures/few-or-all.json."""
     cells = {}
     for way in WAYS:
-        scores = scores_of([_training(way, seed).out for seed in SEEDS])
-        qualities = [_quality(way, seed) for seed in (SEEDS if way.kind else SEEDS[:1])]
+        scores = scores_of([_training(way, seed).out for seed in SEEDS[:seeds]])
+        qualities = [_quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
         cells[way.key] = {"masks": spread(qualities), **{name: spread(scores[name]) for name in ("old", "new", "all")}}
-    keep_figures("few-or-all", cells)
-
-
-@main.command()
-@click.option("--seeds", default=len(SEEDS), show_default=True, help="How many.")
-def masks(seeds: int) -> None:
-    """mIoU of the masks that INSID3 makes of the five supports that PANet has, into figures/few-masks.json."""
-    for seed in SEEDS[:seeds]:
-        for way in BY_MASKS:
-            _make_store(way, seed)
-    cells = {way.key: {"masks": spread([_quality(way, seed) for seed in SEEDS[:seeds]])} for way in BY_MASKS}
-    keep_figures("few-masks", cells, seeds=seeds)
+    keep_figures("few-or-all", cells, seeds=seeds)
 
 
 def _training(way: Way, seed: int) -> Job:
     """The incremental step from the store, as the manifest has it; FMWISS's is the one of compare.py."""
     if way.kind is None:
-        return job(RESULTS / f"fmwiss-{seed}", seed, "step-1.zarr", ("--from", str(RESULTS / f"base-{seed}")))
+        return job(RESULTS / f"fmwiss-{seed}", seed, "step-1.zarr", ("--from", str(base(seed).out)))
     words = ("--masks", str(_store(way, seed)), "--seed", str(seed), "--out", str(RESULTS / f"few-{way.key}-{seed}"))
-    parent = ("--from", str(RESULTS / f"base-{seed}"))
+    parent = ("--from", str(base(seed).out))
     words = (*words, "--resume", "--threads", "1", *parent, *(() if way.tags else WITHOUT_TAGS))
     return Job(RESULTS / f"few-{way.key}-{seed}", words)
 

@@ -48,6 +48,13 @@ class Job:
         return (self.out / "done.json").exists()
 
 
+def make_masks() -> None:
+    """The walk's stores, where they are not there yet: labels of step 0, FMWISS's masks of step 1 with their scores."""
+    masks = RESULTS / "masks"
+    command("wilss-masks", "generate", "--step", "0", "--out", masks / "step-0.zarr")
+    command("wilss-masks", "generate", "--step", "1", "--out", masks / "step-1.zarr", "--keep", "scores")
+
+
 def base(seed: int) -> Job:
     """Step 0 of a seed."""
     return job(RESULTS / f"base-{seed}", seed, "step-0.zarr", ())
