@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
 from wilss.data.manifest import load_manifest
 
@@ -60,7 +61,29 @@ def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) ->
         steps._write_manifest(chain)
     rows = json.loads((ROOT / "workflows/shapes/figures/steps.json").read_text(encoding="utf-8"))["rows"]
     assert [row["key"] for row in rows] == list(steps._by_step(steps.ONE))
-    assert [row["key"] for row in steps._empty()["rows"]] == [chain.key for chain in steps.CHAINS]
+    assert [row["key"] for row in steps._ends(steps.CHAINS)["rows"]] == [chain.key for chain in steps.CHAINS]
+
+
+def test_chains_that_are_named_have_a_table_of_their_own_once_all_of_them_are_done(
+    steps: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import runs
+
+    for module in (steps, runs):
+        monkeypatch.setattr(module, "HERE", tmp_path)
+    (tmp_path / "figures").mkdir()
+    for chain in (steps.CHAINS[3], steps.CHAINS[4]):
+        CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
+        assert not list((tmp_path / "figures").iterdir())
+        for step in range(steps._protocol(chain).num_steps):
+            (out := chain.out(step, 0)).mkdir(parents=True)
+            scores = {"mean_iou": 0.5, "iou": {}}
+            (out / "report.json").write_text(json.dumps({"scores": scores}), encoding="utf-8")
+    CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
+    told = json.loads((tmp_path / "figures/protocols.json").read_text(encoding="utf-8"))
+    assert [(row["key"], row["all"]) for row in told["rows"]] == [("10-2", 50.0), ("19-1", 50.0)]
+    assert told["measured"]["command"].endswith("run --only 10-2 --only 19-1")
+    assert told["measured"]["seeds"] == 1
 
 
 def test_what_settings_were_chosen_on_has_both_kinds_of_heads_side_by_side(steps: ModuleType) -> None:

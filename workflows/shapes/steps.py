@@ -4,6 +4,7 @@
     python workflows/shapes/steps.py run           # masks and training; can be stopped, and goes on step by step
     python workflows/shapes/steps.py judge         # what is trained so far, beside `run`, which else does it at the end
     python workflows/shapes/steps.py table         # read the reports: figures/steps.json and figures/protocols.json
+    python workflows/shapes/steps.py table --only 10-2 --only 19-1   # of these chains alone
     python workflows/shapes/steps.py run --tune    # 15-1 in another order of classes, on drawings of seed 2000
     python workflows/shapes/steps.py table --tune  # what that came to: figures/steps-tuning.json
     python workflows/shapes/steps.py run --only 15-1 --seed 0 --set precision=fp32   # one of them
@@ -14,6 +15,7 @@ trained again; `rm -r workflows/shapes/results/steps` starts again.
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -144,20 +146,29 @@ def judge(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
 
 @main.command()
 @tuned
-def table(tune: bool) -> None:
+@only
+def table(tune: bool, only: Sequence[str]) -> None:
     """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
         keep_figures("steps-tuning", _tuned_cells(), seeds=len(_finished(TUNING[0])))
         return
-    for chain in CHAINS:
-        _write_manifest(chain)  # of one that nobody has begun, whose row stays empty
+    chains = _chosen(tune, only)
+    for chain in chains:
+        _write_manifest(chain)
     for name, chain in (("steps", ONE), ("steps-shared", ONE_HEAD)):
-        keep_figures(name, _by_step(chain), seeds=len(_finished(chain)))
-    figures = HERE / "figures/protocols.json"
-    if not figures.exists():
-        figures.write_text(json.dumps(_empty(), ensure_ascii=False), encoding="utf-8")
-    most = max(len(_finished(chain)) for chain in CHAINS)
-    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in CHAINS}, seeds=most)
+        if chain in chains:
+            keep_figures(name, _by_step(chain), seeds=len(_finished(chain)))
+    _keep_ends(chains)
+
+
+def _keep_ends(chains: Sequence[Chain]) -> None:
+    """What these chains end with, and nothing of the others, into protocols.json, once each of them has an end."""
+    if waiting := [chain.key for chain in chains if not _finished(chain)]:
+        print(f"protocols.json stays as it is: there is nothing yet for {', '.join(waiting)}", file=sys.stderr)
+        return
+    (HERE / "figures/protocols.json").write_text(json.dumps(_ends(chains), ensure_ascii=False), encoding="utf-8")
+    most = max(len(_finished(chain)) for chain in chains)
+    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in chains}, seeds=most)
 
 
 def _chosen(tune: bool, only: Sequence[str]) -> tuple[Chain, ...]:
@@ -304,13 +315,14 @@ def _mean_of(scores: dict[str, Any], protocol: Any, ids: Sequence[int]) -> float
     return float(np.mean(known)) if known else None
 
 
-def _empty() -> dict[str, Any]:
-    """Of figures/protocols.json before it is measured."""
+def _ends(chains: Sequence[Chain]) -> dict[str, Any]:
+    """figures/protocols.json of these chains, without a figure."""
+    chosen = "" if len(chains) == len(CHAINS) else "".join(f" --only {chain.key}" for chain in chains)
     return {
         "title": "One or two classes at a time on the built-in data: mIoU in percent",
-        "measured": {"command": "workflows/shapes/steps.sh"},
+        "measured": {"command": f"python workflows/shapes/steps.py run{chosen}"},
         "columns": {"base": "base", "first": "its classes after the last step", "later": "later classes", "all": "all"},
-        "rows": [{"key": chain.key, "name": chain.title} for chain in CHAINS],
+        "rows": [{"key": chain.key, "name": chain.title} for chain in chains],
     }
 
 
