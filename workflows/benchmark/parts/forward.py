@@ -9,7 +9,10 @@ import torch
 from baseline import masks_of_one
 from measure import interleaved, ratios
 
+from wilss.models.devices import has_bf16
+
 from .common import built_in_source, end_to_end, large_source, loaded_batches, manifest_over, plan_of, row
+from .gpu import with_precision
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -52,30 +55,36 @@ def _over_bare(scratch: Path, make_source: Any, count: int, repeats: int, name: 
 
 def scripts(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     """Batch 1, the whole attention map, PNG writes; the same weights."""
-    rows = []
-    for name, make_source, count in (
-        ("built-in encoders", built_in_source, 128),
-        ("ViT-B/16 at 224", large_source, 16),
-    ):
-        count = 8 if quick else count
-        manifest = manifest_over(scratch, count)
-        source = make_source(manifest)
-        proposer = source.open("cpu", CORES)
-        images = plan_of(manifest, source).images
+    kinds = (("built-in encoders", built_in_source, 128), ("ViT-B/16 at 224", large_source, 16))
+    return [
+        one
+        for name, make_source, count in kinds
+        for one in _over_script(scratch, name, make_source, 8 if quick else count, 1 if quick else 3)
+    ]
 
-        def script(proposer: Any = proposer, images: Any = images) -> None:
-            torch.set_num_threads(CORES)
-            with tempfile.TemporaryDirectory() as folder:
-                for task in images:
-                    masks_of_one(proposer, task, Path(folder))
 
-        def pipeline(manifest: Any = manifest, source: Any = source) -> None:
-            torch.set_num_threads(1)
-            end_to_end(manifest, source, scratch / "scripts.zarr")
+def _over_script(scratch: Path, name: str, make_source: Any, count: int, repeats: int) -> list[dict[str, Any]]:
+    """The pipeline in fp32, and in bf16 where the processor has instructions for it; the script is in fp32 always."""
+    manifest = manifest_over(scratch, count)
+    source = make_source(manifest)
+    proposer = source.open("cpu", CORES)
+    images = plan_of(manifest, source).images
 
-        taken = interleaved({"script": script, "pipeline": pipeline}, 1 if quick else 3)
-        figure = ratios(taken["script"], taken["pipeline"])
-        rows.append(
-            row(f"{name}: pipeline over a research script, images/s", figure, "at least 1.3, aim 2", images=count)
-        )
-    return rows
+    def script() -> None:
+        torch.set_num_threads(CORES)
+        with tempfile.TemporaryDirectory() as folder:
+            for task in images:
+                masks_of_one(proposer, task, Path(folder))
+
+    def pipeline(precision: str) -> None:
+        torch.set_num_threads(1)
+        end_to_end(manifest, with_precision(source, precision), scratch / "scripts.zarr")
+
+    titles = {"fp32": "pipeline", **({"bf16": "pipeline in bf16"} if has_bf16("cpu") else {})}
+    work = {precision: (lambda precision=precision: pipeline(precision)) for precision in titles}
+    taken = interleaved({"script": script, **work}, repeats)
+    return [
+        row(f"{name}: {title} over a research script, images/s", ratios(taken["script"], taken[precision]),
+            "at least 1.3, aim 2", images=count)
+        for precision, title in titles.items()
+    ]  # fmt: skip
