@@ -16,12 +16,28 @@ class ProtocolError(WilssError):
     """A step, class or setting that the protocol does not have."""
 
 
-class ImageError(WilssError):
-    """One image or mask cannot be used; the run goes on with the others."""
+class OneImageError(WilssError):
+    """One image alone is at fault: it is named and left out, and the run goes on with the others.
+
+    This is what handlers of single images catch, and nothing wider: a server that does not answer, or a store that was
+    removed, says nothing of the image that was asked for.
+    """
+
+
+class ImageError(OneImageError):
+    """An image, its label or a map of it cannot be used."""
+
+
+class SupportError(ManifestError, OneImageError):
+    """What an annotated image is said to show does not fit it."""
 
 
 class StoreError(WilssError):
     """A mask store is missing, damaged, locked, or made with something else."""
+
+
+class MasksError(StoreError, OneImageError):
+    """The masks or maps that a store holds of one image cannot be read."""
 
 
 class UnreachableError(StoreError):

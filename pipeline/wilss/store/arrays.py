@@ -21,7 +21,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from ..disk import Folder, Location, folder_at
-from ..errors import StoreError, first_line
+from ..errors import MasksError, StoreError, first_line
 from .schema import FEATURES, VECTORS, ZSTD_LEVEL, ArraySpec, FeatureLayout, StoreLayout, VectorSpec
 from .shards import read_planes
 from .size_limits import (
@@ -85,9 +85,9 @@ class StoreArrays:
     def planes(self, name: str, row: int, positions: Sequence[int], version: str = "") -> list[NDArray[Any] | None]:
         """Planes of the image at `row` at these positions of the category axis; None for one that is all fill.
 
-        version: what the shard is committed as, "" where that is not known.
+        version: what the shard is committed as, "" where that is not known. Raises MasksError where they are damaged.
         """
-        with _reading(self.path, name):
+        with _reading(self.path, name, MasksError):
             return read_planes(self.folder, self.spec(name), self.layout.shard_size, row, positions, version)
 
     def _read_layout(self) -> StoreLayout:
@@ -160,14 +160,14 @@ def _open_group(folder: Folder) -> zarr.Group:
 
 
 @contextlib.contextmanager
-def _reading(path: Location, name: str) -> Iterator[None]:
+def _reading(path: Location, name: str, raises: type[StoreError] = StoreError) -> Iterator[None]:
     """Damaged bytes make zarr and its codecs raise nearly anything; a user is told what to do."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        raise StoreError(
+        raise raises(
             f"{path}: the array {name!r} cannot be read ({first_line(error)}); `wilss-masks verify` says what is "
             "damaged."
         ) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data.names import NameIndex, Names
 from ..digests import digest_of_bytes
 from ..disk import Location, location_of
-from ..errors import StoreError
+from ..errors import MasksError, StoreError
 from .arrays import StoreArrays
 from .parts import StoreParts
 from .row_state import RowState, RowStates
@@ -182,7 +182,7 @@ class MaskStore:
         """Masks of one image, by default of the categories it is tagged with.
 
         Somebody may be writing the store meanwhile: what is returned belongs together.
-        Raises StoreError when the image's masks are not there, or not there any more.
+        Raises MasksError when the image's masks are not there or damaged, StoreError when the store is gone.
         """
         row = self.position(image)
         return self._states.consistently(row, lambda state: self._masks(row, state, categories))
@@ -259,7 +259,7 @@ class MaskStore:
             pending = state.status is Status.DONE  # its shard is about to be made again
             word = "pending" if pending else state.status.name.lower()
             why = self._arrays.rows("error", slice(row, row + 1))[0] if state.status is Status.FAILED else ""
-            raise StoreError(f"{self.path} holds no masks of {self.image_ids[row]}: {why or f'its status is {word}'}")
+            raise MasksError(f"{self.path} holds no masks of {self.image_ids[row]}: {why or f'its status is {word}'}")
 
     # -- what was committed, and whether it is whole --------------------------------------------------------
 

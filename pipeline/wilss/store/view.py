@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..data.images import to_pixels
 from ..data.taxonomy import BACKGROUND, VOID
 from ..disk import Location
-from ..errors import StoreError
+from ..errors import MasksError, StoreError
 from .schema import ArraySpec, Status
 from .store import ImageMasks, MaskStore
 
@@ -100,7 +100,7 @@ class ImageAccessor:
         one = dataset.sel(image=image_id)
         if int(one.status) != Status.DONE:
             why = str(one.error.values) or f"its status is {Status(int(one.status)).name.lower()}"
-            raise StoreError(f"the store holds no masks of {image_id}: {why}")
+            raise MasksError(f"the store holds no masks of {image_id}: {why}")
         height, width = int(one.height), int(one.width)
         one = one.isel(y=slice(height), x=slice(width), category=np.flatnonzero(one.tags.values))
         soft = {name: one[name] for name in ("score", "attention") if name in one}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
 from wilss.equations.label_errors import rim_share, stray_parts, stretch
-from wilss.errors import ImageError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, compared_masks
 from wilss.threads import map_in_threads
@@ -58,7 +58,7 @@ class Predictor(Protocol):
     name: str
 
     def __call__(self, record: ImageRecord) -> Prediction | None:
-        """None where it has nothing of the image. Raises WilssError."""
+        """None where it has nothing of the image. Raises ImageError."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +103,7 @@ def evidence_of(
     failed: dict[str, str] = {}
     progress(0, len(items))
     for place, seen in enumerate(map_in_threads(look, items, threads)):
-        if isinstance(seen, WilssError):
+        if isinstance(seen, OneImageError):
             failed[items[place].record.image_id] = str(seen)
         else:
             for name, values in seen.facts.items():
@@ -152,12 +152,10 @@ class _Look:
             return "labels"
         return "predictions" if self._predictor is not None else "scores" if has_scores else ""
 
-    def __call__(self, item: Item) -> _Seen | WilssError:
+    def __call__(self, item: Item) -> _Seen | OneImageError:
         try:
             return self._seen(item)
-        except UnreachableError:
-            raise
-        except WilssError as error:
+        except OneImageError as error:
             return error
 
     def _seen(self, item: Item) -> _Seen:

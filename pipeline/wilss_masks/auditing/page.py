@@ -13,7 +13,7 @@ from PIL import Image
 from wilss.data.images import read_image
 from wilss.disk import path_of
 from wilss.drawing import class_colours, encoded
-from wilss.errors import UnreachableError, WilssError
+from wilss.errors import OneImageError
 from wilss.store import MaskStore, Status
 
 from ..inspect import drawing
@@ -108,9 +108,7 @@ class _Pictures:
                 red, green, blue = class_colours()[identity].tolist()
                 resized = drawing.resized_mask(mask, (size[0], size[1]))
                 shown = drawing.overlay(shown, resized, (red, green, blue), line=2)
-        except UnreachableError:
-            raise
-        except WilssError:
+        except OneImageError:
             return None
         return _data_uri(shown)
 

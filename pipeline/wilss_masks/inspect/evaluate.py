@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, why_no_pixel
 from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
-from wilss.errors import ManifestError, WilssError
+from wilss.errors import ManifestError, OneImageError
 from wilss.metrics import Scores
 from wilss.store import MaskStore, Status, empty_masks
 from wilss.store.records import records_for
@@ -120,7 +120,7 @@ def _judged(
     matrices = {name: np.zeros((labels, labels), np.int64) for name in judge.names}
     failed: dict[str, str] = {}
     for row, judged in zip(rows, map_in_threads(judge, rows.tolist(), threads), strict=True):
-        if isinstance(judged, WilssError):
+        if isinstance(judged, OneImageError):
             failed[judge.store.image_ids[row]] = str(judged)
             continue
         for name, matrix in judged.matrices.items():

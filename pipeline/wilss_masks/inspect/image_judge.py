@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
-from wilss.errors import ImageError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError
 from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, label_map
 from wilss.store.verdicts import UNJUDGED, verdicts_of
@@ -58,13 +58,11 @@ class ImageJudge:
             self._sure = SureMaps(store)
             self.tally = Tally(len(self._ids) + 1, is_calibrated=bool(self._sure.curve))
 
-    def __call__(self, row: int) -> Judged | WilssError:
+    def __call__(self, row: int) -> Judged | OneImageError:
         """What is found of an image; or why its labels cannot be used."""
         try:
             return self._judged(row)
-        except UnreachableError:
-            raise
-        except WilssError as error:
+        except OneImageError as error:
             return error
 
     def _judged(self, row: int) -> Judged:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wilss.equations import fmwiss
-from wilss.errors import StoreError
+from wilss.errors import MasksError, StoreError
 from wilss.params import divided, with_values
 from wilss.store import MaskStore
 from wilss.store.verdicts import CORRECTED, verdicts_of
@@ -146,7 +146,7 @@ class KeptReader:
         maps = np.stack([self.store.plane(name, row, category) for category in categories])
         h, w = extent(maps)
         if not h or np.isnan(maps[:, :h, :w]).any():
-            raise StoreError(
+            raise MasksError(
                 f"{self.store.path} has no whole {name} map of {self.store.image_ids[row]}; `wilss-masks "
                 "verify` finds what is damaged."
             )

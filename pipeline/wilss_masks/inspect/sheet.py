@@ -16,7 +16,7 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.errors import ImageError, StoreError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError, StoreError
 from wilss.store import MaskStore, Status, compared_masks, seeded
 from wilss.store.records import records_for
 
@@ -152,9 +152,7 @@ def collect(store: MaskStore, manifest: Manifest, chosen: Sequence[tuple[int, in
     for number, (image, category) in enumerate(chosen):
         try:
             rows.append(reader.read(number, image, category))
-        except UnreachableError:
-            raise
-        except WilssError as error:
+        except OneImageError as error:
             failed[store.image_ids[image]] = str(error)
     if not rows:
         raise StoreError(f"none of the chosen images of {store.path} can be shown: {next(iter(failed.values()))}")

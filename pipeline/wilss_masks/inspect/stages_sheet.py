@@ -12,7 +12,7 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.errors import ImageError, StoreError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError, StoreError
 from wilss.metrics import Scores, confusion
 from wilss.store import LabelMaps, MaskStore
 from wilss.store.records import records_for
@@ -76,9 +76,7 @@ def collect_stages(store: MaskStore, manifest: Manifest, images: Sequence[int]) 
     for row in images:
         try:
             rows.append(reader.read(row))
-        except UnreachableError:
-            raise
-        except WilssError as error:
+        except OneImageError as error:
             failed[store.image_ids[row]] = str(error)
     if not rows:
         why = next(iter(failed.values()), "it has no mask on them")

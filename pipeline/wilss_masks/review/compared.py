@@ -18,7 +18,7 @@ from wilss.data.images.decoding import read_palette_label
 from wilss.data.layouts.files import fault_of_name, read_text
 from wilss.digests import digest_of_bytes
 from wilss.disk import write_atomically
-from wilss.errors import ImageError, ParameterError, StoreError, UnreachableError, WilssError, first_line
+from wilss.errors import ImageError, OneImageError, ParameterError, StoreError, WilssError, first_line
 from wilss.store import MaskStore
 
 from .given import read_given
@@ -32,7 +32,7 @@ class Predictions(Protocol):
     """Masks of the same images by somebody else."""
 
     def mask(self, image_id: str, category: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Bool [H, W] of a class (taxonomy id); None where there is none. Raises ImageError or StoreError."""
+        """Bool [H, W] of a class (taxonomy id); None where there is none. Raises OneImageError."""
 
     @property
     def identity(self) -> str:
@@ -152,9 +152,7 @@ class Comparison:
             position = self._store.category_ids.index(category)
             mask = self._store.read(int(self._index.rows[place]), [position]).masks[0]
             other = self._predictions.mask(self._index.image_ids[place], category, (mask.shape[0], mask.shape[1]))
-        except UnreachableError:
-            raise
-        except (ImageError, StoreError):
+        except OneImageError:
             return math.nan
         return math.nan if other is None else 1.0 - _iou(mask, other)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.names import NameIndex
 from wilss.data.taxonomy import VOID
-from wilss.errors import ImageError, StoreError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError, StoreError
 from wilss.store import MaskStore, Status
 from wilss.store.verdicts import Verdict
 
@@ -215,9 +215,7 @@ class ReviewSession:
             return None
         try:
             mask = self.predictions.mask(image_id, category, (shape[0], shape[1]))
-        except UnreachableError:
-            raise
-        except WilssError:
+        except OneImageError:
             return None
         return None if mask is None else runs_of(mask)
 
@@ -228,9 +226,7 @@ class ReviewSession:
             return None
         try:
             labels = read_label_of(record)
-        except UnreachableError:
-            raise
-        except WilssError:
+        except OneImageError:
             return None
         return labels if labels.shape == size else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.disk import built_beside, make_folder, refuse_existing, write_atomically, writing
-from wilss.errors import StoreError, UnreachableError, WilssError
+from wilss.errors import OneImageError, StoreError
 
 from .index import NO_CLASS, ReviewIndex
 from .page_files import page_text
@@ -128,9 +128,7 @@ def _value(session: ReviewSession, place: int) -> dict[str, Any]:
     """The masks of an image; the page of files has no maps."""
     try:
         value = session.image_value(place)
-    except UnreachableError:
-        raise
-    except WilssError as error:
+    except OneImageError as error:
         return {"height": 0, "width": 0, "classes": [], "void": None, "problem": str(error)}
     return {**value, "classes": [{**one, "maps": []} for one in value["classes"]]}
 
@@ -139,9 +137,7 @@ def _write_picture(path: Path, draw: Callable[[], bytes]) -> None:
     """A picture that cannot be drawn is left out; the page says so in its place."""
     try:
         data = draw()
-    except UnreachableError:
-        raise
-    except WilssError:
+    except OneImageError:
         return
     write_atomically(path, data)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from wilss.equations import calibration
-from wilss.errors import UnreachableError, WilssError
+from wilss.errors import OneImageError
 
 from ..inspect.reliability import Kept, Reliability, Tally, counted
 from ..sources.fmwiss import FmwissSource
@@ -69,9 +69,7 @@ def _add(tally: Tally, sample: Sample, source: FmwissSource, params: FmwissParam
     try:
         truths = sample.truths(seen.task.record)
         maps, refined = maps_and_masks(source, params, seen)
-    except UnreachableError:
-        raise
-    except WilssError:
+    except OneImageError:
         return False
     size = stage_size(seen.task.height, seen.task.width, params)
     with torch.inference_mode():

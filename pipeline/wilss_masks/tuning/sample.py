@@ -47,7 +47,7 @@ class Sample:
     warnings: tuple[str, ...] = ()
 
     def truths(self, record: ImageRecord) -> tuple[Truth, ...]:
-        """What is known of an image. Raises ImageError or ManifestError for a label that is damaged."""
+        """What is known of an image. Raises OneImageError for a label that is damaged."""
         if self.kind == "labels":
             return (Truth(labels=read_label_of(record), classes=self.classes),)
         return tuple(map(_of_support, self.supports.get(record.image_id, ())))

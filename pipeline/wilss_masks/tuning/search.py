@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.errors import UnreachableError, WilssError
+from wilss.errors import OneImageError
 from wilss.threads import map_in_threads
 
 from ..sources.fusion import FmwissParams
@@ -245,7 +245,7 @@ class _Run:
         halves = tuple(Tally.empty(len(settings), len(self._sample.classes)) for _ in range(2))
         steps = cost(settings)
 
-        def judged(number: int) -> list[tuple[str, Tally | WilssError]]:
+        def judged(number: int) -> list[tuple[str, Tally | OneImageError]]:
             tasks = self._scratch.batches[number]
             if not any(wanted(task.record.image_id) for task in tasks):
                 return []
@@ -264,8 +264,8 @@ class _Run:
             raise
         return halves[0], halves[1]
 
-    def _add(self, halves: Sequence[Tally], name: str, tally: Tally | WilssError) -> None:
-        if isinstance(tally, WilssError):
+    def _add(self, halves: Sequence[Tally], name: str, tally: Tally | OneImageError) -> None:
+        if isinstance(tally, OneImageError):
             self.failed[name] = str(tally)
         else:
             self.judged += 1
@@ -275,12 +275,10 @@ class _Run:
         """Go over all images once more."""
         self.judged = 0
 
-    def _one(self, judge: Judge, seen: Seen) -> Tally | WilssError:
+    def _one(self, judge: Judge, seen: Seen) -> Tally | OneImageError:
         try:
             return judge(seen, self._sample.truths(seen.task.record))
-        except UnreachableError:
-            raise
-        except WilssError as error:
+        except OneImageError as error:
             return error
 
 

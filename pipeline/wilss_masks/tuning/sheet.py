@@ -7,7 +7,7 @@ import numpy as np
 from wilss.data.images import read_image
 from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
-from wilss.errors import UnreachableError, WilssError
+from wilss.errors import OneImageError
 
 from ..inspect.sheet import Row, Sheet
 from ..inspect.sheet import Truth as SheetTruth
@@ -33,9 +33,7 @@ def sheet_of(tuning: Tuning, title: str, count: int) -> Sheet:
             if seen.task.record.image_id in images:
                 try:
                     rows += _rows(tuning, seen, wanted)
-                except UnreachableError:
-                    raise
-                except WilssError as error:
+                except OneImageError as error:
                     failed[seen.task.record.image_id] = str(error)
     return Sheet(title=title, rows=tuple(rows), failed=failed)
 

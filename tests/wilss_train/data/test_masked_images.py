@@ -18,7 +18,7 @@ from tests.wilss_train.memory.drawn import (
     write_images,
 )
 from wilss.data.taxonomy import BACKGROUND
-from wilss.errors import ImageError, StoreError
+from wilss.errors import ImageError, MasksError, StoreError, UnreachableError, WilssError
 from wilss_train.data.masked_images import BoundedCache, Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
 
 
@@ -152,3 +152,24 @@ def test_another_image_stands_in_for_a_broken_one_by_the_names_of_the_draw(tmp_p
     again = pool_of(opened(tmp_path / "again", images))
     (tmp_path / "again/images/image-002.png").write_bytes(b"")
     assert [again.take(2, epoch).image_id for epoch in range(20)] == substitutes
+
+
+@pytest.mark.parametrize("error", [ImageError("a.png is damaged"), MasksError("the masks of a are damaged")])
+def test_an_image_that_is_at_fault_is_left_out(error: WilssError) -> None:
+    def read() -> None:
+        raise error
+
+    broken = BrokenImages()
+    assert broken.read("a", read) is None
+    assert broken.errors == {"a": str(error)}
+
+
+@pytest.mark.parametrize("error", [UnreachableError("no answer"), StoreError("step-1.zarr was removed")])
+def test_what_is_of_the_whole_is_no_image_s_fault(error: WilssError) -> None:
+    def read() -> None:
+        raise error
+
+    broken = BrokenImages()
+    with pytest.raises(type(error), match=str(error)):
+        broken.read("a", read)
+    assert not broken.errors

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
-from wilss.errors import ImageError, StoreError, UnreachableError, WilssError
+from wilss.errors import ImageError, OneImageError, StoreError, WilssError
 from wilss.randomness import numpy_generator_for, seed_for
 from wilss.store import LabelMaps, MaskStore, Status, coverage_of
 
@@ -82,7 +82,7 @@ class MaskedImages:
             ) from None
 
     def read(self, image: str | int) -> MaskedImage:
-        """Image and masks. Raises ImageError or StoreError where it cannot be used."""
+        """Image and masks. Raises OneImageError where it cannot be used."""
         masks = self.store.read(image)
         ids = self.store.category_ids
         return MaskedImage(
@@ -186,9 +186,7 @@ class BrokenImages:
             return None
         try:
             return read()
-        except UnreachableError:
-            raise
-        except (ImageError, StoreError) as error:
+        except OneImageError as error:
             broken = Broken(image_id, str(error))
             if self._broken.setdefault(image_id, broken) is broken:  # the first of two threads that met it
                 self._on_broken(broken)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wilss.data.images import normalise, read_image, to_pixels
 from wilss.data.layouts import ImageRecord
-from wilss.errors import CheckpointError, ImageError, UnreachableError, WilssError
+from wilss.errors import CheckpointError, ImageError, OneImageError
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.threads import map_in_threads
 
@@ -102,9 +102,7 @@ def _read(record: ImageRecord, read: Callable[[ImageRecord], Sample]) -> Sample 
         if record.problem is not None:
             raise ImageError(record.problem)
         return read(record)
-    except UnreachableError:
-        raise
-    except WilssError as error:
+    except OneImageError as error:
         return Predicted(record=record, error=str(error))
 
 

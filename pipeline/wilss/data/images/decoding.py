@@ -28,7 +28,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from wilss.data.images.formats import HEAD, what_it_is
 from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, is_white_zero, open_tiff
 from wilss.disk import UrlPath
-from wilss.errors import ImageError, UnreachableError, first_line
+from wilss.errors import ImageError, WilssError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
@@ -223,7 +223,7 @@ def _told(path: Path) -> Iterator[None]:
     """Errors of what is done inside as one sentence about `path`."""
     try:
         yield
-    except (ImageError, UnreachableError):  # the second is no image's fault
+    except WilssError:
         raise
     except MemoryError:
         raise ImageError(f"{path} needs more memory than there is; scale it down.") from None

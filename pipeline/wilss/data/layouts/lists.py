@@ -16,7 +16,7 @@ from wilss.data.layouts.files import fault_of_name, lines_of, printable, without
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.names import Names, Register, some
 from wilss.disk import is_file, joined
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, WilssError
 
 _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp|tiff?|bmp))\s+/?(\S+\.(?:png|tiff?|bmp))$", re.IGNORECASE)
 _HOMES = ("ImageSets/Segmentation/{}.txt", "splits/{}.txt", "{}.txt")
@@ -158,6 +158,8 @@ def load_array(path: Path) -> NDArray[Any]:
             _require_whole(file)
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
+    except WilssError:
+        raise
     except FileNotFoundError:
         raise ManifestError(f"{path} is not there; copy it there, or correct the manifest.") from None
     except ValueError as error:

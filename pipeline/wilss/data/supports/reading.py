@@ -16,7 +16,7 @@ from wilss.data.supports.maps import SupportMap
 from wilss.data.supports.spec import SupportSpec, spec_of
 from wilss.data.taxonomy import closest
 from wilss.disk import data_path, is_folder, is_there_at
-from wilss.errors import ManifestError, UnreachableError, WilssError
+from wilss.errors import ManifestError, OneImageError
 from wilss.randomness import seed_for
 
 SUPPORTS_FILE = "supports.yaml"
@@ -33,7 +33,7 @@ class Support:
 
     @cached_property
     def map(self) -> SupportMap:
-        """What it says of every pixel, uint8 [H, W]; read once. Raises ManifestError or ImageError."""
+        """What it says of every pixel, uint8 [H, W]; read once. Raises SupportError or ImageError."""
         return self.spec.read(self.record)
 
 
@@ -129,9 +129,7 @@ def _problem(support: Support) -> str | None:
     """Why its map cannot be read, or None."""
     try:
         _ = support.map
-    except UnreachableError:
-        raise
-    except WilssError as error:
+    except OneImageError as error:
         return str(error)
     return None
 

@@ -26,7 +26,7 @@ from wilss.data.supports.maps import (
 )
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
-from wilss.errors import ManifestError
+from wilss.errors import SupportError
 
 _VALUES = (BACKGROUND, FOREGROUND, UNKNOWN)
 #: What a row may say beside image, class and kind; at most one of them says where the class is.
@@ -59,7 +59,7 @@ class SupportSpec:
     def read(self, record: ImageRecord) -> SupportMap:
         """The map, uint8 [H, W], of the size of its upright image, with foreground in it.
 
-        Raises ManifestError, or ImageError where the image or a PNG is of no use.
+        Raises SupportError, or ImageError where the image or a PNG is of no use.
         """
         size = read_size(record.path)
         if self.shapes:
@@ -154,8 +154,8 @@ class SupportSpec:
                     "come before rows, both from 0."
                 )
 
-    def _error(self, sentence: str) -> ManifestError:
-        return ManifestError(f"{self.where}: {sentence}")
+    def _error(self, sentence: str) -> SupportError:
+        return SupportError(f"{self.where}: {sentence}")
 
 
 def _edges(mask: Mask) -> Box:

@@ -18,7 +18,7 @@ from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
 from ...digests import digest_of_file
 from ...disk import UrlPath, data_path, write_atomically
-from ...errors import CheckpointError, UnreachableError, WilssError, first_line
+from ...errors import CheckpointError, WilssError, first_line
 from ..tensor_files import digest_of_tensors, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
 from .embedding_spec import EmbeddingSpec
@@ -205,7 +205,7 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
 
     try:
         weights = load(info.path.read_bytes()) if isinstance(info.path, UrlPath) else load_file(info.path)
-    except UnreachableError:
+    except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{info.path} cannot be read ({error}); copy it again, or train again.") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wilss.digests import digest_of_file
 from wilss.disk import write_atomically
-from wilss.errors import CheckpointError, UnreachableError
+from wilss.errors import CheckpointError, WilssError
 from wilss.models.networks.checkpoint_header import json_header
 from wilss.models.tensor_files import digest_of_tensors
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     try:
         tensors = load(path.read_bytes())
         header = json.loads(json_header(path)["__metadata__"][_KEY])
-    except UnreachableError:
+    except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{path} cannot be read ({error}); copy it again, or train again.") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wilss.disk import copied
-from wilss.errors import UnreachableError, WeightsError, first_line
+from wilss.errors import WeightsError, WilssError, first_line
 from wilss.models.encoders.arithmetic import Precision, precision_context, precision_for
 from wilss.models.proposers.folders import NetworkFolder
 from wilss.models.tensor_files import told
@@ -78,7 +78,7 @@ def _from_folder(folder: NetworkFolder, name: str, files: Sequence[str], **optio
         kind = getattr(transformers, name)
         with copied(folder.path, files) as place:
             return kind.from_pretrained(str(place), local_files_only=True, **options)
-    except UnreachableError:
+    except WilssError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise what they like
         raise WeightsError(

@@ -42,7 +42,7 @@ class FeatureBank:
         return self._inputs.get((image_id, mirrored), lambda: self._input(image_id, mirrored=mirrored))
 
     def label(self, image_id: str, *, mirrored: bool = False) -> NDArray[np.uint8]:
-        """Taxonomy ids uint8 [H, W] of the image or its mirror image. Raises ImageError or StoreError."""
+        """Taxonomy ids uint8 [H, W] of the image or its mirror image. Raises OneImageError."""
         label = self._labels.get(image_id, lambda: self.images.label(image_id))
         return np.ascontiguousarray(label[:, ::-1]) if mirrored else label
 

@@ -25,7 +25,7 @@ class LabelledImages(Protocol):
         """uint8 [H, W, 3]. Raises ImageError."""
 
     def label(self, image: str, /) -> NDArray[np.uint8]:
-        """Taxonomy ids uint8 [H, W], VOID where nothing is known. Raises ImageError or StoreError."""
+        """Taxonomy ids uint8 [H, W], VOID where nothing is known. Raises OneImageError."""
 
 
 def index_of_store(store: MaskStore, protocol: StepProtocol, step: int, *, limit: int = 0, seed: int = 0) -> Index:

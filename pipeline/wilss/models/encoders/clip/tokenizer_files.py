@@ -13,7 +13,7 @@ from typing import Any
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json
 from wilss.disk import copied, data_path
-from wilss.errors import EncoderError, UnreachableError, WeightsError, first_line
+from wilss.errors import EncoderError, WeightsError, WilssError, first_line
 from wilss.models.encoders.clip.configs import clip_config, clip_name
 from wilss.models.encoders.hub import cached_folder, hub_folder
 from wilss.models.encoders.weights import read_config, sha256_of
@@ -134,7 +134,7 @@ def tower_config(folder: Path) -> Any:
     try:
         with copied(folder, [_TOWER]) as place:
             return AutoConfig.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
-    except UnreachableError:
+    except WilssError:
         raise
     except Exception as error:  # transformers raises what it likes
         raise EncoderError(

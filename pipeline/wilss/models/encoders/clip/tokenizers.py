@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_json, version_of
-from wilss.errors import EncoderError, UnreachableError, first_line
+from wilss.errors import EncoderError, WilssError, first_line
 from wilss.models.encoders.clip.configs import clip_config, open_clip_models
 from wilss.models.encoders.clip.preprocessing import say_once
 from wilss.models.encoders.clip.tips_files import tips_identity
@@ -139,7 +139,7 @@ def _transformers_tokenizer(source: _Source) -> Any:
                 trust_remote_code=False,
                 **arguments,
             )
-    except UnreachableError:
+    except WilssError:
         raise
     except Exception as error:  # transformers and tokenizers raise what they like, also their own
         raise EncoderError(
