@@ -236,6 +236,21 @@ def test_a_second_run_says_that_all_is_done(root: Path) -> None:
     assert content(root / "out/made.zarr") == before
 
 
+def test_a_complete_store_waits_for_no_torch_whatever_the_precision(root: Path) -> None:
+    words = ["generate", "--step", 1, "--source", "fmwiss", "--set", "precision=bf16", "--device", "cpu"]
+    words += ["--manifest", root / "data_manifest.yaml", "--out", root / "out/bf16.zarr"]
+    assert wilss_masks(*words).code == 0
+    code = (
+        "import sys\n"
+        "from wilss_masks.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'timm', 'open_clip'} & set(sys.modules)\n"
+    )
+    again = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    assert (again.returncode, "was complete already" in again.stdout) == (0, True), again.stderr
+
+
 def test_without_a_home_and_with_a_cache_that_cannot_be_written(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,11 +115,13 @@ def generate(
     features_from: Sequence[Location] = (),
     progress: Progress = lambda done, total: None,
     tell: Callable[[str], None] = lambda sentence: None,
+    before_making: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Make the masks of one step, or go on where an earlier call stopped; a complete store is left alone.
 
     features_from: stores with kept features, which stand for the images that they are of.
     tell: called at once with a sentence that says what there is to do; networks are loaded after that.
+    before_making: called once it is known that there is something to make, before networks are loaded.
     Raises StoreError when `out` was made with anything else (naming the difference), is being written by
     somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
     """
@@ -141,7 +143,7 @@ def generate(
     attributes = keeping_confidences(path, attributes_of(manifest, step, source, records, options), options)
     asked = _Asked(manifest, step, source, records, options, path, attributes, tell)
     counting = _Counting(progress)
-    lost = _make_what_is_asked(asked, counting, was_complete=is_made)
+    lost = _make_what_is_asked(asked, counting, before_making, was_complete=is_made)
     seconds = time.perf_counter() - started
     store = MaskStore.open(path, allow_partial=True)
     said = (*selection.warnings, *of_regions, *warnings_of(store, manifest, records, source, selection.records))
@@ -183,7 +185,9 @@ class _Asked:
         return compatible(self.path, self.attributes, self.options, self.records, self.manifest.encoders)
 
 
-def _make_what_is_asked(asked: _Asked, counting: "_Counting", *, was_complete: bool) -> tuple[str, ...]:
+def _make_what_is_asked(
+    asked: _Asked, counting: "_Counting", before_making: Callable[[], None], *, was_complete: bool
+) -> tuple[str, ...]:
     """Make what is not there, if anything; returns what was lost.
 
     was_complete: the store was, so that nobody has looked at the names of encoders yet.
@@ -194,6 +198,7 @@ def _make_what_is_asked(asked: _Asked, counting: "_Counting", *, was_complete: b
     is_done, looked = _is_done(asked)
     if is_done:
         return ()
+    before_making()
     if was_complete:
         require_known_names(source)
     if first := getattr(source, "preparing", ""):

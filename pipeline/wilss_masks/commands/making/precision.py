@@ -17,9 +17,7 @@ _FASTER = (
 
 def slow_precision(source: Any, options: "Options") -> str:
     """A sentence where masks would take many times as long as they have to, else ""."""
-    if getattr(getattr(source, "params", None), "precision", None) != "bf16":
-        return ""  # a store may be complete, and then nobody need wait for torch
-    return "" if _of_this_processor(source, options) is None or _has_bf16() else _SLOW
+    return _SLOW if _of_this_processor(source, options) == "bf16" and not _has_bf16() else ""
 
 
 def faster_precision(source: Any, options: "Options") -> str:

@@ -26,8 +26,6 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
     if arguments["dry_run"]:
         dry_run(manifest, arguments, source, options)
         return
-    if slow := slow_precision(source, options):
-        _tell(slow)
     before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
         with ProgressDisplay() as display:
@@ -40,6 +38,7 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
                 features_from=arguments.get("features_from", ()),
                 progress=display,
                 tell=_tell,
+                before_making=lambda: _tell(slow_precision(source, options)),
             )
     except KeyboardInterrupt:
         click.echo(stopped(manifest, arguments, options), err=True)
@@ -48,8 +47,8 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
         signal.signal(signal.SIGTERM, before)
     _remember_weights(manifest, source)
     report(summary, source, arguments)
-    if summary.made_now and (faster := faster_precision(source, options)):
-        _tell(faster)
+    if summary.made_now:
+        _tell(faster_precision(source, options))
     if summary.lost:
         sys.exit(1)
     if summary.failed:
@@ -57,7 +56,7 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
 
 
 def _tell(sentence: str) -> None:
-    if not is_quiet():
+    if sentence and not is_quiet():
         click.echo(sentence, err=True)
 
 
