@@ -174,14 +174,18 @@ class Folder(ABC):
 
 
 class LocalFolder(Folder):
-    """A folder on disk."""
+    """A folder on disk.
+
+    lasting: False for one that is being built, all of which is synced at its end (`sync_tree`).
+    """
 
     # ruff: noqa: D102 (what the methods do is said by `Folder`)
 
     location: Path
 
-    def __init__(self, location: Path) -> None:
+    def __init__(self, location: Path, *, lasting: bool = True) -> None:
         super().__init__(location)
+        self._lasting = lasting
 
     def exists(self, name: str = "") -> bool:
         return (self.location / name).is_file() if name else self.location.exists()
@@ -211,7 +215,7 @@ class LocalFolder(Folder):
         return Watch()
 
     def write(self, name: str, data: bytes) -> None:
-        write_atomically(self.path(name), data)
+        write_atomically(self.path(name), data, lasting=self._lasting)
 
     def create(self, name: str, data: bytes) -> bool:
         path = self.path(name)
@@ -237,7 +241,7 @@ class LocalFolder(Folder):
     @contextlib.contextmanager
     def built_beside(self) -> Iterator[Folder]:
         with built_beside(self.location) as building:
-            yield LocalFolder(building)
+            yield LocalFolder(building, lasting=False)
 
     def settle(self) -> None:
         settle(self.location)

@@ -5,6 +5,7 @@ else that a run of few images does. Its metadata are put together in memory, and
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from ..disk import Folder, Location, folder_at
+from ..disk.folder import LocalFolder
 from .arrays import write_rows
 from .schema import FORMAT, FORMAT_VERSION, StoreHeader, consolidate, create_sharded, create_vector
 
 
-def create_group(place: Location | Folder, header: StoreHeader) -> None:
-    """Write the metadata of every array and the vectors known beforehand into the empty folder `place`, on disk."""
-    folder = folder_at(place)
+def create_group(place: Path, header: StoreHeader) -> None:
+    """Write the metadata of every array and the vectors known beforehand into the empty folder `place`.
+
+    Nothing is synced: a store is built under another name, and whoever gives it its own syncs all of it at once.
+    """
+    folder = LocalFolder(place, lasting=False)
     for name, content in _metadata(header).items():
         folder.write(name, content)
     known = _known(header)

@@ -123,9 +123,9 @@ def test_several_changes_are_one_write_of_a_chunk(tmp_path: Path, monkeypatch: p
     group, written = empty(tmp_path), []
     write = write_atomically
 
-    def counted(path: Path, data: bytes) -> None:
+    def counted(path: Path, data: bytes, **how: bool) -> None:
         written.append(path.parent.name if path.name == "0" and path.parent.name.isdigit() else path.name)
-        write(path, data)
+        write(path, data, **how)
 
     monkeypatch.setattr(folder, "write_atomically", counted)
     done = np.ones(SHARD, np.int8)

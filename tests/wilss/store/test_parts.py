@@ -142,7 +142,7 @@ def test_receipts_of_another_store_do_not_count(tmp_path: Path) -> None:
     parts.hand_in(0, images(0))
     other = make_header(IMAGES, PARAMS, keep=True, attributes={"seed": 5})
     shutil.rmtree(str(parts.path))
-    create_group(parts.path, other)
+    create_group(tmp_path / "s.zarr", other)
     assert MaskStore.open(parts.path, allow_partial=True).parts() is None
     with pytest.raises(PartsGoneError):
         parts.hand_in(1, images(1))

@@ -1,5 +1,6 @@
 """The store against zarr and xarray themselves: what we write by hand, others must read."""
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,22 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> MaskStore:
 
 def tree(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+
+
+def test_a_new_store_is_synced_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(f"{tmp_path}/"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    MaskStoreWriter.create(tmp_path / "new.zarr", make_header())
+    there = [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "new.zarr").rglob("*")]
+    built = [name.replace("new.zarr", "new.zarr.building", 1) for name in ("new.zarr", *there)]
+    assert sorted(synced[:-1]) == sorted(built)
+    assert synced[-1] == str(tmp_path)  # in which it takes its name
 
 
 def test_xarray_reads_without_a_warning_what_was_written(filled: MaskStore) -> None:

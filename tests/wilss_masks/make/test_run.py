@@ -104,11 +104,11 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, monkeypat
     make(tmp_path / "images", tmp_path / "whole.zarr")
     write, left = write_atomically, [2]
 
-    def full_after_two(path: Path, data: bytes) -> None:
+    def full_after_two(path: Path, data: bytes, **how: bool) -> None:
         left[0] -= "mask" in path.parts
         if left[0] < 0 and "mask" in path.parts:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data)
+        write(path, data, **how)
 
     monkeypatch.setattr(folder, "write_atomically", full_after_two)
     with pytest.raises(StoreError, match=r"No space left on device\); free some space and run the same command"):
