@@ -65,9 +65,13 @@ class LinearBy(TorchFunctionMode):
             if func is F.multi_head_attention_forward:
                 bound = _ATTENTION.bind(*args, **named)
                 bound.apply_defaults()
-                if _is_plain_self_attention(bound.arguments):
+                if _is_plain_self_attention(bound.arguments) and self._takes(bound.arguments["attn_mask"]):
                     return _self_attention(bound.arguments, self._linear), None
         return func(*args, **named)
+
+    def _takes(self, mask: Tensor | None) -> bool:
+        """Whether attention with such a mask is computed here: in fp32 torch's own way stays, and so do its bits."""
+        return mask is None or (self._linear is bf16_linear and mask.ndim == 2 and mask.is_floating_point())
 
 
 def mkl_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -109,9 +113,9 @@ def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
 
 
 def _is_plain_self_attention(given: Mapping[str, Any]) -> bool:
-    """Nothing but W_o softmax(q k / sqrt(d)) v with q, k, v of the same tokens."""
+    """Nothing but W_o softmax(q k / sqrt(d) + mask) v with q, k, v of the same tokens."""
     same = given["query"] is given["key"] and given["key"] is given["value"]
-    left_out = ("bias_k", "bias_v", "key_padding_mask", "attn_mask", "static_k", "static_v")
+    left_out = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v")
     switched_off = ("add_zero_attn", "need_weights", "use_separate_proj_weight", "is_causal")
     dropout = given["training"] and given["dropout_p"] > 0
     return (
@@ -124,12 +128,17 @@ def _is_plain_self_attention(given: Mapping[str, Any]) -> bool:
 
 
 def _self_attention(given: Mapping[str, Any], linear: Linear) -> Tensor:
-    """query: [L, B, E], tokens first, as is the result; in memory images come first, as attention takes them."""
-    query, heads = given["query"], given["num_heads"]
+    """query: [L, B, E], tokens first, as is the result; in memory images come first, as attention takes them.
+
+    attn_mask: None, or what is added to q k / sqrt(d), [L, L].
+    """
+    query, heads, mask = given["query"], given["num_heads"], given["attn_mask"]
     length, batch, width = query.shape
     projected = linear(query.transpose(0, 1).contiguous(), given["in_proj_weight"], given["in_proj_bias"])
     queries, keys, values = projected.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
-    attended = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(batch, length, width)
+    mask = None if mask is None else mask.to(queries.dtype)
+    attended = F.scaled_dot_product_attention(queries, keys, values, mask).transpose(1, 2)
+    attended = attended.reshape(batch, length, width)
     return linear(attended, given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
 
 

@@ -95,8 +95,14 @@ def test_mkls_linear_takes_values_that_are_not_contiguous(bias: bool) -> None:
     assert made.is_contiguous()
 
 
+def causal(length: int) -> Tensor:
+    """What is added so that a token looks at those before it alone, as in CLIP's text tower, [L, L]."""
+    return torch.full((length, length), -torch.inf).triu(1)
+
+
 ELSEWISE: dict[str, Callable[[nn.MultiheadAttention, Tensor], Any]] = {
     "a mask": lambda attend, x: attend(x, x, x, need_weights=False, attn_mask=torch.eye(7).bool())[0],
+    "a mask that is added": lambda attend, x: attend(x, x, x, need_weights=False, attn_mask=causal(7))[0],
     "weights asked for": lambda attend, x: attend(x, x, x)[1],
     "other keys": lambda attend, x: attend(x, x[:, :4], x[:, :4], need_weights=False)[0],
     "padding": lambda attend, x: attend(x, x, x, need_weights=False, key_padding_mask=torch.arange(7)[None] > 4)[0],
@@ -196,6 +202,30 @@ def test_attention_in_bf16_never_multiplies_token_by_token(monkeypatch: pytest.M
     assert laid_out == [True, True]
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.float(), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 8])
+def test_masked_attention_in_bf16_is_fused_and_looks_at_the_tokens_before_alone(
+    prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[Tensor | None] = []
+    fused = F.scaled_dot_product_attention
+
+    def noted(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        masks.append(mask)
+        return fused(queries, keys, values, mask)
+
+    attention, values = nn.MultiheadAttention(12, 3, batch_first=True).eval(), torch.randn(prompts, 7, 12)
+    with torch.inference_mode():
+        expected, _ = attention(values, values, values, need_weights=False, attn_mask=causal(7))
+        monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+        with arithmetic.precision_context(torch.device("cpu"), "bf16"):
+            made, _ = attention(values, values, values, need_weights=False, attn_mask=causal(7))
+            later = torch.cat([values[:, :4], torch.randn(prompts, 3, 12)], dim=1)
+            other, _ = attention(later, later, later, need_weights=False, attn_mask=causal(7))
+    assert [mask is not None and mask.dtype for mask in masks] == [torch.bfloat16] * 2
+    torch.testing.assert_close(made.float(), expected, rtol=0.02, atol=0.02)
+    assert torch.equal(made[:, :4], other[:, :4])
 
 
 def test_in_bf16_what_is_no_float32_is_not_kept_and_parts_without_autocast_stay_in_fp32() -> None:
