@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.faults.standin import StandInManifest, StandInSource, draw_images, make
-from wilss.disk import folder
+from wilss.disk import Location, folder
 from wilss.disk.files import write_atomically
-from wilss.errors import EncoderError, StoreError
+from wilss.errors import EncoderError, StoreError, UnreachableError
 from wilss.store import ImageContent, MaskStore
 from wilss_masks.commands.making.outcome import stopped
 from wilss_masks.make.cluster import require_safe_address
@@ -190,6 +190,16 @@ def test_a_stopped_run_says_how_many_images_are_kept(tmp_path: Path, moment: int
         generate_few(tmp_path, stop)
     arguments = {"out": tmp_path / "s.zarr", "step": 0, "overwrite": False}
     assert stopped(None, arguments, Options(shard_size=4)) == said
+
+
+def test_a_stopped_run_whose_store_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unanswered(path: Location) -> bool:
+        raise UnreachableError(f"{path} cannot be looked for (the server does not answer); what is done is kept.")
+
+    monkeypatch.setattr("wilss.disk.is_there", unanswered)
+    arguments = {"out": tmp_path / "s.zarr", "step": 0, "overwrite": False}
+    said = stopped(None, arguments, Options(shard_size=4))
+    assert said.startswith(f"Stopped. How much is kept cannot be said: {tmp_path}/s.zarr cannot be looked for")
 
 
 def generate_few(

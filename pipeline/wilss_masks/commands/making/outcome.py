@@ -33,23 +33,24 @@ def report(summary: "Summary", source: Any, arguments: dict[str, Any]) -> None:
 
 def stopped(manifest: Any, arguments: dict[str, Any], options: "Options") -> str:
     """What an interrupted run leaves: the images of shards that were finished."""
+    from wilss.disk import is_there
     from wilss.errors import StoreError
     from wilss.store import MaskStore
 
-    from ...make.generate import default_store, images_made
+    from ...make.generate import images_made, store_path
 
-    size = options.shard_size
+    size, made, total = options.shard_size, 0, 0
     try:
-        path = arguments["out"] or default_store(manifest, arguments["step"], options.split)
-        store = MaskStore.open(path, allow_partial=True)
-        size = store.layout.shard_size
-        made = images_made(store)
-    except StoreError:
-        made = 0
+        path = store_path(manifest, arguments["step"], arguments["out"], options.split)
+        if is_there(path):
+            store = MaskStore.open(path, allow_partial=True)
+            size, made, total = store.layout.shard_size, images_made(store), store.layout.num_images
+    except StoreError as error:
+        return f"Stopped. How much is kept cannot be said: {error}"
     if not made:
         return f"Stopped. Nothing was finished yet: images are kept {size} at a time. The same command begins again."
     without = ", without --overwrite," if arguments["overwrite"] else ""
-    kept = f"{made} of {counted(store.layout.num_images, 'image')} {'is' if made == 1 else 'are'} kept"
+    kept = f"{made} of {counted(total, 'image')} {'is' if made == 1 else 'are'} kept"
     return f"Stopped. {kept}; run the same command again{without} to go on."
 
 
