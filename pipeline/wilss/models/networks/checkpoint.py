@@ -7,7 +7,9 @@ that it came from, and holds a digest of its own weights. Nothing in it can run 
 torch.
 """
 
+import copy
 import functools
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,12 +142,10 @@ def load_segmenter(info: CheckpointInfo, device: str = "cpu") -> "Segmenter":
     """
     import torch
 
-    from .segmenter import build
-
     spec = spec_of(info, SegmenterSpec)
     weights = read_weights(info)
     require_fit(info, weights, lambda: _on_meta(json.dumps(spec.as_json(), sort_keys=True)))
-    segmenter = build(spec, seed=0)
+    segmenter = _to_be_filled(spec)
     segmenter.load_state_dict(weights)
     segmenter.to(device)
     if torch.device(device).type == "cpu":
@@ -165,6 +165,18 @@ def _on_meta(spec: str) -> "Segmenter":
 
     with torch.device("meta"):
         return Segmenter(SegmenterSpec.from_json(json.loads(spec)))
+
+
+def _to_be_filled(spec: SegmenterSpec) -> "Segmenter":
+    """A network of a spec whose weights are all to be read: they are not drawn first.
+
+    But where some of its tensors are in no file of weights, or are two names of one, which only building it makes.
+    """
+    from .segmenter import build
+
+    empty = copy.deepcopy(_on_meta(json.dumps(spec.as_json(), sort_keys=True)))
+    tensors = [name for name, _ in itertools.chain(empty.named_parameters(), empty.named_buffers())]
+    return empty.to_empty(device="cpu") if set(tensors) == set(empty.state_dict()) else build(spec, seed=0)
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:

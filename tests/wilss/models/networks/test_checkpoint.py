@@ -13,9 +13,10 @@ from wilss.data.images import normalise
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError
+from wilss.models.networks import checkpoint
 from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
 from wilss.models.networks.checkpoint_header import MODEL_FILE
-from wilss.models.networks.segmenter import build
+from wilss.models.networks.segmenter import Segmenter, build
 from wilss.models.networks.spec import SegmenterSpec
 
 SPEC = SegmenterSpec(backbone="resnet18", args={"channels": [4, 4, 4, 4]}, head_width=4, num_channels=3)
@@ -65,6 +66,34 @@ def test_what_goes_in_comes_out(tmp_path: Path, weights: dict[str, Tensor]) -> N
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert not loaded.training
     assert loaded.state_dict().keys() == weights.keys()
+    assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
+
+
+def test_what_is_read_is_not_drawn_first(
+    tmp_path: Path, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_info(written(tmp_path, weights))
+    monkeypatch.setattr("wilss.models.networks.segmenter.build", lambda spec, seed: pytest.fail("weights were drawn"))
+    first, second = load_segmenter(info), load_segmenter(info)
+    with torch.no_grad():
+        next(first.parameters()).zero_()
+    assert all(torch.equal(second.state_dict()[name], weights[name]) for name in weights)
+    assert all(parameter.requires_grad for parameter in second.parameters())
+
+
+def test_what_no_file_holds_is_made_by_building(
+    tmp_path: Path, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithTable(Segmenter):
+        def __init__(self, spec: SegmenterSpec) -> None:
+            super().__init__(spec)
+            self.register_buffer("table", torch.arange(3), persistent=False)
+
+    monkeypatch.setattr("wilss.models.networks.segmenter.Segmenter", WithTable)
+    checkpoint._on_meta.cache_clear()
+    loaded = load_segmenter(read_info(written(tmp_path, weights)))
+    checkpoint._on_meta.cache_clear()
+    assert torch.equal(loaded.get_buffer("table"), torch.arange(3))
     assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
 
 
