@@ -5,7 +5,7 @@ for what was noted of tokens before.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wilss.data.manifest import EncoderSpec
@@ -39,8 +39,20 @@ def identity_of(spec: EncoderSpec, *, tokens: bool = False) -> dict[str, Any]:
     tokens: whether the last block's output is used, not its queries and keys alone; then also final_norm.
     """
     family = (clip_family_of(spec) if spec.library == "open_clip" else family_of(spec)).name
-    noted = {**_weights_of(spec), **noted_config(spec), "args": without_statistics(spec.args), "family": family}
+    noted = {
+        **_weights_of(spec),
+        **noted_config(spec),
+        "args": _in_order(without_statistics(spec.args)),
+        "family": family,
+    }
     return {**noted, **_numbers_of(spec), **norm_of(tokens=tokens)}
+
+
+def _in_order(value: Any) -> Any:
+    """The same with its keys sorted: a manifest's own order means nothing, and would show in a store's bytes."""
+    if isinstance(value, Mapping):
+        return {key: _in_order(value[key]) for key in sorted(value, key=str)}
+    return [*map(_in_order, value)] if isinstance(value, list | tuple) else value
 
 
 def norm_of(*, tokens: bool) -> dict[str, str]:

@@ -90,6 +90,16 @@ def test_openai_s_mean_that_a_clip_s_file_was_given_in_silence_may_be_told(tmp_p
     assert changed(silent.model_copy(update={"args": halves}), before=silent) == {"mean", "std"}
 
 
+def test_the_order_of_args_is_noted_nowhere() -> None:
+    args = {"depth": 3, "global_pool": "avg", "block_args": {"b": [{"d": 1, "c": 2}], "a": 1}}
+    turned = {"block_args": {"a": 1, "b": [{"c": 2, "d": 1}]}, "global_pool": "avg", "depth": 3}
+    spec = timm("vit_small_patch16_224.dino", args=args)
+    other = spec.model_copy(update={"args": turned})
+    assert json.dumps(identity_of(spec)) == json.dumps(identity_of(other))
+    assert identity_of(spec)["args"] == args
+    assert digests_of_encoder(spec) == digests_of_encoder(other)
+
+
 def test_a_note_of_today_is_taken_as_it_is() -> None:
     noted = identity_of(timm("vit_base_patch16_224.mae"))
     assert as_noted_now(noted, timm("vit_small_patch16_224.dino")) == noted
