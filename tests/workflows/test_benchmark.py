@@ -1,6 +1,7 @@
 """The benchmark's own arithmetic, and that a part of it runs."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,29 @@ def test_a_part_runs_and_keeps_the_rows_of_the_others(tmp_path: Path) -> None:
     assert other in rows
     assert [row["what"] for row in rows if row["part"] == "read"] == [
         f"random read of one image's mask, {name}, ms" for name in ("store", "png", "npz")
+    ]
+
+
+def test_the_two_commands_are_timed_into_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+    import tables
+    from parts import commands
+
+    (tmp_path / "commands-demo").mkdir()
+    rows = [{"part": "commands", **row} for row in commands.measure(tmp_path, quick=True)]
+    assert [row["what"] for row in rows] == ["make demo, minutes", "make test, minutes"]
+    assert not (tmp_path / "commands-demo").exists()
+    run = runpy.run_path(str(BENCHMARK / "run.py"))
+    others = json.loads((BENCHMARK / "figures.json").read_text(encoding="utf-8"))
+    (tmp_path / "figures.json").write_text(json.dumps(others), encoding="utf-8")
+    monkeypatch.setitem(run["_take_over"].__globals__, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "main", lambda words: None)
+    run["_take_over"]({"rows": rows})
+    assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8")) == others
+    taken, committed = (json.loads((folder / commands.FILE).read_text("utf-8")) for folder in (tmp_path, BENCHMARK))
+    assert taken.keys() == committed.keys()
+    assert [(row["key"], row["name"]) for row in taken["rows"]] == [
+        (row["key"], row["name"]) for row in committed["rows"]
     ]
 
 

@@ -57,6 +57,7 @@ PARTS = {
     "builds-training": "parts.builds:measure_training",
     "builds-demo": "parts.builds:measure_demo",
     "builds-own": "parts.builds:measure_own",
+    "commands": "parts.commands:measure",
     "plan": "parts.past_one_machine:measure",
 }
 RESULTS = Path("workflows/benchmark/results/benchmark.json")
@@ -126,7 +127,11 @@ def _kept(path: Path) -> dict[str, Any]:
 def _take_over(results: dict[str, Any]) -> None:
     """Put measured rows in the place of the committed ones of the same part, and the tables into the pages."""
     import tables
+    from parts import commands
 
+    if own := [row for row in results["rows"] if row["part"] == "commands"]:
+        (HERE / commands.FILE).write_text(tables.as_text(commands.figures(own)), encoding="utf-8")
+        results = {**results, "rows": [row for row in results["rows"] if row not in own]}
     path = HERE / "figures.json"
     before, measured = _kept(path), tables.measured_now("make benchmark")
     parts = {row["part"] for row in results["rows"]}
