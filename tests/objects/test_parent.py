@@ -16,7 +16,8 @@ from tests.wilss_train.data.semi.world import make, masks
 from tests.wilss_train.logs import untimed_lines
 from tests.wilss_train.run.test_train import METHOD, PARAMS, QUIET
 from wilss.disk import ObjectUrl, UrlPath, folder_at
-from wilss.errors import CheckpointError, ParameterError, StoreError
+from wilss.errors import CheckpointError, ParameterError, StoreError, UnreachableError
+from wilss.models.networks.checkpoint import read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss_train import train
 from wilss_train.cli import memory
@@ -65,6 +66,12 @@ def test_a_step_from_there_is_one_from_the_disk(root: Path, base: UrlPath, proxy
     read = Counter(path for method, path in proxy.asked if method == "GET" and "/c/" in path)
     assert read
     assert max(read.values()) <= 4  # whether it is as it was, before training and before the bank is filled
+
+
+def test_a_run_whose_server_does_not_answer_is_not_damaged(base: UrlPath, proxy: Proxy, quiet: None) -> None:
+    proxy.plan = lambda method, path: "" if len(proxy.asked) < 3 else "refused"
+    with pytest.raises(UnreachableError, match=rf"{base}/{MODEL_FILE} cannot be .*run the same command again"):
+        read_info(base / MODEL_FILE)
 
 
 def test_a_bank_there_is_read_as_from_disk(root: Path, base: UrlPath) -> None:

@@ -19,6 +19,7 @@ from tests.wilss.models.proposers import tiny_networks
 from tests.wilss_train.data.semi.world import PARAMS
 from wilss.data.manifest import EncoderSpec, load_manifest
 from wilss.disk import ObjectUrl, UrlPath, folder_at
+from wilss.disk.urls.kept_files import VARIABLE
 from wilss.errors import ManifestError, ParameterError, UnreachableError, WeightsError
 from wilss.models.encoders.clip.encoder import open_clip_encoder
 from wilss.models.encoders.clip.opening import open_what
@@ -154,6 +155,24 @@ def test_each_kind_of_file_is_read_as_on_disk(written: Path, bucket: ObjectUrl) 
             read_tensors(there / name)
     with pytest.raises(WeightsError, match=rf"{there}/none.pth is not there; name a file of weights"):
         read_tensors(there / "none.pth")
+
+
+@pytest.mark.parametrize("limit", ["10 GB", "0"])
+def test_weights_are_fetched_and_kept_piece_by_piece(
+    limit: str, written: Path, bucket: ObjectUrl, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = uploaded(written, bucket)
+    monkeypatch.setenv(VARIABLE, limit)
+    monkeypatch.setattr("wilss.disk.buckets._PIECE", 64)
+    monkeypatch.setattr("wilss.disk.urls.kept_files._PIECE", 64)
+    monkeypatch.setattr("wilss.disk.urls.fetching.read_kept", lambda url: pytest.fail(f"{url} was read whole"))
+    for name in ("new.safetensors", "zip.pth", "old.pt", "many.npz"):
+        assert sha256_of(there / name) == sha256_of(written / name)
+        proxy.once("truncated", "GET", name)
+        wanted, found = read_tensors(written / name), read_tensors(there / name)
+        assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    folder_at(bucket).write("zip.pth", (written / "old.pt").read_bytes())
+    assert sha256_of(there / "zip.pth") == sha256_of(written / "old.pt")
 
 
 def test_a_server_that_does_not_answer_is_told_as_such(

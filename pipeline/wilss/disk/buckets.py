@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from wilss.digests import digest_of_json
 from wilss.errors import StoreError, UnreachableError, first_line
@@ -23,6 +23,8 @@ from .locations import ObjectUrl
 #: How often a file is tried to be created where nobody can say what became of the last try.
 _TRIES = 6
 _PAUSE_SECONDS = 0.05
+#: So much of a large object is in memory at a time.
+_PIECE = 8 << 20
 #: What failed after so long is not tried again: the server is not there.
 _LONG_SECONDS = 20.0
 #: A probe of the server that is older was left by somebody who was killed.
@@ -64,6 +66,27 @@ class Bucket:
             except NotModifiedError:
                 return None, e_tag
             return bytes(answer.bytes()), answer.meta["e_tag"] or ""
+
+        return self._ask(key, "read", request)
+
+    def download(self, key: str, file: IO[bytes], e_tag: str) -> str | None:
+        """Put a whole object into an open file, piece by piece, and say its e_tag; None where it still has `e_tag`.
+
+        The file is emptied first, and left as it is where nothing is fetched. Raises OSError where the disk does.
+        """
+
+        def request(obstore: Any) -> str | None:
+            from obstore.exceptions import NotModifiedError
+
+            try:
+                answer = obstore.get(self._client, key, options={"if_none_match": e_tag} if e_tag else None)
+            except NotModifiedError:
+                return None
+            file.seek(0)
+            file.truncate()
+            for piece in answer.stream(min_chunk_size=_PIECE):
+                file.write(piece)
+            return answer.meta["e_tag"] or ""
 
         return self._ask(key, "read", request)
 

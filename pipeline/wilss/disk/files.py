@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wilss.errors import StoreError, WilssError
@@ -25,9 +25,10 @@ BUILDING_SUFFIX = ".building"
 FORMER_SUFFIX = ".former"
 
 
-def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, lasting: bool = True) -> None:
     """Write `data` to `path`: temporary name, fsync, rename, fsync of the folder, which is made. Raises OSError.
 
+    data: all of it, or its pieces in order.
     lasting: False for what may be lost or damaged by a power cut, which is not waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
     write_into(path, data, lasting=lasting)
 
 
-def write_into(path: Path, data: bytes, *, lasting: bool = True) -> None:
+def write_into(path: Path, data: bytes | Iterable[bytes], *, lasting: bool = True) -> None:
     """Write `data` to `path` whole or not at all. FileNotFoundError where its folder is gone, which is not made."""
     temporary = _finished(path, data, lasting=lasting)
     try:
@@ -65,12 +66,13 @@ def create_if_absent(path: Path, data: bytes) -> bool:
     return is_mine
 
 
-def _finished(path: Path, data: bytes, *, lasting: bool = True) -> Path:
+def _finished(path: Path, data: bytes | Iterable[bytes], *, lasting: bool = True) -> Path:
     """A temporary file beside `path` that holds `data`, fsynced if it is to be lasting."""
     temporary = own_name(path, PARTIAL_SUFFIX)
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
             if lasting:
                 os.fsync(file.fileno())

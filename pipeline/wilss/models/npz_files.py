@@ -22,15 +22,15 @@ _KINDS = "biuf"  # of numpy's types: bool, signed, unsigned, floating
 _WIDEST = 8  # bytes of a number; torch has no long doubles
 
 
-def read_npz(path: Path, source: Path | IO[bytes]) -> dict[str, Tensor]:
-    """The arrays of an .npz file as tensors, by name. source: what is read of `path`, itself or its bytes.
+def read_npz(path: Path, file: Path) -> dict[str, Tensor]:
+    """The arrays of an .npz file as tensors, by name. path: what a user calls it. file: where it lies on disk.
 
     Raises WeightsError for one that is damaged, holds objects, or would become much larger than it is; OSError.
     """
     import torch
 
     try:
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
             _require_bounds(path, archive, sum(part.file_size for part in parts))
             arrays = {part.filename.removesuffix(".npy"): _array(archive, part, path) for part in parts}

@@ -10,25 +10,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import io
 import pickle
 import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from wilss.disk import UrlPath
+from wilss.disk import on_disk
 from wilss.errors import WeightsError, first_line
 from wilss.models.npz_files import read_npz
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-#: What a file is read from: a path on disk, or bytes.
-Source: TypeAlias = "Path | io.BytesIO"
 
 #: How text begins that stands where weights should be.
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
@@ -45,9 +41,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{path} {'is not a file' if path.exists() else 'is not there'}; name a file of weights.")
     try:
-        source = _source(path)
-        _require_no_text(path, source)
-        content = reader(path, source)
+        with on_disk(path) as file:
+            _require_no_text(path, file)
+            content = reader(path, file)
     except OSError as error:
         raise WeightsError(f"{path} could not be read ({error}); check the file and its permissions.") from error
     except MemoryError as error:
@@ -57,48 +53,39 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _source(path: Path) -> Source:
-    """What is read of a file: itself, or the bytes of one in a bucket, which is fetched once."""
-    return io.BytesIO(path.read_bytes()) if isinstance(path, UrlPath) else path
-
-
-def _require_no_text(path: Path, source: Source) -> None:
+def _require_no_text(path: Path, file: Path) -> None:
     """WeightsError for what a failed download leaves in the place of a file: a web page, or Git LFS's pointer."""
-    start = _start(source).lstrip().lower()
+    start = _start(file).lstrip().lower()
     if start.startswith(_POINTER):
         raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull` there.")
     if start.startswith(_PAGES):
         raise WeightsError(f"{path} is a web page or XML, not weights; fetch the file behind the page's download link.")
 
 
-def _start(source: Source) -> bytes:
-    if isinstance(source, io.BytesIO):
-        return bytes(source.getbuffer()[:256])
-    with open(source, "rb") as file:
-        return file.read(256)
+def _start(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(256)
 
 
-def _read_safetensors(path: Path, source: Source) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load, load_file
+    from safetensors.torch import load_file
 
     try:
-        return load(source.getvalue()) if isinstance(source, io.BytesIO) else load_file(source)
+        return load_file(file)
     except SafetensorError as error:
         raise WeightsError(f"{path} is no whole safetensors file ({first_line(error)}); fetch it again.") from error
 
 
-def _read_pickle(path: Path, source: Source) -> Any:
+def _read_pickle(path: Path, file: Path) -> Any:
     import torch
 
-    _require_stored(path, source)
-    if isinstance(source, io.BytesIO):
-        source.seek(0)
+    _require_stored(path, file)
     try:
         # Namespace: DINO and iBOT keep their training arguments beside the weights; it is a plain container
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; a failure says enough
-            return torch.load(source, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is no plain checkpoint: it is damaged, or holds objects that could run code, which "
@@ -119,21 +106,22 @@ def _first_sentence(error: Exception) -> str:
     return first_line(error).partition(". ")[0].removesuffix(":")
 
 
-def _require_stored(path: Path, source: Source) -> None:
+def _require_stored(path: Path, file: Path) -> None:
     """WeightsError for a zip with compressed parts: torch.save writes none, and a few bytes could become gigabytes."""
-    if not zipfile.is_zipfile(source):  # the form before torch 1.6
-        if _start(source).startswith(b"PK\x03\x04"):
+    if not zipfile.is_zipfile(file):  # the form before torch 1.6
+        if _start(file).startswith(b"PK\x03\x04"):
             raise WeightsError(
                 f"{path} is no whole checkpoint (its end is missing); it is truncated or damaged, fetch it again."
             )
         return
-    with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(source) as archive:
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, struct.error), zipfile.ZipFile(file) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size
                for part in archive.infolist()):  # fmt: skip
             raise WeightsError(f"{path} is compressed, which torch.save never does; save its state dict again.")
 
 
-_READERS: dict[str, Callable[[Path, Source], Any]] = {
+#: Of what a user calls the file, and where it lies on disk.
+_READERS: dict[str, Callable[[Path, Path], Any]] = {
     ".safetensors": _read_safetensors,
     ".pt": _read_pickle,
     ".pth": _read_pickle,

@@ -1,5 +1,6 @@
 """The cache of fetched files: bounded, whole, and of use where not all fits in."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -43,6 +44,25 @@ def test_what_is_damaged_is_not_given(tmp_path: Path) -> None:
         (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
         path.write_bytes(spoil(path.read_bytes()))
         assert kept.read(A) is None
+        assert not path.exists()
+
+
+def test_what_is_large_is_kept_and_given_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wilss.disk.urls.kept_files._PIECE", 4)
+    kept, here = KeptFiles(tmp_path / "kept", 10_000), tmp_path / "here"
+    here.write_bytes(b"something large")
+    given = io.BytesIO()
+    assert kept.copy(A, given) == ""
+    kept.keep_file(A, '"v1"', here, 7)
+    assert kept.read(A) == ('"v1"', b"something large")
+    assert kept.is_sure(A, 7)
+    assert kept.read(A, 10) is None
+    assert (kept.copy(A, given), given.getvalue()) == ('"v1"', b"something large")
+    for spoil in (lambda data: data[:-1], lambda data: data[:-1] + b"!", lambda data: b"", lambda data: data[:5]):
+        kept.keep_file(A, "v", here, 0)
+        (path,) = (path for path in (tmp_path / "kept").rglob("*") if path.is_file())
+        path.write_bytes(spoil(path.read_bytes()))
+        assert kept.copy(A, io.BytesIO()) == ""
         assert not path.exists()
 
 

@@ -3,7 +3,7 @@
 Bytes that were fetched are kept for a while, in memory and on disk, see `fetching`.
 """
 
-from .copying import copied
+from .copying import copied, on_disk
 from .path import UrlPath, absolute, data_path, joined, path_of, seen_from
 from .searching import file_names, is_file, is_folder, is_there_at, threads_for, walk
 from .states import FileStates, state_now
@@ -19,6 +19,7 @@ __all__ = [
     "is_folder",
     "is_there_at",
     "joined",
+    "on_disk",
     "path_of",
     "seen_from",
     "state_now",

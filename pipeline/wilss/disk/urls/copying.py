@@ -5,8 +5,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from wilss.disk.files import write_atomically
-
 from .path import UrlPath
 
 
@@ -21,5 +19,13 @@ def copied(folder: Path, names: Iterable[str]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="wilss-") as copy:
         for name in names:
-            write_atomically(Path(copy, name), (folder / name).read_bytes(), lasting=False)
+            Path(copy, name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).copy_to(Path(copy, name))
         yield Path(copy)
+
+
+@contextlib.contextmanager
+def on_disk(path: Path) -> Iterator[Path]:
+    """A file on disk: `path` itself, or while the body runs a copy of it from a bucket. Raises as `copied` does."""
+    with copied(path.parent, [path.name]) as folder:
+        yield folder / path.name

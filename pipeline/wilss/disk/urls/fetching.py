@@ -10,6 +10,7 @@ import functools
 import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from wilss.disk.buckets import Bucket
@@ -71,10 +72,25 @@ def read_kept(url: ObjectUrl) -> bytes:
         raise
 
 
+def copy_to(url: ObjectUrl, target: Path) -> None:
+    """Write a whole file as it is now to `target`, piece by piece: it may be larger than memory.
+
+    Raises FileNotFoundError where there is none, OSError where the disk does.
+    """
+    now, known = _now(), kept_files()
+    with target.open("w+b") as file:
+        kept = "" if known is None else known.copy(url, file)
+        e_tag = _bucket(url).download(url.key, file, kept)
+    if known is not None and e_tag is None:
+        known.note(url, now)
+    elif known is not None and e_tag:
+        known.keep_file(url, e_tag, target, now)
+
+
 def opened(url: ObjectUrl) -> IO[bytes]:
     """A file of which a part is read: its beginning, and what else is asked for. Raises FileNotFoundError."""
     known = kept_files()
-    if known is not None and known.is_sure(url, _now()) and (data := known.read(url)) is not None:
+    if known is not None and known.is_sure(url, _now()) and (data := known.read(url, _MEMORY)) is not None:
         return io.BytesIO(data[1])
     first, size, e_tag = _bucket(url).beginning(url.key, _PIECE)
     if len(first) == size:

@@ -9,6 +9,7 @@ would have forgotten each image by the time it is asked for again.
 import contextlib
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -16,7 +17,9 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from wilss.disk.files import PARTIAL_SUFFIX, cache_folder, write_atomically
 from wilss.disk.locations import ObjectUrl
@@ -29,6 +32,8 @@ VARIABLE = "WILSS_DATA_CACHE"
 _DEFAULT = "10 GB"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(|[kMGT])i?B?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+#: So much of a file is in memory at a time where it need not be all of it.
+_PIECE = 8 << 20
 #: Before the bytes of a file: length of its version, and the checksum of both.
 _HEAD = struct.Struct("<II")
 #: After so much of the whole was added by this process it looks what others have added.
@@ -52,10 +57,12 @@ class KeptFiles:
         self._sure: set[int] = set()
         self._sure_since = 0
 
-    def read(self, url: ObjectUrl) -> tuple[str, bytes] | None:
-        """Version and bytes of what is kept; None where nothing is, or it is damaged."""
+    def read(self, url: ObjectUrl, most: int | None = None) -> tuple[str, bytes] | None:
+        """Version and bytes of what is kept; None where nothing is, it is damaged or takes more than `most`."""
         path = self._path(url)
         try:
+            if most is not None and path.stat().st_size > most:
+                return None
             data = path.read_bytes()
             os.utime(path)
         except OSError:
@@ -68,17 +75,50 @@ class KeptFiles:
         self._forget(path)
         return None
 
+    def copy(self, url: ObjectUrl, target: IO[bytes]) -> str:
+        """Write what is kept to an open file, and say its version; "" where nothing is, or it is damaged."""
+        path = self._path(url)
+        try:
+            with path.open("rb") as file:
+                length, checksum = _HEAD.unpack(file.read(_HEAD.size))
+                version = file.read(length)
+                found = zlib.crc32(version)
+                for piece in _pieces(file):
+                    found = zlib.crc32(piece, found)
+                    target.write(piece)
+            if found != checksum:
+                raise ValueError
+            os.utime(path)
+        except OSError:
+            return ""
+        except (ValueError, struct.error):
+            self._forget(path)
+            return ""
+        return version.decode()
+
     def keep(self, url: ObjectUrl, version: str, data: bytes, now: int) -> None:
         """Keep a version of a file, if there is room, or some can be made."""
-        name = version.encode()
-        whole = b"".join((_HEAD.pack(len(name), zlib.crc32(data, zlib.crc32(name))), name, data))
+        self._keep(url, version.encode(), len(data), lambda: (data,), now)
+
+    def keep_file(self, url: ObjectUrl, version: str, path: Path, now: int) -> None:
+        """The same of what lies on disk, which is read piece by piece."""
+
+        def pieces() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                yield from _pieces(file)
+
+        self._keep(url, version.encode(), path.stat().st_size, pieces, now)
+
+    def _keep(self, url: ObjectUrl, version: bytes, size: int, pieces: Callable[[], Iterable[bytes]], now: int) -> None:
         path = self._path(url)
-        if not self._has_room(len(whole)):
+        if not self._has_room(_HEAD.size + len(version) + size):
             self._forget(path)  # a former version
             return
         try:
+            checksum = functools.reduce(lambda sum_, piece: zlib.crc32(piece, sum_), pieces(), zlib.crc32(version))
             _make_private(self.folder)
-            write_atomically(path, whole, lasting=False)
+            head = (_HEAD.pack(len(version), checksum), version)
+            write_atomically(path, itertools.chain(head, pieces()), lasting=False)
         except OSError as error:
             _tell_once(str(self.folder), error.strerror or str(error))
             return
@@ -185,6 +225,11 @@ def _make_private(folder: Path) -> None:
 @functools.cache
 def _tell_once(folder: str, why: str) -> None:
     log.warning("fetched files cannot be kept in %s (%s); they are fetched again whenever they are read", folder, why)
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
 
 
 def _number(url: ObjectUrl) -> int:

@@ -128,6 +128,11 @@ class UrlPath(PosixPath):
     def read_bytes(self) -> bytes:
         return self._bytes(fetching.read)
 
+    def copy_to(self, target: Path) -> None:
+        """Write the whole file to `target` on disk, without all of it in memory."""
+        with self._looked_for():
+            fetching.copy_to(self.url, target)
+
     def _bytes(self, read: Callable[[ObjectUrl], bytes]) -> bytes:
         with self._looked_for():
             return read(self.url)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wilss.data.manifest import EncoderSpec
 from wilss.digests import digest_of_file, digest_of_json, version_of
-from wilss.disk import UrlPath, data_path, state_now
+from wilss.disk import UrlPath, data_path, on_disk, state_now
 from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.hub import cached_file, hub_file
 from wilss.models.encoders.look import looks_like
@@ -205,7 +205,8 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, version: Hashable) -> str:
-    return digest_of_file(path)
+    with on_disk(path) as file:
+        return digest_of_file(file)
 
 
 def _version(path: Path) -> Hashable:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
 from ...digests import digest_of_file
-from ...disk import UrlPath, data_path, write_atomically
+from ...disk import data_path, on_disk, write_atomically
 from ...errors import CheckpointError, WilssError, first_line
 from ..tensor_files import digest_of_tensors, misfits, told
 from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
@@ -127,9 +127,9 @@ def read_info(path: Path | str) -> CheckpointInfo:
     """
     file = data_path(path)
     file = file / MODEL_FILE if file.is_dir() else file
-    said = read_header(file)
+    said, digest = read_header(file), _digest(file)
     try:
-        return _info(file, said)
+        return _info(file, digest, said)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, WilssError) as error:
         raise CheckpointError(f"{file} is damaged: its header makes no sense ({error}); copy it again.") from error
 
@@ -213,10 +213,11 @@ def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
 
 def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     """The tensors of a checkpoint by name. Raises CheckpointError where the file is damaged."""
-    from safetensors.torch import load, load_file
+    from safetensors.torch import load_file
 
     try:
-        weights = load(info.path.read_bytes()) if isinstance(info.path, UrlPath) else load_file(info.path)
+        with on_disk(info.path) as file:
+            weights = load_file(file)
     except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
@@ -226,12 +227,12 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     return weights
 
 
-def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
+def _info(file: Path, digest: str, said: Mapping[str, Any]) -> CheckpointInfo:
     protocol, step = _protocol_from_json(said["protocol"]), int(said["step"])
     protocol.new(step)  # refuses a step that there is not
     return CheckpointInfo(
         path=file,
-        digest=digest_of_file(file),
+        digest=digest,
         method=str(said["method"]),
         step=step,
         protocol=protocol,
@@ -246,6 +247,11 @@ def _info(file: Path, said: Mapping[str, Any]) -> CheckpointInfo:
         manifest_name=str(said["manifest_name"]),
         manifest_digest=str(said["manifest_digest"]),
     )
+
+
+def _digest(file: Path) -> str:
+    with on_disk(file) as copy:
+        return digest_of_file(copy)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ...disk import UrlPath
 from ...errors import CheckpointError
 
 MODEL_FILE = "model.safetensors"
@@ -40,7 +41,7 @@ def json_header(file: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):  # a pipe is waited on for ever
             raise CheckpointError(f"{file} is no plain file; pass the {MODEL_FILE} of a run.")
-        with file.open("rb") as stream:
+        with file.open_in_pieces() if isinstance(file, UrlPath) else file.open("rb") as stream:
             start, brace = stream.read(8), stream.read(1)
             if start.startswith(_PICKLES) and brace != b"{":  # a header may be 128 bytes long, too
                 raise CheckpointError(
