@@ -81,7 +81,7 @@ class KeptFiles:
         try:
             with path.open("rb") as file:
                 length, checksum = _HEAD.unpack(file.read(_HEAD.size))
-                version = file.read(length)
+                version = file.read(min(length, _PIECE))  # of a damaged head it is any number
                 found = zlib.crc32(version)
                 for piece in _pieces(file):
                     found = zlib.crc32(piece, found)
