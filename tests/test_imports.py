@@ -21,10 +21,10 @@ PACKAGES = {
 #: its own floor or above. The package itself (`__init__`) stands on top and loads what it offers when it is asked for.
 FLOORS = {
     "wilss": [
-        ["allocator", "digests", "drawing", "errors", "randomness", "threads"],
+        ["digests", "drawing", "errors", "process", "randomness"],
         ["params", "disk"],
         ["data"],
-        ["equations", "metrics", "store"],
+        ["equations", "store"],
         ["models"],
         ["console"],
     ],
@@ -200,7 +200,7 @@ def test_only_commands_and_the_check_of_a_manifest_look_at_the_table_of_sources(
 
 
 TORCHLESS = [
-    "wilss.console", "wilss.metrics", "wilss_masks.cli", "wilss_masks.make.generate", "wilss_masks.sources",
+    "wilss.console", "wilss.equations.metrics", "wilss_masks.cli", "wilss_masks.make.generate", "wilss_masks.sources",
     "wilss_train.cli", "wilss_train.data.image_lists",
     *(module for module, _ in modules() if ".commands" in module),
 ]  # fmt: skip

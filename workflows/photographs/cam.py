@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import wilss
 from wilss.equations import fmwiss
-from wilss.metrics import Scores, confusion
+from wilss.equations.metrics import Scores, confusion
 from wilss.store import label_map
 from wilss_masks.make.generate import plan_for, selection_for
 from wilss_masks.make.options import Options

@@ -23,7 +23,7 @@ from runs import HERE, RESULTS, ROOT, command  # first, it makes `tables` known
 import wilss
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.metrics import Scores, confusion
+from wilss.equations.metrics import Scores, confusion
 from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
 from wilss.store.records import records_for

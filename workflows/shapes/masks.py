@@ -22,7 +22,7 @@ import wilss
 from wilss.data.images import to_pixels
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.equations import fmwiss
-from wilss.metrics import Scores, confusion
+from wilss.equations.metrics import Scores, confusion
 from wilss.params import parse_assignments
 from wilss.store import MaskStore, label_map
 from wilss.store.records import records_for

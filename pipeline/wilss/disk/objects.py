@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wilss.errors import ParameterError
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 from .buckets import Bucket, client_below
 from .folder import Folder, OpenedFile, Watch

@@ -1,1 +1,1 @@
-"""How scores become a mask: pure functions on tensors, a file per paper, in the paper's order."""
+"""How scores become a mask, and how a mask is judged: pure functions, a file per paper, in the paper's order."""

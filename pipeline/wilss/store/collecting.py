@@ -11,7 +11,7 @@ from functools import partial
 from ..disk import Location
 from ..disk.shared import sweep_shared
 from ..errors import StoreError
-from ..threads import map_in_threads
+from ..process import map_in_threads
 from .parts import StoreParts, discard_parts
 from .schema import SHARDS_PER_VECTOR_CHUNK
 from .shards import committed_digest, digest_on_disk

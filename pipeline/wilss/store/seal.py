@@ -16,7 +16,7 @@ from typing import Any
 from ..digests import digest_of_bytes, digest_of_json
 from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
-from ..threads import map_in_threads
+from ..process import map_in_threads
 from .arrays import is_as_written
 from .schema import SEAL_KEY, StoreLayout
 from .shards import ShardReceipt, committed_digest, digest_on_disk

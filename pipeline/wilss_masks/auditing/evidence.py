@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
 from wilss.equations.label_errors import rim_share, stray_parts, stretch
+from wilss.equations.metrics import confusion
 from wilss.errors import ImageError, OneImageError
-from wilss.metrics import confusion
+from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore, compared_masks
-from wilss.threads import map_in_threads
 
 from ..inspect.kept_scores import KeptReader
 

@@ -17,7 +17,7 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.kept_numbers import KeptNumbers, Numbers
 from wilss.equations.duplicates import PICTURE, TURNS, frequencies, variants
 from wilss.errors import ImageError
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 _FORM = 1  # raise it when the same file would give other numbers
 _SAVED_EVERY = 2_000

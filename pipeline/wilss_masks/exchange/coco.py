@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.errors import StoreError
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported
 from .naming import CocoNames

@@ -15,8 +15,8 @@ from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.drawing import class_colours
 from wilss.errors import StoreError
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, holds_void
 from .naming import CocoNames

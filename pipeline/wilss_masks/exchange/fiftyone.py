@@ -13,8 +13,8 @@ from wilss.data.annotations.runs import cropped
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
+from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, class_names, exportable, exported, refuse_places, split_of
 from .naming import CocoNames

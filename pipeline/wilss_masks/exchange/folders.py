@@ -11,8 +11,8 @@ from wilss.data.layouts.colours import LABELMAP, voc_colour
 from wilss.data.taxonomy import VOID, voc_palette
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
+from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, class_names, exportable, exported, holds_void, overlap, refuse_places, split_of
 

@@ -11,8 +11,8 @@ from PIL import Image
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
 from wilss.errors import ImageError, StoreError
+from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, class_names, exportable, exported, overlap, refuse_places, split_of
 from .naming import CocoNames

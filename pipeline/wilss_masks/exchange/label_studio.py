@@ -13,8 +13,8 @@ from wilss.data.annotations.runs import box_of, packed_brush
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.drawing import class_colours
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, holds_void
 from .naming import CocoNames

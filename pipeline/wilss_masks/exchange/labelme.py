@@ -15,8 +15,8 @@ from wilss.data.annotations.runs import box_of, cropped
 from wilss.data.taxonomy import VOID
 from wilss.disk import UrlPath, sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .common import Exported, exportable, exported, refuse_places
 from .naming import CocoNames

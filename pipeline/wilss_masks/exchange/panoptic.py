@@ -14,8 +14,8 @@ from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
 from wilss.drawing import encoded
 from wilss.errors import StoreError
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .coco import CocoNumbering
 from .common import Exported, exportable, exported, refuse_places

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wilss.disk import sweep_partials, write_atomically, writing
+from wilss.process import map_in_threads
 from wilss.store import MaskStore
-from wilss.threads import map_in_threads
 
 from .coco import CocoNumbering, coco_rle, require_pycocotools
 from .common import Exported, exportable, exported, refuse_places

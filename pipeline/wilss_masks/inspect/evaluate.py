@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, why_no_pixel
 from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
+from wilss.equations.metrics import Scores
 from wilss.errors import ManifestError, OneImageError
-from wilss.metrics import Scores
+from wilss.process import map_in_threads
 from wilss.store import MaskStore, Status, empty_masks
 from wilss.store.records import records_for
-from wilss.threads import map_in_threads
 
 from .image_judge import ABLATION, KNOWN, STORED, ImageJudge
 

@@ -19,6 +19,7 @@ from wilss.digests import version_of
 from wilss.disk import Folder, Location, folder_at, is_there, location_of, refuse_existing, resolved, writing
 from wilss.errors import EncoderError, ImageError, StoreError
 from wilss.params import divided, names_of, with_values
+from wilss.process import map_in_threads
 from wilss.store import (
     ImageContent,
     MaskStore,
@@ -33,7 +34,6 @@ from wilss.store.carrying import stored_content
 from wilss.store.features import kept_bases, kept_planes
 from wilss.store.records import records_for
 from wilss.store.verdicts import UNJUDGED, review_of, verdicts_of
-from wilss.threads import map_in_threads
 
 from ..sources.cam.params import CamParams, CutParams
 from ..sources.fusion import (

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
+from wilss.equations.metrics import confusion
 from wilss.errors import ImageError, OneImageError
-from wilss.metrics import confusion
 from wilss.store import LabelMaps, MaskStore, label_map
 from wilss.store.verdicts import UNJUDGED, verdicts_of
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from wilss.data.images import to_pixels
 from wilss.data.taxonomy import VOID
 from wilss.equations import calibration
+from wilss.equations.metrics import Scores, or_none
 from wilss.errors import StoreError
-from wilss.metrics import Scores, or_none
 from wilss.params import divided, with_values
 from wilss.store import MaskStore
 

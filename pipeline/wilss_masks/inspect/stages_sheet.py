@@ -12,8 +12,8 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
+from wilss.equations.metrics import Scores, confusion
 from wilss.errors import ImageError, OneImageError, StoreError
-from wilss.metrics import Scores, confusion
 from wilss.store import LabelMaps, MaskStore
 from wilss.store.records import records_for
 

@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.allocator import share_one_heap
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.disk import Location, folder_at, is_there, location_of, part_lock, resolved
 from wilss.errors import StoreError, counted
 from wilss.models.devices import resolve_device
+from wilss.process import own_cores, share_one_heap
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, StoreParts, seal_parts
 from wilss.store.changes import keep_stamps
 from wilss.store.parts import discard_parts, left_of_parts
-from wilss.threads import own_cores
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred

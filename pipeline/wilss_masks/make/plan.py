@@ -18,8 +18,8 @@ from wilss.data.images import PIXEL_CAP, read_size
 from wilss.data.layouts import ImageRecord, Records
 from wilss.disk import threads_for
 from wilss.errors import ImageError, StoreError
+from wilss.process import map_in_threads
 from wilss.store import Status, StoreHeader, StoreLayout
-from wilss.threads import map_in_threads
 
 from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
 

@@ -20,10 +20,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wilss.allocator import keep_freed_memory
 from wilss.data.contents import UNKNOWN, content_of
 from wilss.disk import Location, writing
 from wilss.errors import EncoderError, ImageError, StoreError
+from wilss.process import keep_freed_memory
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
 from wilss.store.parts import are_begun
 

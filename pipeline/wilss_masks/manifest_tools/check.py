@@ -15,7 +15,7 @@ from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, meaning_of
 from wilss.errors import ImageError, ManifestError, counted
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 from .encoders import EncoderReport, check_encoders
 from .label_files import label_doubts

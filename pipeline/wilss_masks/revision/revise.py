@@ -18,6 +18,7 @@ from wilss.data.taxonomy import VOID
 from wilss.digests import version_of
 from wilss.disk import Folder, Location, folder_at, location_of, writing
 from wilss.errors import StoreError
+from wilss.process import map_in_threads
 from wilss.store import (
     MaskStore,
     MaskStoreWriter,
@@ -32,7 +33,6 @@ from wilss.store.features import kept_bases
 from wilss.store.review_folder import ABOUT
 from wilss.store.shards import digest_on_disk
 from wilss.store.verdicts import CORRECTED, VERDICTS, FromWhom, from_whom, review_of
-from wilss.threads import map_in_threads
 
 from ..exchange import read
 from ..inspect.fuse import refuse_bad_target

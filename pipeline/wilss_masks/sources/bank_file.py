@@ -19,9 +19,9 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import BACKGROUND
 from wilss.disk import sweep_partials_of, write_atomically
 from wilss.errors import ImageError
+from wilss.process import map_in_threads
 from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
-from wilss.threads import map_in_threads
 
 from .bank_features import BankEncoders, Inputs, OpenedEncoders
 from .bank_params import BankParams

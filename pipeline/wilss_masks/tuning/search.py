@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.errors import OneImageError
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 from ..sources.fusion import FmwissParams
 from .judging import Judge, Tally, cost

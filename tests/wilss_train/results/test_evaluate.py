@@ -16,8 +16,8 @@ from tests.wilss_train.colours import NAMES, PROTOCOL, TAXONOMY, ColourNet, bloc
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import VOID, Taxonomy
+from wilss.equations.metrics import Scores
 from wilss.errors import CheckpointError, ImageError, ManifestError
-from wilss.metrics import Scores
 from wilss_train.commands.evaluate import command
 from wilss_train.results.confusion_picture import draw_confusion
 from wilss_train.results.evaluate import Evaluation, evaluate, read_labelled, wilson_view

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.drawing import font_path, words
-from wilss.metrics import Scores
+from wilss.equations.metrics import Scores
 
 from .report.figures import row_shares
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord, require_size
+from wilss.equations.metrics import Scores, confusion
 from wilss.errors import ImageError, ManifestError
-from wilss.metrics import Scores, confusion
 from wilss.models.networks.checkpoint import CheckpointInfo
 
 from .predict import Sample, predictions

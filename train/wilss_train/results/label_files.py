@@ -23,7 +23,7 @@ from wilss.disk import write_output
 from wilss.drawing import class_colours, encoded
 from wilss.errors import StoreError
 from wilss.models.networks.checkpoint import CheckpointInfo
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 from ..data.image_lists import Target
 from .overlays import draw_overlay

@@ -19,7 +19,7 @@ from wilss.data.images import normalise, read_image, to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError, ImageError, OneImageError
 from wilss.models.networks.checkpoint import CheckpointInfo
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 #: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
 _SOFTMAX = ("pseudoseg", "unimatch", "mib", "plop")

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from wilss.allocator import keep_freed_memory
 from wilss.data.manifest import Manifest
 from wilss.disk import Location, make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
+from wilss.process import keep_freed_memory, own_cores
 from wilss.store import writer_lock
-from wilss.threads import own_cores
 
 from .. import run_folder as runs
 from ..context import Experiment, RunContext

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from wilss.disk import threads_for
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 _LARGEST = 1 << 20
 

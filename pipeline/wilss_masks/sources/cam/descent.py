@@ -11,8 +11,8 @@ from torch import Tensor
 
 from wilss.equations.cam import drawing_weights, positive_weights, tag_loss
 from wilss.models.networks.classifier import Classifier
+from wilss.process import map_in_threads
 from wilss.randomness import numpy_generator_for
-from wilss.threads import map_in_threads
 
 from .looking import Teaching, line
 from .state import write_state

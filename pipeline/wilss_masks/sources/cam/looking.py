@@ -15,7 +15,7 @@ from wilss.data.images import normalise, read_image, resize_uint8
 from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError, ManifestError, counted, first_line
 from wilss.models.networks.classifier import Classifier
-from wilss.threads import map_in_threads
+from wilss.process import map_in_threads
 
 from .lessons import Lessons
 from .params import CamParams

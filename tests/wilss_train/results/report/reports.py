@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wilss.data.protocol import StepProtocol, preset
 from wilss.data.taxonomy import COCO, VOC, Taxonomy
-from wilss.metrics import Scores
+from wilss.equations.metrics import Scores
 from wilss.models.networks.checkpoint import CheckpointInfo
 from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.results.evaluate import Evaluation

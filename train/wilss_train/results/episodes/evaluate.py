@@ -20,9 +20,9 @@ from wilss.data.images import to_pixels
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import BACKGROUND
 from wilss.equations.kernels import score_map, unit
+from wilss.equations.metrics import or_none
 from wilss.equations.panet import FOREGROUND, label_map, masked_average, mean_of_filled, with_absent, with_bias
 from wilss.errors import ImageError
-from wilss.metrics import or_none
 from wilss.models.networks.embedding import Embedding
 from wilss.params import FiniteFloat, Params, PositiveFloat, PositiveInt
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.metrics import confusion
+from wilss.equations.metrics import confusion
 
 #: `wilss` counts a class's false positives in every episode that asks for it. `panet`, the paper's public code, counts
 #: a class, and the background, only where the query holds it, and takes the sum of the classes' counts as foreground's.

@@ -1,19 +1,89 @@
-"""Freed memory is kept where glibc is asked to, and nobody else has said something about it."""
+"""What `map_in_threads` begins before somebody asks for a result; what glibc is told to keep, and when it is not."""
 
 import ctypes
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from wilss import allocator
+from wilss import process
+from wilss.process import map_in_threads, own_cores
+
+
+def begun(count: int, **options: Any) -> tuple[int, list[int]]:
+    """How many of `count` items were begun when the first result came, and all results."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(count):
+            taken.append(number)
+            yield number
+
+    results = map_in_threads(lambda number: -number, items(), **options)
+    first = next(results)
+    return len(taken), [first, *results]
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "ahead"),
+    [
+        (40, {"threads": 2}, 8),
+        (40, {"threads": 2, "ahead": 12}, 12),
+        (3, {"threads": 2}, 3),
+        (40, {"threads": 2, "weight": lambda number: 10, "heaviest": 25}, 3),
+        (40, {"threads": 2, "weight": lambda number: 100, "heaviest": 25}, 1),
+        (40, {"threads": 2, "weight": lambda number: number, "heaviest": 25}, 8),
+    ],
+)
+def test_no_more_is_begun_than_is_wanted(count: int, options: dict[str, Any], ahead: int) -> None:
+    assert begun(count, **options) == (ahead, [-number for number in range(count)])
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_threads_are_those_of_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert begun(40)[0] == 4 * cores
+
+
+def test_an_error_comes_in_its_place() -> None:
+    results = map_in_threads(lambda number: 6 // number, [3, 2, 0, 1], 2)
+    assert (next(results), next(results)) == (2, 3)
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+@pytest.mark.parametrize(
+    ("said", "beside", "cores"),
+    [
+        ("3", "", 3),
+        ("5,2", "", 5),
+        ("", "", 4),
+        ("many", "", 4),
+        ("0", "", 4),
+        ("1", "2", 2),
+        ("3", "2", 3),
+        ("1", "1", 1),
+    ],
+)
+def test_a_process_works_on_as_many_cores_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, said: str, beside: str, cores: int
+) -> None:
+    """A launcher sets OMP_NUM_THREADS=1 for each of several processes unasked; beside others the 1 is no wish."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+    assert own_cores() == cores
+    assert begun(40)[0] == 4 * cores
+
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from wilss.allocator import keep_freed_memory
+from wilss.process import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 for _ in range(3):  # glibc's own threshold moves with the first blocks that are freed
@@ -50,23 +120,23 @@ def told_and_not(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_what_is_freed_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many = told_and_not(monkeypatch, allocator._OWN_WORDS, faults, "keep")
+    few, many = told_and_not(monkeypatch, process._OWN_WORDS, faults, "keep")
     assert few < 20_000 / 10 < many
 
 
-@pytest.mark.parametrize("word", allocator._OWN_WORDS)
+@pytest.mark.parametrize("word", process._OWN_WORDS)
 def test_what_the_environment_says_stays(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(ctypes, "CDLL", asked.append)
     monkeypatch.setenv(word, "1")
-    assert not allocator.keep_freed_memory()
+    assert not process.keep_freed_memory()
     assert not asked
 
 
 HEAPS = """
 import ctypes, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from wilss.allocator import share_one_heap
+from wilss.process import share_one_heap
 
 shared = share_one_heap() if sys.argv[1] == "share" else False
 meeting = threading.Barrier(4)
@@ -89,14 +159,14 @@ def heaps(how: str) -> tuple[bool, int]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_threads_share_one_heap(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, several = told_and_not(monkeypatch, allocator._OWN_WORDS_ON_HEAPS, heaps, "share")
+    one, several = told_and_not(monkeypatch, process._OWN_WORDS_ON_HEAPS, heaps, "share")
     assert one == 1 < several
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
     assert heaps("share")[0] is False
 
 
 def test_a_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word in allocator._OWN_WORDS:
+    for word in process._OWN_WORDS:
         monkeypatch.delenv(word, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert not allocator.keep_freed_memory()
+    assert not process.keep_freed_memory()

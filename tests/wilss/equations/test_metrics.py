@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wilss.metrics import Scores, confusion
+from wilss.equations.metrics import Scores, confusion
 
 CLASS_IDS = (16, 17, 3)
 IDS = st.sampled_from([0, 3, 16, 17, 20, 255])
