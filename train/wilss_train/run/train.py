@@ -141,17 +141,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     experiment = functools.cache(lambda: method.experiment(context))
     with _alone(accelerator, out):
         if accelerator.is_main_process:
-            options.on_phase("reading and checking masks, images and weights")
-            # here, so that whoever finds the folder taken need not wait, and one process reads
-            inputs.verify(check_digests=options.check_digests)
             machine = machine_of(accelerator, threads, deterministic=options.deterministic)
-            identity = identity_of(inputs, method, params, options.seed, machine)
-            if options.overwrite or images_at_a_time(params, context.world) < 2:
-                # what would be refused is refused before anything is thrown away, or there
-                require_pairs(experiment().objective, params, context.world)
-            about = origin_of(inputs, method, params).as_json()
-            renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
-            runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
+            _prepare(context, method, out, options, machine, experiment)
         accelerator.wait_for_everyone()
         was_complete = runs.is_complete(out)
         if not was_complete and not (out / MODEL_FILE).exists():
@@ -170,6 +161,30 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
         results=results,
         failed=read_log(out / LOG_FILE).failed if results is not None else {},
     )
+
+
+def _prepare(
+    context: RunContext,
+    method: Method,
+    out: Path,
+    options: Options,
+    machine: dict[str, Any],
+    experiment: Callable[[], Experiment],
+) -> None:
+    """Check what is read, and make the run's folder or find the same run there.
+
+    Under the lock, so that whoever finds the folder taken need not wait, and in the first process alone.
+    """
+    options.on_phase("reading and checking masks, images and weights")
+    inputs, params = context.inputs, context.params
+    inputs.verify(check_digests=options.check_digests)
+    identity = identity_of(inputs, method, params, options.seed, machine)
+    if options.overwrite or images_at_a_time(params, context.world) < 2:
+        # what would be refused is refused before anything is thrown away, or there
+        require_pairs(experiment().objective, params, context.world)
+    about = origin_of(inputs, method, params).as_json()
+    renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
+    runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
 
 
 def _learn(
