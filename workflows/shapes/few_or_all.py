@@ -2,6 +2,7 @@
 
     python workflows/shapes/few_or_all.py run        # supports, stores, trainings; goes on row by row
     python workflows/shapes/few_or_all.py table      # masks of the stores, and what was learnt from them
+    python workflows/shapes/few_or_all.py run --table few-masks   # PANet's and INSID3's masks of the same supports
 
 A row's supports are drawn anew for every seed, from the pixel labels of the step's own images. Without tags the
 store holds masks of all 400 training images, whatever is on them; with tags, of those that show a new class, and a
@@ -41,15 +42,22 @@ WAYS = (
     Way("scribble-5-tags", "tags on all images, and five scribbles of each class", "scribble", tags=True),
     Way("mask-1-tags", "tags on all images, and one mask of each class", "mask", shots=1, tags=True),
     Way("mask-5", "five masks of each class, nothing else", "mask"),
-    # INSID3 takes the settings of the built-in manifest, chosen on other drawings.
-    Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
-    Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
 )
+#: From the same five masks PANet's and INSID3's, which takes the settings of the built-in manifest, chosen on others.
+FIVE_MASKS = (
+    Way("mask-5", "five masks of each class, nothing else: PANet", "mask"),
+    Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
+    Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
+)
+TABLES = {"few-or-all": WAYS, "few-masks": FIVE_MASKS}
 #: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
 WITHOUT_TAGS = ("--epochs", "9")
 
 
 seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
+of_table = click.option(
+    "--table", "name", type=click.Choice(list(TABLES)), default="few-or-all", show_default=True, help="Whose rows."
+)
 
 
 @click.group()
@@ -58,28 +66,30 @@ def main() -> None:
 
 
 @main.command()
+@of_table
 @seeded
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
-def run(seeds: int, at_once: int) -> None:
+def run(name: str, seeds: int, at_once: int) -> None:
     """Stores and bases of every seed, then the trainings; bases and FMWISS's row are those of compare.py."""
     make_masks()
-    for way in WAYS:
-        for seed in SEEDS[:seeds]:
+    for seed in SEEDS[:seeds]:
+        for way in TABLES[name]:
             _make_store(way, seed)
     train_all((base(seed) for seed in SEEDS[:seeds]), at_once)
-    train_all((_training(way, seed) for seed in SEEDS[:seeds] for way in WAYS), at_once)
+    train_all((_training(way, seed) for seed in SEEDS[:seeds] for way in TABLES[name]), at_once)
 
 
 @main.command()
+@of_table
 @seeded
-def table(seeds: int) -> None:
-    """mIoU of the masks, and old, new and all of what was learnt from them, into figures/few-or-all.json."""
+def table(name: str, seeds: int) -> None:
+    """mIoU of the masks, and old, new and all of what was learnt from them, into figures/NAME.json."""
     cells = {}
-    for way in WAYS:
+    for way in TABLES[name]:
         scores = scores_of([_training(way, seed).out for seed in SEEDS[:seeds]])
         qualities = [_quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
-        cells[way.key] = {"masks": spread(qualities), **{name: spread(scores[name]) for name in ("old", "new", "all")}}
-    keep_figures("few-or-all", cells, seeds=seeds)
+        cells[way.key] = {"masks": spread(qualities), **{key: spread(scores[key]) for key in ("old", "new", "all")}}
+    keep_figures(name, cells, seeds=seeds)
 
 
 def _training(way: Way, seed: int) -> Job:
