@@ -4,6 +4,7 @@
     python workflows/shapes/semi.py run           # train it; can be stopped, and goes on row by row
     python workflows/shapes/semi.py table         # read the reports and print the table
     python workflows/shapes/semi.py --tuning run --seeds 1    # the same on the pictures that settings are chosen on
+    python workflows/shapes/semi.py tune          # what was to be chosen with 1/8 labelled, on those pictures
 
 All rows of a seed and part learn from the same labelled pictures for the same number of optimiser steps, with as many
 labelled pictures in each; they differ in what the other pictures are good for.
@@ -12,7 +13,7 @@ labelled pictures in each; they differ in what the other pictures are good for.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -36,28 +37,44 @@ STORED = "stored"
 class Row:
     """One line of the table: its title, what is made of the pictures without labels, and by which method.
 
-    target: of pseudoseg, "" for another method.
+    target: of pseudoseg, "" for another method. more: parameters beside those that all rows of the method have.
     """
 
     key: str
     title: str
     target: str
     method: str = "pseudoseg"
+    more: tuple[str, ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:
         """Parameters of the method."""
-        return (f"target={self.target}", *TRAINING) if self.target else UNIMATCH
+        return (*((f"target={self.target}", *TRAINING) if self.target else UNIMATCH), *self.more)
 
 
+NONE = Row("none", "labelled pictures alone", "none")
+DECODER = Row("decoder", "decoder's soft labels alone", "decoder")
+FUSED = Row("fused", "PseudoSeg: both, fused while training", "fused")
+MEAN_TEACHER = Row("unimatch", "UniMatch V2: a mean teacher's hard labels where it is surer than 0.95", "", "unimatch")
 ROWS = (
-    Row("none", "labelled pictures alone", "none"),
+    NONE,
     Row("fixmatch", "decoder's hard labels where it is surer than 0.95 (FixMatch)", "fixmatch"),
-    Row("decoder", "decoder's soft labels alone", "decoder"),
+    DECODER,
     Row("sgc", "attention maps' soft labels alone", "sgc"),
-    Row("fused", "PseudoSeg: both, fused while training", "fused"),
-    Row("unimatch", "UniMatch V2: a mean teacher's hard labels where it is surer than 0.95", "", "unimatch"),
+    FUSED,
+    MEAN_TEACHER,
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
+)
+OWN = ("strong_norm=own",)
+#: What was to be chosen with 1/8 labelled.
+CHOICES = (
+    NONE,
+    DECODER,
+    replace(DECODER, key="decoder-own", more=OWN),
+    FUSED,
+    replace(FUSED, key="fused-own", more=OWN),
+    replace(MEAN_TEACHER, key="unimatch-published", more=("average=0.996",)),
+    MEAN_TEACHER,
 )
 
 
@@ -115,14 +132,19 @@ def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, 
 @click.pass_context
 def main(context: click.Context, tuning: bool, precision: str) -> None:
     """Train and tabulate."""
+    context.obj = _place(precision, tuning=tuning)
+
+
+def _place(precision: str = "", *, tuning: bool) -> Place:
     name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
-    context.obj = Place(manifest, HERE / "results" / name, precision)
+    return Place(manifest, HERE / "results" / name, precision)
 
 
 _seeds = click.option("--seeds", default=3, show_default=True, help="How many.")
 _only = click.option("--only", multiple=True, metavar="KEY", help="These rows alone.")
 _part = click.option("--part", type=int, multiple=True, default=PARTS, show_default=True, help="1/PART is labelled.")
+_at_once = click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
 
 
 @main.command()
@@ -141,14 +163,11 @@ def rows(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) -> 
 @_seeds
 @_only
 @_part
-@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+@_at_once
 @click.pass_obj
 def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_once: int) -> None:
     """Labels and lists, then all rows but those from stores, then those; each on one thread."""
-    place.results.mkdir(parents=True, exist_ok=True)
-    command("wilss-masks", "generate", "--manifest", place.manifest, "--step", "0", "--out", place.masks)
-    for seed in range(seeds):
-        _write_lists(place, seed)
+    _prepare(place, seeds)
     found = [one for one in _jobs(place, seeds, only, part) if not one.is_done]
     for stage in ([one for one in found if not one.before], [one for one in found if one.before]):
         train_all(stage, at_once)
@@ -167,6 +186,25 @@ def table(place: Place, seeds: int, part: Sequence[int]) -> None:
             keep_figures(f"semi-{one}", cells, seeds)
         else:
             print("\n".join(f"{one}-{key}: {figures}" for key, figures in cells.items()))
+
+
+@main.command()
+@_at_once
+@click.pass_obj
+def tune(place: Place, at_once: int) -> None:
+    """Train what was to be chosen with 1/8 labelled, on the tuning pictures, into figures/semi-choices.json."""
+    place = _place(place.precision, tuning=True)
+    _prepare(place, seeds=1)
+    train_all((job(place, 8, one, 0) for one in CHOICES), at_once)
+    cells = {one.key: _cells(place, 8, one, seeds=1) for one in CHOICES}
+    keep_figures("semi-choices", cells, seeds=1)
+
+
+def _prepare(place: Place, seeds: int) -> None:
+    place.results.mkdir(parents=True, exist_ok=True)
+    command("wilss-masks", "generate", "--manifest", place.manifest, "--step", "0", "--out", place.masks)
+    for seed in range(seeds):
+        _write_lists(place, seed)
 
 
 def _cells(place: Place, part: int, row: Row, seeds: int) -> dict[str, Cell]:
