@@ -96,6 +96,8 @@ class TrainParams(Params):
     trust: which masks are learnt from, of a store that people judged: `all`; `judged` ones; `accepted`, or corrected,
         ones; or weights, as in `unjudged:0.3`: so large a share of the views of an image takes such a mask. What is not
         taken is void, and images of which nothing is taken are left out.
+    least_confidence: masks of less are not taken either, and images that show no other are left out, whatever their
+        tags: as where a few masks of a class, and no tags, say which images show it [D].
     cache_mib: decoded images and masks kept in memory, at most; as much again for the features of `views`.
     """
 
@@ -148,6 +150,7 @@ class TrainParams(Params):
     save_steps: NonNegativeInt = 0
     limit: NonNegativeInt = 0
     trust: str = "all"
+    least_confidence: Share = 0.0
     cache_mib: NonNegativeInt = 1024
 
     def __post_init__(self) -> None:

@@ -18,13 +18,17 @@ import click
 from runs import RESULTS, SEEDS, Job, base, command, job, keep_figures, make_masks, scores_of, spread, train_all
 
 STORES = RESULTS / "few"
+SURE = "-sure"
+#: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
+WITHOUT_TAGS = ("--epochs", "9")
 
 
 @dataclass(frozen=True)
 class Way:
     """A way to come by the masks of step 1.
 
-    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them.
+    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them. least: the
+    confidence below which masks are not learnt from; the masks are those of the way without it.
     """
 
     key: str
@@ -33,6 +37,19 @@ class Way:
     shots: int = 5
     tags: bool = False
     source: str = "panet"
+    least: float = 0.0
+
+    @property
+    def masks(self) -> str:
+        """What its stores are called."""
+        return self.key.removesuffix(SURE)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """For wilss-train."""
+        if self.least:
+            return ("--set", f"least_confidence={self.least}")
+        return () if self.tags else WITHOUT_TAGS
 
 
 WAYS = (
@@ -47,13 +64,10 @@ WAYS = (
 FIVE_MASKS = (
     Way("mask-5", "five masks of each class, nothing else: PANet", "mask"),
     Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
+    Way("insid3-sure", "the same, masks of confidence 0.25 and more", "mask", source="insid3", least=0.25),
     Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
 )
 TABLES = {"few-or-all": WAYS, "few-masks": FIVE_MASKS}
-#: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
-WITHOUT_TAGS = ("--epochs", "9")
-
-
 seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
 of_table = click.option(
     "--table", "name", type=click.Choice(list(TABLES)), default="few-or-all", show_default=True, help="Whose rows."
@@ -96,14 +110,13 @@ def _training(way: Way, seed: int) -> Job:
     """The incremental step from the store, as the manifest has it; FMWISS's is the one of compare.py."""
     if way.kind is None:
         return job(RESULTS / f"fmwiss-{seed}", seed, "step-1.zarr", ("--from", str(base(seed).out)))
-    words = ("--masks", str(_store(way, seed)), "--seed", str(seed), "--out", str(RESULTS / f"few-{way.key}-{seed}"))
-    parent = ("--from", str(base(seed).out))
-    words = (*words, "--resume", "--threads", "1", *parent, *(() if way.tags else WITHOUT_TAGS))
-    return Job(RESULTS / f"few-{way.key}-{seed}", words)
+    out = RESULTS / f"few-{way.key}-{seed}"
+    given = ("--masks", str(_store(way, seed)), "--seed", str(seed), "--out", str(out), "--resume", "--threads", "1")
+    return Job(out, (*given, "--from", str(base(seed).out), *way.words))
 
 
 def _store(way: Way, seed: int) -> Path:
-    return RESULTS / "masks/step-1.zarr" if way.kind is None else STORES / f"{way.key}-{seed}.zarr"
+    return RESULTS / "masks/step-1.zarr" if way.kind is None else STORES / f"{way.masks}-{seed}.zarr"
 
 
 def _make_store(way: Way, seed: int) -> None:
@@ -121,7 +134,7 @@ def _make_store(way: Way, seed: int) -> None:
 
 
 def _told(way: Way, seed: int) -> Path:
-    return STORES / f"{way.key}-{seed if way.kind else 0}.json"
+    return STORES / f"{way.masks}-{seed if way.kind else 0}.json"
 
 
 def _quality(way: Way, seed: int) -> float | None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from wilss_train.data.batches import SegBatchSource
 from wilss_train.data.masked_images import MaskedImages
 from wilss_train.data.trust import Trust, trusted
 from wilss_train.memory import MemoryBank, fill
+from wilss_train.methods import METHODS
 from wilss_train.params import VERDICTS, TrainParams, trust_weights
+from wilss_train.run.settings import _require_trusted
 
 COUNT = 8
 #: As wide as the pictures, so that a view shows all of one.
@@ -79,8 +82,9 @@ def images(tmp_path: Path) -> MaskedImages:
     return MaskedImages(new, records_of(write_images(tmp_path / "images", drawn)))
 
 
-def source(images: MaskedImages, trust: str, **more: Any) -> SegBatchSource:
-    return SegBatchSource(images, PROTOCOL, 1, TrainParams(trust=trust, **PARAMS), seed=3, **more)
+def source(images: MaskedImages, trust: str, least: float = 0.0, **more: Any) -> SegBatchSource:
+    params = TrainParams(trust=trust, least_confidence=least, **PARAMS)
+    return SegBatchSource(images, PROTOCOL, 1, params, seed=3, **more)
 
 
 def test_images_are_chosen_by_verdict(images: MaskedImages) -> None:
@@ -108,9 +112,57 @@ def test_a_weight_is_the_share_of_views_that_take_a_mask(images: MaskedImages) -
 def test_a_store_that_nobody_judged_is_told(images: MaskedImages, tmp_path: Path) -> None:
     drawn = random_masks(COUNT, PROTOCOL.new(1))
     plain = MaskedImages(make_store(tmp_path / "plain.zarr", drawn, step=1), records_of({}))
-    with pytest.raises(StoreError, match="or that `trust` does not take"):
+    with pytest.raises(StoreError, match="or that `trust` or `least_confidence` does not take"):
         source(plain, "judged")
     assert Trust.of(plain.store, "unjudged:0", 1).kept(0, [0, 1], "a", [1]) == [False, False]
+
+
+def unsure(tmp_path: Path) -> MaskedImages:
+    """Four images with a mask of each class, of four confidences, the last of which nobody said."""
+    ids = PROTOCOL.new(1)
+    drawn = {name: {identity: np.ones((16, 16), bool) for identity in ids} for name in "abcd"}
+    drawn["b"][ids[0]] = np.zeros((16, 16), bool)
+    sure = {"a": 0.2, "b": 0.6, "c": 0.9}
+    return MaskedImages(
+        make_store(tmp_path / "unsure.zarr", drawn, step=1, confidence=sure),
+        records_of(write_images(tmp_path / "unsure", drawn)),
+    )
+
+
+def test_masks_of_little_confidence_are_void_and_images_that_show_no_other_are_left_out(tmp_path: Path) -> None:
+    images = unsure(tmp_path)
+    store, rows = images.store, np.arange(4)
+    trusts = {least: Trust.of(store, "all", 0, least_confidence=least) for least in (0.0, 0.2, 0.5, 0.9, 1.0)}
+    assert {least: trust.rows(rows, store.vector("tags")).tolist() for least, trust in trusts.items()} == {
+        0.0: [0, 1, 2, 3], 0.2: [0, 1, 2], 0.5: [1, 2], 0.9: [2], 1.0: [],
+    }  # fmt: skip
+    assert trusts[0.5].kept(0, [0, 1], "a", [1]) == [False, False]
+    assert trusts[0.5].kept(1, [0, 1], "b", [1]) == [True, True]
+    drawn = random_masks(COUNT, PROTOCOL.new(1))
+    by_name = {name: 0.9 if place % 2 else 0.1 for place, name in enumerate(drawn)}
+    some = MaskedImages(
+        make_store(tmp_path / "some.zarr", drawn, step=1, confidence=by_name),
+        records_of(write_images(tmp_path / "some", drawn)),
+    )
+    assert source(some, "all", least=0.5).image_count < source(some, "all").image_count
+    assert not source(some, "all", least=0.5).sample(Visit(0, (0,))).void.all()
+
+
+def test_masks_of_which_none_is_confident_enough_are_refused_with_the_most_confident_one(tmp_path: Path) -> None:
+    images = unsure(tmp_path)
+    inputs: Any = SimpleNamespace(store=images.store, records=images._records)
+    params = TrainParams(least_confidence=0.95)
+    with pytest.raises(StoreError, match=r"that least_confidence=0\.95 takes; the most confident mask has 0\.90"):
+        _require_trusted(params, METHODS["finetune"](), inputs)
+    _require_trusted(TrainParams(least_confidence=0.9), METHODS["finetune"](), inputs)
+
+
+def test_an_image_without_a_pixel_of_a_class_does_not_show_it_however_confident(tmp_path: Path) -> None:
+    ids = PROTOCOL.new(1)
+    drawn = {"a": {ids[0]: np.zeros((16, 16), bool)}, "b": {ids[0]: np.ones((16, 16), bool)}}
+    store = make_store(tmp_path / "empty.zarr", drawn, step=1, confidence={"a": 0.9, "b": 0.9})
+    trust = Trust.of(store, "all", 0, least_confidence=0.5)
+    assert trust.rows(np.arange(2), store.vector("tags")).tolist() == [1]
 
 
 def test_memory_takes_instances_of_trusted_masks_alone(images: MaskedImages, tmp_path: Path) -> None:

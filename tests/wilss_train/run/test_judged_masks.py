@@ -60,6 +60,8 @@ def test_what_cannot_be_trusted_is_refused_before_anything_is_written(root: Path
     assert "no mask that trust=judged takes; judge some" in nobody.err
     panet = wilss_train(*given(root, "panet", "--method", "panet", "--set", "trust=judged"))
     assert "trust=judged is for methods that learn from masks of a step, and panet is none" in panet.err
+    panet = wilss_train(*given(root, "panet", "--method", "panet", "--set", "least_confidence=0.5"))
+    assert "least_confidence=0.5 is for methods that learn from masks of a step" in panet.err
     assert not [name for name in ("nobody", "panet") if (root / name / "run.json").exists()]
 
 

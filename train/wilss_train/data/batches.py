@@ -66,12 +66,12 @@ class SegBatchSource:
         world: int = 1,
         on_broken: Callable[[Broken], None] = lambda broken: None,
     ) -> None:
-        self._trust = Trust.of(images.store, params.trust, seed)
+        self._trust = Trust.of(images.store, params.trust, seed, least_confidence=params.least_confidence)
         rows = images.trained_on(params.limit, seed, self._trust)
         if not len(rows):
             raise StoreError(
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows, or "
-                "that `trust` does not take; `wilss-masks info` shows why."
+                "that `trust` or `least_confidence` does not take; `wilss-masks info` shows why."
             )
         self.image_count, self._rows = len(rows), rows
         self.order = Order(count=len(rows), batch=params.batch_size, seed=seed, least=params.epoch_steps)

@@ -1,4 +1,4 @@
-"""Which masks of a revised store a run learns from, by what people said of them.
+"""Which masks of a store a run learns from: by what people said of them, and by how confident they are.
 
 A mask that a run does not take is not background either: nobody knows what is there, so its pixels are void. A weight
 between 0 and 1 takes a mask in that share of the views of its image, so that its pixels count so much in the mean
@@ -36,23 +36,37 @@ def trusted(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trust:
-    """How far the masks of a store are trusted. weights: float32 [N, C], in [0, 1]."""
+    """How far the masks of a store are trusted.
+
+    weights: float32 [N, C], in [0, 1]. shown: bool [N, C], where a mask is confident enough and has a pixel; None where
+    no confidence was asked for.
+    """
 
     weights: NDArray[np.float32]
     seed: int
+    shown: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, store: MaskStore, trust: str, seed: int) -> "Trust":
-        """By the verdicts of a store. trust: the parameter."""
-        return cls(weights=np.array(trust_weights(trust), np.float32)[verdicts_of(store)], seed=seed)
+    def of(cls, store: MaskStore, trust: str, seed: int, *, least_confidence: float = 0.0) -> "Trust":
+        """By the verdicts of a store and its confidences. trust, least_confidence: the parameters."""
+        weights = np.array(trust_weights(trust), np.float32)[verdicts_of(store)]
+        if not least_confidence:
+            return cls(weights=weights, seed=seed)
+        is_confident = store.vector("confidence") >= least_confidence
+        shown = is_confident & (store.vector("area") > 0)
+        return cls(weights=np.where(is_confident, weights, np.float32(0)), seed=seed, shown=shown)
 
     def rows(self, rows: NDArray[np.intp], tags: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Of these rows of the store those with a mask that is ever taken. tags: bool [N, C].
 
-        An image that is tagged with nothing, as where a source asked for all classes, stays.
+        An image that is tagged with nothing, as where a source asked for all classes, stays, but where masks are to be
+        confident: what an image shows is then what such masks say.
         """
+        is_taken = self.weights[rows] > 0
+        if self.shown is not None:
+            return rows[(is_taken & self.shown[rows]).any(axis=1)]
         is_asked = tags[rows]
-        return rows[(is_asked & (self.weights[rows] > 0)).any(axis=1) | ~is_asked.any(axis=1)]
+        return rows[(is_asked & is_taken).any(axis=1) | ~is_asked.any(axis=1)]
 
     def takes(self, rows: NDArray[np.intp], position: int) -> NDArray[np.bool_]:
         """Of which of these rows the mask of the class at `position` is ever taken."""

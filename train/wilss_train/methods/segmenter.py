@@ -221,4 +221,5 @@ def _write_memory(context: RunContext, out: Path) -> None:
         min_area=params.min_area,
         limit=params.limit,
         trust=params.trust,
+        least_confidence=params.least_confidence,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
@@ -82,7 +83,7 @@ def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainPara
             f"logit_adjustment=always is for methods that learn a later step from its masks, and {method.name} is none "
             "of these; leave it out."
         )
-    if params.trust != "all":
+    if params.trust != "all" or params.least_confidence:
         _require_trusted(params, method, inputs)
     own_heads = isinstance(method, MaskMethod) and method.own_heads
     _require_heads(params, method, inputs, own_heads)
@@ -92,17 +93,19 @@ def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainPara
 
 def _require_trusted(params: TrainParams, method: Method, inputs: RunInputs) -> None:
     """Raise ParameterError for a method that does not weigh masks, StoreError where no mask is taken."""
+    values = {"trust": params.trust, "least_confidence": params.least_confidence}
+    asked = " and ".join(f"{name}={value}" for name, value in values.items() if value not in ("all", 0))
     if not isinstance(method, MaskMethod):
         raise ParameterError(
-            f"trust={params.trust} is for methods that learn from masks of a step, and {method.name} is none of these; "
-            "leave it out."
+            f"{asked} is for methods that learn from masks of a step, and {method.name} is none of these; leave it out."
         )
-    rows = MaskedImages(inputs.store, inputs.records).trained_on(0, 0, Trust.of(inputs.store, params.trust, 0))
-    if not len(rows):
-        raise StoreError(
-            f"{inputs.store.path} holds no mask that trust={params.trust} takes; judge some with `wilss-masks review` "
-            "and make a store of it with `wilss-masks revise`, or leave trust out."
-        )
+    trust = Trust.of(inputs.store, params.trust, 0, least_confidence=params.least_confidence)
+    if len(MaskedImages(inputs.store, inputs.records).trained_on(0, 0, trust)):
+        return
+    remedy = "judge some with `wilss-masks review` and make a store of it with `wilss-masks revise`, or leave trust out"
+    if params.trust == "all":
+        remedy = f"the most confident mask has {np.nanmax(inputs.store.vector('confidence')):.2f}"
+    raise StoreError(f"{inputs.store.path} holds no mask that {asked} takes; {remedy}.")
 
 
 def _require_heads(params: TrainParams, method: Method, inputs: RunInputs, own_heads: bool) -> None:
