@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.wilss.data import data_on_disk as disk
+from wilss.data.layouts import read_label_of
 from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
-from wilss_masks.manifest_tools.init import init_manifest
+from wilss_masks.manifest_tools.init import doubts_of, init_manifest
 
 
 def coco(root: Path, file: str, images: str, *names: str) -> None:
@@ -47,6 +48,41 @@ def test_one_json_of_any_name_is_train(tmp_path: Path) -> None:
     coco(tmp_path, "result.json", ".", "a.jpg")
     manifest = load_manifest(disk.text(tmp_path / "m.yaml", init_manifest("coco", tmp_path, tmp_path / "m.yaml")))
     assert [record.problem for record in manifest.records(0).records] == [None]
+
+
+def with_categories(path: Path, *more: str) -> None:
+    """Name more categories, and make the first annotation one of the first of them."""
+    content = json.loads(path.read_text())
+    content["categories"] += [{"id": number, "name": name} for number, name in enumerate(more, start=8)]
+    content["annotations"][0]["category_id"] = 8
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("word", "label"), [("void", 255), ("ignore", 255), ("background", 0)])
+def test_a_category_that_stands_for_void_or_background_is_no_class(tmp_path: Path, word: str, label: int) -> None:
+    coco(tmp_path, "train.json", ".", "a.jpg", "b.jpg")
+    with_categories(tmp_path / "train.json", word)
+    manifest = load_manifest(disk.text(tmp_path / "m.yaml", init_manifest("coco", tmp_path, tmp_path / "m.yaml")))
+    assert manifest.data["main"].taxonomy.class_names == ("background", "cat")
+    listing = manifest.listing("main", "train", lenient=True)
+    assert [record.tags for record in listing.records] == [(), (1,)]
+    assert [int(read_label_of(record)[0, 0]) for record in listing.records] == [label, 1]
+
+
+def test_a_word_that_may_be_a_class_is_taken_for_one_and_doubted(tmp_path: Path) -> None:
+    coco(tmp_path, "train.json", ".", "a.jpg")
+    with_categories(tmp_path / "train.json", "unknown")
+    text = init_manifest("coco", tmp_path, tmp_path / "m.yaml")
+    assert "\n  2: unknown\n" in text
+    assert [doubt for doubt in doubts_of(text) if "'unknown'" in doubt and "leave it out of `names`" in doubt]
+
+
+def test_categories_of_void_alone_are_refused(tmp_path: Path) -> None:
+    coco(tmp_path, "train.json", ".", "a.jpg")
+    content = json.loads((tmp_path / "train.json").read_text())
+    (tmp_path / "train.json").write_text(json.dumps({**content, "categories": [{"id": 7, "name": "void"}]}))
+    with pytest.raises(ManifestError, match=r"train\.json has no category but for void and background; add"):
+        init_manifest("coco", tmp_path, tmp_path / "m.yaml")
 
 
 def test_two_files_of_one_split_are_asked_about(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from wilss.store import MaskStore, coverage_of, empty_masks
 from wilss.store.changes import require_unchanged
 from wilss.store.records import records_for
 from wilss.store.review_folder import judged_beside
+from wilss.store.tags import other_tags
 
 from .memory import MemoryBank
 from .params import TrainParams
@@ -72,9 +73,13 @@ class RunInputs:
                 f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
                 for place in coverage.without_image
             )
-            + tuple(f"{self.store.path}: {sentence}" for sentence in empty_masks(self.store))
+            + tuple(f"{self.store.path}: {sentence}" for sentence in self._of_the_masks)
             + tuple(filter(None, [judged_beside(self.store), dark_images(self._few_records)]))
         )
+
+    @property
+    def _of_the_masks(self) -> tuple[str, ...]:
+        return (*empty_masks(self.store), *filter(None, [other_tags(self.store, self.records)]))
 
     @property
     def _few_records(self) -> list[ImageRecord]:

@@ -62,6 +62,7 @@ def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) 
     from wilss.data.manifest import require_locked_contents
     from wilss.store.changes import made_of, require_unchanged
     from wilss.store.records import records_for
+    from wilss.store.tags import other_tags
 
     kind = made_of(store)
     if kind is None:
@@ -73,6 +74,8 @@ def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) 
     if every_byte:
         require_locked_contents(manifest, store.step, str(store.attributes.get("split", "train")))
     require_unchanged(store, records, every_byte=every_byte)
+    if (sentence := other_tags(store, records)) is not None:
+        click.echo(f"Warning: {store.path}: {sentence}", err=True)
     how = "every byte was read" if every_byte else "by size and time, or by what they hold where these differ"
     return f"Its {kind} are those that it was made of ({how})."
 

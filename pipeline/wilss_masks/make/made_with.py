@@ -16,6 +16,7 @@ from wilss.models.encoders.former import LEFT_OUT_THEN, as_noted_now, way_to
 from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
+from wilss.store.tags import tagged_otherwise
 
 from ..sources.base import MaskSource, made_of
 from ..sources.section import defaults_of
@@ -114,7 +115,7 @@ def _of_the_list(store: MaskStore, records: Records) -> str:
     is_new = np.ones(len(records), np.bool_)
     is_new[rows[rows >= 0]] = False
     gone, new = np.flatnonzero(rows < 0), np.flatnonzero(is_new)
-    tagged = np.flatnonzero(_are_tagged_otherwise(store, records, rows))
+    tagged = np.flatnonzero(tagged_otherwise(store, records, rows))
     ids = records.ids()
     parts = [
         f"{_some(ids, new)} not in the store" if new.size else "",
@@ -123,21 +124,6 @@ def _of_the_list(store: MaskStore, records: Records) -> str:
     ]
     told = "; ".join(part for part in parts if part)
     return f"images and tags: {told or 'their order, or tags of classes of other steps'}"
-
-
-def _are_tagged_otherwise(store: MaskStore, records: Records, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """bool [N]: which images of the store, at these rows of the list (-1 for none), have other tags of its classes.
-
-    None where labels decide what is asked for, which is kept as tags too.
-    """
-    if store.attributes.get("uses_tags") is False or store.attributes.get("made_of") == "labels":
-        return np.zeros(len(rows), np.bool_)
-    tags, kinds = records.kinds_of_tags()
-    asked = np.array([[identity in own for identity in store.category_ids] for own in tags], np.bool_)
-    differs = np.zeros(len(rows), np.bool_)
-    if (here := np.flatnonzero(rows >= 0)).size:
-        differs[here] = (asked[kinds[rows[here]]] != store.vector("tags")[here]).any(axis=1)
-    return differs
 
 
 def _some(names: Sequence[str], places: NDArray[np.intp]) -> str:

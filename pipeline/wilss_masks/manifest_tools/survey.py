@@ -8,7 +8,7 @@ from pathlib import Path
 from wilss.data.layouts.colours import find_labelmap
 from wilss.data.layouts.files import LABEL_SUFFIXES, read_lines
 from wilss.data.layouts.xml import read_annotations
-from wilss.data.taxonomy import COCO, VOC
+from wilss.data.taxonomy import COCO, VOC, may_be_class, meaning_of
 from wilss.errors import ManifestError
 
 from .coco_files import coco_files, described
@@ -119,8 +119,27 @@ def _coco(root: Path) -> Survey:
         first = next(iter(splits))
         splits, chosen = {"train": splits[first], **splits}, {"train": chosen[first], **chosen}
     names = _category_names(chosen["train"])
-    known = set(names) == set(COCO.class_names[1:])
-    return Survey(class_names=COCO.class_names if known else ("background", *names), splits=splits, tags="coco")
+    if set(names) == set(COCO.class_names[1:]):
+        return Survey(class_names=COCO.class_names, splits=splits, tags="coco")
+    named = _coco_classes(names, chosen["train"])
+    return Survey(class_names=named.class_names, splits=splits, tags="coco", named=named)
+
+
+def _coco_classes(names: Sequence[str], path: Path) -> ValueNames:
+    """The categories without those that stand for void or background, which the layout reads as such by their names.
+
+    Raises ManifestError where none is left.
+    """
+    classes = [name for name in names if meaning_of(name) is None or may_be_class(name)]
+    if not classes:
+        raise ManifestError(f"{path} has no category but for void and background; add the classes to its categories.")
+    doubts = [
+        f"the category {name!r} of {path} is taken for a class; if it means that nobody knows, or that nothing is there, "
+        "leave it out of `names`, and its annotations are read so."
+        for name in classes
+        if may_be_class(name)
+    ]
+    return ValueNames(class_names=("background", *classes), doubts=tuple(doubts))
 
 
 def _category_names(path: Path) -> list[str]:
