@@ -134,8 +134,8 @@ def _coco_classes(names: Sequence[str], path: Path) -> ValueNames:
     if not classes:
         raise ManifestError(f"{path} has no category but for void and background; add the classes to its categories.")
     doubts = [
-        f"the category {name!r} of {path} is taken for a class; if it means that nobody knows, or that nothing is there, "
-        "leave it out of `names`, and its annotations are read so."
+        f"the category {name!r} of {path} is taken for a class; if it means that nobody knows, or that nothing is "
+        "there, leave it out of `names`, and its annotations are read so."
         for name in classes
         if may_be_class(name)
     ]
