@@ -370,3 +370,17 @@ def test_the_one_value_without_a_name_is_taken_as_void(tmp_path: Path) -> None:
     assert named is not None
     assert (named.class_names, named.void) == (("background", "sky", "road"), (3,))
     assert any("the value 3, for which" in doubt and "it is taken as void" in doubt for doubt in named.doubts)
+
+
+def test_an_image_outside_the_folders_of_classes_is_named(tmp_path: Path) -> None:
+    pictures(tmp_path, "cat/1.jpg", "dog/2.jpg", "dog/3.jpg")
+    assert survey_folder(tmp_path).tags == "folders"
+    pictures(tmp_path, "stray.jpg")
+    with pytest.raises(ManifestError, match=r"folder of its name, in which 1 image \(stray\.jpg\) is not\)\."):
+        survey_folder(tmp_path)
+
+
+def test_nothing_is_said_of_folders_where_there_are_none(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg", "2.jpg")
+    with pytest.raises(ManifestError, match=r"images of each class into a folder of its name\)\."):
+        survey_folder(tmp_path)

@@ -13,6 +13,7 @@ from wilss.data.layouts.files import LABEL_SUFFIXES, without_suffix
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
+from wilss.data.names import some
 from wilss.disk import file_names, is_folder, seen_from
 from wilss.errors import ManifestError
 
@@ -33,6 +34,7 @@ from .tag_names import (
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
+_FEW = 6
 #: Of `tags` in a manifest: what says how a table is read.
 _TABLE_KEYS = ("separator", "columns", "mask", "between")
 _TABLES = ("tags.csv", "tags.tsv", "labels.csv", "annotations.csv", "train.csv")
@@ -114,9 +116,12 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
         return _Tags(spec=spec, names=names, held={image: {name} for image, name in folders.items()})
     if tree.labels:
         return _Tags(spec=TagsSpec.model_validate({"from": "masks"}))
+    outside = sorted(path for path in ids.values() if without_suffix(path) not in folders)
+    are = "is" if len(outside) == 1 else "are"
+    those = f", in which {some(outside[:_FEW], len(outside))} {are} not" if folders else ""
     raise ManifestError(
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
-        "images of each class into a folder of its name)."
+        f"images of each class into a folder of its name{those})."
     )
 
 

@@ -1,6 +1,7 @@
 """Tags that were changed after the masks: told by `verify` and before training, where tags made the masks."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_a_tag_that_came_or_went_is_told_by_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{"uses_tags": False}, {"made_of": "labels"}])
-def test_tags_that_made_no_mask_may_change(tmp_path: Path, attributes: dict[str, object]) -> None:
+def test_tags_that_made_no_mask_may_change(tmp_path: Path, attributes: dict[str, Any]) -> None:
     store = make_store(tmp_path / "s.zarr", **attributes)
     assert other_tags(store, tagged(records_of(store), store.image_ids[0])) is None
 

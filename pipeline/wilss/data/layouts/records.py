@@ -132,10 +132,18 @@ def read_label_of(record: ImageRecord) -> NDArray[np.uint8]:
     return labels
 
 
+#: Why width and height may be exchanged. Half a turn exchanges nothing, so that its labels cannot be told.
+_UNTURNED = (
+    ", or, where the label was drawn on the photograph as it is stored, turn it by the photograph's EXIF orientation "
+    "(so too where that is half a turn, which sizes do not show)"
+)
+
+
 def require_size(record: ImageRecord, found: tuple[int, ...], size: tuple[int, int]) -> None:
     """Raise ImageError unless a label's shape is its image's upright (height, width)."""
     if found != size:
         raise ImageError(
             f"the labels of {record.image_id} are {found[1]} x {found[0]} pixels, the image {record.path} is "
-            f"{size[1]} x {size[0]}; they must be equal, so export one of them again."
+            f"{size[1]} x {size[0]}; they must be equal, so export one of them again"
+            f"{_UNTURNED if found == size[::-1] else ''}."
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wilss.data.layouts.files import IMAGE_SUFFIXES, read_text
+from wilss.data.layouts.flag_columns import NO, YES, all_flags, are_meant_as_flags, is_count, some_flags
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
@@ -26,8 +27,6 @@ _MASK_HEAD = re.compile(
 #: Headings of 0 and 1 that say how images are divided; `train` is a class as well, but not beside one of these.
 _DIVISION_HEAD = re.compile(r"(is)?(val|valid|validation|test|testing)(set|split)?|istrain(ing)?|folds?|splits?|subset")
 _TRAIN_HEADS = ("train", "training")
-_YES = frozenset({"1", "1.0", "true", "True", "TRUE"})
-_NO = frozenset({"", "0", "0.0", "-1", "false", "False", "FALSE"})
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -93,7 +92,7 @@ def read_table(
         classes=tuple(head[column] for column in columns.tags) if columns.flags else (),
         mask=None if columns.mask is None else _heading(head, columns.mask),
         ignored=tuple(head[column] for column in ignored),
-        counts=tuple(head[column] for column in ignored if columns.flags and _is_count(body, column)),
+        counts=tuple(head[column] for column in ignored if columns.flags and is_count(body, column)),
     )
 
 
@@ -156,9 +155,9 @@ def _columns(
     others = [column for column in others if column != mask]
     if spec.columns:
         tags = [_named(path, first, name, "columns") for name in spec.columns]
-        return _Columns(image=image, tags=tuple(tags), flags=_all_flags(grid[1:], tags), mask=mask, head=head)
+        return _Columns(image=image, tags=tuple(tags), flags=are_meant_as_flags(grid[1:], tags), mask=mask, head=head)
     if head is None:
-        if others and all(_all_flags(grid, [column]) for column in others):
+        if others and all(all_flags(grid, [column]) for column in others):
             raise ManifestError(f"{path} has columns of 0 and 1 without a header; add a first row of class names.")
         return _Columns(image=image, tags=tuple(others), flags=False, mask=mask, head=None)
     tags, flags = _under_header(path, grid, head, others, is_class)
@@ -175,7 +174,9 @@ def _under_header(
     if named and not classes:
         return named, False
     divide = _divisions([head[column] for column in others])
-    flags = [column for column in others if _all_flags(grid[1:], [column]) and head[column] not in divide]
+    flags = [column for column in others if all_flags(grid[1:], [column]) and head[column] not in divide]
+    if flags:
+        flags += [column for column in others if some_flags(grid[1:], column) and head[column] not in divide]
     if flags or classes:
         return sorted({*flags, *classes}), True
     if len(others) <= 1:
@@ -200,7 +201,7 @@ def _is_header(grid: list[list[str]], image: int, is_image: Callable[[str], bool
         return True
     others = [cell for column, cell in enumerate(first) if column != image]
     known = any(_TAG_HEAD.fullmatch(_plain(cell)) or _MASK_HEAD.fullmatch(_plain(cell)) for cell in others)
-    flags = any(_all_flags(grid[1:], [c]) and not _all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
+    flags = any(all_flags(grid[1:], [c]) and not all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
     return flags or known or (_is_head_of_images(first, image) and (len(first) > 1 or len(grid) > 1))
 
 
@@ -243,16 +244,6 @@ def _named(path: Path, head: Sequence[str], name: str, key: str) -> int:
     return list(head).index(name)
 
 
-def _all_flags(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
-    cells = {row[column] for row in rows for column in columns if len(row) > column}
-    return bool(cells - {""}) and cells <= _YES | _NO
-
-
-def _is_count(rows: Sequence[Sequence[str]], column: int) -> bool:
-    cells = {row[column] for row in rows if len(row) > column}
-    return "0" in cells and not cells <= _YES | _NO and all(cell.isdecimal() for cell in cells if cell)
-
-
 def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns) -> None:
     head = columns.head or ()
     for number, row in enumerate(body, start=2):
@@ -261,11 +252,12 @@ def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns)
                 f"{path}, row {number} has {len(row)} cells, the header {len(head)}; with one column per class every "
                 "row needs all of them (or write two columns: the id, and its tags with `;` between)."
             )
-        strange = [row[column] for column in columns.tags if row[column] not in _YES | _NO]
-        if strange:
+        strange = next((column for column in columns.tags if row[column] not in YES | NO), None)
+        if strange is not None:
             raise ManifestError(
-                f"{path}, row {number} has the flag {strange[0]!r}; write 1 or 0 under a header of class names, or two "
-                "columns: the id, and its tags with `;` between."
+                f"{path}, row {number} has the flag {row[strange]!r} under {head[strange]!r}; write 1 or 0 there, or "
+                "name the columns of classes without it, `tags: {columns: [...]}`, or write two columns: the id, and "
+                "its tags with `;` between."
             )
 
 
@@ -275,7 +267,7 @@ def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns)
 def _row(cells: Sequence[str], columns: _Columns, spec: TagsSpec, is_class: Callable[[str], bool] | None) -> Row:
     mask = cells[columns.mask] if columns.mask is not None and columns.mask < len(cells) else ""
     if columns.flags and columns.head is not None:
-        tags = [columns.head[column] for column in columns.tags if cells[column] in _YES]
+        tags = [columns.head[column] for column in columns.tags if cells[column] in YES]
     else:
         words = [cells[column] for column in columns.tags if column < len(cells)]
         tags = [name for word in words for name in names_in(word, spec.between, is_class)]

@@ -139,3 +139,42 @@ PATHS = ["images/a.jpg", "images/sub/b.jpg", "images/one/c.jpg", "images/two/c.j
 def test_a_name_means_the_image_whose_path_it_is_a_part_of(name: str, means: list[int]) -> None:
     ids = [path.removeprefix("images/").removesuffix(".jpg") for path in PATHS]
     assert list(NamedImages(ids, PATHS.__getitem__).find(name)) == means
+
+
+@pytest.mark.parametrize("cell", ["x", "1,0", "yes", "perhaps"])
+@pytest.mark.parametrize("said", [{}, {"columns": ["cat", "dog"]}])
+def test_what_slipped_into_a_column_of_0_and_1_is_named_by_its_row(
+    tmp_path: Path, cell: str, said: dict[str, Any]
+) -> None:
+    rows = ("image;cat;dog", "a;1;0", "b;0;1", f"c;{cell};0", "d;;1")
+    with pytest.raises(ManifestError, match=rf"row 4 has the flag '{cell}' under 'cat'; write 1 or 0 there"):
+        read(tmp_path, *rows, images="abcd", known=False, **said)
+    rows = (*rows[:3], "c;1;0", rows[4])
+    assert tags(read(tmp_path, *rows, images="abcd", known=False, **said)) == {
+        "a": ["cat"], "b": ["dog"], "c": ["cat"], "d": ["dog"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("yes", "no"), [("x", ""), ("X", ""), ("ja", "nein"), ("Yes", "No")])
+def test_marks_under_the_names_of_classes_are_no_tags(tmp_path: Path, yes: str, no: str) -> None:
+    """First it is asked which columns hold tags; who names them is told to write 1 and 0."""
+    rows = ("image,cat,dog", f"a,{yes},{no}", f"b,{no},{yes}")
+    with pytest.raises(ManifestError, match=r"say which hold tags"):
+        read(tmp_path, *rows, known=False)
+    with pytest.raises(ManifestError, match=rf"row \d has the flag '{yes}' under '(cat|dog)'; write 1 or 0"):
+        read(tmp_path, *rows, known=False, columns=["cat", "dog"])
+
+
+def test_other_columns_beside_those_of_0_and_1_are_left_out(tmp_path: Path) -> None:
+    """Numbers, words and marks that are mostly no 0 and 1; a column that is named is read, whatever else there is."""
+    rows = ("image,cat,dog,score,by,seen,note", "a,1,0,0.5,me,yes,", "b,0,1,1,you,no,1", "c,1,1,1,me,yes,dark")
+    table = read(tmp_path, *rows, images="abc", known=False)
+    assert (table.classes, table.ignored) == (("cat", "dog"), ("score", "by", "seen", "note"))
+    assert tags(read(tmp_path, *rows, images="abc", known=False, columns=["by"])) == {
+        "a": ["me"], "b": ["you"], "c": ["me"],
+    }  # fmt: skip
+
+
+def test_words_in_several_columns_stay_tags(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,seen,also", "a,cat,x", "b,dog,", known=False, columns=["seen", "also"])
+    assert (table.classes, tags(table)) == ((), {"a": ["cat", "x"], "b": ["dog"]})

@@ -202,7 +202,7 @@ def test_tags_from_masks_name_the_label_that_cannot_be_read(tmp_path: Path) -> N
         ((), r"tags\.csv is empty; write a row per image"),
         ((",,", ","), r"tags\.csv is empty; write a row per image"),
         (("image,cat,dog,horse", "a,1,0"), "row 2 has 3 cells, the header 4"),
-        (("image,cat,dog,horse", "a,1,0,2"), "row 2 has the flag '2'; write 1 or 0"),
+        (("image,cat,dog,horse", "a,1,0,2"), "row 2 has the flag '2' under 'horse'; write 1 or 0 there"),
         (("a,1,0", "b,0,1"), "has columns of 0 and 1 without a header; add a first row of class names"),
         (
             ("id,who,what", "a,cat,dog"),
