@@ -135,7 +135,7 @@ def _coco_classes(names: Sequence[str], path: Path) -> ValueNames:
         raise ManifestError(f"{path} has no category but for void and background; add the classes to its categories.")
     doubts = [
         f"the category {name!r} of {path} is taken for a class; if it means that nobody knows, or that nothing is "
-        "there, leave it out of `names`, and its annotations are read so."
+        "there, leave it out of `names` and `steps`, and its annotations are read so."
         for name in classes
         if may_be_class(name)
     ]
