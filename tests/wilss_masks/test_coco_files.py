@@ -74,7 +74,8 @@ def test_a_word_that_may_be_a_class_is_taken_for_one_and_doubted(tmp_path: Path)
     with_categories(tmp_path / "train.json", "unknown")
     text = init_manifest("coco", tmp_path, tmp_path / "m.yaml")
     assert "\n  2: unknown\n" in text
-    assert [doubt for doubt in doubts_of(text) if "'unknown'" in doubt and "leave it out of `names` and `steps`" in doubt]
+    (doubt,) = (doubt for doubt in doubts_of(text) if "'unknown'" in doubt)
+    assert "leave it out of `names` and `steps`" in doubt
 
 
 def test_categories_of_void_alone_are_refused(tmp_path: Path) -> None:
