@@ -243,7 +243,7 @@ def test_an_image_of_another_size_than_its_masks_is_refused(root: Path) -> None:
     disk.image(root / "data/JPEGImages/im08.jpg", (20, 20))
     made = wilss_train(*words(root, "out"))
     assert made.code == 1, made.said
-    assert "im08" in made.err
+    assert f"1 image has another size: {root}/data/JPEGImages/im08.jpg; make" in made.err
     assert "--update" in made.err
     assert "Traceback" not in made.said
 

@@ -35,21 +35,25 @@ class Comparison:
     """What became of the images of a store, by its rows.
 
     made_of: what its masks are made of. rows: int [N], the record of each image. changed: int [K], ascending.
+    resized: of these the ones whose image has another size than their masks, whatever became of the label.
     contents: uint64 [N], what they are now, UNKNOWN of what is gone and where nothing was noted. stamps: uint64 [N].
     """
 
     made_of: MadeOf
     rows: NDArray[np.integer]
     changed: NDArray[np.intp]
+    resized: NDArray[np.intp]
     contents: NDArray[np.uint64]
     stamps: NDArray[np.uint64]
 
     def sentence(self, records: Sequence[ImageRecord]) -> str:
         """What changed, as in `2 labels have changed: a.png, b.png`."""
-        few = [_named(records[row], self.made_of) for row in self.rows[self.changed[:_NAMED]].tolist()]
-        count = len(self.changed)
-        what = f"{count} {self.made_of} have" if count > 1 else f"1 {self.made_of.removesuffix('s')} has"
-        return f"{what} changed: {', '.join(few)}{', ...' if count > _NAMED else ''}"
+        others = np.setdiff1d(self.changed, self.resized)
+        parts = (
+            _told([_named(records[row], self.made_of) for row in self.rows[others].tolist()], self.made_of, "changed"),
+            _told([str(records[row].path) for row in self.rows[self.resized].tolist()], "images", "another size"),
+        )
+        return "; ".join(filter(None, parts))
 
 
 def made_of(store: MaskStore) -> MadeOf | None:
@@ -82,12 +86,12 @@ def compare(
     contents = np.where(is_noted, known, np.uint64(UNKNOWN))
     contents[doubtful] = contents_of(records, rows[doubtful], kind)
     differs = (contents[doubtful] != known[doubtful]) & (contents[doubtful] != UNKNOWN)
+    changed, resized = doubtful[differs], doubtful[:0]
     if kind == "labels":
-        differs |= _has_other_size(store, records, rows, doubtful)
-        changed = np.union1d(doubtful[differs], _newly_labelled(records, rows, is_committed, status, known))
-    else:
-        changed = doubtful[differs]
-    return Comparison(made_of=kind, rows=rows, changed=changed, contents=contents, stamps=stamps)
+        resized = doubtful[_has_other_size(store, records, rows, doubtful)]
+        labelled = _newly_labelled(records, rows, is_committed, status, known)
+        changed = np.unique(np.concatenate([changed, resized, labelled]))
+    return Comparison(made_of=kind, rows=rows, changed=changed, resized=resized, contents=contents, stamps=stamps)
 
 
 def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, every_byte: bool = False) -> None:
@@ -127,6 +131,14 @@ def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:
         if not beside.exists(name) or beside.read(name) != data:
             beside.sweep_of(name)
             beside.write(name, data)
+
+
+def _told(files: Sequence[str], what: str, how: str) -> str:
+    """As in `2 labels have changed: a.png, b.png`; "" of none."""
+    if not files:
+        return ""
+    counted = f"{len(files)} {what} have" if len(files) > 1 else f"1 {what.removesuffix('s')} has"
+    return f"{counted} {how}: {', '.join(files[:_NAMED])}{', ...' if len(files) > _NAMED else ''}"
 
 
 def _named(record: ImageRecord, made_of: MadeOf) -> str:

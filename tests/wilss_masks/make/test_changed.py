@@ -65,6 +65,12 @@ def replaced_image(root: Path) -> None:
     disk.image(root / "data/JPEGImages/im4.jpg", SIZES[1], seed=77)
 
 
+def resized_image(root: Path) -> None:
+    """A larger photograph, and its label with it."""
+    disk.image(root / "data/JPEGImages/im4.jpg", (20, 24))
+    disk.label(label_of(root, "im4"), [1, 3], (20, 24))
+
+
 def in_manifest(root: Path, **changes: Any) -> None:
     path = root / "data_manifest.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}, sort_keys=False))
@@ -89,6 +95,7 @@ def as_data_set(root: Path, names: tuple[str, ...]) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], None], int, str, str, list[int]]] = {
     "a label": (fixed_label, 0, "annotation", "1 label has changed: {r}/data/SegmentationClass/im4.png", [1]),
     "an image of a label": (replaced_image, 0, "annotation", "", []),
+    "a size": (resized_image, 0, "annotation", "1 image has another size: {r}/data/JPEGImages/im4.jpg", [1]),
     "an image": (replaced_image, 1, "standin", "1 image has changed: {r}/data/JPEGImages/im4.jpg", [1]),
     "a label beside tags": (fixed_label, 1, "standin", "", []),
     "another folder": (other_folder, 0, "annotation", 'data.labels: "Fixed" asked for, null in the store', [0]),
