@@ -27,7 +27,7 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 
 # Bytecode is kept, whatever the environment says: each process of the tests would compile every source.
 test: $(STAMP)  ## the tests, under a quarter of an hour on two cores
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --workers 3
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
 	@$(BIN)/python -m pytest -q -m long --timeout 14400

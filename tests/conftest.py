@@ -4,7 +4,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.quick import freeze
-from tests.workers import pytest_addoption, pytest_runtestloop  # noqa: F401  # hooks of pytest
 
 # A busy machine makes examples slow, and is no fault of what they are examples of.
 settings.register_profile("wilss", deadline=None, suppress_health_check=[HealthCheck.too_slow])

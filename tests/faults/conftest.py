@@ -35,7 +35,7 @@ def root(walked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
-    """The folder that one worker makes and the others wait for; those of pytest-xdist have bases below one."""
+    """The folder that one process of pytest-xdist makes and the others wait for."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(folder.with_suffix(".lock")):
