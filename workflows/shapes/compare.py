@@ -33,6 +33,7 @@ from runs import (
     scores_of,
     spread,
     train_all,
+    write_manifest,
 )
 
 ROWS = (
@@ -117,9 +118,7 @@ def tune(at_once: int) -> None:
 def _tuning_manifest() -> Path:
     """The built-in manifest with other drawings to be judged on."""
     path = RESULTS / "tuning.yaml"
-    lines = (ROOT / "data_manifest.yaml").read_text(encoding="utf-8").splitlines()
-    changed = {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-15-5'}"}
-    path.write_text("\n".join(changed.get(line.split(" ")[0], line) for line in lines) + "\n", encoding="utf-8")
+    write_manifest(path, {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-15-5'}"})
     return path
 
 

@@ -3,6 +3,7 @@
     python workflows/shapes/few_or_all.py run        # supports, stores, trainings; goes on row by row
     python workflows/shapes/few_or_all.py table      # masks of the stores, and what was learnt from them
     python workflows/shapes/few_or_all.py run --table few-masks   # PANet's and INSID3's masks of the same supports
+    python workflows/shapes/few_or_all.py tune       # how confident INSID3's masks have to be, on other drawings
 
 A row's supports are drawn anew for every seed, from the pixel labels of the step's own images. Without tags the
 store holds masks of all 400 training images, whatever is on them; with tags, of those that show a new class, and a
@@ -15,7 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from runs import RESULTS, SEEDS, Job, base, command, job, keep_figures, make_masks, scores_of, spread, train_all
+from runs import (
+    RESULTS,
+    ROOT,
+    SEEDS,
+    Job,
+    base,
+    command,
+    job,
+    keep_figures,
+    make_masks,
+    scores_of,
+    spread,
+    train_all,
+    write_manifest,
+)
 
 STORES = RESULTS / "few"
 SURE = "-sure"
@@ -67,6 +82,9 @@ FIVE_MASKS = (
     Way("insid3-sure", "the same, masks of confidence 0.25 and more", "mask", source="insid3", least=0.25),
     Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
 )
+#: Of which one is chosen on other drawings.
+CONFIDENCES = (0.2, 0.25, 0.3)
+TUNING_DATA = "generate: {with: shapes, train: 400, val: 150, seed: 2000}"
 TABLES = {"few-or-all": WAYS, "few-masks": FIVE_MASKS}
 seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
 of_table = click.option(
@@ -104,6 +122,42 @@ def table(name: str, seeds: int) -> None:
         qualities = [_quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
         cells[way.key] = {"masks": spread(qualities), **{key: spread(scores[key]) for key in ("old", "new", "all")}}
     keep_figures(name, cells, seeds=seeds)
+
+
+@main.command()
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+def tune(at_once: int) -> None:
+    """Train from INSID3's masks of other drawings by each confidence, one seed, into figures/few-choices.json."""
+    make_masks()
+    train_all([base(0)], at_once)
+    manifest, supports, store = (STORES / f"tuning{end}" for end in (".yaml", "-supports", ".zarr"))
+    write_manifest(manifest, {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-few'}"})
+    _make_insid3(manifest, supports, store)
+    jobs = [_tuned(manifest, store, least) for least in CONFIDENCES]
+    train_all(jobs, at_once)
+    scores = [scores_of([one.out]) for one in jobs]
+    keep_figures(
+        "few-choices",
+        {
+            str(least): {key: spread(one[key]) for key in ("old", "new", "all")}
+            for least, one in zip(CONFIDENCES, scores, strict=True)
+        },
+        seeds=1,
+    )
+
+
+def _make_insid3(manifest: Path, supports: Path, store: Path) -> None:
+    given = ("--manifest", manifest, "-q", "--step", "1")
+    if not (supports / "supports.yaml").exists():
+        command("wilss-masks", "supports", "draw", *given, "--kind", "mask", "--shots", "5", "--out", supports)
+    made = ("--source", "insid3", "--supports", supports, "--set", "tags=false", "--out", store)
+    command("wilss-masks", "generate", *given, *made)
+
+
+def _tuned(manifest: Path, store: Path, least: float) -> Job:
+    out = RESULTS / f"few-tuning-{least}"
+    given = ("--manifest", str(manifest), "--masks", str(store), "--seed", "0", "--out", str(out), "--resume")
+    return Job(out, (*given, "--threads", "1", "--from", str(base(0).out), "--set", f"least_confidence={least}"))
 
 
 def _training(way: Way, seed: int) -> Job:

@@ -55,6 +55,13 @@ def make_masks() -> None:
     command("wilss-masks", "generate", "--step", "1", "--out", masks / "step-1.zarr", "--keep", "scores")
 
 
+def write_manifest(path: Path, changed: Mapping[str, str]) -> None:
+    """The built-in manifest with other lines. changed: the whole line, by its first word, as in `path:`."""
+    lines = (ROOT / "data_manifest.yaml").read_text(encoding="utf-8").splitlines()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(changed.get(line.split(" ")[0], line) for line in lines) + "\n", encoding="utf-8")
+
+
 def base(seed: int) -> Job:
     """Step 0 of a seed."""
     return job(RESULTS / f"base-{seed}", seed, "step-0.zarr", ())

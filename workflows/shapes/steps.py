@@ -38,6 +38,7 @@ from runs import (
     seconds,
     spread,
     train_all,
+    write_manifest,
 )
 
 STEPS = RESULTS / "steps"
@@ -229,7 +230,6 @@ def _make_masks(chain: Chain) -> None:
 
 def _write_manifest(chain: Chain) -> None:
     """The built-in one with another protocol, or other drawings as well."""
-    text = (ROOT / "data_manifest.yaml").read_text(encoding="utf-8")
     data = ROOT / f"data/shapes{'-steps' * chain.tuned}"
     changed = {
         "name:": f"name: shapes-{chain.folder.name}",
@@ -240,9 +240,7 @@ def _write_manifest(chain: Chain) -> None:
         steps = [{"classes": ids, "supervision": "tags" if step else "pixel"} for step, ids in enumerate(_TUNED_STEPS)]
         changed["protocol:"] = yaml.safe_dump({"steps": steps}, default_flow_style=None).strip()
         changed["generate:"] = _TUNED_DATA
-    lines = (changed.get(line.split(" ")[0], line) for line in text.splitlines())
-    chain.folder.mkdir(parents=True, exist_ok=True)
-    chain.manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_manifest(chain.manifest, changed)
 
 
 def _protocol(chain: Chain) -> Any:
