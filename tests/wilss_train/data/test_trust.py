@@ -1,5 +1,6 @@
 """Which masks are learnt from, by what people said of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,7 +23,7 @@ from wilss_train.data.batches import SegBatchSource
 from wilss_train.data.masked_images import MaskedImages
 from wilss_train.data.trust import Trust, trusted
 from wilss_train.memory import MemoryBank, fill
-from wilss_train.methods import METHODS
+from wilss_train.methods import METHODS, segmenter
 from wilss_train.params import VERDICTS, TrainParams, trust_weights
 from wilss_train.run.settings import _require_trusted
 
@@ -145,15 +147,53 @@ def test_masks_of_little_confidence_are_void_and_images_that_show_no_other_are_l
         records_of(write_images(tmp_path / "some", drawn)),
     )
     assert source(some, "all", least=0.5).image_count < source(some, "all").image_count
-    assert not source(some, "all", least=0.5).sample(Visit(0, (0,))).void.all()
+
+
+def test_an_unsure_mask_is_void_in_a_batch_beside_a_sure_one(tmp_path: Path) -> None:
+    ids = PROTOCOL.new(1)
+    left = np.arange(16)[None] < 8
+    drawn = {"a": {ids[0]: np.repeat(left, 16, axis=0), ids[1]: np.repeat(~left, 16, axis=0)}}
+    images = MaskedImages(
+        make_store(tmp_path / "one.zarr", drawn, step=1, confidence={"a": 0.9}),
+        records_of(write_images(tmp_path / "one", drawn)),
+    )
+    confidence = np.where(np.arange(len(ids)) == 0, 0.9, 0.3)[None]
+    known = images.store.vector
+    images.store.vector = lambda name: confidence if name == "confidence" else known(name)  # type: ignore[method-assign]
+    whole, sure = (source(images, "all", least=least).sample(Visit(0, (0,))) for least in (0.0, 0.5))
+    assert torch.equal(whole.pseudo[:, 0], sure.pseudo[:, 0])
+    assert whole.pseudo[:, 1].any()
+    assert not sure.pseudo[:, 1].any()
+    assert torch.equal(sure.void, whole.void | whole.pseudo[:, 1])
+
+
+def test_memory_takes_instances_of_confident_masks_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = unsure(tmp_path)
+    asked = {"store": images.store, "records": images._records, "protocol": PROTOCOL, "step": 1, "parent": None}
+    fill(tmp_path / "memory.zarr", **asked, per_class=9, seed=0, weak=False, min_area=1, least_confidence=0.5)
+    bank = MemoryBank.open(tmp_path / "memory.zarr")
+    found = {info.image_id for identity in PROTOCOL.new(1) for info in bank.instances(identity)}
+    assert found == {"b", "c"}
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(segmenter, "fill", lambda path, **given: told.update(given))
+    inputs = SimpleNamespace(
+        store=images.store, records=images._records, protocol=PROTOCOL, step=1, memory=None, is_weak=False
+    )
+    run: Any = SimpleNamespace(inputs=inputs, params=TrainParams(trust="judged", least_confidence=0.5), seed=3)
+    segmenter._write_memory(run, tmp_path)
+    assert (told["trust"], told["least_confidence"]) == ("judged", 0.5)
 
 
 def test_masks_of_which_none_is_confident_enough_are_refused_with_the_most_confident_one(tmp_path: Path) -> None:
     images = unsure(tmp_path)
     inputs: Any = SimpleNamespace(store=images.store, records=images._records)
     params = TrainParams(least_confidence=0.95)
-    with pytest.raises(StoreError, match=r"that least_confidence=0\.95 takes; the most confident mask has 0\.90"):
+    with pytest.raises(StoreError, match=r"that least_confidence=0\.95 takes: the most confident one has 0\.9000; ask"):
         _require_trusted(params, METHODS["finetune"](), inputs)
+    with pytest.raises(StoreError, match=r"trust=unjudged:0\.5 and least_confidence=0\.95 takes: the most confident"):
+        _require_trusted(replace(params, trust="unjudged:0.5"), METHODS["finetune"](), inputs)
+    with pytest.raises(StoreError, match=r"no mask that trust=judged takes; judge some"):
+        _require_trusted(replace(params, trust="judged"), METHODS["finetune"](), inputs)
     _require_trusted(TrainParams(least_confidence=0.9), METHODS["finetune"](), inputs)
 
 

@@ -18,6 +18,7 @@ from wilss.store import Status
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
+from wilss_train.data.trust import Trust
 from wilss_train.inputs import RunInputs, open_inputs
 from wilss_train.methods import METHODS, step_prior
 from wilss_train.methods.distill import Distill
@@ -98,7 +99,10 @@ def test_a_step_of_many_classes_is_as_before() -> None:
         status = np.full(4, Status.DONE)
         return SimpleNamespace(attributes={}, current_status=lambda: status, vector=made.__getitem__)
 
-    assert not is_one_sided(store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]))
+    many = store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert not is_one_sided(many)
+    first = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], bool)  # of the pictures that are trained on
+    assert is_one_sided(many, Trust(weights=np.ones((4, 3), np.float32), seed=0, shown=first))
     assert is_one_sided(store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]]))
 
 
@@ -124,7 +128,7 @@ def test_what_is_decided_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert notes(inputs(root), replace(params, batch_norm="train", logit_adjustment="never")) == ()
     assert notes(inputs(root, 0), PARAMS) == ()
     blind = replace(prior_of(inputs(root)), lists=np.ones(1))
-    monkeypatch.setattr(step_prior, "prior_of", lambda inputs: blind)
+    monkeypatch.setattr(step_prior, "prior_of", lambda *given: blind)
     assert "Logits are NOT adjusted: the lists know of no picture without" in notes(inputs(root), params)[0]
 
 

@@ -205,6 +205,13 @@ def test_wilson_refuses_a_store_without_tags(world: World, tmp_path: Path) -> No
         Wilson().experiment(context)
 
 
+@pytest.mark.parametrize("chosen", [{"trust": "judged"}, {"least_confidence": 0.5}])
+def test_wilson_refuses_to_choose_masks_since_it_learns_from_tags(world: World, chosen: dict[str, Any]) -> None:
+    context = RunContext(inputs=world.inputs(1), params=replace(PARAMS, **chosen), seed=0)
+    with pytest.raises(ParameterError, match="wilson learns from tags; leave them out"):
+        Wilson().experiment(context)
+
+
 def test_plop_warns_of_outputs_that_are_no_softmax(world: World) -> None:
     assert not list(Plop(pod_logits=0).doubts(world.inputs(1)))
     (said,) = Plop().doubts(world.inputs(1))

@@ -56,15 +56,21 @@ class Trust:
         shown = is_confident & (store.vector("area") > 0)
         return cls(weights=np.where(is_confident, weights, np.float32(0)), seed=seed, shown=shown)
 
+    @property
+    def taken(self) -> NDArray[np.bool_]:
+        """Which masks are ever taken, bool [N, C]; where they are to be confident, those without a pixel are not."""
+        is_taken = self.weights > 0
+        return is_taken if self.shown is None else is_taken & self.shown
+
     def rows(self, rows: NDArray[np.intp], tags: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Of these rows of the store those with a mask that is ever taken. tags: bool [N, C].
 
         An image that is tagged with nothing, as where a source asked for all classes, stays, but where masks are to be
         confident: what an image shows is then what such masks say.
         """
-        is_taken = self.weights[rows] > 0
+        is_taken = self.taken[rows]
         if self.shown is not None:
-            return rows[(is_taken & self.shown[rows]).any(axis=1)]
+            return rows[is_taken.any(axis=1)]
         is_asked = tags[rows]
         return rows[(is_asked & is_taken).any(axis=1) | ~is_asked.any(axis=1)]
 

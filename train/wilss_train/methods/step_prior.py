@@ -15,6 +15,7 @@ from wilss.data.manifest import Manifest
 from wilss.errors import ManifestError
 from wilss.store import MaskStore, Status
 
+from ..data.trust import Trust
 from ..inputs import RunInputs
 from ..params import TrainParams
 from .losses.prior import prior_shift
@@ -59,7 +60,7 @@ def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool,
     """
     if "auto" not in (params.batch_norm, params.logit_adjustment, params.heads):
         return params
-    one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store)
+    one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store, trust_of(inputs, params))
     decided: dict[str, Any] = {}
     if params.batch_norm == "auto":
         decided["batch_norm"] = "frozen" if one_sided else "train"
@@ -79,27 +80,27 @@ def shifts_of(inputs: RunInputs, params: TrainParams) -> Mapping[int, float]:
     """What is added to the logits of a step's classes once it is learnt, by taxonomy id; {} where nothing is."""
     if inputs.parent is None or params.logit_adjustment != "always":
         return {}
-    return prior_of(inputs).shifts(params.prevalence)
+    return prior_of(inputs, trust_of(inputs, params)).shifts(params.prevalence)
 
 
 def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
     """Sentences about what is done because a step's pictures are one-sided."""
     if inputs.parent is None:
         return ()
-    found = []
+    found, trust = [], trust_of(inputs, params)
     if params.heads == "step":
         found.append(
             "Backbone and heads that are there stay as they are, and this step's classes get a head of their own; "
             "--set heads=shared trains all of them on"
         )
     if shifts := shifts_of(inputs, params):
-        found.append(_adjusted(prior_of(inputs), shifts, params.prevalence))
+        found.append(_adjusted(prior_of(inputs, trust), shifts, params.prevalence))
     elif params.logit_adjustment == "always":
         found.append(
             "Logits are NOT adjusted: the lists know of no picture without this step's classes, so the share of all "
             "pictures that hold one cannot be told; say it with --set prevalence=0.05"
         )
-    if params.batch_norm == "frozen" and is_one_sided(inputs.store):
+    if params.batch_norm == "frozen" and is_one_sided(inputs.store, trust):
         found.append(
             "Batch norm keeps its statistics, since these pictures are all of one kind; --set batch_norm=train moves "
             "them"
@@ -121,16 +122,23 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g}" if share < 0.995 else "100"
 
 
-def is_one_sided(store: MaskStore) -> bool:
-    """Whether one and the same class is on half of the pictures with masks or more."""
-    holds, _ = _held(store)
+def trust_of(inputs: RunInputs, params: TrainParams) -> Trust | None:
+    """Which masks a run takes; None for all of them."""
+    if params.trust == "all" and not params.least_confidence:
+        return None
+    return Trust.of(inputs.store, params.trust, 0, least_confidence=params.least_confidence)
+
+
+def is_one_sided(store: MaskStore, trust: Trust | None = None) -> bool:
+    """Whether one and the same class is on half of the pictures with masks or more. trust: which are taken, or None."""
+    holds, _ = _held(store, trust)
     return len(holds) > 0 and bool((holds.mean(axis=0) >= _ONE_SIDED).any())
 
 
-def prior_of(inputs: RunInputs) -> StepPrior:
-    """Of the pictures and lists that a run reads."""
+def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
+    """Of the pictures and lists that a run reads. trust: which masks are taken, None for all."""
     store = inputs.store
-    holds, area = _held(store)
+    holds, area = _held(store, trust)
     holding = holds.sum(axis=0)
     return StepPrior(
         ids=store.category_ids,
@@ -141,11 +149,14 @@ def prior_of(inputs: RunInputs) -> StepPrior:
     )
 
 
-def _held(store: MaskStore) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """By finished picture and class: whether it holds it, and the share that its mask covers; both [N, C]."""
-    done = store.current_status() == Status.DONE
-    area = _shares(store)[done]
-    return (store.vector("tags")[done] if store.attributes.get("uses_tags") is not False else area > 0), area
+def _held(store: MaskStore, trust: Trust | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """By picture that is trained on and class: whether it holds it, and the share that its mask covers; both [N, C]."""
+    rows, tags = np.flatnonzero(store.current_status() == Status.DONE), store.vector("tags")
+    if trust is not None:
+        rows = trust.rows(rows, tags)
+    area = _shares(store)[rows]
+    holds = tags[rows] if store.attributes.get("uses_tags") is not False else area > 0
+    return holds if trust is None else holds & trust.taken[rows], area
 
 
 def _shares(store: MaskStore) -> NDArray[np.float64]:

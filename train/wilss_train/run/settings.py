@@ -99,13 +99,22 @@ def _require_trusted(params: TrainParams, method: Method, inputs: RunInputs) -> 
         raise ParameterError(
             f"{asked} is for methods that learn from masks of a step, and {method.name} is none of these; leave it out."
         )
-    trust = Trust.of(inputs.store, params.trust, 0, least_confidence=params.least_confidence)
-    if len(MaskedImages(inputs.store, inputs.records).trained_on(0, 0, trust)):
+    if _count_trusted(inputs, params.trust, params.least_confidence):
         return
-    remedy = "judge some with `wilss-masks review` and make a store of it with `wilss-masks revise`, or leave trust out"
-    if params.trust == "all":
-        remedy = f"the most confident mask has {np.nanmax(inputs.store.vector('confidence')):.2f}"
-    raise StoreError(f"{inputs.store.path} holds no mask that {asked} takes; {remedy}.")
+    if not _count_trusted(inputs, params.trust, 0):
+        raise StoreError(
+            f"{inputs.store.path} holds no mask that trust={params.trust} takes; judge some with `wilss-masks review` "
+            "and make a store of it with `wilss-masks revise`, or leave trust out."
+        )
+    confidence = inputs.store.vector("confidence")[inputs.store.vector("area") > 0]
+    known = confidence[~np.isnan(confidence)]
+    most = f"the most confident one has {known.max():.4f}" if known.size else "nobody said how confident they are"
+    raise StoreError(f"{inputs.store.path} holds no mask that {asked} takes: {most}; ask for less, or leave it out.")
+
+
+def _count_trusted(inputs: RunInputs, trust: str, least_confidence: float) -> int:
+    taken = Trust.of(inputs.store, trust, 0, least_confidence=least_confidence)
+    return len(MaskedImages(inputs.store, inputs.records).trained_on(0, 0, taken))
 
 
 def _require_heads(params: TrainParams, method: Method, inputs: RunInputs, own_heads: bool) -> None:
