@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ import tables  # noqa: E402
 #: A figure of a table, see `tables.shown`.
 Cell = float | str | dict[str, Any] | None
 RESULTS = HERE / "results"
+#: What a row without figures has.
+_NAMING = ("key", "name", "bold")
 SEEDS = (0, 1, 2)
 
 
@@ -143,18 +145,25 @@ def seconds(values: Sequence[float | None]) -> Cell:
     return {"low": min(known), "high": max(known)} if known else None
 
 
-def keep_figures(name: str, cells: Mapping[str, Mapping[str, Cell]], seeds: int = len(SEEDS)) -> None:
+def keep_figures(
+    name: str, cells: Mapping[str, Mapping[str, Cell]], seeds: int = len(SEEDS), emptied: Collection[str] = ()
+) -> None:
     """Put measured cells, by row and column, into figures/NAME.json, and print the table.
 
-    Nothing is written as long as rows are missing: figures of two measurements would stand side by side.
+    Nothing is written as long as rows are missing: figures of two measurements would stand side by side. emptied: rows
+    that lose their figures instead, and are in no table until they are measured again.
     """
     path = HERE / "figures" / f"{name}.json"
     figures = json.loads(path.read_text(encoding="utf-8"))
     known, measured = {row["key"] for row in figures["rows"]}, {key for key, row in cells.items() if any(row.values())}
-    figures["rows"] = [{**row, **cells[row["key"]]} for row in figures["rows"] if row["key"] in measured]
+    figures["rows"] = [
+        {**row, **cells[row["key"]]} if row["key"] in measured else {part: row[part] for part in _NAMING if part in row}
+        for row in figures["rows"]
+        if row["key"] in {*measured, *emptied}
+    ]
     figures["measured"] = tables.measured_now(figures["measured"]["command"], seeds=seeds)
     print(tables.table_of(figures))
-    if missing := sorted(known ^ measured):
+    if missing := sorted((known - set(emptied)) ^ measured):
         print(f"{path.name} stays as it is: there is nothing yet for {', '.join(missing)}", file=sys.stderr)
     else:
         path.write_text(tables.as_text(figures), encoding="utf-8")

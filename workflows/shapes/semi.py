@@ -175,15 +175,20 @@ def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_o
 
 @main.command()
 @_seeds
+@_only
 @_part
 @click.pass_obj
-def table(place: Place, seeds: int, part: Sequence[int]) -> None:
-    """mIoU with and without background, into figures/semi-PART.json; what the tuning pictures give is printed alone."""
+def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) -> None:
+    """mIoU with and without background, into figures/semi-PART.json; what the tuning pictures give is printed alone.
+
+    Rows that are not among those named by --only lose their figures.
+    """
+    rows = [row for row in ROWS if not only or row.key in only]
     for one in part:
-        cells = {row.key: _cells(place, one, row, seeds) for row in ROWS}
+        cells = {row.key: _cells(place, one, row, seeds) for row in rows}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
-            keep_figures(f"semi-{one}", cells, seeds)
+            keep_figures(f"semi-{one}", cells, seeds, emptied={row.key for row in ROWS} - set(cells))
         else:
             print("\n".join(f"{one}-{key}: {figures}" for key, figures in cells.items()))
 

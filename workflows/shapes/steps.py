@@ -293,13 +293,14 @@ def _tuned_cells() -> dict[str, dict[str, Cell]]:
 
 
 def _at_the_end(chain: Chain) -> dict[str, Cell]:
-    """All mIoU of the base; after the last step that of the base's classes, of all later ones, and of all."""
+    """mIoU of the base's classes before and after all steps, of all later ones, and of all with the background."""
     protocol = _protocol(chain)
     seeds = _finished(chain)
     told = [scores for seed in seeds if (scores := _told(chain.out(protocol.num_steps - 1, seed))) is not None]
+    bases = [scores for seed in seeds if (scores := _told(chain.out(0, seed))) is not None]
     later = [identity for step in range(1, protocol.num_steps) for identity in protocol.new(step)]
     return {
-        "base": spread([scores["mean_iou"] for seed in seeds if (scores := _told(chain.out(0, seed))) is not None]),
+        "base": spread([_mean_of(one, protocol, protocol.new(0)) for one in bases]),
         "first": spread([_mean_of(one, protocol, protocol.new(0)) for one in told]),
         "later": spread([_mean_of(one, protocol, later) for one in told]),
         "all": spread([one["mean_iou"] for one in told]),
@@ -319,7 +320,12 @@ def _ends(chains: Sequence[Chain]) -> dict[str, Any]:
     return {
         "title": "One or two classes at a time on the built-in data: mIoU in percent",
         "measured": {"command": f"python workflows/shapes/steps.py run{chosen}"},
-        "columns": {"base": "base", "first": "its classes after the last step", "later": "later classes", "all": "all"},
+        "columns": {
+            "base": "base: its classes",
+            "first": "after the last step",
+            "later": "later classes",
+            "all": "all",
+        },
         "rows": [{"key": chain.key, "name": chain.title} for chain in chains],
     }
 
