@@ -169,7 +169,13 @@ def test_an_unsure_mask_is_void_in_a_batch_beside_a_sure_one(tmp_path: Path) -> 
 
 def test_memory_takes_instances_of_confident_masks_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = unsure(tmp_path)
-    asked = {"store": images.store, "records": images._records, "protocol": PROTOCOL, "step": 1, "parent": None}
+    asked: dict[str, Any] = {
+        "store": images.store,
+        "records": images._records,
+        "protocol": PROTOCOL,
+        "step": 1,
+        "parent": None,
+    }
     fill(tmp_path / "memory.zarr", **asked, per_class=9, seed=0, weak=False, min_area=1, least_confidence=0.5)
     bank = MemoryBank.open(tmp_path / "memory.zarr")
     found = {info.image_id for identity in PROTOCOL.new(1) for info in bank.instances(identity)}
