@@ -1,6 +1,6 @@
 """Columns of a table of tags that hold 0 and 1, or were meant to, under the name of a class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 YES = frozenset({"1", "1.0", "true", "True", "TRUE"})
 NO = frozenset({"", "0", "0.0", "-1", "false", "False", "FALSE"})
@@ -23,11 +23,17 @@ def some_flags(rows: _Rows, column: int) -> bool:
     return 2 * len(odd) < len(cells) and any(not _is_number(cell) for cell in odd)
 
 
-def are_meant_as_flags(rows: _Rows, columns: Sequence[int]) -> bool:
+def are_meant_as_flags(
+    rows: _Rows, head: Sequence[str], columns: Sequence[int], is_class: Callable[[str], bool]
+) -> bool:
     """Whether columns that were named as those of tags hold 0 and 1, but for cells that cannot be read as either.
 
     Of a single column that is not all 0 and 1 its cells may be tags, such as `x`; of several they are the same in each.
+    Cells that are names of classes are tags, whatever else they may mean, unless the column's heading is one, too.
     """
+    unnamed = [column for column in columns if not is_class(head[column])]
+    if any(is_class(cell) for column in unnamed for cell in _cells(rows, column)):
+        return False
     if all_flags(rows, columns):
         return True
     is_filled = any(_cells(rows, column) for column in columns)

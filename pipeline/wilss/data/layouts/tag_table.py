@@ -78,7 +78,7 @@ def read_table(
     grid = _grid(path, text, separator)
     if not grid:
         raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
-    columns = _columns(path, grid, spec, is_image, is_class or (lambda word: False))
+    columns = _columns(path, grid, spec, is_image, is_class)
     body = grid if columns.head is None else grid[1:]
     if columns.flags:
         _require_flags(path, body, columns)
@@ -141,7 +141,7 @@ def _columns(
     grid: list[list[str]],
     spec: TagsSpec,
     is_image: Callable[[str], bool],
-    is_class: Callable[[str], bool],
+    is_class: Callable[[str], bool] | None,
 ) -> _Columns:
     first, sample = grid[0], grid[:_LOOKED_AT]
     hits = _hits(sample, is_image)
@@ -155,7 +155,8 @@ def _columns(
     others = [column for column in others if column != mask]
     if spec.columns:
         tags = [_named(path, first, name, "columns") for name in spec.columns]
-        return _Columns(image=image, tags=tuple(tags), flags=are_meant_as_flags(grid[1:], tags), mask=mask, head=head)
+        flags = are_meant_as_flags(grid[1:], first, tags, is_class or (lambda word: False))
+        return _Columns(image=image, tags=tuple(tags), flags=flags, mask=mask, head=head)
     if head is None:
         if others and all(all_flags(grid, [column]) for column in others):
             raise ManifestError(f"{path} has columns of 0 and 1 without a header; add a first row of class names.")
@@ -165,17 +166,20 @@ def _columns(
 
 
 def _under_header(
-    path: Path, grid: list[list[str]], head: Sequence[str], others: list[int], is_class: Callable[[str], bool]
+    path: Path, grid: list[list[str]], head: Sequence[str], others: list[int], is_class: Callable[[str], bool] | None
 ) -> tuple[list[int], bool]:
-    """The columns of tags, and whether they are columns of 0 and 1."""
+    """The columns of tags, and whether they are columns of 0 and 1.
+
+    Where the classes are known, a column of some 0 and 1 that is headed by none of them is a remark and left out.
+    """
     others = [column for column in others if column < len(head) and head[column]]
-    classes = [column for column in others if is_class(head[column])]
+    classes = [column for column in others if is_class is not None and is_class(head[column])]
     named = [column for column in others if _TAG_HEAD.fullmatch(_plain(head[column]))]
     if named and not classes:
         return named, False
     divide = _divisions([head[column] for column in others])
     flags = [column for column in others if all_flags(grid[1:], [column]) and head[column] not in divide]
-    if flags:
+    if flags and is_class is None:
         flags += [column for column in others if some_flags(grid[1:], column) and head[column] not in divide]
     if flags or classes:
         return sorted({*flags, *classes}), True

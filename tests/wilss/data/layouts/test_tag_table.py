@@ -1,5 +1,6 @@
 """Tables of tags of every form against the same images, and which image a row means."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from wilss.errors import ManifestError
 CLASSES = {"cat", "dog", "hot dog", "bus, school"}
 
 
-def read(folder: Path, *lines: str, images: str = "ab", known: bool = True, **said: Any) -> TagRows:
+def read(
+    folder: Path,
+    *lines: str,
+    images: str = "ab",
+    known: bool = True,
+    classes: Collection[str] = CLASSES,
+    **said: Any,
+) -> TagRows:
     path = folder / "tags.csv"
     path.write_text("\n".join(lines) + "\n")
     spec = TagsSpec.model_validate({"from": "csv", **said})
@@ -21,7 +29,7 @@ def read(folder: Path, *lines: str, images: str = "ab", known: bool = True, **sa
         path,
         spec,
         is_image=lambda cell: cell.removesuffix(".jpg") in set(images),
-        is_class=CLASSES.__contains__ if known else None,
+        is_class=(lambda word: word in classes) if known else None,
     )
 
 
@@ -82,11 +90,7 @@ def test_flags_that_divide_images_are_no_classes(
 
 
 def test_a_class_of_the_manifest_is_one_whatever_it_is_called(tmp_path: Path) -> None:
-    path = tmp_path / "tags.csv"
-    path.write_text("image,valid,cat\na,1,0\n")
-    table = read_table(
-        path, TagsSpec.model_validate({"from": "csv"}), is_image="a".__eq__, is_class={"valid", "cat"}.__contains__
-    )
+    table = read(tmp_path, "image,valid,cat", "a,1,0", classes={"valid", "cat"})
     assert table.rows[0].tags == ("valid",)
 
 
@@ -178,3 +182,32 @@ def test_other_columns_beside_those_of_0_and_1_are_left_out(tmp_path: Path) -> N
 def test_words_in_several_columns_stay_tags(tmp_path: Path) -> None:
     table = read(tmp_path, "image,seen,also", "a,cat,x", "b,dog,", known=False, columns=["seen", "also"])
     assert (table.classes, tags(table)) == ((), {"a": ["cat", "x"], "b": ["dog"]})
+
+
+def test_cells_that_are_names_of_classes_are_tags_and_no_marks(tmp_path: Path) -> None:
+    rows, named = ("image,first,second", "a,x,n", "b,y,j"), ["first", "second"]
+    table = read(tmp_path, *rows, classes={"x", "y", "n", "j"}, columns=named)
+    assert (table.classes, tags(table)) == ((), {"a": ["x", "n"], "b": ["y", "j"]})
+    for classes in ({"cat", "dog"}, {"first", "second", "x", "n"}):
+        with pytest.raises(ManifestError, match=r"row 2 has the flag 'x' under 'first'; write 1 or 0"):
+            read(tmp_path, *rows, classes=classes, columns=named)
+
+
+def test_digits_that_are_classes_are_tags_unless_classes_head_them(tmp_path: Path) -> None:
+    rows = ("image,first,second", "a,1,0", "b,0,1", "c,1,x")
+    table = read(tmp_path, *rows, images="abc", classes={"0", "1", "x"}, columns=["first", "second"])
+    assert tags(table) == {"a": ["1", "0"], "b": ["0", "1"], "c": ["1", "x"]}
+    flags = ("image,0,1", "a,1,0", "b,0,1")
+    assert tags(read(tmp_path, *flags, classes={"0", "1"}, columns=["0", "1"])) == {"a": ["0"], "b": ["1"]}
+
+
+def test_a_remark_of_some_0_and_1_is_left_out_where_the_classes_are_known(tmp_path: Path) -> None:
+    rows = ("image,cat,dog,is_crowd", "a,1,0,0", "b,0,1,1", "c,1,0,unsure")
+    table = read(tmp_path, *rows, images="abc")
+    assert (table.classes, table.ignored) == (("cat", "dog"), ("is_crowd",))
+    assert tags(table) == {"a": ["cat"], "b": ["dog"], "c": ["cat"]}
+    refused = pytest.raises(ManifestError, match=r"row 4 has the flag 'unsure' under 'is_crowd'; write 1 or 0")
+    with refused:
+        read(tmp_path, *rows, images="abc", known=False)
+    with refused:
+        read(tmp_path, *rows, images="abc", classes={*CLASSES, "is_crowd"})
