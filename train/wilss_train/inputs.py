@@ -63,6 +63,7 @@ class RunInputs:
         coverage = coverage_of(self.store)
         left_out = "no mask shows it; images that are tagged with it are left out, lest it be learnt as background"
         by_tags = self.store.attributes.get("uses_tags") is not False
+        others = filter(None, [other_tags(self.store, self.records)])
         return (
             tuple(
                 f"{self.store.path}: {coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')}"
@@ -73,13 +74,9 @@ class RunInputs:
                 f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
                 for place in coverage.without_image
             )
-            + tuple(f"{self.store.path}: {sentence}" for sentence in self._of_the_masks)
+            + tuple(f"{self.store.path}: {sentence}" for sentence in (*empty_masks(self.store), *others))
             + tuple(filter(None, [judged_beside(self.store), dark_images(self._few_records)]))
         )
-
-    @property
-    def _of_the_masks(self) -> tuple[str, ...]:
-        return (*empty_masks(self.store), *filter(None, [other_tags(self.store, self.records)]))
 
     @property
     def _few_records(self) -> list[ImageRecord]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..data.contents import UNKNOWN, MadeOf, contents_of, files_of, stamps_of
 from ..data.images import read_size
-from ..data.layouts import CocoLabel, ImageRecord, Records, RecordsById
+from ..data.layouts import CocoLabel, ImageRecord, RecordsById
 from ..disk import folder_at
 from ..errors import ImageError, StoreError
 from .schema import Status
@@ -100,7 +100,7 @@ def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, e
     records: by image id, at least those that the store holds. A store that does not know it is let pass. The stamps of
     files that had to be read are kept, so that the next look need not read them.
     """
-    table = records if isinstance(records, RecordsById) else RecordsById(Records(records.values()))
+    table = RecordsById.of(records)
     result = compare(store, table.records, table.rows(store.image_ids), every_byte=every_byte)
     if result is None:
         return

@@ -34,7 +34,7 @@ def other_tags(store: MaskStore, records: Mapping[str, ImageRecord]) -> str | No
     records: by image id, at least those that the store holds. What somebody judged counts as that person said it,
     whatever the tags say.
     """
-    table = records if isinstance(records, RecordsById) else RecordsById(Records(records.values()))
+    table = RecordsById.of(records)
     is_judged = (verdicts_of(store) != UNJUDGED).any(axis=1)
     changed = np.flatnonzero(tagged_otherwise(store, table.records, table.rows(store.image_ids)) & ~is_judged)
     if not changed.size:

@@ -208,6 +208,11 @@ class RecordsById(Mapping[str, ImageRecord]):
     def __init__(self, records: Records) -> None:
         self._records, self._index = records, NameIndex(records.ids())
 
+    @classmethod
+    def of(cls, records: Mapping[str, ImageRecord]) -> "RecordsById":
+        """The same by id: what is one already as it is, any other mapping copied into columns."""
+        return records if isinstance(records, cls) else cls(Records(records.values()))
+
     def __len__(self) -> int:
         return len(self._records)
 

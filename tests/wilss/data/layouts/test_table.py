@@ -99,6 +99,8 @@ def test_records_by_id_are_a_dict_of_records(plain: list[ImageRecord], data: st.
     by_id = RecordsById(Records(plain)[where])
     expected = {record.image_id: record for record in plain[where]}
     assert list(by_id.items()) == list(expected.items())
+    assert RecordsById.of(by_id) is by_id
+    assert list(RecordsById.of(expected).items()) == list(expected.items())
     assert pickle.loads(pickle.dumps(by_id)) == expected
     asked = [record.image_id for record in plain] + data.draw(st.lists(IDS, max_size=4))
     assert [by_id.get(name) for name in asked] == [expected.get(name) for name in asked]
