@@ -1,10 +1,15 @@
 """Weights in a bucket: the networks, digests and masks that the same files give on disk, each kind of file."""
 
+import errno
 import json
+import os
 import re
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,17 +20,21 @@ from safetensors.torch import save_file
 from tests.faults.cli import CLIP, content, data_set, generate
 from tests.wilss.models.encoders import tiny
 from tests.wilss.models.encoders.clip import test_tips, test_tokenizers
+from tests.wilss.models.networks import test_checkpoint
 from tests.wilss.models.proposers import tiny_networks
 from tests.wilss_train.data.semi.world import PARAMS
 from wilss.data.manifest import EncoderSpec, load_manifest
-from wilss.disk import ObjectUrl, UrlPath, folder_at
+from wilss.disk import ObjectUrl, UrlPath, data_path, folder_at
+from wilss.disk.buckets import Bucket
 from wilss.disk.urls.kept_files import VARIABLE
-from wilss.errors import ManifestError, ParameterError, UnreachableError, WeightsError
+from wilss.errors import CheckpointError, ManifestError, ParameterError, StoreError, UnreachableError, WeightsError
 from wilss.models.encoders.clip.encoder import open_clip_encoder
 from wilss.models.encoders.clip.opening import open_what
 from wilss.models.encoders.clip.tokenizer_files import tower_config
 from wilss.models.encoders.vit.encoder import open_vit
 from wilss.models.encoders.weights import digest_of, sha256_of
+from wilss.models.networks.checkpoint import load_segmenter, read_info
+from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.named_backbone import FrozenParams
 from wilss.models.networks.pretrained import pinned, pretrained_file
 from wilss.models.networks.segmenter import build
@@ -173,6 +182,86 @@ def test_weights_are_fetched_and_kept_piece_by_piece(
         assert all(torch.equal(found[key], value) for key, value in wanted.items())
     folder_at(bucket).write("zip.pth", (written / "old.pt").read_bytes())
     assert sha256_of(there / "zip.pth") == sha256_of(written / "old.pt")
+
+
+def test_a_checkpoint_that_was_replaced_has_the_header_and_digest_of_its_weights(
+    bucket: ObjectUrl, tmp_path: Path
+) -> None:
+    near = []
+    for seed in (1, 2):
+        weights = build(test_checkpoint.SPEC, seed=seed).state_dict()
+        near.append(test_checkpoint.written(tmp_path / f"{seed}", weights, seed=seed))
+    place = data_path(str(bucket))
+    for path in near:  # by one process, within the minutes in which it need not ask for images again
+        folder_at(bucket).write(MODEL_FILE, path.read_bytes())
+        wanted, info = read_info(path), read_info(place)
+        assert info == replace(wanted, path=place / MODEL_FILE)
+        found = load_segmenter(info).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in load_segmenter(wanted).state_dict().items())
+    folder_at(bucket).write(MODEL_FILE, near[0].read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match=f"^{place / MODEL_FILE} cannot be read"):
+        load_segmenter(read_info(place))
+    folder_at(bucket).write(MODEL_FILE, b"PK\x03\x04 and so on")
+    with pytest.raises(CheckpointError, match=f"^{place / MODEL_FILE} is a pickle"):
+        read_info(place)
+    folder_at(bucket).remove(MODEL_FILE)
+    with pytest.raises(CheckpointError, match=rf"^{place}\S* is not there"):
+        read_info(place)
+
+
+def test_a_full_temporary_folder_is_no_fault_of_the_weights(
+    written: Path, bucket: ObjectUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_checkpoint.written(written, build(test_checkpoint.SPEC, seed=1).state_dict())
+    there = uploaded(written, bucket)
+    info = read_info(there)
+
+    def full(path: UrlPath, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(UrlPath, "copy_to", full)
+    network = NetworkFolder(path=there, way="points", model_type="sam2", files=("new.safetensors",))
+    uses: list[Callable[[], object]] = [
+        lambda: read_info(there),
+        lambda: load_segmenter(info),
+        lambda: read_tensors(there / "zip.pth"),
+        lambda: sha256_of(there / "zip.pth"),
+        lambda: open_regions(network, "cpu"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError, match=rf"^{tempfile.gettempdir()} cannot be written .*; free some space and"):
+            use()
+
+
+def test_a_file_that_was_begun_is_never_taken_for_the_one_that_is_kept(
+    bucket: ObjectUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was replaced and brought back between two tries has the version that is kept again."""
+    from obstore.exceptions import GenericError, NotModifiedError
+
+    asked: list[Any] = []
+
+    class Answer:
+        meta: ClassVar = {"e_tag": "kept"}
+
+        def stream(self, min_chunk_size: int) -> Iterator[bytes]:
+            yield b"begun"
+            if len(asked) == 1:
+                raise GenericError("the connection was lost")
+            yield b", and whole"
+
+    def get(client: Any, key: str, *, options: Any = None) -> Answer:
+        asked.append(options)
+        if len(asked) > 1 and options:
+            raise NotModifiedError("304")
+        return Answer()
+
+    monkeypatch.setattr("obstore.get", get)
+    with (tmp_path / "copy").open("w+b") as file:
+        file.write(b"what is kept")
+        assert Bucket(bucket).download("a.pth", file, "kept") == "kept"
+    assert (tmp_path / "copy").read_bytes() == b"begun, and whole"
+    assert asked == [{"if_none_match": "kept"}, None]
 
 
 def test_a_server_that_does_not_answer_is_told_as_such(

@@ -78,10 +78,12 @@ class Bucket:
         def request(obstore: Any) -> str | None:
             from obstore.exceptions import NotModifiedError
 
+            nonlocal e_tag
             try:
                 answer = obstore.get(self._client, key, options={"if_none_match": e_tag} if e_tag else None)
             except NotModifiedError:
                 return None
+            e_tag = ""  # what is in the file is not that any more, should this be tried again
             file.seek(0)
             file.truncate()
             for piece in answer.stream(min_chunk_size=_PIECE):

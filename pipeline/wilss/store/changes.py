@@ -49,9 +49,11 @@ class Comparison:
     def sentence(self, records: Sequence[ImageRecord]) -> str:
         """What changed, as in `2 labels have changed: a.png, b.png`."""
         others = np.setdiff1d(self.changed, self.resized)
+        changed = [_named(records[row], self.made_of) for row in self.rows[others[:_NAMED]].tolist()]
+        resized = [str(records[row].path) for row in self.rows[self.resized[:_NAMED]].tolist()]
         parts = (
-            _told([_named(records[row], self.made_of) for row in self.rows[others].tolist()], self.made_of, "changed"),
-            _told([str(records[row].path) for row in self.rows[self.resized].tolist()], "images", "another size"),
+            _told(changed, len(others), self.made_of, "changed"),
+            _told(resized, len(self.resized), "images", "another size"),
         )
         return "; ".join(filter(None, parts))
 
@@ -133,12 +135,12 @@ def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:
             beside.write(name, data)
 
 
-def _told(files: Sequence[str], what: str, how: str) -> str:
-    """As in `2 labels have changed: a.png, b.png`; "" of none."""
-    if not files:
+def _told(files: Sequence[str], count: int, what: str, how: str) -> str:
+    """As in `2 labels have changed: a.png, b.png`, of the first few of `count` files; "" of none."""
+    if not count:
         return ""
-    counted = f"{len(files)} {what} have" if len(files) > 1 else f"1 {what.removesuffix('s')} has"
-    return f"{counted} {how}: {', '.join(files[:_NAMED])}{', ...' if len(files) > _NAMED else ''}"
+    counted = f"{count} {what} have" if count > 1 else f"1 {what.removesuffix('s')} has"
+    return f"{counted} {how}: {', '.join(files)}{', ...' if count > len(files) else ''}"
 
 
 def _named(record: ImageRecord, made_of: MadeOf) -> str:

@@ -64,18 +64,18 @@ def _compared(store: "MaskStore", manifest_path: Path | None, every_byte: bool) 
     from wilss.store.records import records_for
     from wilss.store.tags import other_tags
 
-    kind = made_of(store)
+    kind, manifest = made_of(store), _manifest_of(store, manifest_path)
+    if manifest is not None:
+        records = records_for(store, manifest)
+        if every_byte and kind is not None:
+            require_locked_contents(manifest, store.step, str(store.attributes.get("split", "train")))
+        require_unchanged(store, records, every_byte=every_byte)
+        if (sentence := other_tags(store, records)) is not None:
+            click.echo(f"Warning: {store.path}: {sentence}", err=True)
     if kind is None:
         return "It does not say what its images and labels were, so nobody can know whether they are still the same."
-    manifest = _manifest_of(store, manifest_path)
     if manifest is None:
         return f"Its {kind} were not compared with what they were; name the manifest of the store with --manifest."
-    records = records_for(store, manifest)
-    if every_byte:
-        require_locked_contents(manifest, store.step, str(store.attributes.get("split", "train")))
-    require_unchanged(store, records, every_byte=every_byte)
-    if (sentence := other_tags(store, records)) is not None:
-        click.echo(f"Warning: {store.path}: {sentence}", err=True)
     how = "every byte was read" if every_byte else "by size and time, or by what they hold where these differ"
     return f"Its {kind} are those that it was made of ({how})."
 

@@ -1,5 +1,6 @@
 """Paths of data in buckets: names as of any path, and never taken for a file of this machine."""
 
+import errno
 import os
 import pickle
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wilss.disk import ObjectUrl, UrlPath, absolute, data_path, joined, location_of, path_of
+from wilss.disk import ObjectUrl, UrlPath, absolute, data_path, joined, location_of, on_disk, path_of
 from wilss.errors import ParameterError, StoreError
 
 VOC = data_path("s3://bucket/data/VOC2012/")
@@ -83,3 +84,49 @@ def test_other_urls_are_refused_without_what_is_secret_in_them(url: str) -> None
     with pytest.raises(ParameterError) as refused:
         data_path(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, r"{} cannot be written \(No space left on device\); free some space and run the same .*TMPDIR"),
+        (errno.EACCES, r"{} cannot be written \(Permission denied\); fix that and run the same command again"),
+    ],
+)
+def test_a_full_temporary_folder_is_told_as_such(
+    code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: UrlPath, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(code, os.strerror(code), str(target))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(UrlPath, "copy_to", failing)
+    with pytest.raises(StoreError, match=sentence.format(tmp_path)), on_disk(VOC / "a.pth"):
+        pytest.fail("there is no copy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_in_the_bucket_and_what_fails_while_the_copy_is_used_are_no_fault_of_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(path: UrlPath, target: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(UrlPath, "copy_to", missing)
+    with pytest.raises(FileNotFoundError, match=str(VOC / "a.pth")), on_disk(VOC / "a.pth"):
+        pytest.fail("there is no copy")
+    monkeypatch.setattr(UrlPath, "copy_to", lambda path, target: target.write_bytes(b"whole"))
+    with pytest.raises(OSError, match="of the reader"), on_disk(VOC / "a.pth"):
+        raise OSError(errno.EIO, "of the reader")
+
+
+def test_without_any_temporary_folder_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_is_usable() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none_is_usable)
+    sentence = r"no folder for temporary files \(No usable.*free some space there, or set TMPDIR"
+    with pytest.raises(StoreError, match=sentence), on_disk(VOC / "a.pth"):
+        pytest.fail("there is no copy")

@@ -57,7 +57,9 @@ def test_what_somebody_judged_is_not_held_against_the_tags(tmp_path: Path, monke
     assert f"1 image ({second})" in str(other_tags(store, tagged(records, second)))
 
 
-def test_verify_and_a_run_tell_it_until_the_masks_are_made_again(tmp_path: Path) -> None:
+def test_verify_and_a_run_tell_it_until_the_masks_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = cli.data_set(tmp_path, steps=[{"classes": [1, 2, 3], "supervision": "tags"}])
     assert cli.generate(root, step=0).code == 0
     manifest = root / "data_manifest.yaml"
@@ -73,6 +75,10 @@ def test_verify_and_a_run_tell_it_until_the_masks_are_made_again(tmp_path: Path)
     flags = root / "data/ImageSets/Main/horse_train.txt"
     flags.write_text(flags.read_text().replace("im2  1", "im2 -1"))
     assert told() == [True, True]
+    with monkeypatch.context() as patch:  # as of a store of an older wilss
+        patch.setattr("wilss.store.changes.made_of", lambda store: None)
+        assert told() == [True, True]
+        assert "does not say what" in cli.wilss_masks("verify", root / "out/s.zarr", "--manifest", manifest).out
     assert "other tags of 1 image (im2)" in cli.generate(root, step=0).err
     assert cli.generate(root, "--update", step=0).code == 0
     assert told() == [False, False]

@@ -17,7 +17,7 @@ from tests.faults.cli import IMAGES, SIZES, content, generate, wilss_masks
 from tests.wilss.data import data_on_disk as disk
 from wilss.data import contents
 from wilss.data.layouts import ImageRecord
-from wilss.store import MaskStore, MaskStoreWriter, write_shard
+from wilss.store import MaskStore, MaskStoreWriter, changes, write_shard
 from wilss_masks.make.made_with import attributes_of
 from wilss_masks.make.plan import MaskPlan, make_plan
 
@@ -303,3 +303,19 @@ def test_an_older_store_is_read_and_said_to_know_nothing(root: Path, monkeypatch
     assert generate(root, "--update").code == 0
     assert generate(root, out="out/start.zarr").code == 0
     assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
+def test_of_many_that_changed_three_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [ImageRecord(image_id=f"{i}", path=tmp_path / f"{i}.jpg", tags=()) for i in range(9)]
+    named: list[str] = []
+    name = changes._named
+    monkeypatch.setattr(changes, "_named", lambda record, kind: named.append(record.image_id) or name(record, kind))
+    nothing = np.zeros(9, np.uint64)
+    told = changes.Comparison(
+        made_of="images", rows=np.arange(9)[::-1], changed=np.arange(1, 9), resized=np.array([1, 2, 3, 4]),
+        contents=nothing, stamps=nothing,
+    )  # fmt: skip
+    wanted = [f"4 images have {how}: %s, %s, %s, ..." for how in ("changed", "another size")]
+    paths = [str(records[row].path) for row in (3, 2, 1, 7, 6, 5)]
+    assert told.sentence(records) == "; ".join(wanted) % tuple(paths)
+    assert named == ["3", "2", "1"]

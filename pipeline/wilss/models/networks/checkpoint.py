@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
 from ...digests import digest_of_file
-from ...disk import data_path, on_disk, write_atomically
+from ...disk import data_path, write_atomically
 from ...errors import CheckpointError, WilssError, first_line
 from ..tensor_files import digest_of_tensors, misfits, told
-from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, read_header
+from .checkpoint_header import FORMAT, FORMAT_VERSION, KEY, MODEL_FILE, one_copy, read_header
 from .embedding_spec import EmbeddingSpec
 from .spec import SegmenterSpec
 
@@ -127,7 +127,8 @@ def read_info(path: Path | str) -> CheckpointInfo:
     """
     file = data_path(path)
     file = file / MODEL_FILE if file.is_dir() else file
-    said, digest = read_header(file), _digest(file)
+    with one_copy(file) as copied:
+        said, digest = read_header(file, copied), digest_of_file(copied)
     try:
         return _info(file, digest, said)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, WilssError) as error:
@@ -216,13 +217,13 @@ def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
-        with on_disk(info.path) as file:
-            weights = load_file(file)
+        with one_copy(info.path) as copied:
+            weights, said = load_file(copied), read_header(info.path, copied)
     except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{info.path} cannot be read ({error}); copy it again, or train again.") from error
-    if digest_of_tensors(weights) != read_header(info.path).get("weights_sha256"):
+    if digest_of_tensors(weights) != said.get("weights_sha256"):
         raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it again.")
     return weights
 
@@ -247,11 +248,6 @@ def _info(file: Path, digest: str, said: Mapping[str, Any]) -> CheckpointInfo:
         manifest_name=str(said["manifest_name"]),
         manifest_digest=str(said["manifest_digest"]),
     )
-
-
-def _digest(file: Path) -> str:
-    with on_disk(file) as copy:
-        return digest_of_file(copy)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wilss.digests import digest_of_file
 from wilss.disk import write_atomically
 from wilss.errors import CheckpointError, WilssError
-from wilss.models.networks.checkpoint_header import json_header
+from wilss.models.networks.checkpoint_header import json_header, one_copy
 from wilss.models.tensor_files import digest_of_tensors
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ def _read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     from safetensors.torch import load
 
     try:
-        tensors = load(path.read_bytes())
-        header = json.loads(json_header(path)["__metadata__"][_KEY])
+        with one_copy(path) as copied:
+            tensors = load(copied.read_bytes())
+            header = json.loads(json_header(path, copied)["__metadata__"][_KEY])
     except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
