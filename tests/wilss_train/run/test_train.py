@@ -38,7 +38,7 @@ from wilss_train.results.report.log import LOG_FILE, Progress, read_log
 from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.plan import origin_of
-from wilss_train.run.settings import open_run, with_input_statistics
+from wilss_train.run.settings import open_run, settled, with_input_statistics
 from wilss_train.run.train import Options, Summary, _split_of, run_training, train
 from wilss_train.run_folder import MEMORY
 
@@ -207,9 +207,8 @@ def test_wilson_refuses_a_store_without_tags(world: World, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("chosen", [{"trust": "judged"}, {"least_confidence": 0.5}])
 def test_wilson_refuses_to_choose_masks_since_it_learns_from_tags(world: World, chosen: dict[str, Any]) -> None:
-    context = RunContext(inputs=world.inputs(1), params=replace(PARAMS, **chosen), seed=0)
-    with pytest.raises(ParameterError, match="wilson learns from tags; leave them out"):
-        Wilson().experiment(context)
+    with pytest.raises(ParameterError, match="is for methods that learn from masks of a step, and wilson is none"):
+        settled(replace(PARAMS, **chosen), Wilson(), world.inputs(1))
 
 
 def test_plop_warns_of_outputs_that_are_no_softmax(world: World) -> None:

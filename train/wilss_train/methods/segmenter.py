@@ -64,11 +64,13 @@ class SegmenterMethod(Params):
 class MaskMethod(SegmenterMethod, ABC):
     """A method whose objective takes `SegBatch`es of a mask store.
 
-    own_heads: whether the classes of a later step may have a head of their own.
+    own_heads: whether the classes of a later step may have a head of their own. by_tags: whether a later step is learnt
+    from the tags of its pictures, whatever their masks show.
     """
 
     name: ClassVar[str]
     own_heads: ClassVar[bool] = True
+    by_tags: ClassVar[bool] = False
 
     @property
     def pasting(self) -> PasteParams | None:

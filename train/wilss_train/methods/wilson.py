@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.equations.boundaries import pamr
-from wilss.errors import ParameterError, StoreError
+from wilss.errors import StoreError
 from wilss.models.networks.segmenter import Segmenter
 from wilss.params import NonNegativeFloat, NonNegativeInt, Share
 
@@ -54,6 +54,7 @@ class Wilson(MaskMethod):
     """
 
     name: ClassVar[str] = "wilson"
+    by_tags: ClassVar[bool] = True
 
     alpha: Share = 0.5
     warmup_epochs: NonNegativeInt = 5
@@ -68,13 +69,8 @@ class Wilson(MaskMethod):
         return self.warmup_epochs if step else 0
 
     def experiment(self, context: RunContext) -> Experiment:
-        """As every method's. Raises StoreError where the images have no tags, ParameterError where masks are chosen."""
-        store, params = context.inputs.store, context.params
-        if context.inputs.step and (params.trust != "all" or params.least_confidence):
-            raise ParameterError(
-                "trust and least_confidence say which masks are learnt from, and wilson learns from tags; leave them "
-                "out, or take another method."
-            )
+        """As every method's. Raises StoreError where the store's images have no tags."""
+        store = context.inputs.store
         if context.inputs.step and store.attributes.get("uses_tags") is False:
             raise StoreError(
                 f"{store.path} was made without tags, of all classes in all images, and wilson learns from tags; make "

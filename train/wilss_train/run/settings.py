@@ -95,7 +95,7 @@ def _require_trusted(params: TrainParams, method: Method, inputs: RunInputs) -> 
     """Raise ParameterError for a method that does not weigh masks, StoreError where no mask is taken."""
     values = {"trust": params.trust, "least_confidence": params.least_confidence}
     asked = " and ".join(f"{name}={value}" for name, value in values.items() if value not in ("all", 0))
-    if not isinstance(method, MaskMethod):
+    if not isinstance(method, MaskMethod) or (inputs.step and method.by_tags):
         raise ParameterError(
             f"{asked} is for methods that learn from masks of a step, and {method.name} is none of these; leave it out."
         )
