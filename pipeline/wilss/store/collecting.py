@@ -57,8 +57,9 @@ def _sealed(path: Location) -> dict[int, int]:
 
 def _found(store: MaskStore, parts: StoreParts) -> tuple[dict[int, int], dict[int, int]]:
     """The shards that have a receipt, and those that have none and are to be made; each with its generation."""
-    generation, listed = parts.state()
-    missing = store.shards_to_make()
+    state = parts.state()
+    generation, listed = state
+    missing = store.shards_to_make(state)
     made = [*listed]
     if len(missing) <= _MOST_ASKED:
         made += [shard for shard, again in missing.items() if parts.has_receipt(shard, again)]

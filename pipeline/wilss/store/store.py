@@ -15,7 +15,7 @@ from ..digests import digest_of_bytes
 from ..disk import Location, location_of
 from ..errors import MasksError, StoreError
 from .arrays import StoreArrays
-from .parts import StoreParts
+from .parts import PartsState, StoreParts
 from .row_state import RowState, RowStates
 from .schema import FORMAT, FORMAT_VERSION, SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status, StoreLayout
 from .seal import Damage, verify, verify_but_shards
@@ -165,14 +165,17 @@ class MaskStore:
         parts = StoreParts.of(self.path, self.layout)
         return parts if parts.is_begun and not self.is_complete else None
 
-    def shards_to_make(self) -> dict[int, int]:
+    def shards_to_make(self, state: PartsState | None = None) -> dict[int, int]:
         """Shards that nobody has made, ascending, and for each how many receipts of it are void; see `parts`.
 
-        `pending_shards` are also those that are made in parts and not yet brought together.
+        `pending_shards` are also those that are made in parts and not yet brought together. state: what `parts` says by
+        now, where the caller has asked: a second listing may know of more.
         """
-        parts = self.parts()
         # The receipts first: they go only once the vectors hold what they say.
-        generation, receipts = ({}, frozenset[int]()) if parts is None else parts.state()
+        if state is None:
+            parts = self.parts()
+            state = PartsState({}, frozenset()) if parts is None else parts.state()
+        generation, receipts = state
         again = {shard for shard in generation if shard not in receipts}
         return {shard: generation.get(shard, 0) for shard in sorted({*self.pending_shards(), *again} - receipts)}
 

@@ -73,6 +73,23 @@ def test_a_store_made_in_parts_is_that_of_one_writer(tmp_path: Path) -> None:
     assert not names(parts.path)
 
 
+def test_a_listing_that_comes_late_loses_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one does not know of a receipt that a second one, a moment later, does."""
+    whole, parts = make_store(tmp_path / "whole.zarr"), begin(tmp_path / "s.zarr")
+    for shard in range(3):
+        parts.hand_in(shard, images(shard))
+    listed, late = StoreParts.state, [1]
+
+    def state(of: StoreParts) -> receipts.PartsState:
+        generation, there = listed(of)
+        return receipts.PartsState(generation, there - {late.pop()} if late else there)
+
+    monkeypatch.setattr(StoreParts, "state", state)
+    assert seal_parts(parts.path) == {}
+    assert not late
+    assert MaskStore.open(parts.path).digest == whole.digest
+
+
 def test_the_first_of_two_that_differ_wins_with_its_files(tmp_path: Path) -> None:
     parts = begin(tmp_path / "s.zarr")
     first = parts.hand_in(0, images(0))

@@ -192,7 +192,7 @@ def test_memory_takes_instances_of_confident_masks_alone(tmp_path: Path, monkeyp
 
 def test_masks_of_which_none_is_confident_enough_are_refused_with_the_most_confident_one(tmp_path: Path) -> None:
     images = unsure(tmp_path)
-    inputs: Any = SimpleNamespace(store=images.store, records=images._records)
+    inputs: Any = SimpleNamespace(store=images.store, records=images._records, step=1)
     params = TrainParams(least_confidence=0.95)
     with pytest.raises(StoreError, match=r"that least_confidence=0\.95 takes: the most confident one has 0\.9000; ask"):
         _require_trusted(params, METHODS["finetune"](), inputs)
