@@ -33,7 +33,6 @@ from runs import (
 )
 
 STORES = RESULTS / "few"
-SURE = "-sure"
 #: Without tags all 400 images have masks, so that 25 optimiser steps are an epoch; nine of them are as long as a row.
 WITHOUT_TAGS = ("--epochs", "9")
 
@@ -42,8 +41,9 @@ WITHOUT_TAGS = ("--epochs", "9")
 class Way:
     """A way to come by the masks of step 1.
 
-    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them. least: the
-    confidence below which masks are not learnt from; the masks are those of the way without it.
+    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them. masks_of: the way
+    whose stores it takes, "" for its own. least: the confidence below which masks are not learnt from; a support's own
+    mask has 1.
     """
 
     key: str
@@ -52,12 +52,13 @@ class Way:
     shots: int = 5
     tags: bool = False
     source: str = "panet"
+    masks_of: str = ""
     least: float = 0.0
 
     @property
     def masks(self) -> str:
         """What its stores are called."""
-        return self.key.removesuffix(SURE)
+        return self.masks_of or self.key
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -79,11 +80,12 @@ WAYS = (
 FIVE_MASKS = (
     Way("mask-5", "five masks of each class, nothing else: PANet", "mask"),
     Way("insid3", "five masks of each class, nothing else: INSID3", "mask", source="insid3"),
-    Way("insid3-sure", "the same, masks of confidence 0.25 and more", "mask", source="insid3", least=0.25),
+    Way("insid3-sure", "the same, confidence 0.25 and more", "mask", source="insid3", masks_of="insid3", least=0.25),
+    Way("supports", "the five masks of each class alone", "mask", source="insid3", masks_of="insid3", least=1.0),
     Way("insid3-tags", "tags on all images, and five masks of each class: INSID3", "mask", tags=True, source="insid3"),
 )
 #: Of which one is chosen on other drawings.
-CONFIDENCES = (0.2, 0.25, 0.3)
+CONFIDENCES = (0.2, 0.25, 0.3, 1.0)
 TUNING_DATA = "generate: {with: shapes, train: 400, val: 150, seed: 2000}"
 TABLES = {"few-or-all": WAYS, "few-masks": FIVE_MASKS}
 seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
@@ -120,7 +122,8 @@ def table(name: str, seeds: int) -> None:
     for way in TABLES[name]:
         scores = scores_of([_training(way, seed).out for seed in SEEDS[:seeds]])
         qualities = [_quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
-        cells[way.key] = {"masks": spread(qualities), **{key: spread(scores[key]) for key in ("old", "new", "all")}}
+        masks = None if way.least else spread(qualities)  # of all that is in the store
+        cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
     keep_figures(name, cells, seeds=seeds)
 
 
