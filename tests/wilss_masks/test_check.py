@@ -36,6 +36,13 @@ def told(report: CheckReport, words: str) -> list[str]:
     return [fault.partition(".yaml")[2].lstrip(":, ") for fault in report.faults if words in fault]
 
 
+def test_images_that_are_trained_on_and_judged_on_are_told_for_every_split(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", {"a": (1,), "c": (3,)}, split="val")
+    report = checked(tmp_path, splits={"train": "train", "val": "val"}, how={"labels": False})
+    (told,) = [warning for warning in report.warnings if "trained on as well" in warning]
+    assert "2 images (a, c) of the split 'val' are" in told
+
+
 def test_every_misspelt_or_impossible_parameter_of_masks(tmp_path: Path) -> None:
     masks = {
         "fmwis": {"draws": 4},

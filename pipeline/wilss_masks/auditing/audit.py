@@ -80,9 +80,7 @@ def _items(
     records = records_for(store, manifest)
     wanted = np.flatnonzero(np.isin(store.current_status(), (Status.DONE, Status.UNTAGGED)))
     done = store.current_status() == Status.DONE
-    source = manifest.steps[store.step]
-    split = str(store.attributes.get("split", "train"))
-    place = f"{source.data}, {source.split if split == 'train' else split}"
+    place = ", ".join(manifest.list_of(store.step, str(store.attributes.get("split", "train"))))
     rows = ((records[store.image_ids[row]], row if done[row] else -1) for row in wanted.tolist())
     return store.category_ids, [Item(record, row, place) for record, row in rows]
 

@@ -10,7 +10,7 @@ from wilss.data.images import read_image, read_size
 from wilss.data.layouts import DataSpec, ImageRecord, dark_images, require_size, why_no_pixel
 from wilss.data.layouts.label_classes import classes_in
 from wilss.data.layouts.listing import label_folders
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, trained_and_judged
 from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, meaning_of
@@ -114,6 +114,7 @@ def check_manifest(
     doubts = list(_reduced(manifest))
     with _collected(faults):
         doubts += _doubts(manifest) if labels else ()
+    doubts += _overlaps(manifest, parts)
     doubts += [f"{part.name}: {dark}" for part in parts if (dark := dark_images(part.records)) is not None]
     warnings = [warning for part in parts for warning in part.warnings]
     warnings += [warning for report in table_reports(manifest) for warning in report.warnings]
@@ -251,6 +252,13 @@ def _doubts(manifest: Manifest) -> list[str]:
         for where, (records, said) in lists.items()
         for doubt in label_doubts(records, manifest.taxonomy, tags_are_labels=not apart, written=said)
     ]
+
+
+def _overlaps(manifest: Manifest, parts: Iterable[_Part]) -> list[str]:
+    """A sentence for every split that is judged on and holds images which a step learns from."""
+    last = manifest.protocol.num_steps - 1
+    told = (trained_and_judged(manifest, part.name, last) for part in parts if not part.supervision)
+    return [sentence for sentence in told if sentence is not None]
 
 
 def _reduced(manifest: Manifest) -> list[str]:

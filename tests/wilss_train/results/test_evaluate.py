@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.wilss_train.colours import NAMES, PROTOCOL, TAXONOMY, ColourNet, blocks, info, picture, save
-from wilss.data.layouts import ImageRecord, Selection
+from wilss.data.layouts import ImageRecord, Listing, Records, Selection
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.equations.metrics import Scores
@@ -43,6 +43,12 @@ class FakeManifest:
 
     def evaluation(self, split: str = "val") -> Selection:
         return Selection(records=self.records, warnings=("one image is listed twice.",))
+
+    def list_of(self, step: int, split: str = "train") -> tuple[str, str]:
+        return "main", split
+
+    def listing(self, data: str, split: str, *, lenient: bool | None = False) -> Listing:
+        return Listing(records=Records(self.records[:2]))
 
 
 @pytest.fixture
@@ -223,6 +229,7 @@ def test_the_table(invoke: Any) -> None:
     result = invoke()
     assert result.exit_code == 0
     assert "Warning: one image is listed twice." in result.stderr
+    assert "Warning: pets.yaml: 2 images (im0, im1) of the split 'val' are trained on as well" in result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].endswith("fmwiss, step 1 of pets 2-1-1 (overlap), val, whole images")
     assert lines[1].startswith("6 images counted, 0 failed; ")

@@ -39,7 +39,7 @@ from wilss_train.results.report.page import PAGE_FILE, REPORT_FILE
 from wilss_train.run.fit import Stopped
 from wilss_train.run.plan import origin_of
 from wilss_train.run.settings import open_run, settled, with_input_statistics
-from wilss_train.run.train import Options, Summary, _split_of, run_training, train
+from wilss_train.run.train import Options, Summary, _split_of, _tell_overlap, run_training, train
 from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))
@@ -304,6 +304,11 @@ def test_without_a_split_val_nothing_is_judged_and_that_is_said_once(
     with pytest.raises(ManifestError, match=r"has no split 'test'.*Judge the result on another --split"):
         _split_of(inputs, "test")
     assert _split_of(world.inputs(1), "val") == "val"
+
+
+def test_images_that_are_trained_on_and_judged_on_are_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    _tell_overlap(world.inputs(0), "val")
+    assert "3 images (im0, im1, im2) of the split 'val' are trained on as well (in main, train)" in caplog.text
 
 
 def test_a_broken_image_is_logged_once_and_trained_around(

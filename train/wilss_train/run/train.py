@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, trained_and_judged
 from wilss.disk import Location, make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -136,6 +136,8 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     require_even_share(params, accelerator.num_processes)
+    if accelerator.is_main_process and split is not None:
+        _tell_overlap(inputs, split)
     broken: dict[str, str] = {}
     context = _context(inputs, params, options.seed, accelerator, broken)
     experiment = functools.cache(lambda: method.experiment(context))
@@ -297,6 +299,13 @@ def _split_of(inputs: RunInputs, split: str | None) -> str | None:
     except ManifestError as error:
         raise ManifestError(f"{error} Judge the result on another --split, or on nothing with --split none.") from None
     return split
+
+
+def _tell_overlap(inputs: RunInputs, split: str) -> None:
+    """Warn of images that the result will be judged on and that it learns from."""
+    made_from = str(inputs.store.attributes.get("split", "train"))
+    if (overlap := trained_and_judged(inputs.manifest, split, inputs.step, made_from=made_from)) is not None:
+        _log.warning(overlap)
 
 
 @contextlib.contextmanager

@@ -76,9 +76,7 @@ class Manifest:
         An index list (npy) is a selection already and is taken as it is. Built-in data that is missing is drawn.
         Raises ProtocolError for a step that there is not, ManifestError where lists or tags are of no use.
         """
-        self.protocol.new(step)
-        source = self.steps[step]
-        listing = self.listing(source.data, source.split if split == "train" else split)
+        listing = self.listing(*self.list_of(step, split))
         records = listing.records if listing.exact else self._admitted(listing.records, step)
         return Selection(records=records, warnings=listing.warnings)
 
@@ -87,9 +85,7 @@ class Manifest:
 
         What is known of their tags comes along, and missing tags are no fault.
         """
-        self.protocol.new(step)
-        source = self.steps[step]
-        listing = self.listing(source.data, source.split if split == "train" else split, lenient=True)
+        listing = self.listing(*self.list_of(step, split), lenient=True)
         return Selection(records=listing.records, warnings=listing.warnings)
 
     def evaluation(self, split: str = "val") -> Selection:
@@ -102,8 +98,18 @@ class Manifest:
             warnings += listing.warnings
         return Selection(records=tuple(records), warnings=tuple(warnings))
 
-    def listing(self, data: str, split: str, *, lenient: bool = False) -> Listing:
-        """Every image of a split of a data set, whatever the step; read once."""
+    def list_of(self, step: int, split: str = "train") -> tuple[str, str]:
+        """The data set of a step and the split of it that `split` stands for. Raises ProtocolError."""
+        self.protocol.new(step)
+        source = self.steps[step]
+        return source.data, source.split if split == "train" else split
+
+    def listing(self, data: str, split: str, *, lenient: bool | None = False) -> Listing:
+        """Every image of a split of a data set, whatever the step; read once.
+
+        lenient: whether missing tags are no fault; None where only files matter: whichever was read already.
+        """
+        lenient = (data, split, False) not in self._listings if lenient is None else lenient
         key = (data, split, lenient)
         if key not in self._listings:
             self.draw()
