@@ -107,3 +107,23 @@ def test_images_of_one_name_in_two_splits_have_a_row_each(tmp_path: Path) -> Non
     assert "1 row of no image below" in report.warnings[0]
     assert "(test/1.jpg)" in report.warnings[0]
     assert "has no row of 1 image (2)" in report.warnings[1]
+
+
+def test_a_header_in_another_language_is_told_as_one(tmp_path: Path) -> None:
+    for name in "ab":
+        disk.image(tmp_path / f"data/{name}.jpg")
+    said = {"layout": "folder", "splits": {"train": "all"}}
+
+    def warnings(*lines: str, **tags: object) -> tuple[str, ...]:
+        disk.text(tmp_path / "data/tags.csv", *lines)
+        (report,) = table_reports(load_manifest(disk.manifest(tmp_path, **said, **tags)))
+        return report.warnings
+
+    (told,) = warnings("Bild,Motiv", "a,cat", "b,dog")
+    assert "tags.csv: its first line (Bild, Motiv) looks like a header, and was read as a row; call" in told
+    named = {"from": "csv", "file": "tags.csv", "image": "Bild", "columns": ["Motiv"]}
+    assert "write `tags: {from: csv, file: tags.csv, image: Bild, columns: [Motiv]}` into the manifest" in told
+    assert warnings("Bild,Motiv", "a,cat", "b,dog", tags=named) == ()
+    for row in ("gone.jpg,Motiv", "gone,cat", "gone,bird"):
+        (told, *_) = warnings(row, "a,cat", "b,bird")
+        assert "has 1 row of no image below" in told

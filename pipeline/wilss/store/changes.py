@@ -99,15 +99,23 @@ def compare(
 def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, every_byte: bool = False) -> None:
     """Raise StoreError where an image or label is another one than the masks of the store were made of.
 
-    records: by image id, at least those that the store holds. A store that does not know it is let pass. The stamps of
-    files that had to be read are kept, so that the next look need not read them.
+    records: by image id, at least those that the store holds. A store that does not know it is let pass.
+    """
+    if (told := told_changes(store, records, every_byte=every_byte)) is not None:
+        raise StoreError(told)
+
+
+def told_changes(store: MaskStore, records: Mapping[str, ImageRecord], *, every_byte: bool = False) -> str | None:
+    """The same as a sentence; None where nothing has changed.
+
+    The stamps of files that had to be read are kept then, so that the next look need not read them.
     """
     table = RecordsById.of(records)
     result = compare(store, table.records, table.rows(store.image_ids), every_byte=every_byte)
     if result is None:
-        return
+        return None
     if result.changed.size:
-        raise StoreError(
+        return (
             f"{store.path} does not fit its {result.made_of} any more: {result.sentence(table.records)}; make those "
             f"masks again with `wilss-masks generate --step {store.step} --update`, or bring the old files back."
         )
@@ -115,6 +123,7 @@ def require_unchanged(store: MaskStore, records: Mapping[str, ImageRecord], *, e
     is_known = (result.stamps != UNKNOWN) & (result.contents != UNKNOWN)
     if (is_known & ((result.stamps != kept_stamps) | (result.contents != kept_contents))).any():
         keep_stamps(store, np.where(is_known, result.stamps, np.uint64(UNKNOWN)))
+    return None
 
 
 def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..data.layouts import ImageRecord, Records, RecordsById
 from ..data.names import some
+from .schema import Status
 from .store import MaskStore
 from .verdicts import UNJUDGED, verdicts_of
 
@@ -20,12 +21,31 @@ def tagged_otherwise(store: MaskStore, records: Records, rows: NDArray[np.intege
     """
     if store.attributes.get("uses_tags") is False or store.attributes.get("made_of") == "labels":
         return np.zeros(len(rows), np.bool_)
+    came, went = _tags_that_came_and_went(store, records, rows)
+    return np.asarray((came | went).any(axis=1))
+
+
+def tagged_otherwise_than_labelled(store: MaskStore, records: Records, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """bool [N]: the same of a store of labels, whose classes are kept as tags too, as far as it is known.
+
+    A tag that went is known to have been one where the label shows nothing of its class.
+    """
+    came, went = _tags_that_came_and_went(store, records, rows)
+    is_bare = (store.vector("area") == 0) & (store.current_status() == Status.DONE)[:, None]
+    return np.asarray((came | (went & is_bare)).any(axis=1))
+
+
+def _tags_that_came_and_went(
+    store: MaskStore, records: Records, rows: NDArray[np.integer]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """bool [N, C] each: classes that an image is tagged with now and not in the store, and the other way round."""
     tags, kinds = records.kinds_of_tags()
     asked = np.array([[identity in own for identity in store.category_ids] for own in tags], np.bool_)
-    differs = np.zeros(len(rows), np.bool_)
+    known = store.vector("tags").astype(np.bool_)
+    now = known.copy()
     if (here := np.flatnonzero(rows >= 0)).size:
-        differs[here] = (asked[kinds[rows[here]]] != store.vector("tags")[here]).any(axis=1)
-    return differs
+        now[here] = asked[kinds[rows[here]]]
+    return now & ~known, known & ~now
 
 
 def other_tags(store: MaskStore, records: Mapping[str, ImageRecord]) -> str | None:

@@ -27,10 +27,12 @@ _paths = manifest_option_with("Take file names and paths of the images from here
 _numbers = manifest_option_with(
     "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
 )
+_pictures = manifest_option_with("Put the images in, too, from where they lie by this manifest.")
 _unused = manifest_option_with(
-    "Not needed: files are named by the ids of images, and classes by the store.",
-    expose_value=False, callback=lambda context, option, path: _loaded(path),
-)  # fmt: skip
+    "Compare the images with those that the masks were made of; files are named by the ids of images."
+)
+#: Those without which files of images have names that somebody made up.
+_NAMING = (_paths, _numbers)
 _shapes = click.option(
     "--shapes", type=click.Choice(["mask", "polygon", "box"]), default="mask", show_default=True,
     help="What a person is to edit. Boxes lose the pixels.",
@@ -98,9 +100,13 @@ def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Call
 
     def add(write: Callable[..., "Exported"]) -> click.Command:
         def run(store: Location, out: Path, allow_partial: bool, **given: Any) -> None:
-            opened = _opened(store, allow_partial)
-            if "manifest_path" in given:
-                given["names"] = _names(opened, _loaded(given.pop("manifest_path")))
+            opened, manifest = _opened(store, allow_partial), _loaded(given.pop("manifest_path"))
+            if _unused not in options:
+                given["names"] = _names(opened, manifest)
+            if manifest is not None:
+                _tell_changes(opened, manifest)
+            elif not set(_NAMING).isdisjoint(options):
+                _tell_guessed(opened)
             pieces = {name: given.pop(name) for name in _PIECES if name in given}
             if pieces:
                 given["options"] = _options(**pieces)
@@ -220,7 +226,7 @@ def fiftyone(*given: Any, **more: Any) -> "Exported":
     return export_fiftyone(*given, **more)
 
 
-@_form("dataset/", "label map", _paths)
+@_form("dataset/", "label map", _pictures)
 def huggingface(*given: Any, **more: Any) -> "Exported":
     """Parquet files for Hugging Face's `datasets`: image, mask, tags; needs the extra `datasets`.
 
@@ -254,6 +260,29 @@ def _tell_verdicts_beside(store: "MaskStore") -> None:
 
     if told := verdicts_beside(store):
         click.echo(f"Warning: {told}", err=True)
+
+
+def _tell_changes(store: "MaskStore", manifest: "Manifest") -> None:
+    """Warn of images or labels that are not those any more that the masks were made of; of its own manifest alone."""
+    from wilss.store.changes import told_changes
+    from wilss.store.records import records_for
+
+    is_of = store.attributes.get("manifest_sha256") == manifest.digest
+    if is_of and (told := told_changes(store, records_for(store, manifest))) is not None:
+        click.echo(f"Warning: {told}", err=True)
+
+
+def _tell_guessed(store: "MaskStore") -> None:
+    """Warn of names of files that are not known."""
+    from ..exchange.naming import plain_file_name
+
+    if store.image_ids:
+        name = plain_file_name(store.image_ids[0])
+        click.echo(
+            f"Warning: a store does not know what the files of its images are called: they are named {name} and so on "
+            "here; name the store's manifest with --manifest for their own names.",
+            err=True,
+        )
 
 
 def _loaded(manifest_path: Path | None) -> "Manifest | None":

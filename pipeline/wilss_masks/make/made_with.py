@@ -16,7 +16,7 @@ from wilss.models.encoders.former import LEFT_OUT_THEN, as_noted_now, way_to
 from wilss.params import differences, shortened
 from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
-from wilss.store.tags import tagged_otherwise
+from wilss.store.tags import tagged_otherwise, tagged_otherwise_than_labelled
 
 from ..sources.base import MaskSource, made_of
 from ..sources.section import defaults_of
@@ -115,7 +115,8 @@ def _of_the_list(store: MaskStore, records: Records) -> str:
     is_new = np.ones(len(records), np.bool_)
     is_new[rows[rows >= 0]] = False
     gone, new = np.flatnonzero(rows < 0), np.flatnonzero(is_new)
-    tagged = np.flatnonzero(tagged_otherwise(store, records, rows))
+    by_labels = store.attributes.get("made_of") == "labels"
+    tagged = np.flatnonzero((tagged_otherwise_than_labelled if by_labels else tagged_otherwise)(store, records, rows))
     ids = records.ids()
     parts = [
         f"{_some(ids, new)} not in the store" if new.size else "",
@@ -123,7 +124,14 @@ def _of_the_list(store: MaskStore, records: Records) -> str:
         f"other tags of {_some(store.image_ids, tagged)}" if tagged.size else "",
     ]
     told = "; ".join(part for part in parts if part)
-    return f"images and tags: {told or 'their order, or tags of classes of other steps'}"
+    return f"images and tags: {told or _other_cause(rows, by_labels)}"
+
+
+def _other_cause(rows: NDArray[np.int64], by_labels: bool) -> str:
+    """Why the lists differ where they have the same images, and no tag of the step's classes is known to differ."""
+    if (np.diff(rows) < 0).any():
+        return "their order"
+    return f"tags of classes {'that their labels show, or ' if by_labels else ''}of other steps"
 
 
 def _some(names: Sequence[str], places: NDArray[np.intp]) -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from wilss.data.layouts import DataSpec, Records
 from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
 from wilss.data.layouts.named_images import NamedImages
-from wilss.data.layouts.tag_table import TagRows
+from wilss.data.layouts.tag_table import Row, TagRows
 from wilss.data.layouts.tags import named_images, read_rows, tag_files
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
 from wilss.data.taxonomy import same_class
 from wilss.disk import path_of, walk
 from wilss.errors import ManifestError, counted
+
+from .text import scalar
 
 #: A tag of so few images may be a slip for one of so many, if this share of their letters is the same.
 _RARE, _COMMON, _NEAR = 2, 5, 0.8
@@ -95,6 +97,15 @@ def _is_near(first: str, second: str) -> bool:
 def _sentences(
     path: Path, spec: DataSpec, table: TagRows, nobody: Sequence[str], without: Sequence[str]
 ) -> Iterator[str]:
+    header = _unread_header(spec, table, nobody)
+    if header is not None:
+        nobody = nobody[1:]
+        shown, tags = ", ".join(map(scalar, (header.image, *header.tags))), ", ".join(map(scalar, header.tags))
+        said = f"{{from: csv, file: {scalar(path.name)}, image: {scalar(header.image)}, columns: [{tags}]}}"
+        yield (
+            f"{path}: its first line ({shown}) looks like a header, and was read as a row; call these columns `image` "
+            f"and `tags` there, or write `tags: {said}` into the manifest."
+        )
     if nobody:
         listed = ", ".join(nobody[:5]) + (", ..." if len(nobody) > 5 else "")
         count = counted(len(nobody), "row")
@@ -111,6 +122,17 @@ def _sentences(
         )
     if table.mask is not None and spec.tags.mask is None:
         yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
+
+
+def _unread_header(spec: DataSpec, table: TagRows, nobody: Sequence[str]) -> Row | None:
+    """The first row where it may be headings in words that are not known: of no image, no class, and no other row."""
+    if table.head or len(table.rows) < 2 or not nobody or nobody[0] != table.rows[0].image:
+        return None
+    first, *others = table.rows
+    is_word = not first.image.lower().endswith(IMAGE_SUFFIXES) and not any(map(str.isdigit, first.image))
+    below = {tag for row in others for tag in row.tags}
+    unknown = all(spec.taxonomy.find(tag) is None and tag not in spec.tags.ignore for tag in first.tags)
+    return first if first.tags and is_word and unknown and not below & set(first.tags) else None
 
 
 def _columns(names: Sequence[str]) -> str:

@@ -380,3 +380,7 @@ def test_the_commands(tmp_path: Path, store: MaskStore) -> None:
     coco = invoke("coco", store.path, tmp_path / "s.json")
     assert "5 annotations of 4 images" in coco.stdout
     assert json.loads((tmp_path / "s.json").read_text())["images"][0]["file_name"] == "2007_000033.jpg"
+    guessed = "Warning: a store does not know what the files of its images are called: they are named 2007_000033.jpg"
+    assert guessed in coco.stderr
+    assert "--manifest" in coco.stderr
+    assert voc.stderr == ""

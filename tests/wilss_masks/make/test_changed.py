@@ -102,6 +102,21 @@ CHANGES: dict[str, tuple[Callable[[Path], None], int, str, str, list[int]]] = {
 }
 
 
+def test_an_export_tells_of_photographs_that_were_replaced_since(root: Path, tmp_path: Path) -> None:
+    assert generate(root).code == 0
+
+    def told(form: str) -> str:
+        there = ("--manifest", root / "data_manifest.yaml", "--overwrite")
+        exported = wilss_masks("export", form, root / "out/s.zarr", tmp_path / form, *there)
+        assert exported.code == 0, exported.said
+        return exported.err
+
+    assert told("labelme") == ""
+    replaced_image(root)
+    for form in ("labelme", "voc"):
+        assert "does not fit its images any more: 1 image has changed: " in told(form)
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changed_in_place_is_noticed_and_made_again(root: Path, made: list[int], name: str) -> None:
     change, step, source, sentence, again = CHANGES[name]
@@ -275,6 +290,26 @@ def test_a_label_decides_also_of_images_that_had_none_of_the_classes_or_no_label
     assert made == [0, 1]
     assert generate(root, source="annotation", step=0, out="out/start.zarr").code == 0
     assert content(root / "out/s.zarr") == content(root / "out/start.zarr")
+
+
+def test_tags_that_changed_beside_labels_are_told_as_that(root: Path) -> None:
+    """Of a tag that the label does not bear out, it is known whose it was."""
+
+    def change(name: str, before: str, after: str) -> None:
+        path = root / f"data/ImageSets/Main/{name}_train.txt"
+        path.write_text(path.read_text().replace(before, after))
+
+    def told(before: str, after: str) -> str:
+        change("dog", before, after)
+        return generate(root, source="annotation", step=0).err.partition("images and tags: ")[2].partition("\n")[0]
+
+    for name in ("im1", "im3"):
+        change("cat", f"{name} -1", f"{name}  1")
+    disk.label(label_of(root, "im1"), [1], SIZES[1])
+    assert generate(root, source="annotation", step=0).code == 0
+    assert told("im3  1", "im3 -1") == "tags of classes that their labels show, or of other steps"
+    assert told("im0 -1", "im0  1") == "other tags of 1 image (im0)"
+    assert told("im1  1", "im1 -1") == "other tags of 2 images (im0, im1)"
 
 
 def test_what_is_gone_has_not_changed(root: Path) -> None:

@@ -215,6 +215,23 @@ def test_resume_never_takes_another_models_label_map(
         invoke(photos, "--out", out, "--no-overlays", "--resume")
 
 
+def test_a_label_map_is_never_taken_for_that_of_another_image_of_its_name(
+    photos: Path, tmp_path: Path, invoke: Any
+) -> None:
+    out, words = tmp_path / "out", ("--out", tmp_path / "out", "--no-overlays", "--resume")
+    invoke(photos / "a.png", *words)
+    save(photos / "a.jpg", picture(blocks([4])))
+    with pytest.raises(StoreError, match=r"out/a\.png was made of a\.png and not of .*a\.jpg; give another --out"):
+        invoke(photos / "a.jpg", *words)
+    both = invoke(photos / "a.png", photos / "a.jpg", *words)
+    assert f"Warning: 1 label map of an earlier run, with other images of the same names but for their endings, will " \
+        f"stay and not be brought up to date ({out / 'a.png'}); label maps" in both.stderr  # fmt: skip
+    (out / "a.png").unlink()
+    assert invoke(photos / "a.png", photos / "a.jpg", *words).stderr == ""
+    (photos / "a.jpg").unlink()
+    assert f"({out / 'a.png.png'})" in invoke(photos / "a.png", *words).stderr
+
+
 @pytest.mark.parametrize(("kind", "scale"), [("float32", 1), ("float16", 1), ("uint8", 255)])
 def test_probabilities_are_stored(photos: Path, tmp_path: Path, invoke: Any, kind: str, scale: int) -> None:
     result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays", "--probabilities", kind)

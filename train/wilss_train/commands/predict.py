@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..data.image_lists import Found, Target
     from ..results.label_files import Written
 
-_NAMES_SHOWN = 12
+_NAMES_SHOWN, _STRAYS_SHOWN = 12, 5
 
 
 @click.command(
@@ -94,10 +94,11 @@ def _found(images: Sequence[Path], lists: Sequence[Path], out: Path) -> "Found":
 def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[str, Any]) -> "tuple[Target, ...]":
     """What is to be made. Refuses what is there already, and is not to be kept or replaced, before it computes."""
     from ..data.image_lists import targets_of
-    from ..results.label_files import files_of, is_made
+    from ..results.label_files import files_by_other_names, files_of, is_made
 
     overlays, probabilities = options["overlays"], options["probabilities"]
     targets = targets_of(listing.images, out)
+    _tell_strays(files_by_other_names(targets))
     if options["resume"]:
         made = partial(is_made, info=info, overlays=overlays, probabilities=probabilities)
         return tuple(target for target in targets if not made(target))
@@ -105,6 +106,18 @@ def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[
         for path in files_of(target, overlays=overlays, probabilities=probabilities is not None):
             refuse_existing(path, options["overwrite"], resumes=True)
     return targets
+
+
+def _tell_strays(paths: Sequence[Path]) -> None:
+    """Warn of label maps that would be taken for those of images, which have others by now."""
+    if paths:
+        listed = ", ".join(map(str, paths[:_STRAYS_SHOWN])) + (", ..." if len(paths) > _STRAYS_SHOWN else "")
+        click.echo(
+            f"Warning: {counted(len(paths), 'label map')} of an earlier run, with other images of the same names but "
+            f"for their endings, will stay and not be brought up to date ({listed}); label maps of these images are "
+            "called otherwise now, so remove the old ones.",
+            err=True,
+        )
 
 
 def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dict[str, Any]) -> "Written":

@@ -47,6 +47,12 @@ class Target:
         return self.folder / f"{self.name}.png"
 
     @property
+    def other_labels(self) -> Path:
+        """What the label map is called where the folder has other images of the name but for their endings, or none."""
+        image = Path(self.record.image_id)
+        return self.folder / f"{image.stem if self.name == image.name else image.name}.png"
+
+    @property
     def overlay(self) -> Path:
         """The classes over the image."""
         return self.folder / f"{self.name}.overlay.jpg"

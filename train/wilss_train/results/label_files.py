@@ -1,6 +1,6 @@
 """Predicted label maps as files: palette PNGs with taxonomy ids, overlays for people, probabilities for programs.
 
-A label map says which model it was made by, so that what is there already is never taken for another model's.
+A label map says which model made it of which file, so that what is there already is never taken for another's.
 """
 
 import io
@@ -19,6 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
+from wilss.data.layouts.files import printable
 from wilss.disk import write_output
 from wilss.drawing import class_colours, encoded
 from wilss.errors import StoreError
@@ -33,7 +34,7 @@ _WRITERS = 4
 #: What waits to be written: the probabilities of a single large photograph may be as much.
 _BYTES_WAITING = 1 << 29
 _JPEG_QUALITY = 90
-_MODEL = "wilss-model"
+_MODEL, _IMAGE = "wilss-model", "wilss-image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +93,20 @@ def files_of(target: Target, *, overlays: bool, probabilities: bool) -> list[Pat
 def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabilities: Kind | None) -> bool:
     """Whether everything of an image is there, made by this model since the image last changed, and of that kind.
 
-    Raises StoreError where there is a label map that another model or somebody else made.
+    Raises StoreError where there is a label map that another model or somebody else made, or of another file.
     """
     if not target.labels.exists():
         return False
-    if (other := _model_of(target.labels)) != info.digest:
+    other, name = _made_by(target.labels)
+    if other != info.digest:
         maker = "another model" if other else "something else"
         raise StoreError(
             f"{target.labels} was made by {maker} than {info.path}; give another --out, or replace it with --overwrite."
+        )
+    if name not in ("", printable(target.record.path.name)):  # files of before do not say
+        raise StoreError(
+            f"{target.labels} was made of {name} and not of {target.record.path}; give another --out, or replace it "
+            "with --overwrite."
         )
     try:
         changed = target.record.path.stat().st_mtime
@@ -110,22 +117,36 @@ def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabiliti
         return False
 
 
-def palette_png(labels: NDArray[np.uint8], model: str) -> bytes:
-    """A label map uint8 [H, W] as a PNG whose values are ids, in all pictures' colours. model: its maker's digest."""
+def files_by_other_names(targets: Sequence[Target]) -> list[Path]:
+    """Label maps that a run wrote when there were more or fewer images of one name, and that no image has any more.
+
+    targets: of all images.
+    """
+    taken = {target.labels for target in targets}
+    others = dict.fromkeys(target.other_labels for target in targets if target.other_labels not in taken)
+    return [path for path in others if path.is_file() and _made_by(path)[0]]
+
+
+def palette_png(labels: NDArray[np.uint8], model: str, name: str) -> bytes:
+    """A label map uint8 [H, W] as a PNG whose values are ids, in all pictures' colours.
+
+    model: its maker's digest. name: that of the image's file, printable.
+    """
     image = Image.fromarray(labels, mode="P")
     image.putpalette(class_colours().ravel().tolist())
     about = PngInfo()
     about.add_text(_MODEL, model)
+    about.add_itxt(_IMAGE, name)
     return encoded(image, pnginfo=about)
 
 
-def _model_of(path: Path) -> str:
-    """The digest of the model that a label map says it was made by; "" where it says none."""
+def _made_by(path: Path) -> tuple[str, str]:
+    """The digest of the model that a label map says it was made by, and its image's name; "" where it says none."""
     try:
         with Image.open(path) as image:
-            return str(image.info.get(_MODEL, ""))
+            return str(image.info.get(_MODEL, "")), str(image.info.get(_IMAGE, ""))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return ""
+        return "", ""
 
 
 def _kind_of(path: Path) -> str:
@@ -149,7 +170,7 @@ def _write(image: Predicted, targets: Mapping[str, Target], info: CheckpointInfo
         write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
     if image.probabilities is not None:
         write_output(target.probabilities, _npz(image.probabilities, info))
-    write_output(target.labels, palette_png(image.labels, info.digest))
+    write_output(target.labels, palette_png(image.labels, info.digest, printable(target.record.path.name)))
     return replace(image, probabilities=None)
 
 

@@ -42,13 +42,15 @@ class Row(NamedTuple):
 class TagRows:
     """All rows of a table.
 
-    form: how it was read, in words. classes: those that head columns of 0 and 1. mask: the heading of a column that
-    names label files, whether it is read or not. ignored: headings that are not read; counts: those of them, beside
-    columns of 0 and 1, under which there are whole numbers from 0.
+    form: how it was read, in words. head: the cells of its header, none where it was read as having none. classes:
+    those that head columns of 0 and 1. mask: the heading of a column that names label files, whether it is read or
+    not. ignored: headings that are not read; counts: those of them, beside columns of 0 and 1, under which there are
+    whole numbers from 0.
     """
 
     rows: tuple[Row, ...]
     form: str
+    head: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     mask: str | None = None
     ignored: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ def read_table(
     return TagRows(
         rows=rows,
         form=f"{_SEPARATORS[separator]}-separated, {_form(columns, rows)}",
+        head=tuple(head),
         classes=tuple(head[column] for column in columns.tags) if columns.flags else (),
         mask=None if columns.mask is None else _heading(head, columns.mask),
         ignored=tuple(head[column] for column in ignored),

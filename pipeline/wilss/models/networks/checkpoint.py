@@ -213,16 +213,25 @@ def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
 
 
 def read_weights(info: CheckpointInfo) -> "dict[str, Tensor]":
-    """The tensors of a checkpoint by name. Raises CheckpointError where the file is damaged."""
+    """The tensors of a checkpoint by name.
+
+    Raises CheckpointError where the file is damaged, or is not the one any more that `info` was read from.
+    """
     from safetensors.torch import load_file
 
     try:
         with one_copy(info.path) as copied:
             weights, said = load_file(copied), read_header(info.path, copied)
+            digest = digest_of_file(copied)  # last: whoever replaces the file while it is read is noticed
     except WilssError:
         raise
     except Exception as error:  # safetensors raises its own kind for damage of any sort
         raise CheckpointError(f"{info.path} cannot be read ({error}); copy it again, or train again.") from error
+    if digest != info.digest:
+        raise CheckpointError(
+            f"{info.path} was replaced after it was opened: its sha256 was {info.digest[:12]} and is now "
+            f"{digest[:12]}; run again, once nobody writes there any more."
+        )
     if digest_of_tensors(weights) != said.get("weights_sha256"):
         raise CheckpointError(f"{info.path} is damaged: its weights do not match their digest; copy it again.")
     return weights

@@ -69,6 +69,15 @@ def test_what_goes_in_comes_out(tmp_path: Path, weights: dict[str, Tensor]) -> N
     assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
 
 
+def test_weights_of_a_file_that_was_replaced_meanwhile_never_have_the_old_header(
+    tmp_path: Path, weights: dict[str, Tensor]
+) -> None:
+    info = read_info(written(tmp_path, weights))
+    written(tmp_path, weights, mean=[0.0, 0.0, 0.0])
+    with pytest.raises(CheckpointError, match=rf"{MODEL_FILE} was replaced after .* was {info.digest[:12]} and is now"):
+        load_segmenter(info)
+
+
 def test_what_is_read_is_not_drawn_first(
     tmp_path: Path, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
