@@ -3,6 +3,7 @@
 A data set has a million names three times over (its list, its folder, its tags), and a run keeps them to its end.
 """
 
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
@@ -16,6 +17,14 @@ _NOBODY = -1
 _FIRST_SLOTS = 8
 #: Names that a sentence lists.
 _SHOWN = 5
+
+
+def composed(name: str) -> str:
+    """One spelling (Unicode's NFC) of names that look the same.
+
+    macOS writes "\u00e4" into an archive or a file system as "a" and a mark, tables and keyboards have one letter.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 class Names(Sequence[str]):

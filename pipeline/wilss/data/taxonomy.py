@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from wilss.data.names import composed
 from wilss.errors import ManifestError
 
 BACKGROUND = 0
@@ -129,7 +130,7 @@ def _letters(word: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter not in " _-")
+    return "".join(letter for letter in composed(name).casefold() if letter not in " _-")
 
 
 _FIRST_NAMES = {_plain(name): _plain(names[0]) for names in _SAME for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from wilss.data.layouts.files import IMAGE_SUFFIXES
-from wilss.data.names import NameIndex, Names
+from wilss.data.names import NameIndex, Names, composed
 
 #: What Label Studio puts before the name of a file that was uploaded.
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -18,6 +18,7 @@ class ImageNames:
     def __init__(self, image_ids: Iterable[str]) -> None:
         self._ids = Names(image_ids)
         self._index = NameIndex(self._ids)
+        self._composed: NameIndex | None = None
         self._by_last: dict[str, list[str]] | None = None
 
     def has(self, image_id: str) -> bool:
@@ -33,8 +34,8 @@ class ImageNames:
         plain = _plain(name)
         for parts in _endings(plain):
             for candidate in _without_ending(parts):
-                if self._index.find(candidate) is not None:
-                    return candidate
+                if (known := self._spelt(candidate)) is not None:
+                    return known
         last = plain.rpartition("/")[2]
         for candidate in (last, _UPLOADED.sub("", last)):
             for stem in _without_ending(candidate):
@@ -42,13 +43,22 @@ class ImageNames:
                     return found[0]
         return None
 
+    def _spelt(self, name: str) -> str | None:
+        """The id that is `name`, or else is `name` once both are composed."""
+        if self._index.find(name) is not None:
+            return name
+        if self._composed is None:
+            self._composed = NameIndex(Names(composed(image_id) for image_id in self._ids))
+        place = self._composed.find(composed(name))
+        return None if place is None else self._ids[place]
+
     def _named(self, last: str) -> list[str]:
         """The ids with this last part."""
         if self._by_last is None:
             self._by_last = {}
             for image_id in self._ids:
-                self._by_last.setdefault(image_id.rpartition("/")[2], []).append(image_id)
-        return self._by_last.get(last, [])
+                self._by_last.setdefault(composed(image_id.rpartition("/")[2]), []).append(image_id)
+        return self._by_last.get(composed(last), [])
 
 
 def _plain(name: str) -> str:

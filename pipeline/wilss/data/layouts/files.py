@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wilss.data.names import Register
+from wilss.data.names import Register, composed
 from wilss.disk import UrlPath, file_names, path_of
 from wilss.errors import ManifestError
 
@@ -103,18 +103,19 @@ def without_suffix(name: str) -> str:
 
 
 class _Folder:
-    """The files of a folder by their names, and by their names with an ending in lower case (a.JPG as a.jpg).
+    """The files of a folder by their names, and by another spelling: composed, its ending in lower case (a.JPG as a.jpg).
 
-    The file itself goes before those that differ in their ending, and of these the last in order.
+    The file itself goes before those that are spelt otherwise, and of these the last in order. path: of the folder.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, path: str, names: Iterable[str]) -> None:
+        self.path = path
         self._names, self._lower, self._places = Register(), Register(), array("i")
         for name in names:
             place = self._names.add(name)
             stem, suffix = os.path.splitext(name)
-            if suffix != suffix.lower():
-                self._add_lower(stem + suffix.lower(), place)
+            if (other := composed(stem) + suffix.lower()) != name:
+                self._add_lower(other, place)
 
     def _add_lower(self, lower: str, place: int) -> None:
         at = self._lower.add(lower)
@@ -127,9 +128,11 @@ class _Folder:
         return bool(self._names)
 
     def find(self, name: str) -> str | None:
-        if name in self._names:
-            return name
-        at = self._lower.find(name) if self._places else None
+        plain = composed(name)
+        for spelling in (name, plain):
+            if spelling in self._names:
+                return spelling
+        at = self._lower.find(plain) if self._places else None
         return None if at is None else self._names[self._places[at]]
 
 
@@ -148,18 +151,34 @@ class Folders:
         files = self._listed[here]
         for candidate in (last, *(f"{last}{suffix}" for suffix in suffixes)) if files else ():
             if (known := files.find(candidate)) is not None:
-                return path_of(os.path.join(here, known))
+                return path_of(os.path.join(files.path, known))
         return None
 
 
 def _list(folder: str) -> _Folder:
     try:
-        return _Folder(file_names(folder))
+        return _Folder(folder, file_names(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return _Folder(())
+        other = _spelt_otherwise(folder)
+        return _Folder(folder, ()) if other is None else _list(other)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return _Folder(())
+            return _Folder(folder, ())
         raise ManifestError(
             f"{folder} cannot be listed ({error.strerror}); check the path, its links and its permissions."
         ) from None
+
+
+def _spelt_otherwise(folder: str) -> str | None:
+    """The one folder that is there and whose path is `folder` once both are composed; None where there is none."""
+    parent, last = os.path.split(folder)
+    if folder.isascii() or not last:
+        return None
+    above = parent if os.path.isdir(parent) else _spelt_otherwise(parent)
+    if above is None:
+        return None
+    try:
+        names = [name for name in os.listdir(above) if composed(name) == composed(last)]
+    except OSError:
+        return None
+    return os.path.join(above, names[0]) if len(names) == 1 and names[0] != last else None

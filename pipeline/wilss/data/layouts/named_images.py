@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts.files import without_suffix
-from wilss.data.names import Register
+from wilss.data.names import Register, composed
 
 
 class NamedImages:
@@ -25,7 +25,10 @@ class NamedImages:
         self._bases: tuple[NDArray[np.int64], NDArray[np.intp]] | None = None
 
     def find(self, name: str) -> tuple[int, ...]:
-        """The places of the images that `name` may mean: one, none, or several that it cannot tell apart."""
+        """The places of the images that `name` may mean: one, none, or several that it cannot tell apart.
+
+        The image itself goes before those that are spelt otherwise (see `composed`).
+        """
         plain = name.replace("\\", "/").removeprefix("./").strip("/")
         for whole in (plain, without_suffix(plain)):
             if (known := self._known.find(whole)) is not None:
@@ -37,18 +40,18 @@ class NamedImages:
 
     def _similar(self, name: str) -> tuple[int, ...]:
         """Those whose path ends as `name` does, and else those with whose whole path `name` ends."""
-        parts = without_suffix(name).split("/")
+        parts = composed(without_suffix(name)).split("/")
         known = [(place, self._parts(place)) for place in self._called(parts[-1])]
         longer = tuple(place for place, inner in known if inner[-len(parts) :] == parts)
         return longer or tuple(place for place, inner in known if parts[-len(inner) :] == inner)
 
     def _parts(self, place: int) -> list[str]:
-        return without_suffix(self._path_of(place)).split("/")
+        return composed(without_suffix(self._path_of(place))).split("/")
 
     def _called(self, base: str) -> list[int]:
-        """The places of images whose file may be called `base`: hashes in order, 16 bytes for each image."""
+        """The places of images whose file may be called `base`, composed: hashes in order, 16 bytes for each image."""
         if self._bases is None:
-            bases = (without_suffix(image_id).rpartition("/")[2] for image_id in self.ids)
+            bases = (composed(without_suffix(image_id).rpartition("/")[2]) for image_id in self.ids)
             hashes = np.fromiter(map(hash, bases), np.int64, len(self.ids))
             order = np.argsort(hashes, kind="stable")
             self._bases = hashes[order], order

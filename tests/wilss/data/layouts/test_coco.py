@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def test_categories_are_matched_by_name_and_strangers_are_background(tmp_path: P
     warnings = manifest.records(0).warnings
     assert any("1 of its categories (zebra) is no class of pets and counts as background" in w for w in warnings)
     assert any("no class and so no step for 2 images (000002, 000003) of 'train'" in w for w in warnings)
+
+
+def test_a_file_name_and_a_category_may_be_spelt_with_marks_of_their_own(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Hündin") for form in ("NFC", "NFD"))
+    disk.coco(tmp_path / "data", "train2017", {f"{composed}.jpg": [disk.box(1, 2, 6, 5, 10)]}, (apart,))
+    (image,) = (tmp_path / "data/train2017").iterdir()
+    image.rename(image.with_name(f"{apart}.jpg"))
+    names = ["background", composed]
+    spec = disk.manifest(tmp_path, layout="coco", names=names, splits=None, steps=[{"classes": [1]}])
+    (record,) = load_manifest(spec).listing("main", "train").records
+    assert (record.image_id, record.tags, record.path.name) == (composed, (1,), f"{apart}.jpg")
 
 
 def test_labels_are_drawn_small_over_large_whatever_their_order(tmp_path: Path) -> None:

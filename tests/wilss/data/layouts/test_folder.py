@@ -1,6 +1,7 @@
 """A plain folder of images with a csv of tags."""
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,32 @@ def test_splits_by_folder_and_by_list(tmp_path: Path) -> None:
     assert [r.image_id for r in manifest.records(0).records] == ["a"]
     assert [r.image_id for r in manifest.evaluation().records] == ["c"]
     assert [r.image_id for r in manifest.records(0, "few").records] == ["train/a"]
+
+
+@pytest.mark.parametrize(("on_disk", "in_tables"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_that_look_the_same_are_the_same(tmp_path: Path, on_disk: Any, in_tables: Any) -> None:
+    image, table = (unicodedata.normalize(form, "Übung/Kätzchen") for form in (on_disk, in_tables))
+    disk.image(tmp_path / "data" / f"{image}.JPG")
+    disk.label(tmp_path / "data/labels" / f"{table}.png", (1,))
+    disk.text(tmp_path / "data/few.txt", table)
+    disk.text(tmp_path / "data/tags.csv", f"{table}.jpg,cat")
+    manifest = load(tmp_path, splits={"train": "all", "few": "few"})
+    for split, image_id in (("train", image), ("few", table)):
+        (record,) = manifest.listing("main", split).records
+        assert (record.image_id, record.tags, record.problem) == (image_id, (1,), None)
+        assert os.path.exists(record.path)
+        assert read_label_of(record)[0, 0] == 1
+
+
+def test_of_two_spellings_each_is_its_own_file(tmp_path: Path) -> None:
+    spellings = [unicodedata.normalize(form, "Kätzchen") for form in ("NFC", "NFD")]
+    for place, spelling in enumerate(spellings):
+        disk.image(tmp_path / "data" / f"{spelling}.jpg")
+        disk.label(tmp_path / "data/labels" / f"{spelling}.png", (place + 1,))
+    disk.text(tmp_path / "data/tags.csv", *(f"{s},{c}" for s, c in zip(spellings, ("cat", "dog"), strict=True)))
+    found = {record.image_id: record for record in load(tmp_path).listing("main", "train").records}
+    assert [found[spelling].tags for spelling in spellings] == [(1,), (2,)]
+    assert [read_label_of(found[spelling])[0, 0] for spelling in spellings] == [1, 2]
 
 
 def test_two_images_of_one_name_keep_their_endings(tmp_path: Path) -> None:
