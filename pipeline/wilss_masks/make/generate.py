@@ -261,8 +261,8 @@ def _make_part(asked: _Asked, counting: "_Counting") -> tuple[str, ...]:
         has_content = existing is None or existing.layout.has_content
         plan = _planned(asked, existing, has_content)
         parts = begun(path, plan, asked.attributes, asked.manifest.encoders)
-        counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
         job = _job(path, plan, source, options, parts)
+        counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
 
         def make(parts: StoreParts, shards: Iterator[tuple[int, int]]) -> tuple[str, ...]:
             with _workers(options, counting) as workers:
@@ -335,8 +335,8 @@ def _make(
     writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, counting: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
+    job = _job(writer.path, plan, source, options)  # what it learns first is no part of the images' rate
     counting.start(images_made(writer.store), plan.layout.num_images)
-    job = _job(writer.path, plan, source, options)
     with _workers(options, counting) as workers:
         return run(writer, plan, job, workers)
 

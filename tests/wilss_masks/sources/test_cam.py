@@ -434,6 +434,19 @@ def test_fuse_cuts_kept_maps_again_as_generate_does(root: Path, tmp_path: Path) 
         fuse(low, tmp_path / "other.zarr", {"size": "32"})
 
 
+def test_rounds_of_learning_are_told_while_they_last(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    caplog.set_level("INFO", logger="wilss_masks")
+    for module in ("looking", "patches"):
+        monkeypatch.setattr(f"wilss_masks.sources.cam.{module}.SECONDS_BETWEEN_LINES", -1.0)
+    learn(*taught(root, epochs=0, patches=True, affinity_from="own", patch_rounds=2))
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.rpartition(",")[0] for line in told if "rounds of" in line] == [
+        "rounds of learning patches: 1 of 2",
+        "rounds of learning patches: 2 of 2",
+    ]
+    assert any(line.startswith("looking at patches, round 2 of 2: 9 of 9") for line in told)
+
+
 def test_an_added_image_is_refused_with_the_reason(root: Path, tmp_path: Path, caplog: Any) -> None:
     """Its classifier would be another one, so that nothing of the store can be kept, with --update either."""
     options = Options(device="cpu", update=True)
@@ -441,8 +454,12 @@ def test_an_added_image_is_refused_with_the_reason(root: Path, tmp_path: Path, c
     out = tmp_path / "s.zarr"
     values: dict[str, Any] = {"epochs": 0, "affinity_from": "own"}
     caplog.set_level("INFO", logger="wilss_masks")
-    generate(manifest(root), step=0, source=source(root, **values), out=out, options=options)
-    assert "a classifier learns 2 tags from 9 images" in caplog.text
+    told: list[str] = []
+    first = source(root, **values)
+    generate(
+        manifest(root), step=0, source=first, out=out, options=options, progress=lambda *_: told.append(caplog.text)
+    )
+    assert "a classifier learns 2 tags from 9 images" in told[0]  # which is no part of the images' rate
     disk.text(tmp_path / "pets/data/ImageSets/Segmentation/train.txt", *list(IMAGES)[:-1])
     fewer = tmp_path / "pets"
     with pytest.raises(StoreError, match=r"classifier.sha256: .* \(learnt from all images and tags of the step:"):

@@ -103,7 +103,7 @@ def without_suffix(name: str) -> str:
 
 
 class _Folder:
-    """The files of a folder by their names, and by another spelling: composed, its ending in lower case (a.JPG as a.jpg).
+    """The files of a folder by their names, and by another spelling: composed, the ending in lower case (a.JPG: a.jpg).
 
     The file itself goes before those that are spelt otherwise, and of these the last in order. path: of the folder.
     """

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Of feature maps that are kept for a second look, in bytes.
 _MOST = 2**29
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ class Eyes:
             stages = self._kept[row] if row in self._kept else self._seen(row, next(images))
             if stages is not None:
                 yield row, stages
-            if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+            if time.monotonic() - told > SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
                 log.info("%s", line(what, row + 1, len(records), started))
 

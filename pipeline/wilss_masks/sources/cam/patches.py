@@ -3,6 +3,8 @@
 One image's map says too little of its background; those of all images say what grass, sky and water are.
 """
 
+import logging
+import time
 from collections.abc import Callable
 
 import torch
@@ -15,9 +17,11 @@ from wilss.equations.affinity import Affinity
 from wilss.equations.competition import against_background
 from wilss.randomness import generator_for
 
-from .looking import Eyes, Teaching, require_seen
+from .looking import SECONDS_BETWEEN_LINES, Eyes, Teaching, line, require_seen
 from .params import CamParams
 from .views import opened
+
+log = logging.getLogger(__name__)
 
 #: Patches that are learnt from together, and of one image at most.
 _MOST, _OF_IMAGE = 100_000, 512
@@ -67,8 +71,13 @@ def learn_patches(eyes: Eyes) -> None:
 
     It is learnt `patch_rounds` times: from the maps of the tags, and then from what the layer before says of the tags.
     """
-    for number in range(eyes.teaching.params.patch_rounds):
-        _learn_once(eyes, _said_by_layer if number else _said_by_maps)
+    rounds, started, told = eyes.teaching.params.patch_rounds, time.monotonic(), time.monotonic()
+    for number in range(rounds):
+        walk = f"looking at patches, round {number + 1} of {rounds}"
+        _learn_once(eyes, walk, _said_by_layer if number else _said_by_maps)
+        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            log.info("%s", line("rounds of learning patches", number + 1, rounds, started))
 
 
 def _said_by_maps(eyes: Eyes, row: int, stages: list[Tensor], shown: Tensor) -> Tensor:
@@ -89,8 +98,8 @@ def _said_by_layer(eyes: Eyes, row: int, stages: list[Tensor], shown: Tensor) ->
     return cam.patch_labels(odds.flatten(1), params.patch_again)
 
 
-def _learn_once(eyes: Eyes, said: Said) -> None:
-    features, labels = _lessons(eyes, said)
+def _learn_once(eyes: Eyes, walk: str, said: Said) -> None:
+    features, labels = _lessons(eyes, walk, said)
     values = features.float()
     middle, spread = values.mean(dim=0), values.std(dim=0, correction=0).clamp_min(1e-6)
     del values
@@ -101,12 +110,12 @@ def _learn_once(eyes: Eyes, said: Said) -> None:
         layer.bias.copy_(bias - (rows / spread) @ middle)
 
 
-def _lessons(eyes: Eyes, said: Said) -> tuple[Tensor, Tensor]:
+def _lessons(eyes: Eyes, walk: str, said: Said) -> tuple[Tensor, Tensor]:
     """Patches float16 [M, D' + D], drawn of every image by its name, and what is said that they are, int64 [M]."""
     lessons, device = eyes.teaching.lessons, eyes.teaching.device
     most = max(1, min(_OF_IMAGE, _MOST // len(lessons.records)))
     drawn: dict[int, tuple[Tensor, Tensor]] = {}
-    for row, maps in eyes.walk("looking at patches"):
+    for row, maps in eyes.walk(walk):
         shown = torch.from_numpy(lessons.tags[row]).nonzero().flatten()
         if not len(shown):
             continue
