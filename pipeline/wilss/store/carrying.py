@@ -4,7 +4,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .schema import ArraySpec, Status
-from .shards import ImageContent, ShardReceipt, digest_on_disk, read_planes, shard_name
+from .shards import ImageContent, ShardReceipt, digest_on_disk, shard_name
 from .store import MaskStore
 
 
@@ -26,7 +26,10 @@ def require_whole_shard(store: MaskStore, receipt: ShardReceipt) -> None:
 
 
 def stored_content(store: MaskStore, row: int, receipt: ShardReceipt) -> ImageContent:
-    """An image as it was given to the writer of its shard. receipt: of that shard."""
+    """An image as it was given to the writer of its shard. receipt: of that shard.
+
+    Raises MasksError where something of it is damaged.
+    """
     place, categories = row - store.layout.rows(receipt.shard).start, range(store.layout.num_categories)
     return ImageContent(
         status=Status(int(receipt.status[place])),
@@ -41,6 +44,5 @@ def stored_content(store: MaskStore, row: int, receipt: ShardReceipt) -> ImageCo
 
 
 def _planes(store: MaskStore, spec: ArraySpec, row: int) -> dict[int, Any]:
-    positions = list(range(spec.planes_per_image))
-    planes = read_planes(store.folder, spec, store.layout.shard_size, row, positions)
-    return {position: plane for position, plane in zip(positions, planes, strict=True) if plane is not None}
+    planes = store.planes(spec.name, row, range(spec.planes_per_image))
+    return {position: plane for position, plane in enumerate(planes) if plane is not None}

@@ -195,10 +195,16 @@ class MaskStore:
 
         category: a position on the category axis; None for an array without one.
         """
-        spec, row = self._arrays.spec(name), self.position(image)
-        positions = [0 if category is None else category]
-        (plane,) = self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions, state.digest))
+        spec = self._arrays.spec(name)
+        (plane,) = self.planes(name, self.position(image), [0 if category is None else category])
         return np.full(spec.plane, spec.fill, spec.dtype) if plane is None else plane
+
+    def planes(self, name: str, row: int, positions: Sequence[int]) -> list[NDArray[Any] | None]:
+        """Planes of the image at `row` at these positions of a sharded array's category axis, None where all is fill.
+
+        Raises MasksError where they are damaged.
+        """
+        return self._states.consistently(row, lambda state: self._arrays.planes(name, row, positions, state.digest))
 
     def fetch(self, rows: Iterable[int]) -> None:
         """Begin to read the masks of these images, which are wanted soon, into memory; on disk nothing is done.

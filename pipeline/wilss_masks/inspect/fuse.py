@@ -4,7 +4,7 @@ Images, statuses, seeds and fallbacks are carried over, and so is, whole, an ima
 other masks and their diagnostics are made by the same `refine` with which `generate` ends, so equal parameters give
 equal bytes. The seeds stay those that were drawn at the first store's threshold, which `fused_from` in the attributes
 tells. Stages that look at the images themselves read them again; an image that is gone or another one fails, as it
-would in `generate`.
+would in `generate`, and so does one whose maps are damaged.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.digests import version_of
 from wilss.disk import Folder, Location, folder_at, is_there, location_of, refuse_existing, resolved, writing
-from wilss.errors import EncoderError, ImageError, StoreError
+from wilss.errors import EncoderError, OneImageError, StoreError
 from wilss.params import divided, names_of, with_values
 from wilss.process import map_in_threads
 from wilss.store import (
@@ -182,15 +182,15 @@ class _ShardMaker:
         return write_shard(self._folder, layout, shard, [self._content(row) for row in layout.rows(shard)])
 
     def _content(self, row: int) -> ImageContent:
-        if self._judged[row]:
-            return stored_content(self._store, row, self._store.receipt(row // self._layout.shard_size))
         status = Status(int(self._status[row]))
-        if status is not Status.DONE:
+        if not self._judged[row] and status is not Status.DONE:
             return ImageContent(status=status, error=str(self._errors[row]))
         try:
+            if self._judged[row]:
+                return stored_content(self._store, row, self._store.receipt(row // self._layout.shard_size))
             content = self._fused(row)
             content = dataclasses.replace(content, planes={**content.planes, **kept_planes(self._store, row)})
-        except ImageError as error:
+        except OneImageError as error:
             return ImageContent(status=Status.FAILED, error=str(error))
         return content if self._contents is None else dataclasses.replace(content, content=int(self._contents[row]))
 

@@ -1,6 +1,7 @@
 """`fuse`: the very bytes that `generate` would have written, and nothing that looks like more than it is."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,24 @@ def test_nothing_is_replaced_unasked_and_only_stores_at_all(tmp_path: Path, stor
     with pytest.raises(StoreError, match="not a readable mask store"):
         fuse(store, precious, OTHER, overwrite=True)
     assert (precious / "chapter.tex").exists()
+
+
+def test_images_whose_maps_are_damaged_fail_and_the_others_are_fused(tmp_path: Path, store: MaskStore) -> None:
+    shutil.copytree(on_disk(store), tmp_path / "s.zarr")
+    for shard in (path for path in (tmp_path / "s.zarr/score/c/1").rglob("*") if path.is_file()):
+        shard.write_bytes(b"damaged")
+    words = [str(tmp_path / "s.zarr"), "--out", str(tmp_path / "fused.zarr"), "--set", "threshold=0.6"]
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert result.exit_code == 3
+    damaged, fused = MaskStore.open(tmp_path / "s.zarr"), MaskStore.open(tmp_path / "fused.zarr")
+    whole = fuse(store, tmp_path / "whole.zarr", {"threshold": "0.6"})
+    rows = [row for row in damaged.layout.rows(1) if store.vector("status")[row] == 1]
+    failed = newly_failed(damaged, fused)
+    assert list(failed) == [store.image_ids[row] for row in rows]
+    assert all("the array 'score' cannot be read" in why for why in failed.values())
+    for row in fused.layout.rows(0):
+        if store.vector("status")[row] == 1:
+            np.testing.assert_array_equal(fused.read(row).masks, whole.read(row).masks)
 
 
 def test_a_stop_half_way_leaves_the_old_and_nothing_new(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.faults import cli
 from tests.faults.standin import StandInManifest, StandInSource, draw_images, make
 from wilss.disk import Location, folder
 from wilss.disk.files import write_atomically
@@ -190,6 +191,28 @@ def test_a_stopped_run_says_how_many_images_are_kept(tmp_path: Path, moment: int
         generate_few(tmp_path, stop)
     arguments = {"out": tmp_path / "s.zarr", "step": 0, "overwrite": False}
     assert stopped(None, arguments, Options(shard_size=4)) == said
+
+
+def test_a_run_that_is_stopped_before_it_overwrites_says_whose_images_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = cli.data_set(tmp_path)
+    assert cli.generate(root).code == 0
+
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("wilss.console.running._exit_now", ended)
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_masks.make.generate.create_or_resume", interrupted)
+        stopped = cli.generate(root, "--overwrite")
+    assert stopped.code == 130
+    assert f"Stopped. Nothing was made yet: {root / 'out/s.zarr'} is still the store of before." in stopped.err
+    monkeypatch.setattr("wilss_masks.make.generate.run", interrupted)
+    assert "Stopped. Nothing was finished yet" in cli.generate(root, "--overwrite").err
 
 
 def test_a_stopped_run_whose_store_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

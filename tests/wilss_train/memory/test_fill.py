@@ -1,5 +1,6 @@
 """What a step archives: by priority, the same bytes whatever the order, and named where an image is broken."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,19 @@ def test_broken_images_are_named_and_the_next_come_in(drawn: Any, tmp_path: Path
     assert sorted(failed) == sorted(first)
     assert "is 7 x 5 pixels, its masks in" in failed[first[1]]
     assert "not on the list of images" in failed[first[2]]
+
+
+def test_damaged_masks_are_named_and_the_next_come_in(drawn: Any, tmp_path: Path) -> None:
+    images, store, paths = drawn
+    shutil.copytree(store.path, tmp_path / "s.zarr")
+    (tmp_path / "s.zarr/mask/c/0/0/0/0").write_bytes(b"damaged")
+    lost = [name for name, _ in zip(images, range(store.layout.shard_size), strict=False)]
+    failed = filled(tmp_path / "m.zarr", MaskStore.open(tmp_path / "s.zarr"), paths, per_class=30)
+    assert sorted(failed) == lost
+    assert "the array 'mask' cannot be read" in failed[lost[0]]
+    left = {name: masks for name, masks in images.items() if name not in lost}
+    for identity in (1, 2):
+        assert names(MemoryBank.open(tmp_path / "m.zarr"), identity) == expected_names(left, identity, 30)
 
 
 def test_weak_masks_must_be_confident(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`wilss-memory`: the table and the picture of a bank."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_info_as_json_is_the_same(bank: MemoryBank) -> None:
 
 
 def test_the_sheet_shows_instances_on_a_checkerboard_and_frames_the_weak(bank: MemoryBank) -> None:
-    page = np.array(draw_sheet(bank, count=4, cell=80))
+    page = np.array(draw_sheet(bank, count=4, cell=80).picture)
     left, top, pitch = 28 + 168, 28 + 76, 80 + 8
     assert page.shape == (top + 4 * pitch - 8 + 28, left + 4 * pitch - 8 + 28, 3)
     framed = [(page[top + row * pitch, left : left + 80] == (230, 130, 0)).all() for row in range(4)]
@@ -90,6 +91,21 @@ def test_the_sheet_is_written_beside_the_bank_and_twice_the_same(bank: MemoryBan
     with Image.open(beside) as image:
         assert image.mode == "RGB"
     assert invoke("sheet", bank.path, "--out", tmp_path / "a.jpg").exit_code == 2
+
+
+def test_a_damaged_instance_is_named_and_the_others_are_drawn(bank: MemoryBank, tmp_path: Path) -> None:
+    shutil.copytree(bank.path, tmp_path / "m.zarr")
+    with (tmp_path / "m.zarr/image/c/0/0/0/0").open("r+b") as shard:
+        shard.write(b"damaged!")
+    result = invoke("sheet", tmp_path / "m.zarr", "--count", 4)
+    assert result.exit_code == 3
+    first = bank.instances(1)[0]
+    assert f"Failed: ant of {first.image_id}: " in result.stderr
+    assert "instance 0 cannot be read" in result.stderr
+    assert "12 of 19 instances" in result.stdout
+    page, whole = np.array(Image.open(tmp_path / "m.png")), np.array(draw_sheet(bank, count=4).picture)
+    (rows, columns, _) = (page != whole).nonzero()
+    assert (rows.min() >= 104, rows.max() < 200, columns.min() >= 196, columns.max() < 292) == (True,) * 4
 
 
 def test_an_empty_bank_has_no_sheet(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import DataPlace, aligned, is_quiet, require_png
+from wilss.console import DataPlace, aligned, finish, is_quiet, require_png
 from wilss.disk import UrlPath, write_output
 from wilss.errors import counted
 
@@ -58,10 +58,12 @@ def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
     target = None if out is None else require_png(out)
     opened = _opened(bank)
     target = target or _beside(opened.path).with_suffix(".png")
-    write_output(target, encoded(draw_sheet(opened, count=count, cell=cell)))
+    drawn = draw_sheet(opened, count=count, cell=cell)
+    write_output(target, encoded(drawn.picture))
     if not is_quiet():
-        shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids)
+        shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids) - len(drawn.failed)
         click.echo(f"{target}: {shown} of {counted(len(opened), 'instance')}")
+    finish(drawn.failed, "copy the bank again, or train its step again.")
 
 
 def _opened(path: Path) -> "MemoryBank":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wilss.data.taxonomy import Taxonomy
 from wilss.disk import data_folder_at, data_path
-from wilss.errors import StoreError, first_line
+from wilss.errors import MasksError, StoreError, first_line
 from wilss.store.arrays import read_chunk
 from wilss.store.schema import ArraySpec
 from wilss.store.shards import read_planes
@@ -97,14 +97,16 @@ class MemoryBank:
         return self._by_class.get(category_id, ())
 
     def read(self, index: int) -> Instance:
-        """The instance at this place in the bank, kept for the next time. Raises StoreError for damaged bytes."""
+        """The instance at this place in the bank, kept for the next time. Raises MasksError for damaged bytes."""
         return self._cache.get(index, lambda: self._read(index))
 
     def _read(self, index: int) -> Instance:
         info = self.infos[index]
         top, left, bottom, right = info.box
-        with _reading(self.path, f"instance {index}"):
-            planes = [self._plane(spec, index) for spec in self._specs]
+        with _reading(self.path, "arrays"):
+            specs = self._specs
+        with _reading(self.path, f"instance {index}", MasksError):
+            planes = [self._plane(spec, index) for spec in specs]
             image, mask = (plane[: bottom - top, : right - left].copy() for plane in planes)
         return Instance(**vars(info), image=image, mask=mask)
 
@@ -185,11 +187,11 @@ def _bytes_of(instance: Instance) -> int:
 
 
 @contextlib.contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
+def _reading(path: Path, what: str, raises: type[StoreError] = StoreError) -> Iterator[None]:
     """Damaged bytes make zarr and its codecs raise nearly anything; the user gets one sentence with a fix."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        raise StoreError(f"{path}: {what} cannot be read ({first_line(error)}); {_FIX}") from error
+        raise raises(f"{path}: {what} cannot be read ({first_line(error)}); {_FIX}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from wilss.data.layouts import ImageRecord
-from wilss.errors import ImageError
+from wilss.errors import OneImageError
 
 from ..data.masked_images import MaskedImages
 from .regions import Queue, Region
@@ -30,8 +30,8 @@ def archive(
 ) -> tuple[list[Instance], dict[str, str]]:
     """The first `per_class` instances of every queue, queue by queue, and image id -> why it was passed over.
 
-    records: what the manifest says of the images, by id. Masks choose, images are read only then; where one cannot be
-    read, the queue's next comes in.
+    records: what the manifest says of the images, by id. Masks choose, images are read only then; where either cannot
+    be read, the queue's next comes in.
     """
     cut: dict[tuple[int, int], Instance] = {}
     failed: dict[int, str] = {}
@@ -46,8 +46,9 @@ def archive(
             for row, job in jobs.items():
                 try:
                     cut |= {(number, row): instance for number, instance in job.result().items()}
-                except ImageError as error:
+                except OneImageError as error:
                     failed[row] = str(error)
+    failed |= {row: why for queue in queues for row, why in queue.failed.items()}
     instances = [cut[number, row] for number, regions in enumerate(won) for row in regions]
     return instances, {queues[0].store.image_ids[row]: failed[row] for row in sorted(failed)}
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wilss.errors import OneImageError
 from wilss.randomness import seed_for
 from wilss.store import MaskStore
 
@@ -57,7 +58,7 @@ def largest_region(mask: NDArray[np.bool_]) -> Region | None:
 class Queue:
     """The candidates of one class, by priority: rows of the store whose mask has `min_area` pixels and is trusted.
 
-    confidence: of the class's mask in every row, [N].
+    confidence: of the class's mask in every row, [N]. failed: rows whose mask could not be read, and why.
     """
 
     store: MaskStore
@@ -65,6 +66,7 @@ class Queue:
     confidence: NDArray[np.float32]
     min_area: int
     rows: tuple[int, ...]
+    failed: dict[int, str] = field(default_factory=dict)
     _found: dict[int, Region | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -107,8 +109,14 @@ class Queue:
 
     def _region(self, row: int) -> Region | None:
         if row not in self._found:
-            place = self.store.category_ids.index(self.category_id)
-            region = largest_region(self.store.read(row, (place,)).masks[0])
+            region = self._largest(row)
             large = region is not None and int(region.mask.sum()) >= self.min_area
             self._found[row] = region if large else None
         return self._found[row]
+
+    def _largest(self, row: int) -> Region | None:
+        try:
+            return largest_region(self.store.read(row, (self.store.category_ids.index(self.category_id),)).masks[0])
+        except OneImageError as error:
+            self.failed[row] = str(error)
+            return None

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wilss.drawing import font, words
-from wilss.errors import StoreError
+from wilss.errors import OneImageError, StoreError
 
 from .bank import MemoryBank
 from .writing import Instance, InstanceInfo
@@ -40,8 +41,15 @@ class _Page:
         return _MARGIN + _HEADER + row * (self.cell + _GAP)
 
 
-def draw_sheet(bank: MemoryBank, *, count: int = 12, cell: int = 96) -> Image.Image:
-    """The bank as an RGB picture: the first `count` instances of every class, by priority.
+class Sheet(NamedTuple):
+    """A bank as an RGB picture. failed: the instances that could not be read, and why; their squares are empty."""
+
+    picture: Image.Image
+    failed: dict[str, str]
+
+
+def draw_sheet(bank: MemoryBank, *, count: int = 12, cell: int = 96) -> Sheet:
+    """The first `count` instances of every class of a bank, by priority.
 
     cell: side of an instance's square in pixels. A weak instance, whose mask was made from tags, has an orange frame.
     Raises StoreError for a bank without instances.
@@ -53,16 +61,21 @@ def draw_sheet(bank: MemoryBank, *, count: int = 12, cell: int = 96) -> Image.Im
     canvas = Image.new("RGB", page.size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     _draw_header(draw, page, bank)
+    failed: dict[str, str] = {}
     for row, identity in enumerate(bank.category_ids):
         infos = bank.instances(identity)
         _draw_caption(draw, page, row, bank.taxonomy.name_of(identity), infos)
         for column, info in enumerate(infos[:count]):
             square = (page.left(column), page.top(row))
-            canvas.paste(_cut_out(bank.read(info.index), cell), square)
+            try:
+                canvas.paste(_cut_out(bank.read(info.index), cell), square)
+            except OneImageError as error:
+                failed[f"{bank.taxonomy.name_of(identity)} of {info.image_id}"] = str(error)
+                continue
             if info.weak:
                 box = [*square, square[0] + cell - 1, square[1] + cell - 1]
                 draw.rectangle(box, outline=_WEAK, width=2)
-    return canvas
+    return Sheet(canvas, failed)
 
 
 def _cut_out(instance: Instance, cell: int) -> Image.Image:

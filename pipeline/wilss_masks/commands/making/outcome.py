@@ -31,8 +31,11 @@ def report(summary: "Summary", source: Any, arguments: dict[str, Any]) -> None:
     click.echo(_next_step(summary, source, arguments))
 
 
-def stopped(manifest: Any, arguments: dict[str, Any], options: "Options") -> str:
-    """What an interrupted run leaves: the images of shards that were finished."""
+def stopped(manifest: Any, arguments: dict[str, Any], options: "Options", *, has_begun: bool = True) -> str:
+    """What an interrupted run leaves: the images of shards that were finished.
+
+    has_begun: whether its store was begun, or resumed; before that another one to be overwritten is still there.
+    """
     from wilss.disk import is_there
     from wilss.errors import StoreError
     from wilss.store import MaskStore
@@ -49,6 +52,8 @@ def stopped(manifest: Any, arguments: dict[str, Any], options: "Options") -> str
         return f"Stopped. How much is kept cannot be said: {error}"
     if not made:
         return f"Stopped. Nothing was finished yet: images are kept {size} at a time. The same command begins again."
+    if arguments["overwrite"] and not has_begun:
+        return f"Stopped. Nothing was made yet: {path} is still the store of before. The same command begins again."
     without = ", without --overwrite," if arguments["overwrite"] else ""
     kept = f"{made} of {counted(total, 'image')} {'is' if made == 1 else 'are'} kept"
     return f"Stopped. {kept}; run the same command again{without} to go on."

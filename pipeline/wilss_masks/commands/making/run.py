@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -26,9 +27,14 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
     if arguments["dry_run"]:
         dry_run(manifest, arguments, source, options)
         return
-    before = signal.signal(signal.SIGTERM, as_interrupt)
+    before, started = signal.signal(signal.SIGTERM, as_interrupt), threading.Event()
     try:
         with ProgressDisplay() as display:
+
+            def progress(done: int, total: int) -> None:
+                started.set()
+                display(done, total)
+
             summary = generate(
                 manifest,
                 step=arguments["step"],
@@ -36,12 +42,12 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
                 out=arguments["out"],
                 options=options,
                 features_from=arguments.get("features_from", ()),
-                progress=display,
+                progress=progress,
                 tell=_tell,
                 before_making=lambda: _tell(slow_precision(source, options)),
             )
     except KeyboardInterrupt:
-        click.echo(stopped(manifest, arguments, options), err=True)
+        click.echo(stopped(manifest, arguments, options, has_begun=started.is_set()), err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
