@@ -353,14 +353,21 @@ def test_the_table_of_builds_is_empty_until_it_is_measured() -> None:
     from parts import speed_table
 
     assert speed_table.builds_markdown([]) == ""
-    (title, part, what), (late, *_, later) = speed_table.BUILDS[0], speed_table.BUILDS[1]
     told = {"asked": "at least 1.4", "beside": "cc64a54"}
-    one = {**told, "part": part, "what": what, "figure": "1.5", "version": "1 (abc)"}
-    two = {**told, "part": part, "what": later, "figure": "1.6", "version": "2 (def)"}
-    text = speed_table.builds_markdown([one, two])
-    assert f"| {title} * | 1.5 | at least 1.4 |" in text
-    assert f"| {late} | 1.6 | at least 1.4 |" in text
-    assert "Beside cc64a54, by wilss 2 (def)" in text
+    titles = [title for title, *_ in speed_table.BUILDS[:3]]
+    rows = [
+        {**told, "part": part, "what": what, "figure": f"1.{number}", "version": version}
+        for number, ((_, part, what), version) in enumerate(
+            zip(speed_table.BUILDS, ("2 (def)", "2 (def)", "1 (abc)"), strict=False)
+        )
+    ]
+    beside_the_table = {**told, "part": "builds", "what": "of no line", "figure": "9", "version": "3 (ghi)"}
+    for ordered in ([*rows, beside_the_table], [beside_the_table, *rows[::-1]]):  # parts are measured in any order
+        text = speed_table.builds_markdown(ordered)
+        assert f"| {titles[0]} | 1.0 | at least 1.4 |" in text
+        assert f"| {titles[1]} | 1.1 | at least 1.4 |" in text
+        assert f"| {titles[2]} * | 1.2 | at least 1.4 |" in text
+        assert "Beside cc64a54, by wilss 2 (def); a star: by 1 (abc); at 1 both" in text
 
 
 def test_a_table_names_the_card() -> None:

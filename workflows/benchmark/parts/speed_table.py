@@ -1,5 +1,6 @@
 """The table of speed: the rows of figures.json that a reader wants first, in words of their own."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,15 +139,17 @@ def markdown(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> 
 def builds_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The same of `BUILDS`, beside which commit and by which version: the rows' own, since they are measured apart.
 
-    "" where nothing of it was measured. A star stands behind what another version than the last row's gave.
+    "" where nothing of it was measured. A star stands behind what another version gave than most rows; all are named.
     """
-    rows = [row for row in rows if "beside" in row]
+    shown = {(part, what) for _, part, what in BUILDS}
+    rows = [row for row in rows if "beside" in row and (row["part"], row["what"]) in shown]
     if not rows:
         return ""
     others = ", ".join(sorted({row["beside"] for row in rows}))
-    last = rows[-1]["version"]
-    told = f"\nBeside {others}, by wilss {last}; at 1 both are as fast."
-    return "\n".join([*_table(BUILDS, rows, {"version": last}), told])
+    most, *fewer = sorted(counts := Counter(row["version"] for row in rows), key=lambda name: (-counts[name], name))
+    stars = f"; a star: by {', '.join(fewer)}" if fewer else ""
+    told = f"\nBeside {others}, by wilss {most}{stars}; at 1 both are as fast."
+    return "\n".join([*_table(BUILDS, rows, {"version": most}), told])
 
 
 def _table(
