@@ -53,7 +53,7 @@ def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
     """A contact sheet (PNG): a row per class, its first instances cut out; weak ones are framed."""
     from wilss.drawing import encoded
 
-    from ..memory.sheet import draw_sheet
+    from ..memory.sheet import draw_sheet, shown_instances
 
     target = None if out is None else require_png(out)
     opened = _opened(bank)
@@ -61,7 +61,7 @@ def sheet(bank: Path, out: Path | None, count: int, cell: int) -> None:
     drawn = draw_sheet(opened, count=count, cell=cell)
     write_output(target, encoded(drawn.picture))
     if not is_quiet():
-        shown = sum(min(len(opened.instances(identity)), count) for identity in opened.category_ids) - len(drawn.failed)
+        shown = shown_instances(opened, count) - len(drawn.failed)
         click.echo(f"{target}: {shown} of {counted(len(opened), 'instance')}")
     finish(drawn.failed, "copy the bank again, or train its step again.")
 

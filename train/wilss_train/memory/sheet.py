@@ -52,7 +52,7 @@ def draw_sheet(bank: MemoryBank, *, count: int = 12, cell: int = 96) -> Sheet:
     """The first `count` instances of every class of a bank, by priority.
 
     cell: side of an instance's square in pixels. A weak instance, whose mask was made from tags, has an orange frame.
-    Raises StoreError for a bank without instances.
+    Raises StoreError for a bank without instances, and where none of them can be read.
     """
     if not len(bank):
         raise StoreError(f"{bank.path} holds no instance, so there is nothing to draw; train with per_class above 0.")
@@ -75,7 +75,14 @@ def draw_sheet(bank: MemoryBank, *, count: int = 12, cell: int = 96) -> Sheet:
             if info.weak:
                 box = [*square, square[0] + cell - 1, square[1] + cell - 1]
                 draw.rectangle(box, outline=_WEAK, width=2)
+    if len(failed) == shown_instances(bank, count):
+        raise StoreError(next(iter(failed.values())))
     return Sheet(canvas, failed)
+
+
+def shown_instances(bank: MemoryBank, count: int) -> int:
+    """How many squares a sheet of `count` instances of every class has."""
+    return sum(min(len(bank.instances(identity)), count) for identity in bank.category_ids)
 
 
 def _cut_out(instance: Instance, cell: int) -> Image.Image:
