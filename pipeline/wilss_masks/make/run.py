@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from wilss.data.contents import UNKNOWN, content_of
 from wilss.disk import Location, writing
-from wilss.errors import EncoderError, ImageError, StoreError
+from wilss.errors import EncoderError, OneImageError, StoreError
 from wilss.process import keep_freed_memory
 from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
 from wilss.store.parts import are_begun
@@ -222,7 +222,7 @@ def _make_batch(job: Job, task: ShardTask, batch: tuple[int, ...]) -> dict[int, 
         noted[i] = _content_of(job, task.images[i])
         try:
             loaded[i] = proposer.load(task.images[i])
-        except ImageError as error:
+        except OneImageError as error:
             contents[i] = ImageContent(status=Status.FAILED, error=str(error))
     made = propose_in_parts(proposer, [task.images[i] for i in loaded], list(loaded.values()))
     for i, content in zip(loaded, made, strict=True):

@@ -18,7 +18,7 @@ from wilss.data.images import read_image, size_within
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import BACKGROUND
 from wilss.disk import sweep_partials_of, write_atomically
-from wilss.errors import ImageError
+from wilss.errors import OneImageError
 from wilss.process import map_in_threads
 from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
@@ -98,14 +98,14 @@ class BankMaker:
         def load(row: int) -> tuple[int, Inputs, NDArray[np.uint8]] | None:
             record, height, width = records[self.store.image_ids[row]], int(heights[row]), int(widths[row])
             task = ImageTask(record=record, height=height, width=width, categories=())
-            kept = network.kept(task, of_features=True)
-            if kept is not None:
-                return row, Inputs(kept=kept), smaller(maps(row))
             try:
+                kept, label_map = network.kept(task, of_features=True), smaller(maps(row))
+                if kept is not None:
+                    return row, Inputs(kept=kept), label_map
                 image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
-            except ImageError:
-                return None  # it is gone since; whoever makes its masks says so
-            return row, self.encoders.inputs(image, of_features=True), smaller(maps(row))
+            except OneImageError:
+                return None  # gone or damaged since; whoever makes its masks says so
+            return row, self.encoders.inputs(image, of_features=True), label_map
 
         done = np.flatnonzero(self.store.current_status() == Status.DONE).tolist()
         return (one for one in map_in_threads(load, done, 2) if one is not None)

@@ -153,7 +153,7 @@ class Proposer(Protocol):
     """An opened source: networks loaded, on one device, in one process."""
 
     def load(self, task: ImageTask) -> Any:
-        """Decode what one image needs; called from threads. Raises ImageError for an image that is bad."""
+        """Decode what one image needs; called from threads. Raises OneImageError for an image that is bad."""
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
         """Masks of a batch of images whose grids are equal, in order."""

@@ -1,5 +1,6 @@
 """`fuse`, `tune` and `suggest` on kept features: with the built-in encoders, on few drawings."""
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -107,6 +108,18 @@ def test_what_looks_at_images_is_refused(tmp_path: Path, manifest: Manifest, kep
         relabel(kept, kept.path, {"power": "2"}, manifest, overwrite=True)
     plain = made(manifest, tmp_path / "plain.zarr", limit=1)
     assert not needs_features(plain, {"power": "2"})
+
+
+@pytest.mark.usefixtures("no_networks")
+def test_an_image_whose_features_are_damaged_fails_alone(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
+    damaged = Path(shutil.copytree(str(kept.path), tmp_path / "kept.zarr"))
+    (shard,) = (path for path in (damaged / "clip_features/c").rglob("*") if path.is_file())
+    with shard.open("r+b") as file:
+        file.write(b"damaged!")
+    summary = relabel(MaskStore.open(damaged), tmp_path / "out.zarr", {"power": "2"}, manifest)
+    assert list(summary.failed) == [kept.image_ids[0]]
+    assert "'clip_features' cannot be read" in summary.failed[kept.image_ids[0]]
+    assert summary.done == len(kept.image_ids) - 1
 
 
 def test_images_of_another_manifest_are_not_taken_for_new_ones(tmp_path: Path, kept: MaskStore) -> None:

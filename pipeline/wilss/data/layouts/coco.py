@@ -93,6 +93,12 @@ def coco_numbers(spec: DataSpec, split: str) -> CocoNumbers:
     )
 
 
+def image_folder_of(spec: DataSpec, split: str) -> Path:
+    """The folder in which the images of a split are looked for first. Raises ManifestError."""
+    chosen = spec.split(split)
+    return spec.root / _image_folder(spec, chosen, annotation_file(spec, chosen))
+
+
 def annotation_file(spec: DataSpec, split: SplitSpec) -> Path:
     """The json of a split: as it is said, or annotations/instances_<list>.json."""
     names = [split.annotations] if split.annotations else [f"annotations/instances_{split.list}.json"]

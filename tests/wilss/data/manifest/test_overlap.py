@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import load_manifest, trained_and_judged
+from wilss.data.manifest import load_manifest, overlap, trained_and_judged
 
 
 def test_an_image_is_known_by_its_file_or_a_copy_of_it_and_not_by_its_name(tmp_path: Path) -> None:
@@ -29,3 +31,18 @@ def test_an_image_is_known_by_its_file_or_a_copy_of_it_and_not_by_its_name(tmp_p
     assert only_later is None
     (tmp_path / "data/ImageSets/Segmentation/train.txt").unlink()
     assert trained_and_judged(load_manifest(manifest.path), "judged", 0) is None
+
+
+def test_a_large_json_of_images_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train2017", "val2017"):
+        disk.coco(tmp_path / "data", split, {"1.jpg": [disk.box(0, 0, 4, 4, 10)]}, ["cat", "dog", "horse"])
+    shutil.copy(tmp_path / "data/train2017/1.jpg", tmp_path / "data/val2017/1.jpg")
+    path = disk.manifest(tmp_path, layout="coco", splits={"train": "train2017", "val": "val2017"})
+    told = trained_and_judged(load_manifest(path), "val", 0)
+    assert told is not None
+    assert "1 image (1) of the split 'val' is trained on as well (in main, train)" in told
+    monkeypatch.setattr(overlap, "_LARGE", 10)
+    assert trained_and_judged(load_manifest(path), "val", 0) is None
+    known = load_manifest(path)
+    known.records(0)  # a run has read it anyhow
+    assert trained_and_judged(known, "val", 0) == told
