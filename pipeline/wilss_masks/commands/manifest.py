@@ -58,8 +58,9 @@ def init(
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools.init import GUESSED_STEPS, doubts_of, init_manifest, save_manifest
-    from ..manifest_tools.tables import table_reports
+    from ..manifest_tools.init import GUESSED_STEPS, doubts_of, init_manifest, require_free, save_manifest
+    from ..manifest_tools.tables import folder_classes, table_reports
+    from ..manifest_tools.unread import unread_of
     from ..manifest_tools.validation import draw_validation, save_lists
 
     between = "\t" if separator == "tab" else separator
@@ -71,6 +72,7 @@ def init(
     known = {key: value for key, value in described.items() if value}
     if known and layout != "folder":
         raise click.UsageError("--table, --columns and --separator are for --layout folder.")
+    require_free(out, overwrite=force)  # before the data are looked through, which may take long
     text = init_manifest(layout, data, out, protocol=protocol, setting=setting, device=device, table=known)
     save_manifest(text, out, overwrite=force)
     manifest = load_manifest(out)
@@ -81,12 +83,13 @@ def init(
     reports = list(table_reports(manifest))
     for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts())]:
         click.echo(f"Doubtful: {doubt}", err=True)
-    for warning in (warning for report in reports for warning in report.warnings):
+    for warning in [*(warning for report in reports for warning in report.warnings), *unread_of(manifest)]:
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
         classes = counted(len(manifest.taxonomy.class_ids), "class", "classes")
         said = [f"Wrote {out}: {classes} in {counted(manifest.protocol.num_steps, 'step')}."]
-        said += [report.form for report in reports] + ([drawn.sentence] if drawn else [])
+        said += [*(report.form for report in reports), *folder_classes(manifest)]
+        said += [drawn.sentence] if drawn else []
         if GUESSED_STEPS in text:
             said.append(f"Its steps are a guess: {GUESSED_STEPS} Write others where all classes come with labels.")
         click.echo("\n".join([*said, f"Look it through, then: {pasted('wilss-masks manifest check', manifest=out)}"]))

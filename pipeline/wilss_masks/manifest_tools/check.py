@@ -20,6 +20,7 @@ from wilss.process import map_in_threads
 from .encoders import EncoderReport, check_encoders
 from .label_files import label_doubts
 from .tables import table_reports
+from .unread import unread_of
 
 _THREADS = 4
 
@@ -118,6 +119,7 @@ def check_manifest(
     doubts += [f"{part.name}: {dark}" for part in parts if (dark := dark_images(part.records)) is not None]
     warnings = [warning for part in parts for warning in part.warnings]
     warnings += [warning for report in table_reports(manifest) for warning in report.warnings]
+    warnings += unread_of(manifest)
     return CheckReport(
         images=len(wanted),
         counts=counts,

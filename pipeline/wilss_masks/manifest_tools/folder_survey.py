@@ -31,6 +31,7 @@ from .tag_names import (
     without_background,
     words_for_nothing,
 )
+from .unread import unread_annotations
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
@@ -119,9 +120,10 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     outside = sorted(path for path in ids.values() if without_suffix(path) not in folders)
     are = "is" if len(outside) == 1 else "are"
     those = f", in which {some(outside[:_FEW], len(outside))} {are} not" if folders else ""
+    unread = "".join(f" {sentence}" for sentence in unread_annotations(tree.root))
     raise ManifestError(
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
-        f"images of each class into a folder of its name{those})."
+        f"images of each class into a folder of its name{those}).{unread}"
     )
 
 

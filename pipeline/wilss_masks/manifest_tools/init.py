@@ -142,10 +142,15 @@ def _require_fit(protocol: str | None, contents: Survey, root: Path) -> None:
         )
 
 
-def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
-    """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError, StoreError."""
+def require_free(out: Path, *, overwrite: bool) -> None:
+    """ManifestError where a file is at `out` that may not be replaced."""
     if not overwrite and (out.exists() or out.is_symlink()):
         raise ManifestError(f"{out} exists; pass --force to replace it, or --out for another place.")
+
+
+def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
+    """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError, StoreError."""
+    require_free(out, overwrite=overwrite)
     write_output(out, text.encode("utf-8"))
 
 

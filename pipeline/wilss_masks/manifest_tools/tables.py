@@ -57,6 +57,18 @@ def table_reports(manifest: Manifest) -> Iterator[TableReport]:
                 continue
 
 
+def folder_classes(manifest: Manifest) -> Iterator[str]:
+    """A sentence for every data set whose classes are the names of folders, with the images of each."""
+    for name, spec in manifest.data.items():
+        if spec.tags.kind == "folders":
+            records = [
+                record for split in spec.splits for record in manifest.listing(name, split, lenient=True).records
+            ]
+            counts = Counter(tag for record in records for tag in record.tags)
+            named = [f"{spec.taxonomy.name_of(tag)} {counts[tag]}" for tag in sorted(counts)]
+            yield f"{spec.root}: the names of the folders are the classes; images of each: {', '.join(named)}."
+
+
 def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     """splits: the images of every split; a row may also name an image on disk that none of them has."""
     (path,) = tag_files(spec, next(iter(spec.splits)))

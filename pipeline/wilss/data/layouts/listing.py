@@ -209,7 +209,7 @@ def _whole_folder(spec: DataSpec, inside: str) -> ImageList:
     for folder, below, files in walk(top, _raise(spec)):
         below[:] = sorted(name for name in below if path_of(folder) / name not in skipped)
         inner = path_of(folder).relative_to(spec.root).as_posix()
-        names += [f"{inner}/{name}".removeprefix("./") for name in sorted(files) if _is_image(name)]
+        names += [f"{inner}/{name}".removeprefix("./") for name in sorted(files) if is_image_name(name)]
     if not names:
         raise ManifestError(f"{spec.at('path')}: {top} holds no image; correct `path`, `images` or `splits`.")
     return ImageList(path=top, entries=_entries(names, f"{inside or images}/"))
@@ -228,7 +228,8 @@ def _entries(names: Sequence[str], prefix: str) -> tuple[Entry, ...]:
     )
 
 
-def _is_image(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a file may be an image by its name; hidden ones are none."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 

@@ -1,0 +1,116 @@
+"""What lies in a folder of data and its layout does not read: files of annotation tools, images that no json lists."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from wilss.data.annotations import recognised
+from wilss.data.layouts import DataSpec
+from wilss.data.layouts.coco import coco_numbers
+from wilss.data.layouts.files import without_suffix
+from wilss.data.layouts.listing import is_image_name
+from wilss.data.manifest import Manifest
+from wilss.data.names import some
+from wilss.disk import UrlPath, path_of, walk
+from wilss.errors import ManifestError, counted
+
+_MAPS = "--layout folder reads label maps, as PNGs of the images' names in `labels/`"
+_SUPPORTS = "or make supports of them (`supports:`)"
+_EXPORT = f"export them as COCO and read that by --layout coco, {_SUPPORTS}"
+#: By form how a sentence calls it, and what to do.
+_REMEDIES: Mapping[str, tuple[str, str]] = {
+    "labelme": ("labelme", f"{_MAPS}, which labelme's labelme2voc.py draws; {_SUPPORTS}"),
+    "coco": ("COCO", "read them by --layout coco"),
+    "panoptic": ("COCO panoptic", "read a json of instances by --layout coco"),
+    "cvat": ("CVAT", f"{_MAPS}, which CVAT exports as `Segmentation mask`; {_SUPPORTS}"),
+    "labelstudio": ("Label Studio", _EXPORT),
+    "fiftyone": ("FiftyOne", _EXPORT),
+    "voc": ("VOC", "put them into Annotations/ beside JPEGImages/, and read tags of them by --layout voc"),
+    "yolo": ("YOLO", "convert them to a COCO json, and read that by --layout coco"),
+}
+_YOLO = re.compile(rb"\s*\d+(\s+-?[0-9.eE+-]+){4,}\s*(\n|$)")
+_ANNOTATIONS = (".json", ".xml", ".txt")
+_HEAD, _TRIES = 4096, 5
+
+
+def unread_of(manifest: Manifest) -> Iterator[str]:
+    """A sentence for everything in the data of a manifest that may be meant to be read, and is not."""
+    for name, spec in manifest.data.items():
+        if isinstance(spec.root, UrlPath):
+            continue
+        if spec.layout == "folder" and not manifest.supports:
+            yield from unread_annotations(spec.root)
+        elif spec.layout == "coco":
+            yield from _unlisted(manifest, name, spec)
+
+
+def unread_annotations(root: Path) -> Iterator[str]:
+    """A sentence for the files of each annotation tool below a folder, none of which `--layout folder` reads."""
+    found: dict[str, list[str]] = {}
+    forms: dict[tuple[str, str], str] = {}
+    tries = Counter[tuple[str, str]]()
+    for path in _annotation_files(root):
+        key = (str(path.parent), path.suffix.lower())  # the files of one folder are of one tool, nearly always
+        if key not in forms and tries[key] < _TRIES and (form := _form_of(path)) is not None:
+            forms[key] = form
+        tries[key] += 1
+        if key in forms:
+            found.setdefault(forms[key], []).append(path.relative_to(root).as_posix())
+    for form, names in found.items():
+        tool, remedy = _REMEDIES[form]
+        files = f"{counted(len(names), 'file')} of annotations in {tool}'s form ({_first(names)})"
+        yield f"{root} holds {files}, which --layout folder does not read; {remedy}."
+
+
+def _annotation_files(root: Path) -> Iterator[Path]:
+    for folder, below, names in walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        shown = {name for name in names if Path(name).suffix.lower() in _ANNOTATIONS and not name.startswith(".")}
+        yield from (path_of(folder) / name for name in sorted(shown))
+
+
+def _form_of(path: Path) -> str | None:
+    """The form of a file of annotations, a key of `_REMEDIES`; None for any other file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if path.suffix.lower() == ".txt":
+            return "yolo" if _YOLO.match(head) else None
+        if path.suffix.lower() == ".xml":
+            return "voc" if b"<annotation>" in head else "cvat" if b"<annotations>" in head else None
+        form = recognised(path)
+    except (OSError, ManifestError):
+        return None
+    return form if form in _REMEDIES else None
+
+
+def _unlisted(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
+    """A sentence for the images beside those of a COCO data set that no json of it lists."""
+    listed: dict[Path, set[str]] = {}
+    for split in spec.splits:
+        for path in _listed(manifest, name, spec, split):
+            listed.setdefault(path.parent, set()).add(without_suffix(path.name))
+    for folder, stems in sorted(listed.items()):
+        images = [path.name for path in sorted(folder.iterdir()) if is_image_name(path.name)] if folder.is_dir() else []
+        if unlisted := [image for image in images if without_suffix(image) not in stems]:
+            yield (
+                f"{folder} holds {some(unlisted)} that no json lists, left out of all steps; add them to its `images` "
+                "(without annotations where they show no class), or leave them out."
+            )
+
+
+def _listed(manifest: Manifest, name: str, spec: DataSpec, split: str) -> Iterator[Path]:
+    """The images of a split's json, also of those that its list leaves out."""
+    try:
+        records = manifest.listing(name, split, lenient=True).records
+        yield from (record.path for record in records)
+        if spec.split(split).list and spec.split(split).annotations and len(records):
+            folder = records[0].path.parent
+            yield from (folder / Path(file).name for _, file in coco_numbers(spec, split).images.values())
+    except ManifestError:
+        return
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

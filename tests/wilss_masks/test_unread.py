@@ -1,0 +1,96 @@
+"""What lies in the data and a layout does not read is told by init and check, with what to do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.wilss.data import data_on_disk as disk
+from wilss.data.manifest import load_manifest
+from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.check import check_manifest
+from wilss_masks.manifest_tools.init import init_manifest
+from wilss_masks.manifest_tools.unread import unread_annotations, unread_of
+
+LABELME = json.dumps({"version": "5.4.1", "shapes": [], "imagePath": "1.jpg", "imageHeight": 12, "imageWidth": 16})
+
+
+def run_init(folder: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(command, ["init", *arguments, "--device", "cpu", "--out", str(folder / "m.yaml")])
+
+
+def test_labelme_files_beside_the_images_are_told_and_so_are_folders_as_classes(tmp_path: Path) -> None:
+    for name in ("a/1", "a/2", "b/1"):
+        disk.image(tmp_path / "data" / f"{name}.jpg")
+        disk.text(tmp_path / "data" / f"{name}.json", LABELME)
+    disk.text(tmp_path / "data/a/0.json", "{}")  # of something else
+    done = run_init(tmp_path, "--layout", "folder", str(tmp_path / "data"))
+    assert done.exit_code == 0
+    assert (
+        "3 files of annotations in labelme's form (a/1.json, a/2.json, ...), which --layout folder does not"
+        in done.output
+    )
+    assert "the names of the folders are the classes; images of each: a 2, b 1." in done.output
+    warnings = check_manifest(load_manifest(tmp_path / "m.yaml"), weights=False).warnings
+    assert sum("labelme's form" in warning for warning in warnings) == 1
+    text = (tmp_path / "m.yaml").read_text() + "\nsupports: {0: data/a}\n"
+    assert list(unread_of(load_manifest(disk.text(tmp_path / "m.yaml", text)))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "result.json",
+            json.dumps({"images": [], "annotations": [], "categories": []}),
+            "COCO's form .* --layout coco",
+        ),
+        ("tasks.json", "[]", "Label Studio's form .* export them as COCO"),
+        ("annotations.xml", "<?xml version='1.0'?>\n<annotations>", "CVAT's form .*Segmentation mask"),
+        ("xml/1.xml", "<annotation>", r"VOC's form \(xml/1\.xml\).*--layout voc"),
+        ("txt/1.txt", "0 0.5 0.5 0.1 0.2\n", "YOLO's form .*COCO json"),
+    ],
+)
+def test_each_form_has_its_remedy_also_where_there_are_no_tags(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    disk.image(tmp_path / "1.jpg")
+    disk.text(tmp_path / name, content)
+    (sentence,) = unread_annotations(tmp_path)
+    done = run_init(tmp_path, "--layout", "folder", str(tmp_path))
+    assert done.exit_code != 0
+    assert sentence in str(done.exception)
+    with pytest.raises(Exception, match=f"has no tags.csv; .*{told}"):
+        init_manifest("folder", tmp_path, tmp_path / "m.yaml", device="cpu")
+
+
+def test_lists_notes_and_damaged_files_are_nobodys_annotations(tmp_path: Path) -> None:
+    disk.image(tmp_path / "1.jpg")
+    disk.text(tmp_path / "train.txt", "1", "2007_000032 1")
+    disk.text(tmp_path / "notes.json", "{")
+    disk.text(tmp_path / ".cache/a.json", LABELME)
+    disk.text(tmp_path / "config.xml", "<config/>")
+    assert list(unread_annotations(tmp_path)) == []
+
+
+@pytest.mark.parametrize("is_drawn", [True, False], ids=["with a validation split", "without"])
+def test_images_that_no_coco_json_lists_are_told(tmp_path: Path, is_drawn: bool) -> None:
+    annotations = {f"{number}.jpg": [disk.box(1, 1, 4, 4, 10 * (number % 2 + 1))] for number in range(6)}
+    disk.coco(tmp_path / "data", "train2017", annotations, ("cat", "dog"))
+    share = ("--val", "0.4" if is_drawn else "0")
+    done = run_init(tmp_path, "--layout", "coco", str(tmp_path / "data"), *share)
+    assert done.exit_code == 0
+    assert "no json lists" not in done.output
+    disk.image(tmp_path / "data/train2017/new.jpg")
+    disk.image(tmp_path / "data/other/7.jpg")
+    (sentence,) = unread_of(load_manifest(tmp_path / "m.yaml"))
+    assert "train2017 holds 1 image (new.jpg) that no json lists, left out of all steps; add them" in sentence
+
+
+def test_a_manifest_that_is_there_is_told_before_anything_is_looked_through(tmp_path: Path) -> None:
+    disk.text(tmp_path / "m.yaml", "mine")
+    (tmp_path / "data").mkdir()
+    done = run_init(tmp_path, "--layout", "coco", str(tmp_path / "data"))
+    assert "m.yaml exists; pass --force" in str(done.exception)
