@@ -165,10 +165,21 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
             yield name, value, other
 
 
-def shortened(value: object, most: int) -> str:
-    """`value` as JSON, of `most` letters at most."""
-    text = json.dumps(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def shortened(value: object, other: object, most: int) -> tuple[str, str]:
+    """Two values that differ as JSON, each of `most` letters at most, among them where they begin to differ."""
+    texts = json.dumps(value), json.dumps(other)
+    same = next((place for place, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    first = 0 if same < most - most // 4 else same - most // 4
+    return _part_of(texts[0], first, most), _part_of(texts[1], first, most)
+
+
+def _part_of(text: str, first: int, most: int) -> str:
+    if len(text) <= most:
+        return text
+    before = "..." if first else ""
+    rest = text[first + len(before) :]
+    most -= len(before)
+    return before + (rest if len(rest) <= most else f"{rest[: most - 3]}...")
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:

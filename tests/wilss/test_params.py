@@ -107,8 +107,20 @@ def test_differences_are_leaves_by_dotted_names() -> None:
 
 
 def test_long_values_are_shortened() -> None:
-    assert shortened({"a": [1, None]}, 40) == '{"a": [1, null]}'
-    assert shortened("x" * 99, 10) == '"xxxxxx...'
+    assert shortened({"a": [1, None]}, 3, 40) == ('{"a": [1, null]}', "3")
+    assert shortened("x" * 99, None, 10) == ('"xxxxxx...', "null")
+
+
+@pytest.mark.parametrize("place", range(30))
+def test_values_that_begin_alike_are_shown_where_they_differ(place: int) -> None:
+    names = [f"class {number}" for number in range(30)]
+    renamed = [*names[:place], "kitty", *names[place + 1 :]]
+    mine, theirs = shortened(renamed, names, 40)
+    assert '"kitty"' in mine
+    assert f'"class {place}"' in theirs
+    assert max(len(mine), len(theirs)) <= 40
+    longer, shorter = shortened([*names, "new"], names, 40)
+    assert ('"new"]' in longer, longer != shorter) == (True, True)
 
 
 def test_all_faults_are_named_and_a_misspelt_name_may_be_one_of_elsewhere() -> None:

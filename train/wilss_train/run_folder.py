@@ -121,6 +121,6 @@ def _differences(former: Mapping[str, Any], wanted: Mapping[str, Any], renew: Re
     values = {name: (was, now) for name, now, was in differences(wanted, former)}
     values |= {name: (was, now) for name, was, now in differences(former, wanted)}
     return [
-        f"{name} was {shortened(was, 40)} and is now {shortened(now, 40)}"
+        "{} was {} and is now {}".format(name, *shortened(was, now, 40))
         for name, (was, now) in sorted(values.items(), key=lambda item: item[0])
     ]

@@ -93,8 +93,9 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
     noted, known = found.get("models"), _with_models(found, wanted, encoders)
     models = known.get("models")
     return [
-        f"{name}: {shortened(mine, 80)} asked for, {shortened(theirs, 80)} in the store{_why(name, noted, models)}"
-        for name, mine, theirs in differences(_without_names(wanted, models), known)
+        f"{name}: {mine} asked for, {theirs} in the store{_why(name, noted, models)}"
+        for name, *values in differences(_without_names(wanted, models), known)
+        for mine, theirs in [shortened(*values, 80)]
     ]
 
 
