@@ -49,7 +49,7 @@ class RunInputs:
 
     @property
     def protocol(self) -> StepProtocol:
-        """The manifest's, which is the store's and the parent's too."""
+        """The manifest's, which is the store's, too, and up to its step the parent's."""
         return self.manifest.protocol
 
     @property

@@ -104,23 +104,26 @@ class StepProtocol:
         seen = self.seen(step)
         return all(c in seen for c in classes if c != VOID)
 
-    def difference(self, other: "StepProtocol", *, here: str, there: str) -> str | None:
-        """The first class or step in which `other` is not the same, as a phrase; None where all are.
+    def difference(self, other: "StepProtocol", step: int, *, here: str, there: str) -> str | None:
+        """The first class or step, of those up to `step`, in which `other` is not the same; None where all are.
 
-        here, there: what the phrase calls this protocol's owner and the other's, such as "the manifest".
+        What comes after `step` may be other classes, more or fewer: nothing was learnt of them. here, there: what the
+        phrase calls this protocol's owner and the other's, such as "the manifest".
         """
-        ours, theirs = self.taxonomy.class_names, other.taxonomy.class_names
-        for identity, (our, their) in enumerate(zip(ours, theirs, strict=False)):
-            if our != their:
-                return f"class {identity} is {our!r} to {here} and {their!r} to {there}"
-        if len(ours) != len(theirs):
-            return f"{here} knows {len(ours)} names with background, {there} {len(theirs)}"
-        for step, (our_new, their_new) in enumerate(zip(self.steps, other.steps, strict=False)):
+        ours, theirs = self.taxonomy.class_names, dict(enumerate(other.taxonomy.class_names))
+        for identity in sorted(self.seen(step)):
+            if ours[identity] != theirs.get(identity):
+                their = repr(theirs[identity]) if identity in theirs else "unknown"
+                return f"class {identity} is {ours[identity]!r} to {here} and {their} to {there}"
+        for number, (our_new, their_new) in enumerate(zip(self.steps[: step + 1], other.steps, strict=False)):
             if our_new != their_new:
-                names = [", ".join(map(self.taxonomy.name_of, new)) for new in (our_new, their_new)]
-                return f"step {step} brings {names[0]} to {here} and {names[1]} to {there}"
-        if self.num_steps != other.num_steps:
-            return f"{here}'s protocol {self.name} has {self.num_steps} steps, {there}'s {other.num_steps}"
+                names = [
+                    ", ".join(map(protocol.taxonomy.name_of, new))
+                    for protocol, new in ((self, our_new), (other, their_new))
+                ]
+                return f"step {number} brings {names[0]} to {here} and {names[1]} to {there}"
+        if other.num_steps <= step:
+            return f"{here} has learnt step {step}, and {there}'s last step is {other.num_steps - 1}"
         return None
 
     def _check_step(self, step: int) -> None:

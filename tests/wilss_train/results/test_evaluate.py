@@ -203,15 +203,24 @@ def test_other_classes_or_steps_are_refused_by_name() -> None:
         r"pets\.yaml: class 2 is 'dog' to the checkpoint and 'wolf' to the manifest; pass": replace(
             PROTOCOL, taxonomy=names
         ),
-        "knows 5 names with background, the manifest 4": replace(PROTOCOL, taxonomy=fewer, steps=((2, 1), (3,))),
+        "class 4 is 'cow' to the checkpoint and unknown to": replace(PROTOCOL, taxonomy=fewer, steps=((2, 1), (3,))),
         "step 1 brings cow to the checkpoint and horse": replace(PROTOCOL, steps=((2, 1), (3,), (4,))),
-        "2-1-1 has 3 steps, the manifest's 2": replace(PROTOCOL, steps=((2, 1), (4,))),
+        "has learnt step 1, and the manifest's last step is 0": replace(PROTOCOL, steps=((2, 1),)),
     }
     for sentence, other in cases.items():
         with pytest.raises(CheckpointError, match=sentence):
             told.require_same_classes(FakeManifest((), protocol=other))  # type: ignore[arg-type]
     disjoint = replace(PROTOCOL, setting="disjoint")
     told.require_same_classes(FakeManifest((), protocol=disjoint))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [((2, 1), (4,)), ((2, 1), (4,), (5,)), ((2, 1), (4,), (3,), (5,))])
+def test_what_was_not_learnt_yet_may_be_other_classes(steps: tuple[tuple[int, ...], ...]) -> None:
+    grown = Taxonomy(name="pets", class_names=("background", "cat", "dog", "pony", "cow", "hen"))
+    later = replace(PROTOCOL, taxonomy=grown, steps=steps)
+    info(step=1).require_same_classes(FakeManifest((), protocol=later))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="class 3 is 'horse' to the checkpoint and 'pony' to the manifest"):
+        info(step=2).require_same_classes(FakeManifest((), protocol=later))  # type: ignore[arg-type]
 
 
 @pytest.fixture

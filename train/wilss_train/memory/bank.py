@@ -122,8 +122,9 @@ class MemoryBank:
             raise StoreError(f"{self.path} does not match its digest: {_FIX}")
 
     def require_taxonomy(self, taxonomy: Taxonomy) -> None:
-        """Raise StoreError unless the bank's ids stand for the classes of `taxonomy`."""
-        if self.taxonomy.class_names != taxonomy.class_names:
+        """Raise StoreError unless the ids of the bank's instances stand for the same classes in `taxonomy`."""
+        ours, theirs = dict(enumerate(self.taxonomy.class_names)), dict(enumerate(taxonomy.class_names))
+        if any(ours.get(identity) != theirs.get(identity) for identity in {info.category_id for info in self.infos}):
             raise StoreError(
                 f"{self.path} holds classes of {self.taxonomy.name}, which are not those of {taxonomy.name}; pass the "
                 "checkpoint that was trained with this manifest."

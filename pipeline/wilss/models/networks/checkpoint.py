@@ -87,8 +87,11 @@ class CheckpointInfo:
         return tuple(self.protocol.taxonomy.name_of(identity) for identity in self.seen)
 
     def require_same_classes(self, manifest: "Manifest") -> None:
-        """Raise CheckpointError, naming the difference, unless the manifest has the same classes and steps."""
-        difference = self.protocol.difference(manifest.protocol, here="the checkpoint", there="the manifest")
+        """Raise CheckpointError, naming the difference, unless the manifest has the same classes and steps so far.
+
+        Steps that are not learnt yet, and their classes, may have come to it since, or be others.
+        """
+        difference = self.protocol.difference(manifest.protocol, self.step, here="the checkpoint", there="the manifest")
         if difference is not None:
             raise CheckpointError(
                 f"{self.path} does not belong to {manifest.path}: {difference}; pass the manifest that it was trained "
