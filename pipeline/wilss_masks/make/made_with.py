@@ -94,8 +94,8 @@ def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: 
     models = known.get("models")
     return [
         f"{name}: {mine} asked for, {theirs} in the store{_why(name, noted, models)}"
-        for name, *values in differences(_without_names(wanted, models), known)
-        for mine, theirs in [shortened(*values, 80)]
+        for name, value, other in differences(_without_names(wanted, models), known)
+        for mine, theirs in [shortened(value, other, 80)]
     ]
 
 

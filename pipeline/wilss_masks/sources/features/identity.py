@@ -91,6 +91,6 @@ def _of_parts(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> list[s
 
 
 def _lines(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    for key, *values in differences(mine, theirs):
-        ours, of_store = shortened(*values, 80)
+    for key, value, other in differences(mine, theirs):
+        ours, of_store = shortened(value, other, 80)
         yield f"{name}.{key}: {ours} asked for, {of_store} in the store"
