@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.errors import StoreError
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
-from .common import Exported, exportable, exported
+from .common import Exported, exportable, exported, make_each
 from .naming import CocoNames
 from .pieces import VOID_NAME, Piece, PieceOptions, Pieces
 
@@ -41,16 +40,16 @@ def export_coco(
     refuse_existing(out, overwrite)
     rows, refused = exportable(store)
     encode = _CocoImage(store, names, options)
-    done = list(map_in_threads(encode, rows, threads))
-    annotations = [annotation for image, _ in done for annotation in image]
+    made = make_each(store, encode, rows, refused, threads)
+    annotations = [annotation for image, _ in made.results for annotation in image]
     document = {
         "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
-        "images": [encode.image(row) for row in rows],
+        "images": [encode.image(row) for row in made.rows],
         "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
         "categories": encode.categories({annotation["category_id"] for annotation in annotations}),
     }
     write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"))
-    return exported(store, rows, refused, annotations=len(annotations), overlapping=sum(both for _, both in done))
+    return exported(store, made, annotations=len(annotations), overlapping=sum(both for _, both in made.results))
 
 
 class CocoNumbering:

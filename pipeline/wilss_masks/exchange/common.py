@@ -5,18 +5,21 @@ image whose id is refused is left out and named; the others are written.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from wilss.disk import refuse_existing
-from wilss.errors import StoreError
+from wilss.errors import OneImageError, StoreError
+from wilss.process import map_in_threads
 from wilss.store import ImageMasks, MaskStore, Status
 
 #: Room for an ending and for the name of an unfinished file below the 255 bytes that file systems allow.
 _LONGEST_NAME = 200
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +72,46 @@ def exportable(store: MaskStore) -> tuple[Sequence[int], dict[str, str]]:
     return rows, refused
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made(Generic[_R]):
+    """What became of some images: the rows of those that went out, what was made of each, and why others did not."""
+
+    rows: Sequence[int]
+    results: Sequence[_R]
+    refused: Mapping[str, str]
+
+
+def make_each(
+    store: MaskStore, make: Callable[[int], _R], rows: Sequence[int], refused: Mapping[str, str], threads: int | None
+) -> Made[_R]:
+    """`make` of the image at each row, in threads. One whose masks are damaged is left out and added to `refused`."""
+
+    def made(row: int) -> _R | OneImageError:
+        try:
+            return make(row)
+        except OneImageError as error:
+            return error
+
+    done, results, all_refused = array("q"), list[_R](), dict(refused)
+    for row, result in zip(rows, map_in_threads(made, rows, threads), strict=True):
+        if isinstance(result, OneImageError):
+            all_refused[store.image_ids[row]] = str(result)
+        else:
+            done.append(row)
+            results.append(result)
+    return Made(rows=done, results=results, refused=all_refused)
+
+
 def exported(
-    store: MaskStore,
-    rows: Sequence[int],
-    refused: Mapping[str, str],
-    *,
-    annotations: int,
-    overlapping: int,
-    notes: Sequence[str] = (),
+    store: MaskStore, made: Made[Any], *, annotations: int, overlapping: int, notes: Sequence[str] = ()
 ) -> Exported:
-    """What was written of a store's rows."""
+    """What was written of a store's images."""
     return Exported(
-        images=len(rows),
+        images=len(made.rows),
         annotations=annotations,
         overlapping=overlapping,
-        refused=refused,
-        without_masks=store.layout.num_images - len(rows) - len(refused),
+        refused=made.refused,
+        without_masks=store.layout.num_images - len(made.rows) - len(made.refused),
         notes=tuple(notes),
     )
 

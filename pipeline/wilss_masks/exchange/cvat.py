@@ -15,10 +15,9 @@ from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.drawing import class_colours
 from wilss.errors import StoreError
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
-from .common import Exported, exportable, exported, holds_void
+from .common import Exported, exportable, exported, holds_void, make_each
 from .naming import CocoNames
 from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces, ShapeKind
 
@@ -48,19 +47,18 @@ def export_cvat(
     rows, refused = exportable(store)
     labels = _labels(store, with_void=options.void and holds_void(store))
     encode = _Image(store, names, shapes, options)
-    done = list(map_in_threads(encode, rows, threads))
-    images = (f'  <image id="{number}" {text}' for number, (text, _, _) in enumerate(done))
-    content = "\n".join([*_head(store, labels, len(rows)), *images, "</annotations>", ""]).encode("utf-8")
+    made = make_each(store, encode, rows, refused, threads)
+    images = (f'  <image id="{number}" {text}' for number, (text, _, _) in enumerate(made.results))
+    content = "\n".join([*_head(store, labels, len(made.rows)), *images, "</annotations>", ""]).encode("utf-8")
     write_output(
         labels_file, json.dumps([_raw(*label) for label in labels], ensure_ascii=False, indent=1).encode("utf-8")
     )
     write_output(out, content if out.suffix.lower() == ".xml" else _zipped(content))
     return exported(
         store,
-        rows,
-        refused,
-        annotations=sum(count for _, count, _ in done),
-        overlapping=sum(both for _, _, both in done),
+        made,
+        annotations=sum(count for _, count, _ in made.results),
+        overlapping=sum(both for _, _, both in made.results),
         notes=[f"{labels_file} has the labels; paste it into the raw form of a new task, then upload {out.name}."],
     )
 

@@ -13,10 +13,9 @@ from wilss.data.annotations.runs import cropped
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
-from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
 
-from .common import Exported, class_names, exportable, exported, refuse_places, split_of
+from .common import Exported, class_names, exportable, exported, make_each, refuse_places, split_of
 from .naming import CocoNames
 from .pieces import Picture, Piece, PieceOptions, Pieces
 
@@ -68,18 +67,17 @@ def export_fiftyone(
     refuse_places(itertools.chain(texts, pictures), out, overwrite)
     with writing(out):
         sweep_partials(out)
-        done = list(map_in_threads(encode, rows, threads))
+        made = make_each(store, encode, rows, refused, threads)
         write_atomically(texts[0], json.dumps(_metadata(store), ensure_ascii=False).encode("utf-8"))
         write_atomically(texts[1], _LOAD.encode("utf-8"))
-        samples = ",\n".join(text for text, _, _ in done)
+        samples = ",\n".join(text for text, _, _ in made.results)
         write_atomically(texts[2], f'{{"samples": [{samples}]}}\n'.encode())
     missing = [f"Put the images into {out / 'data'}; FiftyOne looks for them there."] if names.path is None else []
     return exported(
         store,
-        rows,
-        refused,
-        annotations=sum(count for _, count, _ in done),
-        overlapping=sum(both for _, _, both in done),
+        made,
+        annotations=sum(count for _, count, _ in made.results),
+        overlapping=sum(both for _, _, both in made.results),
         notes=[*missing, f"Load it with: python {out / _SCRIPT}"],
     )
 

@@ -11,10 +11,9 @@ from wilss.data.layouts.colours import LABELMAP, voc_colour
 from wilss.data.taxonomy import VOID, voc_palette
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
-from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
 
-from .common import Exported, class_names, exportable, exported, holds_void, overlap, refuse_places, split_of
+from .common import Exported, class_names, exportable, exported, holds_void, make_each, overlap, refuse_places, split_of
 
 #: What ADE20K calls its splits; other splits keep their names.
 _ADE20K_SPLITS = {"train": "training", "val": "validation"}
@@ -25,7 +24,8 @@ class _Layout:
     """Where files go, below the folder that is written.
 
     labels: folder of the label maps; ending: after an image's id. colours: ending of a picture in colours beside it.
-    has_palette: whether label maps have VOC's palette. texts: the lists, by name; the last is written last.
+    has_palette: whether label maps have VOC's palette. texts: of classes, by name. list_of_ids:
+    the name of a list of the images, which is written last.
     """
 
     labels: str
@@ -33,6 +33,7 @@ class _Layout:
     colours: str | None = None
     has_palette: bool = False
     texts: tuple[tuple[str, bytes], ...] = ()
+    list_of_ids: str | None = None
 
 
 def export_voc(
@@ -46,13 +47,12 @@ def export_voc(
     Raises StoreError when a file is there already and `overwrite` is False; nothing is then written.
     """
     split, names = split_of(store), class_names(store)
-    rows, _ = exportable(store)
-    texts = (
-        ("classes.txt", _lines(names)),
-        (LABELMAP, _lines(_labelmap(names, void=holds_void(store)))),
-        (f"ImageSets/Segmentation/{split}.txt", _lines(store.image_ids[row] for row in rows)),
+    layout = _Layout(
+        labels="SegmentationClass",
+        has_palette=not grey,
+        texts=(("classes.txt", _lines(names)), (LABELMAP, _lines(_labelmap(names, void=holds_void(store))))),
+        list_of_ids=f"ImageSets/Segmentation/{split}.txt",
     )
-    layout = _Layout(labels="SegmentationClass", has_palette=not grey, texts=texts)
     return _export(store, out, layout, overwrite, threads)
 
 
@@ -95,13 +95,16 @@ def _export(store: MaskStore, out: Path, layout: _Layout, overwrite: bool, threa
     draw = _LabelPng(store, out / layout.labels, layout)
     texts = [(out / name, content) for name, content in layout.texts]
     pictures = itertools.chain.from_iterable(map(draw.targets, rows))
-    refuse_places(itertools.chain((path for path, _ in texts), pictures), out, overwrite)
+    listed = [] if layout.list_of_ids is None else [out / layout.list_of_ids]
+    refuse_places(itertools.chain((path for path, _ in texts), listed, pictures), out, overwrite)
     with writing(out):
         sweep_partials(out)
-        overlapping = sum(map_in_threads(draw, rows, threads))
+        made = make_each(store, draw, rows, refused, threads)
         for path, content in texts:
             write_atomically(path, content)
-    return exported(store, rows, refused, annotations=len(rows), overlapping=overlapping)
+        if layout.list_of_ids is not None:
+            write_atomically(out / layout.list_of_ids, _lines(store.image_ids[row] for row in made.rows))
+    return exported(store, made, annotations=len(made.rows), overlapping=sum(made.results))
 
 
 class _LabelPng:

@@ -10,11 +10,11 @@ from PIL import Image
 
 from wilss.disk import sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
-from wilss.errors import ImageError, StoreError
+from wilss.errors import ImageError, OneImageError, StoreError
 from wilss.process import map_in_threads
 from wilss.store import LabelMaps, MaskStore
 
-from .common import Exported, class_names, exportable, exported, overlap, refuse_places, split_of
+from .common import Exported, Made, class_names, exportable, exported, overlap, refuse_places, split_of
 from .naming import CocoNames
 
 _ROWS_PER_FILE = 500
@@ -49,9 +49,9 @@ def export_huggingface(
             unreadable |= {row["image_id"]: why for row, _, why in done if why}
             both += sum(is_overlapping for _, is_overlapping, _ in done)
             write_atomically(file, _parquet([row for row, _, why in done if not why], store, names))
-    kept = len(rows) - len(unreadable)
     done_rows = [row for row in rows if store.image_ids[row] not in unreadable]
-    return exported(store, done_rows, {**refused, **unreadable}, annotations=kept, overlapping=both)
+    made = Made(rows=done_rows, results=done_rows, refused={**refused, **unreadable})
+    return exported(store, made, annotations=len(done_rows), overlapping=both)
 
 
 def _require_pyarrow() -> None:
@@ -71,21 +71,24 @@ class _Row:
         self._confidence = store.vector("confidence")
 
     def __call__(self, row: int) -> tuple[dict[str, Any], bool, str]:
-        masks, labels = self._labels.with_masks(row)
         image_id = self._store.image_ids[row]
+        try:
+            return *self._columns(row, image_id), ""
+        except OneImageError as error:
+            return {"image_id": image_id}, False, str(error)
+
+    def _columns(self, row: int, image_id: str) -> tuple[dict[str, Any], bool]:
+        masks, labels = self._labels.with_masks(row)
         found: dict[str, Any] = {
             "image_id": image_id,
             "mask": {"bytes": encoded(Image.fromarray(labels)), "path": f"{image_id}.png"},
             "tags": [self._store.category_names[category] for category in masks.categories],
             "confidence": [float(self._confidence[row, category]) for category in masks.categories],
         }
-        try:
-            if self._names.path is not None:
-                name = self._names.file_name(image_id)
-                found["image"] = {"bytes": _whole(self._names.path(image_id)), "path": name}
-        except ImageError as error:
-            return found, False, str(error)
-        return found, overlap(masks), ""
+        if self._names.path is not None:
+            name = self._names.file_name(image_id)
+            found["image"] = {"bytes": _whole(self._names.path(image_id)), "path": name}
+        return found, overlap(masks)
 
 
 def _whole(path: Path) -> bytes:

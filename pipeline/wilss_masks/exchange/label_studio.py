@@ -13,10 +13,9 @@ from wilss.data.annotations.runs import box_of, packed_brush
 from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, write_output
 from wilss.drawing import class_colours
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
-from .common import Exported, exportable, exported, holds_void
+from .common import Exported, exportable, exported, holds_void, make_each
 from .naming import CocoNames
 from .pieces import VOID_NAME, Picture, Piece, PieceOptions, Pieces, ShapeKind
 
@@ -48,19 +47,18 @@ def export_label_studio(
     refuse_existing(config, overwrite)
     rows, refused = exportable(store)
     encode = _Task(store, names, shapes, options, images_at)
-    done = list(map_in_threads(encode, rows, threads))
+    made = make_each(store, encode, rows, refused, threads)
     write_output(config, _config(store, shapes, with_void=options.void and holds_void(store)).encode("utf-8"))
-    tasks = ",\n".join(text for text, _, _ in done)
+    tasks = ",\n".join(text for text, _, _ in made.results)
     write_output(out, f"[{tasks}]\n".encode())
     return exported(
         store,
-        rows,
-        refused,
-        annotations=sum(count for _, count, _ in done),
-        overlapping=sum(both for _, _, both in done),
+        made,
+        annotations=sum(count for _, count, _ in made.results),
+        overlapping=sum(both for _, _, both in made.results),
         notes=[
             f"{config} is the project's labeling interface; the predictions are shown under it alone.",
-            *(f"The address of the first image is {encode.address(store.image_ids[row])}" for row in rows[:1]),
+            *(f"The address of the first image is {encode.address(store.image_ids[row])}" for row in made.rows[:1]),
         ],
     )
 

@@ -15,10 +15,9 @@ from wilss.data.annotations.runs import box_of, cropped
 from wilss.data.taxonomy import VOID
 from wilss.disk import UrlPath, sweep_partials, write_atomically, writing
 from wilss.drawing import encoded
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
-from .common import Exported, exportable, exported, refuse_places
+from .common import Exported, exportable, exported, make_each, refuse_places
 from .naming import CocoNames
 from .pieces import Picture, Piece, PieceOptions, Pieces, ShapeKind
 
@@ -46,15 +45,14 @@ def export_labelme(
     refuse_places(map(encode.target, rows), out, overwrite)
     with writing(out):
         sweep_partials(out)
-        done = list(map_in_threads(encode, rows, threads))
-    as_masks = sum(masks for _, masks, _ in done) if shapes == "polygon" else 0
+        made = make_each(store, encode, rows, refused, threads)
+    as_masks = sum(masks for _, masks, _ in made.results) if shapes == "polygon" else 0
     notes = [f"{as_masks} parts with holes or thin bays are masks, which labelme's polygons cannot hold."]
     return exported(
         store,
-        rows,
-        refused,
-        annotations=sum(count for count, _, _ in done),
-        overlapping=sum(both for _, _, both in done),
+        made,
+        annotations=sum(count for count, _, _ in made.results),
+        overlapping=sum(both for _, _, both in made.results),
         notes=notes if as_masks else (),
     )
 

@@ -14,11 +14,10 @@ from wilss.data.taxonomy import VOID
 from wilss.disk import refuse_existing, sweep_partials, write_atomically, write_output, writing
 from wilss.drawing import encoded
 from wilss.errors import StoreError
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
 from .coco import CocoNumbering
-from .common import Exported, exportable, exported, refuse_places
+from .common import Exported, exportable, exported, make_each, refuse_places
 from .naming import CocoNames
 from .pieces import Piece, PieceOptions, Pieces
 
@@ -47,18 +46,18 @@ def export_panoptic(
     refuse_places(map(encode.target, rows), folder, overwrite)
     with writing(folder):
         sweep_partials(folder)
-        done = list(map_in_threads(encode, rows, threads))
-    used = {segment["category_id"] for annotation, _ in done for segment in annotation["segments_info"]}
+        made = make_each(store, encode, rows, refused, threads)
+    used = {segment["category_id"] for annotation, _ in made.results for segment in annotation["segments_info"]}
     numbers = encode.numbers
     document = {
         "info": {"description": f"masks of step {store.attributes.get('step')}, made by wilss-masks"},
-        "images": [numbers.image(row) for row in rows],
-        "annotations": [annotation for annotation, _ in done],
+        "images": [numbers.image(row) for row in made.rows],
+        "annotations": [annotation for annotation, _ in made.results],
         "categories": [{**category, "isthing": 1} for category in numbers.categories(used)],
     }
     write_output(out, json.dumps(document, ensure_ascii=False).encode("utf-8"))
-    count = sum(len(annotation["segments_info"]) for annotation, _ in done)
-    return exported(store, rows, refused, annotations=count, overlapping=sum(both for _, both in done))
+    count = sum(len(annotation["segments_info"]) for annotation, _ in made.results)
+    return exported(store, made, annotations=count, overlapping=sum(both for _, both in made.results))
 
 
 class _Png:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from wilss.disk import sweep_partials, write_atomically, writing
-from wilss.process import map_in_threads
 from wilss.store import MaskStore
 
 from .coco import CocoNumbering, coco_rle, require_pycocotools
-from .common import Exported, exportable, exported, refuse_places
+from .common import Exported, exportable, exported, make_each, refuse_places
 from .naming import CocoNames
 from .pieces import PieceOptions, Pieces
 
@@ -36,8 +35,8 @@ def export_sam(
     refuse_places(map(encode.target, rows), out, overwrite)
     with writing(out):
         sweep_partials(out)
-        done = list(map_in_threads(encode, rows, threads))
-    return exported(store, rows, refused, annotations=sum(done), overlapping=0)
+        made = make_each(store, encode, rows, refused, threads)
+    return exported(store, made, annotations=sum(made.results), overlapping=0)
 
 
 class _Json:

@@ -208,3 +208,22 @@ def test_parts_and_specks(store: MaskStore, tmp_path: Path, least: int) -> None:
     options = PieceOptions(instances="connected", min_area=least)
     exported: Any = export_cvat(store, tmp_path / "a.xml", options=options)
     assert exported.annotations == (6 if least == 0 else 4)
+
+
+def test_an_image_whose_masks_are_damaged_is_left_out_of_every_form_and_named(tmp_path: Path) -> None:
+    store_of(tmp_path / "s.zarr", {f"im{number}": {1: ring()} for number in range(5)})
+    (shard,) = (path for path in (tmp_path / "s.zarr/mask/c/1").rglob("*") if path.is_file())
+    shard.write_bytes(b"damaged")
+    for form, out in {
+        "voc": "voc", "cityscapes": "cityscapes", "ade20k": "ade20k", "coco": "coco.json", "panoptic": "panoptic.json",
+        "cvat": "cvat.xml", "labelstudio": "tasks.json", "labelme": "labelme", "fiftyone": "fiftyone",
+        "huggingface": "dataset", "sam": "sam",
+    }.items():  # fmt: skip
+        words = [form, str(tmp_path / "s.zarr"), str(tmp_path / out)]
+        result = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert result.exit_code == 3, form
+        assert "Failed: 'im4': " in result.stderr
+        assert "the array 'mask' cannot be read" in result.stderr
+        assert "of 4 images" in result.stdout
+    assert (tmp_path / "voc/ImageSets/Segmentation/train.txt").read_text().split() == ["im0", "im1", "im2", "im3"]
+    assert len(json.loads((tmp_path / "coco.json").read_text())["images"]) == 4
