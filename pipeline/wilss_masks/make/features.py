@@ -99,16 +99,15 @@ def planned_features(
     existing: MaskStore | None,
     source: MaskSource,
     options: Options,
-    device: str,
     tell: Callable[[str], None],
 ) -> MaskPlan:
-    """The plan with what its store keeps of features: as an existing store has it, else fitted now."""
+    """The plan with what its store keeps of features: as an existing store has it, else fitted now, in this process."""
     if not options.keep_features:
         return plan
     if existing is not None and existing.layout.features:
         found = _as_there(plan, existing)
     else:
-        found = _fitted(plan, _keeping(source), options, device, tell)
+        found = _fitted(plan, _keeping(source), options, tell)
     return dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, features=found.layouts), bases=found.bases)
 
 
@@ -143,9 +142,8 @@ def _as_there(plan: MaskPlan, store: MaskStore) -> FittedFeatures:
     return FittedFeatures(layouts=layouts, bases=kept_bases(store))
 
 
-def _fitted(
-    plan: MaskPlan, source: FmwissSource, options: Options, device: str, tell: Callable[[str], None]
-) -> FittedFeatures:
+def _fitted(plan: MaskPlan, source: FmwissSource, options: Options, tell: Callable[[str], None]) -> FittedFeatures:
+    device = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
     tasks: list[ImageTask] = [task for task in plan.images if task.categories and task.problem is None]
     if options.feature_projection == "pca":
         tell(f"features: a projection is fitted on {counted(min(SAMPLE, len(tasks)), 'image')} first")
@@ -157,8 +155,3 @@ def _fitted(
         projection=options.feature_projection,
         seed=source.seed,
     )
-
-
-def fit_device(options: Options) -> str:
-    """The device of the coordinator."""
-    return resolve_device("auto" if options.cluster.is_elsewhere else options.device)

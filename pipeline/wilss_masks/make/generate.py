@@ -30,7 +30,7 @@ from wilss.store.parts import discard_parts, left_of_parts
 
 from ..sources.base import MaskSource, has_networks, made_of, require_encoder
 from .cluster import connect, interrupts_deferred
-from .features import fit_device, planned_features, with_feature_parts, with_features_from
+from .features import planned_features, with_feature_parts, with_features_from
 from .made_with import attributes_of
 from .options import Options, require_consistent, require_means
 from .parts import begun, is_in_parts, make_in_parts
@@ -278,7 +278,7 @@ def _planned(asked: _Asked, existing: MaskStore | None, has_content: bool) -> Ma
     plan = plan_for(asked.manifest, asked.step, source, asked.records, options, has_content=has_content)
     if options.keep_features:
         _use_threads(options.threads)  # rounding of what is fitted may depend on it
-    return planned_features(plan, existing, source, options, fit_device(options), asked.tell)
+    return planned_features(plan, existing, source, options, asked.tell)
 
 
 def _keep_stamps(
