@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-#: Multiples of eight, as published networks have.
-CHANNELS = [8, 8, 16, 16]
+#: Of resnet18, with one block a stage; channels in multiples of eight, as published networks have.
+NARROW: dict[str, Any] = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
 SMALL_NETWORK: dict[str, Any] = {
-    "backbone": "resnet18", "backbone_args": {"channels": CHANNELS}, "output_stride": 8, "head_width": 8,
+    "backbone": "resnet18", "backbone_args": NARROW, "output_stride": 8, "head_width": 8,
     "rates": [1, 2], "crop": 32, "batch_size": 4, "epochs": 1, "precision": "fp32", "min_area": 4,
     "fmwiss": {"warmup_epochs": 0},
     "pseudoseg": {"width": 8},

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.built_in import CHANNELS, QUICK_SETTINGS, SMALL_NETWORK, built_in_manifest, manifest_of_few
+from tests.built_in import NARROW, QUICK_SETTINGS, SMALL_NETWORK, built_in_manifest, manifest_of_few
 from wilss_masks import cli as masks_cli
 from wilss_train import cli as train_cli
 
@@ -310,7 +310,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         rows.append(f"photo{number}.jpg,{';'.join(tags)}\n")
     photographs()[0][0].save(place / "new-photos/new.jpg")
     (place / "photos/tags.csv").write_text("".join(rows), encoding="utf-8")
-    torch.save(timm.create_model("resnet18", channels=CHANNELS).state_dict(), place / "weights.pth")
+    torch.save(timm.create_model("resnet18", **NARROW).state_dict(), place / "weights.pth")
 
     def small() -> None:
         path = place / "data_manifest.yaml"

@@ -35,18 +35,19 @@ SIZE = (32, 40)
 #: Three optimiser steps an epoch, and a state after every second: most states lie in the middle of an epoch.
 TRAIN: dict[str, Any] = {
     "backbone": "resnet18",
-    "backbone_args": {"channels": [8, 8, 8, 8]},
+    "backbone_args": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]},
     "crop": 32,
     "head_width": 8,
+    "rates": [1, 2],
     "batch_size": 4,
     "precision": "fp32",
-    "epochs": 8,
+    "epochs": 6,
     "min_area": 4,
     "save_steps": 2,
     "fmwiss": {"warmup_epochs": 2},
     "base": {"epochs": 2},
 }
-STEPS = 24
+STEPS = 18
 
 
 def data_set(root: Path, **changes: Any) -> Path:

@@ -34,8 +34,9 @@ from wilss_masks.sources.cam.views import input_sizes, view
 COLOURS = {1: (220, 30, 30), 2: (30, 30, 220), 3: (30, 220, 30)}
 IMAGES = {**{f"cat{i}": [1] for i in range(4)}, **{f"dog{i}": [2] for i in range(4)}, "both": [1, 2]}
 SMALL: dict[str, Any] = {
-    "backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8]}, "stride": 8, "size": 64, "learn_size": 64,
-    "crop": 32, "epochs": 2, "batch_size": 4, "hold": 0.0, "scales": [1.0], "longest": 128,
+    "backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, "stride": 8,
+    "size": 64, "learn_size": 64, "crop": 32, "epochs": 2, "batch_size": 4, "hold": 0.0, "scales": [1.0],
+    "longest": 128,
 }  # fmt: skip
 VIT: dict[str, Any] = {
     "library": "timm", "model": "vit_tiny_patch16_224", "file": "builtin:vit.safetensors",

@@ -43,8 +43,8 @@ from wilss_train.run_folder import MEMORY
 HOLD = {f"im{i}": [1 + i % 2, *[3] * 4 * (i in (2, 5)), *[4] * 4 * (i in (3, 6))] for i in range(8)}
 CLASSES = ("background", "cat", "dog", "horse", "cow")
 PARAMS = TrainParams(
-    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2), crop=16, batch_size=2,
-    epochs=4, lr=0.01, min_area=4, logit_adjustment="never", heads="step",
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, head_width=8, rates=(1, 2),
+    crop=16, batch_size=2, epochs=4, lr=0.01, min_area=4, logit_adjustment="never", heads="step",
 )  # fmt: skip
 QUIET = Options(threads=1, device="cpu", split=None)
 METHOD = Fmwiss(warmup_epochs=1, paste_probability=0.8, points=3)

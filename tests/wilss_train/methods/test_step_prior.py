@@ -30,8 +30,8 @@ from wilss_train.run.train import Options, run_training
 #: Horse, the one class of step 1, is on two of eight pictures, a quarter of each.
 HORSES = ("im2", "im5")
 PARAMS = TrainParams(
-    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2), crop=16, batch_size=2,
-    epochs=1, lr=0.01, min_area=4, heads="shared",
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, head_width=8, rates=(1, 2),
+    crop=16, batch_size=2, epochs=1, lr=0.01, min_area=4, heads="shared",
 )  # fmt: skip
 QUIET = Options(threads=1, device="cpu", split=None)
 SHIFT = np.log(1 / 16 / (15 / 16)) - np.log(1 / 4 / (3 / 4))

@@ -44,8 +44,8 @@ from wilss_train.run_folder import MEMORY
 
 IMAGES = tuple(f"im{i}" for i in range(7))
 PARAMS = TrainParams(
-    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2, 3), crop=32, batch_size=2,
-    epochs=4, lr=0.01, batch_norm="train", min_area=4, per_class=5, colour=0.1, loss_stride=2,
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, head_width=8, rates=(1, 2),
+    crop=32, batch_size=2, epochs=4, lr=0.01, batch_norm="train", min_area=4, per_class=5, colour=0.1, loss_stride=2,
 )  # fmt: skip
 QUIET = Options(threads=1, device="cpu", split=None, workers=2)
 METHOD = Fmwiss(warmup_epochs=1, paste_probability=0.8, points=3)

@@ -16,8 +16,8 @@ from wilss_train.params import TrainParams
 IMAGES = tuple(f"im{i}" for i in range(9))
 KNOWN = IMAGES[1], IMAGES[4], IMAGES[5]
 PARAMS = TrainParams(
-    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8]}, head_width=8, rates=(1, 2, 3), crop=32, batch_size=2,
-    epochs=4, lr=0.01, colour=0.1, loss_stride=2, min_area=4, per_class=5,
+    backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, head_width=8, rates=(1, 2),
+    crop=32, batch_size=2, epochs=4, lr=0.01, colour=0.1, loss_stride=2, min_area=4, per_class=5,
 )  # fmt: skip
 
 
