@@ -27,9 +27,11 @@ from wilss_train.run import fit
 from wilss_train.run.states import latest_state
 from wilss_train.run_folder import MEMORY, STATES
 
-COUNT, COUNT_LONG = 30, 1000
-BEGUN = 20
-TRAINED, TRAINED_LONG = 6, 100
+#: Each of the ten kinds once, in the short form.
+COUNT, COUNT_LONG = 10, 1000
+BEGUN = 10
+#: A bit, a file that is cut, one with something behind it, an empty one; of a checkpoint any byte is like another.
+TRAINED, TRAINED_LONG = (2, 3, 4, 5), 100
 
 
 def files_of(root: Path) -> list[Path]:
@@ -226,7 +228,7 @@ PARTS = ["masks/step-1.zarr", f"base/{MEMORY}", f"base/{MODEL_FILE}"]
 @pytest.mark.usefixtures("never_trained")
 @pytest.mark.parametrize("part", PARTS)
 def test_the_trainer_finds_damage_before_it_trains(root: Path, part: str) -> None:
-    for number in range(TRAINED):
+    for number in TRAINED if (root / part).is_dir() else TRAINED[:1]:
         trainer_refuses(root, number, part)
 
 
@@ -235,7 +237,7 @@ def test_the_trainer_finds_damage_before_it_trains(root: Path, part: str) -> Non
 @pytest.mark.usefixtures("never_trained")
 @pytest.mark.parametrize("part", PARTS)
 def test_the_trainer_finds_damage_before_it_trains_long_form(root: Path, part: str) -> None:
-    for number in range(TRAINED, TRAINED_LONG):
+    for number in set(range(TRAINED_LONG)) - set(TRAINED):
         trainer_refuses(root, number, part)
 
 
@@ -314,14 +316,14 @@ def _means_the_same(whole: Path, damaged: Path) -> bool:
 
 
 def test_damage_of_a_saved_state_is_found(root: Path, tmp_path: Path) -> None:
-    for number in range(COUNT // 2):
+    for number in range(COUNT):
         states_refuse(root, tmp_path, number)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_damage_of_a_saved_state_is_found_long_form(root: Path, tmp_path: Path) -> None:
-    for number in range(COUNT // 2, COUNT_LONG):
+    for number in range(COUNT, COUNT_LONG):
         states_refuse(root, tmp_path, number)
 
 

@@ -55,7 +55,7 @@ _COMMON: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.generate),  # the draws are told as they are; a slow example shrinks for hours
 }
-QUICK = settings(max_examples=8, derandomize=True, **_COMMON)
+QUICK = settings(max_examples=4, derandomize=True, **_COMMON)
 LONG = settings(max_examples=3000, **_COMMON)
 
 Spoil = Callable[[Draw, Path], None]

@@ -118,7 +118,7 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
             ("tree", 3, 5),
         ],
         # a process alone that dies at each of its writes: test_points
-        short=[("worker", 1, 3), ("tree", 2, 4)],
+        short=[("worker", 1, 3), ("tree", 1, 4)],
     ),
 )
 def test_killed_and_resumed_gives_the_same_bytes(

@@ -62,7 +62,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, numbe
     assert resumed(root, out) == whole
 
 
-@pytest.mark.parametrize("number", turns([1, 4, 8], short=[4]))
+@pytest.mark.long  # files of the same kinds: test_points
+@pytest.mark.parametrize("number", [1, 4, 8])
 def test_killed_before_a_file_gets_its_name(root: Path, whole: Result, number: int) -> None:
     out = f"rename-{number}"
     kill_at_rename(panet(root, out), root / out, number)

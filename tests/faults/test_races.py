@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.drills import turns
 from tests.faults.cli import content
 from tests.faults.standin import draw_images, make
 from tests.faults.train_cli import Result, forkserver, result, wilss_train, words
@@ -104,7 +105,7 @@ def one_won(endings: list[Ending]) -> None:
             assert ending.at < winners[0].at
 
 
-@pytest.mark.parametrize("writers", [2, 5])
+@pytest.mark.parametrize("writers", turns([2, 5], short=[2]))  # five: the lock of a killed process, below
 @pytest.mark.parametrize("number", range(1))
 def test_one_of_several_writers_of_a_store_wins(
     folder: Path, alone: dict[str, bytes], tmp_path: Path, writers: int, number: int

@@ -54,7 +54,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, whole: Result, numbe
     assert resumed(root, out) == whole
 
 
-@pytest.mark.parametrize("from_the_end", turns([1, 2, 3], short=[2]))
+@pytest.mark.long  # the labeller, the checkpoint and the mark, each at one moment: test_points
+@pytest.mark.parametrize("from_the_end", [1, 2, 3])
 def test_killed_before_a_result_gets_its_name(root: Path, whole: Result, from_the_end: int) -> None:
     """The last three files are the labeller, the checkpoint and the mark of a finished run."""
     out = f"rename-{from_the_end}"

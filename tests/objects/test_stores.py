@@ -10,6 +10,7 @@ import pytest
 import xarray
 
 import wilss
+from tests.drills import turns
 from tests.faults.standin import StandInManifest, StandInSource, make
 from tests.wilss_masks.review.said import drawn, said
 from tests.wilss_masks.stores import make_store
@@ -167,7 +168,7 @@ def test_a_store_that_is_gone_is_a_sentence(there: ObjectUrl) -> None:
         MaskStore.open(there)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", turns(range(2), short=[0]))
 def test_faults_of_the_network_change_no_byte(
     there: ObjectUrl, here: Path, images: Path, proxy: Proxy, seed: int
 ) -> None:
