@@ -183,7 +183,7 @@ def disturbed(root: Path, name: str, file: Path, disturb: Callable[[], None]) ->
 
 
 def test_a_scheduler_that_dies(root: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    with cluster(tmp_path) as (file, processes):
+    with cluster(tmp_path, 1, "--no-nanny") as (file, processes):
         made = disturbed(root, "out/scheduler.zarr", file, processes[0].kill)
     assert made.code == 1
     assert (

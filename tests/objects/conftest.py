@@ -1,6 +1,7 @@
 """One server for all tests of buckets, and a bucket for each."""
 
 import functools
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -39,11 +40,18 @@ def images(tmp_path: Path) -> Path:
     return draw_images(tmp_path / "images", COUNT)
 
 
+@pytest.fixture(scope="session")
+def made_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store that a run makes of such images on disk. Nobody changes it."""
+    folder = tmp_path_factory.mktemp("here")
+    make(draw_images(folder / "images", COUNT), folder / "step-0.zarr")
+    return folder / "step-0.zarr"
+
+
 @pytest.fixture
-def here(images: Path, tmp_path: Path) -> Path:
-    """The store that a run makes on disk."""
-    make(images, tmp_path / "step-0.zarr")
-    return tmp_path / "step-0.zarr"
+def here(made_on_disk: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made_on_disk, tmp_path / "step-0.zarr")
 
 
 @pytest.fixture
