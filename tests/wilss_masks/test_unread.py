@@ -22,7 +22,7 @@ def run_init(folder: Path, *arguments: str) -> Any:
 
 
 def test_labelme_files_beside_the_images_are_told_and_so_are_folders_as_classes(tmp_path: Path) -> None:
-    for name in ("a/1", "a/2", "b/1"):
+    for name in ("a/1", "a/2", "b/3"):
         disk.image(tmp_path / "data" / f"{name}.jpg")
         disk.text(tmp_path / "data" / f"{name}.json", LABELME)
     disk.text(tmp_path / "data/a/0.json", "{}")  # of something else
@@ -64,6 +64,27 @@ def test_each_form_has_its_remedy_also_where_there_are_no_tags(
     assert sentence in str(done.exception)
     with pytest.raises(Exception, match=f"has no tags.csv; .*{told}"):
         init_manifest("folder", tmp_path, tmp_path / "m.yaml", device="cpu")
+
+
+def test_an_image_in_the_folders_of_two_classes_is_told_and_a_cameras_own_names_are_not(tmp_path: Path) -> None:
+    for seed, name in enumerate(("cat/1", "dog/1", "cat/IMG_1")):
+        disk.image(tmp_path / "data" / f"{name}.png", seed=seed % 2)
+    (tmp_path / "data/cat/1.png").write_bytes((tmp_path / "data/dog/1.png").read_bytes())
+    disk.image(tmp_path / "data/dog/IMG_1.png", size=(20, 20))
+    done = run_init(tmp_path, "--layout", "folder", str(tmp_path / "data"))
+    (sentence,) = unread_of(load_manifest(tmp_path / "m.yaml"))
+    assert "holds 1 image in the folders of several classes (cat/1, dog/1, by name and size): each copy is" in sentence
+    assert sentence in done.output
+
+
+def test_pictures_of_formats_that_are_not_read_are_told(tmp_path: Path) -> None:
+    disk.image(tmp_path / "data/a.jpg")
+    disk.text(tmp_path / "data/tags.csv", "a,cat")
+    for name in ("IMG_1.HEIC", "sub/b.gif", ".thumbs/c.gif", "note.txt"):
+        disk.text(tmp_path / "data" / name, "x")
+    run_init(tmp_path, "--layout", "folder", str(tmp_path / "data"))
+    (sentence,) = unread_of(load_manifest(tmp_path / "m.yaml"))
+    assert "data holds 2 pictures of formats that are not read (IMG_1.HEIC, sub/b.gif), left out of all st" in sentence
 
 
 def test_lists_notes_and_damaged_files_are_nobodys_annotations(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""What lies in a folder of data and its layout does not read: files of annotation tools, images that no json lists."""
+"""What lies in a folder of data and is not read as somebody may have meant it: a sentence for each, with what to do."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wilss.data.annotations import recognised
-from wilss.data.layouts import DataSpec
+from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.layouts.coco import coco_numbers
 from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.listing import is_image_name
@@ -31,6 +31,10 @@ _REMEDIES: Mapping[str, tuple[str, str]] = {
 }
 _YOLO = re.compile(rb"\s*\d+(\s+-?[0-9.eE+-]+){4,}\s*(\n|$)")
 _ANNOTATIONS = (".json", ".xml", ".txt")
+_OTHER_PICTURES = (
+    *(".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".jfif", ".tga", ".exr", ".psd"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+)
 _HEAD, _TRIES = 4096, 5
 
 
@@ -39,8 +43,10 @@ def unread_of(manifest: Manifest) -> Iterator[str]:
     for name, spec in manifest.data.items():
         if isinstance(spec.root, UrlPath):
             continue
-        if spec.layout == "folder" and not manifest.supports:
-            yield from unread_annotations(spec.root)
+        if spec.layout == "folder":
+            yield from () if manifest.supports else unread_annotations(spec.root)
+            yield from _other_pictures(spec.root)
+            yield from _in_two_folders(manifest, name, spec)
         elif spec.layout == "coco":
             yield from _unlisted(manifest, name, spec)
 
@@ -50,7 +56,7 @@ def unread_annotations(root: Path) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     forms: dict[tuple[str, str], str] = {}
     tries = Counter[tuple[str, str]]()
-    for path in _annotation_files(root):
+    for path in _files(root, _ANNOTATIONS):
         key = (str(path.parent), path.suffix.lower())  # the files of one folder are of one tool, nearly always
         if key not in forms and tries[key] < _TRIES and (form := _form_of(path)) is not None:
             forms[key] = form
@@ -63,11 +69,52 @@ def unread_annotations(root: Path) -> Iterator[str]:
         yield f"{root} holds {files}, which --layout folder does not read; {remedy}."
 
 
-def _annotation_files(root: Path) -> Iterator[Path]:
+def _files(root: Path, endings: Collection[str]) -> Iterator[Path]:
+    """The files below a folder with one of these endings, without hidden ones."""
     for folder, below, names in walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        shown = {name for name in names if Path(name).suffix.lower() in _ANNOTATIONS and not name.startswith(".")}
+        shown = {name for name in names if Path(name).suffix.lower() in endings and not name.startswith(".")}
         yield from (path_of(folder) / name for name in sorted(shown))
+
+
+def _other_pictures(root: Path) -> Iterator[str]:
+    names = [path.relative_to(root).as_posix() for path in _files(root, _OTHER_PICTURES)]
+    if names:
+        files = f"{counted(len(names), 'picture')} of formats that are not read ({_first(names)})"
+        yield f"{root} holds {files}, left out of all steps; save them as JPEG or PNG."
+
+
+def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
+    """A sentence for images that lie in the folders of several classes, where a folder is all that tags an image."""
+    if spec.tags.kind != "folders":
+        return
+    for split in spec.splits:
+        copies: dict[tuple[str, int], list[ImageRecord]] = {}
+        for same in _by_file_name(_records(manifest, name, split)).values():
+            for record in same if len(same) > 1 else ():
+                copies.setdefault((record.path.name, _size(record.path)), []).append(record)
+        several = [one for one in copies.values() if len({tag for record in one for tag in record.tags}) > 1]
+        if several:
+            first = ", ".join(record.image_id for record in several[0])
+            yield (
+                f"{spec.root} holds {counted(len(several), 'image')} in the folders of several classes ({first}, by "
+                "name and size): each copy is learnt with its own folder's class alone, and the rest as background; "
+                "keep one copy, and write all its tags into a tags.csv (`tags: {from: csv, file: tags.csv}`)."
+            )
+
+
+def _by_file_name(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    named: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        named.setdefault(record.path.name, []).append(record)
+    return named
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _form_of(path: Path) -> str | None:
@@ -102,14 +149,22 @@ def _unlisted(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
 
 def _listed(manifest: Manifest, name: str, spec: DataSpec, split: str) -> Iterator[Path]:
     """The images of a split's json, also of those that its list leaves out."""
+    records = _records(manifest, name, split)
+    yield from (record.path for record in records)
     try:
-        records = manifest.listing(name, split, lenient=True).records
-        yield from (record.path for record in records)
         if spec.split(split).list and spec.split(split).annotations and len(records):
             folder = records[0].path.parent
             yield from (folder / Path(file).name for _, file in coco_numbers(spec, split).images.values())
     except ManifestError:
         return
+
+
+def _records(manifest: Manifest, name: str, split: str) -> Sequence[ImageRecord]:
+    """The images of a split; none where its list cannot be read, which others tell."""
+    try:
+        return manifest.listing(name, split, lenient=True).records
+    except ManifestError:
+        return ()
 
 
 def _first(names: list[str]) -> str:
