@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.drills import turns
 from tests.faults.train_cli import data_set, make_masks
 from tests.references import panet as slow
 from tests.wilss.models.encoders.test_identity import noted_before
@@ -215,7 +216,8 @@ def test_a_run_is_reproducible_and_says_what_it_is(root: Path, whole: Path, tmp_
     assert (whole / MODEL_FILE).read_bytes() != (tmp_path / "other" / MODEL_FILE).read_bytes()
 
 
-@pytest.mark.parametrize("after", [1, 7])
+# elsewhere in the loop, which all methods share: run/test_fit
+@pytest.mark.parametrize("after", turns([1, 7], short=[7]))
 def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_path: Path, after: int) -> None:
     with pytest.raises(Stopped):
         run(root, tmp_path / "run", options=replace(QUIET, asked_to_stop=stop_after(after)))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.drills import turns
 from tests.wilss_train.data.semi.world import IMAGES, PARAMS, inputs, make, masks
 from tests.wilss_train.logs import untimed_lines
 from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -246,7 +247,8 @@ def test_a_run_is_reproducible_and_says_what_it_is(root: Path, whole: Path, tmp_
     assert json.loads((whole / "report.json").read_text())["scores"]["mean_iou"] > 0
 
 
-@pytest.mark.parametrize("after", [1, 7, 11])
+# elsewhere in the loop, which all methods share: run/test_fit
+@pytest.mark.parametrize("after", turns([1, 7, 11], short=[7]))
 def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_path: Path, after: int) -> None:
     out = tmp_path / "run"
     with pytest.raises(Stopped):
