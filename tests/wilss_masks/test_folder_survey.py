@@ -55,6 +55,18 @@ def test_a_table_of_any_name_and_form(tmp_path: Path) -> None:
         survey_folder(tmp_path)
 
 
+def test_what_labelme2voc_writes_is_read_by_its_label_maps(tmp_path: Path) -> None:
+    pictures(
+        tmp_path,
+        *(f"{folder}/{name}.jpg" for folder in ("JPEGImages", "SegmentationClassVisualization") for name in "ab"),
+    )
+    labels(tmp_path / "SegmentationClass", a=(1,), b=(2,))
+    disk.text(tmp_path / "class_names.txt", "_background_", "cat", "dog")
+    survey = survey_folder(tmp_path)
+    assert survey.class_names == ("background", "cat", "dog")
+    assert (survey.tags, survey.has_labels, survey.labels) == ("masks", True, "SegmentationClass")
+
+
 def test_what_a_table_does_not_tell_can_be_told(tmp_path: Path) -> None:
     pictures(tmp_path, "photos/a.jpg", "photos/b.jpg")
     disk.text(tmp_path / "other.csv", "x,y")

@@ -1,6 +1,7 @@
 """The folders of a data set: which hold images, which the labels of these, and which are named after splits."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from wilss.errors import ImageError, ManifestError
 _SPLITS = {
     "train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing"),
 }  # fmt: skip
+#: What labelme2voc.py draws for people to look at, beside the label files.
+_DRAWN_OVER = re.compile(r"Segmentation(Class|Object)Visualization$")
 _LABEL_WORDS = ("label", "mask", "annot", "ann_", "seg", "truth", "gt")
 
 
@@ -34,7 +37,7 @@ class FolderTree:
         """Look through the folder `root`. Raises ManifestError where it holds no image."""
         files: dict[str, list[str]] = {}
         for folder, below, names in walk(root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
+            below[:] = sorted(name for name in below if not name.startswith(".") and not _DRAWN_OVER.match(name))
             inside = path_of(folder).relative_to(root).as_posix().removeprefix(".")
             here = [name for name in sorted(names) if _is_image(name)]
             if here:

@@ -66,6 +66,9 @@ def folder_classes(manifest: Manifest) -> Iterator[str]:
             ]
             counts = Counter(tag for record in records for tag in record.tags)
             named = [f"{spec.taxonomy.name_of(tag)} {counts[tag]}" for tag in sorted(counts)]
+            if not named:
+                yield f"{spec.root}: no folder has the name of a class; correct `names` or `tags` in the manifest."
+                continue
             yield f"{spec.root}: the names of the folders are the classes; images of each: {', '.join(named)}."
 
 
