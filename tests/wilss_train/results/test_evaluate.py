@@ -35,6 +35,11 @@ class FixedLabel:
 
 
 @dataclass(frozen=True)
+class FakeData:
+    layout: str = "folder"
+
+
+@dataclass(frozen=True)
 class FakeManifest:
     records: tuple[ImageRecord, ...]
     path: Path = Path("pets.yaml")
@@ -46,6 +51,10 @@ class FakeManifest:
 
     def list_of(self, step: int, split: str = "train") -> tuple[str, str]:
         return "main", split
+
+    @property
+    def data(self) -> dict[str, FakeData]:
+        return {"main": FakeData()}
 
     def listing(self, data: str, split: str, *, lenient: bool | None = False) -> Listing:
         return Listing(records=Records(self.records[:2]))
