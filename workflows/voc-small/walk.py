@@ -42,9 +42,11 @@ ROWS = (
     Row("pixels", "FMWISS, pixel labels", "pixels"),
 )
 
+_PSEUDOSEG = ("--method", "pseudoseg")
 SEMI = (
-    Row("none", "labelled pictures alone", "labels", ("--set", "target=none")),
-    Row("fused", "PseudoSeg", "labels"),
+    Row("none", "labelled pictures alone", "labels", (*_PSEUDOSEG, "--set", "target=none")),
+    Row("fused", "PseudoSeg", "labels", _PSEUDOSEG),
+    Row("unimatch", "UniMatch V2", "labels", ("--method", "unimatch")),
 )
 
 
@@ -69,7 +71,7 @@ def row(place: Place, protocol: str, one: Row, seed: int) -> Job:
 def semi(place: Place, one: Row, seed: int) -> Job:
     """A row of few labels, of all 20 classes at once."""
     store = place.masks(f"{ALL}-0")
-    words = ("--method", "pseudoseg", "--labelled", str(_labelled(place, seed)), *one.words)
+    words = ("--labelled", str(_labelled(place, seed)), *one.words)
     before = (_generate(place, ALL, 0, store),)
     return Job(place.run(ALL, one.key, seed), (*_words(place, ALL, store, one.key, seed), *words), before)
 
