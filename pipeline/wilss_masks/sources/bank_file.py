@@ -18,7 +18,7 @@ from wilss.data.images import read_image, size_within
 from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import BACKGROUND
 from wilss.disk import sweep_partials_of, write_atomically
-from wilss.errors import OneImageError
+from wilss.errors import ImageError
 from wilss.process import map_in_threads
 from wilss.randomness import numpy_generator_for
 from wilss.store import LabelMaps, MaskStore, Status
@@ -90,7 +90,11 @@ class BankMaker:
     def _images(
         self, records: Mapping[str, ImageRecord], network: OpenedEncoders
     ) -> Iterator[tuple[int, Inputs, NDArray[np.uint8]]]:
-        """Rows of the store with the networks' inputs and small label maps; decoded in threads, given in order."""
+        """Rows of the store with the networks' inputs and small label maps; decoded in threads, given in order.
+
+        Raises MasksError for masks or features that are damaged: the bank is kept by the digest of the whole store, so
+        that one without these images would be taken for it after the repair.
+        """
         import torch
 
         maps, heights, widths = LabelMaps(self.store), self.store.vector("height"), self.store.vector("width")
@@ -103,8 +107,8 @@ class BankMaker:
                 if kept is not None:
                     return row, Inputs(kept=kept), label_map
                 image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
-            except OneImageError:
-                return None  # gone or damaged since; whoever makes its masks says so
+            except ImageError:
+                return None  # it is gone since; whoever makes its masks says so
             return row, self.encoders.inputs(image, of_features=True), label_map
 
         done = np.flatnonzero(self.store.current_status() == Status.DONE).tolist()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.built_in import manifest_of_few
 from tests.wilss_masks.kept_features import VALUES, agreement, no_networks
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.errors import ParameterError, StoreError
+from wilss.errors import MasksError, ParameterError, StoreError
 from wilss.store import MaskStore
 from wilss.store.features import image_vectors
 from wilss_masks.commands.fuse import command as fuse_command
@@ -120,6 +120,21 @@ def test_an_image_whose_features_are_damaged_fails_alone(tmp_path: Path, manifes
     assert list(summary.failed) == [kept.image_ids[0]]
     assert "'clip_features' cannot be read" in summary.failed[kept.image_ids[0]]
     assert summary.done == len(kept.image_ids) - 1
+
+
+def test_damaged_features_stop_the_bank_so_that_none_without_them_is_kept(
+    tmp_path: Path, manifest: Manifest, kept: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "cache"))
+    damaged = Path(shutil.copytree(str(kept.path), tmp_path / "kept.zarr"))
+    (shard,) = (path for path in (damaged / "clip_features/c").rglob("*") if path.is_file())
+    with shard.open("r+b") as file:
+        file.write(b"damaged!")
+    values = {"store": str(kept.path), "features": "clip", "clip_size": 0, "vit_size": 96}
+    source = BankSource.from_manifest(manifest, 1, values).with_features_from([damaged])
+    with pytest.raises(MasksError, match="'clip_features' cannot be read"):
+        source.prepare("cpu")
+    assert not [*(tmp_path / "cache").rglob("*.bank")]
 
 
 def test_images_of_another_manifest_are_not_taken_for_new_ones(tmp_path: Path, kept: MaskStore) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from tests.wilss_masks.first_pass import Boxes, world
 from wilss.data.images import read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
+from wilss.errors import MasksError
 from wilss.models.encoders.vit.encoder import open_vit
 from wilss.store import ImageContent, LabelMaps, MaskStore
 from wilss.store.records import records_for
@@ -306,6 +308,23 @@ def test_it_is_made_once_and_sent_to_workers_by_its_file(
     file.write_bytes(b"x" * 40)
     with pytest.raises(Exception, match="is not at .* on this machine, or damaged; name a folder that all workers"):
         prepared.open("cpu", 1)
+
+
+def test_damaged_first_masks_stop_the_bank_so_that_none_without_them_is_kept(
+    first: tuple[Manifest, MaskStore], tmp_path: Path, cache: Path
+) -> None:
+    damaged = Path(shutil.copytree(str(first[1].path), tmp_path / "first.zarr"))
+    shard, *_ = (path for path in sorted((damaged / "mask/c").rglob("*")) if path.is_file())
+    whole = shard.read_bytes()
+    shard.write_bytes(b"damaged!" + whole[8:])
+    copied = (first[0], MaskStore.open(damaged))
+    with pytest.raises(MasksError, match="'mask' cannot be read"):
+        source(copied).prepare("cpu")
+    assert not [*cache.rglob("*.bank")]
+    shard.write_bytes(whole)
+    repaired = source(copied).prepare("cpu")
+    assert repaired.file is not None
+    assert [*cache.rglob("*.bank")] == [repaired.file]
 
 
 def test_without_a_cache_it_is_held(first: tuple[Manifest, MaskStore], cache: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.errors import OneImageError, StoreError
+from wilss.errors import ImageError, StoreError
 from wilss.randomness import generator_for, seed_for
 from wilss.store import FeatureLayout
 
@@ -128,7 +128,7 @@ def _encoded(
     for task in tasks:
         try:
             loaded = proposer.load(task)
-        except OneImageError:
+        except ImageError:
             continue
         with torch.inference_mode():
             told, blocks = proposer.forward([loaded])
