@@ -65,7 +65,9 @@ def test_eval(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert ended(cli.evaluate, root / "run" / MODEL_FILE, "-q") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(r"Warning: \S+: 1 image \(a\) of the split 'val' is trained on as well .*\n", err)
+    assert re.fullmatch(
+        r"Warning: \S+: 1 image \(a\) of the split 'val' stands in the list of .* as well, so .*\n", err
+    )
 
 
 def test_predict(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from wilss.data.images import read_image, read_size
 from wilss.data.layouts import DataSpec, ImageRecord, dark_images, require_size, why_no_pixel
 from wilss.data.layouts.label_classes import classes_in
 from wilss.data.layouts.listing import label_folders
-from wilss.data.manifest import Manifest, trained_and_judged
+from wilss.data.manifest import Manifest, told_overlap
 from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
 from wilss.data.taxonomy import BACKGROUND, meaning_of
@@ -259,7 +259,7 @@ def _doubts(manifest: Manifest) -> list[str]:
 def _overlaps(manifest: Manifest, parts: Iterable[_Part]) -> list[str]:
     """A sentence for every split that is judged on and holds images which a step learns from."""
     last = manifest.protocol.num_steps - 1
-    told = (trained_and_judged(manifest, part.name, last) for part in parts if not part.supervision)
+    told = (told_overlap(manifest, part.name, last) for part in parts if not part.supervision)
     return [sentence for sentence in told if sentence is not None]
 
 

@@ -88,7 +88,7 @@ def wants_episodes(checkpoint: Path | None, options: Mapping[str, Any]) -> bool:
 
 def judge_episodes(checkpoint: Path | None, manifest_path: Path, options: Mapping[str, Any]) -> None:
     """Judge, tell, and leave with 3 where images could not be read."""
-    from wilss.data.manifest import load_manifest, trained_and_judged
+    from wilss.data.manifest import load_manifest, told_overlap
 
     from ..results.episodes.judge import table_of
 
@@ -99,7 +99,7 @@ def judge_episodes(checkpoint: Path | None, manifest_path: Path, options: Mappin
     for warning in manifest.evaluation(split).warnings:
         click.echo(f"Warning: {warning}", err=True)
     embedding, step, title = _opened(checkpoint, manifest, options["device"])
-    if checkpoint is not None and (overlap := trained_and_judged(manifest, split, step)) is not None:
+    if checkpoint is not None and (overlap := told_overlap(manifest, split, step)) is not None:
         click.echo(f"Warning: {overlap}", err=True)
     params, fitted = _params(embedding, step, manifest, options)
     evaluation = _judged(embedding, step, manifest, split, params)

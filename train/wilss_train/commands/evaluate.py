@@ -66,7 +66,7 @@ def command(checkpoint: Path | None, manifest_path: Path, **options: Any) -> Non
 
 def _judge(checkpoint: Path, manifest_path: Path, options: dict[str, Any]) -> None:
     """A segmenter on every labelled image of a split."""
-    from wilss.data.manifest import load_manifest, trained_and_judged
+    from wilss.data.manifest import load_manifest, told_overlap
     from wilss.models.devices import resolve_device
     from wilss.models.networks.checkpoint import load_segmenter, read_info
 
@@ -77,7 +77,7 @@ def _judge(checkpoint: Path, manifest_path: Path, options: dict[str, Any]) -> No
     info, manifest, split = read_info(checkpoint), load_manifest(manifest_path), options["split"]
     info.require_same_classes(manifest)
     selection = manifest.evaluation(split)
-    for warning in filter(None, [*selection.warnings, trained_and_judged(manifest, split, info.step)]):
+    for warning in filter(None, [*selection.warnings, told_overlap(manifest, split, info.step)]):
         click.echo(f"Warning: {warning}", err=True)
     device, mode = resolve_device(options["device"]), options["protocol"] or "full"
     same: dict[str, Any] = {"split": split, "mode": mode, "batch_size": options["batch_size"], "device": device}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from wilss.data.manifest import Manifest, trained_and_judged
+from wilss.data.manifest import Manifest, told_overlap
 from wilss.disk import Location, make_folder
 from wilss.errors import ManifestError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
@@ -304,7 +304,7 @@ def _split_of(inputs: RunInputs, split: str | None) -> str | None:
 def _tell_overlap(inputs: RunInputs, split: str) -> None:
     """Warn of images that the result will be judged on and that it learns from."""
     made_from = str(inputs.store.attributes.get("split", "train"))
-    if (overlap := trained_and_judged(inputs.manifest, split, inputs.step, made_from=made_from)) is not None:
+    if (overlap := told_overlap(inputs.manifest, split, inputs.step, made_from=made_from)) is not None:
         _log.warning(overlap)
 
 

@@ -11,7 +11,7 @@ from wilss.data.manifest.lock import (
     write_lock,
 )
 from wilss.data.manifest.manifest import Manifest, load_manifest
-from wilss.data.manifest.overlap import trained_and_judged
+from wilss.data.manifest.overlap import told_overlap
 from wilss.data.manifest.supports import SupportRow
 
 __all__ = [
@@ -26,6 +26,6 @@ __all__ = [
     "lock_path",
     "record_hub_digest",
     "require_locked_contents",
-    "trained_and_judged",
+    "told_overlap",
     "write_lock",
 ]

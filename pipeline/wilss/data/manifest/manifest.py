@@ -117,9 +117,9 @@ class Manifest:
             self._listings[key] = READERS[spec.layout](spec, split, lenient=lenient)
         return self._listings[key]
 
-    def has_read(self, data: str, split: str) -> bool:
-        """Whether `listing` has a split of a data set at hand."""
-        return any((data, split, lenient) in self._listings for lenient in (False, True))
+    def has_read(self, data: str, split: str, *, strictly: bool = False) -> bool:
+        """Whether `listing` has a split of a data set at hand. strictly: so that its tags are known."""
+        return any((data, split, lenient) in self._listings for lenient in ((False,) if strictly else (False, True)))
 
     def draw(self) -> None:
         """Draw the built-in data if it is missing."""
