@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from wilss.data.names import composed
 from wilss.data.taxonomy import BACKGROUND, COCO, VOC, VOID, Taxonomy, closest
 from wilss.errors import ProtocolError
 
@@ -112,7 +113,7 @@ class StepProtocol:
         """
         ours, theirs = self.taxonomy.class_names, dict(enumerate(other.taxonomy.class_names))
         for identity in sorted(self.seen(step)):
-            if ours[identity] != theirs.get(identity):
+            if composed(ours[identity]) != composed(theirs.get(identity, "")):
                 their = repr(theirs[identity]) if identity in theirs else "unknown"
                 return f"class {identity} is {ours[identity]!r} to {here} and {their} to {there}"
         for number, (our_new, their_new) in enumerate(zip(self.steps[: step + 1], other.steps, strict=False)):

@@ -44,6 +44,19 @@ def test_admits_is_the_definition_in_sets(protocol: StepProtocol, classes: set[i
         assert protocol.admits(pixels, step) is wanted
 
 
+def test_a_class_is_the_same_however_its_umlauts_are_composed() -> None:
+    def named(name: str) -> StepProtocol:
+        return StepProtocol(
+            name="p", taxonomy=Taxonomy(name="t", class_names=("background", name, "cat")), steps=((1,), (2,))
+        )
+
+    def difference(other: str) -> str | None:
+        return named("B\u00e4r").difference(named(other), 1, here="one", there="the other")
+
+    assert difference("Ba\u0308r") is None
+    assert difference("Bar") == "class 1 is 'B\u00e4r' to one and 'Bar' to the other"
+
+
 @given(st.lists(st.sets(st.integers(1, 20), min_size=1, max_size=4), min_size=1, max_size=60))
 def test_the_counts_of_the_field_hold_in_kind(images: list[set[int]]) -> None:
     """On VOC: disjoint steps share no image and fill the list; the last step is the same in both settings."""

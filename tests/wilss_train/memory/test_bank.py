@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import xarray
 
 from tests.wilss_train.memory.drawn import PROTOCOL, files_of, make_store, random_masks, records_of, write_images
-from wilss.data.taxonomy import VOID
+from wilss.data.taxonomy import VOID, Taxonomy
 from wilss.errors import StoreError
 from wilss_train.data.copy_paste import PasteParams, draw_instance, paste
 from wilss_train.memory import MemoryBank, fill, writing
@@ -86,6 +87,19 @@ def test_what_is_drawn_can_be_pasted(path: Path) -> None:
     assert one.category_id == 2
     made = paste(*arrays, one, 5, PasteParams(scale=(1.0, 1.0)), generator)
     assert int((made.pasted == 5).sum()) == one.area
+
+
+def test_a_class_is_the_same_however_its_umlauts_are_composed(path: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(path, tmp_path / "memory.zarr"))
+    root = json.loads((copied / "zarr.json").read_text())
+    names = root["attributes"]["taxonomy"]["class_names"]
+    names[1] = "B\u00e4r"
+    (copied / "zarr.json").write_text(json.dumps(root))
+    bank = MemoryBank.open(copied)
+    assert 1 in bank.category_ids
+    bank.require_taxonomy(Taxonomy(name="t", class_names=("background", "Ba\u0308r", *names[2:])))
+    with pytest.raises(StoreError, match="which are not those of t; pass the checkpoint"):
+        bank.require_taxonomy(Taxonomy(name="t", class_names=("background", "Bar", *names[2:])))
 
 
 def test_every_changed_missing_or_foreign_file_is_found(tmp_path: Path) -> None:

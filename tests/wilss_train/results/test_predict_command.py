@@ -1,6 +1,7 @@
 """`wilss-predict`: which images, which files, and that nothing is lost or written over."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,23 @@ def test_a_label_map_is_never_taken_for_that_of_another_image_of_its_name(
     assert invoke(photos / "a.png", photos / "a.jpg", *words).stderr == ""
     (photos / "a.jpg").unlink()
     assert f"({out / 'a.png.png'})" in invoke(photos / "a.png", *words).stderr
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_is_the_same_however_the_umlauts_of_its_name_are_composed(
+    photos: Path, tmp_path: Path, order: int
+) -> None:
+    out, told = tmp_path / "out", info()
+    (target,) = targets_of(find_images([photos / "a.png"], out).images, out)
+    apart, together, other = (
+        replace(target, record=replace(target.record, path=Path(shutil.copy2(photos / "a.png", tmp_path / name))))
+        for name in ("a\u0308.png", "\u00e4.png", "a.png")
+    )
+    first, second = (apart, together)[::order]
+    write_label_files(ColourNet(told.seen, 1), told, [first], overlays=False)
+    assert is_made(second, told, overlays=False, probabilities=None)
+    with pytest.raises(StoreError, match=r"was made of \u00e4\.png and not of .*/a\.png"):
+        is_made(other, told, overlays=False, probabilities=None)
 
 
 @pytest.mark.parametrize(("kind", "scale"), [("float32", 1), ("float16", 1), ("uint8", 255)])

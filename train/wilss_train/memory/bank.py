@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from wilss.data.names import composed
 from wilss.data.taxonomy import Taxonomy
 from wilss.disk import data_folder_at, data_path
 from wilss.errors import MasksError, StoreError, first_line
@@ -123,7 +124,7 @@ class MemoryBank:
 
     def require_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Raise StoreError unless the ids of the bank's instances stand for the same classes in `taxonomy`."""
-        ours, theirs = dict(enumerate(self.taxonomy.class_names)), dict(enumerate(taxonomy.class_names))
+        ours, theirs = (dict(enumerate(map(composed, one.class_names))) for one in (self.taxonomy, taxonomy))
         if any(ours.get(identity) != theirs.get(identity) for identity in {info.category_id for info in self.infos}):
             raise StoreError(
                 f"{self.path} holds classes of {self.taxonomy.name}, which are not those of {taxonomy.name}; pass the "

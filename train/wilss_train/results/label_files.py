@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
 from wilss.data.layouts.files import printable
+from wilss.data.names import composed
 from wilss.disk import write_output
 from wilss.drawing import class_colours, encoded
 from wilss.errors import StoreError
@@ -103,7 +104,7 @@ def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabiliti
         raise StoreError(
             f"{target.labels} was made by {maker} than {info.path}; give another --out, or replace it with --overwrite."
         )
-    if name not in ("", printable(target.record.path.name)):  # files of before do not say
+    if composed(name) not in ("", _shown_name(target)):  # files of before do not say
         raise StoreError(
             f"{target.labels} was made of {name} and not of {target.record.path}; give another --out, or replace it "
             "with --overwrite."
@@ -140,6 +141,11 @@ def palette_png(labels: NDArray[np.uint8], model: str, name: str) -> bytes:
     return encoded(image, pnginfo=about)
 
 
+def _shown_name(target: Target) -> str:
+    """The name of an image's file as its label map says it: one spelling, whichever file system it comes from."""
+    return printable(composed(target.record.path.name))
+
+
 def _made_by(path: Path) -> tuple[str, str]:
     """The digest of the model that a label map says it was made by, and its image's name; "" where it says none."""
     try:
@@ -170,7 +176,7 @@ def _write(image: Predicted, targets: Mapping[str, Target], info: CheckpointInfo
         write_output(target.overlay, encoded(drawn, "JPEG", quality=_JPEG_QUALITY))
     if image.probabilities is not None:
         write_output(target.probabilities, _npz(image.probabilities, info))
-    write_output(target.labels, palette_png(image.labels, info.digest, printable(target.record.path.name)))
+    write_output(target.labels, palette_png(image.labels, info.digest, _shown_name(target)))
     return replace(image, probabilities=None)
 
 
