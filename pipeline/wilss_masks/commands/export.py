@@ -28,8 +28,9 @@ _numbers = manifest_option_with(
     "Take file names from here, and the numbers of images and classes where the data are COCO's.  [default: ID.jpg]"
 )
 _pictures = manifest_option_with("Put the images in, too, from where they lie by this manifest.")
-_unused = manifest_option_with(
-    "Compare the images with those that the masks were made of; files are named by the ids of images."
+_compared = manifest_option_with(
+    "Compare the images with those that the masks were made of, which reads those whose size and time are not noted "
+    "yet; files are named by the ids of images."
 )
 #: Those without which files of images have names that somebody made up.
 _NAMING = (_paths, _numbers)
@@ -101,7 +102,7 @@ def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Call
     def add(write: Callable[..., "Exported"]) -> click.Command:
         def run(store: Location, out: Path, allow_partial: bool, **given: Any) -> None:
             opened, manifest = _opened(store, allow_partial), _loaded(given.pop("manifest_path"))
-            if _unused not in options:
+            if _compared not in options:
                 given["names"] = _names(opened, manifest)
             if manifest is not None:
                 _tell_changes(opened, manifest)
@@ -125,7 +126,7 @@ def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Call
     return add
 
 
-@_form("out/", "label map", _grey, _unused)
+@_form("out/", "label map", _grey, _compared)
 def voc(*given: Any, **more: Any) -> "Exported":
     """Palette PNGs in the VOC layout.
 
@@ -138,7 +139,7 @@ def voc(*given: Any, **more: Any) -> "Exported":
     return export_voc(*given, **more)
 
 
-@_form("out/", "label map", _unused)
+@_form("out/", "label map", _compared)
 def cityscapes(*given: Any, **more: Any) -> "Exported":
     """Grey PNGs in Cityscapes' layout.
 
@@ -150,7 +151,7 @@ def cityscapes(*given: Any, **more: Any) -> "Exported":
     return export_cityscapes(*given, **more)
 
 
-@_form("out/", "label map", _unused)
+@_form("out/", "label map", _compared)
 def ade20k(*given: Any, **more: Any) -> "Exported":
     """Grey PNGs in the layout of ADE20K's scene parsing.
 
