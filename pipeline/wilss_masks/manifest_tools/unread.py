@@ -2,16 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from wilss.data.annotations import recognised
+from wilss.data.annotations.json_files import read_json
 from wilss.data.layouts import DataSpec, ImageRecord
-from wilss.data.layouts.coco import coco_numbers
+from wilss.data.layouts.coco import coco_numbers, image_folder_of
 from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.listing import is_image_name
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
+from wilss.digests import digest_of_file
 from wilss.disk import UrlPath, path_of, walk
 from wilss.errors import ManifestError, counted
 
@@ -89,32 +93,43 @@ def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[s
     if spec.tags.kind != "folders":
         return
     for split in spec.splits:
-        copies: dict[tuple[str, int], list[ImageRecord]] = {}
-        for same in _by_file_name(_records(manifest, name, split)).values():
-            for record in same if len(same) > 1 else ():
-                copies.setdefault((record.path.name, _size(record.path)), []).append(record)
-        several = [one for one in copies.values() if len({tag for record in one for tag in record.tags}) > 1]
+        several = list(_copies(_records(manifest, name, split)))
         if several:
             first = ", ".join(record.image_id for record in several[0])
             yield (
-                f"{spec.root} holds {counted(len(several), 'image')} in the folders of several classes ({first}, by "
-                "name and size): each copy is learnt with its own folder's class alone, and the rest as background; "
+                f"{spec.root} holds {counted(len(several), 'image')} in the folders of several classes ({first}): "
+                "each copy is learnt with its own folder's class alone, and the rest as background; "
                 "keep one copy, and write all its tags into a tags.csv (`tags: {from: csv, file: tags.csv}`)."
             )
 
 
-def _by_file_name(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    named: dict[str, list[ImageRecord]] = {}
+def _copies(records: Iterable[ImageRecord]) -> Iterator[list[ImageRecord]]:
+    """The images of one name and the same bytes whose tags differ; a file is read once, and only where sizes agree."""
+    groups: Iterable[list[ImageRecord]] = [list(records)]
+    for same in (_name, _size, digest_of_file):
+        groups = [group for mixed in groups for group in _grouped(mixed, same) if _differ(group)]
+    yield from groups
+
+
+def _grouped(records: Iterable[ImageRecord], same: Callable[[Path], object]) -> Iterable[list[ImageRecord]]:
+    """The images by what `same` says of their files; those whose file cannot be read are in no group."""
+    groups: dict[object, list[ImageRecord]] = {}
     for record in records:
-        named.setdefault(record.path.name, []).append(record)
-    return named
+        with suppress(OSError):
+            groups.setdefault(same(record.path), []).append(record)
+    return groups.values()
+
+
+def _differ(records: Sequence[ImageRecord]) -> bool:
+    return len({frozenset(record.tags) for record in records}) > 1
+
+
+def _name(path: Path) -> str:
+    return path.name
 
 
 def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+    return path.stat().st_size
 
 
 def _form_of(path: Path) -> str | None:
@@ -123,38 +138,66 @@ def _form_of(path: Path) -> str | None:
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if path.suffix.lower() == ".txt":
-            return "yolo" if _YOLO.match(head) else None
+            return "yolo" if _is_yolo(head) else None
         if path.suffix.lower() == ".xml":
             return "voc" if b"<annotation>" in head else "cvat" if b"<annotations>" in head else None
         form = recognised(path)
+        if form in _ROWS and not _ROWS[form](read_json(path)):
+            return None
     except (OSError, ManifestError):
         return None
     return form if form in _REMEDIES else None
 
 
+def _is_yolo(head: bytes) -> bool:
+    """Whether a text begins with a class and shares of the image's width and height."""
+    line = _YOLO.match(head)
+    try:
+        return line is not None and all(0 <= float(share) <= 1 for share in line[0].split()[1:])
+    except ValueError:
+        return False
+
+
+def _are_tasks(content: Any) -> bool:
+    task = content[0] if content else None
+    return isinstance(task, dict) and "data" in task and bool({"annotations", "predictions"} & task.keys())
+
+
+def _are_samples(content: Any) -> bool:
+    samples = content["samples"]
+    return isinstance(samples, list) and bool(samples) and all(isinstance(sample, dict) for sample in samples)
+
+
+#: Whether a json that nobody named is of a form: `recognised`, which is for files that somebody named as annotations,
+#: tells these by the outermost brackets or by one key.
+_ROWS: Mapping[str, Callable[[Any], bool]] = {"labelstudio": _are_tasks, "fiftyone": _are_samples}
+
+
 def _unlisted(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
-    """A sentence for the images beside those of a COCO data set that no json of it lists."""
+    """A sentence for the images beside those of a COCO data set that no split of the manifest lists."""
     listed: dict[Path, set[str]] = {}
     for split in spec.splits:
-        for path in _listed(manifest, name, spec, split):
-            listed.setdefault(path.parent, set()).add(without_suffix(path.name))
+        for record in _records(manifest, name, split):
+            listed.setdefault(record.path.parent, set()).add(without_suffix(record.path.name))
+    for path in (path for split in spec.splits for path in _left_out(spec, split)):
+        listed.get(path.parent, set()).add(without_suffix(path.name))
     for folder, stems in sorted(listed.items()):
         images = [path.name for path in sorted(folder.iterdir()) if is_image_name(path.name)] if folder.is_dir() else []
         if unlisted := [image for image in images if without_suffix(image) not in stems]:
             yield (
-                f"{folder} holds {some(unlisted)} that no json lists, left out of all steps; add them to its `images` "
-                "(without annotations where they show no class), or leave them out."
+                f"{folder} holds {some(unlisted)} that no split of this manifest lists, left out of all steps; leave "
+                "those of another json, as of a test, as they are, and add any others to the `images` of a split's "
+                "json (without annotations where they show no class)."
             )
 
 
-def _listed(manifest: Manifest, name: str, spec: DataSpec, split: str) -> Iterator[Path]:
-    """The images of a split's json, also of those that its list leaves out."""
-    records = _records(manifest, name, split)
-    yield from (record.path for record in records)
+def _left_out(spec: DataSpec, split: str) -> Iterator[Path]:
+    """Where the images of a split's json may lie if it has a list beside it, which leaves some of them out."""
     try:
-        if spec.split(split).list and spec.split(split).annotations and len(records):
-            folder = records[0].path.parent
-            yield from (folder / Path(file).name for _, file in coco_numbers(spec, split).images.values())
+        if spec.split(split).list and spec.split(split).annotations:
+            folder = image_folder_of(spec, split)
+            for _, file in coco_numbers(spec, split).images.values():
+                yield from (folder / file, spec.root / file)
     except ManifestError:
         return
 
