@@ -137,7 +137,10 @@ def nothing_beside(store: Path) -> None:
     assert not list(store.rglob("*.partial"))
 
 
+#: How many parts, and the seed of their kills.
 KILLS = [(8, 0), *((64, seed) for seed in range(5))]
+KILLS_SHORT = KILLS[:1]
+AT_ONCE, AT_ONCE_SHORT = [(8, 0), *((16, number) for number in range(100))], [(8, 0)]
 
 
 @pytest.mark.long  # the short form is that of machines that differ
@@ -149,7 +152,7 @@ def test_parts_that_are_killed(folder: Path, alone: list[Path], tmp_path: Path, 
     nothing_beside(store)
 
 
-@pytest.mark.parametrize(("count", "seed"), turns(KILLS, short=KILLS[:1]))
+@pytest.mark.parametrize(("count", "seed"), turns(KILLS, short=KILLS_SHORT))
 def test_parts_on_machines_that_differ(folder: Path, alone: list[Path], tmp_path: Path, count: int, seed: int) -> None:
     store = tmp_path / "s.zarr"
     make_with_kills(folder, store, count=count, at_once=4, seed=seed, machines=2)
@@ -169,7 +172,7 @@ def wholly_of_one(path: Location, alone: Sequence[Path]) -> None:
         assert np.array_equal(store.read(row).masks, same.read(row).masks)
 
 
-@pytest.mark.parametrize(("writers", "number"), turns([(8, 0), *((16, number) for number in range(100))], [(8, 0)]))
+@pytest.mark.parametrize(("writers", "number"), turns(AT_ONCE, short=AT_ONCE_SHORT))
 def test_parts_that_start_at_once_make_one_store(
     folder: Path, alone: list[Path], tmp_path: Path, writers: int, number: int
 ) -> None:
