@@ -24,8 +24,8 @@ class _Layout:
     """Where files go, below the folder that is written.
 
     labels: folder of the label maps; ending: after an image's id. colours: ending of a picture in colours beside it.
-    has_palette: whether label maps have VOC's palette. texts: of classes, by name. list_of_ids:
-    the name of a list of the images, which is written last.
+    has_palette: whether label maps have VOC's palette. texts: about the classes, by file name. list_of_ids: the name of
+    the list of images, written last, as it holds those alone whose label maps are there.
     """
 
     labels: str
