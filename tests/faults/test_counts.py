@@ -6,7 +6,9 @@ from pathlib import Path
 from tests.faults.breaking import KINDS_OF_WRITE
 from tests.faults.scenes import SCENES
 from tests.faults.test_bad_table import ALONE, REFUSED
+from tests.faults.test_damage import BEGUN, COUNT, COUNT_LONG, GONE_ON, PARTS, TRAINED_LONG, long_turns, short_turns
 from tests.faults.test_fuzz import LONG, QUICK, TARGETS
+from tests.faults.test_parts import AT_ONCE, AT_ONCE_SHORT, KILLS, KILLS_SHORT
 from tests.faults.test_points import KILLED_ALONE
 
 ROWS = {row["key"]: row for row in json.loads(Path(__file__).with_name("drills.json").read_text("utf-8"))["rows"]}
@@ -22,6 +24,22 @@ def test_kinds_of_write() -> None:
 
 def test_kinds_of_bad_input() -> None:
     assert ROWS["input"]["short"] == str(len(REFUSED) + len(ALONE))
+
+
+def test_parts() -> None:
+    """Those that machines alike are killed at are all of the long form."""
+    killed, short = (sum(count for count, _ in kills) for kills in (KILLS, KILLS_SHORT))
+    assert ROWS["parts"]["short"] == f"{short}; {len(AT_ONCE_SHORT)}"
+    assert ROWS["parts"]["long"] == f"{2 * killed - short}; {len(AT_ONCE) - len(AT_ONCE_SHORT)}"
+
+
+def test_damages() -> None:
+    """Of a store, a memory bank, a saved state and an unfinished store; of what a run starts from."""
+    short, every = 3 * COUNT + BEGUN + sum(len(short_turns(part)) for part in PARTS), 4 * COUNT_LONG
+    assert ROWS["damage"]["short"] == f"{short + len(GONE_ON)}"
+    assert ROWS["damage"]["long"] == f"{every + TRAINED_LONG * len(PARTS) - short:,}"
+    for part in PARTS:
+        assert sorted((*short_turns(part), *long_turns(part))) == list(range(TRAINED_LONG))
 
 
 def test_targets_of_fuzzing() -> None:
