@@ -541,9 +541,6 @@ REFUSED: list[Row] = [
         1, ("kept.zarr", "parameters")),
     Row("store", "a parameter that there is not", attribute("kept.zarr", parameters={"fusion": "maybe"}),
         "fuse kept.zarr --out out/f.zarr", 2, ("kept.zarr", "fusion is 'maybe'", "choose one of")),
-    Row("store", "score maps cut short", file("kept.zarr/score/c/0/0/0/0", cut(0.5)),
-        "fuse kept.zarr --out out/f.zarr", 1,
-        ("kept.zarr", "'score' cannot be read", "verify")),
     Row("store", "swapped shards", swapped("masks/step-1.zarr/mask/c/0/0/0/0", "masks/step-1.zarr/mask/c/1/0/0/0"),
         TRAINS, 1, ("step-1.zarr is damaged: shard 0", "--overwrite")),
     # checkpoints

@@ -97,9 +97,9 @@ def pickled(how: str) -> Spoil:
 
 
 def other_names(root: Path) -> None:
-    """The checkpoint is of another taxonomy; store and manifest agree."""
-    in_manifest(root, lambda said: said.update(names=["background", "cat", "dog", "cow"]))
-    shutil.copy(root / "data/ImageSets/Main/horse_train.txt", root / "data/ImageSets/Main/cow_train.txt")
+    """The checkpoint has learnt a class by another name; store and manifest agree."""
+    in_manifest(root, lambda said: said.update(names=["background", "cat", "cow", "horse"]))
+    shutil.copy(root / "data/ImageSets/Main/dog_train.txt", root / "data/ImageSets/Main/cow_train.txt")
     shutil.rmtree(root / "masks")
     make_masks(root, 1)
 
@@ -135,7 +135,7 @@ def step_0_again(root: Path) -> None:
         (other_steps, 1, ["step-1.zarr holds masks of step 1", "data_manifest.yaml"]),
         (other_tags, 1, ["has no record of 'im00'", "step-1.zarr", "make the masks again"]),
         (moved_images, 1, ["JPEGImages"]),
-        (other_names, 1, ["base", "horse"]),
+        (other_names, 1, ["base", "class 2 is 'dog'", "cow"]),
         (step_0_again, 1, ["has learnt step 1", "holds masks of step 1"]),
         (drop("base/" + MODEL_FILE), 1, [MODEL_FILE, "is not there"]),
         (truncate("base/" + MODEL_FILE, 0.0), 1, [MODEL_FILE, "is no safetensors file"]),

@@ -65,14 +65,15 @@ def command(store: Location, out: Location, assignments: tuple[str, ...], manife
         fused = fuse(opened, out, values, manifest=manifest, overwrite=overwrite, progress=display)
     for warning in region_warnings(opened, params):
         click.echo(f"Warning: {warning}", err=True)
+    failed = newly_failed(opened, fused)
     if not is_quiet():
         judged = pasted("wilss-masks evaluate", out, manifest=manifest_path)
         click.echo(
-            f"{out}: {counted(fused.layout.num_images, 'image')} {_how(params)}{_stages(params)})\n"
+            f"{out}: {counted(fused.layout.num_images - len(failed), 'image')} {_how(params)}{_stages(params)})\n"
             f"Next: {pasted('wilss-masks sheet', out, manifest=manifest_path)}\n"
             f"      {judged}  # where there are pixel labels"
         )
-    finish(newly_failed(opened, fused), "`wilss-masks info` names them all.")
+    finish(failed, "`wilss-masks info` names them all.")
 
 
 def _relabelled(

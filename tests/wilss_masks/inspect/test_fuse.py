@@ -247,6 +247,7 @@ def test_images_whose_maps_are_damaged_fail_and_the_others_are_fused(tmp_path: P
     failed = newly_failed(damaged, fused)
     assert list(failed) == [store.image_ids[row] for row in rows]
     assert all("the array 'score' cannot be read" in why for why in failed.values())
+    assert f"{len(store.image_ids) - len(failed)} images fused" in result.stdout
     for row in fused.layout.rows(0):
         if store.vector("status")[row] == 1:
             np.testing.assert_array_equal(fused.read(row).masks, whole.read(row).masks)
