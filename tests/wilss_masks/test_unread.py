@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.wilss.data import data_on_disk as disk
+from wilss.data import copies
 from wilss.data.manifest import load_manifest
 from wilss.digests import digest_of_file
 from wilss_masks.commands.manifest import command
-from wilss_masks.manifest_tools import unread
 from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.manifest_tools.unread import unread_annotations, unread_of
@@ -102,7 +102,7 @@ def test_pictures_that_are_numbered_from_one_in_each_folder_are_no_copies(
         read.append(path.relative_to(tmp_path / "data").as_posix())
         return digest_of_file(path)
 
-    monkeypatch.setattr(unread, "digest_of_file", digest)
+    monkeypatch.setattr(copies, "digest_of_file", digest)
     (sentence,) = unread_of(load_manifest(tmp_path / "m.yaml"))
     assert "holds 1 image in the folders of several classes (cat/2, eel/2): each copy" in sentence
     assert sorted(read) == [f"{folder}/{number}.bmp" for folder in ("cat", "dog", "eel") for number in (1, 2)]

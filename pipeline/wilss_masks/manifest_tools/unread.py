@@ -2,20 +2,19 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wilss.data.annotations import recognised
 from wilss.data.annotations.json_files import read_json
+from wilss.data.copies import groups_of_copies
 from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.layouts.coco import coco_numbers, image_folder_of
 from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.listing import is_image_name
 from wilss.data.manifest import Manifest
 from wilss.data.names import some
-from wilss.digests import digest_of_file
 from wilss.disk import UrlPath, path_of, walk
 from wilss.errors import ManifestError, counted
 
@@ -93,7 +92,7 @@ def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[s
     if spec.tags.kind != "folders":
         return
     for split in spec.splits:
-        several = list(_copies(_records(manifest, name, split)))
+        several = groups_of_copies(_records(manifest, name, split), _differ)
         if several:
             first = ", ".join(record.image_id for record in several[0])
             yield (
@@ -103,33 +102,8 @@ def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[s
             )
 
 
-def _copies(records: Iterable[ImageRecord]) -> Iterator[list[ImageRecord]]:
-    """The images of one name and the same bytes whose tags differ; a file is read once, and only where sizes agree."""
-    groups: Iterable[list[ImageRecord]] = [list(records)]
-    for same in (_name, _size, digest_of_file):
-        groups = [group for mixed in groups for group in _grouped(mixed, same) if _differ(group)]
-    yield from groups
-
-
-def _grouped(records: Iterable[ImageRecord], same: Callable[[Path], object]) -> Iterable[list[ImageRecord]]:
-    """The images by what `same` says of their files; those whose file cannot be read are in no group."""
-    groups: dict[object, list[ImageRecord]] = {}
-    for record in records:
-        with suppress(OSError):
-            groups.setdefault(same(record.path), []).append(record)
-    return groups.values()
-
-
 def _differ(records: Sequence[ImageRecord]) -> bool:
     return len({frozenset(record.tags) for record in records}) > 1
-
-
-def _name(path: Path) -> str:
-    return path.name
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _form_of(path: Path) -> str | None:

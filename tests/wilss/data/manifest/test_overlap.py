@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.wilss.data import data_on_disk as disk
-from wilss.data.manifest import load_manifest, overlap, told_overlap
+from wilss.data import copies
+from wilss.data.manifest import Manifest, load_manifest, overlap, told_overlap
+from wilss.errors import UnreachableError
 
 
 def test_an_image_is_known_by_its_file_or_a_copy_of_it_and_not_by_its_name(tmp_path: Path) -> None:
@@ -88,13 +90,13 @@ def test_a_selection_is_trained_on_as_it_is(tmp_path: Path) -> None:
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[Path]:
     """How often a function of files is called with each."""
-    calls, function = Counter[Path](), getattr(overlap, name)
+    calls, function = Counter[Path](), getattr(copies, name)
 
     def counting(path: Path) -> object:
         calls[path] += 1
         return function(path)
 
-    monkeypatch.setattr(overlap, name, counting)
+    monkeypatch.setattr(copies, name, counting)
     return calls
 
 
@@ -110,10 +112,27 @@ def test_of_many_files_of_one_name_each_is_looked_at_and_read_once(
             file.write_bytes(f"{folder[: number % 3]:>8}{number:02d}{longer}".encode())
     splits = {"train": "learnt", "val": "judged"}
     path = disk.manifest(tmp_path, layout="folder", splits=splits)
-    seen, read = (counted(monkeypatch, name) for name in ("_size_of", "_digest_of"))
+    seen, read = (counted(monkeypatch, name) for name in ("_size_of", "digest_of_file"))
     told = told_overlap(load_manifest(path), "val", 0)
     assert told is not None
     assert f"{count // 3} images" in told
     assert len(seen) == 2 * count
     assert len(read) == 2 * count - 1
     assert {*seen.values(), *read.values()} == {1}
+
+
+def test_a_server_that_does_not_answer_for_what_was_trained_on_stops_nobody_who_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.voc(tmp_path / "data", {"a": (1,), "b": (2,)})
+    disk.text(tmp_path / "data/ImageSets/Segmentation/val.txt", "b")
+    manifest = load_manifest(disk.manifest(tmp_path, splits={"train": "train", "val": "val"}))
+    listing = Manifest.listing
+
+    def unreachable(self: Manifest, data: str, split: str, *, lenient: bool | None = False) -> object:
+        if split == "train":
+            raise UnreachableError("s3://bucket does not answer")
+        return listing(self, data, split, lenient=lenient)
+
+    monkeypatch.setattr(Manifest, "listing", unreachable)
+    assert told_overlap(manifest, "val", 0) is None
