@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.data.names import some
 from wilss.digests import digest_of_json, version_of
 from wilss.disk import Location, cache_folder, location_of
 from wilss.errors import ParameterError, StoreError, counted
@@ -172,6 +173,7 @@ class BankSource:
             maker = BankMaker(store=store, names=self.names, encoders=self.networks, params=self.params, seed=self.seed)
             bank = maker.make(self.records, device)
             file = _kept(file, bank)
+            _tell_of_missing(bank)
         self._tell_of_gaps(bank)
         return dataclasses.replace(self, records=None, file=file, held=None if file else bank)
 
@@ -214,7 +216,13 @@ def _place(word: str) -> Location:
 
 
 def _kept(file: Path | None, bank: Bank) -> Path | None:
-    """The file once the bank is in it; None where it cannot be written, so that it has to be held in memory."""
+    """The file once the bank is in it; None where it has to be held in memory.
+
+    That is where it cannot be written, or is without some images: the file is named by the whole first store, and once
+    they are back would be taken for the bank of all.
+    """
+    if bank.missing:
+        return None
     if file is not None:
         try:
             write_bank(file, bank)
@@ -222,3 +230,13 @@ def _kept(file: Path | None, bank: Bank) -> Path | None:
             log.warning("the bank cannot be kept in %s (%s); it is held in memory", file.parent, error.strerror)
             return None
     return file
+
+
+def _tell_of_missing(bank: Bank) -> None:
+    """A warning of images whose masks no other image is compared with, since they are not there any more."""
+    if bank.missing:
+        log.warning(
+            "the bank is without %s of the first store, which cannot be read: masks of others may come out otherwise "
+            "than with them. Bring them back and make this store again with --overwrite.",
+            some(bank.missing),
+        )

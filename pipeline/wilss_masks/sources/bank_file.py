@@ -42,18 +42,20 @@ class Bank:
     """Features of all images' masks by label: the background, then the store's categories in order.
 
     vectors: per label unit float32 [N_k, D], without `mean`, in the order of their draw. rows: per label int32 [N_k],
-    the image of the first store that each is of. mean: float32 [D], of the features of all images.
+    the image of the first store that each is of. mean: float32 [D], of the features of all images. missing: images of
+    the first store that could not be read when it was made.
     """
 
     vectors: "tuple[Tensor, ...]"
     rows: "tuple[Tensor, ...]"
     mean: "Tensor"
+    missing: tuple[str, ...] = ()
 
     def to(self, device: str) -> "Bank":
         """The same on a device."""
         moved = (tuple(one.to(device) for one in part) for part in (self.vectors, self.rows))
         vectors, rows = moved
-        return Bank(vectors=vectors, rows=rows, mean=self.mean.to(device))
+        return Bank(vectors=vectors, rows=rows, mean=self.mean.to(device), missing=self.missing)
 
     def without(self, row: int, labels: Sequence[int]) -> "list[Tensor]":
         """The features of these labels that are not of the image at `row` of the first store."""
@@ -78,41 +80,45 @@ class BankMaker:
         import torch
 
         network, labels = self.encoders.open(device), [_Kept(self.params.per_class) for _ in range(len(self.names) + 1)]
-        total, count = torch.zeros((), dtype=torch.float64), 0
+        total, count, missing = torch.zeros((), dtype=torch.float64), 0, list[str]()
         with torch.inference_mode():
-            for row, inputs, label_map in self._images(records, network):
+            for row, found in self._images(records, network):
+                if found is None:
+                    missing.append(self.store.image_ids[row])
+                    continue
+                inputs, label_map = found
                 features = network.features([inputs])[0].cpu()
                 total, count = total + features.double().mean(dim=(-2, -1)), count + 1
                 for label, kept in enumerate(labels):
                     kept.add(row, *self._entries(features, label_map, row, label))
-            return self._whole(labels, (total / max(count, 1)).float())
+            return self._whole(labels, (total / max(count, 1)).float(), tuple(missing))
 
     def _images(
         self, records: Mapping[str, ImageRecord], network: OpenedEncoders
-    ) -> Iterator[tuple[int, Inputs, NDArray[np.uint8]]]:
+    ) -> Iterator[tuple[int, tuple[Inputs, NDArray[np.uint8]] | None]]:
         """Rows of the store with the networks' inputs and small label maps; decoded in threads, given in order.
 
-        Raises MasksError for masks or features that are damaged: the bank is kept by the digest of the whole store, so
-        that one without these images would be taken for it after the repair.
+        None for an image that is gone since, or cannot be read; whoever makes its masks says so. Raises MasksError for
+        masks or features that are damaged.
         """
         import torch
 
         maps, heights, widths = LabelMaps(self.store), self.store.vector("height"), self.store.vector("width")
 
-        def load(row: int) -> tuple[int, Inputs, NDArray[np.uint8]] | None:
+        def load(row: int) -> tuple[int, tuple[Inputs, NDArray[np.uint8]] | None]:
             record, height, width = records[self.store.image_ids[row]], int(heights[row]), int(widths[row])
             task = ImageTask(record=record, height=height, width=width, categories=())
             try:
                 kept, label_map = network.kept(task, of_features=True), smaller(maps(row))
                 if kept is not None:
-                    return row, Inputs(kept=kept), label_map
+                    return row, (Inputs(kept=kept), label_map)
                 image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
             except ImageError:
-                return None  # it is gone since; whoever makes its masks says so
-            return row, self.encoders.inputs(image, of_features=True), label_map
+                return row, None
+            return row, (self.encoders.inputs(image, of_features=True), label_map)
 
         done = np.flatnonzero(self.store.current_status() == Status.DONE).tolist()
-        return (one for one in map_in_threads(load, done, 2) if one is not None)
+        return map_in_threads(load, done, 2)
 
     def _entries(
         self, features: "Tensor", label_map: NDArray[np.uint8], row: int, label: int
@@ -136,7 +142,7 @@ class BankMaker:
         rounds = round(self.params.erode * max(mask.shape))
         return torch.from_numpy(large_parts(erode(mask, rounds).numpy(), self.params.min_area))
 
-    def _whole(self, labels: "Sequence[_Kept]", mean: "Tensor") -> Bank:
+    def _whole(self, labels: "Sequence[_Kept]", mean: "Tensor", missing: tuple[str, ...]) -> Bank:
         from wilss.equations.bank import directions, typical
 
         vectors, rows = [], []
@@ -146,7 +152,7 @@ class BankMaker:
             stays = typical(found, self.params.drop)
             vectors.append(found[stays].half().float())  # as it is kept in a file
             rows.append(of_rows[stays])
-        return Bank(vectors=tuple(vectors), rows=tuple(rows), mean=mean)
+        return Bank(vectors=tuple(vectors), rows=tuple(rows), mean=mean, missing=missing)
 
 
 class _Kept:

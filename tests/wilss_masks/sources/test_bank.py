@@ -260,6 +260,25 @@ def test_an_image_that_is_gone_gives_the_bank_nothing(tmp_path: Path) -> None:
     assert set(made((manifest, store)).rows[1].tolist()) == {0, 1, 2, 4, 5, 6}
 
 
+def test_a_bank_without_some_images_is_told_and_never_taken_for_the_whole_one(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, store = world(tmp_path)
+    image = tmp_path / "data/JPEGImages/im3.jpg"
+    image.rename(tmp_path / "elsewhere.jpg")
+    without = source((manifest, store)).prepare("cpu")
+    assert "the bank is without 1 image (im3) of the first store" in caplog.text
+    assert without.file is None
+    assert not list(cache.rglob("*.bank"))
+    assert without.open("cpu", 1)
+    (tmp_path / "elsewhere.jpg").rename(image)
+    whole = source((manifest, store)).prepare("cpu")
+    assert whole.file is not None
+    bank = read_bank(whole.file)
+    assert bank is not None
+    assert set(bank.rows[1].tolist()) == {0, 1, 2, 3, 4, 5, 6}
+
+
 def test_the_shared_stages_look_at_the_picture(first: tuple[Manifest, MaskStore]) -> None:
     one = source(first, regions="slic", region_size=9, boundaries="guided", guided_radius=2)
     (staged,), (plain,) = (proposed(each.open("cpu", 1), task(first, "im0")) for each in (one, source(first)))
