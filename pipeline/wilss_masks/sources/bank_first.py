@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wilss.data.manifest import Manifest
+from wilss.data.names import composed
 from wilss.disk import Location
 from wilss.errors import StoreError
 from wilss.store import MaskStore, Status
@@ -62,7 +63,8 @@ def require_first_pass(store: MaskStore, manifest: Manifest, step: int, classes:
         raise StoreError(
             f"{store.path} holds masks of step {store.step}, not of step {step}; give the store of that step."
         )
-    if dict(zip(store.category_ids, store.category_names, strict=True)) != classes:
+    known = dict(zip(store.category_ids, map(composed, store.category_names), strict=True))
+    if known != {identity: composed(name) for identity, name in classes.items()}:
         raise StoreError(
             f"{store.path} holds masks of {listed(store.category_names)}, which are not the classes of step {step} in "
             f"{manifest.path}; pass the manifest that it was made with."

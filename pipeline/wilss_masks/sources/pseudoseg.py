@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from wilss.data.images import normalise, patch_grid_size, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
+from wilss.data.names import composed
 from wilss.disk import data_path
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info, spec_of
@@ -148,8 +149,8 @@ def _require_softmax(info: CheckpointInfo, params: PseudosegParams) -> None:
 def _require_classes(info: CheckpointInfo, manifest: Manifest, step: int) -> None:
     """CheckpointError unless the network has a channel for every class of the step, under the same name."""
     names = {identity: manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)}
-    known = dict(zip(info.seen, info.channel_names, strict=True))
-    if missing := [name for identity, name in names.items() if known.get(identity) != name]:
+    known = dict(zip(info.seen, map(composed, info.channel_names), strict=True))
+    if missing := [name for identity, name in names.items() if known.get(identity) != composed(name)]:
         raise CheckpointError(
             f"{info.path} has learnt no {missing[0]}, a class of step {step} of {manifest.path}; pass a checkpoint of "
             "this step, or the manifest that it was trained with."

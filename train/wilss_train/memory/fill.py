@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wilss.data.layouts import ImageRecord
+from wilss.data.names import composed
 from wilss.data.protocol import StepProtocol
 from wilss.errors import StoreError
 from wilss.params import require
@@ -75,7 +76,7 @@ def fill(
 
 def _require_classes(store: MaskStore, protocol: StepProtocol, step: int) -> None:
     names = [protocol.taxonomy.name_of(identity) for identity in protocol.new(step)]
-    if sorted(store.category_names) != sorted(names):
+    if sorted(map(composed, store.category_names)) != sorted(map(composed, names)):
         raise StoreError(
             f"{store.path} holds masks of {', '.join(store.category_names)}, but the classes of step {step} of "
             f"{protocol.name} are {', '.join(names)}; pass the step's own masks."
