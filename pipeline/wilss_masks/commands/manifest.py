@@ -12,7 +12,10 @@ from wilss.console import FINISHED_WITH_FAILURES, DataPlace, ProgressDisplay, is
 from wilss.errors import counted
 
 if TYPE_CHECKING:
+    from wilss.data.manifest import Manifest
+
     from ..manifest_tools.check import CheckReport, Counts
+    from ..manifest_tools.validation import DrawnSplit
 
 _SHOWN = 20
 _OF_NO_USE = 2
@@ -58,9 +61,7 @@ def init(
     """Write a first manifest for the data in the folder DATA."""
     from wilss.data.manifest import load_manifest
 
-    from ..manifest_tools.init import GUESSED_STEPS, doubts_of, init_manifest, require_free, save_manifest
-    from ..manifest_tools.tables import folder_classes, table_reports
-    from ..manifest_tools.unread import unread_of
+    from ..manifest_tools.init import init_manifest, require_free, save_manifest
     from ..manifest_tools.validation import draw_validation, save_lists
 
     between = "\t" if separator == "tab" else separator
@@ -80,6 +81,15 @@ def init(
     if drawn is not None:
         save_lists(drawn.lists, overwrite=force)
         save_manifest(drawn.text, out, overwrite=True)
+    _tell_written(out, manifest, text, drawn)
+
+
+def _tell_written(out: Path, manifest: "Manifest", text: str, drawn: "DrawnSplit | None") -> None:
+    """What was found, doubtful or left out. text: of the manifest at `out`, before a split was drawn."""
+    from ..manifest_tools.init import GUESSED_STEPS, doubts_of
+    from ..manifest_tools.tables import folder_classes, table_reports
+    from ..manifest_tools.unread import unread_of
+
     reports = list(table_reports(manifest))
     for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts())]:
         click.echo(f"Doubtful: {doubt}", err=True)
