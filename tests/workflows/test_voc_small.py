@@ -89,12 +89,12 @@ def test_what_is_measured_becomes_a_table_and_nothing_else_does(
 def test_folds_are_a_mean_once_all_four_are_judged(place: Place) -> None:
     params = EpisodeParams(episodes=200, runs=1, shots=5, support="box")
     for fold in folds.FOLDS:
-        assert not folds._cells(place, 2, 200, with_bias=True)
-        file = folds._file(place, fold, 2, params, with_bias=True)
+        assert not folds._row(place, 2, 200, with_bias=True)
+        file = folds._file(place, 2, folds.Cell(fold, params, with_bias=True))
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"mean_iou": {"mean": fold / 10}}))
-    assert folds._cells(place, 2, 200, with_bias=True) == {"box-5": pytest.approx(15.0)}
-    assert not folds._cells(place, 2, 200, with_bias=False)
+    assert folds._row(place, 2, 200, with_bias=True) == {"box-5": pytest.approx(15.0)}
+    assert not folds._row(place, 2, 200, with_bias=False)
 
 
 def test_a_folder_that_is_not_voc_is_told(tmp_path: Path) -> None:

@@ -3,10 +3,15 @@
     python workflows/voc-small/folds.py --voc ~/data/VOC2012 run     # judge; goes on where it was
     python workflows/voc-small/folds.py table
 
-Pictures of both lists together, since a class has as few as six: supports and queries come from the same 592.
+Pictures of both lists together, since some classes have as few as six: supports and queries come from the same 592.
+Train is in two of them, too few for five supports and a query: it is left out where episodes are judged and where the
+bias is fitted.
 """
 
+import itertools
 import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,7 @@ from wilss.models.networks.embedding import backbone_embedding
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.named_backbone import FrozenParams
 from wilss_train.data.episodes.features import FeatureBank
-from wilss_train.data.episodes.images import labelled_split
+from wilss_train.data.episodes.images import LabelledSplit, labelled_split
 from wilss_train.results.episodes.bias import fit_bias
 from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episodes
 from wilss_train.results.episodes.judge import held_out
@@ -54,9 +59,8 @@ def main(context: click.Context, voc: Path | None, weights: str) -> None:
 def run(place: Place, episodes: int, bias: bool) -> None:
     """Every fold; what is there with as many episodes stays."""
     torch_on_one_thread()
-    for fold in FOLDS:
-        for maps in MAPS:
-            _judge(place, fold, maps, episodes, fitted=bias)
+    for maps in MAPS:
+        _judge(place, maps, episodes, fitted=bias)
 
 
 def torch_on_one_thread() -> None:
@@ -66,38 +70,53 @@ def torch_on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _judge(place: Place, fold: int, maps: int, episodes: int, *, fitted: bool) -> None:
-    manifest = load_manifest(place.manifest(f"5i-{fold}"))
-    names, bank, embedding = held_out(manifest, 0), None, None
-    for shots in SHOTS:
-        for kind in KINDS:
-            params = EpisodeParams(episodes=episodes, runs=1, shots=shots, support=kind)
-            for with_bias in (False, True) if fitted else (False,):
-                out = _file(place, fold, maps, params, with_bias=with_bias)
-                if out.exists():
-                    continue
-                if bank is None or embedding is None:
-                    embedding = _embedding(manifest, maps)
-                    every = {
-                        one: manifest.taxonomy.name_of(one) for step in (0, 1) for one in manifest.protocol.new(step)
-                    }
-                    records = manifest.evaluation(SPLIT).records
-                    images, others = (labelled_split(records, some, SPLIT) for some in (names, set(every) - set(names)))
-                    bank = FeatureBank(embedding, labelled_split(records, every, SPLIT), mib=6000)
-                used = params
-                if with_bias:
-                    seen = {one: every[one] for one in every if one not in names}
-                    found = fit_bias(embedding, others, seen, params, bank=bank)
-                    used = EpisodeParams(**{**params.as_json(), "bias": found.bias})
-                judged = evaluate_episodes(embedding, images, names, used, bank=bank)
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(judged.as_json()), encoding="utf-8")
-                click.echo(f"{out.stem}: {100 * judged.mean_ious[0]:.1f}")
+def _judge(place: Place, maps: int, episodes: int, *, fitted: bool) -> None:
+    cells = [cell for cell in _cells_of(episodes, fitted=fitted) if not _file(place, maps, cell).exists()]
+    if not cells:
+        return
+    manifest = load_manifest(place.manifest(f"5i-{cells[0].fold}"))
+    classes = {one: manifest.taxonomy.name_of(one) for step in (0, 1) for one in manifest.protocol.new(step)}
+    images = labelled_split(manifest.evaluation(SPLIT).records, classes, SPLIT)
+    enough = {one: name for one, name in classes.items() if len(images.index[one]) > max(SHOTS)}
+    embedding = _embedding(manifest, maps)
+    bank = FeatureBank(embedding, images, mib=6000)
+    for cell in cells:
+        held = held_out(load_manifest(place.manifest(f"5i-{cell.fold}")), 0)
+        unseen, seen = ({one: enough[one] for one in enough if (one in held) is wanted} for wanted in (True, False))
+        params = cell.params
+        if cell.with_bias:
+            found = fit_bias(embedding, _only(images, seen), seen, params, bank=bank)
+            params = EpisodeParams(**{**params.as_json(), "bias": found.bias})
+        judged = evaluate_episodes(embedding, _only(images, unseen), unseen, params, bank=bank)
+        out = _file(place, maps, cell)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(judged.as_json()), encoding="utf-8")
+        click.echo(f"{out.stem}: {100 * judged.mean_ious[0]:.1f}")
 
 
-def _file(place: Place, fold: int, maps: int, params: EpisodeParams, *, with_bias: bool) -> Path:
-    end = "-bias" if with_bias else ""
-    return place.folder / f"few-shot/{fold}-{maps}-{params.support}-{params.shots}-{params.episodes}{end}.json"
+def _only(images: LabelledSplit, classes: Collection[int]) -> LabelledSplit:
+    return replace(images, index={one: images.index[one] for one in classes})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is judged at once: the episodes of a fold, and whether with a fitted bias."""
+
+    fold: int
+    params: EpisodeParams
+    with_bias: bool
+
+
+def _cells_of(episodes: int, *, fitted: bool) -> Iterator[Cell]:
+    for fold, shots, kind in itertools.product(FOLDS, SHOTS, KINDS):
+        params = EpisodeParams(episodes=episodes, runs=1, shots=shots, support=kind)
+        for with_bias in (False, True) if fitted else (False,):
+            yield Cell(fold, params, with_bias)
+
+
+def _file(place: Place, maps: int, cell: Cell) -> Path:
+    params, end = cell.params, "-bias" if cell.with_bias else ""
+    return place.folder / f"few-shot/{cell.fold}-{maps}-{params.support}-{params.shots}-{params.episodes}{end}.json"
 
 
 def _embedding(manifest: Manifest, maps: int) -> Any:
@@ -116,7 +135,7 @@ def table(place: Place, episodes: int) -> None:
     for with_bias in (False, True):
         for maps, name in zip(MAPS, ("last feature map", "last two feature maps"), strict=True):
             named = {"key": f"{maps}{'-bias' * with_bias}", "name": f"{name}{_FITTED * with_bias}"}
-            rows.append({**named, **_cells(place, maps, episodes, with_bias=with_bias)})
+            rows.append({**named, **_row(place, maps, episodes, with_bias=with_bias)})
     if not any(len(row) > 2 for row in rows):
         raise SystemExit("nothing has been judged on all four folds yet; see folds.py run.")
     command = f"python workflows/voc-small/folds.py run --episodes {episodes} --bias"
@@ -131,17 +150,15 @@ def table(place: Place, episodes: int) -> None:
     (HERE / "figures/few-shot.json").write_text(tables.as_text(figures), encoding="utf-8")
 
 
-def _cells(place: Place, maps: int, episodes: int, *, with_bias: bool) -> dict[str, float]:
+def _row(place: Place, maps: int, episodes: int, *, with_bias: bool) -> dict[str, float]:
     """What is judged on all folds, in percent."""
-    cells = {}
-    for shots in SHOTS:
-        for kind in KINDS:
-            params = EpisodeParams(episodes=episodes, runs=1, shots=shots, support=kind)
-            files = [_file(place, fold, maps, params, with_bias=with_bias) for fold in FOLDS]
-            if all(file.exists() for file in files):
-                found = [json.loads(file.read_text(encoding="utf-8"))["mean_iou"]["mean"] for file in files]
-                cells[f"{kind}-{shots}"] = 100 * float(np.mean(found))
-    return cells
+    found = dict[str, list[float]]()
+    for cell in _cells_of(episodes, fitted=with_bias):
+        file = _file(place, maps, cell)
+        if cell.with_bias is with_bias and file.exists():
+            figure = json.loads(file.read_text(encoding="utf-8"))["mean_iou"]["mean"]
+            found.setdefault(f"{cell.params.support}-{cell.params.shots}", []).append(100 * figure)
+    return {key: float(np.mean(values)) for key, values in found.items() if len(values) == len(FOLDS)}
 
 
 def _plural(kind: Kind, count: int) -> str:
