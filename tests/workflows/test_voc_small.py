@@ -9,10 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflows/voc-small"))
 
+import few_labels  # noqa: E402
 import folds  # noqa: E402
+import training  # noqa: E402
 import walk  # noqa: E402
 from places import ALL, FOLDERS, WEIGHTS, Place  # noqa: E402
-from walk import PROTOCOLS, ROWS, SEMI, _jobs  # noqa: E402
+from walk import PROTOCOLS, ROWS, _jobs  # noqa: E402
 
 from wilss.data.manifest import load_manifest  # noqa: E402
 from wilss_train.commands.train import command  # noqa: E402
@@ -51,8 +53,9 @@ def test_manifests_train_as_manifest_init_says(place: Place) -> None:
 
 
 def test_every_row_can_be_trained(place: Place) -> None:
-    jobs = list(_jobs(place, 2, ()))
-    assert len(jobs) == 2 * (len(PROTOCOLS) * (1 + len(ROWS)) + len(SEMI))
+    few = [few_labels.job(place, one, seed) for one in {*few_labels.ROWS, *few_labels.CHOICES} for seed in range(2)]
+    jobs = [*_jobs(place, 2, ()), *few]
+    assert len(jobs) - len(few) == 2 * len(PROTOCOLS) * (1 + len(ROWS))
     assert len({job.out for job in jobs}) == len(jobs)
     for job in jobs:
         command.make_context("wilss-train", list(job.words), resilient_parsing=True)
@@ -69,7 +72,7 @@ def test_figures_are_those_of_the_rows_that_are_trained() -> None:
 def test_what_is_measured_becomes_a_table_and_nothing_else_does(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(walk, "HERE", tmp_path)
+    monkeypatch.setattr(training, "HERE", tmp_path)
     (tmp_path / "figures").mkdir()
     walk.table.callback.__wrapped__(place, "val")  # type: ignore[union-attr]
     assert not list((tmp_path / "figures").iterdir())

@@ -5,6 +5,7 @@
     python workflows/shapes/semi.py table         # read the reports and print the table
     python workflows/shapes/semi.py --tuning run --seeds 1    # the same on the pictures that settings are chosen on
     python workflows/shapes/semi.py tune          # what was to be chosen with 1/8 labelled, on those pictures
+    python workflows/shapes/semi.py --epochs 36 run --part 8 --only none --only fused --only unimatch    # for longer
 
 All rows of a seed and part learn from the same labelled pictures for the same number of optimiser steps, with as many
 labelled pictures in each; they differ in what the other pictures are good for.
@@ -24,7 +25,9 @@ PARTS = (16, 8)
 #: tuning pictures ever found two.
 LEAST = 2
 #: Chosen on the pictures of semi-tuning.yaml, for all rows alike (README.md).
-SETTINGS = ("--epochs", "12", "--batch-size", "8")
+EPOCHS, BATCH = 12, 8
+#: Tried with 1/8 labelled.
+LONG = 36
 #: How soft labels are made, while training and offline.
 LABELS = ("present=0.05", "share=0.7", "temperature=0.25")
 TRAINING = (*LABELS, "supervised_epochs=2")
@@ -80,10 +83,14 @@ CHOICES = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table's data and results are. precision: of the runs, "" for the manifest's."""
+    """Where a table's data and results are.
+
+    epochs: how often a run goes over the pictures that are not labelled. precision: of the runs, "" for the manifest's.
+    """
 
     manifest: Path
     results: Path
+    epochs: int
     precision: str = ""
 
     @property
@@ -115,8 +122,9 @@ def job(place: Place, part: int, row: Row, seed: int) -> Job:
         soft = place.soft(part, seed)
         own += ["--targets", str(soft)]
         before = (_make_soft(place, part, seed, soft),)
-    precision = ("--precision", place.precision) if place.precision else ()
-    return Job(out, (*words, *given, *SETTINGS, *precision, *own), before)
+    settings = ["--epochs", str(place.epochs), "--batch-size", str(BATCH)]
+    settings += ["--precision", place.precision] if place.precision else []
+    return Job(out, (*words, *given, *settings, *own), before)
 
 
 def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, ...]:
@@ -129,16 +137,18 @@ def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, 
 @click.group()
 @click.option("--tuning", is_flag=True, help="On the pictures that settings are chosen on.")
 @click.option("--precision", default="", metavar="WORD", help="Of the runs.  [default: the manifest's]")
+@click.option("--epochs", default=EPOCHS, show_default=True, help="Of the runs, over the pictures not labelled.")
 @click.pass_context
-def main(context: click.Context, tuning: bool, precision: str) -> None:
+def main(context: click.Context, tuning: bool, precision: str, epochs: int) -> None:
     """Train and tabulate."""
-    context.obj = _place(precision, tuning=tuning)
+    context.obj = _place(precision, epochs, tuning=tuning)
 
 
-def _place(precision: str = "", *, tuning: bool) -> Place:
+def _place(precision: str = "", epochs: int = EPOCHS, *, tuning: bool) -> Place:
     name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
+    name += f"-{epochs}" if epochs != EPOCHS else ""
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
-    return Place(manifest, HERE / "results" / name, precision)
+    return Place(manifest, HERE / "results" / name, epochs, precision)
 
 
 _seeds = click.option("--seeds", default=3, show_default=True, help="How many.")
@@ -179,7 +189,7 @@ def run(place: Place, seeds: int, only: Sequence[str], part: Sequence[int], at_o
 @_part
 @click.pass_obj
 def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) -> None:
-    """mIoU with and without background, into figures/semi-PART.json; what the tuning pictures give is printed alone.
+    """mIoU with and without background, into figures/semi-PART[-EPOCHS].json; what the tuning pictures give is printed.
 
     Rows that are not among those named by --only lose their figures.
     """
@@ -188,7 +198,8 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
         cells = {row.key: _cells(place, one, row, seeds) for row in rows}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
-            keep_figures(f"semi-{one}", cells, seeds, emptied={row.key for row in ROWS} - set(cells))
+            name = f"semi-{one}" + (f"-{place.epochs}" if place.epochs != EPOCHS else "")
+            keep_figures(name, cells, seeds, emptied={row.key for row in ROWS} - set(cells))
         else:
             print("\n".join(f"{one}-{key}: {figures}" for key, figures in cells.items()))
 
@@ -198,10 +209,12 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
 @click.pass_obj
 def tune(place: Place, at_once: int) -> None:
     """Train what was to be chosen with 1/8 labelled, on the tuning pictures, into figures/semi-choices.json."""
-    place = _place(place.precision, tuning=True)
-    _prepare(place, seeds=1)
-    train_all((job(place, 8, one, 0) for one in CHOICES), at_once)
-    cells = {one.key: _cells(place, 8, one, seeds=1) for one in CHOICES}
+    cells = dict[str, dict[str, Cell]]()
+    for epochs, rows in ((EPOCHS, CHOICES), (LONG, (NONE, MEAN_TEACHER))):
+        there = _place(place.precision, epochs, tuning=True)
+        _prepare(there, seeds=1)
+        train_all((job(there, 8, one, 0) for one in rows), at_once)
+        cells |= {f"{one.key}-{epochs}": _cells(there, 8, one, seeds=1) for one in rows}
     keep_figures("semi-choices", cells, seeds=1)
 
 
@@ -263,10 +276,9 @@ def _steps(place: Place, part: int) -> int:
     from wilss.store import MaskStore
     from wilss_train.data.batch_source import Order
 
-    given = dict(zip(SETTINGS[::2], map(int, SETTINGS[1::2]), strict=True))
     count = len(MaskStore.open(place.masks).image_ids)
-    order = Order(count=count - round(count / part), batch=given["--batch-size"], seed=0)
-    return given["--epochs"] * order.steps_per_epoch
+    order = Order(count=count - round(count / part), batch=BATCH, seed=0)
+    return place.epochs * order.steps_per_epoch
 
 
 def _soft_scores(place: Place, part: int, seeds: int) -> list[float]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 import numpy as np
-from places import HERE, WEIGHTS, Place, tables
+from places import HERE, Place, tables
+from training import voc_options
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.supports.simulate import Kind
@@ -40,10 +41,7 @@ SIZE = 448
 
 
 @click.group()
-@click.option("--voc", type=click.Path(path_type=Path, file_okay=False), help="VOC2012, with SegmentationClassAug.")
-@click.option(
-    "--weights", default=WEIGHTS, help="ImageNet weights of tf_efficientnet_lite0: a file, `timm` or a package's."
-)
+@voc_options
 @click.pass_context
 def main(context: click.Context, voc: Path | None, weights: str) -> None:
     """Judge and tabulate."""

@@ -1,0 +1,119 @@
+"""The table of few labels on photographs: 20 classes at once, one picture in eight labelled, the others without a word.
+
+python workflows/voc-small/few_labels.py --voc ~/data/VOC2012 run       # train and judge; goes on where it was
+python workflows/voc-small/few_labels.py table
+python workflows/voc-small/few_labels.py --voc ~/data/VOC2012 choose    # what settings are chosen by, on choosing.txt
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from places import ALL, Place
+from runs import Job, train_all
+from training import cells_of, generate, judge, keep_figures, seeds_option, voc_options, words_of
+
+PART = 8
+SEEDS = 3
+_PSEUDOSEG = ("--method", "pseudoseg")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: its title, and words for wilss-train."""
+
+    key: str
+    title: str
+    words: tuple[str, ...]
+
+
+ROWS = (
+    Row("none", "labelled pictures alone", (*_PSEUDOSEG, "--set", "target=none")),
+    Row("fused", "PseudoSeg", _PSEUDOSEG),
+    Row("unimatch", "UniMatch V2", ("--method", "unimatch")),
+)
+CHOICES = ROWS
+
+
+def job(place: Place, one: Row, seed: int) -> Job:
+    """A row of a seed."""
+    store = place.masks(f"{ALL}-0")
+    words = ("--labelled", str(_labelled(place, seed)), *one.words)
+    before = (generate(place, ALL, 0, store),)
+    return Job(place.run(ALL, one.key, seed), (*words_of(place, ALL, store, one.key, seed), *words), before)
+
+
+@click.group()
+@voc_options
+@click.pass_context
+def main(context: click.Context, voc: Path | None, weights: str) -> None:
+    """Train and tabulate."""
+    context.obj = place = Place()
+    if voc is not None:
+        place.lay_out(voc.expanduser(), weights, (ALL,))
+        for seed in range(SEEDS):
+            _write_labelled(place, seed)
+
+
+@main.command()
+@seeds_option
+@click.pass_obj
+def run(place: Place, seeds: int) -> None:
+    """Seed by seed, one run after the other, each on one thread."""
+    for seed in range(seeds):
+        for one in ROWS:
+            _train(job(place, one, seed), "val")
+
+
+@main.command()
+@click.pass_obj
+def choose(place: Place) -> None:
+    """Seed 0 of every setting, judged on choosing.txt, into figures/semi-choices.json."""
+    for one in CHOICES:
+        _train(job(place, one, 0), "choosing")
+    cells = [cells_of(place, ALL, one.key, one.title, "choosing") for one in CHOICES]
+    title = f"1/{PART} of 374 photographs labelled, one seed; mIoU in percent on the 110 of choosing.txt"
+    keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, ("all", "minutes"))
+
+
+def _train(one: Job, split: str) -> None:
+    train_all([one], 1)
+    judge(one, split)
+
+
+@main.command()
+@click.pass_obj
+def table(place: Place) -> None:
+    """MIoU of every row, into figures/semi.json."""
+    cells = [cells_of(place, ALL, one.key, one.title, "val") for one in ROWS]
+    title = f"All 20 classes at once, 1/{PART} of 374 photographs labelled; mIoU in percent on 108 others"
+    keep_figures("semi", title, "python workflows/voc-small/few_labels.py run", cells, ("all", "minutes"))
+
+
+def _labelled(place: Place, seed: int) -> Path:
+    return place.folder / f"labelled-{PART}-{seed}.txt"
+
+
+def _write_labelled(place: Place, seed: int) -> None:
+    """One picture in PART of the training list, drawn until every class is on one at least."""
+    from wilss.data.layouts import read_label_of
+    from wilss.data.manifest import load_manifest
+    from wilss.randomness import numpy_generator_for
+
+    if _labelled(place, seed).exists():
+        return
+    records = load_manifest(place.manifest(ALL)).images(0).records
+    shown = [{int(value) for value in set(read_label_of(record).ravel().tolist())} - {0, 255} for record in records]
+    wanted, count = set().union(*shown), round(len(records) / PART)
+    for attempt in range(100_000):
+        drawn = numpy_generator_for(seed, "labelled", attempt).permutation(len(records))[:count]
+        if set().union(*(shown[place] for place in drawn)) == wanted:
+            break
+    else:
+        raise SystemExit(f"no {count} pictures show every class.")
+    names = sorted(records[place].image_id for place in drawn)
+    _labelled(place, seed).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What the tables of training on photographs share: words for the commands, judging, and figures of what was judged."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from places import HERE, WEIGHTS, Place, tables
+from runs import Cell, Job, command, spread
+
+seeds_option = click.option("--seeds", default=3, show_default=True, help="How many, from 0.")
+
+
+def voc_options(group: Callable[..., None]) -> Callable[..., None]:
+    """Where VOC's pictures and the weights are, as options of a group."""
+    help_of_weights = "ImageNet weights of tf_efficientnet_lite0: a file, `timm` or a package's."
+    folder = click.Path(path_type=Path, file_okay=False)
+    with_weights = click.option("--weights", default=WEIGHTS, help=help_of_weights)(group)
+    return click.option("--voc", type=folder, help="VOC2012, with SegmentationClassAug.")(with_weights)
+
+
+def words_of(place: Place, protocol: str, store: Path, key: str, seed: int) -> tuple[str, ...]:
+    """What every run is given; each is judged by `judge`, and not at its end."""
+    out = place.run(protocol, key, seed)
+    given = ("--masks", str(store), "--manifest", str(place.manifest(protocol)), "--seed", str(seed))
+    return (*given, "--out", str(out), "--resume", "--threads", "1", "--split", "none")
+
+
+def generate(place: Place, protocol: str, step: int, store: Path, *words: object) -> tuple[object, ...]:
+    """What is there already is left as it is."""
+    given = ("--step", step, "--manifest", place.manifest(protocol), "--out", store)
+    return ("wilss-masks", "generate", *given, "--device", "cpu", "-q", *words)
+
+
+def judge(job: Job, split: str) -> None:
+    """By whole pictures; once."""
+    out = _judged(job.out, split)
+    if job.is_done and not out.exists():
+        manifest = job.words[job.words.index("--manifest") + 1]
+        command("wilss-eval", job.out, "-q", "--manifest", manifest, "--split", split, "--json", out)
+
+
+def _judged(run: Path, split: str) -> Path:
+    return run / f"eval-{split}.json"
+
+
+def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
+    """A row: old, new and all mIoU in percent over the seeds that are there, and how long training took on average."""
+    found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "minutes": []}
+    for seed in range(3):
+        run = place.run(protocol, key, seed)
+        if not _judged(run, split).exists():
+            break
+        means = _by_step(place, json.loads(_judged(run, split).read_text(encoding="utf-8")), protocol)
+        for name, value in means.items():
+            found[name].append(value)
+        found["minutes"].append(_seconds(run) / 60)
+    cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all")}
+    cells["minutes"] = round(float(np.mean(found["minutes"])), 4) if found["minutes"] else None
+    return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(found["all"])}
+
+
+def _seconds(run: Path) -> float:
+    """How long the optimiser steps took, those before a stop included."""
+    lines = (json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return float(max(line["timing"]["seconds"] for line in lines if "timing" in line))
+
+
+def _by_step(place: Place, scores: dict[str, Any], protocol: str) -> dict[str, float | None]:
+    """Mean IoU without background of the classes of step 0 and of step 1, and of all with background."""
+    from wilss.data.manifest import load_manifest
+
+    manifest = load_manifest(place.manifest(protocol))
+    means: dict[str, float | None] = {"all": scores["mean_iou"]}
+    for name, step in (("old", 0), ("new", 1)):
+        known = []
+        for identity in manifest.protocol.new(step) if step < manifest.protocol.num_steps else ():
+            value = scores["iou"].get(manifest.taxonomy.name_of(identity))
+            known += [] if value is None else [value]
+        means[name] = sum(known) / len(known) if known else None
+    return means
+
+
+def keep_figures(name: str, title: str, how: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Put what has been measured into figures/NAME.json, and print it; what is there stays where nothing has been.
+
+    how: the command that measures it.
+    """
+    counts = {row["seeds"] for row in rows if row["seeds"]}
+    if not counts:
+        click.echo(f"{name}.json stays as it is: nothing of it has been measured here", err=True)
+        return
+    if len(counts) > 1:
+        raise SystemExit(f"some rows have more seeds than others ({sorted(counts)}); train the missing ones first.")
+    figures = {
+        "title": title,
+        "measured": tables.measured_now(how, seeds=min(counts)),
+        "heading": "",
+        "columns": {one: one for one in columns},
+        "rows": [{one: row[one] for one in ("key", "name", *columns)} for row in rows],
+    }
+    print(tables.table_of(figures))
+    (HERE / f"figures/{name}.json").write_text(tables.as_text(figures), encoding="utf-8")
