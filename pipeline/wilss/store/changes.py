@@ -126,6 +126,18 @@ def told_changes(store: MaskStore, records: Mapping[str, ImageRecord], *, every_
     return None
 
 
+def changed_since(store: MaskStore, records: Mapping[str, ImageRecord]) -> str | None:
+    """What changed since the masks were made, by size and time first, as part of a sentence; None where nothing did.
+
+    records: by image id, at least those that the store holds. Of a store that does not know it, that it does not.
+    """
+    table = RecordsById.of(records)
+    result = compare(store, table.records, table.rows(store.image_ids))
+    if result is None:
+        return "the store is of an older wilss, which did not note what its images were"
+    return result.sentence(table.records) if result.changed.size else None
+
+
 def keep_stamps(store: MaskStore, stamps: NDArray[np.uint64]) -> None:
     """Write the stamps of all images, uint64 [N], taken before their files were read, beside the store.
 

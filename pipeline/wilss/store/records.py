@@ -5,33 +5,76 @@ from collections.abc import Mapping
 import numpy as np
 
 from wilss.data.layouts import ImageRecord, Records, RecordsById
-from wilss.data.manifest import Manifest
-from wilss.errors import StoreError
+from wilss.data.manifest import Manifest, as_known_before
+from wilss.data.names import composed
+from wilss.data.protocol import StepProtocol
+from wilss.data.taxonomy import Taxonomy
+from wilss.errors import StoreError, WilssError
 from wilss.store import MaskStore
+from wilss.store.changes import changed_since
 
 
 def records_for(store: MaskStore, manifest: Manifest) -> Mapping[str, ImageRecord]:
     """The manifest's records of a store's step and split, by image id; at least those that the store holds.
 
-    Each record is made when it is asked for: a million images take 50 MB.
+    Each record is made when it is asked for: a million images take 50 MB. A manifest to which classes and steps came at
+    the end is the store's still where the images, or the labels, are those that its masks were made of.
 
     Raises StoreError when the store was made from other data than the manifest describes now.
     """
     attributes = store.attributes
-    made_from = str(attributes.get("manifest_sha256"))
-    if made_from != manifest.digest:
-        raise StoreError(
-            f"{store.path} was made from other data than {manifest.path} describes (manifest digest "
-            f"{made_from[:12]} in the store, {manifest.digest[:12]} now); pass the manifest it was made "
-            "from with --manifest, or make the masks again."
-        )
+    then = None if attributes.get("manifest_sha256") == manifest.digest else _grown_since(store, manifest)
     images = manifest.images if attributes.get("uses_tags") is False else manifest.records
-    selection = images(store.step, str(attributes.get("split", "train")))
-    records = RecordsById(Records.of(selection.records))
+    selected = Records.of(images(store.step, str(attributes.get("split", "train"))).records)
+    if then is not None:
+        selected = as_known_before(selected, manifest.data[manifest.steps[store.step].data], then)
+    records = RecordsById(selected)
     missing = np.flatnonzero(records.rows(store.image_ids) < 0)
     if missing.size:
         raise StoreError(
             f"{manifest.path} has no record of {store.image_ids[missing[0]]!r} and {missing.size - 1} more images of "
             f"{store.path}; make the masks again."
         )
+    if then is not None and (changes := changed_since(store, records)) is not None:
+        raise _other_data(store, manifest, changes)
     return records
+
+
+def _grown_since(store: MaskStore, manifest: Manifest) -> Taxonomy:
+    """The classes that a store was made with, where those and the steps are what the manifest's begin with.
+
+    Raises StoreError where nothing came to the manifest, so that it is other data that it describes, or where classes
+    or steps up to the store's are others.
+    """
+    then, now = _protocol_of(store), manifest.protocol
+    known = None if then is None else (then.taxonomy.class_names, then.steps)
+    if then is None or known == (now.taxonomy.class_names, now.steps) or then.setting != now.setting:
+        digests = f"{str(store.attributes.get('manifest_sha256'))[:12]} in the store, {manifest.digest[:12]} now"
+        raise _other_data(store, manifest, f"manifest digest {digests}")
+    difference = then.difference(now, store.step, here="the store", there="the manifest")
+    were, are = then.taxonomy.class_names, now.taxonomy.class_names
+    if difference is None and [*map(composed, were)] != [*map(composed, are[: len(were)])]:
+        difference = "classes of later steps are others, and labels may be read by them"
+    if difference is not None:
+        raise _other_data(store, manifest, difference)
+    return then.taxonomy
+
+
+def _protocol_of(store: MaskStore) -> StepProtocol | None:
+    """Classes and steps as a store notes them; None where it notes none that make sense."""
+    said = store.attributes
+    try:
+        taxonomy = Taxonomy(name=str(said["manifest"]), class_names=tuple(map(str, said["classes"])))
+        steps = tuple(tuple(map(int, classes)) for classes in said["steps"])
+        protocol = StepProtocol(name=str(said["protocol"]), taxonomy=taxonomy, steps=steps, setting=said["setting"])
+        protocol.new(store.step)
+    except (KeyError, TypeError, ValueError, WilssError):
+        return None
+    return protocol
+
+
+def _other_data(store: MaskStore, manifest: Manifest, why: str) -> StoreError:
+    return StoreError(
+        f"{store.path} was made from other data than {manifest.path} describes ({why}); pass the manifest it was made "
+        "from with --manifest, or make the masks again."
+    )

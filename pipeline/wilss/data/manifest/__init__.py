@@ -1,5 +1,6 @@
 """data_manifest.yaml: which images, which tags and labels, which classes at which step, which encoders."""
 
+from wilss.data.manifest.earlier import as_known_before
 from wilss.data.manifest.encoders import Encoders, EncoderSpec
 from wilss.data.manifest.lock import (
     LockedWeights,
@@ -20,6 +21,7 @@ __all__ = [
     "LockedWeights",
     "Manifest",
     "SupportRow",
+    "as_known_before",
     "content_digests_of",
     "list_digests",
     "load_manifest",

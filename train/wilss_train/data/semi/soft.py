@@ -23,15 +23,16 @@ from ..augment import View
 
 def require_soft_labels(store: MaskStore, manifest: Manifest) -> None:
     """StoreError unless the store holds whole soft labels of PseudoSeg, of this manifest's images."""
-    if store.attributes.get("source") != "pseudoseg" or store.attributes.get("manifest_sha256") != manifest.digest:
+    if store.attributes.get("source") != "pseudoseg":
         raise StoreError(
             f"{store.path} holds no soft labels of pseudoseg for the images of {manifest.path}; make them with "
             "`wilss-masks generate --source pseudoseg --keep scores`."
         )
+    records = records_for(store, manifest)
     for damage in store.verify():
         raise StoreError(f"{store.path} is damaged: {damage.what}; make it again with `wilss-masks generate`.")
     if made_of(store) is not None:
-        require_unchanged(store, records_for(store, manifest))
+        require_unchanged(store, records)
 
 
 class SoftLabels:
