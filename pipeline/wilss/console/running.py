@@ -52,8 +52,8 @@ def _run(command: click.Command, prog_name: str, package: str, env_prefix: str, 
     except click.ClickException as error:
         error.show()
         sys.exit(_USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo(str(error) or "Interrupted.", err=True)
         _exit_now(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,7 +40,8 @@ class StopRequest:
         self._asked = threading.Event()
         self._in_loop = False
         self._answered = threading.Event()  # the block has been left
-        self._former: dict[int, Any] = {}
+        #: What an interrupt outside the loop is answered with.
+        self.sentence = "Interrupted."
 
     def __enter__(self) -> Self:
         # the handler of a signal waits for the operation of torch at work; what is written here does not
@@ -93,7 +94,7 @@ class StopRequest:
 
     def _leave_if_deaf(self) -> None:
         if not self._answered.wait(_GRACE):
-            click.echo("Interrupted.", err=True)
+            click.echo(self.sentence, err=True)
             exit_now(INTERRUPTED)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,8 @@ def command(
     What is not said comes from the manifest's `train` section, else from the published values. The result is a
     folder: model.safetensors, memory.zarr, log.jsonl, report.json and report.html.
     """  # fmt: skip
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume continues the run that is there and --overwrite throws it away; give one.")
     if not (options["parameters"] or is_quiet()) and os.environ.get("RANK", "0") == "0":
         click.echo(f"Reading {masks}", err=True)  # before torch is imported, which takes seconds
     if options["parameters"]:
@@ -184,35 +186,50 @@ def _train(
     from ..run.fit import Stopped
     from ..run.train import Options, run_training
 
-    told = {"asked_to_stop": stop.asked, "running": stop.running, "leave": partial(_leave, folder, display)}
+    leave = partial(_leave, partial(_stopped, folder, options), display)
+    told = {"asked_to_stop": stop.asked, "running": stop.running, "leave": leave}
     shown = {f"on_{name}": getattr(display, name) for name in ("plan", "start", "phase", "step")}
+    shown["on_phase"] = partial(_phase, display, stop, partial(_going_on, folder, options))
     split = None if options["split"] == "none" else options["split"]
     run_options = of_fields(Options, {**options, **told, **shown, "on_progress": display, "split": split})
     try:
         return run_training(inputs, method, params, folder, run_options)
     except Stopped as stopped:
         display.close()
-        click.echo(_stopped(stopped, folder), err=True)
+        click.echo(_stopped(folder, options, stopped), err=True)
         sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        raise click.Abort(stop.sentence) from None
 
 
-def _leave(folder: Path, display: "RunDisplay", outcome: Exception) -> None:
+def _leave(told: "Callable[[Stopped], str]", display: "RunDisplay", outcome: Exception) -> None:
     """End the process in the middle of a step, from another thread."""
     from ..run.fit import Stopped
 
     display.close()
     if isinstance(outcome, Stopped):
-        click.echo(_stopped(outcome, folder), err=True)
+        click.echo(told(outcome), err=True)
         exit_now(INTERRUPTED)
     click.echo(f"Error: {outcome}", err=True)
     exit_now(1)
 
 
-def _stopped(stopped: "Stopped", folder: Path) -> str:
-    return (
-        f"Stopped at step {stopped.step} of {stopped.steps}; saved in {folder}. Continue with the same command and "
-        "--resume."
-    )
+def _phase(display: "RunDisplay", stop: StopRequest, going_on: Callable[[], str], phase: str) -> None:
+    """Show what the run is at; from the second phase on its folder is there to be resumed."""
+    from ..run.train import FIRST_PHASE
+
+    display.phase(phase)
+    if phase != FIRST_PHASE:
+        stop.sentence = f"Interrupted; {going_on()}"
+
+
+def _stopped(folder: Path, options: Mapping[str, Any], stopped: "Stopped") -> str:
+    return f"Stopped at step {stopped.step} of {stopped.steps}; {_going_on(folder, options)}"
+
+
+def _going_on(folder: Path, options: Mapping[str, Any]) -> str:
+    instead = "--resume in the place of --overwrite" if options["overwrite"] else "--resume"
+    return f"saved in {folder}. Continue with the same command and {instead}."
 
 
 def _show(summary: "Summary", results: "RunResults", manifest: Path) -> None:

@@ -45,6 +45,8 @@ from .states import latest_step
 _log = logging.getLogger(__name__)
 
 _USUAL_SPLIT = "val"
+#: What a run is at until its folder is made, or is found to hold the same run.
+FIRST_PHASE = "reading and checking masks, images and weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ def _prepare(
 
     Under the lock, so that whoever finds the folder taken need not wait, and in the first process alone.
     """
-    options.on_phase("reading and checking masks, images and weights")
+    options.on_phase(FIRST_PHASE)
     inputs, params = context.inputs, context.params
     inputs.verify(check_digests=options.check_digests)
     identity = identity_of(inputs, method, params, options.seed, machine)
