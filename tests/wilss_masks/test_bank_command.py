@@ -1,5 +1,6 @@
 """`wilss-masks bank`: a store like any other, from a store; and what it refuses."""
 
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from tests.faults.cli import Outcome, content, full_after, wilss_masks
 from tests.wilss_masks.first_pass import BANK, Boxes, first_pass, world
 from wilss.data.manifest import load_manifest
 from wilss.store import MaskStore, Status
-from wilss_masks.inspect.evaluate import _told_before
+from wilss_masks.inspect.evaluate import _told_before, _unbiased
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_masks.sources.bank_file import BankMaker
 from wilss_train import MaskDataset
@@ -78,6 +79,15 @@ def test_images_that_the_first_pass_was_tuned_on_are_left_out(tmp_path: Path, fi
     store: Any = SimpleNamespace(attributes={"source": "bank", "made_from": {"source": first}}, path=tmp_path)
     manifest: Any = SimpleNamespace(chosen_on=chosen)
     assert len(list(_told_before(store, manifest, []))) == left_out
+
+
+def test_images_that_settings_were_chosen_on_are_left_out_in_any_spelling(tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text(unicodedata.normalize("NFD", "dög\nim1\n"), encoding="utf-8")
+    store: Any = SimpleNamespace(attributes={"source": "fmwiss"}, path=tmp_path, image_ids=["dög", "im1", "im2"])
+    manifest: Any = SimpleNamespace(chosen_on=chosen)
+    rows, left_out, _ = _unbiased(store, manifest, np.arange(3))
+    assert (rows.tolist(), list(left_out.values())) == ([2], [2])
 
 
 def test_a_second_run_makes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

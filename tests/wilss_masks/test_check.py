@@ -1,5 +1,6 @@
 """What `manifest check` finds before a run is begun: all faults at once, in every section."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from tests.wilss_masks.stores import make_store
 from wilss.data.manifest import load_manifest
 from wilss.errors import WeightsError
 from wilss_masks.cli import cli
-from wilss_masks.commands.manifest import command
-from wilss_masks.manifest_tools.check import CheckReport, check_manifest
+from wilss_masks.commands.manifest import _table, command
+from wilss_masks.manifest_tools.check import CheckReport, Counts, check_manifest
 
 IMAGES = {"a": (1,), "b": (2, 3), "c": (3,), "d": (1, 2)}
 BUILT_IN: dict[str, dict[str, Any]] = {
@@ -248,6 +249,28 @@ def test_the_command_names_all_faults_and_ends_with_2(tmp_path: Path) -> None:
     assert ended.exit_code == 2
     assert "step 0, a: " in ended.stdout
     assert ended.stderr.count("Error: ") == 2
+
+
+def test_the_table_of_many_classes_of_a_judged_split_shows_what_is_amiss() -> None:
+    names = [f"class {identity}" for identity in range(1, 26)]
+    rows = [(identity, name, 2 + identity % 3, 2 + identity % 3) for identity, name in enumerate(names, 1)]
+    rows[3], rows[5], rows[7] = (4, "class 4", 0, 0), (6, "class 6", 3, 1), (8, "class 8", 0, 7)
+    val = Counts(part="val", supervision="", images=40, classes=tuple(rows))
+    assert _table(val) == [
+        "val: 40 images",
+        "   id  class     tagged  labelled",
+        "    4  class 4        0         0",
+        "    6  class 6        3         1",
+        "  23 other classes: labelled in 2 to 7 images each; all of them with --json",
+        "",
+    ]
+    unread = tuple((identity, name, tagged, None) for identity, name, tagged, _ in rows)
+    *_, others, _ = _table(replace(val, classes=unread))
+    assert others == "  23 other classes: tagged in 2 to 4 images each; all of them with --json"
+    good = tuple((identity, name, 1, 1) for identity, name, *_ in rows)
+    only = _table(replace(val, classes=good))
+    assert only == ["val: 40 images", "  25 other classes: labelled in 1 image each; all of them with --json", ""]
+    assert len(_table(replace(val, supervision="pixel"))) == len(_table(replace(val, classes=val.classes[:20]))) + 5
 
 
 def test_a_source_that_there_is_not_is_refused(tmp_path: Path) -> None:

@@ -56,5 +56,7 @@ class ProgressDisplay:
     def _line(self, done: int, total: int) -> str:
         seconds = time.monotonic() - self._started
         rate = (done - (self._first or 0)) / seconds if seconds else 0.0
-        left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+        if not rate:  # nothing was made since
+            return f"{done} of {total} {self._noun}"
+        left = f", {(total - done) / rate:.0f} s left" if done < total else ""
         return f"{done} of {total} {self._noun}, {rate:.1f} {self._noun}/s{left}"

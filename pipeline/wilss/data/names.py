@@ -6,6 +6,7 @@ A data set has a million names three times over (its list, its folder, its tags)
 import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -171,6 +172,18 @@ class NameIndex:
         hashes = _hashes(names)
         starts = np.searchsorted(self._hashes, hashes)
         return np.fromiter(map(self._place, names, hashes, starts), np.int64, len(names))
+
+    def find_spelt(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """int64 [N]: the same for names that people write: what is not there is looked for once all are composed."""
+        places = self.find_all(names)
+        missing = np.flatnonzero(places < 0)
+        if missing.size:
+            places[missing] = self._composed.find_all([composed(names[place]) for place in missing.tolist()])
+        return places
+
+    @cached_property
+    def _composed(self) -> "NameIndex":
+        return NameIndex(Names(map(composed, self._names)))
 
     def _place(self, name: str, hashed: np.int64, start: int) -> int:
         """The place of `name` among those of its hash, which different names may share and which begin at `start`."""

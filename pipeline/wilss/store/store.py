@@ -132,8 +132,8 @@ class MaskStore:
             if not 0 <= image < self.layout.num_images:
                 raise StoreError(f"{self.path} has no image at position {image}; it has {self.layout.num_images}.")
             return image
-        position = self.find(image)
-        if position is None:
+        position = int(self._positions.find_spelt([image])[0])
+        if position < 0:
             raise StoreError(f"{self.path} has no image {image!r}; `wilss-masks info` shows what it holds.")
         return position
 

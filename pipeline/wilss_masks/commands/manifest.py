@@ -12,6 +12,8 @@ from wilss.console import FINISHED_WITH_FAILURES, DataPlace, ProgressDisplay, is
 from wilss.errors import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wilss.data.manifest import Manifest
 
     from ..manifest_tools.check import CheckReport, Counts
@@ -176,14 +178,38 @@ def _told(report: "CheckReport", *, decoded: bool) -> str:
 
 
 def _table(counts: "Counts") -> list[str]:
+    """The classes of a step; of a split to judge on that has many, those that are amiss, and how often others come."""
     supervision = f", supervision: {counts.supervision}" if counts.supervision else ""
-    width = max(len(name) for _, name, *_ in counts.classes)
-    lines = [
-        f"{counts.part}: {counted(counts.images, 'image')}{supervision}",
+    heading = f"{counts.part}: {counted(counts.images, 'image')}{supervision}"
+    is_long = not counts.supervision and len(counts.classes) > _SHOWN
+    shown = [row for row in counts.classes if not is_long or _is_amiss(*row[2:])]
+    others = [row for row in counts.classes if row not in shown]
+    return [heading, *(_rows(shown) if shown else []), *([_of_others(others)] if others else []), ""]
+
+
+def _rows(classes: "Sequence[tuple[int, str, int, int | None]]") -> list[str]:
+    width = max(len(name) for _, name, *_ in classes)
+    return [
         f"  {'id':>3}  {'class':<{width}}  {'tagged':>7}  {'labelled':>8}",
+        *(
+            f"  {identity:>3}  {name:<{width}}  {tagged:>7}  {'-' if labelled is None else labelled:>8}"
+            for identity, name, tagged, labelled in classes
+        ),
     ]
-    lines += [
-        f"  {identity:>3}  {name:<{width}}  {tagged:>7}  {'-' if labelled is None else labelled:>8}"
-        for identity, name, tagged, labelled in counts.classes
-    ]
-    return [*lines, ""]
+
+
+def _is_amiss(tagged: int, labelled: int | None) -> bool:
+    """Whether nothing is judged of a class, or its tags say something else than its labels."""
+    return not tagged if labelled is None else not labelled or tagged not in (0, labelled)
+
+
+def _of_others(classes: "Sequence[tuple[int, str, int, int | None]]") -> str:
+    are_labelled = classes[0][3] is not None
+    numbers = [tagged if labelled is None else labelled for _, _, tagged, labelled in classes]
+    least, most = min(numbers), max(numbers)
+    how_many = counted(most, "image") if least == most else f"{least} to {counted(most, 'image')}"
+    each = "" if len(classes) == 1 else " each"
+    return (
+        f"  {counted(len(classes), 'other class', 'other classes')}: {'labelled' if are_labelled else 'tagged'} in "
+        f"{how_many}{each}; all of them with --json"
+    )

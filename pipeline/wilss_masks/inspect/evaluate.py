@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, why_no_pixel
 from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
+from wilss.data.names import composed
 from wilss.equations.metrics import Scores
 from wilss.errors import ManifestError, OneImageError
 from wilss.process import map_in_threads
@@ -141,7 +142,7 @@ def _unbiased(
     left_out: dict[str, int] = {}
     told: list[str] = []
     for names, why in _told_before(store, manifest, told):
-        with_name = np.fromiter((store.image_ids[row] in names for row in rows.tolist()), np.bool_, len(rows))
+        with_name = np.fromiter((composed(store.image_ids[row]) in names for row in rows.tolist()), np.bool_, len(rows))
         if not with_name.any():
             continue
         if with_name.all():
@@ -152,13 +153,13 @@ def _unbiased(
 
 
 def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Iterator[tuple[set[str], str]]:
-    """Ids of images and what they are; what is not known goes to `told`."""
+    """Ids of images, composed, and what they are; what is not known goes to `told`."""
     made_from = store.attributes.get("made_from")
     first = made_from.get("source") if isinstance(made_from, dict) else None
     if "fmwiss" in (store.attributes.get("source"), first) and manifest.chosen_on is not None:
         if manifest.chosen_on.exists():
             why = f"images that masks.fmwiss was chosen on ({manifest.chosen_on.name})"
-            yield set(read_lines(manifest.chosen_on)), why
+            yield set(map(composed, read_lines(manifest.chosen_on))), why
         else:
             told.append(
                 f"{manifest.chosen_on} is not there, so that nobody knows which images the settings were chosen on; "
@@ -174,7 +175,7 @@ def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Itera
     ):
         own = store.attributes.get("own_masks")
         if isinstance(own, list):
-            yield set(own), "supports, whose masks are what a person drew"
+            yield set(map(composed, map(str, own))), "supports, whose masks are what a person drew"
         else:
             told.append(
                 f"{store.path} was made by an older wilss, which did not note the supports; those that keep the mask "

@@ -171,8 +171,8 @@ def as_json(index: ReviewIndex, store: MaskStore) -> dict[str, Any]:
 
 
 def _rows(store: MaskStore, only: Sequence[str]) -> NDArray[np.int64]:
-    rows = NameIndex(store.image_ids).find_all(list(only))
-    known = rows[rows >= 0]
+    rows = NameIndex(store.image_ids).find_spelt(list(only))
+    known = np.array(list(dict.fromkeys(rows[rows >= 0].tolist())), np.int64)
     if not len(known):
         raise StoreError(f"{store.path} has none of the {counted(len(only), 'listed image')}; give a list of its ids.")
     return known

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.layouts.files import read_lines
 from wilss.data.manifest import Manifest
+from wilss.data.names import NameIndex
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.data.supports.reading import Support, read_supports
 from wilss.data.taxonomy import VOID, closest
@@ -111,10 +112,13 @@ def _candidates(
 
 
 def _listed(path: Path, tagged: Mapping[str, ImageRecord], step: int) -> list[ImageRecord]:
-    names = list(dict.fromkeys(line.strip() for line in read_lines(path) if line.strip()))
+    lines, ids = read_lines(path), list(tagged)
+    places = NameIndex(ids).find_spelt(lines)
+    names = list(dict.fromkeys(ids[place] for place in places.tolist() if place >= 0))
+    for line, place in zip(lines, places.tolist(), strict=True):
+        if place < 0:
+            raise ManifestError(f"{path}: {line!r} is no image with a tag of step {step}{closest(line, tagged)}.")
     for name in names:
-        if name not in tagged:
-            raise ManifestError(f"{path}: {name!r} is no image with a tag of step {step}{closest(name, tagged)}.")
         if tagged[name].label is None:
             raise ManifestError(f"{path}: {name!r} has no pixel labels; add its label file, or take it off the list.")
     _require_some(names, f"{path} names no image; write an image's name on each line.")

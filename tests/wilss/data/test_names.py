@@ -2,12 +2,13 @@
 
 import builtins
 import pickle
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wilss.data.names import NameIndex, Names, Register
+from wilss.data.names import NameIndex, Names, Register, composed
 
 #: Few letters, so that names come again and are the beginnings of each other; and all there are, with lone surrogates.
 NAMES = st.lists(st.one_of(st.text("ab", max_size=3), st.text(st.characters(exclude_categories=()))), max_size=40)
@@ -58,6 +59,21 @@ def test_an_index_finds_the_first_of_equal_names(names: list[str], others: list[
     asked = [*names, *others]
     assert [index.find(name) for name in asked] == [names.index(name) if name in names else None for name in asked]
     assert index.find_all(asked).tolist() == [names.index(name) if name in names else -1 for name in asked]
+
+
+@given(names=NAMES, others=NAMES)
+def test_what_people_write_is_found_in_any_spelling(names: list[str], others: list[str]) -> None:
+    index, plain = NameIndex(Names(names)), [composed(name) for name in names]
+    for name in (*names, *others, *(unicodedata.normalize("NFD", name) for name in names)):
+        spelt = plain.index(composed(name)) if composed(name) in plain else -1
+        assert index.find_spelt([name]).tolist() == [names.index(name) if name in names else spelt]
+
+
+def test_both_spellings_of_a_name_are_two_names_of_an_index() -> None:
+    one, two = "Hündin", unicodedata.normalize("NFD", "Hündin")
+    assert one != two
+    assert NameIndex([two, one]).find_spelt([one, two, "Hund"]).tolist() == [1, 0, -1]
+    assert NameIndex([two]).find_spelt([one]).tolist() == NameIndex([one]).find_spelt([two]).tolist() == [0]
 
 
 def test_an_index_tells_names_of_one_hash_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What the page lists, and how masks travel: values, then limits."""
 
 import base64
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def test_only_the_listed_images_are_there_in_their_order(store: MaskStore) -> No
     assert list(index.image_ids) == [IMAGES[2].image_id, IMAGES[0].image_id]
     assert index.category.tolist() == [POT, SCREEN, POT]
     assert index.is_listed
+    apart = unicodedata.normalize("NFD", "été")
+    assert list(build_index(store, only=[apart, "été"]).image_ids) == ["été"]
+    assert store.position(apart) == store.position("été")
     with pytest.raises(StoreError, match="none of the 1 listed image"):
         build_index(store, only=["nobody"])
 

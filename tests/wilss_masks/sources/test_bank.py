@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,12 +18,13 @@ from tests.wilss_masks.first_pass import Boxes, world
 from wilss.data.images import read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import VOID
-from wilss.errors import MasksError
+from wilss.errors import MasksError, StoreError
 from wilss.models.encoders.vit.encoder import open_vit
 from wilss.store import ImageContent, LabelMaps, MaskStore
 from wilss.store.records import records_for
 from wilss_masks.sources.bank import BankSource
 from wilss_masks.sources.bank_file import Bank, BankMaker, _Kept, large_parts, read_bank, smaller, write_bank
+from wilss_masks.sources.bank_first import require_first_pass
 from wilss_masks.sources.bank_proposer import BankProposer, strength_of
 from wilss_masks.sources.base import ImageTask
 
@@ -70,6 +72,17 @@ def task(first: tuple[Manifest, MaskStore], image: str) -> ImageTask:
     record = records_for(first[1], first[0])[image]
     height, width = read_image(record.path).shape[:2]
     return ImageTask(record=record, height=height, width=width, categories=(0,))
+
+
+def test_classes_are_the_same_however_their_umlauts_are_composed(
+    first: tuple[Manifest, MaskStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, store = first
+    name, (identity,) = "Hündin", store.category_ids
+    monkeypatch.setattr(MaskStore, "category_names", (unicodedata.normalize("NFD", name),))
+    require_first_pass(store, manifest, 1, {identity: name})
+    with pytest.raises(StoreError, match="which are not the classes of step 1"):
+        require_first_pass(store, manifest, 1, {identity: "Hundin"})
 
 
 def proposed(proposer: BankProposer, *tasks: ImageTask) -> list[ImageContent]:

@@ -1,5 +1,7 @@
 """The source `pseudoseg`: what it keeps is what the networks say, its masks follow from that, and so does its void."""
 
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.images import normalise, read_image, resize_uint8, to_pixels
 from wilss.data.manifest import Manifest, load_manifest
+from wilss.data.taxonomy import Taxonomy
 from wilss.errors import CheckpointError, ParameterError
 from wilss.models.networks.attention_cam import Labeller, SoftLabelParams, soft_labels
 from wilss.models.networks.checkpoint import load_segmenter, read_info, write_model
@@ -20,7 +23,7 @@ from wilss.models.networks.spec import SegmenterSpec
 from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
-from wilss_masks.sources.pseudoseg import PseudosegSource
+from wilss_masks.sources.pseudoseg import PseudosegSource, _require_classes
 
 IMAGES = {f"im{i}": [1 + i % 2] for i in range(6)}
 SIZES = ((24, 32), (27, 30), (40, 24))
@@ -135,6 +138,22 @@ def test_identity_follows_the_networks_and_not_their_place(root: Path, tmp_path:
     with pytest.raises(CheckpointError, match=r"labeller\.safetensors is not there"):
         source(root, checkpoint=str(copied))
     source(root, checkpoint=str(copied), kind="decoder")
+
+
+def test_classes_are_the_same_however_their_umlauts_are_composed(root: Path) -> None:
+    one, two = (
+        Taxonomy(
+            name="pets", class_names=tuple(unicodedata.normalize(form, name) for name in ("-", "Rüde", "Hündin", "x"))
+        )
+        for form in ("NFC", "NFD")
+    )
+    assert one != two
+    own, info = manifest(root), read_info(root / "run")
+    info = replace(info, protocol=replace(info.protocol, taxonomy=two))
+    _require_classes(info, replace(own, taxonomy=one, protocol=replace(own.protocol, taxonomy=one)), 0)
+    other = replace(one, class_names=("-", "Rüde", "Hund", "x"))
+    with pytest.raises(CheckpointError, match="has learnt no Hund, a class of step 0"):
+        _require_classes(info, replace(own, taxonomy=other, protocol=replace(own.protocol, taxonomy=other)), 0)
 
 
 def test_what_cannot_label_is_refused(root: Path) -> None:

@@ -1,7 +1,9 @@
 """`wilss-masks tune` on few of the built-in pictures: what it scores is what `generate` writes."""
 
 import shutil
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from wilss_masks.tuning import settings as grid
 from wilss_masks.tuning import tune as tune_module
 from wilss_masks.tuning.judging import masks_of
 from wilss_masks.tuning.levers import levers
-from wilss_masks.tuning.sample import draw_sample
+from wilss_masks.tuning.sample import _listed, draw_sample
 from wilss_masks.tuning.settings import changes, settings
 from wilss_masks.tuning.tune import Tuning, tune
 
@@ -263,6 +265,13 @@ def test_a_list_names_its_typos(place: Path, manifest: Manifest, tmp_path: Path)
     many = [record.image_id for record in draw_sample(manifest, 1).records[:3]]
     (tmp_path / "list.txt").write_text("\n".join(many), encoding="utf-8")
     assert len(draw_sample(manifest, 1, labelled=tmp_path / "list.txt", count=2).records) == 3
+
+
+def test_a_list_may_spell_names_otherwise(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("dög\nb\ndög\n", encoding="utf-8")
+    apart, record = unicodedata.normalize("NFD", "dög"), draw_sample(manifest, 1).records[0]
+    tagged = {image_id: replace(record, image_id=image_id) for image_id in (apart, "b")}
+    assert [found.image_id for found in _listed(tmp_path / "list.txt", tagged, 1)] == [apart, "b"]
 
 
 @pytest.mark.usefixtures("tiny_search")

@@ -1,6 +1,7 @@
 """What a step archives: by priority, the same bytes whatever the order, and named where an image is broken."""
 
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,19 @@ def test_wrong_words_are_refused(drawn: Any, tmp_path: Path) -> None:
             tmp_path / "n.zarr", later, paths, step=1, protocol=replace(PROTOCOL, taxonomy=others),
             parent=MemoryBank.open(path),
         )  # fmt: skip
+
+
+def test_classes_are_the_same_however_their_umlauts_are_composed(drawn: Any, tmp_path: Path) -> None:
+    _, store, paths = drawn
+    parent = tmp_path / "m.zarr"
+    filled(parent, store, paths)
+    later = make_store(tmp_path / "s.zarr", images := random_masks(3, (3, 4)), step=1)
+    apart = tuple(unicodedata.normalize("NFD", name) for name in TAXONOMY.class_names)
+    assert apart != TAXONOMY.class_names
+    protocol = replace(PROTOCOL, taxonomy=Taxonomy(name="pets", class_names=apart))
+    files = write_images(tmp_path, images)
+    filled(tmp_path / "next.zarr", later, files, step=1, protocol=protocol, parent=MemoryBank.open(parent))
+    assert {info.category_id for info in MemoryBank.open(tmp_path / "next.zarr").infos} == {1, 2, 3, 4}
 
 
 def test_a_damaged_parent_is_refused(drawn: Any, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ class ImageNames:
     def __init__(self, image_ids: Iterable[str]) -> None:
         self._ids = Names(image_ids)
         self._index = NameIndex(self._ids)
-        self._composed: NameIndex | None = None
         self._by_last: dict[str, list[str]] | None = None
 
     def has(self, image_id: str) -> bool:
@@ -45,12 +44,8 @@ class ImageNames:
 
     def _spelt(self, name: str) -> str | None:
         """The id that is `name`, or else is `name` once both are composed."""
-        if self._index.find(name) is not None:
-            return name
-        if self._composed is None:
-            self._composed = NameIndex(Names(composed(image_id) for image_id in self._ids))
-        place = self._composed.find(composed(name))
-        return None if place is None else self._ids[place]
+        place = int(self._index.find_spelt([name])[0])
+        return None if place < 0 else self._ids[place]
 
     def _named(self, last: str) -> list[str]:
         """The ids with this last part."""

@@ -1,5 +1,6 @@
 """The list of labelled images: ids or paths in a text file, or an index array; what is of no use is refused."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.data.semi.world import IMAGES, KNOWN, inputs, make
 from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
+from wilss.store import MaskStore
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
@@ -36,6 +38,18 @@ def test_ids_paths_and_positions_are_the_same_images(root: Path, tmp_path: Path)
         same = read(root, path)
         assert np.array_equal(same.rows, plain.rows)
         assert np.array_equal(same.others, plain.others)
+
+
+def test_a_list_may_spell_names_otherwise(tmp_path: Path) -> None:
+    one, two = "dög", unicodedata.normalize("NFD", "dög")
+    disk.voc(tmp_path / "data", {one: [1], "b": [2], two + "2": [1, 2]})
+    manifest = load_manifest(disk.manifest(tmp_path))
+    store = tmp_path / "s.zarr"
+    generate(manifest, step=0, source=AnnotationSource.from_manifest(manifest, 0), out=store)
+    opened = MaskStore.open(store)
+    for lines in ((two, one + "2"), (f"{two}.jpg", f"/JPEGImages/{one}2.jpg /SegmentationClass/{one}2.png")):
+        rows = read_labelled(disk.text(tmp_path / "list.txt", *lines), opened, manifest, 0).rows
+        assert [opened.image_ids[row] for row in rows] == [one, two + "2"]
 
 
 def test_all_images_leave_no_others(root: Path, tmp_path: Path) -> None:

@@ -77,8 +77,9 @@ def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -
 def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDArray[np.int64]:
     """Rows of the named images. ParameterError for those that the store does not hold, or has no masks of."""
     index = NameIndex(store.image_ids)
-    ids = [name if index.find(name) is not None else _id_in(name, folder) for name in names]
-    rows = index.find_all(ids)
+    whole = index.find_spelt(names)
+    ids = [name if row >= 0 else _id_in(name, folder) for name, row in zip(names, whole, strict=True)]
+    rows = index.find_spelt(ids)
     if missing := [image for image, row in zip(ids, rows, strict=True) if row < 0]:
         raise ParameterError(
             f"{path} names {some(missing)}, and {store.path} holds no such image; take it off the list, or make masks "
