@@ -19,8 +19,7 @@ from tests.drills import turns
 from tests.faults.cli import ENCODERS, IMAGES, command, content, data_set, generate, listing, masks, start, wilss_masks
 from tests.faults.full_disk import files_of_at_most
 from wilss.store import MaskStore, MaskStoreWriter, writer_lock
-from wilss_masks.make import generate as generation
-from wilss_masks.make import made_with
+from wilss_masks.make import made_with, request
 from wilss_masks.make import run as running
 
 
@@ -156,7 +155,7 @@ def never_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("images were opened first")
 
-    monkeypatch.setattr(generation, "make_plan", never)
+    monkeypatch.setattr(request, "make_plan", never)
 
 
 def unseal(store: Path) -> None:

@@ -26,8 +26,8 @@ import wilss
 from wilss.equations import fmwiss
 from wilss.equations.metrics import Scores, confusion
 from wilss.store import label_map
-from wilss_masks.make.generate import plan_for, selection_for
 from wilss_masks.make.options import Options
+from wilss_masks.make.request import plan_for, selection_for
 from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.cam import CamParams, CamSource
 from wilss_masks.sources.cam.masks import refine_cam

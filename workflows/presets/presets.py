@@ -17,8 +17,8 @@ from kinds import CHOSEN, JUDGED, KINDS, made
 
 from wilss.data.manifest.manifest import Manifest
 from wilss.params import with_values
-from wilss_masks.make.generate import plan_for
 from wilss_masks.make.options import Options
+from wilss_masks.make.request import plan_for
 from wilss_masks.sources.fmwiss import FmwissSource
 from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.sources.presets import PAPER, PRESETS, RECOMMENDED

@@ -30,7 +30,7 @@ from wilss_masks import FmwissSource, Options, generate
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.kept_scores import KeptMaps, KeptReader
-from wilss_masks.make.generate import plan_for
+from wilss_masks.make.request import plan_for
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KEEPS: tuple[tuple[Literal["mass", "locations", "std"], float], ...] = (

@@ -4,14 +4,11 @@ Everything that can be refused is refused before the first forward pass.
 """
 
 import contextlib
-import dataclasses
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,21 +17,22 @@ from numpy.typing import NDArray
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
 from wilss.data.manifest import Manifest, require_locked_contents
-from wilss.disk import Location, folder_at, is_there, location_of, part_lock, resolved
+from wilss.disk import Location, folder_at, is_there, part_lock
 from wilss.errors import StoreError, counted
-from wilss.models.devices import resolve_device
-from wilss.process import own_cores, share_one_heap
+from wilss.process import share_one_heap
 from wilss.store import MaskStore, MaskStoreWriter, ShardReceipt, StoreParts, seal_parts
 from wilss.store.changes import keep_stamps
 from wilss.store.parts import discard_parts, left_of_parts
 
-from ..sources.base import MaskSource, has_networks, made_of, require_encoder
-from .cluster import connect, interrupts_deferred
+from ..sources.base import MaskSource, made_of
+from .cluster import connect
 from .features import planned_features, with_feature_parts, with_features_from
+from .job import job_of, use_threads
 from .made_with import attributes_of
 from .options import Options, require_consistent, require_means
 from .parts import begun, is_in_parts, make_in_parts
-from .plan import MaskPlan, make_plan
+from .plan import MaskPlan
+from .request import plan_for, require_known_names, require_other_than_read, selection_for, store_path
 from .resume import (
     Looked,
     compatible,
@@ -47,35 +45,11 @@ from .resume import (
     require_whole,
     require_writable,
 )
-from .run import Job, Workers, run, run_parts
+from .run import Workers, run, run_parts
 from .summary import Summary, region_warnings, summary_of, warnings_of
-
-#: Enough that decoding, which takes longer than the forward passes, does not hold a GPU up.
-_BATCHES_ON_A_GPU = 4
 
 #: Called with (images done so far, images in the store), first before any is made.
 Progress = Callable[[int, int], None]
-
-
-def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
-    """Where a step's masks go when nobody says: `masks/<manifest name>/step-<t>.zarr`."""
-    ending = "" if split == "train" else f"-{re.sub(r'[^A-Za-z0-9._-]', '_', split)}"
-    return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
-
-
-def store_path(manifest: Manifest, step: int, out: Location | str | None, split: str) -> Location:
-    """Where a step's masks go: `out`, or the default; what a link points to."""
-    path = location_of(out) if out is not None else default_store(manifest, step, split)
-    return resolved(path) if isinstance(path, Path) and path.is_symlink() else path
-
-
-def require_other_than_read(path: Location, source: MaskSource, features_from: Sequence[Location] = ()) -> None:
-    """StoreError where the store to be written is one that is read: the source's, or one of features."""
-    read = getattr(source, "reads_store", None)
-    if read is not None and resolved(read) == resolved(path):
-        raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
-    if any(resolved(one) == resolved(path) for one in features_from):
-        raise StoreError(f"{path} is a store whose features are read; give another --out.")
 
 
 def images_made(store: MaskStore) -> int:
@@ -83,25 +57,6 @@ def images_made(store: MaskStore) -> int:
     layout = store.layout
     pending = sum(len(layout.rows(shard)) for shard in store.shards_to_make())
     return layout.num_images - pending
-
-
-def require_known_names(source: MaskSource, *, also_files: bool = False) -> None:
-    """EncoderError for an encoder that would be refused later, before its weights are asked for.
-
-    also_files: also those whose weights are local files, which are refused when they are opened.
-    """
-    for name, spec in source.encoders:
-        if also_files or spec.file is None:
-            require_encoder(name, spec)
-
-
-def to_fetch(source: MaskSource) -> tuple[str, ...]:
-    """What of a source's networks is not here and will be fetched. Raises WeightsError where it cannot be."""
-    from wilss.models.encoders.to_fetch import to_fetch as of_encoder
-
-    told = (sentence for name, spec in source.encoders for sentence in of_encoder(spec, with_text=name == "clip"))
-    own = getattr(source, "to_fetch", tuple)  # of a network that is no encoder of the manifest
-    return tuple(dict.fromkeys((*told, *own())))
 
 
 def generate(
@@ -144,17 +99,7 @@ def generate(
     counting = _Counting(progress)
     lost = _make_what_is_asked(asked, counting, before_making, was_complete=is_made)
     seconds = time.perf_counter() - started
-    store = MaskStore.open(path, allow_partial=True)
-    said = (*selection.warnings, *of_regions, *warnings_of(store, manifest, records, source, selection.records))
-    return summary_of(
-        store,
-        records,
-        made_now=counting.made,
-        seconds=seconds,
-        warnings=said,
-        lost=lost,
-        left_out=len(selection.records) - len(records),
-    )
+    return _summary(asked, selection, of_regions, lost, made_now=counting.made, seconds=seconds)
 
 
 def _is_made(path: Location, options: Options) -> bool:
@@ -182,6 +127,29 @@ class _Asked:
     def existing(self) -> MaskStore | None:
         """The store that is there, if it goes on; StoreError for one that was made with anything else."""
         return compatible(self.path, self.attributes, self.options, self.records, self.manifest.encoders)
+
+
+def _summary(
+    asked: _Asked,
+    selection: Selection,
+    of_regions: Sequence[str],
+    lost: tuple[str, ...],
+    *,
+    made_now: int,
+    seconds: float,
+) -> Summary:
+    """What the store holds now, and what is to be told of it. of_regions: see `region_warnings`."""
+    store, records = MaskStore.open(asked.path, allow_partial=True), asked.records
+    told = warnings_of(store, asked.manifest, records, asked.source, selection.records)
+    return summary_of(
+        store,
+        records,
+        made_now=made_now,
+        seconds=seconds,
+        warnings=(*selection.warnings, *of_regions, *told),
+        lost=lost,
+        left_out=len(selection.records) - len(records),
+    )
 
 
 def _make_what_is_asked(
@@ -261,7 +229,7 @@ def _make_part(asked: _Asked, counting: "_Counting") -> tuple[str, ...]:
         has_content = existing is None or existing.layout.has_content
         plan = _planned(asked, existing, has_content)
         parts = begun(path, plan, asked.attributes, asked.manifest.encoders)
-        job = _job(path, plan, source, options, parts)
+        job = job_of(path, plan, source, options, parts)
         counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
 
         def make(parts: StoreParts, shards: Iterator[tuple[int, int]]) -> tuple[str, ...]:
@@ -277,7 +245,7 @@ def _planned(asked: _Asked, existing: MaskStore | None, has_content: bool) -> Ma
     source, options = asked.source, asked.options
     plan = plan_for(asked.manifest, asked.step, source, asked.records, options, has_content=has_content)
     if options.keep_features:
-        _use_threads(options.threads)  # rounding of what is fitted may depend on it
+        use_threads(options.threads)  # rounding of what is fitted may depend on it
     return planned_features(plan, existing, source, options, asked.tell)
 
 
@@ -299,62 +267,14 @@ def _stamps(records: Sequence[ImageRecord], source: MaskSource) -> NDArray[np.ui
     return stamps_of(records, np.arange(len(records)), made_of(source))
 
 
-def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
-    """The images that a source is asked about: those that the step's tags admit, or all of the split."""
-    return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
-
-
-def plan_for(
-    manifest: Manifest,
-    step: int,
-    source: MaskSource,
-    records: Sequence[ImageRecord],
-    options: Options,
-    *,
-    has_content: bool = True,
-) -> MaskPlan:
-    """The plan of a step: reads the images' headers and, for a source of pixel labels, which classes these hold.
-
-    has_content: see `make_plan`.
-    """
-    taxonomy = manifest.taxonomy
-    return make_plan(
-        step=step,
-        records=records,
-        categories={identity: taxonomy.name_of(identity) for identity in manifest.protocol.new(step)},
-        source=source,
-        shard_size=options.shard_size,
-        batch_size=options.batch_size,
-        keep_soft=options.keep_scores,
-        tags_are_labels=source.reads_labels and manifest.data[manifest.steps[step].data].tags_are_labels,
-        has_content=has_content,
-    )
-
-
 def _make(
     writer: MaskStoreWriter, plan: MaskPlan, source: MaskSource, options: Options, counting: "_Counting"
 ) -> tuple[str, ...]:
     """Make what is pending; returns what was lost."""
-    job = _job(writer.path, plan, source, options)  # what it learns first is no part of the images' rate
+    job = job_of(writer.path, plan, source, options)  # what it learns first is no part of the images' rate
     counting.start(images_made(writer.store), plan.layout.num_images)
     with _workers(options, counting) as workers:
         return run(writer, plan, job, workers)
-
-
-def _job(path: Location, plan: MaskPlan, source: MaskSource, options: Options, parts: StoreParts | None = None) -> Job:
-    """What all shards share, with the source prepared."""
-    here, device = _devices(options) if has_networks(source) else ("cpu", "cpu")
-    if has_networks(source):
-        _use_threads(options.threads)  # also for what is prepared here: rounding may depend on it
-    return Job(
-        store=path,
-        layout=plan.layout,
-        source=_keeping_in(source.prepare(here), path, plan),
-        device=device,
-        threads=options.threads,
-        batches_at_once=_batches_at_once(device, options),
-        parts=parts,
-    )
 
 
 @contextlib.contextmanager
@@ -367,33 +287,6 @@ def _workers(options: Options, counting: "_Counting") -> Iterator[Workers]:
             on_shard=counting.add_shard,
             on_images=counting.add_images,
         )
-
-
-def _keeping_in(source: MaskSource, path: Location, plan: MaskPlan) -> MaskSource:
-    """The source, with the store that it keeps features in, where it does."""
-    return dataclasses.replace(source, keeps_in=path) if plan.layout.features else source  # type: ignore[type-var]
-
-
-def _devices(options: Options) -> tuple[str, str]:
-    """The device in this process, and the one that workers are told."""
-    here = resolve_device("auto" if options.cluster.is_elsewhere else options.device)
-    return here, options.device if options.cluster.is_elsewhere and options.device != "auto" else here
-
-
-def _use_threads(count: int) -> None:
-    with interrupts_deferred():  # one that comes while torch sets itself up would abort the process
-        import torch
-
-    torch.set_num_threads(count)
-
-
-def _batches_at_once(device: str, options: Options) -> int:
-    """Batches at a time in one process: all its cores here, one in each of several workers, a few on a GPU."""
-    if device != "cpu":
-        return _BATCHES_ON_A_GPU
-    if options.cluster.is_elsewhere or options.cluster.workers > 1:
-        return 1
-    return max(1, own_cores() // options.threads)
 
 
 class _Counting:

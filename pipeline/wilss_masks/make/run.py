@@ -24,10 +24,11 @@ from wilss.data.contents import UNKNOWN, content_of
 from wilss.disk import Location, writing
 from wilss.errors import EncoderError, OneImageError, StoreError
 from wilss.process import keep_freed_memory
-from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, StoreLayout, StoreParts, write_shard
+from wilss.store import ImageContent, MaskStoreWriter, ShardReceipt, Status, write_shard
 from wilss.store.parts import are_begun
 
 from ..sources.base import ImageTask, MaskSource, Proposer, made_of, why_not_finite
+from .job import Job
 from .plan import MaskPlan, ShardTask
 from .workers import on_workers
 
@@ -47,25 +48,6 @@ _PULSE_SECONDS = 2.0
 
 def _tell_nobody(images: int) -> None:
     pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What all shards of a run share, and a worker is sent with every task.
-
-    threads: CPU threads of one forward pass; the same in every worker, since rounding may depend on it.
-    batches_at_once: in one process, each in a thread. On a CPU they share out the cores, since torch lets go of the
-        interpreter while it computes; on a GPU one decodes while another computes.
-    parts: where many processes make the store and none commits for all.
-    """
-
-    store: Location
-    layout: StoreLayout
-    source: MaskSource
-    device: str
-    threads: int
-    batches_at_once: int = 1
-    parts: StoreParts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

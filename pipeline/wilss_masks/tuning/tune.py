@@ -11,8 +11,8 @@ from wilss.disk import Location, writing
 from wilss.errors import ManifestError, ParameterError, StoreError
 from wilss.models.devices import resolve_device
 
-from ..make.generate import plan_for
 from ..make.options import Options
+from ..make.request import plan_for
 from ..sources.fmwiss import FmwissSource
 from ..stages.region_networks import OF_A_PASS
 from .levers import levers

@@ -326,7 +326,7 @@ def test_an_older_store_is_read_and_said_to_know_nothing(root: Path, monkeypatch
         return {name: value for name, value in attributes_of(*words).items() if name not in ("made_of", "data")}
 
     with monkeypatch.context() as patch:
-        patch.setattr("wilss_masks.make.generate.make_plan", older_plan)
+        patch.setattr("wilss_masks.make.request.make_plan", older_plan)
         patch.setattr("wilss_masks.make.generate.attributes_of", older_attributes)
         assert generate(root).code == 0
     again = generate(root)

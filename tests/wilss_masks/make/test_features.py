@@ -20,8 +20,9 @@ from wilss.models.encoders.vit.encoder import LastBlock, SeedViT
 from wilss.store import MaskStore, MaskStoreWriter, Status
 from wilss_masks.commands.generate import command as generate_command
 from wilss_masks.commands.info import command as info_command
-from wilss_masks.make.generate import generate, plan_for
+from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
+from wilss_masks.make.request import plan_for
 from wilss_masks.sources import AnnotationSource, FmwissSource
 
 PLAIN = Options(device="cpu", shard_size=2)

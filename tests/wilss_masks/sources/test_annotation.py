@@ -57,8 +57,8 @@ def test_an_image_without_a_tag_of_the_step_is_made_where_its_label_holds_one(tm
 
 
 def test_labels_become_masks_without_waiting_for_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for opened in ("resolve_device", "_use_threads"):
-        monkeypatch.setattr(f"wilss_masks.make.generate.{opened}", lambda *given: pytest.fail("asked for torch"))
+    for opened in ("resolve_device", "use_threads"):
+        monkeypatch.setattr(f"wilss_masks.make.job.{opened}", lambda *given: pytest.fail("asked for torch"))
     assert made(described(tmp_path, "a,cat\n", {"a": (1,)}), tmp_path / "m.zarr").done == 1
 
 

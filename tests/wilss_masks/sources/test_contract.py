@@ -11,8 +11,8 @@ import pytest
 from tests.faults.cli import data_set
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError
-from wilss_masks.make.generate import selection_for
 from wilss_masks.make.plan import make_plan
+from wilss_masks.make.request import selection_for
 from wilss_masks.sources import SOURCES
 from wilss_masks.sources.base import MaskSource
 

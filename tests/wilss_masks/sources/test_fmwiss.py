@@ -22,7 +22,7 @@ from wilss.models.encoders.clip.gradcam import gradcam
 from wilss.models.encoders.clip.resblocks import ResblockTrunk
 from wilss.params import with_values
 from wilss.store import ImageContent, Status
-from wilss_masks.make.generate import require_known_names
+from wilss_masks.make.request import require_known_names
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.fusion import FmwissParams, refine

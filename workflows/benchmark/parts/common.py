@@ -12,8 +12,8 @@ from measure import Figure
 import wilss
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss_masks import FmwissSource, Options, generate
-from wilss_masks.make.generate import plan_for
 from wilss_masks.make.plan import MaskPlan
+from wilss_masks.make.request import plan_for
 
 MANIFEST = """\
 schema_version: 1

@@ -17,7 +17,7 @@ from typing import Any
 from measure import Figure, figure
 
 from wilss_masks import generate
-from wilss_masks.make import generate as generation
+from wilss_masks.make import job
 from wilss_masks.make.cluster import ClusterOptions
 
 from .common import options, row
@@ -26,7 +26,7 @@ from .standin import SleepingSource, linked_manifest
 WORKERS = (1, 2, 4, 8)
 #: Images/s of a device, images of a shard, images for every worker, rounds.
 CASES = ((100.0, 32, 768, 3), (100.0, 128, 1536, 1), (1000.0, 32, 1536, 1), (1000.0, 128, 2048, 1))
-LANES = 4  # as on a GPU: wilss_masks.make.generate
+LANES = 4  # as on a GPU: wilss_masks.make.job
 APART = 0.01  # seconds between two commits; shards that are committed together come closer
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -79,8 +79,8 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
 def run_of(scratch: Path, workers: int, rate: float, shard: int, images: int) -> Run:
     """One run of `generate` with so many workers; with one, in this process, as a user has it."""
     manifest, watch = linked_manifest(scratch, images), Watch()
-    before, lanes = time.perf_counter(), generation._batches_at_once
-    generation._batches_at_once = lambda device, options: LANES
+    before, lanes = time.perf_counter(), job._batches_at_once
+    job._batches_at_once = lambda device, options: LANES
     try:
         generate(
             manifest,
@@ -91,7 +91,7 @@ def run_of(scratch: Path, workers: int, rate: float, shard: int, images: int) ->
             progress=watch,
         )
     finally:
-        generation._batches_at_once = lanes
+        job._batches_at_once = lanes
     return _steady(watch, workers, before)
 
 

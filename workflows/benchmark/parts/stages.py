@@ -22,7 +22,7 @@ from wilss.models.encoders.clip.encoder import DenseClip
 from wilss.models.encoders.vit.encoder import SeedViT
 from wilss.store import MaskStoreWriter, shards
 from wilss_masks.make import generate as generation
-from wilss_masks.make import run
+from wilss_masks.make import job, run
 from wilss_masks.sources.fmwiss import FmwissProposer
 from wilss_masks.sources.placing import MapMaker
 
@@ -173,13 +173,13 @@ def rows_of(table: Table, taken: dict[str, list[tuple[float, float]]]) -> list[d
 @contextlib.contextmanager
 def one_lane() -> Iterator[None]:
     """One thread, one lane, and no shard begun before the one before is committed."""
-    before, ahead = generation._batches_at_once, run._SHARDS_AHEAD
+    before, ahead = job._batches_at_once, run._SHARDS_AHEAD
     threads = torch.get_num_threads()
-    generation._batches_at_once = lambda device, options: 1
+    job._batches_at_once = lambda device, options: 1
     run._SHARDS_AHEAD = 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        generation._batches_at_once, run._SHARDS_AHEAD = before, ahead
+        job._batches_at_once, run._SHARDS_AHEAD = before, ahead
         torch.set_num_threads(threads)

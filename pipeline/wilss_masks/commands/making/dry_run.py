@@ -18,7 +18,9 @@ def dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Opt
     from wilss.data.manifest import require_locked_contents
 
     from ...make.features import require_keepable_features, with_feature_parts, with_features_from
-    from ...make.generate import (
+    from ...make.options import require_consistent
+    from ...make.outlook import outlook
+    from ...make.request import (
         plan_for,
         require_known_names,
         require_other_than_read,
@@ -26,8 +28,6 @@ def dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Opt
         store_path,
         to_fetch,
     )
-    from ...make.options import require_consistent
-    from ...make.outlook import outlook
     from ...make.resume import keeping_what_is_kept
 
     require_consistent(options)

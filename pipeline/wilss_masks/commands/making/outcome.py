@@ -40,7 +40,8 @@ def stopped(manifest: Any, arguments: dict[str, Any], options: "Options", *, has
     from wilss.errors import StoreError
     from wilss.store import MaskStore
 
-    from ...make.generate import images_made, store_path
+    from ...make.generate import images_made
+    from ...make.request import store_path
 
     size, made, total = options.shard_size, 0, 0
     try:

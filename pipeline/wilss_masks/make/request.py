@@ -1,0 +1,89 @@
+"""What a call asks for, before anything is opened: where the store goes, which networks and images, and by which plan.
+
+`generate` asks all of it, and so does whoever wants to know what `generate` would do.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wilss.data.layouts import ImageRecord, Selection
+from wilss.data.manifest import Manifest
+from wilss.disk import Location, location_of, resolved
+from wilss.errors import StoreError
+
+from ..sources.base import MaskSource, require_encoder
+from .options import Options
+from .plan import MaskPlan, make_plan
+
+
+def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
+    """Where a step's masks go when nobody says: `masks/<manifest name>/step-<t>.zarr`."""
+    ending = "" if split == "train" else f"-{re.sub(r'[^A-Za-z0-9._-]', '_', split)}"
+    return Path("masks") / manifest.name / f"step-{step}{ending}.zarr"
+
+
+def store_path(manifest: Manifest, step: int, out: Location | str | None, split: str) -> Location:
+    """Where a step's masks go: `out`, or the default; what a link points to."""
+    path = location_of(out) if out is not None else default_store(manifest, step, split)
+    return resolved(path) if isinstance(path, Path) and path.is_symlink() else path
+
+
+def require_other_than_read(path: Location, source: MaskSource, features_from: Sequence[Location] = ()) -> None:
+    """StoreError where the store to be written is one that is read: the source's, or one of features."""
+    read = getattr(source, "reads_store", None)
+    if read is not None and resolved(read) == resolved(path):
+        raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
+    if any(resolved(one) == resolved(path) for one in features_from):
+        raise StoreError(f"{path} is a store whose features are read; give another --out.")
+
+
+def require_known_names(source: MaskSource, *, also_files: bool = False) -> None:
+    """EncoderError for an encoder that would be refused later, before its weights are asked for.
+
+    also_files: also those whose weights are local files, which are refused when they are opened.
+    """
+    for name, spec in source.encoders:
+        if also_files or spec.file is None:
+            require_encoder(name, spec)
+
+
+def to_fetch(source: MaskSource) -> tuple[str, ...]:
+    """What of a source's networks is not here and will be fetched. Raises WeightsError where it cannot be."""
+    from wilss.models.encoders.to_fetch import to_fetch as of_encoder
+
+    told = (sentence for name, spec in source.encoders for sentence in of_encoder(spec, with_text=name == "clip"))
+    own = getattr(source, "to_fetch", tuple)  # of a network that is no encoder of the manifest
+    return tuple(dict.fromkeys((*told, *own())))
+
+
+def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
+    """The images that a source is asked about: those that the step's tags admit, or all of the split."""
+    return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
+
+
+def plan_for(
+    manifest: Manifest,
+    step: int,
+    source: MaskSource,
+    records: Sequence[ImageRecord],
+    options: Options,
+    *,
+    has_content: bool = True,
+) -> MaskPlan:
+    """The plan of a step: reads the images' headers and, for a source of pixel labels, which classes these hold.
+
+    has_content: see `make_plan`.
+    """
+    taxonomy = manifest.taxonomy
+    return make_plan(
+        step=step,
+        records=records,
+        categories={identity: taxonomy.name_of(identity) for identity in manifest.protocol.new(step)},
+        source=source,
+        shard_size=options.shard_size,
+        batch_size=options.batch_size,
+        keep_soft=options.keep_scores,
+        tags_are_labels=source.reads_labels and manifest.data[manifest.steps[step].data].tags_are_labels,
+        has_content=has_content,
+    )
