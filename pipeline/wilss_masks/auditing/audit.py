@@ -15,7 +15,7 @@ from wilss.store.records import records_for
 from .decisions import class_findings, error_scores, tag_doubts
 from .duplicates import conflicts_of_ids, duplicate_findings, leaking_lists
 from .evidence import Evidence, Item, Predictor, evidence_of
-from .findings import Audit, Finding, in_order
+from .findings import Audit, in_order
 from .lists import ImageList, lists_of, pictures_of
 from .predictors import predictor_of
 
@@ -67,7 +67,7 @@ def audit(
         looked_at=_looked_at(manifest, lists, store, predictor, evidence, duplicates),
         scores=error_scores(evidence, doubts),
         failed=dict(sorted({**failed, **evidence.failed}.items())),
-        warnings=tuple(_warnings(evidence, findings, predictor)),
+        warnings=tuple(_warnings(evidence, predictor)),
     )
 
 
@@ -127,7 +127,7 @@ def _title(manifest: Manifest, store: MaskStore | None) -> str:
     return f"{manifest.title}, {store.path.name}"
 
 
-def _warnings(evidence: Evidence, findings: Sequence[Finding], predictor: Predictor | None) -> Iterator[str]:
+def _warnings(evidence: Evidence, predictor: Predictor | None) -> Iterator[str]:
     """What was not looked at, and why."""
     if not evidence.tags.any():
         yield "no image is tagged with a class that is looked at, so that nothing is said of tags."

@@ -96,10 +96,7 @@ def evidence_of(
     labels = labels and any(item.record.label is not None for item in items)
     look = _Look(class_ids, store, predictor, labels)
     facts = {name: np.full((len(items), len(class_ids)), np.nan, np.float32) for name in FACTS}
-    tags = np.array([[i in item.record.tags for i in class_ids] for item in items], np.bool_)
-    tags = tags.reshape(len(items), len(class_ids))
-    size = len(class_ids) + 1
-    matrix, images = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)
+    matrix, images = np.zeros((2, len(class_ids) + 1, len(class_ids) + 1), np.int64)
     failed: dict[str, str] = {}
     progress(0, len(items))
     for place, seen in enumerate(map_in_threads(look, items, threads)):
@@ -116,13 +113,19 @@ def evidence_of(
         items=items,
         class_ids=class_ids,
         names=names,
-        tags=tags,
+        tags=_tags(items, class_ids),
         facts=facts,
         matrix=matrix,
         images=images,
         reference=look.reference,
         failed=failed,
     )
+
+
+def _tags(items: Sequence[Item], class_ids: tuple[int, ...]) -> NDArray[np.bool_]:
+    """bool [N, C]: which images are tagged with which classes."""
+    tags = np.array([[i in item.record.tags for i in class_ids] for item in items], np.bool_)
+    return tags.reshape(len(items), len(class_ids))
 
 
 class _Seen(NamedTuple):

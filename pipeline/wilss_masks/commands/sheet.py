@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +11,17 @@ from wilss.disk import Location, write_output
 from wilss.errors import counted
 
 from .common import store_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from wilss.data.manifest import Manifest
+    from wilss.store import MaskStore
+
+    from ..inspect.sheet import Sheet
+    from ..inspect.stages_sheet import StagesSheet
 
 _WORDS = {
     "agreement": "worst agreement first",
@@ -76,24 +87,14 @@ def command(
     from wilss.drawing import encoded
     from wilss.store import MaskStore
 
-    from ..inspect.page import draw_page
-    from ..inspect.sheet import Sheet, choose, collect, order_for, rows_of
-    from ..inspect.stages_page import draw_stages_page
-    from ..inspect.stages_sheet import StagesSheet, collect_stages
+    from ..inspect.sheet import choose, order_for, rows_of
 
     target = require_png(out or (store if isinstance(store, Path) else Path(store.name)).with_suffix(".png"))
     opened = MaskStore.open(store, allow_partial=allow_partial)
     order = order_for(opened, "spread" if spread else worst)
     ids = [name.strip() for name in (images or "").split(",") if name.strip()]
     chosen = rows_of(opened, ids) if ids else choose(opened, order, count)
-    manifest = load_manifest(manifest_path)
-    sheet: Sheet | StagesSheet
-    if stages:
-        sheet = of_stages = collect_stages(opened, manifest, list(dict.fromkeys(image for image, _ in chosen)))
-        picture = draw_stages_page(of_stages, cell)
-    else:
-        sheet = of_classes = collect(opened, manifest, chosen)
-        picture = draw_page(of_classes, cell)
+    sheet, picture = _drawn(opened, load_manifest(manifest_path), chosen, stages, cell)
     write_output(target, encoded(picture))
     if not is_quiet():
         how = "by id" if ids else _WORDS[order]
@@ -102,3 +103,22 @@ def command(
         click.echo(f"Failed: {image}: {why}", err=True)
     if sheet.failed:
         sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _drawn(
+    store: "MaskStore", manifest: "Manifest", chosen: "Sequence[tuple[int, int]]", stages: bool, cell: int
+) -> "tuple[Sheet | StagesSheet, Image]":
+    """The rows of a sheet, and its picture.
+
+    chosen: (image, category) positions, each of which is a row; with `stages`, each image is one.
+    """
+    from ..inspect.page import draw_page
+    from ..inspect.sheet import collect
+    from ..inspect.stages_page import draw_stages_page
+    from ..inspect.stages_sheet import collect_stages
+
+    if stages:
+        of_stages = collect_stages(store, manifest, list(dict.fromkeys(image for image, _ in chosen)))
+        return of_stages, draw_stages_page(of_stages, cell)
+    of_classes = collect(store, manifest, chosen)
+    return of_classes, draw_page(of_classes, cell)

@@ -98,8 +98,7 @@ def generate(
     asked = _Asked(manifest, step, source, records, options, path, attributes, tell)
     counting = _Counting(progress)
     lost = _make_what_is_asked(asked, counting, before_making, was_complete=is_made)
-    seconds = time.perf_counter() - started
-    return _summary(asked, selection, of_regions, lost, made_now=counting.made, seconds=seconds)
+    return _summary(asked, selection, of_regions, lost, made_now=counting.made, seconds=time.perf_counter() - started)
 
 
 def _is_made(path: Location, options: Options) -> bool:

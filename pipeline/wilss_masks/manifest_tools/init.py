@@ -95,13 +95,7 @@ def init_manifest(
 
     Raises ManifestError if there is no data of that layout, ParameterError for an unknown device.
     """
-    if not is_folder(root):
-        raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
-    if protocol is not None and protocol not in PRESETS:
-        raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
-    is_voc = protocol is not None and protocol != "coco-voc"
-    contents = survey_folder(root, table) if layout == "folder" else survey(layout, root, is_voc=is_voc)
-    _require_fit(protocol, contents, root)
+    contents = _survey(layout, root, protocol, table)
     steps = _steps(contents, protocol)
     precision = {"precision": "bf16"} if is_for_cpu(device) and has_bf16("cpu") else {}
     masks = {**PARAMETERS[RECOMMENDED]["fmwiss"], **precision}
@@ -110,14 +104,7 @@ def init_manifest(
         name=_slug(title) + (f"-{protocol}" if protocol else ""),
         title=scalar(title),
         path=scalar(seen_from(root, out.absolute().parent)),
-        layout=layout
-        + (f"\nimages: {scalar(contents.images)}" if contents.images else "")
-        + (f"\nlabels: {scalar(contents.labels)}" if contents.labels else "")
-        + (
-            "\ncrowd: void          # COCO's own annotations with iscrowd 1 are crowds; mask: masks"
-            if contents.class_names == COCO.class_names
-            else ""
-        ),
+        layout=_layout(layout, contents),
         names="\n".join(f"  {i}: {_named(name)}" for i, name in enumerate(contents.class_names)),
         meaning=_meaning(contents.named),
         names_note="".join(f"\n{DOUBT}{doubt}" for doubt in (contents.named.doubts if contents.named else ())),
@@ -131,6 +118,18 @@ def init_manifest(
         precision_note=_PRECISION_NOTE if precision else "",
     )
     return text + train_block(device)
+
+
+def _survey(layout: str, root: Path, protocol: str | None, table: Mapping[str, Any]) -> Survey:
+    """What the data folder holds. Raises ManifestError where there is none, or the protocol is not for its classes."""
+    if not is_folder(root):
+        raise ManifestError(f"{root} is not a folder; name the one that holds the data.")
+    if protocol is not None and protocol not in PRESETS:
+        raise ManifestError(f"there is no protocol {protocol!r}{closest(protocol, PRESETS)}.")
+    is_voc = protocol is not None and protocol != "coco-voc"
+    contents = survey_folder(root, table) if layout == "folder" else survey(layout, root, is_voc=is_voc)
+    _require_fit(protocol, contents, root)
+    return contents
 
 
 def _require_fit(protocol: str | None, contents: Survey, root: Path) -> None:
@@ -152,6 +151,18 @@ def save_manifest(text: str, out: Path, *, overwrite: bool = False) -> None:
     """Write a manifest; an existing file is kept unless `overwrite`. Raises ManifestError, StoreError."""
     require_free(out, overwrite=overwrite)
     write_output(out, text.encode("utf-8"))
+
+
+def _layout(layout: str, contents: Survey) -> str:
+    """The layout, and what must be said beside it: where its folders are not the usual ones, what crowds are."""
+    lines = [layout]
+    if contents.images:
+        lines.append(f"images: {scalar(contents.images)}")
+    if contents.labels:
+        lines.append(f"labels: {scalar(contents.labels)}")
+    if contents.class_names == COCO.class_names:
+        lines.append("crowd: void          # COCO's own annotations with iscrowd 1 are crowds; mask: masks")
+    return "\n".join(lines)
 
 
 def _tags(contents: Survey, root: Path, out: Path) -> str:

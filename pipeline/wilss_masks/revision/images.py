@@ -69,12 +69,7 @@ def revised_content(
         {place: values[place] for place in kept if place in values}
         for values in (content.confidence, content.agreement)
     )
-    planes: dict[str, Mapping[int, NDArray[Any]]] = {
-        name: {place: plane for place, plane in maps.items() if name in FEATURE_ARRAYS or after[place]}
-        for name, maps in content.planes.items()
-        if name not in ("mask", "void")
-    }
-    planes["mask"] = masks
+    planes: dict[str, Mapping[int, NDArray[Any]]] = {**_maps_after(content, after), "mask": masks}
     if has_void:
         planes["void"] = {0: _void_after(content, size, after, masks, drawn, changes, rejected)}
     return dataclasses.replace(
@@ -87,6 +82,15 @@ def revised_content(
         area={place: int(mask.sum()) for place, mask in masks.items()},
         fallback={place: content.fallback[place] for place in kept if place in content.fallback},
     )
+
+
+def _maps_after(content: ImageContent, after: NDArray[np.bool_]) -> dict[str, Mapping[int, NDArray[Any]]]:
+    """What is kept beside the masks, of the classes that the image still has; features are of no class."""
+    return {
+        name: {place: plane for place, plane in maps.items() if name in FEATURE_ARRAYS or after[place]}
+        for name, maps in content.planes.items()
+        if name not in ("mask", "void")
+    }
 
 
 def _masks_after(

@@ -84,9 +84,7 @@ def tune(
 
     sources, here = _sources(manifest, step, dict(values or {}), seed), resolve_device(device)
     torch.set_num_threads(threads)
-    if features_from:
-        sources = {words: source.with_features_from(features_from) for words, source in sources.items()}
-    sources = {words: source.prepare(here) for words, source in sources.items()}
+    sources = {words: _ready(source, features_from, here) for words, source in sources.items()}
     first = next(iter(sources.values()))
     plan = plan_for(manifest, step, first, sample.records, Options())
     scratch = Scratch(_place(manifest, step, folder), plan, sources, here, threads)
@@ -102,11 +100,20 @@ def tune(
     candidates, pulled = settings(first.params, tuple(sources)), () if guesses else levers(tuple(sources))
     found = search(scratch, sample, candidates, judge, levers=pulled, progress=judged)
     found.failed.update({plan.images[row].record.image_id: why for row, why in plan.images.problems.items()})
+    _require_judged(found)
+    tuning = Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
+    return tuning if guesses else dataclasses.replace(tuning, calibration=_calibration(tuning, manifest))
+
+
+def _ready(source: FmwissSource, features_from: Sequence[Location], device: str) -> FmwissSource:
+    """The source with its prompts encoded, and with the features of these stores, where there are any."""
+    return (source.with_features_from(features_from) if features_from else source).prepare(device)
+
+
+def _require_judged(found: Found) -> None:
     if not found.judged:
         why = next(iter(found.failed.values()), "none could be read")
         raise ManifestError(f"no image of the sample could be judged: {why}")
-    tuning = Tuning(sample=sample, found=found, sources=sources, scratch=scratch)
-    return tuning if guesses else dataclasses.replace(tuning, calibration=_calibration(tuning, manifest))
 
 
 def _place(manifest: Manifest, step: int, folder: Path | None) -> Path:

@@ -151,7 +151,6 @@ def train(
     generator = torch.Generator().manual_seed(seed + run.step)
     side = CONFIG["vision_cfg"]["image_size"]
     wide, close = views(drawings, rng, side, (0.5, 1.0)), views(drawings, rng, side, (0.4, 1.0))
-    loss_of_pairs = open_clip.ClipLoss()
 
     def loss_of(step: int) -> Tensor:
         model.train()
@@ -160,17 +159,21 @@ def train(
         images = jittered(as_batch([view.image for view in chosen]), generator, 0.2)
         if step >= EASY_STEPS:
             images = recoloured(images, generator, 0.4)
-        tokens = vocabulary([caption(view.tags, rng) for view in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
-            image_features = model.encode_image(normalised(images), normalize=True)
-            text_features = model.encode_text(tokens, normalize=True)
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, np.log(100))
-        loss: Tensor = loss_of_pairs(image_features.float(), text_features.float(), model.logit_scale.exp())
-        return loss
+        return loss_of_pairs(model, images, vocabulary([caption(view.tags, rng) for view in chosen]))
 
     run.train(loss_of)
     return model
+
+
+def loss_of_pairs(model: open_clip.CLIP, images: Tensor, tokens: Tensor) -> Tensor:
+    """open_clip's contrastive loss of images and their captions, encoded in bf16; its scale stays at 100 or less."""
+    with torch.autocast("cpu", torch.bfloat16):
+        image_features = model.encode_image(normalised(images), normalize=True)
+        text_features = model.encode_text(tokens, normalize=True)
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, np.log(100))
+    loss: Tensor = open_clip.ClipLoss()(image_features.float(), text_features.float(), model.logit_scale.exp())
+    return loss
 
 
 def write_config(path: Path) -> None:

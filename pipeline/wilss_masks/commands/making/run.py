@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,18 +15,35 @@ from .options import options_of
 from .outcome import report, stopped
 from .precision import faster_precision, slow_precision
 
+if TYPE_CHECKING:
+    from ...make.options import Options
+    from ...make.summary import Summary
+
 
 def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
     """Make the masks that a source proposes, or say what would be done; ends the process where something is missing.
 
     arguments: those of `making_options`, and manifest_path, step, split, out and limit.
     """
-    from ...make.generate import generate
-
     options = options_of(arguments)
     if arguments["dry_run"]:
         dry_run(manifest, arguments, source, options)
         return
+    summary = _generate(manifest, source, arguments, options)
+    _remember_weights(manifest, source)
+    report(summary, source, arguments)
+    if summary.made_now:
+        _tell(faster_precision(source, options))
+    if summary.lost:
+        sys.exit(1)
+    if summary.failed:
+        sys.exit(FINISHED_WITH_FAILURES)
+
+
+def _generate(manifest: Any, source: Any, arguments: dict[str, Any], options: "Options") -> "Summary":
+    """Call `generate` with a progress bar; SIGTERM is as Ctrl-C, and what a stopped run has kept is said."""
+    from ...make.generate import generate
+
     before, started = signal.signal(signal.SIGTERM, as_interrupt), threading.Event()
     try:
         with ProgressDisplay() as display:
@@ -35,7 +52,7 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
                 started.set()
                 display(done, total)
 
-            summary = generate(
+            return generate(
                 manifest,
                 step=arguments["step"],
                 source=source,
@@ -51,14 +68,6 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    _remember_weights(manifest, source)
-    report(summary, source, arguments)
-    if summary.made_now:
-        _tell(faster_precision(source, options))
-    if summary.lost:
-        sys.exit(1)
-    if summary.failed:
-        sys.exit(FINISHED_WITH_FAILURES)
 
 
 def _tell(sentence: str) -> None:
