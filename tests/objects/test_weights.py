@@ -45,8 +45,7 @@ from wilss.models.proposers.regions import open_regions
 from wilss.models.tensor_files import read_tensors
 from wilss_masks.commands.encoders import _absolute
 from wilss_masks.stages.params import StageParams
-from wilss_masks.stages.region_networks import region_folder
-from wilss_masks.stages.regions import regions_identity
+from wilss_masks.stages.regions import region_folder, regions_identity
 
 from .proxy import Proxy
 from .test_commands import said

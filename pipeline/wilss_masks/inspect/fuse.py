@@ -46,8 +46,7 @@ from ..sources.fusion import (
 )
 from ..stages.params import noted, refuse_idle
 from ..stages.region_file import images_without_regions
-from ..stages.region_networks import refuse_networks
-from ..stages.regions import NOTED_OF_REGIONS, regions_identity, require_regions
+from ..stages.regions import NOTED_OF_REGIONS, refuse_networks, regions_identity, require_regions
 from .kept_scores import CutOrFusion, KeptReader, fusion_of
 from .pictures import StagePictures
 

@@ -18,7 +18,7 @@ from wilss.store import LabelMaps, MaskStore
 from wilss.store.records import records_for
 
 from ..stages.chain import stage_size
-from ..stages.region_networks import NETWORKS
+from ..stages.regions import NETWORKS
 from ..stages.unsure import labels_of
 from .kept_scores import KeptReader, fusion_of
 from .maps_shown import Shown, maps_shown

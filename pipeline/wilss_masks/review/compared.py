@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.images.decoding import read_palette_label
+from wilss.data.images import read_palette_label
 from wilss.data.layouts.files import fault_of_name, read_text
 from wilss.digests import digest_of_bytes
 from wilss.disk import write_atomically

@@ -12,8 +12,7 @@ from wilss.errors import ImageError
 from wilss.store import ImageContent, LabelMaps, Status
 
 from ..stages.chain import run_stages, stage_picture, stage_size
-from ..stages.region_networks import batch_regions, open_region_network
-from ..stages.regions import stage_regions
+from ..stages.regions import batch_regions, open_region_network, stage_regions
 from .bank_features import Inputs
 from .bank_file import Bank
 from .bank_params import BankParams

@@ -20,8 +20,7 @@ from wilss.store import ImageContent
 
 from ..stages.chain import stage_picture
 from ..stages.params import noted
-from ..stages.region_networks import batch_regions, open_region_network
-from ..stages.regions import regions_identity, stage_regions
+from ..stages.regions import batch_regions, open_region_network, regions_identity, stage_regions
 from .base import Grids, ImageTask
 from .features.identity import identity_of_features, require_keepable
 from .features.keeper import FeatureKeeper

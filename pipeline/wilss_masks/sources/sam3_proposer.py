@@ -8,8 +8,7 @@ from wilss.errors import WeightsError
 from wilss.store import ImageContent, Status
 
 from ..stages.chain import Staged, run_stages, stage_picture, stage_size
-from ..stages.region_networks import batch_regions, open_region_network
-from ..stages.regions import stage_regions
+from ..stages.regions import batch_regions, open_region_network, stage_regions
 from .base import ImageTask
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from wilss.params import faults_of
 from wilss.store import MaskStore
 
 from ..stages.params import StageParams
-from ..stages.region_networks import refuse_networks
-from ..stages.regions import require_regions
+from ..stages.regions import refuse_networks, require_regions
 from . import SOURCES
 from .bank_first import require_first_pass
 from .bank_params import BankParams

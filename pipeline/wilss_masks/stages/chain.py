@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from wilss.data.images import resize_uint8, size_within, to_pixels
 
-from .boundaries import at_edges
 from .params import StageParams
 from .regions import voting
 from .unsure import unsure_pixels
@@ -109,7 +108,22 @@ def _stages(picture: "Tensor | None", regions: "Tensor | None", params: StagePar
     if params.regions != "none" and picture is not None:
         yield params.regions, voting(picture, regions, params)
     if params.boundaries != "none" and picture is not None:
-        yield params.boundaries, lambda probabilities: at_edges(probabilities, picture, params)
+        yield params.boundaries, lambda probabilities: _at_edges(probabilities, picture, params)
+
+
+def _at_edges(probabilities: "Tensor", picture: "Tensor", params: StageParams) -> "Tensor":
+    """Probabilities after the stage `boundaries`, which is not `none`.
+
+    probabilities: float [K, h, w], summing to 1 over K; picture: uint8 [3, h, w]. Returns the same shape and sum.
+    """
+    from wilss.equations.boundaries import guided, pamr
+
+    image = picture.to(probabilities.dtype) / 255
+    if params.boundaries == "pamr":
+        return pamr(image, probabilities, rounds=params.pamr_rounds, dilations=params.pamr_dilations)
+    how = {"radius": params.guided_radius, "step": params.guided_step}
+    smooth = guided(image, probabilities, eps=params.guided_eps, **how).clamp_min(0)
+    return smooth / smooth.sum(dim=0)  # the filter runs a little past 0 and 1
 
 
 def _overlaid(alone: "list[dict[str, Tensor]]") -> "dict[str, Tensor]":

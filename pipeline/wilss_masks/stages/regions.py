@@ -1,28 +1,36 @@
 """Regions: pieces of a picture without a class, each of which votes on its label.
 
-Superpixels come from the picture alone, proposals from a file that any proposer wrote (`region_file`), and patches that
-a vision transformer takes for alike from the source that ran it.
+Superpixels come from the picture alone, proposals from a file that any proposer wrote (`region_file`) or from a network
+of a local folder (SAM 2, EoMT, SAM 3), and patches that a vision transformer takes for alike from the source that runs
+it.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from wilss.data.layouts import ImageRecord
 from wilss.digests import version_of
 from wilss.errors import ParameterError
+from wilss.models.proposers.folders import NetworkFolder, Way, read_folder
 
 from .params import StageParams
 from .region_file import region_file
-from .region_networks import NETWORKS, refuse_networks, region_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
+    from wilss.models.proposers.regions import RegionNetwork
+
 #: What `regions_identity` may add to what a store says of itself.
 NOTED_OF_REGIONS = ("regions_sha256", "regions_library")
 #: Kinds of regions that a picture is enough for.
 SUPERPIXELS = ("felzenszwalb", "slic")
+#: By the word of `regions`, how the network is asked.
+NETWORKS: dict[str, Way] = {"sam2": "points", "eomt": "queries", "sam3": "words"}
+#: Regions that no picture and no file gives by itself.
+OF_A_PASS = ("patches", *NETWORKS)
 
 _SIGMA = 0.8  # of the blur before felzenszwalb, in pixels: the paper's
 _LEAST = 0.25  # of `region_size`: the smallest region of felzenszwalb
@@ -37,6 +45,11 @@ def require_regions(params: StageParams) -> None:
         region_file(params.regions_file)
     elif params.regions in NETWORKS:
         region_folder(params)
+
+
+def region_folder(params: StageParams) -> NetworkFolder:
+    """The folder of the network that cuts pictures into regions, looked at. Raises what `read_folder` raises."""
+    return read_folder(params.regions_model, NETWORKS[params.regions], "regions_model")
 
 
 def regions_identity(params: StageParams, *, has_patches: bool = False) -> dict[str, str]:
@@ -74,6 +87,47 @@ def stage_regions(
         size = (picture.shape[-2], picture.shape[-1])
         return region_file(params.regions_file).regions(record, (height, width), size, params.regions_score)
     return superpixels(picture, params)
+
+
+def open_region_network(
+    params: StageParams, device: str, precision: Literal["fp32", "bf16"] | None = None
+) -> "RegionNetwork | None":
+    """That network on one device; None where regions come from elsewhere, or none are asked for."""
+    if params.regions not in NETWORKS:
+        return None
+    from wilss.models.proposers.regions import open_regions
+
+    return open_regions(
+        region_folder(params),
+        device,
+        points=params.regions_points,
+        word=params.regions_word,
+        least=params.regions_score or None,
+        precision=precision,
+    )
+
+
+def batch_regions(
+    network: "RegionNetwork | None", pictures: "Sequence[Tensor | None]", known: "Sequence[Tensor | None]"
+) -> "list[Tensor | None]":
+    """The regions of a batch: those that its images brought along, or what the network makes of their pictures."""
+    if network is None:
+        return list(known)
+    return list(network.regions(cast("Sequence[Tensor]", pictures)))  # where there is a network, a stage looks at them
+
+
+def refuse_networks(params: StageParams) -> None:
+    """ParameterError for regions that only a network can make, where none is asked."""
+    if params.regions == "patches":
+        raise ParameterError(
+            "regions=patches are of the ViT's keys, which only `wilss-masks generate` by fmwiss has; set regions=none, "
+            "or other regions."
+        )
+    if params.regions in NETWORKS:
+        raise ParameterError(
+            f"regions={params.regions} needs a forward pass, which only `wilss-masks generate` and `bank` make; set "
+            "regions=none, or regions=file with proposals of that network."
+        )
 
 
 def voting(picture: "Tensor", regions: "Tensor | None", params: StageParams) -> "Callable[[Tensor], Tensor]":

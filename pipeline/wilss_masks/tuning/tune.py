@@ -14,7 +14,7 @@ from wilss.models.devices import resolve_device
 from ..make.options import Options
 from ..make.request import plan_for
 from ..sources.fmwiss import FmwissSource
-from ..stages.region_networks import OF_A_PASS
+from ..stages.regions import OF_A_PASS
 from .levers import levers
 from .sample import Sample
 from .scratch import Scratch, default_folder

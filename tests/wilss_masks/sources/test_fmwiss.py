@@ -27,7 +27,7 @@ from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
 from wilss_masks.sources.fusion import FmwissParams, refine
 from wilss_masks.stages.chain import stage_size
-from wilss_masks.stages.region_networks import batch_regions, open_region_network
+from wilss_masks.stages.regions import batch_regions, open_region_network
 
 CLASSES = (("disk", ("disk", "round plate")), ("star", ("star",)), ("kite", ("kite",)))
 SIZES = [(40, 32), (24, 48)]

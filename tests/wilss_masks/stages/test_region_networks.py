@@ -9,8 +9,7 @@ from tests.wilss.models.proposers import tiny_networks
 from wilss.errors import ParameterError, WeightsError
 from wilss_masks.stages.chain import run_stages
 from wilss_masks.stages.params import StageParams, noted
-from wilss_masks.stages.region_networks import batch_regions, open_region_network
-from wilss_masks.stages.regions import regions_identity
+from wilss_masks.stages.regions import batch_regions, open_region_network, regions_identity
 
 
 @pytest.fixture(scope="module")

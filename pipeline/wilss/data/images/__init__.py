@@ -6,15 +6,17 @@ as a viewer shows them (EXIF orientation applied).
 
 from wilss.data.images.decoding import (
     PIXEL_CAP,
-    LabelPixels,
     greatest_of_16_bits,
     is_in_colour,
     read_image,
+    read_size,
+    rgb_of,
+)
+from wilss.data.images.label_pixels import (
+    LabelPixels,
     read_label_bytes,
     read_label_pixels,
     read_palette_label,
-    read_size,
-    rgb_of,
 )
 from wilss.data.images.network_inputs import (
     IMAGENET_MEAN,

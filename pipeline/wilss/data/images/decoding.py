@@ -1,4 +1,4 @@
-"""Images and label maps from disk: nothing is decoded before its header was found harmless.
+"""Images from disk: nothing is decoded before its header was found harmless.
 
 Pillow's plugins are called by name, by the first bytes of a file: only JPEG, PNG, TIFF, WebP and BMP are ever tried,
 and Pillow's own decompression-bomb check, which works by warnings and a global limit, has no part in it. So threads
@@ -11,7 +11,6 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -22,19 +21,18 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
-from wilss.data.images.tiff import HEADS, grey_of, has_16_bits, is_white_zero, open_tiff
+from wilss.data.images.tiff import HEADS, grey_of, is_white_zero, open_tiff
 from wilss.disk import UrlPath
 from wilss.errors import ImageError, WilssError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
 
-#: Of EXIF.
-_ORIENTATION = 0x0112
+#: The tag of EXIF and TIFF that says how an image is to be turned.
+ORIENTATION = 0x0112
 #: What makes an image of each EXIF orientation upright.
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,12 +45,6 @@ _TRANSPOSES = {
 }
 
 _LEFT_OUT = "copy it again, or leave it out"
-#: How a TIFF may be packed so that what comes out is what went in.
-_EXACT_PACKINGS = (
-    "raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "group3", "group4",
-    "tiff_ccitt",
-)  # fmt: skip
-_BIT_DEPTH_SCALES = {"L;2": 85, "L;4": 17, "L;2R": 85, "L;4R": 17}
 _REASONS = {
     errno.ENOENT: "is not there; copy it there, or leave it out",
     errno.ENOTDIR: "is not there; copy it there, or leave it out",
@@ -66,7 +58,7 @@ _REASONS = {
 
 def read_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, from its header alone. Raises ImageError."""
-    with _opened(path, whole=False) as image:
+    with opened(path, whole=False) as image:
         width, height = image.size
         return (width, height) if _is_turned(_orientation_of(image)) else (height, width)
 
@@ -78,7 +70,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     shown on white.
     Raises ImageError: one sentence with file and fix.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return rgb_of(image)
 
 
@@ -95,8 +87,8 @@ def greatest_of_16_bits(path: Path) -> int | None:
 
     Of colours, whose lower 8 bits Pillow leaves out, it is the greatest that it may be.
     """
-    with _opened(path) as image:
-        if not has_16_bits(image):
+    with opened(path) as image:
+        if not _has_16_bits(image):
             return None
         image.load()
         values = np.asarray(image)
@@ -106,112 +98,36 @@ def greatest_of_16_bits(path: Path) -> int | None:
         return int(colours.max()) * 256 + 255
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelPixels:
-    """What a label file holds.
-
-    values: uint8 [H, W], palette indices or grey values; None where the file holds colours.
-    palette: uint8 [K, 3], the colours of the first K values; None for a file without palette.
-    colours: uint8 [H, W, 3] of an RGB file; where all of them are grey, there are values as well.
-    """
-
-    values: NDArray[np.uint8] | None = None
-    palette: NDArray[np.uint8] | None = None
-    colours: NDArray[np.uint8] | None = None
+def _has_16_bits(image: ImageFile) -> bool:
+    """Whether an image, not yet decoded, has 16 bits a channel, the greatest value the lightest."""
+    return ";16" in raw_mode(image) and not is_white_zero(image)
 
 
-def read_palette_label(path: Path) -> NDArray[np.uint8]:
-    """A label map, uint8 [H, W]: palette indices or grey values as they are. Raises ImageError.
-
-    16-bit files are fine while their values are below 256. A label's EXIF is not looked at: labels are drawn on the
-    upright image.
-    """
-    pixels = read_label_pixels(path)
-    if pixels.values is None:
-        raise ImageError(
-            f"{path} holds colours (RGB), not class ids; say which colour is which class beside `layout`, as in "
-            "`colors: {background: [0, 0, 0], cat: [128, 0, 0]}` or in a labelmap.txt, or save it as a palette or grey "
-            "PNG."
-        )
-    return pixels.values
-
-
-def read_label_pixels(path: Path) -> LabelPixels:
-    """The values or colours of a label file, and its palette. Raises ImageError."""
-    with _opened(path) as image:
-        return _label_pixels(path, image)
-
-
-def _label_pixels(path: Path, image: ImageFile) -> LabelPixels:
-    _require_exact(path, image)
-    scale = _BIT_DEPTH_SCALES.get(_raw_mode(image), 1)
-    image.load()
-    pixels, palette = np.array(image), _palette_of(image)
-    if image.mode in ("RGB", "RGBA", "LA"):
-        return _of_colours(path, pixels)
-    if pixels.ndim != 2:
-        raise ImageError(f"{path} holds {image.mode} colours, not class ids; save it as a palette or grey PNG.")
-    if pixels.size and int(pixels.max()) > 255:
-        raise ImageError(f"{path} holds the label {pixels.max()}; ids are 0 to 254, and 255 for void.")
-    return LabelPixels(values=pixels.astype(np.uint8) // np.uint8(scale), palette=palette)
-
-
-def read_label_bytes(file: IO[bytes], path: Path) -> LabelPixels:
-    """The same of a file that is open already, `path` being what it is called. Raises ImageError."""
-    with _understood(path, file) as image:
-        return _label_pixels(path, image)
-
-
-def _require_exact(path: Path, image: ImageFile) -> None:
-    """Refuse a label file in which class ids may not be as they were written."""
-    if isinstance(image, TiffImageFile):
-        if (packing := image.info.get("compression", "raw")) not in _EXACT_PACKINGS:
-            raise ImageError(f"{path} is packed by {packing}, which changes class ids; save labels as PNG.")
-        if is_white_zero(image):
-            raise ImageError(f"{path} is a TIFF in which 0 is white, so that ids are turned round; save labels as PNG.")
-        if (turned := image.tag_v2.get(_ORIENTATION, 1)) != 1:
-            raise ImageError(
-                f"{path} says that it is to be turned (orientation {turned}), and labels are drawn on the upright "
-                "image; save labels as PNG."
-            )
-    elif not isinstance(image, PngImageFile | BmpImageFile):
-        raise ImageError(f"{path} is a {image.format}, in which class ids may not be exact; save labels as PNG.")
-
-
-def _palette_of(image: Image.Image) -> NDArray[np.uint8] | None:
-    """uint8 [K, 3], as many colours as the file has."""
-    return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3) if image.mode == "P" else None
-
-
-def _of_colours(path: Path, pixels: NDArray[np.uint8]) -> LabelPixels:
-    """pixels: uint8 [H, W, 2 to 4], the last channel alpha unless there are three."""
-    if pixels.shape[2] != 3:
-        if pixels.size and int(pixels[..., -1].min()) < 255:
-            raise ImageError(f"{path} has transparent pixels, whose class nobody can know; save it without alpha.")
-        pixels = pixels[..., :-1]
-    values = pixels[..., 0].copy() if (pixels == pixels[..., :1]).all() else None
-    return LabelPixels(values=values, colours=pixels if pixels.shape[2] == 3 else None)
+def raw_mode(image: ImageFile) -> str:
+    """How an image that is not yet decoded lies in its file, in Pillow's words, as `L;4` or `I;16B`."""
+    form = image.tile[0][3] if image.tile else ""
+    return str(form[0] if isinstance(form, tuple) else form)
 
 
 def is_in_colour(path: Path) -> bool:
     """Whether the image is no grey or palette image, by its header alone. Raises ImageError."""
-    with _opened(path, whole=False) as image:
+    with opened(path, whole=False) as image:
         return image.mode not in ("1", "L", "P") and not image.mode.startswith("I")
 
 
 @contextmanager
-def _opened(path: Path, *, whole: bool = True) -> Iterator[ImageFile]:
+def opened(path: Path, *, whole: bool = True) -> Iterator[ImageFile]:
     """An image whose header was read and found harmless; every way in which it can fail becomes one sentence.
 
     whole: whether more is wanted than the header.
     """
-    with _told(path), _file(path, whole) as file, _understood(path, file) as image:
+    with _told(path), _file(path, whole) as file, understood(path, file) as image:
         yield image
 
 
 @contextmanager
-def _understood(path: Path, file: IO[bytes]) -> Iterator[ImageFile]:
-    """The same of an open file."""
+def understood(path: Path, file: IO[bytes]) -> Iterator[ImageFile]:
+    """What `opened` gives, of a file that is open already, `path` being what it is called."""
     with _told(path):
         image = _identified(path, file)
         _check_size(path, image)
@@ -329,12 +245,7 @@ def _value_of_orientation(tiff: bytes) -> int:
     (count,) = struct.unpack_from(f"{order}H", tiff, start)
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
-        if tag == _ORIENTATION:
+        if tag == ORIENTATION:
             form = {1: "B", 3: "H", 4: "I"}.get(kind, "H")
             return int(struct.unpack_from(f"{order}{form}", tiff, entry + 8)[0])
     return 1
-
-
-def _raw_mode(image: ImageFile) -> str:
-    form = image.tile[0][3] if image.tile else ""
-    return str(form[0] if isinstance(form, tuple) else form)

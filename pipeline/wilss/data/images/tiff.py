@@ -9,7 +9,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from wilss.errors import ImageError
@@ -49,12 +48,6 @@ def grey_of(image: Image.Image) -> NDArray[np.uint8]:
     deep = np.asarray(image).astype(np.uint32).clip(0, highest)
     grey = ((deep * 255 + highest // 2) // highest).astype(np.uint8)
     return 255 - grey if is_white_zero(image) else grey
-
-
-def has_16_bits(image: ImageFile) -> bool:
-    """Whether an image of any format, not yet decoded, has 16 bits a channel, the greatest value the lightest."""
-    form = image.tile[0][3] if image.tile else None
-    return ";16" in str(form[0] if isinstance(form, tuple) else form) and not is_white_zero(image)
 
 
 def is_white_zero(image: Image.Image) -> bool:

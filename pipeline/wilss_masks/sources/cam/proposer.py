@@ -12,8 +12,7 @@ from wilss.equations import cam
 from wilss.store import ImageContent, Status
 
 from ...stages.chain import stage_picture
-from ...stages.region_networks import batch_regions, open_region_network
-from ...stages.regions import stage_regions
+from ...stages.regions import batch_regions, open_region_network, stage_regions
 from ..base import ImageTask
 from ..fusion import as_content
 from .masks import refine_cam

@@ -10,8 +10,7 @@ from wilss.data.images import read_image
 from wilss.store import ImageContent
 
 from ...stages.chain import stage_picture
-from ...stages.region_networks import batch_regions, open_region_network
-from ...stages.regions import stage_regions
+from ...stages.regions import batch_regions, open_region_network, stage_regions
 from ..base import ImageTask
 from ..placing import MapMaker
 from ..scoring import of_tags_and_words
