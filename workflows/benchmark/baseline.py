@@ -14,7 +14,7 @@ from wilss.data.images import normalise, to_pixels
 from wilss.equations import fmwiss
 from wilss.equations.kernels import score_map
 from wilss.models.encoders.vit.encoder import SeedViT
-from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.fmwiss_proposer import FmwissProposer
 
 
 def masks_of_one(proposer: FmwissProposer, task: Any, folder: Path) -> None:

@@ -21,7 +21,7 @@ from wilss.store import ImageContent, Status
 from wilss_masks import FmwissSource
 from wilss_masks.sources import Grids
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.fmwiss_proposer import FmwissProposer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,43 +5,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.images import patch_grid_size, read_image, resize_uint8
+from wilss.data.images import patch_grid_size
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
 from wilss.disk import Location
 from wilss.errors import ParameterError
-from wilss.models.devices import Fetched
-from wilss.store import ImageContent
 
-from ..stages.chain import stage_picture
 from ..stages.params import noted
-from ..stages.regions import batch_regions, open_region_network, regions_identity, stage_regions
-from .base import Grids, ImageTask
+from ..stages.regions import regions_identity
+from .base import Grids
 from .features.identity import identity_of_features, require_keepable
-from .features.keeper import FeatureKeeper
 from .features.kept_in import KeptIn, kept_in
 from .fusion import ALWAYS_NOTED, FmwissParams, confidence_noted
-from .placing import MapMaker
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
-from .scoring import Scorer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from wilss.models.encoders.both import Both
     from wilss.models.encoders.clip.configs import DenseForm
     from wilss.models.encoders.clip.encoder import DenseClip
     from wilss.models.encoders.vit.attention import Part
-    from wilss.models.encoders.vit.encoder import SeedViT
-    from wilss.models.encoders.vit.trunks import State
 
-    from .placing import Blocks
+    from .fmwiss_proposer import FmwissProposer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +212,8 @@ class FmwissSource:
         from wilss.models.encoders.both import open_both
         from wilss.models.encoders.vit.encoder import open_vit
 
+        from .fmwiss_proposer import FmwissProposer
+
         torch.set_num_threads(threads)
         source, precision = self if self.text is not None else self.prepare(device), self.params.forward_precision
         if self.is_one:
@@ -272,82 +263,3 @@ def _prompts(manifest: Manifest, identity: int) -> tuple[str, ...]:
     if identity in manifest.written_prompts:
         return manifest.prompts[identity]
     return prompt_names(manifest.taxonomy.name_of(identity))
-
-
-class Loaded(NamedTuple):
-    """An image as the two encoders' inputs, uint8 [3, H, W] each, and as the stages see it, where they do."""
-
-    clip: "Tensor"
-    vit: "Tensor"
-    picture: "Tensor | None"
-    regions: "Tensor | None"
-
-
-class FmwissProposer(MapMaker):
-    """`FmwissSource` with its networks loaded on one device."""
-
-    def __init__(self, source: FmwissSource, clip: "DenseClip", vit: "SeedViT", both: "Both | None" = None) -> None:
-        """both: where one network is clip and vit, or CLIP says where as well."""
-        import torch
-
-        super().__init__(source, clip.logit_scale)
-        self.clip, self.vit, self.both = clip, vit, both
-        self.text = torch.from_numpy(source.text).to(clip.device)
-        self._scorer = Scorer(source, clip, self.text, self)
-        self._regions = open_region_network(source.params, str(clip.device), source.params.forward_precision)
-        self._keeper = None if source.keeps_in is None else FeatureKeeper(source.keeps_in, clip.device)
-
-    def load(self, task: ImageTask) -> Loaded:
-        """The image in all sizes that are wanted; decoded once."""
-        import torch
-
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
-        size = self.source.vit_input(task.height, task.width)
-        vit = clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)
-        picture = stage_picture(image, self.params)
-        regions = stage_regions(task.record, task.height, task.width, picture, self.params)
-        return Loaded(clip, vit, picture, regions)
-
-    def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Loaded]) -> list[ImageContent]:
-        """A forward pass of each network for the batch, then each image by itself.
-
-        The host waits for the scores, where seeds are drawn from them, and for the masks of all images at the end.
-        """
-        import torch
-
-        regions = batch_regions(self._regions, [one.picture for one in loaded], [one.regions for one in loaded])
-        loaded = [one._replace(regions=known) for one, known in zip(loaded, regions, strict=True)]
-        with torch.inference_mode():
-            told, blocks = self.forward(loaded)
-            scores = self._scorer.scores(tasks, told)
-            drawn_from = [Fetched(score) if self.params.placing == "drawn" else None for score in scores]
-            on_their_way = [
-                self.content_on_its_way(task, scores[i], blocks, i, loaded[i].picture, loaded[i].regions, drawn_from[i])
-                for i, task in enumerate(tasks)
-            ]
-            made = [arrived() for arrived in on_their_way]
-            return made if self._keeper is None else self._keeper.beside(made, told, blocks[0])
-
-    def forward(self, loaded: Sequence[Loaded]) -> "tuple[Tensor | State, tuple[Blocks, ...]]":
-        """What the networks say of a batch: CLIP, see `Scorer.told`, and who says where, the ViT first."""
-        images = self._stack([one.clip for one in loaded])
-        at_two_sizes = any(one.clip.shape != one.vit.shape for one in loaded)
-        if self.both is None or (self.source.is_one and at_two_sizes):
-            blocks = self._where(loaded)
-            return self._scorer.told(images, blocks[-1].patch_tokens()), (blocks,)
-        states, parts = self.both.before(images, self.params.attention_blocks), self.source.parts
-        own = self.both.blocks(states, parts)
-        where = (own,) if self.source.is_one else (self._where(loaded), own)
-        proxy = where[0][-1].patch_tokens()
-        return self._scorer.told_of(self.both, states[-1], images, proxy), where
-
-    def _where(self, loaded: Sequence[Loaded]) -> "Blocks":
-        """The ViT's last blocks."""
-        images = self._stack([one.vit for one in loaded])
-        return self.vit.last_blocks(images, self.params.attention_blocks, self.source.parts)
-
-    def _stack(self, images: "list[Tensor]") -> "Tensor":
-        import torch
-
-        return torch.stack(images).to(self.clip.device, non_blocking=True)

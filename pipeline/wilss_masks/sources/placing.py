@@ -195,6 +195,25 @@ class MapMaker:
         return merge_alike(inside, features.float(), least=self.params.scope_alike)
 
 
+def similarity_of(features: "Tensor", text: "Tensor", source: "FmwissSource") -> "tuple[Tensor, Tensor]":
+    """Cosines of patches with a source's classes [B, C, h, w] and its background words [B, G, h, w].
+
+    features: [B, D, h, w]; text: see `FmwissProposer`.
+    """
+    from wilss.equations.kernels import score_map
+
+    return of_tags_and_words(score_map(features, text), source)
+
+
+def of_tags_and_words(similarity: "Tensor", source: "FmwissSource") -> "tuple[Tensor, Tensor]":
+    """The same of the cosines [B, M, h, w] with all prompts."""
+    from wilss.equations.gradcam import greatest_of_names
+
+    if source.params.synonyms == "greatest":
+        similarity = greatest_of_names(similarity, source.name_counts)
+    return similarity[:, : len(source.classes)], similarity[:, len(source.classes) :]
+
+
 def _mean(maps: "list[Tensor]") -> "Tensor":
     """The mean of several networks' maps [T, h, w], each over its own sum, on the grid of the first."""
     import torch

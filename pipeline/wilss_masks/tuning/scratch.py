@@ -29,9 +29,10 @@ from ..make.plan import MaskPlan
 from ..make.run import propose_in_parts
 from ..sources.base import ImageTask, why_not_finite
 from ..sources.features.proposer import KeptProposer
-from ..sources.fmwiss import FmwissProposer, FmwissSource
+from ..sources.fmwiss import FmwissSource
+from ..sources.fmwiss_proposer import FmwissProposer
 from ..sources.fusion import FmwissParams
-from ..sources.scoring import similarity_of
+from ..sources.placing import similarity_of
 from ..stages.params import noted
 
 Blocks = tuple[LastBlock, ...]

@@ -39,7 +39,6 @@ def there(proposer: Any) -> Any:
         moved(encoder.network)
         setattr(proposer, name, replace(encoder, device=DEVICE))
     proposer.text = There(proposer.text)
-    proposer._scorer._clip, proposer._scorer._text = proposer.clip, proposer.text
     return proposer
 
 

@@ -23,7 +23,7 @@ from wilss_masks.inspect.reliability import SureMaps, Tally, counted
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.sources import FmwissSource
-from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.fmwiss_proposer import FmwissProposer
 from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.tuning import calibrating
 from wilss_masks.tuning import levers as lever_module

@@ -23,7 +23,7 @@ from wilss.models.encoders.vit.encoder import SeedViT
 from wilss.store import MaskStoreWriter, shards
 from wilss_masks.make import generate as generation
 from wilss_masks.make import job, run
-from wilss_masks.sources.fmwiss import FmwissProposer
+from wilss_masks.sources.fmwiss_proposer import FmwissProposer
 from wilss_masks.sources.placing import MapMaker
 
 from .common import built_in_source, end_to_end, large_source, manifest_over, row

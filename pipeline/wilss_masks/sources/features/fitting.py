@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from wilss.equations.features import Basis, Moments
 
-    from ..fmwiss import FmwissProposer
+    from ..fmwiss_proposer import FmwissProposer
     from .rows import BlockForm
 
 #: How features are projected: along the directions in which they differ most, or along random ones.

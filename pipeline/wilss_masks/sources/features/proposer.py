@@ -12,8 +12,7 @@ from wilss.store import ImageContent
 from ...stages.chain import stage_picture
 from ...stages.regions import batch_regions, open_region_network, stage_regions
 from ..base import ImageTask
-from ..placing import MapMaker
-from ..scoring import of_tags_and_words
+from ..placing import MapMaker, of_tags_and_words
 from .reader import FeatureReader, Kept
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
     from wilss.models.encoders.vit.trunks import State
 
-    from ..fmwiss import FmwissProposer, FmwissSource
+    from ..fmwiss import FmwissSource
+    from ..fmwiss_proposer import FmwissProposer
     from ..placing import Blocks
 
 
