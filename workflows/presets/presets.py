@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 #: What the built-in encoders do best with, and no setting may change.
 SIZES = {"clip_size": 0, "vit_size": 192}
-#: The recommended recipe of before there were stages.
+#: What was recommended before there were stages.
 FORMER = {"preset": PAPER, "threshold": 0.2, "keep": "std", "keep_amount": 1.0, "fusion": "seeds", "draws": 5}
 #: What was tried in the place of the recommended parameters, one lever at a time.
 TRIED: tuple[dict[str, Any], ...] = (

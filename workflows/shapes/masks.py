@@ -41,7 +41,7 @@ BEST_CUT = {"init": 0.4, "intersection": 0.2}
 CAM_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
-#: The recipe of before there were stages, on which the paper's ablation is made: seeds drawn where M_init is sure.
+#: The recipe from before there were stages, on which the paper's ablation is made: seeds drawn where M_init is sure.
 FORMER = {
     "preset": "paper", "clip_size": 0, "vit_size": 224, "threshold": 0.9, "keep": "std", "keep_amount": 1.0, "draws": 5,
 }  # fmt: skip

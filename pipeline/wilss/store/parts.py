@@ -11,7 +11,7 @@ Whoever makes a shard first puts its files here, then creates the receipt, which
 and then those files whose digest the receipt names get their places in the store, whoever made them. So the files and
 the receipt of a shard belong together, also where two machines make it and their bytes differ: the loser's files never
 come near the store. Nothing here is ever changed or taken back; a void receipt has a successor. So whatever a process
-remembers of before it was stopped for an hour is still so.
+remembers still holds, even if it was stopped for an hour.
 """
 
 import hashlib

@@ -37,7 +37,7 @@ class MaskStoreWriter:
         folder = folder_at(place)
         with folder.built_beside() as building, building.drafted() as draft:
             create_group(draft, header)
-            discard_parts(folder.location)  # of a store of before
+            discard_parts(folder.location)  # of the store that was here
         return cls(MaskStore.open(folder.location, allow_partial=True))
 
     def commit(self, *receipts: ShardReceipt) -> None:

@@ -83,7 +83,7 @@ def attributes_of(
 def differences_from(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -> list[str]:
     """What of `attributes` is not so in the store, as `parameters.threshold: 0.5 asked for, 0.6 in the store`.
 
-    encoders: the networks that are asked for, for what a store of before does not note of them.
+    encoders: the networks that are asked for; what a store of an older version does not note is taken from them.
     """
     # A store made by `fuse` has seeds of other parameters than its masks, and one by `revise` masks that people drew:
     # never the one that is asked for. One that was made of features goes on with these.
@@ -196,4 +196,4 @@ def _why(name: str, noted: Any, models: Any) -> str:
     if key == "final_norm":
         return f" ({LEFT_OUT_THEN})"
     way = way_to(encoder, (key,), models[encoder])
-    return f" (as every store of before; {way} in encoders.{encoder} keeps it)" if way else ""
+    return f" (as in every store of an older wilss; {way} in encoders.{encoder} keeps it)" if way else ""

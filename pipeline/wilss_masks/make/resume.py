@@ -109,7 +109,7 @@ def keeping_what_is_kept(path: Location, options: Options) -> Options:
 
 
 def keeping_confidences(path: Location, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
-    """A complete store of before is left alone though its confidences are of another kind (`CONFIDENCE_OF`).
+    """A complete store of an older version is left alone though its confidences are of another kind (`CONFIDENCE_OF`).
 
     Not where some of its masks are to be made again, which would have others than the rest.
     """

@@ -43,7 +43,7 @@ def block(values: Mapping[str, Any], chosen_on: str, comment: str) -> str:
 def adopted(text: str, values: Mapping[str, Any], chosen_on: str, comment: str) -> str:
     """A manifest's text with these values in its section `masks.fmwiss`.
 
-    values: all that the section shall hold. comment: what it was chosen on; takes the place of one of before.
+    values: all that the section shall hold. comment: what it was chosen on; replaces an earlier one.
     Raises ManifestError where the text is written in a way that cannot be changed in place.
     """
     before = yaml.safe_load(text)

@@ -34,8 +34,8 @@ def test_a_store_of_before_is_resumed_where_the_numbers_are_the_same() -> None:
 def test_it_is_refused_where_they_are_not_and_told_how_to_keep_them() -> None:
     (line,) = differing(MAE, before(MAE))
     assert line == (
-        'models.vit.positions: "timm" asked for, "dino" in the store (as every store of before; `pos_interp: dino` in '
-        "encoders.vit keeps it)"
+        'models.vit.positions: "timm" asked for, "dino" in the store (as in every store of an older wilss; '
+        "`pos_interp: dino` in encoders.vit keeps it)"
     )
 
 

@@ -210,7 +210,7 @@ def test_a_run_that_is_stopped_before_it_overwrites_says_whose_images_are_there(
         patch.setattr("wilss_masks.make.generate.create_or_resume", interrupted)
         stopped = cli.generate(root, "--overwrite")
     assert stopped.code == 130
-    assert f"Stopped. Nothing was made yet: {root / 'out/s.zarr'} is still the store of before." in stopped.err
+    assert f"Stopped. Nothing was made yet: {root / 'out/s.zarr'} is still the store that was there." in stopped.err
     monkeypatch.setattr("wilss_masks.make.generate.run", interrupted)
     assert "Stopped. Nothing was finished yet" in cli.generate(root, "--overwrite").err
 

@@ -40,7 +40,7 @@ class Method(Protocol):
     def inputs_as_noted_now(self, noted: Mapping[str, Any], manifest: Manifest) -> Mapping[str, Any]:
         """What a run noted of these, by the digests of today where it is the same.
 
-        Raises CheckpointError with the reason, as part of a sentence, where the rules of before were others.
+        Raises CheckpointError with the reason, as part of a sentence, where the rules were different then.
         """
 
     def origin(self, run: TrainParams) -> tuple[str, str]:

@@ -104,7 +104,7 @@ def is_made(target: Target, info: CheckpointInfo, *, overlays: bool, probabiliti
         raise StoreError(
             f"{target.labels} was made by {maker} than {info.path}; give another --out, or replace it with --overwrite."
         )
-    if composed(name) not in ("", _shown_name(target)):  # files of before do not say
+    if composed(name) not in ("", _shown_name(target)):  # files of older versions do not say
         raise StoreError(
             f"{target.labels} was made of {name} and not of {target.record.path}; give another --out, or replace it "
             "with --overwrite."

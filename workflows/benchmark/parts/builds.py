@@ -115,7 +115,7 @@ def measure_training(scratch: Path, quick: bool, beside: Path | None = None) -> 
 
 
 def measure_demo(scratch: Path, quick: bool, beside: Path | None = None) -> list[dict[str, Any]]:
-    """The whole walk on the built-in data, from nothing; in fp32, since a build of before asked for bf16."""
+    """The whole walk on the built-in data, from nothing; in fp32, since older builds asked for bf16."""
     if beside is None:
         return [row("no other build", "nothing measured; name its checkout with --beside")]
     words = ("--precision", "fp32", *(("--epochs", "3") if quick else ()))

@@ -19,7 +19,7 @@ LEFT_OUT_THEN = "tokens of this network were not under its final norm before, an
 
 
 def as_noted_now(noted: Mapping[str, Any], spec: EncoderSpec, *, tokens: bool = False) -> dict[str, Any]:
-    """What a store notes of an encoder, filled up with what one of before does not note.
+    """What a store notes of an encoder, completed by what a store of an older version leaves out.
 
     spec: the network that is asked for now; where it is another than the store's, that shows in what both note.
     tokens: whether its final norm is asked for, too.
@@ -39,7 +39,7 @@ def without_statistics(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def former_numbers(spec: EncoderSpec) -> dict[str, Any]:
-    """positions, mean and std by the rules of before."""
+    """positions, mean and std by the rules of older versions."""
     is_clip = spec.library == "open_clip"
     mean, std = _clip_statistics(spec) if is_clip else _vit_statistics(spec)
     positions = "timm" if is_clip else spec.pos_interp or _vit_positions(spec)
@@ -60,7 +60,7 @@ def former_final_norm(spec: EncoderSpec) -> str:
 
 
 def way_to(encoder: str, keys: Collection[str], then: Mapping[str, Any]) -> str:
-    """What to write in `encoders` of a manifest to have these numbers of before again; "" where nothing does."""
+    """What to write in `encoders` of a manifest to have these former numbers again; "" where nothing does."""
     ways = [f"`pos_interp: {then['positions']}`"] if "positions" in keys and encoder == "vit" else []
     if {"mean", "std"} & set(keys):
         ways.append(f"`args: {{mean: {then['mean']}, std: {then['std']}}}`, added to args that are there,")

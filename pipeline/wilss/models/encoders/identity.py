@@ -73,7 +73,7 @@ def _weights_of(spec: EncoderSpec) -> dict[str, Any]:
 
 
 def _numbers_of(spec: EncoderSpec) -> dict[str, Any]:
-    """positions, mean and std, as `former.former_numbers` has them of before."""
+    """positions, mean and std of today; those of older versions are `former.former_numbers`."""
     is_clip = spec.library == "open_clip"
     mean, std = clip_preprocessing(spec, clip_config(spec)) if is_clip else vit_preprocessing(spec)
     return {
@@ -100,7 +100,7 @@ def digests_of_encoder(spec: EncoderSpec, *, tokens: bool = False) -> tuple[str,
 
 
 def way_to_former(spec: EncoderSpec, digest: str, *, tokens: bool = False) -> str:
-    """Why the network of a digest of before is another today, or what to write to have it; "" for any other."""
+    """Why the network with a digest by an older version is another today, or how to get it; "" for other digests."""
     now, then = _numbers_of(spec), dict(_as_before(spec)).get(digest)
     if then is None:
         return ""
@@ -111,7 +111,7 @@ def way_to_former(spec: EncoderSpec, digest: str, *, tokens: bool = False) -> st
 
 
 def _as_before(spec: EncoderSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    """By every way in which a manifest could name these weights: the digest of before, and the numbers of before."""
+    """The digest and the numbers of an older version, for every way in which a manifest could name these weights."""
     weights, names = _weights_of(spec), ("model", "pretrained", "args", "pos_interp")
     for other in _said_otherwise(spec):
         said = {name: getattr(other, name) for name in names}

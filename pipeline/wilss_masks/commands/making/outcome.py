@@ -54,7 +54,9 @@ def stopped(manifest: Any, arguments: dict[str, Any], options: "Options", *, has
     if not made:
         return f"Stopped. Nothing was finished yet: images are kept {size} at a time. The same command begins again."
     if arguments["overwrite"] and not has_begun:
-        return f"Stopped. Nothing was made yet: {path} is still the store of before. The same command begins again."
+        return (
+            f"Stopped. Nothing was made yet: {path} is still the store that was there. The same command begins again."
+        )
     without = ", without --overwrite," if arguments["overwrite"] else ""
     kept = f"{made} of {counted(total, 'image')} {'is' if made == 1 else 'are'} kept"
     return f"Stopped. {kept}; run the same command again{without} to go on."
