@@ -36,14 +36,14 @@ def resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.b
     return np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR)) >= 128
 
 
-def heat(base: Picture, values: NDArray[np.floating], cut: float, map_name: str, *, line: int = 2) -> Picture:
+def heat(base: Picture, values: NDArray[np.floating], cut: float, map_name: str) -> Picture:
     """A patch-grid map [h, w] in [0, 1] over `base` in grey, with the outline of where it reaches `cut`."""
     height, width = base.shape[:2]
     pixels = to_pixels(torch.from_numpy(values.astype(np.float32)), height, width).numpy()
     colours = _colour_table(map_name)[(pixels.clip(0, 1) * 255).round().astype(np.uint8)]
     grey = base.mean(axis=2, keepdims=True)
     mixed = _HEAT_OVER_PICTURE * colours + (1 - _HEAT_OVER_PICTURE) * grey
-    return contour(mixed.round().astype(np.uint8), pixels >= cut, _WHITE, line=line)
+    return contour(mixed.round().astype(np.uint8), pixels >= cut, _WHITE, line=2)
 
 
 def overlay(

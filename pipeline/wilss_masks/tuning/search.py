@@ -76,7 +76,6 @@ def search(
     make_judge: Callable[[Sequence[Setting]], Judge],
     *,
     levers: Sequence[Lever] = (),
-    threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
     """Compare all candidates, then what levers make of the best; the order of images and threads changes nothing.
@@ -84,7 +83,7 @@ def search(
     make_judge: the judge of some settings.
     """
     ahead = {sample.records[place].image_id for place in sample.order[:FIRST_IMAGES]}
-    run = _Run(scratch, sample, threads, Work(progress, len(ahead), len(sample.records), candidates, levers))
+    run = _Run(scratch, sample, Work(progress, len(ahead), len(sample.records), candidates, levers))
     first = run.tally(make_judge(candidates), candidates, lambda name: name in ahead)
     places = _kept(candidates, _score(_sum(first), sample))
     chosen = [candidates[place] for place in places]
@@ -227,14 +226,8 @@ class Work:
 class _Run:
     """Reads the batches of a scratch in threads and adds up what a judge says of their images."""
 
-    def __init__(
-        self,
-        scratch: Scratch,
-        sample: Sample,
-        threads: int | None,
-        work: Work,
-    ) -> None:
-        self._scratch, self._sample, self._threads, self.work = scratch, sample, threads, work
+    def __init__(self, scratch: Scratch, sample: Sample, work: Work) -> None:
+        self._scratch, self._sample, self.work = scratch, sample, work
         self._half = {sample.records[place].image_id: turn % 2 for turn, place in enumerate(sample.order)}
         self._stopped = threading.Event()
         self.failed: dict[str, str] = scratch.failed
@@ -253,7 +246,7 @@ class _Run:
             return [(one.task.record.image_id, self._one(judge, one)) for one in seen if not self._stopped.is_set()]
 
         try:
-            for found in map_in_threads(judged, range(len(self._scratch.batches)), self._threads):
+            for found in map_in_threads(judged, range(len(self._scratch.batches))):
                 for name, tally in found:
                     self.work.add(steps)
                     self._add(halves, name, tally)

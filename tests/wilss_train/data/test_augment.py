@@ -14,8 +14,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
+from tests.wilss_train.data.random_views import draw_view
 from wilss.data.images import IMAGENET_MEAN
-from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside, published_window, view_of
+from wilss_train.data.augment import View, cut_image, cut_masks, is_outside, published_window, view_of
 from wilss_train.params import TrainParams
 
 MEAN = tuple(round(255 * value) for value in IMAGENET_MEAN)

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from wilss.data.images import IMAGENET_MEAN
-
 from ..params import TrainParams
 
 Colour = tuple[int, int, int]
@@ -65,22 +63,6 @@ class _Place(NamedTuple):
     top: float
     factor: float
     stretch: float = 1.0
-
-
-def draw_view(
-    height: int,
-    width: int,
-    *,
-    crop: int,
-    scale: tuple[float, ...],
-    flip: float,
-    colour: float,
-    rng: np.random.Generator,
-    mean: Sequence[float] = IMAGENET_MEAN,
-) -> View:
-    """A random view of an image of this size, resized by a factor in `scale`. mean: of the input."""
-    place = _scaled(height, width, crop=crop, scale=scale, rng=rng)
-    return _view_at(place, crop=crop, flip=flip, colour=colour, rng=rng, mean=mean)
 
 
 def _scaled(height: int, width: int, *, crop: int, scale: Sequence[float], rng: np.random.Generator) -> _Place:

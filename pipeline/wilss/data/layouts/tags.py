@@ -54,7 +54,7 @@ class _Tagged(Mapping[str, tuple[str, ...]]):
         self._last = -1
 
     def add(self, image_id: str, names: tuple[str, ...] = ()) -> None:
-        """Say that there is this image, and that it holds `names` too; quick where ids come in the order of last time."""
+        """Say that there is this image, and that it holds `names` too; quick where the order of ids repeats."""
         place = self._last = self._ids.add(image_id, self._last + 1)
         if place == len(self._names):
             self._names.append(names)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.wilss_train.data.random_views import draw_view
 from tests.wilss_train.data.semi.world import IMAGES, KNOWN, PARAMS, inputs, make
 from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore
-from wilss_train.data.augment import cut_masks, draw_view, is_outside
+from wilss_train.data.augment import cut_masks, is_outside
 from wilss_train.data.masked_images import Broken, MaskedImages
 from wilss_train.data.semi.batches import SemiBatch, SemiBatchSource, SemiParts
 from wilss_train.data.semi.labelled import Labelled

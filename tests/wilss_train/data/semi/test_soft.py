@@ -7,11 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.wilss_train.data.random_views import draw_view
 from tests.wilss_train.data.semi.stores import PROTOCOL, soft_store
 from wilss.data.images import to_pixels
 from wilss.errors import StoreError
 from wilss.store import MaskStore
-from wilss_train.data.augment import View, cut_image, cut_masks, draw_view, is_outside
+from wilss_train.data.augment import View, cut_image, cut_masks, is_outside
 from wilss_train.data.semi.soft import SoftLabels, warped
 
 HEIGHT, WIDTH = 90, 120
