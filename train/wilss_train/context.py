@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .data.batch_source import Order
-from .data.masked_images import Broken
+from .data.image_pool import Broken
 from .inputs import RunInputs
 from .params import TrainParams
 

@@ -211,7 +211,7 @@ def is_as_written(folder: Folder, layout: StoreLayout, name: str) -> bool:
             values = _read(folder, layout, spec, chunk)
             if spec.dtype == "bool":
                 values = values.view(np.uint8) != 0
-            if _differs(folder, _name(spec, chunk), b"" if _is_fill(values, spec) else _encoded(values, spec)):
+            if _differs(folder, chunk_name(spec, chunk), b"" if _is_fill(values, spec) else _encoded(values, spec)):
                 return False
         except (ValueError, RuntimeError, OSError):  # numcodecs raises the middle one
             return False
@@ -230,7 +230,8 @@ def _touched(where: slice, rows: int) -> range:
     return range(where.start // rows, -(-where.stop // rows))
 
 
-def _name(spec: VectorSpec, chunk: int) -> str:
+def chunk_name(spec: VectorSpec, chunk: int) -> str:
+    """Where zarr looks for this chunk of a small array in a store."""
     return "/".join((spec.name, "c", str(chunk), *("0",) * (len(spec.dims) - 1)))
 
 
@@ -245,7 +246,7 @@ def read_chunk(root: Place, spec: VectorSpec, chunk: int, shape: tuple[int, ...]
     """
     try:
         itemsize = None if spec.dtype == "object" else _on_disk(spec).itemsize
-        data = unpacked(folder_at(root).read(_name(spec, chunk)), math.prod(shape), itemsize)
+        data = unpacked(folder_at(root).read(chunk_name(spec, chunk)), math.prod(shape), itemsize)
     except FileNotFoundError:  # all fill
         return np.full(shape, spec.fill, spec.dtype)
     if spec.dtype == "object":
@@ -255,7 +256,7 @@ def read_chunk(root: Place, spec: VectorSpec, chunk: int, shape: tuple[int, ...]
 
 
 def _write(folder: Folder, spec: VectorSpec, chunk: int, values: NDArray[Any]) -> None:
-    name = _name(spec, chunk)
+    name = chunk_name(spec, chunk)
     if _is_fill(values, spec):  # as zarr does it
         folder.remove(name)
     else:

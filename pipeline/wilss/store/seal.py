@@ -17,7 +17,7 @@ from ..digests import digest_of_bytes, digest_of_json
 from ..disk import Folder, Location, folder_at
 from ..errors import StoreError
 from ..process import map_in_threads
-from .arrays import is_as_written
+from .arrays import chunk_name, is_as_written
 from .schema import SEAL_KEY, StoreLayout
 from .shards import ShardReceipt, committed_digest, digest_on_disk
 
@@ -128,7 +128,7 @@ def _own_files(layout: StoreLayout) -> set[str]:
 def _chunk_files(layout: StoreLayout) -> Iterator[str]:
     for name, spec in layout.vectors.items():
         for chunk in range(-(-layout.vector_shape(name)[0] // layout.chunk_rows(name))):
-            yield "/".join((name, "c", str(chunk), *("0",) * (len(spec.dims) - 1)))
+            yield chunk_name(spec, chunk)
 
 
 def _listed_files(folder: Folder, layout: StoreLayout) -> Iterator[str]:

@@ -17,7 +17,8 @@ from wilss.errors import StoreError
 from wilss_train.data.batch_source import Order, Visit
 from wilss_train.data.batches import SegBatch, SegBatchSource
 from wilss_train.data.copy_paste import PasteParams
-from wilss_train.data.masked_images import Broken, MaskedImages, limited
+from wilss_train.data.image_pool import Broken
+from wilss_train.data.masked_images import MaskedImages, limited
 from wilss_train.memory import MemoryBank, fill
 from wilss_train.params import TrainParams
 

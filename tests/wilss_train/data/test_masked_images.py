@@ -19,7 +19,8 @@ from tests.wilss_train.memory.drawn import (
 )
 from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import ImageError, MasksError, StoreError, UnreachableError, WilssError
-from wilss_train.data.masked_images import BoundedCache, Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
+from wilss_train.data.image_pool import BoundedCache, Broken, BrokenImages, ImagePool
+from wilss_train.data.masked_images import MaskedImage, MaskedImages
 
 
 def opened(folder: Path, images: dict[str, Masks], failed: tuple[str, ...] = (), **more: object) -> MaskedImages:

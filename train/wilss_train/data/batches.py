@@ -18,7 +18,8 @@ from ..params import TrainParams
 from .augment import cut_image, cut_masks, is_outside, on_stride, planar, view_of
 from .batch_source import Order, Share, TensorBatch, Visit, prefetch
 from .copy_paste import PasteParams, draw_instance, paste
-from .masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages
+from .image_pool import Broken, BrokenImages, ImagePool
+from .masked_images import MaskedImage, MaskedImages
 from .trust import Trust, trusted
 
 if TYPE_CHECKING:

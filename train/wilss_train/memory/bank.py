@@ -20,7 +20,7 @@ from wilss.store.schema import ArraySpec
 from wilss.store.shards import read_planes
 from wilss.store.size_limits import require_names, require_planes, require_shape
 
-from ..data.masked_images import BoundedCache
+from ..data.image_pool import BoundedCache
 from .writing import (
     DIGEST_KEY,
     FORMAT,

@@ -25,7 +25,7 @@ from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
 from wilss_train.context import RunContext
 from wilss_train.data.batch_source import Order
-from wilss_train.data.masked_images import ImagePool
+from wilss_train.data.image_pool import ImagePool
 from wilss_train.methods.base import is_frozen
 from wilss_train.methods.teacher import Teacher
 from wilss_train.params import TrainParams

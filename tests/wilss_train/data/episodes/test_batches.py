@@ -11,7 +11,7 @@ from wilss.data.taxonomy import VOID
 from wilss.errors import ParameterError, StoreError
 from wilss_train.data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
 from wilss_train.data.episodes.features import FeatureBank
-from wilss_train.data.masked_images import Broken
+from wilss_train.data.image_pool import Broken
 
 
 def maker(pictures: Pictures | None = None, shape: Shape | None = None, **more: Any) -> EpisodeBatchSource:

@@ -13,7 +13,8 @@ from tests.wilss_train.data.semi.world import IMAGES, KNOWN, PARAMS, inputs, mak
 from wilss.data.taxonomy import VOID
 from wilss.store import MaskStore
 from wilss_train.data.augment import cut_masks, is_outside
-from wilss_train.data.masked_images import Broken, MaskedImages
+from wilss_train.data.image_pool import Broken
+from wilss_train.data.masked_images import MaskedImages
 from wilss_train.data.semi.batches import SemiBatch, SemiBatchSource, SemiParts
 from wilss_train.data.semi.labelled import Labelled
 from wilss_train.data.semi.views import StrongParams

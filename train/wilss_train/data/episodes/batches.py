@@ -19,7 +19,7 @@ from wilss.data.supports.simulate import Kind
 from wilss.randomness import seed_for
 
 from ..batch_source import Order, Share, prefetch
-from ..masked_images import Broken, BrokenImages
+from ..image_pool import Broken, BrokenImages
 from .draw import Episode, Index, draw_episode, require_enough, sorted_index
 from .features import FeatureBank, Support, Void, labels_for, support_map
 

@@ -19,7 +19,7 @@ from wilss.equations.kernels import unit
 from wilss.models.networks.embedding import Embedding
 from wilss.randomness import numpy_generator_for
 
-from ..masked_images import BoundedCache
+from ..image_pool import BoundedCache
 from .images import LabelledImages
 
 

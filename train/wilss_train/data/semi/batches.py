@@ -21,7 +21,8 @@ from wilss.randomness import numpy_generator_for, seed_for
 from ...params import TrainParams
 from ..augment import View, cut_image, cut_masks, is_outside, on_stride, planar, view_of
 from ..batch_source import Order, Share, TensorBatch, Visit, prefetch
-from ..masked_images import Broken, BrokenImages, ImagePool, MaskedImage, MaskedImages, limited
+from ..image_pool import Broken, BrokenImages, ImagePool
+from ..masked_images import MaskedImage, MaskedImages, limited
 from .labelled import Labelled
 from .soft import SoftLabels, warped
 from .views import StrongParams, strong_view

@@ -19,7 +19,7 @@ from wilss.models.networks.embedding import Embedding
 from ...data.episodes.draw import Episode, require_enough, sorted_index
 from ...data.episodes.features import EmbeddedBank, FeatureBank, labels_for
 from ...data.episodes.images import LabelledSplit, labelled_split
-from ...data.masked_images import BrokenImages
+from ...data.image_pool import BrokenImages
 from .evaluate import EpisodeParams, Segmenting, attempts_at
 
 

@@ -29,7 +29,7 @@ from wilss.params import FiniteFloat, Params, PositiveFloat, PositiveInt
 from ...data.episodes.draw import Episode, Index, draw_episode, require_enough, sorted_index
 from ...data.episodes.features import EmbeddedBank, FeatureBank, Support, Void, support_map
 from ...data.episodes.images import LabelledSplit
-from ...data.masked_images import BoundedCache, BrokenImages
+from ...data.image_pool import BoundedCache, BrokenImages
 from .metrics import EpisodeCounts, Metric
 
 Answer = TypeVar("Answer")
