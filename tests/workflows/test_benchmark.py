@@ -119,10 +119,21 @@ def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
     assert watch.spent["inner"].nbytes == 2 * 4 * 4 * 4
 
 
-def test_every_function_that_is_timed_is_there() -> None:
-    from parts.stages import PLACES
+@pytest.mark.parametrize(("preset", "unmet"), [("paper", set()), ("recommended", {"seeds"})])
+def test_a_run_meets_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, unmet: set[str]) -> None:
+    """But seeds, where none are drawn; a stage that nobody meets would silently be part of what is around it."""
+    from parts.common import end_to_end, manifest_over
+    from parts.stages import PLACES, one_lane
+    from parts.stopwatch import Stopwatch
 
-    assert [name for owner, name, _ in PLACES if name not in vars(owner)] == []
+    from wilss_masks import FmwissSource
+
+    monkeypatch.chdir(ROOT)
+    manifest = manifest_over(tmp_path, 2)
+    source = FmwissSource.from_manifest(manifest, step=0, values={"preset": preset}).prepare("cpu")
+    with one_lane(), Stopwatch().around(PLACES) as watch:
+        end_to_end(manifest, source, tmp_path / "stages.zarr")
+    assert {stage for _, _, stage in PLACES} - set(watch.spent) == unmet
 
 
 def test_stages_and_what_they_leave_add_up() -> None:

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from measure import Figure, cpu_seconds, figure, ratios, wall_seconds
 
-import wilss.data.images
 import wilss.models.encoders.clip.encoder
 import wilss.models.encoders.vit.encoder
-import wilss_masks.sources.fusion as refining
 from wilss.disk.folder import LocalFolder
 from wilss.equations import fmwiss, kernels
 from wilss.models.encoders.clip.encoder import DenseClip
@@ -23,6 +21,7 @@ from wilss.models.encoders.vit.encoder import SeedViT
 from wilss.store import MaskStoreWriter, shards
 from wilss_masks.make import generate as generation
 from wilss_masks.make import job, run
+from wilss_masks.sources import fmwiss_proposer, placing
 from wilss_masks.sources.fmwiss_proposer import FmwissProposer
 from wilss_masks.sources.placing import MapMaker
 
@@ -33,9 +32,10 @@ from .stopwatch import Place, Stopwatch
 
 ONCE = "once a store: begin, seal, sum up"
 
+#: A function is named where it is called: a module that has imported it would go on with what is not timed.
 PLACES: tuple[Place, ...] = (
-    (wilss.data.images, "read_image", "decode"),
-    (wilss.data.images, "resize_uint8", "resize"),
+    (fmwiss_proposer, "read_image", "decode"),
+    (fmwiss_proposer, "resize_uint8", "resize"),
     (FmwissProposer, "_stack", "resize"),
     (wilss.models.encoders.clip.encoder, "normalise", "normalise"),
     (wilss.models.encoders.vit.encoder, "normalise", "normalise"),
@@ -45,8 +45,9 @@ PLACES: tuple[Place, ...] = (
     (fmwiss, "foreground_score", "score"),
     (MapMaker, "_seeds", "seeds"),
     (MapMaker, "_attention", "attention"),
-    (refining, "refine", "binarise, upsample, fuse"),
-    (refining, "on_its_way", "confidence, agreement, area"),
+    (MapMaker, "_spread", "attention"),
+    (placing, "refine", "binarise, upsample, fuse"),
+    (placing, "on_its_way", "confidence, agreement, area"),
     (MapMaker, "content_on_its_way", "between the equations"),
     (FmwissProposer, "propose", "between the equations"),
     (FmwissProposer, "load", "between the equations"),
