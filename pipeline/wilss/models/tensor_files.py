@@ -14,7 +14,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,13 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def without_prefixes(name: str, prefixes: Sequence[str]) -> str:
+    """A tensor's name without those that wrappers and training code have put before it, as often as they did."""
+    while prefix := next((one for one in prefixes if name.startswith(one)), None):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, list[str]]:

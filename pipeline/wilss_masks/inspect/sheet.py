@@ -113,7 +113,7 @@ def choose(store: MaskStore, order: Order, count: int) -> list[tuple[int, int]]:
     Among equals the store's own order decides; see `order_for`. Raises StoreError for a store without masks.
     """
     done = store.vector("status") == Status.DONE
-    pairs = np.argwhere(_shown(store) & done[:, None])
+    pairs = np.argwhere(shown_masks(store) & done[:, None])
     if not len(pairs):
         raise StoreError(f"{store.path} has no finished image with a mask, so there is nothing to show.")
     order = order_for(store, order)
@@ -128,13 +128,13 @@ def rows_of(store: MaskStore, image_ids: Sequence[str]) -> list[tuple[int, int]]
 
     Raises StoreError for an image that the store does not hold or has no masks of.
     """
-    shown = _shown(store)
+    shown = shown_masks(store)
     rows = [(store.position(name), store.read(name).categories) for name in image_ids]
     return [(row, category) for row, categories in rows for category in categories if shown[row, category]]
 
 
-def _shown(store: MaskStore) -> NDArray[np.bool_]:
-    """Which classes of which images are worth a row, bool [N, C]: where no tags were asked, those with a mask."""
+def shown_masks(store: MaskStore) -> NDArray[np.bool_]:
+    """Which classes of which images people are shown, bool [N, C]: where no tags were asked, those with a mask."""
     asked: NDArray[np.bool_] = store.vector("tags")
     return asked & (store.vector("area") > 0) if store.attributes.get("uses_tags") is False else asked
 

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from wilss.data.images import is_in_colour
-from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, without_suffix
+from wilss.data.layouts.files import LABEL_SUFFIXES, without_suffix
+from wilss.data.layouts.listing import is_image_name
 from wilss.disk import path_of, walk
 from wilss.errors import ImageError, ManifestError
 
@@ -39,7 +40,7 @@ class FolderTree:
         for folder, below, names in walk(root):
             below[:] = sorted(name for name in below if not name.startswith(".") and not _DRAWN_OVER.match(name))
             inside = path_of(folder).relative_to(root).as_posix().removeprefix(".")
-            here = [name for name in sorted(names) if _is_image(name)]
+            here = [name for name in sorted(names) if is_image_name(name)]
             if here:
                 files[inside] = here
         if not files:
@@ -127,10 +128,6 @@ def _inside(path: str, top: str) -> str | None:
     if path == top or not top:
         return path if not top else ""
     return path.removeprefix(f"{top}/") if path.startswith(f"{top}/") else None
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _label_folders(root: Path, files: Mapping[str, Sequence[str]]) -> dict[str, str]:

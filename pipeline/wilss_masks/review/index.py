@@ -19,7 +19,7 @@ from wilss.drawing import class_colours
 from wilss.errors import StoreError, counted
 from wilss.store import MaskStore, compared_masks
 
-from ..inspect.sheet import order_for
+from ..inspect.sheet import order_for, shown_masks
 from .given import read_given
 
 #: The class of an item that stands for an image without any mask.
@@ -86,7 +86,7 @@ def build_index(
     only: ids of the images to list, in this order. Raises StoreError where the store has none of them.
     """
     rows = np.arange(store.layout.num_images) if only is None else _rows(store, only)
-    shown = _shown(store)[rows]
+    shown = shown_masks(store)[rows]
     ids = list(store.image_ids) if only is None else [store.image_ids[row] for row in rows.tolist()]
     image, position = np.nonzero(shown)
     extra = _judged_besides(shown, ids, store.category_ids, judged)
@@ -176,12 +176,6 @@ def _rows(store: MaskStore, only: Sequence[str]) -> NDArray[np.int64]:
     if not len(known):
         raise StoreError(f"{store.path} has none of the {counted(len(only), 'listed image')}; give a list of its ids.")
     return known
-
-
-def _shown(store: MaskStore) -> NDArray[np.bool_]:
-    """Which classes of which images have an item, bool [N, C]: where no tags were asked, those with a mask."""
-    asked: NDArray[np.bool_] = store.vector("tags")
-    return asked & (store.vector("area") > 0) if store.attributes.get("uses_tags") is False else asked
 
 
 def _judged_besides(

@@ -12,7 +12,7 @@ from wilss.errors import WeightsError
 from wilss.models.networks.backbones import filter_of, whole_network
 from wilss.models.networks.other_names import by_timms_names
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.tensor_files import misfits, read_tensors, told
+from wilss.models.tensor_files import misfits, read_tensors, told, without_prefixes
 
 _NESTED = ("state_dict", "model", "network", "teacher")  # where checkpoints keep their network
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "encoder.", "network.", "model.")
@@ -98,9 +98,7 @@ def _key(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    while prefix := next((one for one in _PREFIXES if name.startswith(one)), None):
-        name = name.removeprefix(prefix)
-    return name
+    return without_prefixes(name, _PREFIXES)
 
 
 def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wilss.errors import WeightsError
-from wilss.models.tensor_files import misfits
+from wilss.models.tensor_files import misfits, without_prefixes
 
 NESTED = ("teacher", "state_dict", "model", "student")  # where checkpoints keep their network, best first
 PREFIXES = ("module.", "teacher.", "student.", "backbone.", "_orig_mod.")
@@ -59,17 +59,11 @@ def backbone_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
         return backbone_tensors(content[nested])
     if any(name.startswith("teacher.") for name in content):
         content = {name: value for name, value in content.items() if name.startswith("teacher.")}
-    return {_stripped(name): value for name, value in content.items()}
+    return {without_prefixes(name, PREFIXES): value for name, value in content.items()}
 
 
 def _used(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
-
-
-def _stripped(name: str) -> str:
-    while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
-        name = name.removeprefix(prefix)
-    return name
 
 
 # -- by timm ------------------------------------------------------------------------------------------------
