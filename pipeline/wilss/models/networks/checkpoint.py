@@ -39,7 +39,7 @@ _SPECS: Mapping[Kind, type[SegmenterSpec] | type[EmbeddingSpec]] = {
     "embedding": EmbeddingSpec,
 }
 _ARTICLES: Mapping[type, str] = {SegmenterSpec: "a segmenter", EmbeddingSpec: "an embedding"}
-_MENDS: Mapping[type, str] = {
+_FIXES: Mapping[type, str] = {
     SegmenterSpec: "pass the checkpoint of a method that trains a segmenter, such as fmwiss",
     EmbeddingSpec: "pass a checkpoint of `wilss-train --method panet`",
 }
@@ -211,7 +211,7 @@ def spec_of(info: CheckpointInfo, wanted: type[S]) -> S:
         return info.spec
     raise CheckpointError(
         f"{info.path} holds {_ARTICLES[type(info.spec)]} ({info.method}), and this takes {_ARTICLES[wanted]}; "
-        f"{_MENDS[wanted]}."
+        f"{_FIXES[wanted]}."
     )
 
 
