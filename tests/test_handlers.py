@@ -28,6 +28,7 @@ OF_THE_WHOLE = [
     "wilss/models/networks/checkpoint.py:read_info",
     "wilss/store/collecting.py:seal_parts",
     "wilss/store/parts.py:StoreParts._is_open",
+    "wilss/store/records.py:_protocol_of",  # what a store notes, which was read before
     "wilss/store/review_folder.py:judged_beside",
     "wilss/store/row_state.py:RowStates.consistently",  # which raises it
     "wilss/store/store.py:MaskStore._fetch",  # ahead of a reader, who is told
