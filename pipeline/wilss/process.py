@@ -1,4 +1,4 @@
-"""What a process takes of its machine: cores, threads whose results come in order, and memory once it is freed.
+"""What a process takes of its machine: cores, threads whose results come in order, memory once freed; and its signals.
 
 Memory: glibc gives a large block back to the system as soon as it is freed, and the next one comes as pages of zeros,
 each of them a fault. Networks on a CPU make and free the same megabytes over and over. And it gives every thread a heap
@@ -6,13 +6,16 @@ of its own, up to eight a core, each of which keeps what was freed in it: with t
 of a long run grows with the number of heaps that have once held a batch.
 """
 
+import contextlib
 import ctypes
 import os
+import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -105,3 +108,28 @@ def _told(own_words: tuple[str, ...], settings: dict[int, int]) -> bool:
     except (OSError, AttributeError):
         return False
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Answer a Ctrl-C or SIGTERM that comes meanwhile at the end of the block; a second one is answered at once."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not its affair
+        yield
+        return
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1 and callable(handler := handlers[signal.Signals(number)]):
+            handler(number, frame)
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])

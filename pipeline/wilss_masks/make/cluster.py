@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from wilss.errors import WilssError
+from wilss.process import interrupts_deferred
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,31 +72,6 @@ def connect(options: ClusterOptions, *, threads: int) -> Iterator[Connection]:
             yield connection
     else:
         yield Connection(client=None)
-
-
-@contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Answer a Ctrl-C or SIGTERM that comes meanwhile at the end of the block; a second one is answered at once."""
-    if threading.current_thread() is not threading.main_thread():  # signals are not its affair
-        yield
-        return
-    received: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        if len(received) > 1 and callable(handler := handlers[signal.Signals(number)]):
-            handler(number, frame)
-
-    for number in handlers:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if received:
-            signal.raise_signal(received[0])
 
 
 def require_usable_address(options: ClusterOptions) -> str:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from wilss.disk import Location
 from wilss.models.devices import resolve_device
-from wilss.process import own_cores
+from wilss.process import interrupts_deferred, own_cores
 from wilss.store import StoreLayout, StoreParts
 
 from ..sources.base import MaskSource, has_networks
-from .cluster import interrupts_deferred
 from .options import Options
 from .plan import MaskPlan
 
