@@ -45,12 +45,12 @@ Examples:
               help="What a trained network says: a run of wilss-train, or label maps of wilss-predict.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("audit"), show_default=True,
               help=f"The folder of {_JSON}, {_PAGE} and {_QUALITY}.")  # fmt: skip
-@click.option("--no-labels", is_flag=True, help="Do not ask pixel labels, though there are some.")
+@click.option("--no-labels", is_flag=True, help="Do not use pixel labels, even where there are some.")
 @click.option("--no-duplicates", is_flag=True, help="Do not compare pictures with each other (quicker).")
 @click.option("--fail-on", metavar="KIND,KIND=N",
               help="Exit with 1 where something of these kinds is found, or more than N; any: of all.")  # fmt: skip
 @click.option("--worst", type=click.IntRange(0), default=5, show_default=True,
-              help="So many findings of each kind are told here; the page shows more, the json all.")  # fmt: skip
+              help="How many findings of each kind are printed; the page shows more, the json all.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(allow_dash=True), metavar="FILE",
               help=f"Write {_JSON} there as well; - for stdout, in place of the table.")  # fmt: skip
 @device_option

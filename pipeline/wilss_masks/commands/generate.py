@@ -63,7 +63,7 @@ Examples:
 @click.option("--split", default="train", show_default=True, help="Which split of the manifest to label.")
 @features_option
 @making_options
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only this many images, the first ones.")
 @click.option(
     "--part",
     callback=_part,

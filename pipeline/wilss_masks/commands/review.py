@@ -68,7 +68,7 @@ Examples:
     "imported",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Take over the verdicts.json that came back of a --static page; may be given again.",
+    help="Take over the verdicts.json that came back from a --static page; may be given again.",
 )
 def command(
     store: Location,

@@ -32,7 +32,7 @@ Examples:
 @click.option("--out", type=StorePlace(), required=True, help="The store to write.")
 @click.option("--review", type=click.Path(path_type=Path), help="The folder of a review.  [default: beside the store]")
 @click.option("--from", "files", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-              help="What came back from another tool, or another review; counts over the review.")  # fmt: skip
+              help="What came back from another tool, or another review; overrides the review.")  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(FORMS), help="What the files of --from are.  [default: by their content]"
 )

@@ -26,7 +26,7 @@ Examples:
   wilss-masks suggest step-1.zarr --features features.npy --json next.json"""
 )
 @store_argument
-@click.option("--budget", type=click.IntRange(min=1), default=50, show_default=True, help="So many images at most.")
+@click.option("--budget", type=click.IntRange(min=1), default=50, show_default=True, help="How many images at most.")
 @click.option("--review", type=click.Path(path_type=Path),
               help="The folder of a review, whose masks need no look.  [default: beside the store]")  # fmt: skip
 @click.option("--features", type=click.Path(path_type=Path), metavar="FILE",

@@ -48,7 +48,7 @@ Examples:
 @click.option("--split", default="train", show_default=True, help="The split whose images are drawn.")
 @click.option(
     "--images", "count", type=click.IntRange(1, 100_000), default=200, show_default=True,
-    help="So many images, drawn by name; the networks run over each once.",
+    help="How many images, drawn by name; the networks run over each once.",
 )  # fmt: skip
 @click.option("--labelled", type=DataPlace(), metavar="LIST", help="Images with pixel labels, an id a "
               "line, in the place of a draw.")  # fmt: skip

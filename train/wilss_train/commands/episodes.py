@@ -39,7 +39,7 @@ _OPTIONS = (
         help="Judge the manifest's frozen features: the ViT's, or those of masks.panet's backbone; no checkpoint.",
     ),
     click.option("--episodes", type=click.IntRange(1), help="Of a run, for an embedding.  [default: 1000]"),
-    click.option("--runs", type=click.IntRange(1), help="How often over, with other episodes.  [default: 5]"),
+    click.option("--runs", type=click.IntRange(1), help="How many times, each with other episodes.  [default: 5]"),
     click.option("--ways", type=click.IntRange(1), help="Classes of an episode.  [default: 1]"),
     click.option("--shots", type=click.IntRange(1), help="Annotated images of each of them.  [default: 1]"),
     click.option(
@@ -56,8 +56,8 @@ _OPTIONS = (
         "--bias",
         callback=_bias,
         metavar="fit|none|NUMBER",
-        help="What the background's score is raised by: fitted on episodes of the trained classes, in training images "
-        "with pixel labels; nothing, as published; or as said.  [default: none]",
+        help="By how much the background's score is raised: fitted on episodes of the trained classes, in training "
+        "images with pixel labels; not at all, as published; or by this number.  [default: none]",
     ),
     click.option("--seed", type=int, help="Names the episodes and the scribbles.  [default: 0]"),
 )

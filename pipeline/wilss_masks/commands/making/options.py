@@ -63,7 +63,7 @@ _MAKING = (
         type=click.Choice(["pca", "random"]),
         default="pca",
         show_default=True,
-        help="How features are brought to so few numbers.",
+        help="How features are reduced to that many numbers.",
     ),
     click.option(
         "--feature-parts",
