@@ -17,7 +17,7 @@ from wilss.errors import ImageError, ManifestError
 from wilss.models.networks.embedding import Embedding
 
 from ...data.episodes.draw import Episode, require_enough, sorted_index
-from ...data.episodes.features import EmbeddedBank, FeatureBank, labels_for
+from ...data.episodes.features import FeatureBank, labels_for
 from ...data.episodes.images import LabelledSplit, labelled_split
 from ...data.image_pool import BrokenImages
 from .evaluate import EpisodeParams, Segmenting, attempts_at
@@ -56,7 +56,6 @@ def fit_bias(
     params: EpisodeParams,
     *,
     bank: FeatureBank | None = None,
-    mib: float = 2048,
     progress: Callable[[int, int], None] | None = None,
 ) -> FittedBias:
     """The bias that is best on one run of `params.episodes` episodes of `names`, all else being as in `params`.
@@ -66,8 +65,7 @@ def fit_bias(
     """
     index = sorted_index(images.index)
     require_enough(index, ways=params.ways, shots=params.shots, names=names)
-    bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
-    segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), index, params)
+    segmenting = Segmenting.over(embedding, images, index, params, bank)
     tried, broken, counts = biases(params.alpha), BrokenImages(), dict[int, Tensor]()
 
     def count(segmenting: Segmenting, episode: Episode) -> dict[int, Tensor]:

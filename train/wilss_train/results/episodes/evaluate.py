@@ -34,6 +34,9 @@ from .metrics import EpisodeCounts, Metric
 
 Answer = TypeVar("Answer")
 
+#: What may be kept of images, and of what supports give.
+_IMAGES_MIB, _SUPPORTS_MIB = 2048, 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeParams(Params):
@@ -106,15 +109,26 @@ class EpisodeEvaluation:
 
 
 class Segmenting:
-    """Labels queries by prototypes of their supports; what an image gives is computed once, however often it comes up.
+    """Labels queries by prototypes of their supports; what an image gives is computed once, if it can be kept."""
 
-    mib: how much of what supports give is kept.
-    """
-
-    def __init__(self, bank: EmbeddedBank, index: Index, params: EpisodeParams, *, mib: float = 256) -> None:
+    def __init__(self, bank: EmbeddedBank, index: Index, params: EpisodeParams) -> None:
         self._params, self._bank = params, bank
         self._holding = {identity: frozenset(images) for identity, images in index.items()}
-        self._cache = BoundedCache[Support, _Pooled](mib, _Pooled.bytes_of)
+        self._cache = BoundedCache[Support, _Pooled](_SUPPORTS_MIB, _Pooled.bytes_of)
+
+    @classmethod
+    def over(
+        cls,
+        embedding: Embedding,
+        images: LabelledSplit,
+        index: Index,
+        params: EpisodeParams,
+        bank: FeatureBank | None,
+        mib: float = _IMAGES_MIB,
+    ) -> "Segmenting":
+        """Over these images. bank, mib: as for `evaluate_episodes`."""
+        bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
+        return cls(EmbeddedBank(bank, embedding, mib=mib / 2), index, params)
 
     def truth(self, episode: Episode) -> NDArray[np.uint8]:
         """The query's label, taxonomy ids [H, W]."""
@@ -188,7 +202,7 @@ def evaluate_episodes(
     params: EpisodeParams,
     *,
     bank: FeatureBank | None = None,
-    mib: float = 2048,
+    mib: float = _IMAGES_MIB,
     progress: Callable[[int, int], None] | None = None,
 ) -> EpisodeEvaluation:
     """Judge an embedding on the episodes that `params.seed` names. names: the classes of the images' index by id.
@@ -200,8 +214,7 @@ def evaluate_episodes(
     index = sorted_index(images.index)
     require_enough(index, ways=params.ways, shots=params.shots, names=names)
     started = time.perf_counter()
-    bank = FeatureBank(embedding, images, mib=mib / 2) if bank is None else bank
-    segmenting = Segmenting(EmbeddedBank(bank, embedding, mib=mib / 2), index, params)
+    segmenting = Segmenting.over(embedding, images, index, params, bank, mib)
     broken = BrokenImages()
     counts = []
     for run in range(params.runs):
