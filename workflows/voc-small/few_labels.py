@@ -27,12 +27,20 @@ class Row:
     words: tuple[str, ...]
 
 
-ROWS = (
-    Row("none", "labelled pictures alone", (*_PSEUDOSEG, "--set", "target=none")),
-    Row("fused", "PseudoSeg", _PSEUDOSEG),
-    Row("unimatch", "UniMatch V2", ("--method", "unimatch")),
+_LATER = (*_PSEUDOSEG, "--set", "supervised_epochs=3")
+_DRAWINGS = ("--set", "present=0.05", "--set", "share=0.7", "--set", "temperature=0.25")
+_NONE = Row("none", "labelled pictures alone", (*_PSEUDOSEG, "--set", "target=none"))
+_FUSED = Row("fused", "PseudoSeg as published", _PSEUDOSEG)
+_AS_ON_DRAWINGS = Row("fused-drawings", "PseudoSeg with the settings chosen on drawings", (*_LATER, *_DRAWINGS))
+_UNIMATCH = Row("unimatch", "UniMatch V2 as published", ("--method", "unimatch"))
+ROWS = (_NONE, _FUSED, _AS_ON_DRAWINGS, _UNIMATCH)
+CHOICES = (
+    _NONE,
+    _FUSED,
+    Row("fused-after", "PseudoSeg, from labelled pictures alone in the first three of 16 epochs", _LATER),
+    _AS_ON_DRAWINGS,
+    _UNIMATCH,
 )
-CHOICES = ROWS
 
 
 def job(place: Place, one: Row, seed: int) -> Job:
