@@ -71,7 +71,7 @@ def test_each_form_has_its_remedy_also_where_there_are_no_tags(
     done = run_init(tmp_path, "--layout", "folder", str(tmp_path))
     assert done.exit_code != 0
     assert sentence in str(done.exception)
-    with pytest.raises(Exception, match=f"has no tags.csv; .*{told}"):
+    with pytest.raises(Exception, match=f"has no tags.csv; .*with `supervision: shots` and `supports:` .*{told}"):
         init_manifest("folder", tmp_path, tmp_path / "m.yaml", device="cpu")
 
 

@@ -123,7 +123,8 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     unread = "".join(f" {sentence}" for sentence in unread_annotations(tree.root))
     raise ManifestError(
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
-        f"images of each class into a folder of its name{those}).{unread}"
+        f"images of each class into a folder of its name{those}). With a few annotated images of each class and no "
+        f"tags, write a manifest of your own, with `supervision: shots` and `supports:` (pipeline/README.md).{unread}"
     )
 
 

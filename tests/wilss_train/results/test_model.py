@@ -93,7 +93,7 @@ def test_classes_are_found_where_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     model = load_model(run, "cpu")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
-        with pytest.raises(ImageError, match=r"an image is an array uint8 \[H, W, 3\], not (uint8|float32) \["):
+        with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; convert it\."):
             model.predict(wrong)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match=r"none\.jpg is not there"):
         model.predict(tmp_path / "none.jpg")
@@ -102,3 +102,33 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     broken = replace(model, network=lambda images: torch.full((1, 4, 2, 2), float("nan")))  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"values that are not finite on an image; it did not learn"):
         broken.predict(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (
+            torch.zeros(3, 4, 5, dtype=torch.uint8),
+            r"not torch\.uint8 \[3, 4, 5\]; give image\.permute\(1, 2, 0\)\.cpu\(\)\.numpy\(\)\.",
+        ),
+        (torch.zeros(3, 4, 5), r"not torch\.float32 \[3, 4, 5\]; convert it\."),
+        (b"jpeg", r"not bytes; give PIL\.Image\.open\(io\.BytesIO\(image\)\)\."),
+        (["a.jpg", "b.jpg"], r"not list; give one image at a time\."),
+        (None, r"not NoneType; convert it\."),
+    ],
+)
+def test_what_is_no_image_is_told_with_a_remedy(run: Path, image: object, told: str) -> None:
+    with pytest.raises(ImageError, match=r"an image is a path, a PIL image or an array uint8 \[H, W, 3\], " + told):
+        load_model(run, "cpu").predict(image)  # type: ignore[arg-type]
+
+
+def test_the_remedy_for_a_tensor_is_one(run: Path, photos: Path) -> None:
+    model, pixels = load_model(run, "cpu"), np.array(Image.open(photos / "plain.png"))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert np.array_equal(model.predict(tensor.permute(1, 2, 0).cpu().numpy()), model.predict(pixels))
+
+
+def test_a_model_is_shown_without_its_network(run: Path) -> None:
+    shown = repr(load_model(run, "cpu"))
+    assert shown.startswith("Model(info=CheckpointInfo(path=")
+    assert "Conv2d" not in shown

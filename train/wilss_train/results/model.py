@@ -1,7 +1,7 @@
 """A trained segmenter to be asked about single images; many at once go faster through `wilss-predict`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Model:
     """
 
     info: CheckpointInfo
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     device: str = "cpu"
 
     @property
@@ -79,6 +79,24 @@ def _pixels(image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.u
         return read_image(data_path(image))
     if isinstance(image, Image.Image):
         return rgb_of(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(f"an image is an array uint8 [H, W, 3], not {image.dtype} {list(image.shape)}; convert it.")
-    return image
+    is_one = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    if is_one and image.size:
+        return image
+    raise ImageError(
+        f"an image is a path, a PIL image or an array uint8 [H, W, 3], not {_kind_of(image)}; {_remedy(image)}."
+    )
+
+
+def _kind_of(image: object) -> str:
+    """As in `float32 [24, 32, 3]`, or what else it is."""
+    if isinstance(image, np.ndarray | Tensor):
+        return f"{image.dtype} {list(image.shape)}"
+    return f"{type(image).__module__}.{type(image).__name__}".removeprefix("builtins.")
+
+
+def _remedy(image: object) -> str:
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3:
+        return "give image.permute(1, 2, 0).cpu().numpy()"
+    if isinstance(image, bytes | bytearray):
+        return "give PIL.Image.open(io.BytesIO(image))"
+    return "give one image at a time" if isinstance(image, list | tuple) else "convert it"

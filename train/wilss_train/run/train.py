@@ -239,7 +239,8 @@ def _announce(plan: RunPlan, options: Options) -> None:
 
 
 def _tell_judged(options: Options, split: str | None, done: int, total: int) -> None:
-    options.on_phase(f"judging the result on {split}: {done} of {total} done")
+    then = ", drawing the report" if done == total else ""
+    options.on_phase(f"judging the result on {split}: {done} of {total} done{then}")
 
 
 def _listening(options: Options, accelerator: Accelerator) -> dict[str, Any]:
