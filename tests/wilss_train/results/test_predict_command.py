@@ -59,6 +59,37 @@ def written(out: Path) -> list[str]:
 # -- which images -------------------------------------------------------------------------------------------
 
 
+def test_label_maps_beside_the_images_are_no_images(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    """Photographs of masks, in a folder of that name beside others of the same numbers, are."""
+    for name in (
+        "a/1.jpg",
+        "a/2.png",
+        "a/labels/1.png",
+        "b/images/1.jpg",
+        "b/masks/1.png",
+        "c/masks/3.png",
+        "c/4.png",
+        "d/masks/1.png",
+        "d/faces/1.png",
+    ):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "a.png", tmp_path / "in" / name)
+    assert names(tmp_path / "in") == [
+        "a/1.jpg",
+        "a/2.png",
+        "b/images/1.jpg",
+        "c/4.png",
+        "c/masks/3.png",
+        "d/faces/1.png",
+        "d/masks/1.png",
+    ]
+    assert find_images([tmp_path / "in"], Path("out")).label_maps == 2
+    assert names(tmp_path / "in/a/labels") == ["1.png"]
+    result = invoke(tmp_path / "in", "--out", tmp_path / "out")
+    assert "2 label maps beside images left out; name their folder to have them, too" in result.stdout
+    assert "out: label maps and overlays of 7 images, 0 failed" in result.stdout
+
+
 def test_a_folder_keeps_its_sub_folders(photos: Path) -> None:
     assert names(photos) == list(SHOWN)
     assert find_images([photos], Path("out")).others == 1

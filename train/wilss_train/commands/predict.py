@@ -146,6 +146,10 @@ def _report(
         lines.append(
             f"{counted(listing.others, 'other file')} in the folders left out: no images by their endings, or below OUT"
         )
+    if listing.label_maps:
+        lines.append(
+            f"{counted(listing.label_maps, 'label map')} beside images left out; name their folder to have them, too"
+        )
     if listing.links:
         lines.append(
             f"{counted(listing.links, 'link')} to other folders not entered; name those folders to have them, too"

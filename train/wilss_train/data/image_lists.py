@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wilss.data.layouts import ImageRecord
-from wilss.data.layouts.files import IMAGE_SUFFIXES
+from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from wilss.data.layouts.listing import FOLDER_LABELS
 from wilss.disk import UrlPath, data_path
 from wilss.errors import ParameterError
 
@@ -24,12 +25,14 @@ ENDINGS = IMAGE_SUFFIXES
 class Found:
     """Images by their name below the folder that holds all of them, in the order in which they were named.
 
-    others: files in the folders that are no images by their endings, or lie where the label maps go. links: folders in
-    them that are links out of them, and were not entered.
+    others: files in the folders that are no images by their endings, or lie where the label maps go. label_maps: files
+    in folders of labels that lie beside images, all of them named as these. links: folders in them that are links out
+    of them, and were not entered.
     """
 
     images: tuple[ImageRecord, ...]
     others: int = 0
+    label_maps: int = 0
     links: int = 0
 
 
@@ -73,13 +76,14 @@ def find_images(inputs: Sequence[Path], out: Path) -> Found:
     places = list(dict.fromkeys(_absolute(place) for place in inputs))
     base = _common([place if place.is_dir() else place.parent for place in places])
     images: dict[Path, ImageRecord] = {}
-    others = links = 0
+    others = label_maps = links = 0
     for place in places:
         below = _Below([place]) if not place.is_dir() else _images_below(place, _absolute(out))
         others, links = others + below.others, links + below.links
+        label_maps += below.label_maps
         for path in below.images:
             images.setdefault(path, ImageRecord(image_id=path.relative_to(base).as_posix(), path=path))
-    return Found(images=tuple(images.values()), others=others, links=links)
+    return Found(images=tuple(images.values()), others=others, label_maps=label_maps, links=links)
 
 
 def targets_of(images: Iterable[ImageRecord], out: Path) -> tuple[Target, ...]:
@@ -137,10 +141,11 @@ def _beside(named: Path, listing: Path) -> Path:
 
 
 class _Below(NamedTuple):
-    """What is in a folder and below it: images, sorted; how many other files; how many links that lead out of it."""
+    """What is in a folder and below it: images, sorted; how many other files, label maps, and links that lead out."""
 
     images: list[Path]
     others: int = 0
+    label_maps: int = 0
     links: int = 0
 
 
@@ -158,7 +163,22 @@ def _images_below(folder: Path, out: Path) -> _Below:
     if not images:
         also = f", and {outside[0]} leads out of it" if outside else ""
         raise ParameterError(f"{folder} holds no images ({' '.join(ENDINGS)}){also}; name another folder, or files.")
-    return _Below(images, len(files) - len(images), len(outside))
+    photos = _without_label_maps(images)
+    return _Below(photos, len(files) - len(images), len(images) - len(photos), len(outside))
+
+
+def _without_label_maps(images: Sequence[Path]) -> list[Path]:
+    """Images but for the files in folders of labels that lie in, or beside, the folder of the images of these names."""
+    stems: dict[Path, set[str]] = {}
+    for path in images:
+        stems.setdefault(path.parent, set()).add(path.stem)
+
+    def is_of_labels(folder: Path) -> bool:
+        photos = (stems.get(place, set()) for place in (folder.parent, folder.parent / "images"))
+        return folder.name in FOLDER_LABELS and any(stems[folder] <= names for names in photos)
+
+    labels = {folder for folder in stems if is_of_labels(folder)}
+    return [path for path in images if path.parent not in labels or path.suffix.lower() not in LABEL_SUFFIXES]
 
 
 def _files_below(folder: Path, outside: list[Path]) -> Iterator[Path]:

@@ -23,7 +23,8 @@ from wilss.errors import ManifestError
 
 VOC_IMAGES = "JPEGImages"
 _VOC_LABELS = ("SegmentationClassAug", "SegmentationClass")
-_FOLDER_LABELS = ("labels", "masks")
+#: Where a folder of images has its labels.
+FOLDER_LABELS = ("labels", "masks")
 #: Lists that stand for every image there is.
 _WHOLE = ("", "*", "all")
 
@@ -137,7 +138,7 @@ def label_folders(spec: DataSpec, split: SplitSpec | None = None) -> tuple[str, 
         return (split.labels.strip("/"),)
     if spec.labels is not None:
         return (spec.labels.strip("/"),)
-    return _VOC_LABELS if spec.layout == "voc" else _FOLDER_LABELS
+    return _VOC_LABELS if spec.layout == "voc" else FOLDER_LABELS
 
 
 def _all_label_folders(spec: DataSpec) -> tuple[str, ...]:
