@@ -1,6 +1,6 @@
 """What a run reads, all of it checked before the first step: mask store, manifest, parent checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,23 +60,22 @@ class RunInputs:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about classes of the step that the store has no mask of, and whatever else will not be learnt."""
-        coverage = coverage_of(self.store)
-        left_out = "no mask shows it; images that are tagged with it are left out, lest it be learnt as background"
-        by_tags = self.store.attributes.get("uses_tags") is not False
-        others = filter(None, [other_tags(self.store, self.records)])
-        return (
-            tuple(
-                f"{self.store.path}: {coverage.names[place]!r} is tagged in {counted(coverage.tagged[place], 'image')}"
-                f", and {left_out if by_tags else 'no mask shows it'}."
-                for place in coverage.without_mask
-            )
-            + tuple(
-                f"{self.store.path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
-                for place in coverage.without_image
-            )
-            + tuple(f"{self.store.path}: {sentence}" for sentence in (*empty_masks(self.store), *others))
-            + tuple(filter(None, [judged_beside(self.store), dark_images(self._few_records)]))
-        )
+        return tuple(self._warnings())
+
+    def _warnings(self) -> Iterator[str]:
+        path, coverage = self.store.path, coverage_of(self.store)
+        left_out = "no mask shows it"
+        if self.store.attributes.get("uses_tags") is not False:
+            left_out += "; images that are tagged with it are left out, lest it be learnt as background"
+        for place in coverage.without_mask:
+            images = counted(coverage.tagged[place], "image")
+            yield f"{path}: {coverage.names[place]!r} is tagged in {images}, and {left_out}."
+        for place in coverage.without_image:
+            yield f"{path}: no image is tagged {coverage.names[place]!r}, so nothing is learnt of it."
+        for sentence in (*empty_masks(self.store), other_tags(self.store, self.records)):
+            if sentence:
+                yield f"{path}: {sentence}"
+        yield from filter(None, (judged_beside(self.store), dark_images(self._few_records)))
 
     @property
     def _few_records(self) -> list[ImageRecord]:

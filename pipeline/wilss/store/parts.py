@@ -138,7 +138,7 @@ class StoreParts:
             counts = self.receipt(shard, generation)
         else:
             counts = self._create(shard, images, generation)
-        # A store that is sealed has no receipts any more, and one may just have been created anew: it must not count.
+        # A store that is sealed has no receipts any more, and one may just have been created again: it must not count.
         if not self._is_open():
             raise self._gone()
         if not self.files.has(_mark(shard, generation, "void")):

@@ -153,11 +153,9 @@ def create_or_resume(
         return MaskStoreWriter.create(path, plan.header(attributes))
 
 
-def is_finished(store: MaskStore | None, options: Options) -> bool:
+def is_finished(store: MaskStore, options: Options) -> bool:
     """Whether there is nothing left to make."""
-    if store is None or not store.is_complete:
-        return False
-    return not (options.retry_failed and Status.FAILED in store.vector("status"))
+    return store.is_complete and not (options.retry_failed and Status.FAILED in store.vector("status"))
 
 
 def require_whole(store: MaskStore) -> None:

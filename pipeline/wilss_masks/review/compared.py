@@ -219,5 +219,5 @@ def _read_scores(path: Path) -> tuple[Mapping[str, Any], bool]:
 
 def _number(path: Path, image_id: str, score: Any) -> float:
     if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-        raise ParameterError(f"{path}: the score of {image_id!r} is {score!r}, not a number; mend that.")
+        raise ParameterError(f"{path}: the score of {image_id!r} is {score!r}, not a number; correct it.")
     return float(score)

@@ -132,7 +132,7 @@ def _nothing_new(store: MaskStore, standing: Standing, sources: Sequence[str]) -
     """Why there is nothing to revise, and what to do. sources: all but the review."""
     judge = f"judge some with `wilss-masks review {store.path}`"
     if standing.refused:
-        also = f"mend {' and '.join(sources)}, or " if sources else ""
+        also = f"correct {' and '.join(sources)}, or " if sources else ""
         return (
             f"nothing that was said fits the masks of {store.path} ({standing.refused[0].rstrip('.')}); {also}{judge}."
         )

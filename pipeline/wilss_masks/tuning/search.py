@@ -91,22 +91,22 @@ def search(
     rest = run.tally(make_judge(chosen), chosen, lambda name: name not in ahead)
     for half, more in zip(halves, rest, strict=True):
         half.add(more)
-    ground = _Ground(run, sample, make_judge, chosen, halves)
-    grid = ground.step("the paper's parameters, combined", len(candidates))
-    steps = [grid, ground.tried("small steps", _neighbours(chosen, _score(_sum(halves), sample), candidates))]
-    steps += [ground.tried(lever.name, lever.settings(ground.best)) for lever in levers if ground.has_best]
+    standings = _Standings(run, sample, make_judge, chosen, halves)
+    grid = standings.step("the paper's parameters, combined", len(candidates))
+    steps = [grid, standings.tried("small steps", _neighbours(chosen, _score(_sum(halves), sample), candidates))]
+    steps += [standings.tried(lever.name, lever.settings(standings.best)) for lever in levers if standings.has_best]
     run.work.end()
     return Found(
-        ranked=_ranked(ground.settings, _sum(ground.halves), sample),
+        ranked=_ranked(standings.settings, _sum(standings.halves), sample),
         failed=run.failed,
         judged=run.judged,
         tried=sum(step.tried for step in steps),
-        crosswise=_crosswise(ground.settings, ground.halves, sample, run.judged),
+        crosswise=_crosswise(standings.settings, standings.halves, sample, run.judged),
         steps=tuple(steps),
     )
 
 
-class _Ground:
+class _Standings:
     """The settings that were judged on all images, and how they did on either half."""
 
     def __init__(

@@ -46,7 +46,7 @@ def mean_inside(per_pixel: Tensor, valid: Tensor) -> Tensor:
 
 
 def run_of(channels: Sequence[int]) -> slice:
-    """Channels that follow one another as a slice: a list would be brought to the device anew in every step.
+    """Channels that follow one another as a slice: a list would be brought to the device again in every step.
 
     channels: ascending by one, as those of a step are; may be none. Raises ValueError for others.
     """
