@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -442,6 +443,22 @@ def test_tables_are_those_of_the_figures(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert tables.rendered(page) == text, "run `make tables`"
     assert text.count("<!-- table:") == text.count("<!-- /table -->")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_table_stands_by_itself(page: Path) -> None:
+    """Without a blank line before it, or with rows of another one in it, it is shown as text or as a part of that."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    groups = itertools.groupby(text.splitlines(), key=lambda line: line.startswith("|"))
+    blocks = [(is_table, list(lines)) for is_table, lines in groups]
+    for place, (is_table, lines) in enumerate(blocks):
+        if is_table:
+            around = [*blocks[place - 1][1][-1:], *(blocks[place + 1][1][:1] if place + 1 < len(blocks) else [])]
+            assert not [line for line in around if line and not line.startswith("<!--")], lines[0]
+            assert [number for number, line in enumerate(lines) if re.fullmatch(r"[| :-]*--[| :-]*", line)] == [1], (
+                lines[0]
+            )
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines[0]
 
 
 def test_a_table_stands_between_its_markers(tmp_path: Path) -> None:
