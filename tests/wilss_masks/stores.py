@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wilss.data.layouts import ImageRecord
+from wilss.data.protocol import StepProtocol, preset
+from wilss.data.taxonomy import VOC
 from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
 from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
 from wilss_masks.stages.params import noted
@@ -66,6 +68,7 @@ class FakeManifest:
     digest: str = DIGEST
     path: Path = Path("data_manifest.yaml")
     chosen_on: Path | None = None
+    protocol: StepProtocol = preset("15-5", VOC)
     asked: list[Any] = field(default_factory=list)
 
     def records(self, step: int, split: str = "train") -> Any:
