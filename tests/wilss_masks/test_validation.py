@@ -10,6 +10,7 @@ from wilss.data.layouts import ImageRecord, LabelTable, PngLabel
 from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
+from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.manifest_tools.tables import table_reports
 from wilss_masks.manifest_tools.validation import choose
 
@@ -94,6 +95,23 @@ def test_coco_keeps_its_annotations_beside_the_lists(tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     manifest = load_manifest(tmp_path / "m.yaml")
     assert [len(manifest.listing("main", split).records) for split in ("train", "val")] == [4, 2]
+
+
+def test_images_that_came_after_the_lists_are_told(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "1.jpg,cat", "2.jpg,dog")
+    disk.text(tmp_path / "pets-train.txt", "1")
+    file = disk.manifest(tmp_path, layout="folder", splits={"train": "pets-train.txt"}, steps=[{"classes": [1, 2, 3]}])
+    (report,) = table_reports(load_manifest(file))
+    assert report.warnings == (
+        f"{tmp_path / 'data/tags.csv'} has rows of 1 image (2.jpg) that no split of this manifest lists, left out of "
+        "all steps; write those to learn from into a list (pets-train.txt), and leave others, as of a test, as they are.",
+    )
+    assert report.warnings[0] in check_manifest(load_manifest(file), weights=False).warnings
+    disk.text(tmp_path / "pets-train.txt", "1", "2")
+    (report,) = table_reports(load_manifest(file))
+    assert not report.warnings
 
 
 def test_images_of_one_name_in_two_splits_have_a_row_each(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     strangers = [name for name in names if not any(name in images for images in listed)]
     on_disk = _images_below(spec.root) if strangers else None
     nobody = [name for name in strangers if on_disk is not None and name not in on_disk]
+    unlisted = [name for name in strangers if on_disk is not None and name in on_disk]
     without = [
         image_id
         for split, images in enumerate(listed)
@@ -91,7 +92,7 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     return TableReport(
         path=path,
         form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
-        warnings=tuple(_sentences(path, spec, table, nobody, without)),
+        warnings=(*_sentences(path, spec, table, nobody, without), *_of_no_list(path, spec, unlisted)),
         counts=Counter(tag for row in table.rows for tag in row.tags),
     )
 
@@ -137,6 +138,17 @@ def _sentences(
         )
     if table.mask is not None and spec.tags.mask is None:
         yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
+
+
+def _of_no_list(path: Path, spec: DataSpec, images: Sequence[str]) -> Iterator[str]:
+    """A sentence for the rows of images that are there and on no list, as those that came after the lists were made."""
+    if images:
+        lists = [split.list for split in spec.splits.values() if split.list.endswith(".txt")]
+        where = f" ({', '.join(dict.fromkeys(lists))})" if lists else ""
+        yield (
+            f"{path} has rows of {some(images)} that no split of this manifest lists, left out of all steps; write "
+            f"those to learn from into a list{where}, and leave others, as of a test, as they are."
+        )
 
 
 def _unread_header(spec: DataSpec, table: TagRows, nobody: Sequence[str]) -> Row | None:
