@@ -106,7 +106,8 @@ def test_images_that_came_after_the_lists_are_told(tmp_path: Path) -> None:
     (report,) = table_reports(load_manifest(file))
     assert report.warnings == (
         f"{tmp_path / 'data/tags.csv'} has rows of 1 image (2.jpg) that no split of this manifest lists, left out of "
-        "all steps; write those to learn from into a list (pets-train.txt), and leave others, as of a test, as they are.",
+        "all steps; write those to learn from into a list (pets-train.txt), and leave others, as of a test, as they "
+        "are.",
     )
     assert report.warnings[0] in check_manifest(load_manifest(file), weights=False).warnings
     disk.text(tmp_path / "pets-train.txt", "1", "2")

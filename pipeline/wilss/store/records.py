@@ -46,18 +46,23 @@ def _grown_since(store: MaskStore, manifest: Manifest) -> Taxonomy:
     Raises StoreError where nothing came to the manifest, so that it is other data that it describes, or where classes
     or steps up to the store's are others.
     """
-    then, now = _protocol_of(store), manifest.protocol
-    known = None if then is None else (then.taxonomy.class_names, then.steps)
-    if then is None or known == (now.taxonomy.class_names, now.steps) or then.setting != now.setting:
+    then = _protocol_of(store)
+    if then is None or not _may_have_grown(then, manifest.protocol):
         digests = f"{str(store.attributes.get('manifest_sha256'))[:12]} in the store, {manifest.digest[:12]} now"
         raise _other_data(store, manifest, f"manifest digest {digests}")
-    difference = then.difference(now, store.step, here="the store", there="the manifest")
-    were, are = then.taxonomy.class_names, now.taxonomy.class_names
+    difference = then.difference(manifest.protocol, store.step, here="the store", there="the manifest")
+    were, are = then.taxonomy.class_names, manifest.taxonomy.class_names
     if difference is None and [*map(composed, were)] != [*map(composed, are[: len(were)])]:
         difference = "classes of later steps are others, and labels may be read by them"
     if difference is not None:
         raise _other_data(store, manifest, difference)
     return then.taxonomy
+
+
+def _may_have_grown(then: StepProtocol, now: StepProtocol) -> bool:
+    """Whether classes or steps are others, so that these may be why the digests are, and nothing else must be."""
+    are_same = (then.taxonomy.class_names, then.steps) == (now.taxonomy.class_names, now.steps)
+    return then.setting == now.setting and not are_same
 
 
 def _protocol_of(store: MaskStore) -> StepProtocol | None:
