@@ -9,9 +9,9 @@ from wilss.data.manifest import Manifest, as_known_before
 from wilss.data.names import composed
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy
-from wilss.errors import StoreError, WilssError
+from wilss.errors import ManifestError, StoreError, WilssError
 from wilss.store import MaskStore
-from wilss.store.changes import changed_since
+from wilss.store.changes import changed_since, made_of
 
 
 def records_for(store: MaskStore, manifest: Manifest) -> Mapping[str, ImageRecord]:
@@ -26,8 +26,8 @@ def records_for(store: MaskStore, manifest: Manifest) -> Mapping[str, ImageRecor
     then = None if attributes.get("manifest_sha256") == manifest.digest else _grown_since(store, manifest)
     images = manifest.images if attributes.get("uses_tags") is False else manifest.records
     selected = Records.of(images(store.step, str(attributes.get("split", "train"))).records)
-    if then is not None:
-        selected = as_known_before(selected, manifest.data[manifest.steps[store.step].data], then)
+    if then is not None and made_of(store) == "labels":  # other stores do not know what labels said
+        selected = _as_known_then(selected, store, manifest, then)
     records = RecordsById(selected)
     missing = np.flatnonzero(records.rows(store.image_ids) < 0)
     if missing.size:
@@ -63,6 +63,13 @@ def _may_have_grown(then: StepProtocol, now: StepProtocol) -> bool:
     """Whether classes or steps are others, so that these may be why the digests are, and nothing else must be."""
     are_same = (then.taxonomy.class_names, then.steps) == (now.taxonomy.class_names, now.steps)
     return then.setting == now.setting and not are_same
+
+
+def _as_known_then(records: Records, store: MaskStore, manifest: Manifest, then: Taxonomy) -> Records:
+    try:
+        return as_known_before(records, manifest.data[manifest.steps[store.step].data], then)
+    except ManifestError as error:
+        raise _other_data(store, manifest, "labels cannot be read by the store's classes alone") from error
 
 
 def _protocol_of(store: MaskStore) -> StepProtocol | None:

@@ -123,16 +123,30 @@ def test_changed_labels_are_refused_beside_classes_that_came(store: Path, tmp_pa
     assert f"1 label has changed: {label}" in refused(store)
 
 
-def test_changed_images_are_refused_beside_classes_that_came(store: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def guessed(store: Path, tmp_path: Path) -> Path:
+    """A store of the same classes from tags."""
     made = tmp_path / "masks/tags.zarr"
     disk.manifest(tmp_path, **{**BEFORE, "steps": [{"classes": [1, 2], "supervision": "tags"}]})
     words = ("--manifest", tmp_path / "data_manifest.yaml", "--source", "cam", "--out", made, "--device", "cpu")
     done = wilss_masks("generate", "--step", 0, *words, "--set", "backbone=resnet18", "--set", "weights=")
     assert done.code == 0, done.said
+    return made
+
+
+def test_changed_images_are_refused_beside_classes_that_came(guessed: Path, tmp_path: Path) -> None:
     disk.manifest(tmp_path, **GROWN)
-    assert {name: record.tags for name, record in opened(made).items()} == IMAGES
+    assert {name: record.tags for name, record in opened(guessed).items()} == IMAGES
     disk.image(tmp_path / "data/JPEGImages/c.jpg", seed=99)
-    assert f"1 image has changed: {tmp_path / 'data/JPEGImages/c.jpg'}" in refused(made)
+    assert f"1 image has changed: {tmp_path / 'data/JPEGImages/c.jpg'}" in refused(guessed)
+
+
+def test_masks_by_tags_are_judged_by_labels_of_classes_that_came(guessed: Path, tmp_path: Path) -> None:
+    disk.label(tmp_path / "data/SegmentationClass/a.png", [1, 3, 3])
+    path = disk.manifest(tmp_path, **GROWN)
+    judged = wilss_masks("evaluate", guessed, "--manifest", path)
+    assert judged.code == 0, judged.said
+    assert set(opened(guessed)["a"].label.read().ravel().tolist()) == {0, 1, 3}
 
 
 def test_a_store_that_does_not_know_its_images_wants_its_manifest(
@@ -164,6 +178,21 @@ def test_names_values_and_colours_of_a_data_set_of_its_own_may_come_too(tmp_path
     assert {name: record.tags for name, record in opened(store).items()} == IMAGES
     shutil.copy(tmp_path / "data/labels/a.png", tmp_path / "data/labels/b.png")
     assert "1 label has changed" in refused(store)
+
+
+@pytest.mark.parametrize("names", [("background", "horse", "emu"), ("background", "cat", "horse", "dog")])
+def test_a_data_set_whose_own_names_are_others_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    disk.voc(tmp_path / "data", IMAGES, classes=CLASSES)
+
+    def data(own: tuple[str, ...]) -> dict[str, Any]:
+        described = {"path": "./data", "names": dict(enumerate(own)), "splits": {"train": "train"}}
+        return {"path": None, "splits": None, "data": {"photos": described}}
+
+    disk.manifest(tmp_path, **BEFORE, **data(CLASSES))
+    store = train_cli.make_masks(tmp_path, 0)
+    disk.voc(tmp_path / "data", IMAGES, classes=GROWN["names"])
+    disk.manifest(tmp_path, **GROWN, **data(names))
+    assert "(labels cannot be read by the store's classes alone)" in refused(store)
 
 
 def test_annotations_of_classes_that_came_to_a_json_change_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ def as_known_before(records: Records, spec: DataSpec, taxonomy: Taxonomy) -> Rec
     """The same images with labels that know the classes of `taxonomy` alone, which the manifest's begin with.
 
     What a label holds of a later class is an unknown value then, or no shape; so its content is what it was.
+    Raises ManifestError where the data set's own names are not those of `taxonomy` with later ones at their end.
     """
     if len(taxonomy.class_names) == len(spec.taxonomy.class_names):
         return records
@@ -34,7 +35,7 @@ def _before(spec: DataSpec, taxonomy: Taxonomy) -> DataSpec:
 
     own, names = taxonomy, list(spec.own.class_names)
     if spec.own is not spec.taxonomy:
-        while not is_known(names[-1]):
+        while names and not is_known(names[-1]):
             names.pop()
         own = Taxonomy(name=spec.own.name, class_names=tuple(names))
     written = {field: getattr(spec, field) for field in DataSpec.model_fields}
