@@ -209,6 +209,8 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
 @click.pass_obj
 def tune(place: Place, at_once: int) -> None:
     """Train what was to be chosen with 1/8 labelled, on the tuning pictures, into figures/semi-choices.json."""
+    if place.epochs != EPOCHS:
+        raise click.UsageError(f"tune trains for {EPOCHS} and for {LONG} epochs; leave --epochs out.")
     cells = dict[str, dict[str, Cell]]()
     for epochs, rows in ((EPOCHS, CHOICES), (LONG, (NONE, MEAN_TEACHER))):
         there = _place(place.precision, epochs, tuning=True)

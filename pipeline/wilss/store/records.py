@@ -14,16 +14,21 @@ from wilss.store import MaskStore
 from wilss.store.changes import changed_since, made_of
 
 
-def records_for(store: MaskStore, manifest: Manifest) -> Mapping[str, ImageRecord]:
+def records_for(store: MaskStore, manifest: Manifest, *, may_have_grown: bool = True) -> Mapping[str, ImageRecord]:
     """The manifest's records of a store's step and split, by image id; at least those that the store holds.
 
     Each record is made when it is asked for: a million images take 50 MB. A manifest to which classes and steps came at
     the end is the store's still where the images, or the labels, are those that its masks were made of.
 
+    may_have_grown: False for what makes masks of all images of the manifest again, to which others may have come.
+
     Raises StoreError when the store was made from other data than the manifest describes now.
     """
     attributes = store.attributes
-    then = None if attributes.get("manifest_sha256") == manifest.digest else _grown_since(store, manifest)
+    is_own = attributes.get("manifest_sha256") == manifest.digest
+    if not is_own and not may_have_grown:
+        raise _other_data(store, manifest, _digests(store, manifest))
+    then = None if is_own else _grown_since(store, manifest)
     images = manifest.images if attributes.get("uses_tags") is False else manifest.records
     selected = Records.of(images(store.step, str(attributes.get("split", "train"))).records)
     if then is not None and made_of(store) == "labels":  # other stores do not know what labels said
@@ -48,8 +53,7 @@ def _grown_since(store: MaskStore, manifest: Manifest) -> Taxonomy:
     """
     then = _protocol_of(store)
     if then is None or not _may_have_grown(then, manifest.protocol):
-        digests = f"{str(store.attributes.get('manifest_sha256'))[:12]} in the store, {manifest.digest[:12]} now"
-        raise _other_data(store, manifest, f"manifest digest {digests}")
+        raise _other_data(store, manifest, _digests(store, manifest))
     difference = then.difference(manifest.protocol, store.step, here="the store", there="the manifest")
     were, are = then.taxonomy.class_names, manifest.taxonomy.class_names
     if difference is None and [*map(composed, were)] != [*map(composed, are[: len(were)])]:
@@ -83,6 +87,11 @@ def _protocol_of(store: MaskStore) -> StepProtocol | None:
     except (KeyError, TypeError, ValueError, WilssError):
         return None
     return protocol
+
+
+def _digests(store: MaskStore, manifest: Manifest) -> str:
+    made_from = str(store.attributes.get("manifest_sha256"))
+    return f"manifest digest {made_from[:12]} in the store, {manifest.digest[:12]} now"
 
 
 def _other_data(store: MaskStore, manifest: Manifest, why: str) -> StoreError:

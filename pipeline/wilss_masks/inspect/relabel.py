@@ -60,7 +60,8 @@ def relabel(
             f"{store.path} has masks that people judged, which new ones would leave out; make them with `wilss-masks "
             "generate --features-from`, and revise them."
         )
-    records_for(store, manifest)  # refuses other data, whose images would be taken for new ones
+    # other data, and what came to a manifest that has grown, would be taken for new images
+    records_for(store, manifest, may_have_grown=False)
     values = dict(values)
     if PROMPTS in values:
         manifest = with_prompts(manifest, data_path(values.pop(PROMPTS)))

@@ -86,7 +86,7 @@ class BankSource:
         ids = tuple(manifest.protocol.new(step))
         names = tuple(manifest.taxonomy.name_of(identity) for identity in ids)
         require_first_pass(store, manifest, step, dict(zip(ids, names, strict=True)))
-        records = records_for(store, manifest)
+        records = records_for(store, manifest, may_have_grown=False)
         require_unchanged(store, records)
         return cls(
             params=params,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from tests.built_in import manifest_of_few
@@ -16,6 +17,7 @@ from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import MasksError, ParameterError, StoreError
 from wilss.store import MaskStore
 from wilss.store.features import image_vectors
+from wilss.store.records import records_for
 from wilss_masks.commands.fuse import command as fuse_command
 from wilss_masks.commands.suggest import command as suggest_command
 from wilss_masks.commands.supports import command as supports_command
@@ -142,6 +144,23 @@ def test_images_of_another_manifest_are_not_taken_for_new_ones(tmp_path: Path, k
     with pytest.raises(StoreError, match="made from other data"):
         relabel(kept, tmp_path / "no.zarr", {"power": "2"}, other)
     assert not (tmp_path / "no.zarr").exists()
+
+
+def test_images_that_came_with_a_step_are_not_masked_as_well(tmp_path: Path, folder: Path, kept: MaskStore) -> None:
+    content = yaml.safe_load((folder / "data_manifest.yaml").read_text(encoding="utf-8"))
+    del content["protocol"]
+    content["names"][21] = "anchor"
+    steps = [{"classes": [*range(1, 16)]}, {"classes": [*range(16, 21)]}, {"classes": [21]}]
+    (folder / "grown.yaml").write_text(yaml.safe_dump({**content, "steps": steps}), encoding="utf-8")
+    lists = folder / "shapes/ImageSets/Main"
+    nobody = [f"{line.split()[0]} -1\n" for line in (lists / "cup_train.txt").read_text().splitlines()]
+    (lists / "anchor_train.txt").write_text("".join(nobody))
+    manifest = load_manifest(folder / "grown.yaml")
+    assert len(records_for(kept, manifest)) >= 1, "what makes nothing again takes it"
+    with pytest.raises(StoreError, match="made from other data .*manifest digest"):
+        relabel(kept, tmp_path / "no.zarr", {"power": "2"}, manifest)
+    with pytest.raises(StoreError, match="made from other data .*manifest digest"):
+        BankSource.from_manifest(manifest, 1, {"store": str(kept.path)})
 
 
 @pytest.mark.parametrize("features", ["clip", "keys"])
