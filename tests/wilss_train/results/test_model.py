@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import xarray as xr
+import zarr
 from PIL import Image
 
 from tests.wilss_train.colours import NAMES, ColourNet, blocks, info, picture, save
@@ -126,6 +128,14 @@ def test_the_remedy_for_a_tensor_is_one(run: Path, photos: Path) -> None:
     model, pixels = load_model(run, "cpu"), np.array(Image.open(photos / "plain.png"))
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     assert np.array_equal(model.predict(tensor.permute(1, 2, 0).cpu().numpy()), model.predict(pixels))
+
+
+def test_arrays_of_stores_are_images(run: Path, photos: Path) -> None:
+    model, pixels = load_model(run, "cpu"), np.array(Image.open(photos / "plain.png"))
+    stored = zarr.create_array({}, data=pixels)
+    labelled = xr.DataArray(pixels, dims=("y", "x", "channel"))
+    for image in (stored, labelled):
+        assert np.array_equal(model.predict(image), model.predict(pixels))  # type: ignore[arg-type]
 
 
 def test_a_model_is_shown_without_its_network(run: Path) -> None:

@@ -79,6 +79,8 @@ def _pixels(image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.u
         return read_image(data_path(image))
     if isinstance(image, Image.Image):
         return rgb_of(image)
+    if hasattr(image, "__array__") and not isinstance(image, Tensor):  # also of zarr, xarray, h5py
+        image = np.asarray(image)
     is_one = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     if is_one and image.size:
         return image
