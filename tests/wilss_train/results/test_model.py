@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     model = load_model(run, "cpu")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
         with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; convert it\."):
-            model.predict(wrong)  # type: ignore[arg-type]
+            model.predict(wrong)
     with pytest.raises(ImageError, match=r"none\.jpg is not there"):
         model.predict(tmp_path / "none.jpg")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
@@ -135,7 +135,7 @@ def test_arrays_of_stores_are_images(run: Path, photos: Path) -> None:
     stored = zarr.create_array({}, data=pixels)
     labelled = xr.DataArray(pixels, dims=("y", "x", "channel"))
     for image in (stored, labelled):
-        assert np.array_equal(model.predict(image), model.predict(pixels))  # type: ignore[arg-type]
+        assert np.array_equal(model.predict(image), model.predict(pixels))
 
 
 def test_a_model_is_shown_without_its_network(run: Path) -> None:

@@ -43,6 +43,10 @@ class StopRequest:
         #: What an interrupt outside the loop is answered with.
         self.sentence = "Interrupted."
 
+    def say(self, sentence: str) -> None:
+        """From now on an interrupt outside the loop is answered with this."""
+        self.sentence = sentence
+
     def __enter__(self) -> Self:
         # the handler of a signal waits for the operation of torch at work; what is written here does not
         self._reading, self._writing = socket.socketpair()

@@ -189,7 +189,7 @@ def _train(
     leave = partial(_leave, partial(_stopped, folder, options), display)
     told = {"asked_to_stop": stop.asked, "running": stop.running, "leave": leave}
     shown = {f"on_{name}": getattr(display, name) for name in ("plan", "start", "phase", "step")}
-    shown["on_phase"] = partial(_phase, display, stop, partial(_going_on, folder, options))
+    shown["on_ready"] = partial(stop.say, f"Interrupted; {_going_on(folder, options)}")
     split = None if options["split"] == "none" else options["split"]
     run_options = of_fields(Options, {**options, **told, **shown, "on_progress": display, "split": split})
     try:
@@ -212,15 +212,6 @@ def _leave(told: "Callable[[Stopped], str]", display: "RunDisplay", outcome: Exc
         exit_now(INTERRUPTED)
     click.echo(f"Error: {outcome}", err=True)
     exit_now(1)
-
-
-def _phase(display: "RunDisplay", stop: StopRequest, going_on: Callable[[], str], phase: str) -> None:
-    """Show what the run is at; from the second phase on its folder is there to be resumed."""
-    from ..run.train import FIRST_PHASE
-
-    display.phase(phase)
-    if phase != FIRST_PHASE:
-        stop.sentence = f"Interrupted; {going_on()}"
 
 
 def _stopped(folder: Path, options: Mapping[str, Any], stopped: "Stopped") -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +20,16 @@ from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, rea
 from .predict import label_map, logits_of, probabilities_of, require_finite
 
 
+class ArrayLike(Protocol):
+    """What numpy makes an array of, as arrays of zarr, xarray and h5py."""
+
+    def __array__(self) -> Any: ...
+
+
+#: A file, a PIL image, or an array uint8 [H, W, 3] in RGB.
+ImageLike: TypeAlias = Path | str | Image.Image | ArrayLike
+
+
 def load_model(run: Path | str, device: str = "auto") -> "Model":
     """The segmenter that a run has trained, ready to predict.
 
@@ -33,7 +44,8 @@ def load_model(run: Path | str, device: str = "auto") -> "Model":
 class Model:
     """A segmenter in evaluation mode on `device`. info: what its checkpoint says of itself.
 
-    Images are files, PIL images, or arrays uint8 [H, W, 3] in RGB; files and PIL images are turned upright first.
+    Images are files, PIL images, or arrays uint8 [H, W, 3] in RGB, of numpy or of a store; files and PIL images are
+    turned upright first.
     """
 
     info: CheckpointInfo
@@ -45,7 +57,7 @@ class Model:
         """The names of the classes by taxonomy id, in the order of the channels, background first."""
         return dict(zip(self.info.seen, self.info.channel_names, strict=True))
 
-    def predict(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(self, image: ImageLike) -> NDArray[np.uint8]:
         """The label map of an image, uint8 [H, W] of taxonomy ids, at the image's own size; as `wilss-predict` has it.
 
         Raises ImageError for an image that cannot be used.
@@ -54,7 +66,7 @@ class Model:
         ids = torch.tensor(self.info.seen, dtype=torch.uint8, device=logits.device)
         return np.asarray(label_map(logits, ids, height, width).cpu().numpy())
 
-    def probabilities(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities(self, image: ImageLike) -> NDArray[np.float32]:
         """How probable every class of `classes` is at every pixel, float32 [C, H, W], each value in [0, 1].
 
         The values of a pixel sum to 1 for pseudoseg, unimatch, mib and plop; other methods learn each class by itself,
@@ -64,7 +76,7 @@ class Model:
         logits, height, width = self._logits(image)
         return np.asarray(probabilities_of(logits, self.info.method, height, width).cpu().numpy())
 
-    def _logits(self, image: Path | str | Image.Image | NDArray[np.uint8]) -> tuple[Tensor, int, int]:
+    def _logits(self, image: ImageLike) -> tuple[Tensor, int, int]:
         """Logits [C, h, w] of the feature grid, and the image's height and width."""
         pixels = _pixels(image)
         batch = torch.from_numpy(np.ascontiguousarray(pixels)[None]).to(self.device)
@@ -73,17 +85,16 @@ class Model:
         return logits, *pixels.shape[:2]
 
 
-def _pixels(image: Path | str | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]."""
     if isinstance(image, str | Path):
         return read_image(data_path(image))
     if isinstance(image, Image.Image):
         return rgb_of(image)
-    if hasattr(image, "__array__") and not isinstance(image, Tensor):  # also of zarr, xarray, h5py
+    if hasattr(image, "__array__") and not isinstance(image, Tensor):
         image = np.asarray(image)
-    is_one = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    if is_one and image.size:
-        return image
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return image
     raise ImageError(
         f"an image is a path, a PIL image or an array uint8 [H, W, 3], not {_kind_of(image)}; {_remedy(image)}."
     )

@@ -45,8 +45,6 @@ from .states import latest_step
 _log = logging.getLogger(__name__)
 
 _USUAL_SPLIT = "val"
-#: What a run is at until its folder is made, or is found to hold the same run.
-FIRST_PHASE = "reading and checking masks, images and weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,8 @@ class Options:
     were.
     asked_to_stop: looked at after every optimiser step. running: stands around all of them. leave: see
     `wilss_train.run.fit.Loop`; None waits for every step to end.
-    on_plan: called with what is about to be trained. on_start: called with the step at which the run starts, and how
+    on_ready: called once the run's folder is there, from when on the run can be resumed. on_plan: called with what is
+    about to be trained. on_start: called with the step at which the run starts, and how
     many there are. on_phase, on_step: called with what is being done, and with the steps taken. on_progress: called
     every tenth step.
     """
@@ -78,6 +77,7 @@ class Options:
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
     running: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     leave: Callable[[Exception], None] | None = None
+    on_ready: Callable[[], None] = field(default=lambda: None)
     on_plan: Callable[[RunPlan], None] = field(default=lambda plan: None)
     on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
     on_phase: Callable[[str], None] = field(default=lambda phase: None)
@@ -179,7 +179,7 @@ def _prepare(
 
     Under the lock, so that whoever finds the folder taken need not wait, and in the first process alone.
     """
-    options.on_phase(FIRST_PHASE)
+    options.on_phase("reading and checking masks, images and weights")
     inputs, params = context.inputs, context.params
     inputs.verify(check_digests=options.check_digests)
     identity = identity_of(inputs, method, params, options.seed, machine)
@@ -189,6 +189,7 @@ def _prepare(
     about = origin_of(inputs, method, params).as_json()
     renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
     runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
+    options.on_ready()
 
 
 def _learn(
