@@ -3,8 +3,10 @@
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflows/voc-small"))
@@ -98,6 +100,16 @@ def test_folds_are_a_mean_once_all_four_are_judged(place: Place) -> None:
         file.write_text(json.dumps({"mean_iou": {"mean": fold / 10}}))
     assert folds._row(place, 2, 200, with_bias=True) == {"box-5": pytest.approx(15.0)}
     assert not folds._row(place, 2, 200, with_bias=False)
+
+
+@pytest.mark.parametrize("script", [few_labels, folds, walk])
+def test_what_needs_pictures_asks_for_them_and_help_does_not(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "Place", lambda: Place(tmp_path / "results"))
+    asked, helped = (CliRunner().invoke(script.main, ["run", *more]) for more in ([], ["--help"]))
+    assert (asked.exit_code, helped.exit_code) == (2, 0)
+    assert "name VOC's folder first, before the command: --voc ~/data/VOC2012" in asked.output
 
 
 def test_a_folder_that_is_not_voc_is_told(tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 import click
 from places import ALL, Place
 from runs import Job, train_all
-from training import cells_of, generate, judge, keep_figures, seeds_option, voc_options, words_of
+from training import SEEDS, cells_of, generate, judge, keep_figures, require_laid_out, seeds_option, voc_group, words_of
 
 PART = 8
-SEEDS = 3
 _PSEUDOSEG = ("--method", "pseudoseg")
 
 
@@ -51,55 +50,13 @@ def job(place: Place, one: Row, seed: int) -> Job:
     return Job(place.run(ALL, one.key, seed), (*words_of(place, ALL, store, one.key, seed), *words), before)
 
 
-@click.group()
-@voc_options
-@click.pass_context
-def main(context: click.Context, voc: Path | None, weights: str) -> None:
-    """Train and tabulate."""
-    context.obj = place = Place()
-    if voc is not None:
-        place.lay_out(voc.expanduser(), weights, (ALL,))
-        for seed in range(SEEDS):
-            _write_labelled(place, seed)
-
-
-@main.command()
-@seeds_option
-@click.pass_obj
-def run(place: Place, seeds: int) -> None:
-    """Seed by seed, one run after the other, each on one thread."""
-    for seed in range(seeds):
-        for one in ROWS:
-            _train(job(place, one, seed), "val")
-
-
-@main.command()
-@click.pass_obj
-def choose(place: Place) -> None:
-    """Seed 0 of every setting, judged on choosing.txt, into figures/semi-choices.json."""
-    for one in CHOICES:
-        _train(job(place, one, 0), "choosing")
-    cells = [cells_of(place, ALL, one.key, one.title, "choosing") for one in CHOICES]
-    title = f"1/{PART} of 374 photographs labelled, one seed; mIoU in percent on the 110 of choosing.txt"
-    keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, ("all", "minutes"))
-
-
-def _train(one: Job, split: str) -> None:
-    train_all([one], 1)
-    judge(one, split)
-
-
-@main.command()
-@click.pass_obj
-def table(place: Place) -> None:
-    """MIoU of every row, into figures/semi.json."""
-    cells = [cells_of(place, ALL, one.key, one.title, "val") for one in ROWS]
-    title = f"All 20 classes at once, 1/{PART} of 374 photographs labelled; mIoU in percent on 108 others"
-    keep_figures("semi", title, "python workflows/voc-small/few_labels.py run", cells, ("all", "minutes"))
-
-
 def _labelled(place: Place, seed: int) -> Path:
     return place.folder / f"labelled-{PART}-{seed}.txt"
+
+
+def _write_lists(place: Place) -> None:
+    for seed in range(SEEDS):
+        _write_labelled(place, seed)
 
 
 def _write_labelled(place: Place, seed: int) -> None:
@@ -121,6 +78,46 @@ def _write_labelled(place: Place, seed: int) -> None:
         raise SystemExit(f"no {count} pictures show every class.")
     names = sorted(records[place].image_id for place in drawn)
     _labelled(place, seed).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+main = voc_group("few_labels.py", (ALL,), _write_lists)
+
+
+@main.command()
+@seeds_option
+@click.pass_obj
+def run(place: Place, seeds: int) -> None:
+    """Seed by seed, one run after the other, each on one thread."""
+    require_laid_out(place, ALL)
+    for seed in range(seeds):
+        for one in ROWS:
+            _train(job(place, one, seed), "val")
+
+
+@main.command()
+@click.pass_obj
+def choose(place: Place) -> None:
+    """Seed 0 of every setting, judged on choosing.txt, into figures/semi-choices.json."""
+    require_laid_out(place, ALL)
+    for one in CHOICES:
+        _train(job(place, one, 0), "choosing")
+    cells = [cells_of(place, ALL, one.key, one.title, "choosing") for one in CHOICES]
+    title = f"1/{PART} of 374 photographs labelled, one seed; mIoU in percent on the 110 of choosing.txt"
+    keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, ("all", "minutes"))
+
+
+def _train(one: Job, split: str) -> None:
+    train_all([one], 1)
+    judge(one, split)
+
+
+@main.command()
+@click.pass_obj
+def table(place: Place) -> None:
+    """MIoU of every row, into figures/semi.json."""
+    cells = [cells_of(place, ALL, one.key, one.title, "val") for one in ROWS]
+    title = f"All 20 classes at once, 1/{PART} of 374 photographs labelled; mIoU in percent on 108 others"
+    keep_figures("semi", title, "python workflows/voc-small/few_labels.py run", cells, ("all", "minutes"))
 
 
 if __name__ == "__main__":

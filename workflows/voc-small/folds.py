@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 from places import HERE, Place, tables
-from training import voc_options
+from training import require_laid_out, voc_group
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.supports.simulate import Kind
@@ -32,6 +32,7 @@ from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episod
 from wilss_train.results.episodes.judge import held_out
 
 FOLDS = (0, 1, 2, 3)
+PROTOCOLS = tuple(f"5i-{fold}" for fold in FOLDS)
 KINDS: tuple[Kind, ...] = ("mask", "box", "scribble")
 SHOTS, MAPS = (1, 5), (1, 2)
 SPLIT = "trainval"
@@ -40,14 +41,7 @@ _FITTED = ", bias fitted on the other classes"
 SIZE = 448
 
 
-@click.group()
-@voc_options
-@click.pass_context
-def main(context: click.Context, voc: Path | None, weights: str) -> None:
-    """Judge and tabulate."""
-    context.obj = place = Place()
-    if voc is not None:
-        place.lay_out(voc.expanduser(), weights, tuple(f"5i-{fold}" for fold in FOLDS))
+main = voc_group("folds.py", PROTOCOLS)
 
 
 @main.command()
@@ -56,6 +50,7 @@ def main(context: click.Context, voc: Path | None, weights: str) -> None:
 @click.pass_obj
 def run(place: Place, episodes: int, bias: bool) -> None:
     """Every fold; what is there with as many episodes stays."""
+    require_laid_out(place, *PROTOCOLS)
     torch_on_one_thread()
     for maps in MAPS:
         _judge(place, maps, episodes, fitted=bias)

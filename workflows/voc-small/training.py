@@ -10,15 +10,31 @@ import numpy as np
 from places import HERE, WEIGHTS, Place, tables
 from runs import Cell, Job, command, spread
 
-seeds_option = click.option("--seeds", default=3, show_default=True, help="How many, from 0.")
+SEEDS = 3
+seeds_option = click.option("--seeds", default=SEEDS, show_default=True, help="How many, from 0.")
 
 
-def voc_options(group: Callable[..., None]) -> Callable[..., None]:
-    """Where VOC's pictures and the weights are, as options of a group."""
+def voc_group(name: str, protocols: Sequence[str], then: Callable[[Place], None] = lambda place: None) -> click.Group:
+    """The commands of a script, given the Place. `--voc` lays out the manifests of `protocols`, and calls `then`."""
     help_of_weights = "ImageNet weights of tf_efficientnet_lite0: a file, `timm` or a package's."
-    folder = click.Path(path_type=Path, file_okay=False)
-    with_weights = click.option("--weights", default=WEIGHTS, help=help_of_weights)(group)
-    return click.option("--voc", type=folder, help="VOC2012, with SegmentationClassAug.")(with_weights)
+
+    @click.group(name, help="Measure and tabulate.")
+    @click.option("--voc", type=click.Path(path_type=Path, file_okay=False), help="VOC2012, with SegmentationClassAug.")
+    @click.option("--weights", default=WEIGHTS, help=help_of_weights)
+    @click.pass_context
+    def group(context: click.Context, voc: Path | None, weights: str) -> None:
+        context.obj = place = Place()
+        if voc is not None:
+            place.lay_out(voc.expanduser(), weights, tuple(protocols))
+            then(place)
+
+    return group
+
+
+def require_laid_out(place: Place, *protocols: str) -> None:
+    """UsageError unless `--voc` has been given here, or before, for manifests of these protocols."""
+    if not all(place.manifest(one).exists() for one in protocols):
+        raise click.UsageError("name VOC's folder first, before the command: --voc ~/data/VOC2012")
 
 
 def words_of(place: Place, protocol: str, store: Path, key: str, seed: int) -> tuple[str, ...]:
@@ -49,7 +65,7 @@ def _judged(run: Path, split: str) -> Path:
 def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
     """A row: old, new and all mIoU in percent over the seeds that are there, and how long training took on average."""
     found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "minutes": []}
-    for seed in range(3):
+    for seed in range(SEEDS):
         run = place.run(protocol, key, seed)
         if not _judged(run, split).exists():
             break

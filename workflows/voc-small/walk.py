@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from places import Place
 from runs import Job, train_all
-from training import cells_of, generate, judge, keep_figures, seeds_option, voc_options, words_of
+from training import cells_of, generate, judge, keep_figures, require_laid_out, seeds_option, voc_group, words_of
 
 PROTOCOLS = ("15-5", "10-10")
 SHOTS = 5
@@ -44,7 +44,7 @@ def base(place: Place, protocol: str, seed: int) -> Job:
     """Step 0 of a protocol and seed."""
     store = place.masks(f"{protocol}-0")
     before = (generate(place, protocol, 0, store),)
-    return Job(place.run(protocol, "base", seed), (*words_of(place, protocol, store, "base", seed),), before)
+    return Job(place.run(protocol, "base", seed), words_of(place, protocol, store, "base", seed), before)
 
 
 def row(place: Place, protocol: str, one: Row, seed: int) -> Job:
@@ -71,16 +71,7 @@ def _store_of(place: Place, protocol: str, masks: str, seed: int) -> tuple[Path,
     return store, (made,) if (folder / "supports.yaml").exists() else (("wilss-masks", *draw), made)
 
 
-@click.group()
-@voc_options
-@click.pass_context
-def main(context: click.Context, voc: Path | None, weights: str) -> None:
-    """Train and tabulate."""
-    context.obj = place = Place()
-    if voc is not None:
-        place.lay_out(voc.expanduser(), weights, PROTOCOLS)
-
-
+main = voc_group("walk.py", PROTOCOLS)
 _split = click.option("--split", default="val", show_default=True, help="val, or choosing, to choose settings on.")
 _only = click.option("--only", multiple=True, metavar="KEY", help="These rows alone, as in 15-5-cam.")
 
@@ -103,8 +94,7 @@ def rows(place: Place, seeds: int, only: Sequence[str]) -> None:
 @click.pass_obj
 def run(place: Place, seeds: int, only: Sequence[str], split: str) -> None:
     """Masks and runs, one after the other, each on one thread."""
-    if not place.manifest(PROTOCOLS[0]).exists():
-        raise SystemExit("name VOC's folder first: walk.py --voc ~/data/VOC2012 run")
+    require_laid_out(place, *PROTOCOLS)
     for job in _jobs(place, seeds, only):
         train_all([job], 1)
         judge(job, split)
