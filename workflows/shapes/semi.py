@@ -146,9 +146,14 @@ def main(context: click.Context, tuning: bool, precision: str, epochs: int) -> N
 
 def _place(precision: str = "", epochs: int = EPOCHS, *, tuning: bool) -> Place:
     name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
-    name += f"-{epochs}" if epochs != EPOCHS else ""
+    name += _longer(epochs)
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
     return Place(manifest, HERE / "results" / name, epochs, precision)
+
+
+def _longer(epochs: int) -> str:
+    """What the names of results and figures end in, where runs are of another length than the tables'."""
+    return f"-{epochs}" if epochs != EPOCHS else ""
 
 
 _seeds = click.option("--seeds", default=3, show_default=True, help="How many.")
@@ -198,8 +203,9 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
         cells = {row.key: _cells(place, one, row, seeds) for row in rows}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
-            name = f"semi-{one}" + (f"-{place.epochs}" if place.epochs != EPOCHS else "")
-            keep_figures(name, cells, seeds, emptied={row.key for row in ROWS} - set(cells))
+            keep_figures(
+                f"semi-{one}{_longer(place.epochs)}", cells, seeds, emptied={row.key for row in ROWS} - set(cells)
+            )
         else:
             print("\n".join(f"{one}-{key}: {figures}" for key, figures in cells.items()))
 
