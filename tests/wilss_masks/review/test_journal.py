@@ -98,9 +98,10 @@ def test_undo_takes_back_its_own_last_or_one_by_name(store: Path) -> None:
 
 
 def test_threads_and_processes_lose_nothing(store: Path) -> None:
-    journal, context = Journal.open(store), multiprocessing.get_context("fork")
+    # not "fork": what a thread of this process held at that moment nobody would ever let go in the copy
+    journal, context = Journal.open(store), multiprocessing.get_context("forkserver")
     work: list[Any] = [threading.Thread(target=_append_many, args=(journal, name)) for name in "ab"]
-    work += [context.Process(target=_append_many, args=(Journal.open(store), name)) for name in "cd"]
+    work += [context.Process(target=_open_and_append, args=(store, name)) for name in "cd"]
     for one in work:
         one.start()
     for one in work:
@@ -109,6 +110,10 @@ def test_threads_and_processes_lose_nothing(store: Path) -> None:
     assert sorted(line["author"] for line in lines) == sorted(f"{name}{i}" for name in "abcd" for i in range(15))
     assert len(list(journal.folder.glob("events-*"))) == 3
     assert not journal.problems()
+
+
+def _open_and_append(store: Path, name: str) -> None:
+    _append_many(Journal.open(store), name)
 
 
 def _append_many(journal: Journal, name: str) -> None:
