@@ -19,7 +19,8 @@ walk() {
   shift $(($# < 3 ? $# : 3))
   local manifest=${MANIFEST:-$folder/data_manifest.yaml}
   local name step masks runs out=${WILSS_OUT:-.}
-  name=$(sed -n 's/^name: *\([a-z0-9._-]*\).*/\1/p' "$manifest")
+  name=$(sed -n "s/^name: *[\"']\{0,1\}\([a-z0-9._-]*\).*/\1/p" "$manifest")
+  [ -n "$name" ] || { echo "$manifest has no line like \`name: voc-15-5\`, after which masks/ and runs/ are called." >&2; return 2; }
   masks=$out/masks/$name runs=$out/runs/$name
   case $part in
     all)

@@ -19,6 +19,8 @@ WORKFLOWS = ROOT / "workflows"
 SCRIPTS = sorted(WORKFLOWS.glob("slurm/*.sbatch"))
 FILES = sorted(WORKFLOWS.glob("kubernetes/*.yaml"))
 PARTS = 2
+#: A Dask scheduler, as far as a script sees one: the file that it was asked for is the last of its words.
+LISTENS = 'echo {} > "${!#}"; exec sleep 60'
 RUN = """#!/usr/bin/env bash
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -87,6 +89,68 @@ def test_an_array_of_tasks(walk: Path, tmp_path: Path, first: int) -> None:
     together([["bash", str(WORKFLOWS / "slurm/parts.sbatch")]] * PARTS, array, tmp_path)
     (store,) = tmp_path.glob("masks/*/step-0.zarr")
     same_as_alone(store, walk, "--shard-size", "32")
+
+
+@pytest.mark.parametrize(
+    ("dask", "workers", "run", "code", "told"),
+    [
+        ("exit 7", "exec sleep 60", "exec sleep 60", 1, "scheduler ended before it could be reached"),
+        (LISTENS, "exit 7", "exec sleep 60", 1, "last worker ended before the masks were made"),
+        (LISTENS, "exec sleep 60", "exit 5", 5, ""),
+        (LISTENS, "exec sleep 60", "true", 0, ""),
+    ],
+)
+def test_a_dask_job_ends_with_its_run_and_where_nobody_is_left_to_make_masks(
+    tmp_path: Path, dask: str, workers: str, run: str, code: int, told: str
+) -> None:
+    """It would else hold its nodes until its time is over. Programs that are not here are pretended."""
+    programs = {"bin/dask": dask, "bin/srun": workers, "bin/openssl": "true", "run.sh": run}
+    for name, does in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{does}\n", encoding="utf-8")
+        path.chmod(0o755)
+    given = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "1"}
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", **given}
+    script = ["bash", str(WORKFLOWS / "slurm/masks.sbatch")]
+    done = subprocess.run(script, env=environment, text=True, capture_output=True, timeout=50, check=False)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert not (tmp_path / ".cluster-1").exists()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (2, 2), (3, 0)])
+def test_a_pod_ends_with_the_code_of_its_run_and_failed_images_are_no_failure(
+    tmp_path: Path, file: Path, code: int, expected: int
+) -> None:
+    """`FailJob` goes by 2."""
+    *_, job = documents(file)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program = tmp_path / "wilss-masks"
+    program.write_text(f"#!/usr/bin/env bash\nexit {code}\n", encoding="utf-8")
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command = [*container["command"], *container["args"]]
+    done = subprocess.run(command, env={**os.environ, "PATH": path, "JOB_COMPLETION_INDEX": "0"}, check=False)
+    assert done.returncode == expected
+
+
+@pytest.mark.parametrize(("line", "folder"), [("name: a-1", "a-1"), ('name: "a-1"  # mine', "a-1"), ("title: a", None)])
+def test_a_walk_is_called_after_its_manifest(tmp_path: Path, line: str, folder: str | None) -> None:
+    (tmp_path / "data_manifest.yaml").write_text(f"{line}\n", encoding="utf-8")
+    program = tmp_path / "wilss-eval"
+    program.write_text('#!/usr/bin/env bash\necho "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    words = f". {WORKFLOWS / 'walk.sh'}; walk {tmp_path} 1 eval"
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c", words]
+    environment = {**os.environ, "PATH": path, "WILSS_OUT": "out"}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    if folder is None:
+        assert (done.returncode, "has no line like `name: voc-15-5`" in done.stderr) == (2, True)
+    else:
+        assert done.stdout.startswith(f"out/runs/{folder}/step-1 ")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
