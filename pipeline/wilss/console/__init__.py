@@ -26,7 +26,7 @@ from .output import (
     write_json,
 )
 from .progress import ProgressDisplay
-from .running import run
+from .running import going_on, run
 
 __all__ = [
     "FINISHED_WITH_FAILURES",
@@ -38,6 +38,7 @@ __all__ = [
     "batch_size_option",
     "device_option",
     "finish",
+    "going_on",
     "is_quiet",
     "manifest_option",
     "manifest_option_with",

@@ -1,9 +1,11 @@
 """Running a command: every error that a user can fix is one sentence on stderr and an exit code."""
 
+import contextlib
 import io
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -38,6 +40,16 @@ def run(
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop
     with plain_streams():
         _run(command, prog_name, package, env_prefix, arguments)
+
+
+@contextlib.contextmanager
+def going_on(how: Callable[[], str]) -> Iterator[None]:
+    """Answer Ctrl-C in the block with what to do next. how: asked then; "" where nothing is left that is in the way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = how()
+        raise click.Abort(f"Interrupted; {told}" if told else "") from None
 
 
 def _run(command: click.Command, prog_name: str, package: str, env_prefix: str, arguments: list[str] | None) -> None:

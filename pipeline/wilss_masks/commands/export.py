@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wilss.console import FINISHED_WITH_FAILURES, is_quiet, manifest_option_with
+from wilss.console import FINISHED_WITH_FAILURES, going_on, is_quiet, manifest_option_with
 from wilss.disk import Location
 from wilss.errors import counted
 
@@ -111,7 +111,8 @@ def _form(out: str, noun: str, *options: Callable[[Any], Any]) -> Callable[[Call
             pieces = {name: given.pop(name) for name in _PIECES if name in given}
             if pieces:
                 given["options"] = _options(**pieces)
-            exported = write(opened, out, **given)
+            with going_on(lambda: "the same command with --overwrite begins again." if out.exists() else ""):
+                exported = write(opened, out, **given)
             resolved = [] if pieces.get("overlaps") else _resolved(exported)
             void = _about_void(opened, pieces["no_void"]) if "no_void" in pieces else []
             _report(exported, out, noun, [*resolved, *void])

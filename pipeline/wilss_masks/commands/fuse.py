@@ -1,12 +1,13 @@
 """`wilss-masks fuse`."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from wilss.console import ProgressDisplay, StorePlace, finish, is_quiet, manifest_option, pasted
-from wilss.disk import Location
+from wilss.console import ProgressDisplay, StorePlace, finish, going_on, is_quiet, manifest_option, pasted
+from wilss.disk import Location, is_there
 from wilss.errors import counted
 from wilss.params import names_of
 
@@ -76,6 +77,10 @@ def command(store: Location, out: Location, assignments: tuple[str, ...], manife
     finish(failed, "`wilss-masks info` names them all.")
 
 
+def _going_on(out: Location) -> AbstractContextManager[None]:
+    return going_on(lambda: "the same command with --overwrite begins again." if is_there(out) else "")
+
+
 def _relabelled(
     store: "MaskStore", out: Location, values: dict[str, str], manifest_path: Path, overwrite: bool
 ) -> None:
@@ -88,7 +93,7 @@ def _relabelled(
         if not is_quiet():
             click.echo(sentence, err=True)
 
-    with ProgressDisplay() as display:
+    with _going_on(out), ProgressDisplay() as display:
         summary = relabel(
             store, out, values, load_manifest(manifest_path), overwrite=overwrite, progress=display, tell=tell
         )

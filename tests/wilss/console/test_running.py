@@ -186,3 +186,17 @@ def test_a_misspelt_command(word: str, said: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as end:
         main([word])
     assert (end.value.code, said in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize(("how", "told"), [("do this.", "Interrupted; do this.\n"), ("", "Interrupted.\n")])
+def test_an_interrupt_is_answered_with_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str, told: str
+) -> None:
+    monkeypatch.setattr("wilss.console.running._exit_now", sys.exit)
+
+    def body() -> None:
+        with console.going_on(lambda: how):
+            raise KeyboardInterrupt
+
+    assert ended(body) == 130
+    assert capsys.readouterr().err == told

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.faults.cli import wilss_masks
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_masks.stores import (
     CLASS_IDS,
@@ -384,3 +385,26 @@ def test_the_commands(tmp_path: Path, store: MaskStore) -> None:
     assert guessed in coco.stderr
     assert "--manifest" in coco.stderr
     assert voc.stderr == ""
+
+
+def test_an_interrupt_half_way_says_that_overwrite_begins_again(
+    tmp_path: Path, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wilss.console.running._exit_now", sys.exit)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert wilss_masks("export", "voc", store.path, whole).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_masks.exchange.folders._lines", _interrupt)  # after the label maps, before the list
+        before = wilss_masks("export", "voc", store.path, out)
+    assert (before.code, before.err) == (130, "Interrupted.\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_masks.exchange.folders.overlap", _interrupt)
+        stopped = wilss_masks("export", "voc", store.path, out)
+    assert stopped.code == 130
+    assert stopped.err.endswith("Interrupted; the same command with --overwrite begins again.\n")
+    assert wilss_masks("export", "voc", store.path, out, "--overwrite").code == 0
+    assert files_of(out) == files_of(whole)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

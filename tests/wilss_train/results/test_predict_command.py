@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -41,9 +42,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("wilss.models.networks.checkpoint.read_info", lambda path: told)
     monkeypatch.setattr("wilss.models.networks.checkpoint.load_segmenter", lambda told, device: ColourNet(told.seen, 1))
 
-    def run(*words: object) -> Any:
+    def run(*words: object, **more: Any) -> Any:
         given = ["runs/step-1", "--device", "cpu", *map(str, words)]
-        return CliRunner().invoke(command, given, catch_exceptions=False)
+        return CliRunner().invoke(command, given, catch_exceptions=False, **more)
 
     return run
 
@@ -371,3 +372,17 @@ def test_an_overlay_leaves_background_and_void_alone() -> None:
     assert (image == 80).all()
     np.testing.assert_array_equal(draw_overlay(image, labels * 0, {}), image)
     assert draw_overlay(image[:3, :2], np.full((3, 2), 1, np.uint8), {1: "cat"}).shape == (3, 2, 3)
+
+
+def test_an_interrupt_says_that_resume_goes_on(
+    photos: Path, tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wilss_train.results.label_files.write_label_files", stopped)
+        for more, how in (((), "--resume"), (("--overwrite",), "--resume in the place of --overwrite")):
+            with pytest.raises(click.Abort, match=f"run the same command with {how} to make what is missing"):
+                invoke(photos, "--out", tmp_path / "out", *more, standalone_mode=False)
+    assert invoke(photos, "--out", tmp_path / "out", "--resume").exit_code == 0

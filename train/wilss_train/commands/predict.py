@@ -15,6 +15,7 @@ from wilss.console import (
     batch_size_option,
     device_option,
     finish,
+    going_on,
     is_quiet,
     percent,
 )
@@ -128,8 +129,13 @@ def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dic
 
     device = resolve_device(options["device"])
     same = {key: options[key] for key in ("overlays", "probabilities", "batch_size")}
-    with ProgressDisplay() as display:
+    with going_on(lambda: _going_on(options)), ProgressDisplay() as display:
         return write_label_files(load_segmenter(info, device), info, targets, device=device, progress=display, **same)
+
+
+def _going_on(options: dict[str, Any]) -> str:
+    how = "--resume in the place of --overwrite" if options["overwrite"] else "--resume"
+    return f"run the same command with {how} to make what is missing."
 
 
 def _report(
