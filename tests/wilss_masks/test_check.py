@@ -279,3 +279,35 @@ def test_a_source_that_there_is_not_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, [*words, "cams"])
     assert "there is no source 'cams'; did you mean 'cam'" in str(result.exception)
     assert CliRunner().invoke(cli, [*words, "cam"]).exit_code == 0
+
+
+def test_supports_are_opened_and_counted_and_what_stops_masks_of_them_is_a_fault(tmp_path: Path) -> None:
+    steps = [{"classes": [1, 2]}, {"classes": [3], "supervision": "shots"}]
+    good = {"image": "c", "class": "horse", "box": [2, 3, 9, 10]}
+    report = checked(tmp_path, steps=steps, supports={1: [good]})
+    assert report.faults == ()
+    assert [counts.supports for counts in report.counts] == [None, {"horse": 1}]
+    assert _table(report.counts[1])[1:3] == [
+        "   id  class   tagged  labelled  supports",
+        "    3  horse        2         2         1",
+    ]
+    outside = {**good, "image": "b", "box": [2, 3, 90, 10]}
+    report = checked(tmp_path, steps=steps, supports={1: [good, outside, {**good, "image": "z"}]})
+    assert [counts.supports for counts in report.counts] == [None, {"horse": 1}]
+    assert len(report.faults) == 2
+    assert "'z' is no image of step 1's list" in str(report.faults)
+    assert "reaches the pixel (89, 9), but the image is 16 pixels wide" in str(report.faults)
+
+
+def test_a_step_of_shots_without_supports_says_where_they_are_looked_at(tmp_path: Path) -> None:
+    steps = [{"classes": [1, 2]}, {"classes": [3], "supervision": "shots"}]
+    told = "step 1: {}/data_manifest.yaml names no supports; add `supports: {{1: FOLDER}}`, or give them to `generate`"
+    report = checked(tmp_path, steps=steps)
+    assert any(warning.startswith(told.format(tmp_path)) for warning in report.warnings)
+    assert report.faults == ()
+    missing = checked(tmp_path, steps=steps, supports={1: "nowhere"})
+    assert missing.counts[1].supports == {"horse": 0}
+    assert "nowhere is not there; correct the path, or draw supports there" in str(missing.faults)
+    assert "names no supports" not in str(missing.warnings)
+    named = checked(tmp_path, steps=steps, masks={"panet": {"supports": "elsewhere"}})
+    assert "names no supports" not in str(named.warnings)

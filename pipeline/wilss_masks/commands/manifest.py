@@ -12,7 +12,7 @@ from wilss.console import FINISHED_WITH_FAILURES, DataPlace, ProgressDisplay, is
 from wilss.errors import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wilss.data.manifest import Manifest
 
@@ -184,15 +184,21 @@ def _table(counts: "Counts") -> list[str]:
     is_long = not counts.supervision and len(counts.classes) > _SHOWN
     shown = [row for row in counts.classes if not is_long or _is_amiss(*row[2:])]
     others = [row for row in counts.classes if row not in shown]
-    return [heading, *(_rows(shown) if shown else []), *([_of_others(others)] if others else []), ""]
+    rows = _rows(shown, counts.supports) if shown else []
+    return [heading, *rows, *([_of_others(others)] if others else []), ""]
 
 
-def _rows(classes: "Sequence[tuple[int, str, int, int | None]]") -> list[str]:
+def _rows(
+    classes: "Sequence[tuple[int, str, int, int | None]]", supports: "Mapping[str, int] | None" = None
+) -> list[str]:
+    """A line for every class, under a heading. supports: of a step for which the manifest names some."""
     width = max(len(name) for _, name, *_ in classes)
+    of_supports = {} if supports is None else {name: f"  {supports[name]:>8}" for _, name, *_ in classes}
     return [
-        f"  {'id':>3}  {'class':<{width}}  {'tagged':>7}  {'labelled':>8}",
+        f"  {'id':>3}  {'class':<{width}}  {'tagged':>7}  {'labelled':>8}{'  supports' if of_supports else ''}",
         *(
             f"  {identity:>3}  {name:<{width}}  {tagged:>7}  {'-' if labelled is None else labelled:>8}"
+            f"{of_supports.get(name, '')}"
             for identity, name, tagged, labelled in classes
         ),
     ]

@@ -1,7 +1,7 @@
 """`manifest check`: is every image there and readable, do its tags and labels fit, and what is in each step."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wilss.data.layouts import ImageRecord, dark_images, why_no_pixel
@@ -14,6 +14,7 @@ from wilss.errors import counted
 from .encoders import EncoderReport, check_encoders
 from .label_files import label_doubts
 from .looking import Looks, Part, collected, evaluations, key_of, parts_of
+from .supports import support_counts, without_supports
 from .tables import table_reports
 from .unread import unread_of
 
@@ -33,13 +34,15 @@ class Counts:
 
     part: "step 1" or "val". supervision: pixel, tags, or "" for evaluation. images: usable and not.
     classes: (id, name, images tagged with it, images whose labels hold it), the step's classes or all.
-    labelled is None in all of them where labels were not read.
+    labelled is None in all of them where labels were not read. supports: usable ones by class name, None where the
+    manifest names none for this step.
     """
 
     part: str
     supervision: str
     images: int
     classes: tuple[tuple[int, str, int, int | None], ...]
+    supports: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ def check_manifest(
     faults = [*section_faults(manifest, weights=weights), *encoders.faults]
     parts = list(parts_of(manifest, faults))
     looks = Looks(parts, labels=labels, images=images, progress=progress)
-    counts = tuple(_counts(manifest, part, looks) for part in parts)
+    supports = {f"step {step}": support_counts(manifest, step, faults) for step in range(manifest.protocol.num_steps)}
+    counts = tuple(_counts(manifest, part, looks, supports.get(part.name)) for part in parts)
     doubts = list(_reduced(manifest))
     with collected(faults):
         doubts += _doubts(manifest) if labels else ()
@@ -115,6 +119,7 @@ def _warnings(manifest: Manifest, parts: Sequence[Part], counts: Sequence[Counts
     for report in table_reports(manifest):
         yield from report.warnings
     yield from unread_of(manifest)
+    yield from without_supports(manifest)
     yield from (told for part in parts if (told := _without_labels(part, _bare(part, looks))) is not None)
     for part in parts:
         yield from _apart(manifest, part, looks)
@@ -208,7 +213,7 @@ def _without_labels(part: Part, bare: Sequence[ImageRecord]) -> str | None:
     return f"{part.name}: {some([record.image_id for record in bare])} have no pixel labels, and so {what}."
 
 
-def _counts(manifest: Manifest, part: Part, looks: Looks) -> Counts:
+def _counts(manifest: Manifest, part: Part, looks: Looks, supports: Mapping[str, int] | None) -> Counts:
     tagged = Counter(identity for record in part.records for identity in record.tags)
     read = [holds for record in part.records if (holds := looks[record].holds) is not None]
     held = Counter(identity for holds in read for identity in holds) if read else None
@@ -219,4 +224,5 @@ def _counts(manifest: Manifest, part: Part, looks: Looks) -> Counts:
         classes=tuple(
             (i, manifest.taxonomy.name_of(i), tagged[i], None if held is None else held[i]) for i in part.class_ids
         ),
+        supports=supports,
     )
