@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -86,9 +87,11 @@ class StandInSource:
 
 @dataclass(frozen=True, kw_only=True)
 class StandInManifest:
-    """As much of a manifest as a run asks for, over the PNGs of one folder."""
+    """As much of a manifest as a run asks for, over the PNGs of one folder; data, steps: of a layout without lists."""
 
     folder: Path
+    data: Any = field(default_factory=lambda: {"main": SimpleNamespace(layout="pngs", tags=SimpleNamespace(kind=""))})
+    steps: Any = (SimpleNamespace(data="main"),)
     name: str = "standin"
     digest: str = "0" * 64
     taxonomy: Taxonomy = TAXONOMY

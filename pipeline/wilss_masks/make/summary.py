@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wilss.data.layouts import ImageRecord, Records, dark_images, why_no_pixel
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, told_unlisted
+from wilss.data.names import some
 from wilss.disk import Location
 from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
@@ -90,11 +91,14 @@ def warnings_of(
     source: MaskSource,
     listed: Sequence[ImageRecord],
 ) -> tuple[str, ...]:
-    """What deserves a second look: classes without images or masks, dark images, a store that notes no contents.
+    """What deserves a second look: classes without images or masks, images that are gone, dark or on no list.
+
+    Also a store that does not note what an older wilss did not.
 
     listed: all images of the step, of which `records` are those up to a limit.
     """
-    sentences = list(_of_classes(store, manifest, records, source, listed))
+    unlisted = told_unlisted(manifest, manifest.steps[store.step].data)
+    sentences = [*unlisted, *_of_images_gone(store, records), *_of_classes(store, manifest, records, source, listed)]
     if not source.reads_labels and (dark := dark_images(records)) is not None:
         sentences.append(dark)
     if not store.layout.has_content:
@@ -119,6 +123,15 @@ def region_warnings(source: MaskSource, records: Sequence[ImageRecord]) -> Itera
     params = getattr(source, "params", None)
     if isinstance(params, StageParams) and params.regions == "file":
         yield from images_without_regions(params.regions_file, [record.image_id for record in records])
+
+
+def _of_images_gone(store: MaskStore, records: Sequence[ImageRecord]) -> Iterator[str]:
+    """A sentence for images of which the store has masks, and which cannot be used any more."""
+    problems = {image_id: problem for image_id, _, problem in Records.of(records).facts() if problem is not None}
+    is_done = store.vector("status") == Status.DONE if problems else np.array([], np.bool_)
+    gone = [store.image_ids[row] for row in np.flatnonzero(is_done).tolist() if store.image_ids[row] in problems]
+    if gone:
+        yield f"{store.path} keeps masks of {some(gone)}, which cannot be used any more: {problems[gone[0]]}"
 
 
 def _of_classes(

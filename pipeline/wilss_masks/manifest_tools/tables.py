@@ -1,21 +1,18 @@
 """How the table of a data set was read: its form, rows of no image, images without a row, columns that are not read."""
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.data.layouts import DataSpec, Records
-from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
-from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.files import IMAGE_SUFFIXES
 from wilss.data.layouts.tag_table import Row, TagRows
 from wilss.data.layouts.tags import named_images, read_rows, tag_files
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, strangers_of, told_rows
 from wilss.data.names import some
 from wilss.data.taxonomy import same_class
-from wilss.disk import path_of, walk
 from wilss.errors import ManifestError, counted
 
 from .text import scalar
@@ -79,10 +76,7 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     table = read_rows(spec, *listed)
     names = list(dict.fromkeys(row.image for row in table.rows))
     known = {(split, place) for split, images in enumerate(listed) for name in names for place in images.find(name)}
-    strangers = [name for name in names if not any(name in images for images in listed)]
-    on_disk = _images_below(spec.root) if strangers else None
-    nobody = [name for name in strangers if on_disk is not None and name not in on_disk]
-    unlisted = [name for name in strangers if on_disk is not None and name in on_disk]
+    strangers = strangers_of(spec, table, listed)
     without = [
         image_id
         for split, images in enumerate(listed)
@@ -92,7 +86,10 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     return TableReport(
         path=path,
         form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
-        warnings=(*_sentences(path, spec, table, nobody, without), *_of_no_list(path, spec, unlisted)),
+        warnings=(
+            *_sentences(path, spec, table, strangers.nobody, without),
+            *told_rows(path, spec, strangers.unlisted),
+        ),
         counts=Counter(tag for row in table.rows for tag in row.tags),
     )
 
@@ -140,17 +137,6 @@ def _sentences(
         yield f"{path}: its column {table.mask} is not read; write `mask: {table.mask}` into `tags` if it names labels."
 
 
-def _of_no_list(path: Path, spec: DataSpec, images: Sequence[str]) -> Iterator[str]:
-    """A sentence for the rows of images that are there and on no list, as those that came after the lists were made."""
-    if images:
-        lists = [split.list for split in spec.splits.values() if split.list.endswith(".txt")]
-        where = f" ({', '.join(dict.fromkeys(lists))})" if lists else ""
-        yield (
-            f"{path} has rows of {some(images)} that no split of this manifest lists, left out of all steps; write "
-            f"those to learn from into a list{where}, and leave others, as of a test, as they are."
-        )
-
-
 def _unread_header(spec: DataSpec, table: TagRows, nobody: Sequence[str]) -> Row | None:
     """The first row where it may be headings in words that are not known: of no image, no class, and no other row."""
     if table.head or len(table.rows) < 2 or not nobody or nobody[0] != table.rows[0].image:
@@ -164,14 +150,3 @@ def _unread_header(spec: DataSpec, table: TagRows, nobody: Sequence[str]) -> Row
 
 def _columns(names: Sequence[str]) -> str:
     return f"columns {', '.join(names)} are" if len(names) > 1 else f"column {names[0]} is"
-
-
-def _images_below(root: Path) -> NamedImages:
-    """Every image below a folder."""
-    paths = [
-        (path_of(folder) / name).relative_to(root).as_posix()
-        for folder, _, names in walk(root)
-        for name in names
-        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-    ]
-    return NamedImages([without_suffix(path) for path in paths], paths.__getitem__)

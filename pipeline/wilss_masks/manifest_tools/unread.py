@@ -1,5 +1,6 @@
 """What lies in a folder of data and is not read as somebody may have meant it: a sentence for each, with what to do."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.layouts.coco import coco_numbers, image_folder_of
 from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.listing import is_image_name
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, told_files
 from wilss.data.names import some
 from wilss.disk import UrlPath, path_of, walk
 from wilss.errors import ManifestError, counted
@@ -50,6 +51,8 @@ def unread_of(manifest: Manifest) -> Iterator[str]:
             yield from () if manifest.supports else unread_annotations(spec.root)
             yield from _other_pictures(spec.root)
             yield from _in_two_folders(manifest, name, spec)
+            with contextlib.suppress(ManifestError):  # a list that cannot be read is told by others
+                yield from told_files(manifest, name)
         elif spec.layout == "coco":
             yield from _unlisted(manifest, name, spec)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, Folders, fault_of_name, printable, without_suffix
-from wilss.data.layouts.lists import Entry, ImageList, read_list
+from wilss.data.layouts.lists import Entry, ImageList, read_list, require_root
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records, Tags
@@ -51,8 +51,11 @@ def make_listing(
     """Join images, as far as the disk goes, with their tags.
 
     lenient: for evaluation, where labels count and tags do not: an image without tags, or tags that cannot
-    be read, are no fault. tags: where the caller knows them already.
+    be read, are no fault. tags: where the caller knows them already. Raises ManifestError where no image can be used
+    since the data folder is not there.
     """
+    if all(problem is not None for _, _, problem in images.facts()):
+        require_root(spec)
     if tags is None:
         tags = _tags(spec, split, images, lenient)
     records = images.tagged(_facts(spec, images, tags, lenient))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wilss.data.layouts.files import fault_of_name, lines_of, printable, without_suffix
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.names import Names, Register, some
-from wilss.disk import is_file, joined
+from wilss.disk import is_file, is_folder, joined
 from wilss.errors import ManifestError, WilssError
 
 _PAIR = re.compile(r"^/?(\S+\.(?:jpe?g|png|webp|tiff?|bmp))\s+/?(\S+\.(?:png|tiff?|bmp))$", re.IGNORECASE)
@@ -113,14 +113,15 @@ def find_list(spec: DataSpec, name: str) -> Path:
     for place in places:
         if is_file(place):
             return place
-    _require_root(spec)
+    require_root(spec)
     raise ManifestError(
         f"{spec.at('splits')}: the list {name!r} is not there (looked for {' and '.join(map(str, places))}); copy it "
         "there, or correct `splits`."
     )
 
 
-def _require_root(spec: DataSpec) -> None:
+def require_root(spec: DataSpec) -> None:
+    """Raise ManifestError unless the data folder is there."""
     try:
         there = spec.root.stat() is not None
     except FileNotFoundError:
@@ -134,6 +135,8 @@ def _require_root(spec: DataSpec) -> None:
             f"{spec.at('path')}: the data folder {spec.root} is not there; copy or link the data there, or correct "
             "`path`."
         )
+    if not is_folder(spec.root):
+        raise ManifestError(f"{spec.at('path')}: {spec.root} is no folder; name the folder of the data.")
 
 
 def unique(image_ids: Iterable[str], path: Path) -> tuple[Sequence[int], tuple[str, ...]]:

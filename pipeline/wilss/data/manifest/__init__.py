@@ -14,6 +14,7 @@ from wilss.data.manifest.lock import (
 from wilss.data.manifest.manifest import Manifest, load_manifest
 from wilss.data.manifest.overlap import told_overlap
 from wilss.data.manifest.supports import SupportRow
+from wilss.data.manifest.unlisted import strangers_of, told_files, told_rows, told_unlisted
 
 __all__ = [
     "EncoderSpec",
@@ -28,6 +29,10 @@ __all__ = [
     "lock_path",
     "record_hub_digest",
     "require_locked_contents",
+    "strangers_of",
+    "told_files",
     "told_overlap",
+    "told_rows",
+    "told_unlisted",
     "write_lock",
 ]

@@ -1,0 +1,110 @@
+"""Images that are there with tags or labels and on no list, as those that came after a manifest's lists were made."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wilss.data.layouts import READERS, DataSpec, ImageRecord
+from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
+from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.tag_table import TagRows
+from wilss.data.layouts.tags import named_images, read_rows, tag_files
+from wilss.data.names import some
+from wilss.disk import UrlPath, path_of, walk
+from wilss.errors import ManifestError
+
+if TYPE_CHECKING:
+    from wilss.data.manifest.manifest import Manifest
+
+
+class Strangers(NamedTuple):
+    """Names in a table that no split has: of nothing below the data folder, and of images that lie there."""
+
+    nobody: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+
+
+def strangers_of(spec: DataSpec, table: TagRows, listed: Sequence[NamedImages]) -> Strangers:
+    """The names in a table that none of `listed`, the images of every split, is called."""
+    names = dict.fromkeys(row.image for row in table.rows)
+    strange = [name for name in names if not any(name in images for images in listed)]
+    if not strange:
+        return Strangers()
+    on_disk = _images_below(spec.root)
+    unlisted = tuple(name for name in strange if name in on_disk)
+    return Strangers(nobody=tuple(name for name in strange if name not in on_disk), unlisted=unlisted)
+
+
+def told_rows(path: Path, spec: DataSpec, images: Sequence[str]) -> Iterator[str]:
+    """A sentence for the rows of a table at `path` whose images are there and on no list."""
+    if images:
+        yield f"{path} has rows of {some(images)} {_remedy(spec)}"
+
+
+def told_files(manifest: "Manifest", name: str) -> Iterator[str]:
+    """A sentence for the images of a data set, laid out as a folder, that a label or their folder tags, on no list.
+
+    None where tags come from elsewhere, where a split is a folder and not a list, or where the data lie in a bucket.
+    """
+    spec = manifest.data[name]
+    told_by_files = spec.layout == "folder" and spec.tags.kind in ("masks", "folders")
+    if not told_by_files or isinstance(spec.root, UrlPath) or not all(map(_is_list, _lists(spec))):
+        return
+    listed = {
+        str(record.path) for split in spec.splits for record in manifest.listing(name, split, lenient=None).records
+    }
+    by_labels = spec.tags.kind == "masks"
+    others = {str(record.path): record for record in _all_images(spec) if str(record.path) not in listed}
+    unlisted = [one.image_id for one in others.values() if (one.label is not None if by_labels else one.tags)]
+    if unlisted:
+        yield f"{spec.root} holds {some(unlisted)} with {'labels' if by_labels else 'tags'} {_remedy(spec)}"
+
+
+def told_unlisted(manifest: "Manifest", name: str) -> Iterator[str]:
+    """The sentences of `told_rows` and `told_files` for a data set; none where a list or table cannot be read."""
+    spec = manifest.data[name]
+    with suppress(ManifestError):
+        if spec.tags.kind == "csv":
+            (path,) = tag_files(spec, next(iter(spec.splits)))
+            records = [manifest.listing(name, split, lenient=None).records for split in spec.splits]
+            images = [named_images(spec, of_split) for of_split in records]
+            yield from told_rows(path, spec, strangers_of(spec, read_rows(spec, *images), images).unlisted)
+        yield from told_files(manifest, name)
+
+
+def _all_images(spec: DataSpec) -> Iterator[ImageRecord]:
+    """Every image where the images of a split may lie, with its label or tags."""
+    for split, chosen in spec.splits.items():
+        whole = spec.model_copy(update={"splits": {**spec.splits, split: chosen.model_copy(update={"list": "*"})}})
+        yield from READERS[spec.layout](whole, split, lenient=True).records
+
+
+def _lists(spec: DataSpec) -> list[str]:
+    return [split.list for split in spec.splits.values()]
+
+
+def _is_list(name: str) -> bool:
+    return name.endswith((".txt", ".npy"))
+
+
+def _remedy(spec: DataSpec) -> str:
+    """The end of a sentence: what becomes of such images, and what can be done about it."""
+    lists = [name for name in _lists(spec) if name.endswith(".txt")]
+    where = f" ({', '.join(dict.fromkeys(lists))})" if lists else ""
+    return (
+        f"that no split of this manifest lists, left out of all steps; write those to learn from into a list{where}, "
+        "and leave others, as of a test, as they are."
+    )
+
+
+def _images_below(root: Path) -> NamedImages:
+    """Every image below a folder."""
+    paths = [
+        (path_of(folder) / name).relative_to(root).as_posix()
+        for folder, _, names in walk(root)
+        for name in names
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+    return NamedImages([without_suffix(path) for path in paths], paths.__getitem__)
