@@ -11,15 +11,14 @@ A page says where a table stands, and what of which file it shows (a path relati
 `figures.json` of the benchmark holds several tables; there a word says which: speed, stages or plan.
 """
 
-import datetime
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from versions import version_now, version_of_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARKED = re.compile(r"(<!-- table: (\S+)((?: \S+)*) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -77,10 +76,12 @@ def source_of(measured: Mapping[str, Any]) -> str:
 
 def measured_now(command: str, **more: Any) -> dict[str, Any]:
     """What `source_of` says of figures that have just been measured by `command`."""
-    describe = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return {"command": command, "version": version("wilss"), "commit": commit or "unknown", "date": today, **more}
+    return {"command": command, **version_now(), **more}
+
+
+def measured_by(command: str, runs: Iterable[Path], **more: Any) -> dict[str, Any]:
+    """What `source_of` says of figures that rest on these training runs: by which versions they were trained."""
+    return {"command": command, **version_of_runs(runs), **more}
 
 
 def as_text(figures: Mapping[str, Any]) -> str:

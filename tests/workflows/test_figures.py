@@ -71,3 +71,53 @@ def test_some_of_the_rows_change_nothing(figures: Path, capsys: pytest.CaptureFi
     runs.keep_figures("learning", {"base": {"all": 50.0}, "finetune": {"all": None}})
     assert figures.read_bytes() == before
     assert "nothing yet for finetune" in capsys.readouterr().err
+
+
+def test_a_table_names_the_versions_that_trained_its_runs(
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import runs
+    import versions
+
+    first, second = (tmp_path / f"runs/base-{seed}" for seed in (0, 1))
+    for commit, date, trained in (
+        ("aaa", "2026-11-01", first),
+        ("aaa", "2026-11-01", first),
+        ("bbb", "2026-11-03", second),
+    ):
+        now = {"version": "0.2.0", "commit": commit, "date": date}
+        monkeypatch.setattr(versions, "version_now", lambda now=now: now)
+        versions.note_version(trained)
+    monkeypatch.setattr(versions, "version_now", lambda: {"version": "9", "commit": "ccc", "date": "2026-12-01"})
+    runs.keep_figures("learning", {"base": {"all": 50.0}, "finetune": {"all": 25.0}}, trained=[second, first])
+    measured = json.loads(figures.read_text(encoding="utf-8"))["measured"]
+    assert {key: measured[key] for key in ("version", "commit", "date")} == {
+        "version": "0.2.0", "commit": "aaa, bbb", "date": "2026-11-03",
+    }  # fmt: skip
+
+
+def test_a_run_of_no_known_version_is_not_taken_for_one_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "workflows"))
+    import versions
+
+    known, unknown = tmp_path / "known", tmp_path / "unknown"
+    versions.note_version(known)
+    now = versions.version_now()
+    assert versions.version_of_runs([known]) == now
+    assert versions.version_of_runs([known, unknown])["commit"] == f"{now['commit']}, unknown"
+    assert versions.version_of_runs([known, unknown])["date"] == now["date"]
+
+
+def test_a_run_is_noted_before_it_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "workflows/shapes"))
+    import runs
+    import versions
+
+    said = []
+    monkeypatch.setattr(runs, "command", lambda *words: said.append((words, versions.version_of_runs([one.out]))))
+    one = runs.Job(tmp_path / "runs/base-0", ("--out", "there"))
+    runs.train_all([one], 1)
+    assert said == [(("wilss-train", "-q", "--out", "there"), versions.version_now())]
+    assert not one.out.exists()

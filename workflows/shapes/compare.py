@@ -96,7 +96,9 @@ def run(at_once: int) -> None:
 def table() -> None:
     """Old, new and all mIoU of every row, into figures/learning.json."""
     keys = ["base", *(one.key for one in ROWS), "joint"]
-    keep_figures("learning", {key: _by_step([RESULTS / f"{key}-{seed}" for seed in SEEDS]) for key in keys})
+    runs = {key: [RESULTS / f"{key}-{seed}" for seed in SEEDS] for key in keys}
+    cells = {key: _by_step(folders) for key, folders in runs.items()}
+    keep_figures("learning", cells, trained=[out for folders in runs.values() for out in folders])
 
 
 @main.command()
@@ -112,7 +114,7 @@ def tune(at_once: int) -> None:
         command("wilss-eval", made.out, "-q", "--manifest", manifest, "--json", scores)
         told = json.loads(scores.read_text(encoding="utf-8"))
         cells[one.key] = {name: spread([told[f"mean_iou{end}"]]) for name, end in _ENDS.items()}
-    keep_figures("settings", cells, seeds=1)
+    keep_figures("settings", cells, seeds=1, trained=[base(0).out, *(made.out for made in jobs)])
 
 
 def _tuning_manifest() -> Path:

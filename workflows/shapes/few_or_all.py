@@ -124,7 +124,8 @@ def table(name: str, seeds: int) -> None:
         qualities = [_quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
         masks = None if way.least else spread(qualities)  # of all that is in the store
         cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
-    keep_figures(name, cells, seeds=seeds)
+    runs = [_training(way, seed).out for way in TABLES[name] for seed in SEEDS[:seeds]]
+    keep_figures(name, cells, seeds=seeds, trained=[*(base(seed).out for seed in SEEDS[:seeds]), *runs])
 
 
 @main.command()
@@ -146,6 +147,7 @@ def tune(at_once: int) -> None:
             for least, one in zip(CONFIDENCES, scores, strict=True)
         },
         seeds=1,
+        trained=[base(0).out, *(one.out for one in jobs)],
     )
 
 

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 import tables  # noqa: E402
+from versions import note_version  # noqa: E402
 
 #: A figure of a table, see `tables.shown`.
 Cell = float | str | dict[str, Any] | None
@@ -88,6 +89,7 @@ def train_all(jobs: Iterable[Job], at_once: int) -> None:
 
 def _train(one: Job) -> None:
     started = time.perf_counter()
+    note_version(one.out)
     try:
         for words in one.before:
             command(*words)
@@ -146,12 +148,17 @@ def seconds(values: Sequence[float | None]) -> Cell:
 
 
 def keep_figures(
-    name: str, cells: Mapping[str, Mapping[str, Cell]], seeds: int = len(SEEDS), emptied: Collection[str] = ()
+    name: str,
+    cells: Mapping[str, Mapping[str, Cell]],
+    seeds: int = len(SEEDS),
+    emptied: Collection[str] = (),
+    trained: Collection[Path] = (),
 ) -> None:
     """Put measured cells, by row and column, into figures/NAME.json, and print the table.
 
     Nothing is written as long as rows are missing: figures of two measurements would stand side by side. emptied: rows
-    that lose their figures instead, and are in no table until they are measured again.
+    that lose their figures instead, and are in no table until they are measured again. trained: the runs that the
+    figures rest on, whose versions the table names; without them they are this version's.
     """
     path = HERE / "figures" / f"{name}.json"
     figures = json.loads(path.read_text(encoding="utf-8"))
@@ -161,7 +168,10 @@ def keep_figures(
         for row in figures["rows"]
         if row["key"] in {*measured, *emptied}
     ]
-    figures["measured"] = tables.measured_now(figures["measured"]["command"], seeds=seeds)
+    command = figures["measured"]["command"]
+    figures["measured"] = (
+        tables.measured_by(command, trained, seeds=seeds) if trained else tables.measured_now(command, seeds=seeds)
+    )
     print(tables.table_of(figures))
     if missing := sorted((known - set(emptied)) ^ measured):
         print(f"{path.name} stays as it is: there is nothing yet for {', '.join(missing)}", file=sys.stderr)

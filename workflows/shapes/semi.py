@@ -204,7 +204,11 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
             keep_figures(
-                f"semi-{one}{_longer(place.epochs)}", cells, seeds, emptied={row.key for row in ROWS} - set(cells)
+                f"semi-{one}{_longer(place.epochs)}",
+                cells,
+                seeds,
+                emptied={row.key for row in ROWS} - set(cells),
+                trained=[run for row in rows for run in _trained(place, one, row, seeds)],
             )
         else:
             print("\n".join(f"{one}-{key}: {figures}" for key, figures in cells.items()))
@@ -217,13 +221,14 @@ def tune(place: Place, at_once: int) -> None:
     """Train what was to be chosen with 1/8 labelled, on the tuning pictures, into figures/semi-choices.json."""
     if place.epochs != EPOCHS:
         raise click.UsageError(f"tune trains for {EPOCHS} and for {LONG} epochs; leave --epochs out.")
-    cells = dict[str, dict[str, Cell]]()
+    cells, runs = dict[str, dict[str, Cell]](), list[Path]()
     for epochs, rows in ((EPOCHS, CHOICES), (LONG, (NONE, MEAN_TEACHER))):
         there = _place(place.precision, epochs, tuning=True)
         _prepare(there, seeds=1)
         train_all((job(there, 8, one, 0) for one in rows), at_once)
         cells |= {f"{one.key}-{epochs}": _cells(there, 8, one, seeds=1) for one in rows}
-    keep_figures("semi-choices", cells, seeds=1)
+        runs += [there.run(8, one.key, 0) for one in rows]
+    keep_figures("semi-choices", cells, seeds=1, trained=runs)
 
 
 def _prepare(place: Place, seeds: int) -> None:
@@ -269,14 +274,18 @@ def _write_lists(place: Place, seed: int) -> None:
 def _scores(place: Place, part: int, row: Row, seeds: int) -> dict[str, list[float]]:
     """mIoU with and without background of every seed, and how long training took."""
     found: dict[str, list[float]] = {"mean_iou": [], "mean_iou_new": [], "seconds": []}
-    for seed in range(seeds):
-        path = place.run(part, row.key, seed) / "report.json"
-        if path.exists():
-            report = json.loads(path.read_text(encoding="utf-8"))
-            for name in ("mean_iou", "mean_iou_new"):
-                found[name].append(report["scores"][name])
-            found["seconds"].append(report["training"]["seconds"])
+    for run in _trained(place, part, row, seeds):
+        report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+        for name in ("mean_iou", "mean_iou_new"):
+            found[name].append(report["scores"][name])
+        found["seconds"].append(report["training"]["seconds"])
     return found
+
+
+def _trained(place: Place, part: int, row: Row, seeds: int) -> list[Path]:
+    """The runs of a row that have a report."""
+    runs = (place.run(part, row.key, seed) for seed in range(seeds))
+    return [run for run in runs if (run / "report.json").exists()]
 
 
 def _steps(place: Place, part: int) -> int:

@@ -151,14 +151,15 @@ def judge(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
 def table(tune: bool, only: Sequence[str]) -> None:
     """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
-        keep_figures("steps-tuning", _tuned_cells(), seeds=len(_finished(TUNING[0])))
+        runs = [run for chain in TUNING for run in _trained(chain)]
+        keep_figures("steps-tuning", _tuned_cells(), seeds=len(_finished(TUNING[0])), trained=runs)
         return
     chains = _chosen(tune, only)
     for chain in chains:
         _write_manifest(chain)
     for name, chain in (("steps", ONE), ("steps-shared", ONE_HEAD)):
         if chain in chains:
-            keep_figures(name, _by_step(chain), seeds=len(_finished(chain)))
+            keep_figures(name, _by_step(chain), seeds=len(_finished(chain)), trained=_trained(chain))
     _keep_ends(chains)
 
 
@@ -169,7 +170,8 @@ def _keep_ends(chains: Sequence[Chain]) -> None:
         return
     (HERE / "figures/protocols.json").write_text(json.dumps(_ends(chains), ensure_ascii=False), encoding="utf-8")
     most = max(len(_finished(chain)) for chain in chains)
-    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in chains}, seeds=most)
+    runs = [run for chain in chains for run in _trained(chain)]
+    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in chains}, seeds=most, trained=runs)
 
 
 def _chosen(tune: bool, only: Sequence[str]) -> tuple[Chain, ...]:
@@ -253,6 +255,12 @@ def _finished(chain: Chain) -> list[int]:
     """The seeds whose last step is done."""
     last = _protocol(chain).num_steps - 1
     return [seed for seed in SEEDS if _told(chain.out(last, seed)) is not None]
+
+
+def _trained(chain: Chain) -> list[Path]:
+    """The runs that its table rests on: those of finished seeds, or what there is by now."""
+    runs = (chain.out(step, seed) for seed in _finished(chain) or SEEDS for step in range(_protocol(chain).num_steps))
+    return [run for run in runs if _told(run) is not None]
 
 
 def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:

@@ -63,8 +63,9 @@ def _judged(run: Path, split: str) -> Path:
 
 
 def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
-    """A row: old, new and all mIoU in percent over the seeds that are there, and how long training took on average."""
+    """A row: old, new and all mIoU in percent over the seeds that are there, mean minutes of training, and the runs."""
     found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "minutes": []}
+    runs = []
     for seed in range(SEEDS):
         run = place.run(protocol, key, seed)
         if not _judged(run, split).exists():
@@ -73,9 +74,10 @@ def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> d
         for name, value in means.items():
             found[name].append(value)
         found["minutes"].append(_seconds(run) / 60)
+        runs.append(run)
     cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all")}
     cells["minutes"] = round(float(np.mean(found["minutes"])), 4) if found["minutes"] else None
-    return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(found["all"])}
+    return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(runs), "runs": runs}
 
 
 def _seconds(run: Path) -> float:
@@ -112,7 +114,7 @@ def keep_figures(name: str, title: str, how: str, rows: Sequence[dict[str, Any]]
         raise SystemExit(f"some rows have more seeds than others ({sorted(counts)}); train the missing ones first.")
     figures = {
         "title": title,
-        "measured": tables.measured_now(how, seeds=min(counts)),
+        "measured": tables.measured_by(how, [run for row in rows for run in row["runs"]], seeds=min(counts)),
         "heading": "",
         "columns": {one: one for one in columns},
         "rows": [{one: row[one] for one in ("key", "name", *columns)} for row in rows],
