@@ -138,8 +138,6 @@ REASONS = {
     "wilss-train --masks masks/voc2012-15-5/": "needs VOC on disk",
     "wilss-eval --episodes": "thousands of episodes: tests/wilss_train/results",
     "wilss-eval --frozen": "thousands of episodes: tests/wilss_train/results",
-    "wilss-masks generate --manifest workflows/": "the tuning pictures take an hour",
-    "wilss-masks evaluate --manifest workflows/": "the tuning pictures take an hour",
     "wilss-masks generate --step 1 --out s3://": "needs a bucket: tests/objects",
     "wilss-masks verify s3://": "the same",
     "wilss-train --masks s3://": "the same",

@@ -115,9 +115,8 @@ def test_a_run_is_noted_before_it_is_trained(monkeypatch: pytest.MonkeyPatch, tm
     import runs
     import versions
 
-    said = []
+    one, said = runs.Job(tmp_path / "runs/base-0", ("--out", "there")), []
     monkeypatch.setattr(runs, "command", lambda *words: said.append((words, versions.version_of_runs([one.out]))))
-    one = runs.Job(tmp_path / "runs/base-0", ("--out", "there"))
     runs.train_all([one], 1)
     assert said == [(("wilss-train", "-q", "--out", "there"), versions.version_now())]
     assert not one.out.exists()

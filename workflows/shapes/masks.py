@@ -99,7 +99,7 @@ def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float
     """Key and figures of every row of the table; M_init and the intersection stand at their own best cut as well."""
     ids = manifest.protocol.new(0)
     method = FmwissSource.from_manifest(manifest, step=0, values=FORMER)
-    whole = _scores(manifest, split, method, "method", ablation=True)
+    whole = judged(manifest, split, method, "method", ablation=True)
     yield "union", whole["union"]
     yield "seeds", whole["seeds"]
     yield "init", whole["init"]
@@ -108,26 +108,26 @@ def _rows(manifest: Manifest, split: str) -> Iterator[tuple[str, dict[str, float
     yield "intersection-cut", _refused(manifest, "method", "intersection")
 
     one_draw = replace(method, params=replace(method.params, draws=1))
-    yield "one-draw", _scores(manifest, split, one_draw, "one-draw")["stored"]
+    yield "one-draw", judged(manifest, split, one_draw, "one-draw")["stored"]
     ways: tuple[Literal["mass", "locations"], ...] = ("mass", "locations")
     for keep in ways:
         literal = replace(method, params=replace(method.params, keep=keep, keep_amount=0.7))
-        yield keep, _scores(manifest, split, literal, keep)["stored"]
+        yield keep, judged(manifest, split, literal, keep)["stored"]
     keys = replace(method, params=replace(method.params, affinity="kk"))
-    yield "kk", _scores(manifest, split, keys, "kk")["stored"]
+    yield "kk", judged(manifest, split, keys, "kk")["stored"]
     value = replace(method, params=replace(method.params, form="value"))
-    yield "value", _scores(manifest, split, value, "value")["stored"]
+    yield "value", judged(manifest, split, value, "value")["stored"]
 
-    untrained = _scores(manifest, split, replace(method, vit=_untrained(method.vit)), "untrained-vit", ablation=True)
+    untrained = judged(manifest, split, replace(method, vit=_untrained(method.vit)), "untrained-vit", ablation=True)
     yield "untrained-vit", untrained["union"]
     yield "untrained-vit-seeds", untrained["seeds"]
-    yield "whole-image", _scores(manifest, split, WholeImage(), "whole-image")["stored"]
+    yield "whole-image", judged(manifest, split, WholeImage(), "whole-image")["stored"]
     cam = RESULTS / "cam.safetensors"
     if cam.exists():
         threshold = float((RESULTS / "cam-threshold.txt").read_text())
         source = ClassActivation(weights=cam, threshold=threshold, category_ids=ids)
-        yield "cam", _scores(manifest, split, source, "cam")["stored"]
-    perfect = _scores(manifest, split, TrueSeeds(method=method, category_ids=ids), "true-seeds", ablation=True)
+        yield "cam", judged(manifest, split, source, "cam")["stored"]
+    perfect = judged(manifest, split, TrueSeeds(method=method, category_ids=ids), "true-seeds", ablation=True)
     yield "true-seeds", perfect["seeds"]
 
 
@@ -141,7 +141,7 @@ def levers() -> None:
         if sources[0].params.placing == "soft":  # nothing is drawn
             del sources[1:]
         found = [
-            _scores(manifest, "val", source, f"lever-{key}-{seed}")["stored"] for seed, source in enumerate(sources)
+            judged(manifest, "val", source, f"lever-{key}-{seed}")["stored"] for seed, source in enumerate(sources)
         ]
         cells[key] = {name: spread([one[name] for one in found]) for name in ("mean_iou", "mean_iou_classes")}
         cells[key]["ms"] = _cost(manifest, sources[0])
@@ -177,7 +177,7 @@ def _untrained(vit: EncoderSpec) -> EncoderSpec:
     return vit.model_copy(update={"file": None, "sha256": None, "pretrained": "random:0"})
 
 
-def _scores(
+def judged(
     manifest: Manifest, split: str, source: Any, name: str, *, ablation: bool = False
 ) -> dict[str, dict[str, float]]:
     """Mean IoU of a source's masks, and of the ablation's, by name."""
@@ -254,7 +254,7 @@ def _tune_cam(manifest: Manifest) -> None:
     found = {}
     for threshold in CAM_THRESHOLDS:
         source = ClassActivation(weights=cam, threshold=threshold, category_ids=ids)
-        found[threshold] = _scores(manifest, "val", source, f"cam-{threshold:g}")["stored"]["mean_iou"]
+        found[threshold] = judged(manifest, "val", source, f"cam-{threshold:g}")["stored"]["mean_iou"]
         print(f"CAM cut at {threshold:<5g} {100 * found[threshold]:5.1f}")
     (RESULTS / "cam-threshold.txt").write_text(f"{max(found, key=lambda t: found[t])}\n")
 

@@ -141,10 +141,10 @@ def _make_soft(place: Place, part: int, seed: int, soft: Path) -> tuple[object, 
 @click.pass_context
 def main(context: click.Context, tuning: bool, precision: str, epochs: int) -> None:
     """Train and tabulate."""
-    context.obj = _place(precision, epochs, tuning=tuning)
+    context.obj = place_of(precision, epochs, tuning=tuning)
 
 
-def _place(precision: str = "", epochs: int = EPOCHS, *, tuning: bool) -> Place:
+def place_of(precision: str = "", epochs: int = EPOCHS, *, tuning: bool) -> Place:
     name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
     name += _longer(epochs)
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"
@@ -201,7 +201,7 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
     rows = [row for row in ROWS if not only or row.key in only]
     for one in part:
         cells = {row.key: _cells(place, one, row, seeds) for row in rows}
-        print(f"soft labels of the 1/{one} stores, mIoU: {spread(_soft_scores(place, one, seeds))}")
+        print(f"soft labels of the 1/{one} stores, mIoU: {spread(soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
             keep_figures(
                 f"semi-{one}{_longer(place.epochs)}",
@@ -223,7 +223,7 @@ def tune(place: Place, at_once: int) -> None:
         raise click.UsageError(f"tune trains for {EPOCHS} and for {LONG} epochs; leave --epochs out.")
     cells, runs = dict[str, dict[str, Cell]](), list[Path]()
     for epochs, rows in ((EPOCHS, CHOICES), (LONG, (NONE, MEAN_TEACHER))):
-        there = _place(place.precision, epochs, tuning=True)
+        there = place_of(place.precision, epochs, tuning=True)
         _prepare(there, seeds=1)
         train_all((job(there, 8, one, 0) for one in rows), at_once)
         cells |= {f"{one.key}-{epochs}": _cells(there, 8, one, seeds=1) for one in rows}
@@ -298,7 +298,7 @@ def _steps(place: Place, part: int) -> int:
     return place.epochs * order.steps_per_epoch
 
 
-def _soft_scores(place: Place, part: int, seeds: int) -> list[float]:
+def soft_scores(place: Place, part: int, seeds: int) -> list[float]:
     """mIoU of the stored soft labels' masks, on all training pictures."""
     found = []
     for store in (place.soft(part, seed) for seed in range(seeds)):

@@ -1,5 +1,6 @@
 """End to end (decode to fsynced store) over the bare forward passes; and against the way research scripts do it."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -83,7 +84,7 @@ def _over_script(scratch: Path, name: str, make_source: Any, count: int, repeats
     titles = {"fp32": "pipeline", **({"bf16": "pipeline in bf16"} if has_bf16("cpu") else {})}
     rows = []
     for precision, title in titles.items():  # not in turn with each other: a process keeps the networks of one source
-        taken = interleaved({"script": script, "pipeline": lambda precision=precision: pipeline(precision)}, repeats)
+        taken = interleaved({"script": script, "pipeline": functools.partial(pipeline, precision)}, repeats)
         told = ratios(taken["script"], taken["pipeline"])
         rows.append(row(f"{name}: {title} over a research script, images/s", told, "at least 1.3, aim 2", images=count))
     return rows
