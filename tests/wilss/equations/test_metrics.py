@@ -37,3 +37,20 @@ def test_figures_of_a_confusion_matrix_by_hand() -> None:
     assert scores.mean_iou_classes == pytest.approx(3 / 6)
     empty = Scores(names=("background", "a"), matrix=np.zeros((2, 2), np.int64))
     assert math.isnan(empty.mean_iou)
+
+
+def test_images_that_lack_a_class_do_not_raise_its_score() -> None:
+    """Ten images, two half of a cat that is never found; then found, and seen in the other eight, everywhere.
+
+    By means over images, or with a full score for a class that is not there, either reads far better than it is.
+    """
+    truth = np.zeros((10, 10, 10), np.uint8)
+    truth[:2, :5] = 1
+    everywhere = truth.copy()
+    everywhere[2:] = 1
+    for predicted, iou in ((np.zeros_like(truth), (0.9, 0.0)), (everywhere, (100 / 900, 100 / 900))):
+        by_image = sum(confusion(one, other, (1, 2)) for one, other in zip(truth, predicted, strict=True))
+        np.testing.assert_array_equal(by_image, confusion(truth, predicted, (1, 2)))
+        scores = Scores(names=("background", "cat", "dog"), matrix=np.asarray(by_image))
+        np.testing.assert_allclose(scores.iou, [*iou, np.nan])
+        assert scores.mean_iou == pytest.approx(np.mean(iou))
