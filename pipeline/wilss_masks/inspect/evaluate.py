@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord, why_no_pixel
-from wilss.data.layouts.files import read_lines
+from wilss.data.layouts.files import read_lines, without_suffix
 from wilss.data.manifest import Manifest
 from wilss.data.names import composed
 from wilss.equations.metrics import Scores
@@ -159,7 +159,8 @@ def _told_before(store: MaskStore, manifest: Manifest, told: list[str]) -> Itera
     if "fmwiss" in (store.attributes.get("source"), first) and manifest.chosen_on is not None:
         if manifest.chosen_on.exists():
             why = f"images that masks.fmwiss was chosen on ({manifest.chosen_on.name})"
-            yield set(map(composed, read_lines(manifest.chosen_on))), why
+            lines = read_lines(manifest.chosen_on)
+            yield {composed(name) for line in lines for name in (line, without_suffix(line))}, why
         else:
             told.append(
                 f"{manifest.chosen_on} is not there, so that nobody knows which images the settings were chosen on; "

@@ -141,6 +141,15 @@ def test_what_is_named_wrongly_is_no_fault_of_the_manifest(
         assert (end.value.code, said in told, "manifest" in told) == (1, True, False), told
 
 
+def test_listed_images_that_the_store_does_not_hold_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shown, other = IMAGES[0].image_id, IMAGES[1].image_id
+    path = tmp_path / "list.txt"
+    path.write_text(f"{shown}.jpg\nnobody\n{other}\n", encoding="utf-8")
+    session = make_session(tmp_path, only=path)
+    assert list(session.index.image_ids) == [shown, other]
+    assert "list.txt names 1 image (nobody), which " in caplog.text
+
+
 def test_masks_are_held_against_label_maps_and_that_is_kept(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     labels = IMAGES[0].labels

@@ -262,6 +262,11 @@ def test_a_list_names_its_typos(place: Path, manifest: Manifest, tmp_path: Path)
         draw_sample(manifest, 1, labelled=tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text(f"{name}\n", encoding="utf-8")
     assert [r.image_id for r in draw_sample(manifest, 1, labelled=tmp_path / "list.txt").records] == [name]
+    (tmp_path / "list.txt").write_text(f"{name}.jpg\nimages/{name}.jpg\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=rf"'images/{name}.jpg' is no image with a tag of step 1"):
+        draw_sample(manifest, 1, labelled=tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text(f"{name}.jpg\nJPEGImages/{name}.jpg\n", encoding="utf-8")
+    assert [r.image_id for r in draw_sample(manifest, 1, labelled=tmp_path / "list.txt").records] == [name]
     many = [record.image_id for record in draw_sample(manifest, 1).records[:3]]
     (tmp_path / "list.txt").write_text("\n".join(many), encoding="utf-8")
     assert len(draw_sample(manifest, 1, labelled=tmp_path / "list.txt", count=2).records) == 3

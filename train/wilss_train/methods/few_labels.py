@@ -21,7 +21,8 @@ def chosen_images(labelled: str, inputs: RunInputs, *, lone: str) -> Labelled:
 
     lone: what to do where there are no others, "" where that is allowed. Raises ParameterError for a list of no use.
     """
-    chosen = read_labelled(list_path(labelled, inputs.manifest), inputs.store, inputs.manifest, inputs.step)
+    path = list_path(labelled, inputs.manifest)
+    chosen = read_labelled(path, inputs.store, inputs.manifest, inputs.step, inputs.records)
     if lone and not len(chosen.others):
         raise ParameterError(
             f"{labelled} names every image of {inputs.store.path}, so there is none left to learn from without a "

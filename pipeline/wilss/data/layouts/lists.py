@@ -210,6 +210,12 @@ def _indices(path: Path, count: int, into: Path) -> Sequence[int]:
     return array("q", loaded.astype(np.int64).tobytes())
 
 
+def image_in(line: str) -> str:
+    """The image in a line of a list: its first column, where the second one is a label's file, else all of it."""
+    pair = _PAIR.match(line)
+    return pair[1] if pair else line
+
+
 def _entry(line: str, images: str) -> Entry:
     pair = _PAIR.match(line)
     inside = f"{images}/" if images else ""

@@ -1,13 +1,15 @@
-"""Which image a table means by a name: its path, a part of it, or its file's name alone, with or without its ending."""
+"""Which image a table or list means by a name: its path, a part of it, or its file's name, with an ending or not."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts.files import without_suffix
-from wilss.data.names import Register, composed
+from wilss.data.layouts.lists import image_in
+from wilss.data.names import NameIndex, Register, composed
 
 
 class NamedImages:
@@ -57,3 +59,28 @@ class NamedImages:
             self._bases = hashes[order], order
         first, last = (int(np.searchsorted(self._bases[0], hash(base), side)) for side in ("left", "right"))
         return [int(place) for place in self._bases[1][first:last]]
+
+
+class NamedRows(NamedTuple):
+    """rows: int64 [N], the place of the image that each name means, -1 for none or several. several: these, by name."""
+
+    rows: NDArray[np.int64]
+    several: Mapping[str, tuple[str, ...]]
+
+
+def rows_named(names: Sequence[str], ids: Sequence[str], path_of: Callable[[int], str]) -> NamedRows:
+    """The images that people mean in a list of theirs: by id, by a path or its end, or by the file's name alone.
+
+    names: lines of the list, also those of two columns (`image_in`). path_of: the whole path of the image at a place;
+    asked for where an id does not tell.
+    """
+    rows, several = NameIndex(ids).find_spelt(names), dict[str, tuple[str, ...]]()
+    missing = np.flatnonzero(rows < 0).tolist()
+    images = NamedImages(ids, path_of) if missing else None
+    for place in missing if images is not None else ():
+        found = images.find(image_in(names[place]))
+        if len(found) == 1:
+            rows[place] = found[0]
+        elif found:
+            several[names[place]] = tuple(ids[one] for one in found)
+    return NamedRows(rows, several)

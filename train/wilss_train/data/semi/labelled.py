@@ -3,17 +3,20 @@
 The masks of all other images stay unread, whatever the store holds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.layouts.files import read_lines, without_suffix
-from wilss.data.layouts.listing import image_folder
+from wilss.data.layouts import ImageRecord
+from wilss.data.layouts.files import read_lines
 from wilss.data.layouts.lists import find_list, load_array
+from wilss.data.layouts.named_images import rows_named
 from wilss.data.manifest import Manifest
-from wilss.data.names import NameIndex, some
+from wilss.data.names import some
+from wilss.data.taxonomy import closest
 from wilss.digests import digest_of_file
 from wilss.disk import data_path, joined
 from wilss.errors import ManifestError, ParameterError
@@ -58,11 +61,14 @@ def digest_of(path: Path) -> str:
         raise ParameterError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from None
 
 
-def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -> Labelled:
+def read_labelled(
+    path: Path, store: MaskStore, manifest: Manifest, step: int, records: Mapping[str, ImageRecord]
+) -> Labelled:
     """The images of a store that the list at `path` names, and all the others.
 
-    A line is an image's id, or its path as VOC's lists have it; an npy file holds positions in the list of the
-    step's split. Raises ParameterError for a list that is none, and for images of which the store holds no masks.
+    A line is an image's id, its path, the end of it or its file's name, or as VOC's lists have it; an npy file holds
+    positions in the list of the step's split. records: of the store's images by id. Raises ParameterError for a list
+    that is none, and for images of which the store holds no masks.
     """
     try:
         names = _from_array(path, manifest, step) if path.suffix == ".npy" else read_lines(path)
@@ -70,20 +76,21 @@ def read_labelled(path: Path, store: MaskStore, manifest: Manifest, step: int) -
         raise ParameterError(f"the list of labelled images is of no use: {error}") from None
     if not names:
         raise ParameterError(f"{path} names no image; write one image id a line.")
-    rows = _rows_of(names, path, store, image_folder(manifest.data[manifest.steps[step].data]))
+    rows = _rows_of(names, path, store, records)
     return Labelled(rows=rows, others=np.setdiff1d(np.arange(len(store.image_ids)), rows))
 
 
-def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDArray[np.int64]:
+def _rows_of(names: list[str], path: Path, store: MaskStore, records: Mapping[str, ImageRecord]) -> NDArray[np.int64]:
     """Rows of the named images. ParameterError for those that the store does not hold, or has no masks of."""
-    index = NameIndex(store.image_ids)
-    whole = index.find_spelt(names)
-    ids = [name if row >= 0 else _id_in(name, folder) for name, row in zip(names, whole, strict=True)]
-    rows = index.find_spelt(ids)
-    if missing := [image for image, row in zip(ids, rows, strict=True) if row < 0]:
+    rows, several = rows_named(names, store.image_ids, lambda row: str(records[store.image_ids[row]].path))
+    if several:
+        name, ids = next(iter(several.items()))
+        raise ParameterError(f"{path} names {name!r}, which may be {some(ids)}; write its id or its path.")
+    if missing := [name for name, row in zip(names, rows, strict=True) if row < 0]:
+        near = closest(missing[0], store.image_ids, or_all=False)
         raise ParameterError(
-            f"{path} names {some(missing)}, and {store.path} holds no such image; take it off the list, or make masks "
-            "with a manifest that has it."
+            f"{path} names {some(missing)}, and {store.path} holds no such image{near}; take it off the list, or make "
+            "masks with a manifest that has it."
         )
     rows = np.unique(rows)
     if unfinished := [store.image_ids[row] for row in rows[store.vector("status")[rows] != Status.DONE]]:
@@ -98,11 +105,6 @@ def _rows_of(names: list[str], path: Path, store: MaskStore, folder: str) -> NDA
             "learnt of them; `wilss-masks manifest check` says why."
         )
     return learnt
-
-
-def _id_in(line: str, folder: str) -> str:
-    """The id in a line like `/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png`."""
-    return without_suffix(line.split()[0].removeprefix("/").removeprefix(f"{folder}/"))
 
 
 def _from_array(path: Path, manifest: Manifest, step: int) -> list[str]:
