@@ -255,6 +255,16 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert survey.splits == {"train": "train"}  # without labels nothing can be judged on val
 
 
+def test_folders_of_places_beside_labels_are_no_classes(tmp_path: Path) -> None:
+    pictures(tmp_path, "beach/1.jpg", "beach/2.jpg", "2024/May/3.jpg")
+    disk.label(tmp_path / "labels/beach/1.png", (1, 2))
+    disk.text(tmp_path / "classes.txt", "background", "cat", "dog")
+    survey = survey_folder(tmp_path)
+    assert (survey.tags, survey.class_names) == ("masks", ("background", "cat", "dog"))
+    disk.text(tmp_path / "classes.txt", "background", "cat", "Beach")
+    assert survey_folder(tmp_path).tags == "folders"
+
+
 @pytest.mark.parametrize("names", [("with_mask", "without_mask"), ("gt/car", "gt/truck"), ("label_a", "mask_b")])
 def test_classes_may_be_called_as_labels_are(tmp_path: Path, names: tuple[str, ...]) -> None:
     pictures(tmp_path, *(f"{name}/{number}.png" for name in names for number in range(2)))

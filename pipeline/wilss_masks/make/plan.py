@@ -174,14 +174,16 @@ def _measure(records: Records, category_ids: tuple[int, ...], by_tags: bool) -> 
 def _as_labelled(images: ImageTasks, category_ids: tuple[int, ...] | None) -> ImageTasks:
     """The same images, asked for the classes that their labels hold beside those of their tags.
 
-    category_ids: of the step; None where the tags hold all that the labels do. An image without labels is not asked;
+    category_ids: of the step; None where the tags are what the labels hold. An image without labels is not asked;
     labels that cannot be read are left to whoever makes the mask.
     """
     rows = range(len(images))
     unlabelled = frozenset(
         row
         for row in rows
-        if row not in images.problems and images.records[row].label is None and _is_asked(images, row)
+        if row not in images.problems
+        and images.records[row].label is None
+        and (category_ids is None or _is_asked(images, row))
     )
     images = dataclasses.replace(images, unlabelled=unlabelled)
     if category_ids is None:

@@ -14,6 +14,7 @@ from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
 from wilss.data.names import some
+from wilss.data.taxonomy import same_class
 from wilss.disk import file_names, is_folder, seen_from
 from wilss.errors import ManifestError
 
@@ -39,6 +40,7 @@ _FEW = 6
 #: Of `tags` in a manifest: what says how a table is read.
 _TABLE_KEYS = ("separator", "columns", "mask", "between")
 _TABLES = ("tags.csv", "tags.tsv", "labels.csv", "annotations.csv", "train.csv")
+_OF_MASKS = TagsSpec.model_validate({"from": "masks"})
 
 
 def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({})) -> Survey:
@@ -55,6 +57,9 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     images = tree.images_by_label() | {mask: without_suffix(image) for mask, image in masks.items()}
     images = {label: image for label, image in images.items() if label.lower().endswith(LABEL_SUFFIXES)}
     named = _named(root, tags, images)
+    if images and tags.spec.kind == "folders" and _are_no_classes(tags.names, named.class_names):
+        tags = _Tags(spec=_OF_MASKS)
+        named = _named(root, tags, images)
     if not images and not any(row.mask for row in tags.rows):
         named = dataclasses.replace(named, doubts=(*named.doubts, *_labels_beside(root, tree.ids())))
     has_labels = bool(images) or any(row.mask for row in tags.rows)
@@ -116,7 +121,7 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
         spec = TagsSpec.model_validate({"from": "folders"})
         return _Tags(spec=spec, names=names, held={image: {name} for image, name in folders.items()})
     if tree.labels:
-        return _Tags(spec=TagsSpec.model_validate({"from": "masks"}))
+        return _Tags(spec=_OF_MASKS)
     outside = sorted(path for path in ids.values() if without_suffix(path) not in folders)
     are = "is" if len(outside) == 1 else "are"
     those = f", in which {some(outside[:_FEW], len(outside))} {are} not" if folders else ""
@@ -138,6 +143,11 @@ def _labels_beside(root: Path, ids: Iterable[str]) -> Iterator[str]:
                 f"{folder} holds files of the same names as images in {root}, and is not read, since it lies outside; "
                 f"if these are labels, move it into {root}, or give `--layout folder {seen_from(above, Path())}`."
             )
+
+
+def _are_no_classes(folders: Iterable[str], class_names: Iterable[str]) -> bool:
+    """Whether folders are called after places or days, as none of the classes that a file of names has."""
+    return {*map(same_class, folders)}.isdisjoint(map(same_class, class_names))
 
 
 def _table(root: Path, name: str | None) -> Path | None:

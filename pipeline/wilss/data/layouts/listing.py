@@ -59,7 +59,7 @@ def make_listing(
     if tags is None:
         tags = _tags(spec, split, images, lenient)
     records = images.tagged(_facts(spec, images, tags, lenient))
-    empty = [image_id for image_id, ids, problem in records.facts() if not ids and problem is None]
+    empty = [image_id for place, image_id in _without_class(records) if not is_unknown(spec, records[place])]
     sentences = tuple(warnings)
     if empty and not lenient:
         who = f"no class and so no step for {some(empty)} of {split!r}"
@@ -89,9 +89,27 @@ def _facts(spec: DataSpec, found: Records, tags: TagTable, lenient: bool) -> Ite
         ids, strange = ids_of(names or ())
         if problem is None and not lenient:
             problem = tags.problems.get(image_id)
-            if problem is None and (names is None or strange):
+            if problem is None and (strange or (names is None and spec.tags.kind != "masks")):
                 problem = _tag_problem(spec, found[place].path, names, strange)
         yield ids, problem
+
+
+def _without_class(records: Records) -> Iterator[tuple[int, str]]:
+    facts = enumerate(records.facts())
+    return ((place, image_id) for place, (image_id, ids, problem) in facts if not ids and problem is None)
+
+
+def is_unknown(spec: DataSpec, record: ImageRecord) -> bool:
+    """Whether nobody knows what an image shows: its tags would be what its label holds, and it has none."""
+    return spec.tags.kind == "masks" and record.label is None and record.problem is None
+
+
+def with_unknown_tags_refused(spec: DataSpec, records: Records) -> Records:
+    """The same images, where those of which nobody knows what they show have that as their problem."""
+    return Records(
+        replace(record, problem=_tag_problem(spec, record.path, None, ())) if is_unknown(spec, record) else record
+        for record in records
+    )
 
 
 def _tag_problem(spec: DataSpec, path: Path, names: tuple[str, ...] | None, strange: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wilss.data.layouts import READERS, DataSpec, ImageRecord, Listing, Records, Selection
+from wilss.data.layouts.listing import is_unknown, with_unknown_tags_refused
 from wilss.data.manifest import build, drawn, lock
 from wilss.data.manifest.encoders import Encoders
 from wilss.data.manifest.inputs import content_digests
@@ -76,8 +77,11 @@ class Manifest:
         An index list (npy) is a selection already and is taken as it is. Built-in data that is missing is drawn.
         Raises ProtocolError for a step that there is not, ManifestError where lists or tags are of no use.
         """
-        listing = self.listing(*self.list_of(step, split))
-        records = listing.records if listing.exact else self._admitted(listing.records, step)
+        listing, spec = self.listing(*self.list_of(step, split)), self.data[self.steps[step].data]
+        listed = listing.records
+        if spec.tags.kind == "masks" and self.steps[step].supervision != "pixel":
+            listed = with_unknown_tags_refused(spec, listed)
+        records = listed if listing.exact else self._admitted(listed, step)
         return Selection(records=records, warnings=listing.warnings)
 
     def images(self, step: int, split: str = "train") -> Selection:
@@ -164,10 +168,13 @@ class Manifest:
         return {"layout": spec.layout, "labels": spec.labels, **{key: value for key, value in said.items() if value}}
 
     def _admitted(self, records: Records, step: int) -> Records:
-        """What the protocol admits by its tags, and what has none because of its problem."""
+        """What the protocol admits by its tags, and what has none because of its problem or for want of a label."""
+        spec = self.data[self.steps[step].data]
         return records.where(
-            (problem is not None and not tags) or self.protocol.admits(tags, step)
-            for _, tags, problem in records.facts()
+            (problem is not None and not tags)
+            or self.protocol.admits(tags, step)
+            or (not tags and is_unknown(spec, records[place]))
+            for place, (_, tags, problem) in enumerate(records.facts())
         )
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults.cli import wilss_masks
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.layouts import ImageRecord, Selection, read_label_of
 from wilss.data.manifest import Manifest, load_manifest
@@ -42,6 +43,22 @@ def test_a_step_gets_the_images_that_its_protocol_admits(tmp_path: Path) -> None
     disjoint = load_manifest(disk.manifest(tmp_path, setting="disjoint"))
     assert ids(disjoint.records(0)) == ["a", "d"]
     assert ids(disjoint.records(1)) == ["b", "c"]
+
+
+def test_where_labels_are_the_tags_an_image_without_one_belongs_to_steps_of_pixel_labels(tmp_path: Path) -> None:
+    """Few labels beside many images: the others are there to be learnt from, and no faults."""
+    disk.voc(tmp_path / "data", IMAGES)
+    (tmp_path / "data/SegmentationClass/c.png").unlink()
+    manifest = load_manifest(disk.manifest(tmp_path, tags="masks"))
+    labelled, tagged = manifest.records(0), manifest.records(1)
+    assert ids(labelled) == ["a", "b", "c", "d"]
+    assert [record.problem for record in labelled.records] == [None] * 4
+    (warning,) = labelled.warnings
+    assert "no class and so no step for 1 image (e) of 'train'" in warning
+    assert ids(tagged) == ["b", "c"]
+    assert "c.jpg has no tags (from masks)" in str(only(tagged, "c").problem)
+    made = wilss_masks("generate", "--step", 0, "--manifest", manifest.path, "--out", tmp_path / "s.zarr")
+    assert (made.code, "3 done, 0 failed, 0 skipped (no tag of this step), 1 without" in made.out) == (0, True)
 
 
 def test_a_record_knows_all_tags_and_reads_its_label(tmp_path: Path) -> None:
