@@ -13,8 +13,10 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data import copies
 from wilss.data.manifest import load_manifest
 from wilss.digests import digest_of_file
+from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.check import check_manifest
+from wilss_masks.manifest_tools.folder_survey import survey_folder
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.manifest_tools.unread import unread_annotations, unread_of
 
@@ -188,3 +190,28 @@ def test_a_manifest_that_is_there_is_told_before_anything_is_looked_through(tmp_
     (tmp_path / "data").mkdir()
     done = run_init(tmp_path, "--layout", "coco", str(tmp_path / "data"))
     assert "m.yaml exists; pass --force" in str(done.exception)
+
+
+def test_labels_that_jpeg_has_changed_are_told(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        disk.image(tmp_path / f"data/{name}.jpg")
+        disk.image(tmp_path / f"data/labels/{name}.jpg")
+    told = r"holds 2 files called as labels of images \(labels/1\.jpg, labels/2\.jpg\), which are not read: JPEG"
+    with pytest.raises(ManifestError, match=rf"has no tags\.csv; .*{told}"):
+        survey_folder(tmp_path / "data")
+    disk.label(tmp_path / "data/labels/1.png", (1,))
+    steps = [{"classes": [1, 2, 3], "supervision": "pixel"}]
+    manifest = load_manifest(disk.manifest(tmp_path, layout="folder", splits={"train": ""}, tags="masks", steps=steps))
+    (sentence,) = unread_of(manifest)
+    assert "holds 1 file called as labels of images (labels/2.jpg), which are not read" in sentence
+
+
+def test_links_to_folders_are_told(tmp_path: Path) -> None:
+    disk.image(tmp_path / "data/1.jpg")
+    disk.image(tmp_path / "elsewhere/2.jpg")
+    (tmp_path / "data/more").symlink_to("../elsewhere")
+    (tmp_path / "data/labels").symlink_to("../elsewhere")  # which is looked into
+    disk.text(tmp_path / "data/tags.csv", "1,cat")
+    file = disk.manifest(tmp_path, layout="folder", splits={"train": ""}, steps=[{"classes": [1, 2, 3]}])
+    (sentence,) = unread_of(load_manifest(file))
+    assert "data holds a link to a folder (more), into which nobody looks; put the images themselves there." in sentence

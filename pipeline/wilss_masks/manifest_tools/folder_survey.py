@@ -32,7 +32,7 @@ from .tag_names import (
     without_background,
     words_for_nothing,
 )
-from .unread import unread_annotations
+from .unread import lossy_labels, unread_annotations
 
 _OWN_IMAGES = ("images", "JPEGImages")
 _OWN_LABELS = ("labels", "masks")
@@ -125,7 +125,8 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     outside = sorted(path for path in ids.values() if without_suffix(path) not in folders)
     are = "is" if len(outside) == 1 else "are"
     those = f", in which {some(outside[:_FEW], len(outside))} {are} not" if folders else ""
-    unread = "".join(f" {sentence}" for sentence in unread_annotations(tree.root))
+    unread_files = (*unread_annotations(tree.root), *lossy_labels(tree.root, _OWN_LABELS, ids))
+    unread = "".join(f" {sentence}" for sentence in unread_files)
     raise ManifestError(
         f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
         f"images of each class into a folder of its name{those}). With a few annotated images of each class and no "

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from wilss.data.annotations.json_files import read_json
 from wilss.data.copies import groups_of_copies
 from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.layouts.coco import coco_numbers, image_folder_of
-from wilss.data.layouts.files import without_suffix
-from wilss.data.layouts.listing import is_image_name
+from wilss.data.layouts.files import Folders, without_suffix
+from wilss.data.layouts.listing import image_folder, is_image_name, label_folders
 from wilss.data.manifest import Manifest, told_files
 from wilss.data.names import some
 from wilss.disk import UrlPath, path_of, walk
@@ -39,6 +39,8 @@ _OTHER_PICTURES = (
     *(".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".jfif", ".tga", ".exr", ".psd"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
 )
+#: Endings of files that lose what label files say.
+_LOSSY = (".jpg", ".jpeg", ".webp")
 _HEAD, _TRIES = 4096, 5
 
 
@@ -50,6 +52,8 @@ def unread_of(manifest: Manifest) -> Iterator[str]:
         if spec.layout == "folder":
             yield from () if manifest.supports else unread_annotations(spec.root)
             yield from _other_pictures(spec.root)
+            yield from _linked_folders(spec)
+            yield from _lossy_labels_of(manifest, name, spec)
             yield from _in_two_folders(manifest, name, spec)
             with contextlib.suppress(ManifestError):  # a list that cannot be read is told by others
                 yield from told_files(manifest, name)
@@ -88,6 +92,43 @@ def _other_pictures(root: Path) -> Iterator[str]:
     if names:
         files = f"{counted(len(names), 'picture')} of formats that are not read ({_first(names)})"
         yield f"{root} holds {files}, left out of all steps; save them as JPEG or PNG."
+
+
+def _linked_folders(spec: DataSpec) -> Iterator[str]:
+    """A sentence for links to folders where a split is all that lies in a folder; lists name what is behind them."""
+    if all(split.list.endswith((".txt", ".npy")) for split in spec.splits.values()):
+        return
+    splits = (*spec.splits.values(), None)
+    known = {image_folder(spec), *(name for split in splits for name in label_folders(spec, split))}
+    known |= {str(name).strip("/") for split in spec.splits.values() for name in (split.images, split.list)}
+    links = [
+        name
+        for folder, below, _ in walk(spec.root)
+        for path in (path_of(folder) / name for name in sorted(below))
+        if path.is_symlink() and (name := path.relative_to(spec.root).as_posix()) not in known
+    ]
+    if links:
+        what = "links to folders" if len(links) > 1 else "a link to a folder"
+        yield f"{spec.root} holds {what} ({_first(links)}), into which nobody looks; put the images themselves there."
+
+
+def lossy_labels(root: Path, folders: Iterable[str], ids: Iterable[str]) -> Iterator[str]:
+    """A sentence for files that are called as labels of these images and are none, since JPEG changes their values."""
+    there = Folders()
+    named = [(folder, image_id) for image_id in ids for folder in folders]
+    files = (there.find(str(root), f"{folder}/{image_id}", _LOSSY) for folder, image_id in named)
+    lossy = [path.relative_to(root).as_posix() for path in files if path is not None and path.suffix.lower() in _LOSSY]
+    if lossy:
+        yield (
+            f"{root} holds {counted(len(lossy), 'file')} called as labels of images ({_first(lossy)}), which are not "
+            "read: JPEG and WebP change the values of pixels; save the labels as PNG where they came from."
+        )
+
+
+def _lossy_labels_of(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
+    for split in spec.splits:
+        bare = (record.image_id for record in _records(manifest, name, split) if record.label is None)
+        yield from lossy_labels(spec.root, label_folders(spec, spec.split(split)), bare)
 
 
 def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
