@@ -76,8 +76,10 @@ def rows_named(names: Sequence[str], ids: Sequence[str], path_of: Callable[[int]
     """
     rows, several = NameIndex(ids).find_spelt(names), dict[str, tuple[str, ...]]()
     missing = np.flatnonzero(rows < 0).tolist()
-    images = NamedImages(ids, path_of) if missing else None
-    for place in missing if images is not None else ():
+    if not missing:
+        return NamedRows(rows, several)
+    images = NamedImages(ids, path_of)
+    for place in missing:
         found = images.find(image_in(names[place]))
         if len(found) == 1:
             rows[place] = found[0]
