@@ -99,6 +99,7 @@ def warnings_of(
     """
     unlisted = told_unlisted(manifest, manifest.steps[store.step].data)
     sentences = [*unlisted, *_of_images_gone(store, records), *_of_classes(store, manifest, records, source, listed)]
+    sentences += _of_no_mask(store, source)
     if not source.reads_labels and (dark := dark_images(records)) is not None:
         sentences.append(dark)
     if not store.layout.has_content:
@@ -123,6 +124,16 @@ def region_warnings(source: MaskSource, records: Sequence[ImageRecord]) -> Itera
     params = getattr(source, "params", None)
     if isinstance(params, StageParams) and params.regions == "file":
         yield from images_without_regions(params.regions_file, [record.image_id for record in records])
+
+
+def _of_no_mask(store: MaskStore, source: MaskSource) -> Iterator[str]:
+    """A sentence where a source that needs no tags found nothing in any image; others tell class by class."""
+    done = int((store.vector("status") == Status.DONE).sum())
+    if done and not source.uses_tags and not store.vector("area").any():
+        yield (
+            f"{store.path} has no mask in any of {counted(done, 'image')}: {source.name} found none of the classes, so "
+            "nothing can be learnt of it; train its network for longer, give more supports, or let more pass."
+        )
 
 
 def _of_images_gone(store: MaskStore, records: Sequence[ImageRecord]) -> Iterator[str]:

@@ -1,14 +1,21 @@
-"""A data folder that is not there, and images that are gone, beside a store that is complete."""
+"""What `generate` says of data or images that are gone beside a complete store, and of masks that all are empty."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from tests.faults.cli import wilss_masks
+from tests.faults.standin import StandInSource
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
 from wilss.errors import ManifestError
+from wilss.store import ImageContent
+from wilss_masks import generate
 from wilss_masks.manifest_tools.check import check_manifest
+from wilss_masks.sources.base import ImageTask
 
 CSV = {"from": "csv", "file": "tags.csv"}
 
@@ -56,3 +63,24 @@ def test_a_coco_data_folder_that_is_not_there(tmp_path: Path) -> None:
     manifest = load_manifest(disk.manifest(tmp_path, layout="coco", splits=splits, path="./dta"))
     with pytest.raises(ManifestError, match=r"path: the data folder .*/dta is not there"):
         manifest.records(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind(StandInSource):
+    """Asks for all classes and finds none."""
+
+    uses_tags: ClassVar[bool] = False
+
+    def _one(self, task: ImageTask, pixels: Any) -> ImageContent:
+        content = super()._one(task, pixels)
+        masks = {place: np.zeros_like(mask) for place, mask in content.planes["mask"].items()}
+        return replace(content, planes={**content.planes, "mask": masks}, area=dict.fromkeys(content.area, 0))
+
+
+def test_a_store_without_any_mask_is_told(tmp_path: Path) -> None:
+    disk.voc(tmp_path / "data", {"a": (1,), "b": (2,)})
+    manifest = load_manifest(disk.manifest(tmp_path))
+    empty = generate(manifest, step=0, source=Blind(), out=tmp_path / "s.zarr")
+    assert [warning for warning in empty.warnings if "has no mask in any of 2 images: standin found none" in warning]
+    found = generate(manifest, step=0, source=StandInSource(), out=tmp_path / "t.zarr")
+    assert not [warning for warning in found.warnings if "has no mask" in warning]
