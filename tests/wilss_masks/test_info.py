@@ -1,7 +1,11 @@
-"""What `info` prints of a store: short facts on a line, long ones on lines of their own, nothing left blank."""
+"""What `info` prints of a store, long facts on lines of their own, and `verify` of one that is not complete."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+from tests.faults.cli import wilss_masks
+from tests.wilss_masks.stores import make_store
 from wilss_masks.commands.info import _lines
 
 
@@ -42,3 +46,15 @@ def test_facts_are_told_in_lines_that_can_be_read() -> None:
         "    vit: library timm, patch 16",
         "  parameters: draws 4, guided_eps 0.0001",
     ]
+
+
+def test_verify_says_what_an_incomplete_store_lacks_and_what_goes_on_with_it(tmp_path: Path) -> None:
+    unsealed, unfinished = make_store(tmp_path / "a.zarr").path, make_store(tmp_path / "b.zarr", finish=False).path
+    root = Path(str(unsealed)) / "zarr.json"
+    said = json.loads(root.read_text(encoding="utf-8"))
+    del said["attributes"]["seal"]
+    root.write_text(json.dumps(said), encoding="utf-8")
+    for store, lacks in ((unsealed, "a seal"), (unfinished, "1 shard")):
+        told = wilss_masks("verify", store)
+        assert told.code == 1
+        assert f"the store is not complete, without {lacks}: the same `wilss-masks generate` again goes on" in told.out

@@ -47,7 +47,9 @@ def command(store: Location, manifest_path: Path | None, check_digests: bool) ->
         )
         sys.exit(1)
     pending = len(opened.pending_shards())
-    state = "complete" if opened.is_complete else f"not complete, without {counted(pending, 'shard')}"
+    missing = f"without {counted(pending, 'shard')}" if pending else "without a seal"
+    again = f"not complete, {missing}: the same `wilss-masks generate` again goes on with it"
+    state = "complete" if opened.is_complete else again
     shards = counted(opened.layout.num_shards - pending, "shard")
     click.echo(f"{store}: {shards} compared with their digests, all the same; the store is {state}")
     for sentence in empty_masks(opened):

@@ -1,6 +1,7 @@
 """The few annotated images that a manifest names for its steps: how many of each class, and what would stop a run."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from wilss.data.manifest import Manifest
 from wilss.data.supports.reading import problems_of, read_supports
@@ -17,7 +18,8 @@ def support_counts(manifest: Manifest, step: int, faults: list[str]) -> Mapping[
         return None
     with collected(faults):
         supports = read_supports(manifest, step, every=False)
-        faults += problems_of(supports)
+        # where one is at fault, it may be all that a class has
+        faults += problems_of(replace(supports, classes={}) if supports.problems else supports)
         usable = supports.usable()
         return {name: len(usable.of(identity)) for identity, name in usable.classes.items()}
     return dict.fromkeys(map(manifest.taxonomy.name_of, manifest.protocol.new(step)), 0)
