@@ -5,7 +5,7 @@ python workflows/shapes/sources.py        # into figures/sources.json, once thos
 
 from few_or_all import FIVE_MASKS, WAYS, quality
 from runs import SEEDS, Cell, keep_figures, spread
-from semi import EPOCHS, PARTS, place_of, soft_scores
+from semi import EPOCHS, FUSED, PARTS, place_of, soft_scores
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     place = place_of(epochs=EPOCHS, tuning=False)
     for part in PARTS:
         cells[f"pseudoseg-{part}"] = {"mean_iou": spread(soft_scores(place, part, len(SEEDS)))}
-    keep_figures("sources", cells)
+    keep_figures("sources", cells, trained=[place.run(part, FUSED.key, seed) for part in PARTS for seed in SEEDS])
 
 
 if __name__ == "__main__":
