@@ -6,7 +6,7 @@ Every fault of a single image becomes a sentence in its record.
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,6 +142,16 @@ def read_folder(spec: DataSpec, split: str, *, lenient: bool = False) -> Listing
     else:
         listed = read_list(spec, chosen, (chosen.images or image_folder(spec)).strip("/"))
     return _read(spec, split, listed, lenient)
+
+
+def read_others(spec: DataSpec, split: str, listed: Container[str]) -> Records:
+    """The images where those of a split of a plain folder may lie, but for the paths `listed`, which are not opened.
+
+    Missing tags are no fault.
+    """
+    whole = _whole_folder(spec, spec.split(split).images or "")
+    others = tuple(entry for entry in whole.entries if f"{spec.root}/{entry.image}" not in listed)
+    return _read(spec, split, replace(whole, entries=others), lenient=True).records if others else Records()
 
 
 def image_folder(spec: DataSpec) -> str:

@@ -1,13 +1,14 @@
 """Images that are there with tags or labels and on no list, as those that came after a manifest's lists were made."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wilss.data.layouts import READERS, DataSpec, ImageRecord
+from wilss.data.layouts import DataSpec, ImageRecord
 from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
+from wilss.data.layouts.listing import read_others
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.tag_table import TagRows
 from wilss.data.layouts.tags import named_images, read_rows, tag_files
@@ -56,7 +57,7 @@ def told_files(manifest: "Manifest", name: str) -> Iterator[str]:
         str(record.path) for split in spec.splits for record in manifest.listing(name, split, lenient=None).records
     }
     by_labels = spec.tags.kind == "masks"
-    others = {str(record.path): record for record in _all_images(spec) if str(record.path) not in listed}
+    others = {str(record.path): record for record in _others(spec, listed) if str(record.path) not in listed}
     unlisted = [one.image_id for one in others.values() if (one.label is not None if by_labels else one.tags)]
     if unlisted:
         yield f"{spec.root} holds {some(unlisted)} with {'labels' if by_labels else 'tags'} {_remedy(spec)}"
@@ -74,11 +75,11 @@ def told_unlisted(manifest: "Manifest", name: str) -> Iterator[str]:
         yield from told_files(manifest, name)
 
 
-def _all_images(spec: DataSpec) -> Iterator[ImageRecord]:
-    """Every image where the images of a split may lie, with its label or tags."""
-    for split, chosen in spec.splits.items():
-        whole = spec.model_copy(update={"splits": {**spec.splits, split: chosen.model_copy(update={"list": "*"})}})
-        yield from READERS[spec.layout](whole, split, lenient=True).records
+def _others(spec: DataSpec, listed: Set[str]) -> Iterator[ImageRecord]:
+    """Every image where those of a split may lie, but for the paths `listed`, with its label or tags."""
+    places = {(chosen.images, chosen.labels): split for split, chosen in spec.splits.items()}
+    for split in places.values():
+        yield from read_others(spec, split, listed)
 
 
 def _lists(spec: DataSpec) -> list[str]:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.cli import wilss_masks
 from tests.wilss.data import data_on_disk as disk
+from wilss.data.layouts import listing
+from wilss.data.layouts.listing import _found
 from wilss.data.manifest import Manifest, load_manifest, told_unlisted
 from wilss_masks.manifest_tools.check import check_manifest
 
@@ -80,3 +82,20 @@ def test_splits_with_folders_of_their_own_are_looked_through_in_these(tmp_path: 
     manifest = pets(tmp_path, "1", splits={"train": split, "val": other}, tags={"from": "masks"})
     (told,) = told_unlisted(manifest, "main")
     assert "holds 1 image (2) with labels that no split of this manifest lists" in told
+
+
+def test_images_of_a_list_are_not_looked_for_a_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished store of many images is told as fast as the folder can be listed."""
+    splits = {"train": "pets-train.txt", "val": "pets-train.txt"}
+    manifest = pets(tmp_path, "b", tags={"from": "masks"}, splits=splits)
+    for split in splits:
+        manifest.listing("main", split)
+    looked_for = list[str]()
+
+    def found(spec: Any, folders: Any, labels: Any, entry: Any, source: Any) -> Any:
+        looked_for.append(entry.image)
+        return _found(spec, folders, labels, entry, source)
+
+    monkeypatch.setattr(listing, "_found", found)
+    assert len([*told_unlisted(manifest, "main")]) == 1
+    assert looked_for == ["a.jpg", "c.jpg"], "which are on no list, once"
