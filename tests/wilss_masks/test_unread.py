@@ -215,3 +215,16 @@ def test_links_to_folders_are_told(tmp_path: Path) -> None:
     file = disk.manifest(tmp_path, layout="folder", splits={"train": ""}, steps=[{"classes": [1, 2, 3]}])
     (sentence,) = unread_of(load_manifest(file))
     assert "data holds a link to a folder (more), into which nobody looks; put the images themselves there." in sentence
+
+
+def test_photographs_in_the_folder_of_labels_and_links_on_the_way_to_images_are_not_told(tmp_path: Path) -> None:
+    disk.image(tmp_path / "elsewhere/pets/1.jpg")
+    disk.image(tmp_path / "elsewhere/pets/2.jpg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/more").symlink_to("../elsewhere")
+    steps = [{"classes": [1, 2, 3], "supervision": "pixel"}]
+    places = {"images": "more/pets", "labels": "more/pets", "splits": {"train": ""}}
+    file = disk.manifest(tmp_path, layout="folder", tags="masks", steps=steps, **places)
+    manifest = load_manifest(file)
+    assert [record.image_id for record in manifest.listing("main", "train").records] == ["1", "2"]
+    assert not [*unread_of(manifest)]

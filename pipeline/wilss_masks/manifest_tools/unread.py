@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +105,30 @@ def _linked_folders(spec: DataSpec) -> Iterator[str]:
         name
         for folder, below, _ in walk(spec.root)
         for path in (path_of(folder) / name for name in sorted(below))
-        if path.is_symlink() and (name := path.relative_to(spec.root).as_posix()) not in known
+        if path.is_symlink()
+        and (name := path.relative_to(spec.root).as_posix()) not in known
+        and not any(folder.startswith(f"{name}/") for folder in known)
     ]
     if links:
         what = "links to folders" if len(links) > 1 else "a link to a folder"
         yield f"{spec.root} holds {what} ({_first(links)}), into which nobody looks; put the images themselves there."
 
 
-def lossy_labels(root: Path, folders: Iterable[str], ids: Iterable[str]) -> Iterator[str]:
-    """A sentence for files that are called as labels of these images and are none, since JPEG changes their values."""
+def lossy_labels(
+    root: Path, folders: Iterable[str], ids: Iterable[str], images: Container[str] = frozenset()
+) -> Iterator[str]:
+    """A sentence for files that are called as labels of these images and are none, since JPEG changes their values.
+
+    images: paths of photographs, which may lie in the same folder as labels.
+    """
     there = Folders()
     named = [(folder, image_id) for image_id in ids for folder in folders]
     files = (there.find(str(root), f"{folder}/{image_id}", _LOSSY) for folder, image_id in named)
-    lossy = [path.relative_to(root).as_posix() for path in files if path is not None and path.suffix.lower() in _LOSSY]
+    lossy = [
+        path.relative_to(root).as_posix()
+        for path in files
+        if path is not None and path.suffix.lower() in _LOSSY and str(path) not in images
+    ]
     if lossy:
         yield (
             f"{root} holds {counted(len(lossy), 'file')} called as labels of images ({_first(lossy)}), which are not "
@@ -126,9 +137,10 @@ def lossy_labels(root: Path, folders: Iterable[str], ids: Iterable[str]) -> Iter
 
 
 def _lossy_labels_of(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
+    images = {str(record.path) for split in spec.splits for record in _records(manifest, name, split)}
     for split in spec.splits:
         bare = (record.image_id for record in _records(manifest, name, split) if record.label is None)
-        yield from lossy_labels(spec.root, label_folders(spec, spec.split(split)), bare)
+        yield from lossy_labels(spec.root, label_folders(spec, spec.split(split)), bare, images)
 
 
 def _in_two_folders(manifest: Manifest, name: str, spec: DataSpec) -> Iterator[str]:
