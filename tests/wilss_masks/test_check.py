@@ -314,3 +314,16 @@ def test_a_step_of_shots_without_supports_says_where_they_are_looked_at(tmp_path
     assert "names no supports" not in str(missing.warnings)
     named = checked(tmp_path, steps=steps, masks={"panet": {"supports": "elsewhere"}})
     assert "names no supports" not in str(named.warnings)
+
+
+def test_an_image_without_a_label_is_at_fault_in_the_step_of_tags_alone(tmp_path: Path) -> None:
+    """Where labels are the tags, a step of pixel labels has it as unlabelled, whichever step is looked at first."""
+    for number, name in enumerate("abc"):
+        disk.image(tmp_path / f"data/{name}.jpg", seed=number)
+    disk.label(tmp_path / "data/labels/a.png", [1, 3])
+    for supervisions, of_tags in ((("pixel", "tags"), "step 1"), (("tags", "pixel"), "step 0")):
+        steps = [{"classes": c, "supervision": kind} for c, kind in zip(([1, 2], [3]), supervisions, strict=True)]
+        file = disk.manifest(tmp_path, layout="folder", tags="masks", splits={"train": ""}, steps=steps)
+        report = check_manifest(load_manifest(file), weights=False)
+        assert [(one.part, one.image_id) for one in report.findings] == [(of_tags, "b"), (of_tags, "c")]
+        assert any("2 images (b, c) have no pixel labels" in warning for warning in report.warnings)

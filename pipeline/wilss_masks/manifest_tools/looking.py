@@ -90,7 +90,10 @@ class Looks:
         self, parts: Sequence[Part], *, labels: bool, images: bool, progress: Callable[[int, int], None]
     ) -> None:
         """labels: whether label maps are read. images: whether images are decoded to their end, not their headers."""
-        wanted = {key_of(record): record for part in parts for record in part.records}
+        wanted: dict[tuple[str, str], ImageRecord] = {}
+        for record in (record for part in parts for record in part.records):
+            if wanted.setdefault(key_of(record), record).problem is not None:
+                wanted[key_of(record)] = record
         needs = {key_of(record) for part in parts if part.needs_labels for record in part.records}
         self._looks: dict[tuple[str, str], Look] = {}
         progress(0, len(wanted))
@@ -105,7 +108,8 @@ class Looks:
         return len(self._looks)
 
     def __getitem__(self, record: ImageRecord) -> Look:
-        return self._looks[key_of(record)]
+        """What opening it told; what is at fault in one part alone, as its tags, is in that record."""
+        return self._looks[key_of(record)] if record.problem is None else Look(problem=record.problem)
 
 
 def key_of(record: ImageRecord) -> tuple[str, str]:
