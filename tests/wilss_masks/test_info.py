@@ -58,3 +58,6 @@ def test_verify_says_what_an_incomplete_store_lacks_and_what_goes_on_with_it(tmp
         told = wilss_masks("verify", store)
         assert told.code == 1
         assert f"the store is not complete, without {lacks}: the same `wilss-masks generate` again goes on" in told.out
+    assert (
+        "a.zarr is not complete: it has no seal; run the same" in wilss_masks("export", "voc", unsealed, tmp_path).err
+    )

@@ -61,9 +61,11 @@ class MaskStore:
         store = cls(location_of(path))
         store._check_format()
         if not allow_partial and not store.is_complete:
+            missing = len(store.shards_to_make())
+            lacks = f"{missing} of {store.layout.num_shards} shards are missing" if missing else "it has no seal"
             raise StoreError(
-                f"{path} is not complete: {len(store.shards_to_make())} of {store.layout.num_shards} shards are "
-                "missing; run the same `wilss-masks generate` again to go on, or pass --allow-partial."
+                f"{path} is not complete: {lacks}; run the same `wilss-masks generate` again to go on, or pass "
+                "--allow-partial."
             )
         return store
 
