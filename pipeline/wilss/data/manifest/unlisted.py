@@ -64,10 +64,13 @@ def told_files(manifest: "Manifest", name: str) -> Iterator[str]:
 
 
 def told_unlisted(manifest: "Manifest", name: str) -> Iterator[str]:
-    """The sentences of `told_rows` and `told_files` for a data set; none where a list or table cannot be read."""
+    """The sentences of `told_rows` and `told_files` for a data set; none where a list or table cannot be read.
+
+    None where the data lie in a bucket either, all names of which a run would have to list.
+    """
     spec = manifest.data[name]
     with suppress(ManifestError):
-        if spec.tags.kind == "csv":
+        if spec.tags.kind == "csv" and not isinstance(spec.root, UrlPath):
             (path,) = tag_files(spec, next(iter(spec.splits)))
             records = [manifest.listing(name, split, lenient=None).records for split in spec.splits]
             images = [named_images(spec, of_split) for of_split in records]

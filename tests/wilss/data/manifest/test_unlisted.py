@@ -1,5 +1,6 @@
 """Images that came after the lists of a manifest were made are told, where they have tags or labels."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.wilss.data import data_on_disk as disk
 from wilss.data.layouts import listing
 from wilss.data.layouts.listing import _found
 from wilss.data.manifest import Manifest, load_manifest, told_unlisted
+from wilss.disk import UrlPath
 from wilss_masks.manifest_tools.check import check_manifest
 
 STEPS = [{"classes": [1, 2, 3], "supervision": "pixel"}]
@@ -99,3 +101,12 @@ def test_images_of_a_list_are_not_looked_for_a_second_time(tmp_path: Path, monke
     monkeypatch.setattr(listing, "_found", found)
     assert len([*told_unlisted(manifest, "main")]) == 1
     assert looked_for == ["a.jpg", "c.jpg"], "which are on no list, once"
+
+
+def test_a_bucket_is_not_listed_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.text(tmp_path / "data/tags.csv", "b.jpg,cat", "c.jpg,dog")
+    manifest = pets(tmp_path, "b", tags={"from": "csv", "file": "tags.csv"})
+    assert len([*told_unlisted(manifest, "main")]) == 1
+    far = manifest.data["main"].model_copy(update={"root": UrlPath("s3://bucket/data")})
+    monkeypatch.setattr(Manifest, "listing", lambda *_, **__: pytest.fail("the bucket was asked"))
+    assert not [*told_unlisted(replace(manifest, data={"main": far}), "main")]
