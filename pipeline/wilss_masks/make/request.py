@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from wilss.data.layouts import ImageRecord, Selection
+from wilss.data.layouts import ImageRecord, Records, Selection
+from wilss.data.layouts.listing import with_unknown_tags_refused
 from wilss.data.manifest import Manifest
 from wilss.disk import Location, location_of, resolved
 from wilss.errors import StoreError
@@ -58,8 +59,17 @@ def to_fetch(source: MaskSource) -> tuple[str, ...]:
 
 
 def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str) -> Selection:
-    """The images that a source is asked about: those that the step's tags admit, or all of the split."""
-    return manifest.records(step, split) if source.uses_tags else manifest.images(step, split)
+    """The images that a source is asked about: those that the step's tags admit, or all of the split.
+
+    An image of which nobody knows what it shows is no fault for a source that reads labels alone.
+    """
+    if not source.uses_tags:
+        return manifest.images(step, split)
+    selection, spec = manifest.records(step, split), manifest.data[manifest.steps[step].data]
+    if source.reads_labels or spec.tags.kind != "masks":
+        return selection
+    records = with_unknown_tags_refused(spec, Records.of(selection.records))
+    return Selection(records=records, warnings=selection.warnings)
 
 
 def plan_for(

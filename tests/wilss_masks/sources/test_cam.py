@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.faults.standin import StandInSource
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.models.proposers import tiny_networks
 from wilss.data.manifest import Manifest, load_manifest
@@ -21,6 +22,7 @@ from wilss.store import MaskStore, Status
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
+from wilss_masks.make.request import selection_for
 from wilss_masks.sources.cam.learn import learn
 from wilss_masks.sources.cam.lessons import lessons_of
 from wilss_masks.sources.cam.looking import Eyes, Teaching
@@ -492,3 +494,19 @@ def test_impossible_parameters_are_refused(values: Any, said: str) -> None:
     with pytest.raises(ParameterError) as error:
         CamParams(**values)
     assert said in str(error.value)
+
+
+def test_images_of_which_nobody_knows_what_they_show_are_none_without_a_class(tmp_path: Path) -> None:
+    """Where labels are the tags, those without a label neither teach nor are passed over as untagged."""
+    for name, held in {"a": [1], "b": [2], "c": [3], "d": [1, 3], "e": None}.items():
+        disk.image(tmp_path / f"data/{name}.jpg")
+        if held is not None:
+            disk.label(tmp_path / f"data/labels/{name}.png", held)
+    steps = [{"classes": [1, 2], "supervision": "pixel"}, {"classes": [3], "supervision": "tags"}]
+    file = disk.manifest(tmp_path, layout="folder", tags="masks", splits={"train": ""}, steps=steps)
+    few = load_manifest(file)
+    assert [record.image_id for record in lessons_of(few, 0, "step").records] == ["a", "b", "d"]
+    assert sorted(record.image_id for record in lessons_of(few, 1, "earlier").records) == ["a", "b", "c", "d"]
+    problems = {one.image_id: one.problem for one in selection_for(few, 0, StandInSource(), "train").records}
+    assert "e.jpg has no tags (from masks)" in str(problems.pop("e"))
+    assert problems == {"a": None, "b": None, "d": None}
