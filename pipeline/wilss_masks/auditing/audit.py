@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wilss.data.layouts.listing import is_unknown
 from wilss.data.manifest import Manifest
 from wilss.disk import data_path
 from wilss.errors import ManifestError
@@ -92,7 +93,8 @@ def _tagged_items(manifest: Manifest, lists: Sequence[ImageList]) -> tuple[tuple
     items: dict[tuple[Path, tuple[int, ...]], Item] = {}
     for one in lists:
         if set(one.steps) & set(steps):
-            for record in one.records:
+            spec = manifest.data[one.data]
+            for record in (record for record in one.records if not is_unknown(spec, record)):
                 items.setdefault((record.path, tuple(record.tags)), Item(record, -1, one.name))
     return class_ids, list(items.values())
 

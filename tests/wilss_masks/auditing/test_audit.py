@@ -185,6 +185,19 @@ def test_an_image_of_two_lists_is_looked_at_once(tmp_path: Path) -> None:
     assert found.looked_at["tags_of"] == 3
 
 
+def test_an_image_of_which_nobody_knows_what_it_shows_misses_no_tag(tmp_path: Path) -> None:
+    from tests.wilss.data import data_on_disk as disk
+
+    disk.voc(tmp_path / "data", {"a": (1,), "b": (2,), "c": (3,)})
+    (tmp_path / "data/SegmentationClass/c.png").unlink()
+    (tmp_path / "predicted").mkdir()
+    for name, shown in {"a": 1, "b": 2, "c": 3}.items():
+        disk.label(tmp_path / f"predicted/{name}.png", [shown])
+    manifest = load_manifest(disk.manifest(tmp_path, tags="masks"))
+    found = audit(manifest, predictions=tmp_path / "predicted", duplicates=False)
+    assert (found.looked_at["tags_of"], found.findings) == (2, ())
+
+
 def test_a_list_that_is_trained_on_and_judged_on_is_a_leak(tmp_path: Path) -> None:
     from tests.wilss.data import data_on_disk as disk
 
