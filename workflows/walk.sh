@@ -59,7 +59,7 @@ _walk_usage() {
 }
 
 # Exit code 3: done, and some images that could not be used were named and left out.
-_tolerating() {
+tolerating() {
   local code=0
   "$@" || code=$?
   [ "$code" -eq 3 ] || return "$code"
@@ -67,7 +67,7 @@ _tolerating() {
 
 # Every image there, every tag known; once, since it reads all label maps.
 _check() {
-  [ -e "$masks/step-0.zarr" ] || _tolerating wilss-masks manifest check --manifest "$manifest"
+  [ -e "$masks/step-0.zarr" ] || tolerating wilss-masks manifest check --manifest "$manifest"
 }
 
 # Steps with pixel labels take them; steps with tags are made by the method, judged and drawn.
@@ -76,7 +76,7 @@ _masks() {
   shift
   [ -z "${DEVICES:-}" ] || devices=(--devices "$DEVICES")
   [ "$step" -eq 0 ] && devices+=(--shard-size 32) || devices+=(--keep scores --shard-size 128)
-  _tolerating wilss-masks generate --step "$step" --manifest "$manifest" --out "$store" "${devices[@]}" "$@"
+  tolerating wilss-masks generate --step "$step" --manifest "$manifest" --out "$store" "${devices[@]}" "$@"
   case " $* " in *" --part "*) return 0 ;; esac # the last part has verified it; the rest is for one process
   wilss-masks verify "$store"
   [ "$step" -gt 0 ] || return 0
@@ -96,7 +96,7 @@ _train() {
   elif [ -n "${BACKBONE:-}" ]; then
     words+=(--set "backbone_weights=$(realpath "$BACKBONE")")
   fi
-  _tolerating _launch "${words[@]}" "$@"
+  tolerating _launch "${words[@]}" "$@"
 }
 
 # One process, or one per GPU where several are named.
@@ -120,6 +120,6 @@ _launch() {
 _eval() {
   local last=$1
   shift
-  _tolerating wilss-eval "$runs/step-$last" --manifest "$manifest" --protocol "${WILSS_EVAL_PROTOCOL:-wilson}" \
+  tolerating wilss-eval "$runs/step-$last" --manifest "$manifest" --protocol "${WILSS_EVAL_PROTOCOL:-wilson}" \
     --json "$runs/eval.json" "$@"
 }

@@ -90,7 +90,7 @@ def test_pascal_5i_is_as_the_page_says() -> None:
 def test_the_script_of_pascal_5i_is_as_the_page_says() -> None:
     script = (WORKFLOWS / "voc-5i/run.sh").read_text(encoding="utf-8")
     assert "split=${SPLIT:-train} metric=${METRIC:-panet}\n" in script
-    (judging,) = re.findall(r"^wilss-eval .*?[^\\]$", script, re.MULTILINE | re.DOTALL)
+    (judging,) = re.findall(r"^tolerating (wilss-eval .*?[^\\])$", script, re.MULTILINE | re.DOTALL)
     words = shlex.split(judging.replace("$split", "train").replace("$metric", "panet"))
     for option in re.findall(r"`(--\S+ \S+)`", PAGE.split("\n## PASCAL-5i\n")[1]):
         name, value = option.split()

@@ -17,9 +17,9 @@ if [ "$fold" -ne 0 ]; then
   sed -e "s/voc-5i-0/voc-5i-$fold/; s/^protocol: .*/protocol: 5i-$fold/; s/fold 0/fold $fold/" "$here/data_manifest.yaml" >"$manifest"
 fi
 masks=$out/masks/voc-5i-$fold/step-0.zarr run=$out/runs/voc-5i-$fold/panet
-_tolerating wilss-masks generate --step 0 --manifest "$manifest" --out "$masks"
+tolerating wilss-masks generate --step 0 --manifest "$manifest" --out "$masks"
 split=${SPLIT:-train} metric=${METRIC:-panet}
-_tolerating wilss-train --method panet --masks "$masks" --manifest "$manifest" --out "$run" --split "$split" --resume "$@"
-_tolerating wilss-eval "$run" --manifest "$manifest" --split "$split" --metric "$metric" --episodes 1000 --runs 5 \
+tolerating wilss-train --method panet --masks "$masks" --manifest "$manifest" --out "$run" --split "$split" --resume "$@"
+tolerating wilss-eval "$run" --manifest "$manifest" --split "$split" --metric "$metric" --episodes 1000 --runs 5 \
   --shots "${SHOTS:-1}" --support "${SUPPORT:-mask}" \
   --json "$run/episodes-$split-$metric-${SUPPORT:-mask}-${SHOTS:-1}.json"
