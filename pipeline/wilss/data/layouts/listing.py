@@ -59,9 +59,8 @@ def make_listing(
     if tags is None:
         tags = _tags(spec, split, images, lenient)
     records = images.tagged(_facts(spec, images, tags, lenient))
-    empty = [image_id for place, image_id in _without_class(records) if not is_unknown(spec, records[place])]
     sentences = tuple(warnings)
-    if empty and not lenient:
+    if not lenient and (empty := list(_without_class(spec, records))):
         who = f"no class and so no step for {some(empty)} of {split!r}"
         what = "; tag them, or take them off the list."
         if spec.tags_are_labels:
@@ -94,9 +93,12 @@ def _facts(spec: DataSpec, found: Records, tags: TagTable, lenient: bool) -> Ite
         yield ids, problem
 
 
-def _without_class(records: Records) -> Iterator[tuple[int, str]]:
-    facts = enumerate(records.facts())
-    return ((place, image_id) for place, (image_id, ids, problem) in facts if not ids and problem is None)
+def _without_class(spec: DataSpec, records: Records) -> Iterator[str]:
+    """Ids of the images that are known to show no class."""
+    of_labels = spec.tags.kind == "masks"  # a record is not made for every image where nothing can be unknown
+    for place, (image_id, ids, problem) in enumerate(records.facts()):
+        if not ids and problem is None and not (of_labels and is_unknown(spec, records[place])):
+            yield image_id
 
 
 def is_unknown(spec: DataSpec, record: ImageRecord) -> bool:

@@ -170,10 +170,11 @@ class Manifest:
     def _admitted(self, records: Records, step: int) -> Records:
         """What the protocol admits by its tags, and what has none because of its problem or for want of a label."""
         spec = self.data[self.steps[step].data]
+        of_labels = spec.tags.kind == "masks"  # a record is not made for every image where nothing can be unknown
         return records.where(
             (problem is not None and not tags)
             or self.protocol.admits(tags, step)
-            or (not tags and is_unknown(spec, records[place]))
+            or (of_labels and not tags and is_unknown(spec, records[place]))
             for place, (_, tags, problem) in enumerate(records.facts())
         )
 
