@@ -59,12 +59,11 @@ def open_session(path: Location, manifest: Manifest, asked: Asked) -> ReviewSess
 def _listed(path: Path, store: MaskStore, records: Mapping[str, ImageRecord]) -> list[str]:
     """The ids of the images that a list names; those that the store does not hold are told. Raises StoreError."""
     names, ids = read_ids(path), store.image_ids
-    rows, several = rows_named(names, ids, lambda row: str(records[ids[row]].path))
-    if several:
-        name, meant = next(iter(several.items()))
-        raise StoreError(f"{path} names {name!r}, which may be {some(meant)}; write its id or its path.")
-    found = [ids[row] for row in rows.tolist() if row >= 0]
-    unknown = [name for name, row in zip(names, rows.tolist(), strict=True) if row < 0]
+    named = rows_named(names, ids, lambda row: str(records[ids[row]].path))
+    if told := named.told_several(path):
+        raise StoreError(told)
+    found = [ids[row] for row in named.rows.tolist() if row >= 0]
+    unknown = [name for name, row in zip(names, named.rows.tolist(), strict=True) if row < 0]
     if found and unknown:
         log.warning("%s names %s, which %s does not hold; the others are shown", path, some(unknown), store.path)
     return found or names

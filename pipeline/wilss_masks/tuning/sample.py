@@ -12,7 +12,6 @@ from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.layouts.files import read_lines
 from wilss.data.layouts.named_images import rows_named
 from wilss.data.manifest import Manifest
-from wilss.data.names import some
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.data.supports.reading import Support, read_supports
 from wilss.data.taxonomy import VOID, closest
@@ -114,13 +113,14 @@ def _candidates(
 
 def _listed(path: Path, tagged: Mapping[str, ImageRecord], step: int) -> list[ImageRecord]:
     lines, ids = read_lines(path), list(tagged)
-    rows, several = rows_named(lines, ids, lambda place: str(tagged[ids[place]].path))
-    for line, place in zip(lines, rows.tolist(), strict=True):
-        if line in several:
-            raise ManifestError(f"{path}: {line!r} may be {some(several[line])}; write its id or its path.")
+    named = rows_named(lines, ids, lambda place: str(tagged[ids[place]].path))
+    if told := named.told_several(path):
+        raise ManifestError(told)
+    rows = named.rows.tolist()
+    for line, place in zip(lines, rows, strict=True):
         if place < 0:
             raise ManifestError(f"{path}: {line!r} is no image with a tag of step {step}{closest(line, tagged)}.")
-    names = list(dict.fromkeys(ids[place] for place in rows.tolist()))
+    names = list(dict.fromkeys(ids[place] for place in rows))
     for name in names:
         if tagged[name].label is None:
             raise ManifestError(f"{path}: {name!r} has no pixel labels; add its label file, or take it off the list.")

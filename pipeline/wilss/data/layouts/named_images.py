@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from wilss.data.layouts.files import without_suffix
 from wilss.data.layouts.lists import image_in
-from wilss.data.names import NameIndex, Register, composed
+from wilss.data.names import NameIndex, Register, composed, some
 
 
 class NamedImages:
@@ -66,6 +67,13 @@ class NamedRows(NamedTuple):
 
     rows: NDArray[np.int64]
     several: Mapping[str, tuple[str, ...]]
+
+    def told_several(self, path: Path) -> str | None:
+        """A sentence for the first name in the list at `path` that may mean several images; None where none may."""
+        if not self.several:
+            return None
+        name, ids = next(iter(self.several.items()))
+        return f"{path} names {name!r}, which may be {some(ids)}; write its id or its path."
 
 
 def rows_named(names: Sequence[str], ids: Sequence[str], path_of: Callable[[int], str]) -> NamedRows:

@@ -82,17 +82,16 @@ def read_labelled(
 
 def _rows_of(names: list[str], path: Path, store: MaskStore, records: Mapping[str, ImageRecord]) -> NDArray[np.int64]:
     """Rows of the named images. ParameterError for those that the store does not hold, or has no masks of."""
-    rows, several = rows_named(names, store.image_ids, lambda row: str(records[store.image_ids[row]].path))
-    if several:
-        name, ids = next(iter(several.items()))
-        raise ParameterError(f"{path} names {name!r}, which may be {some(ids)}; write its id or its path.")
-    if missing := [name for name, row in zip(names, rows, strict=True) if row < 0]:
+    named = rows_named(names, store.image_ids, lambda row: str(records[store.image_ids[row]].path))
+    if told := named.told_several(path):
+        raise ParameterError(told)
+    if missing := [name for name, row in zip(names, named.rows, strict=True) if row < 0]:
         near = closest(missing[0], store.image_ids, or_all=False)
         raise ParameterError(
             f"{path} names {some(missing)}, and {store.path} holds no such image{near}; take it off the list, or make "
             "masks with a manifest that has it."
         )
-    rows = np.unique(rows)
+    rows = np.unique(named.rows)
     if unfinished := [store.image_ids[row] for row in rows[store.vector("status")[rows] != Status.DONE]]:
         raise ParameterError(
             f"{path} names {some(unfinished)}, of which {store.path} holds no masks (`wilss-masks info` says why); "
