@@ -14,10 +14,14 @@ UNKNOWN = {"version": "unknown", "commit": "unknown", "date": "unknown"}
 
 def version_now() -> dict[str, str]:
     """The version that runs, the commit of its checkout, and today's date."""
-    describe = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return {"version": version("wilss"), "commit": commit or "unknown", "date": today}
+    return {"version": version("wilss"), "commit": commit_of(ROOT), "date": today}
+
+
+def commit_of(checkout: Path) -> str:
+    """The commit that is checked out, in short; "unknown" where git says nothing."""
+    words = ("git", "-C", str(checkout), "rev-parse", "--short", "HEAD")
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def note_version(run: Path) -> None:

@@ -170,11 +170,11 @@ def _training(way: Way, seed: int) -> Job:
     if way.kind is None:
         return job(RESULTS / f"fmwiss-{seed}", seed, "step-1.zarr", ("--from", str(base(seed).out)))
     out = RESULTS / f"few-{way.key}-{seed}"
-    given = ("--masks", str(store_of(way, seed)), "--seed", str(seed), "--out", str(out), "--resume", "--threads", "1")
+    given = ("--masks", str(_store(way, seed)), "--seed", str(seed), "--out", str(out), "--resume", "--threads", "1")
     return Job(out, (*given, "--from", str(base(seed).out), *way.words))
 
 
-def store_of(way: Way, seed: int) -> Path:
+def _store(way: Way, seed: int) -> Path:
     return RESULTS / "masks/step-1.zarr" if way.kind is None else STORES / f"{way.masks}-{seed}.zarr"
 
 
@@ -184,12 +184,12 @@ def _make_store(way: Way, seed: int) -> None:
         if not (supports / "supports.yaml").exists():
             drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
-        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", store_of(way, seed))
+        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
         command("wilss-masks", "generate", "-q", "--step", "1", "--source", way.source, *made)
     told = _told(way, seed)
     if not told.exists():
         told.parent.mkdir(parents=True, exist_ok=True)
-        command("wilss-masks", "evaluate", "-q", store_of(way, seed), "--json", told)
+        command("wilss-masks", "evaluate", "-q", _store(way, seed), "--json", told)
 
 
 def _told(way: Way, seed: int) -> Path:

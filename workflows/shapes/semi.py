@@ -145,6 +145,7 @@ def main(context: click.Context, tuning: bool, precision: str, epochs: int) -> N
 
 
 def place_of(precision: str = "", epochs: int = EPOCHS, *, tuning: bool) -> Place:
+    """Of the table, or of the pictures that settings are chosen on; precision, epochs: see `Place`."""
     name = ("semi-tuning" if tuning else "semi") + (f"-{precision}" if precision else "")
     name += _longer(epochs)
     manifest = HERE / "semi-tuning.yaml" if tuning else ROOT / "data_manifest.yaml"

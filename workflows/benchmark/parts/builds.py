@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from measure import Figure, figure, ratios
+from versions import commit_of
 
 from wilss.models.devices import has_bf16
 from wilss.store import MaskStore
@@ -170,12 +171,6 @@ def builds_of(scratch: Path, beside: Path) -> dict[str, Build]:
     for build in builds.values():
         build.folder.mkdir(parents=True, exist_ok=True)
     return builds
-
-
-def commit_of(checkout: Path) -> str:
-    """The commit that is checked out, in short; "unknown" where git says nothing."""
-    words = ("git", "-C", str(checkout), "rev-parse", "--short", "HEAD")
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def interleaved(builds: Mapping[str, Build], repeats: int, work: Callable[[Build], Spent]) -> dict[str, list[Spent]]:
