@@ -77,7 +77,9 @@ def open_masks(path: Location | str, *, allow_partial: bool = False) -> Any:
     except OSError as error:  # somebody has just thrown it away
         raise StoreError(f"{path} was removed or replaced while it was opened; open it again.") from error
     dataset = dataset.assign({spec.name: _lazy_planes(store, spec, dataset) for spec in store.layout.arrays})
-    dataset = dataset.assign_coords(status=dataset.status.copy(data=status))
+    # In memory: wherever two arrays meet, xarray compares their coordinates, and computes lazy ones to do so.
+    known = {name: dataset[name].copy(data=store.vector(name)) for name in ("height", "width", "category_id")}
+    dataset = dataset.assign_coords(status=dataset.status.copy(data=status), **known)
     return dataset.assign(label=_lazy_labels(store, dataset))
 
 
@@ -181,9 +183,10 @@ def _lazy_labels(store: MaskStore, dataset: Any) -> Any:
         dask="parallelized",
         output_dtypes=[np.uint8],
     )
-    rows, columns = (xarray.DataArray(np.arange(dataset.sizes[axis]), dims=axis) for axis in ("y", "x"))
-    inside = (rows < dataset.height) & (columns < dataset.width)
-    labels = labels.where(inside.chunk(image=store.layout.shard_size), np.uint8(VOID)).transpose("image", "y", "x")
+    rows, columns = (xarray.Variable(axis, np.arange(dataset.sizes[axis])) for axis in ("y", "x"))
+    height, width = (dataset[name].variable.chunk(image=store.layout.shard_size) for name in ("height", "width"))
+    inside = (rows < height) & (columns < width)
+    labels = labels.copy(data=labels.variable.where(inside, np.uint8(VOID)).transpose("image", "y", "x").data)
     return labels.assign_attrs(long_name="taxonomy id, 255 is void")
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import xarray
 import zarr
+from dask.callbacks import Callback
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -272,6 +273,20 @@ def test_open_masks_has_a_lazy_label_map(filled: MaskStore) -> None:
         assert (labels[height:] == 255).all()
         assert (labels[:, width:] == 255).all()
     assert ds.label.dtype == np.uint8
+
+
+def test_opening_computes_nothing_and_neither_does_what_is_made_of_it(filled: MaskStore) -> None:
+    """Coordinates are in memory: lazy ones are computed where two arrays of unlike chunks meet, shard by shard."""
+    computed: list[Any] = []
+    with Callback(pretask=lambda key, *_: computed.append(key)):
+        ds = open_masks(filled.path)
+        wanted = ds.label.where(ds.mask.any("category")) + ds.height
+    assert wanted.chunks is not None
+    assert not computed
+    for name in ("height", "width", "status", "category_id"):
+        assert ds[name].chunks is None
+        assert ds[name].attrs == xarray.open_zarr(filled.path)[name].attrs
+    assert list(zip(ds.height.values.tolist(), ds.width.values.tolist(), strict=True)) == SIZES
 
 
 def test_an_image_is_seen_at_its_own_size(filled: MaskStore) -> None:

@@ -1,12 +1,14 @@
-"""What a user waits for before anything happens: help, and a second run that finds all done."""
+"""What a user waits for before anything happens: help, a second run that finds all done, a store that is opened."""
 
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from measure import figure, interleaved
+import xarray
+from measure import figure, interleaved, ratios
 
+from wilss import open_masks
 from wilss.data.manifest import Manifest
 from wilss_masks import FmwissSource, generate
 from wilss_masks.sources.base import Grids
@@ -34,17 +36,18 @@ class _WithoutNetworks(FmwissSource):
 
 
 def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
-    """Wall seconds of whole processes."""
+    """Wall seconds of whole processes, and of opening a store with xarray."""
     counts = (32, 64) if quick else (1000, 10_000)
     manifest = manifest_over(scratch, counts[0])
     store = scratch / "start.zarr"
     end_to_end(manifest, built_in_source(manifest), store)
     many = linked_manifest(scratch, counts[1])
+    finished = finished_store(scratch, many)
     commands = {
         "wilss-masks --help": [PROGRAM, "--help"],
         "wilss-masks generate --help": [PROGRAM, "generate", "--help"],
         f"warm second run of {counts[0]} images": _again(manifest, store),
-        f"warm second run of {counts[1]} images": _again(many, finished_store(scratch, many)),
+        f"warm second run of {counts[1]} images": _again(many, finished),
     }
     actions = {
         name: (lambda command=command: subprocess.run(command, check=True, capture_output=True))
@@ -52,7 +55,18 @@ def measure(scratch: Path, quick: bool) -> list[dict[str, Any]]:
     }
     taken = interleaved(actions, 3 if quick else 9)
     asked = {"warm": "under 1", "wilss-masks": "under 0.7"}
-    return [row(f"{name}, s", figure(taken[name]), asked[name.split()[0]]) for name in commands]
+    rows = [row(f"{name}, s", figure(taken[name]), asked[name.split()[0]]) for name in commands]
+    return [*rows, *_opened(finished, counts[1], 3 if quick else 9)]
+
+
+def _opened(store: Path, count: int, repeats: int) -> list[dict[str, Any]]:
+    """`open_masks` beside what xarray opens by itself: no label map, and every coordinate lazy."""
+    actions = {"masks": lambda: open_masks(store), "bare": lambda: xarray.open_zarr(store, zarr_format=3)}
+    taken = interleaved(actions, repeats)
+    return [
+        row(f"open_masks, {count} images, s", figure(taken["masks"])),
+        row(f"open_masks / xarray.open_zarr, {count} images", ratios(taken["masks"], taken["bare"])),
+    ]
 
 
 def _again(manifest: Manifest, store: Path) -> list[str]:
