@@ -32,7 +32,14 @@ from .made_with import attributes_of
 from .options import Options, require_consistent, require_means
 from .parts import begun, is_in_parts, make_in_parts
 from .plan import MaskPlan
-from .request import plan_for, require_known_names, require_other_than_read, selection_for, store_path
+from .request import (
+    plan_for,
+    require_classes_of,
+    require_known_names,
+    require_other_than_read,
+    selection_for,
+    store_path,
+)
 from .resume import (
     Looked,
     compatible,
@@ -77,11 +84,13 @@ def generate(
     tell: called at once with a sentence that says what there is to do; networks are loaded after that.
     before_making: called once it is known that there is something to make, before networks are loaded.
     Raises StoreError when `out` was made with anything else (naming the difference), is being written by
-    somebody else or cannot be written; ManifestError, WeightsError, EncoderError for what they name.
+    somebody else or cannot be written; ParameterError for a source of another step; ManifestError, WeightsError,
+    EncoderError for what they name.
     """
     started = time.perf_counter()
     share_one_heap()  # before threads start
     require_consistent(options)
+    require_classes_of(source, manifest, step)
     path = store_path(manifest, step, out, options.split)
     require_other_than_read(path, source, features_from)
     options = keeping_what_is_kept(path, options)

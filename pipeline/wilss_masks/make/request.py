@@ -11,7 +11,7 @@ from wilss.data.layouts import ImageRecord, Records, Selection
 from wilss.data.layouts.listing import with_unknown_tags_refused
 from wilss.data.manifest import Manifest
 from wilss.disk import Location, location_of, resolved
-from wilss.errors import StoreError
+from wilss.errors import ParameterError, StoreError
 
 from ..sources.base import MaskSource, require_encoder
 from .options import Options
@@ -37,6 +37,33 @@ def require_other_than_read(path: Location, source: MaskSource, features_from: S
         raise StoreError(f"{path} is the store of the first pass, which is read; give another --out.")
     if any(resolved(one) == resolved(path) for one in features_from):
         raise StoreError(f"{path} is a store whose features are read; give another --out.")
+
+
+def require_classes_of(source: MaskSource, manifest: Manifest, step: int) -> None:
+    """ParameterError for a source of other classes than the step's: its masks would be kept under these names."""
+    if isinstance(source, str):
+        raise ParameterError(
+            f"a source is an object such as wilss_masks.FmwissSource.from_manifest(manifest, step={step}), not "
+            f"{source!r}; make one."
+        )
+    names = [manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)]
+    if (own := _classes_of(source, manifest)) not in (None, names):
+        raise ParameterError(
+            f"the source {source.name!r} is for the classes {_listed(own)}, and step {step} of {manifest.name} brings "
+            f"{_listed(names)}; make it by `from_manifest(manifest, step={step})`."
+        )
+
+
+def _classes_of(source: MaskSource, manifest: Manifest) -> list[str] | None:
+    """The names of the classes that a source was made for; None where it takes those that it is asked for."""
+    ids, classes, all_names = getattr(source, "category_ids", None), getattr(source, "classes", None), manifest.taxonomy
+    if ids is not None:
+        return [all_names.name_of(i) if 0 <= i < len(all_names.class_names) else f"id {i}" for i in ids]
+    return None if classes is None else [one if isinstance(one, str) else one[0] for one in classes]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def require_known_names(source: MaskSource, *, also_files: bool = False) -> None:

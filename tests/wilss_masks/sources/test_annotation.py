@@ -8,7 +8,7 @@ import pytest
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import Manifest, load_manifest
-from wilss.errors import StoreError
+from wilss.errors import ParameterError, StoreError
 from wilss.store import MaskStore, Status
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.make.generate import generate
@@ -16,6 +16,10 @@ from wilss_masks.make.options import Options
 from wilss_masks.make.summary import Summary
 from wilss_masks.manifest_tools.check import check_manifest
 from wilss_masks.sources.annotation import AnnotationSource
+from wilss_masks.sources.fmwiss import FmwissSource
+
+#: Stands for a source that needs a manifest to be made.
+CLASSES_OF_STEP_1 = object()
 
 
 def described(folder: Path, tags: str, labels: dict[str, tuple[int, ...]], **changes: Any) -> Manifest:
@@ -102,3 +106,21 @@ def test_a_class_without_any_image_is_told(tmp_path: Path) -> None:
     manifest = described(tmp_path, "a,cat\n", {"a": (1,)})
     (told,) = made(manifest, tmp_path / "m.zarr").warnings
     assert "no image of step 0 is tagged 'dog'" in told
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (AnnotationSource(category_ids=(2, 1)), r"the source 'annotation' is for the classes 'dog', 'cat', and step 0 "),
+        (AnnotationSource(category_ids=(1, 9)), r"for the classes 'cat', 'id 9', and step 0 of pets brings 'cat', 'dog'; "),
+        (CLASSES_OF_STEP_1, r"the source 'fmwiss' is for the classes 'horse', and step 0 of pets brings 'cat', 'dog'; "),
+        ("annotation", r"a source is an object such as wilss_masks\.FmwissSource\.from_manifest\(manifest, step=0\), not 'an"),
+    ],
+)
+def test_a_source_of_other_classes_than_the_steps_is_refused(tmp_path: Path, source: Any, told: str) -> None:
+    """Their masks would lie in the store under the names of the step's classes."""
+    manifest = described(tmp_path, "a,cat\n", {"a": (1, 2)})
+    source = FmwissSource.from_manifest(manifest, 1) if source is CLASSES_OF_STEP_1 else source
+    with pytest.raises(ParameterError, match=told):
+        generate(manifest, step=0, source=source, out=tmp_path / "m.zarr")
+    assert not (tmp_path / "m.zarr").exists()
