@@ -95,14 +95,19 @@ def without_credentials(url: str) -> str:
 def location_of(place: str | Location, *, whole_bucket: bool = False) -> Location:
     """What a user named: a path, or the URL of a place in a bucket. whole_bucket: or of all of it.
 
-    Raises ParameterError for a URL of another kind, without a bucket or a name in it, or with credentials.
+    Raises ParameterError for what is neither, and for a URL of another kind, without a bucket or a name in it, or with
+    credentials.
     """
     if isinstance(place, Path) and (collapsed := _COLLAPSED.match(str(place))):  # `Path("s3://b/k")` is `s3:/b/k`
         place = f"{collapsed[1]}://{collapsed[2]}"
     if isinstance(place, Path) and is_url(str(place)):  # the path of data there
         place = str(place)
-    if not isinstance(place, str):
+    if isinstance(place, Path | ObjectUrl):
         return place
+    if not isinstance(place, str):
+        if not isinstance(place, os.PathLike):
+            raise ParameterError(f"a place is a path or a URL, not a {type(place).__name__}; name where it lies.")
+        place = os.fspath(place)
     if not is_url(place):
         return Path(place)
     scheme, rest = place.split("://", 1)

@@ -1,5 +1,6 @@
 """`Folder` and where it lies: what `wilss.store` asks of a disk, or of a bucket."""
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +74,12 @@ def test_a_url_stays_whole_and_a_path_is_a_path() -> None:
     assert location_of(Path("s3://masks/voc/step-1.zarr")) == url
     assert location_of("masks/step-1.zarr") == Path("masks/step-1.zarr")
     assert location_of("C:/masks") == Path("C:/masks")
+    with os.scandir("/") as entries:
+        entry = next(entries)
+    assert location_of(entry) == Path(entry.path)  # type: ignore[arg-type]
+    for other in (None, ["a.zarr"], {}):
+        with pytest.raises(ParameterError, match=rf"a path or a URL, not a {type(other).__name__}; name where it lies"):
+            location_of(other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

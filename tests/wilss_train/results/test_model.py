@@ -1,7 +1,9 @@
 """`load_model`: the same label maps as `wilss-predict`, whatever form an image comes in."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ def test_classes_are_found_where_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     model = load_model(run, "cpu")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
-        with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; convert it\."):
+        with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; (give|it has) "):
             model.predict(wrong)
     with pytest.raises(ImageError, match=r"none\.jpg is not there"):
         model.predict(tmp_path / "none.jpg")
@@ -113,7 +115,14 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
             torch.zeros(3, 4, 5, dtype=torch.uint8),
             r"not torch\.uint8 \[3, 4, 5\]; give image\.permute\(1, 2, 0\)\.cpu\(\)\.numpy\(\)\.",
         ),
-        (torch.zeros(3, 4, 5), r"not torch\.float32 \[3, 4, 5\]; convert it\."),
+        (torch.zeros(3, 4, 5), r"not torch\.float32 \[3, 4, 5\]; give its values as uint8, black 0 and white 255\."),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), r"not torch\.uint8 \[4, 5, 3\]; give image\.cpu\(\)\.numpy\(\)\."),
+        (np.zeros((3, 4, 5), np.uint8), r"not uint8 \[3, 4, 5\]; give image\.transpose\(1, 2, 0\)\."),
+        (np.zeros((4, 5), np.uint8), r"not uint8 \[4, 5\]; give PIL\.Image\.fromarray\(image\)\."),
+        (np.zeros((4, 5, 4), np.uint8), r"not uint8 \[4, 5, 4\]; give PIL\.Image\.fromarray\(image\)\."),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"not uint8 \[2, 4, 5, 3\]; give one image at a time\."),
+        (np.zeros((0, 5, 3), np.uint8), r"not uint8 \[0, 5, 3\]; it has no pixels\."),
+        (io.BytesIO(b"jpeg"), r"not _io\.BytesIO; give PIL\.Image\.open\(image\)\."),
         (b"jpeg", r"not bytes; give PIL\.Image\.open\(io\.BytesIO\(image\)\)\."),
         (["a.jpg", "b.jpg"], r"not list; give one image at a time\."),
         (None, r"not NoneType; convert it\."),
@@ -122,6 +131,31 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
 def test_what_is_no_image_is_told_with_a_remedy(run: Path, image: object, told: str) -> None:
     with pytest.raises(ImageError, match=r"an image is a path, a PIL image or an array uint8 \[H, W, 3\], " + told):
         load_model(run, "cpu").predict(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [np.float32([[0, 0.5, 1]]), np.float32([[0, 99, 255]]), np.int32([[0, 99, 255]])])
+def test_a_pil_image_of_32_bits_is_refused_since_nobody_knows_its_white(run: Path, values: Any) -> None:
+    with pytest.raises(ImageError, match=r"a PIL image of mode [IF] holds 32-bit numbers.*; give one of mode L \(0 to 255"):
+        load_model(run, "cpu").predict(Image.fromarray(values))
+
+
+def test_grey_of_8_and_16_bits_and_clear_pictures_are_as_the_same_in_colour(run: Path, photos: Path) -> None:
+    model, grey = load_model(run, torch.device("cpu")), np.array(Image.open(photos / "plain.png").convert("L"))
+    expected = model.probabilities(np.repeat(grey[..., None], 3, axis=2))
+    opaque = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    for same in (grey, grey.astype(np.uint16) * 257, opaque):
+        assert np.array_equal(model.probabilities(Image.fromarray(same)), expected)
+
+
+def test_a_pil_image_whose_file_is_cut_off_or_closed_is_an_image_error(run: Path, photos: Path, tmp_path: Path) -> None:
+    whole = (photos / "turned.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with Image.open(photos / "turned.jpg") as closed:
+        pass
+    with Image.open(tmp_path / "cut.jpg") as cut:
+        for image in (closed, cut):
+            with pytest.raises(ImageError, match=r"the pixels of <.*JpegImageFile.*> cannot be read \(.+\); open it again"):
+                load_model(run, "cpu").predict(image)
 
 
 def test_the_remedy_for_a_tensor_is_one(run: Path, photos: Path) -> None:

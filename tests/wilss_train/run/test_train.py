@@ -457,6 +457,10 @@ def test_defaults_of_one_call(
         train(world.masks(0), manifest=manifest, params={"alhpa": 3})
     with pytest.raises(ParameterError, match=r"there is no method 'fmwis'.*fmwiss"):
         train(world.masks(0), manifest=manifest, method="fmwis")
+    with pytest.raises(ParameterError, match=r"^params is a mapping such as .*TrainParams, not \['epochs=1'\]\.$"):
+        train(world.masks(0), manifest=manifest, params=["epochs=1"])  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"^options is a wilss_train\.Options, such as Options\(seed=1\), not \{"):
+        train(world.masks(0), manifest=manifest, options={"seed": 1})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
     small = {**PARAMS.as_json(), "epochs": 1}
     caplog.clear()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wilss.data.images import read_image, rgb_of
 from wilss.disk import data_path
-from wilss.errors import ImageError
+from wilss.errors import ImageError, first_line
 from wilss.models.devices import resolve_device
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 
@@ -30,13 +30,13 @@ class ArrayLike(Protocol):
 ImageLike: TypeAlias = Path | str | Image.Image | ArrayLike
 
 
-def load_model(run: Path | str, device: str = "auto") -> "Model":
+def load_model(run: Path | str, device: str | torch.device = "auto") -> "Model":
     """The segmenter that a run has trained, ready to predict.
 
-    run: its folder, or a model.safetensors. device: auto, cpu or cuda.
+    run: its folder, or a model.safetensors. device: auto, cpu or cuda, or a torch.device.
     Raises CheckpointError where it is missing or damaged, or holds an embedding.
     """
-    info, device = read_info(run), resolve_device(device)
+    info, device = read_info(run), resolve_device(str(device))
     return Model(info=info, network=load_segmenter(info, device), device=device)
 
 
@@ -90,7 +90,7 @@ def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_image(data_path(image))
     if isinstance(image, Image.Image):
-        return rgb_of(image)
+        return _pixels_of_pil(image)
     if hasattr(image, "__array__") and not isinstance(image, Tensor):
         image = np.asarray(image)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
@@ -98,6 +98,20 @@ def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     raise ImageError(
         f"an image is a path, a PIL image or an array uint8 [H, W, 3], not {_kind_of(image)}; {_remedy(image)}."
     )
+
+
+def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]. Which of their numbers are black and white, images of 32 bits do not say."""
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"a PIL image of mode {image.mode} holds 32-bit numbers, of which nobody knows which one is white; give one "
+            "of mode L (0 to 255) or I;16 (0 to 65535)."
+        )
+    try:
+        return rgb_of(image)
+    except (OSError, ValueError, AssertionError, AttributeError) as error:  # a file that is cut off, or closed already
+        why = first_line(error) if str(error) else "its file is closed"
+        raise ImageError(f"the pixels of {image!r} cannot be read ({why}); open it again, or give its path.") from None
 
 
 def _kind_of(image: object) -> str:
@@ -108,8 +122,28 @@ def _kind_of(image: object) -> str:
 
 
 def _remedy(image: object) -> str:
-    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3:
-        return "give image.permute(1, 2, 0).cpu().numpy()"
+    if isinstance(image, np.ndarray | Tensor):
+        return _remedy_of_numbers(image)
     if isinstance(image, bytes | bytearray):
         return "give PIL.Image.open(io.BytesIO(image))"
+    if hasattr(image, "read"):
+        return "give PIL.Image.open(image)"
     return "give one image at a time" if isinstance(image, list | tuple) else "convert it"
+
+
+def _remedy_of_numbers(image: "NDArray[Any] | Tensor") -> str:
+    """What makes an image of an array or tensor that is none."""
+    shape, is_tensor = tuple(image.shape), isinstance(image, Tensor)
+    if 0 in shape:
+        return "it has no pixels"
+    if len(shape) == 4:
+        return "give one image at a time"
+    if str(image.dtype).removeprefix("torch.") != "uint8":
+        return "give its values as uint8, black 0 and white 255"
+    if len(shape) == 3 and shape[0] == 3 and shape[2] != 3:
+        return f"give image.{'permute(1, 2, 0).cpu().numpy()' if is_tensor else 'transpose(1, 2, 0)'}"
+    if len(shape) == 3 and shape[2] == 3 and is_tensor:
+        return "give image.cpu().numpy()"
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 4):
+        return f"give PIL.Image.fromarray(image{'.cpu().numpy()' if is_tensor else ''})"
+    return "convert it"

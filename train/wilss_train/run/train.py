@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from wilss.data.manifest import Manifest, told_overlap
 from wilss.disk import Location, make_folder
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, ParameterError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
 from wilss.process import keep_freed_memory, own_cores
@@ -116,10 +116,22 @@ def train(
     params: all of the run's parameters; or some by name, of the run or its method, over the manifest's.
     Raises a WilssError for what is missing, damaged or does not belong together, Stopped when asked to stop.
     """
+    _require_kinds(params, options)
     whole = params if isinstance(params, TrainParams) else None
     layers = [("params", params)] if isinstance(params, Mapping) else []
     asked = open_run(masks, manifest=manifest, method=method, out=out, parent=parent, params=whole, layers=layers)
     return run_training(*asked, options or Options())
+
+
+def _require_kinds(params: object, options: object) -> None:
+    """ParameterError for what is neither; parameters that nobody looks at would be the manifest's in silence."""
+    kinds = {
+        "params": (params, (TrainParams, Mapping), "a mapping such as {'epochs': 3}, or a wilss_train.TrainParams"),
+        "options": (options, (Options,), "a wilss_train.Options, such as Options(seed=1)"),
+    }
+    for name, (value, taken, wanted) in kinds.items():
+        if value is not None and not isinstance(value, taken):
+            raise ParameterError(f"{name} is {wanted}, not {value!r}.")
 
 
 def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Path, options: Options) -> Summary:
