@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wilss.data.layouts import ImageRecord, dark_images
+from wilss.data.layouts import ImageRecord, odd_looks
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
 from wilss.disk import Location
@@ -75,7 +75,7 @@ class RunInputs:
         for sentence in (*empty_masks(self.store), other_tags(self.store, self.records)):
             if sentence:
                 yield f"{path}: {sentence}"
-        yield from filter(None, (judged_beside(self.store), dark_images(self._few_records)))
+        yield from filter(None, (judged_beside(self.store), *odd_looks(self._few_records)))
 
     @property
     def _few_records(self) -> list[ImageRecord]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wilss.data.layouts import ImageRecord, Records, dark_images, why_no_pixel
+from wilss.data.layouts import ImageRecord, Records, odd_looks, why_no_pixel
 from wilss.data.manifest import Manifest, told_unlisted
 from wilss.data.names import some
 from wilss.disk import Location
@@ -100,8 +100,8 @@ def warnings_of(
     unlisted = told_unlisted(manifest, manifest.steps[store.step].data)
     sentences = [*unlisted, *_of_images_gone(store, records), *_of_classes(store, manifest, records, source, listed)]
     sentences += _of_no_mask(store, source)
-    if not source.reads_labels and (dark := dark_images(records)) is not None:
-        sentences.append(dark)
+    if not source.reads_labels:
+        sentences += odd_looks(records)
     if not store.layout.has_content:
         sentences.append(_not_noted(store))
     identity = source.identity()

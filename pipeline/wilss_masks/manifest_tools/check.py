@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from wilss.data.layouts import ImageRecord, dark_images, why_no_pixel
+from wilss.data.layouts import ImageRecord, odd_looks, why_no_pixel
 from wilss.data.manifest import Manifest, told_overlap
 from wilss.data.manifest.sections import section_faults
 from wilss.data.names import some
@@ -113,7 +113,7 @@ def _bare(part: Part, looks: Looks) -> list[ImageRecord]:
 def _warnings(manifest: Manifest, parts: Sequence[Part], counts: Sequence[Counts], looks: Looks) -> Iterator[str]:
     """What is odd about lists, tags and labels, and stops nothing: of all that is listed, then part by part."""
     yield from _overlaps(manifest, parts)
-    yield from (f"{part.name}: {dark}" for part in parts if (dark := dark_images(part.records)) is not None)
+    yield from (f"{part.name}: {odd}" for part in parts for odd in odd_looks(part.records))
     for part in parts:
         yield from part.warnings
     for report in table_reports(manifest):

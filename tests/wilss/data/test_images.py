@@ -61,6 +61,15 @@ def test_a_file_is_known_by_its_bytes_not_by_its_name(tmp_path: Path, kind: str)
     assert read_size(path) == (9, 14)
 
 
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_an_animation_is_refused_since_nobody_said_which_picture_is_meant(tmp_path: Path, kind: str) -> None:
+    first, second = Image.fromarray(PIXELS), Image.fromarray(PIXELS[::-1].copy())
+    first.save(tmp_path / f"a.{kind}", save_all=True, append_images=[second], lossless=True)
+    for read in (read_image, read_size):
+        with pytest.raises(ImageError, match=rf"a\.{kind} holds several pictures; save the one that is meant as "):
+            read(tmp_path / f"a.{kind}")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int, kind: str) -> None:

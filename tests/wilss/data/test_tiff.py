@@ -97,6 +97,20 @@ def test_smaller_copies_behind_the_picture_are_passed_over(tmp_path: Path) -> No
     assert read_size(tmp_path / "a.tif") == (5, 4)
 
 
+@pytest.mark.parametrize("named", [{}, {"t338": 0}], ids=["not said", "unspecified"])
+@pytest.mark.parametrize("colours", [FLAT, DEEP], ids=["8", "16"])
+def test_a_fourth_channel_that_is_not_said_to_be_alpha_is_left_out(
+    tmp_path: Path, colours: NDArray[Any], named: dict[str, int]
+) -> None:
+    """Such as infrared, which would veil the picture; what is said to be alpha shows white."""
+    four = np.dstack([colours, colours[..., 1] // 2])
+    (tmp_path / "a.tif").write_bytes(tiff(four, **named))
+    highest = np.iinfo(colours.dtype).max
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), scaled(colours, highest), atol=1)
+    (tmp_path / "alpha.tif").write_bytes(tiff(np.dstack([colours, np.zeros_like(colours[..., 0])]), t338=2))
+    assert (read_image(tmp_path / "alpha.tif") == 255).all()
+
+
 BAD = {
     "two pictures": (tiff(FLAT, FLAT), r"holds several pictures; save the one that is meant as a file of its own\."),
     "a preview": (tiff(FLAT, t254=1), r"begins with a small preview, as raw photographs do; develop it to PNG or JPEG"),
@@ -105,6 +119,10 @@ BAD = {
     "signed": (tiff(DEEP[..., 0].astype(np.int16), t339=2), r"is a TIFF with numbers of 16 bits"),
     "seven channels": (tiff(np.repeat(FLAT[..., :1], 7, 2)), r"is a TIFF with channels of a kind that no photograph"),
     "planes": (tiff(DEEP, planar=2), r"is a TIFF with 16-bit channels one behind the other"),
+    "four planes": (
+        tiff(np.dstack([FLAT, FLAT[..., 0]]), planar=2, t338=0),
+        r"channels beside its colours, one",
+    ),
     "lab": (tiff(FLAT, t262=8), r"is a TIFF with LAB colours, which is not read; save it as PNG"),
     "cut short": (tiff(FLAT)[:100], r"is damaged"),
 }

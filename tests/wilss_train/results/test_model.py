@@ -97,7 +97,7 @@ def test_classes_are_found_where_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path) -> None:
     model = load_model(run, "cpu")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)):
-        with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; (give|it has) "):
+        with pytest.raises(ImageError, match=r"or an array uint8 \[H, W, 3\], not (uint8|float32) \[.*; (give|it) "):
             model.predict(wrong)
     with pytest.raises(ImageError, match=r"none\.jpg is not there"):
         model.predict(tmp_path / "none.jpg")
@@ -135,7 +135,7 @@ def test_what_is_no_image_is_told_with_a_remedy(run: Path, image: object, told: 
 
 @pytest.mark.parametrize("values", [np.float32([[0, 0.5, 1]]), np.float32([[0, 99, 255]]), np.int32([[0, 99, 255]])])
 def test_a_pil_image_of_32_bits_is_refused_since_nobody_knows_its_white(run: Path, values: Any) -> None:
-    with pytest.raises(ImageError, match=r"a PIL image of mode [IF] holds 32-bit numbers.*; give one of mode L \(0 to 255"):
+    with pytest.raises(ImageError, match=r"a PIL image of mode [IF] holds 32-bit numbers.*; give one of mode L \("):
         load_model(run, "cpu").predict(Image.fromarray(values))
 
 
@@ -154,7 +154,7 @@ def test_a_pil_image_whose_file_is_cut_off_or_closed_is_an_image_error(run: Path
         pass
     with Image.open(tmp_path / "cut.jpg") as cut:
         for image in (closed, cut):
-            with pytest.raises(ImageError, match=r"the pixels of <.*JpegImageFile.*> cannot be read \(.+\); open it again"):
+            with pytest.raises(ImageError, match=r"the pixels of <.*JpegImageFile.*> cannot be read \(.+\); open it"):
                 load_model(run, "cpu").predict(image)
 
 

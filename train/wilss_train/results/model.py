@@ -104,8 +104,8 @@ def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]. Which of their numbers are black and white, images of 32 bits do not say."""
     if image.mode in ("I", "F"):
         raise ImageError(
-            f"a PIL image of mode {image.mode} holds 32-bit numbers, of which nobody knows which one is white; give one "
-            "of mode L (0 to 255) or I;16 (0 to 65535)."
+            f"a PIL image of mode {image.mode} holds 32-bit numbers, of which nobody knows which one is white; give "
+            "one of mode L (0 to 255) or I;16 (0 to 65535)."
         )
     try:
         return rgb_of(image)

@@ -27,6 +27,7 @@ from wilss.data.images.network_inputs import (
     size_within,
     to_pixels,
 )
+from wilss.data.images.transparency import share_half_clear
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -44,6 +45,7 @@ __all__ = [
     "read_size",
     "resize_uint8",
     "rgb_of",
+    "share_half_clear",
     "size_within",
     "to_pixels",
 ]

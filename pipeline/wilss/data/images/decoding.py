@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
-from wilss.data.images.tiff import HEADS, grey_of, is_white_zero, open_tiff
+from wilss.data.images.tiff import HEADS, grey_of, has_unnamed_channel, is_white_zero, open_tiff, several_pictures
 from wilss.disk import UrlPath
 from wilss.errors import ImageError, WilssError, first_line
 
@@ -175,14 +175,21 @@ def _identified(path: Path, file: IO[bytes]) -> ImageFile:
     if head.startswith(b"\xff\xd8\xff"):
         return _Jpeg(file)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile(file)
+        return _still(path, PngImageFile(file))
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return WebPImageFile(file)
+        return _still(path, WebPImageFile(file))
     if head.startswith(HEADS):
         return open_tiff(path, file, PIXEL_CAP)
     if head.startswith(b"BM") and 12 <= int.from_bytes(head[14:18], "little") <= 124:
         return _bmp(path, file, head)
     raise ImageError(f"{path} {what_it_is(head)}.")
+
+
+def _still(path: Path, image: ImageFile) -> ImageFile:
+    """The image itself, if it is no animation, of which a label map would be of one picture. Raises ImageError."""
+    if getattr(image, "is_animated", False):
+        raise several_pictures(path)
+    return image
 
 
 def _bmp(path: Path, file: IO[bytes], head: bytes) -> BmpImageFile:
@@ -209,6 +216,8 @@ def _check_size(path: Path, image: ImageFile) -> None:
 def _in_colour(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
         return Image.fromarray(grey_of(image)).convert("RGB")
+    if has_unnamed_channel(image):
+        return image.convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         white = Image.new("RGBA", clear.size, (255, 255, 255, 255))

@@ -16,8 +16,8 @@ from wilss.errors import ImageError
 #: How TIFF and BigTIFF begin, in both orders of bytes.
 HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_KIND, _BITS, _PHOTOMETRIC, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT, _DNG = (
-    254, 258, 262, 284, 322, 323, 339, 50706,
+_KIND, _BITS, _PHOTOMETRIC, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT, _DNG = (
+    254, 258, 262, 284, 322, 323, 338, 339, 50706,
 )  # fmt: skip
 _COPY, _MASK = 1, 4
 _WHITE_IS_ZERO = 0
@@ -31,6 +31,8 @@ def open_tiff(path: Path, file: IO[bytes], most_pixels: int) -> TiffImageFile:
     except SyntaxError as error:
         if "pixel mode" in str(error) or "samples per pixel" in str(error):
             raise _unread(path, "channels of a kind that no photograph has") from None
+        if "string index" in str(error):  # Pillow has no name for channels beyond those of its colours
+            raise _unread(path, "channels beside its colours, one behind the other (planar)") from None
         raise
     tags: Any = image.tag_v2
     _require_form(path, image, tags)
@@ -48,6 +50,12 @@ def grey_of(image: Image.Image) -> NDArray[np.uint8]:
     deep = np.asarray(image).astype(np.uint32).clip(0, highest)
     grey = ((deep * 255 + highest // 2) // highest).astype(np.uint8)
     return 255 - grey if is_white_zero(image) else grey
+
+
+def has_unnamed_channel(image: Image.Image) -> bool:
+    """Whether a TIFF does not say what its fourth channel is, which Pillow takes for alpha; it may be infrared."""
+    tags: Any = getattr(image, "tag_v2", None)
+    return image.mode == "RGBA" and tags is not None and _EXTRA not in tags
 
 
 def is_white_zero(image: Image.Image) -> bool:
@@ -75,8 +83,13 @@ def _require_one(path: Path, image: TiffImageFile) -> None:
         except EOFError:
             break
         if not _number(image.tag_v2.get(_KIND, 0)) & (_COPY | _MASK):
-            raise ImageError(f"{path} holds several pictures; save the one that is meant as a file of its own.")
+            raise several_pictures(path)
     image.seek(0)
+
+
+def several_pictures(path: Path) -> ImageError:
+    """Nobody said which one is meant."""
+    return ImageError(f"{path} holds several pictures; save the one that is meant as a file of its own.")
 
 
 def _unread(path: Path, what: str) -> ImageError:

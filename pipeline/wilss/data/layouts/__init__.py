@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from wilss.data.layouts.causes import dark_images, why_no_pixel
+from wilss.data.layouts.causes import odd_looks, why_no_pixel
 from wilss.data.layouts.coco import CocoNumbers, annotation_file, coco_numbers, read_coco
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.listing import Listing, read_folder, read_voc
@@ -25,7 +25,7 @@ __all__ = [
     "Selection",
     "annotation_file",
     "coco_numbers",
-    "dark_images",
+    "odd_looks",
     "read_label_of",
     "require_size",
     "why_no_pixel",

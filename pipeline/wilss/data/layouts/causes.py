@@ -1,14 +1,14 @@
-"""What a person would look at first: why a tagged class has no pixel in labels, and why images come out dark."""
+"""What a person would look at first: why a tagged class has no pixel in labels, why images come out dark or pale."""
 
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import greatest_of_16_bits, read_label_pixels
+from wilss.data.images import greatest_of_16_bits, read_label_pixels, share_half_clear
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
@@ -17,6 +17,8 @@ from wilss.errors import ImageError
 _LOOKED_AT = 20
 #: Of 65536 values.
 _DARK = 1 << 14
+#: Of an image's pixels; more of them are neither opaque nor clear where the fourth channel is no transparency.
+_HALF_CLEAR = 0.5
 
 
 def why_no_pixel(records: Iterable[ImageRecord], identity: int, taxonomy: Taxonomy) -> str:
@@ -59,15 +61,39 @@ def _why_of_shapes(name: str, crowds: bool, boxes: bool) -> str:
     return f"other annotations hide what is drawn of {name!r}; compare them"
 
 
+def odd_looks(records: Sequence[ImageRecord]) -> Iterator[str]:
+    """A sentence for what changes the look of images against what is in their files. records: of a split."""
+    return (sentence for told in (dark_images, veiled_images) if (sentence := told(records)) is not None)
+
+
+def _some_of(records: Sequence[ImageRecord]) -> Iterator[Path]:
+    return (records[place].path for place in range(0, len(records), max(1, -(-len(records) // _LOOKED_AT))))
+
+
+def veiled_images(records: Sequence[ImageRecord]) -> str | None:
+    """A sentence where most pixels of an image are half transparent, as where its fourth channel is infrared.
+
+    records: of a split; a few of them, evenly spread, are looked at.
+    """
+    for path in _some_of(records):
+        with contextlib.suppress(ImageError):
+            if (share_half_clear(path) or 0) > _HALF_CLEAR:
+                return (
+                    f"images such as {path} are half transparent nearly everywhere and come out pale, since what is "
+                    "transparent is shown on white; if their fourth channel is none of transparency, as infrared, save "
+                    "them again with three."
+                )
+    return None
+
+
 def dark_images(records: Sequence[ImageRecord]) -> str | None:
     """A sentence where 16-bit images use a quarter of their range at most, as those do that hold 10, 12 or 14 bits.
 
     records: of a split; a few of them, evenly spread, are looked at.
     """
     greatest = dict[Path, int]()
-    for place in range(0, len(records), max(1, -(-len(records) // _LOOKED_AT))):
+    for path in _some_of(records):
         with contextlib.suppress(ImageError):
-            path = records[place].path
             greatest |= {} if (value := greatest_of_16_bits(path)) is None else {path: value}
     most = max(greatest.values(), default=_DARK)
     if not 0 < most < _DARK:

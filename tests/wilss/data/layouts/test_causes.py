@@ -11,7 +11,8 @@ from PIL import Image
 from tests.faults.standin import make
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.data.test_tiff import tiff
-from wilss.data.layouts import ImageRecord, dark_images
+from wilss.data.layouts import ImageRecord
+from wilss.data.layouts.causes import dark_images, odd_looks, veiled_images
 from wilss.data.manifest import load_manifest
 from wilss_masks.manifest_tools.check import check_manifest
 
@@ -59,6 +60,32 @@ def test_images_of_few_bits_are_told_with_their_greatest_value(tmp_path: Path) -
 )
 def test_others_are_not(tmp_path: Path, files: dict[str, Any]) -> None:
     assert dark_images(records(tmp_path, **files)) is None
+
+
+def four_channels(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.dstack([np.full((*alpha.shape, 3), 90, np.uint8), alpha])
+
+
+INFRARED = np.random.default_rng(0).integers(1, 255, (24, 32)).astype(np.uint8)
+CUT_OUT = np.uint8([[0] * 14 + [60, 120, 200] + [255] * 15] * 24)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "is_told"), [(INFRARED, True), (CUT_OUT, False), (CUT_OUT * 0, False), (CUT_OUT // 4 + 64, True)]
+)
+def test_images_that_are_half_transparent_everywhere_are_told(
+    tmp_path: Path, alpha: NDArray[np.uint8], is_told: bool
+) -> None:
+    plain = np.full((24, 32, 3), 90, np.uint8)
+    told = veiled_images(records(tmp_path, a_png=plain, b_tif=four_channels(alpha), c_png=b"damaged"))
+    assert (told is not None) == is_told
+    if told:
+        assert told.startswith(f"images such as {tmp_path / 'b.tif'} are half transparent nearly everywhere and ")
+    assert list(odd_looks(records(tmp_path, b_tif=four_channels(alpha)))) == ([told] if is_told else [])
+
+
+def test_a_fourth_channel_that_is_left_out_veils_nothing(tmp_path: Path) -> None:
+    assert veiled_images(records(tmp_path, a_tif=tiff(four_channels(INFRARED)))) is None
 
 
 def test_check_and_generate_tell_it(tmp_path: Path) -> None:
