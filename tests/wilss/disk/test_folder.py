@@ -4,6 +4,7 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,9 +78,10 @@ def test_a_url_stays_whole_and_a_path_is_a_path() -> None:
     with os.scandir("/") as entries:
         entry = next(entries)
     assert location_of(entry) == Path(entry.path)  # type: ignore[arg-type]
-    for other in (None, ["a.zarr"], {}):
+    others: tuple[Any, ...] = (None, ["a.zarr"], {})
+    for other in others:
         with pytest.raises(ParameterError, match=rf"a path or a URL, not a {type(other).__name__}; name where it lies"):
-            location_of(other)  # type: ignore[arg-type]
+            location_of(other)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def four_channels(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 INFRARED = np.random.default_rng(0).integers(1, 255, (24, 32)).astype(np.uint8)
-CUT_OUT = np.uint8([[0] * 14 + [60, 120, 200] + [255] * 15] * 24)
+CUT_OUT = np.array([[0] * 14 + [60, 120, 200] + [255] * 15] * 24, np.uint8)
 
 
 @pytest.mark.parametrize(
