@@ -15,7 +15,7 @@ that is fitted on the fifteen trained classes for each kind and number of suppor
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ import click
 import numpy as np
 import torch
 from runs import RESULTS as ALL_RESULTS
-from runs import ROOT, Cell, keep_figures, spread
+from runs import ROOT, Cell, keep_figures, note_version, spread
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.models.networks.checkpoint import read_info
@@ -153,6 +153,7 @@ class Fold:
             assert row.par is not None  # frozen features are not trained
             inputs = open_inputs(self.manifest, self.masks, None, "panet")
             options = Options(seed=seed, threads=1, device="cpu", split=None, resume=True)
+            note_version(out)
             run_training(inputs, replace(METHOD, par=row.par), PARAMS, out, options)
             print(f"{out.relative_to(RESULTS)}: trained in {time.perf_counter() - started:.0f} s", flush=True)
         return out
@@ -291,7 +292,7 @@ def bias_table() -> None:
             }
         biases = {key: [one[key]["fit"]["bias"] for folds in seeds for one in folds] for key in _keys()}
         rows[f"{row.key}-bias"] = {key: round(float(np.mean(values)), 4) for key, values in biases.items() if values}
-    keep_figures("few-shot-bias", rows, seeds=count)
+    keep_figures("few-shot-bias", rows, seeds=count, trained=_runs(SEEDS[:count]))
 
 
 def _both_ways(row: Row, seed: int) -> Iterator[dict[str, Any]]:
@@ -302,28 +303,27 @@ def _both_ways(row: Row, seed: int) -> Iterator[dict[str, Any]]:
 
 @main.command()
 def table() -> None:
-    """Foreground mIoU into figures/few-shot.json and, fold by fold, few-shot-folds.json; binary IoU is printed."""
-    rows = {row.key: {key: _by_seed(row, key) for key in _keys()} for row in ROWS}
-    means = {name: {key: spread(one["mean_iou"]) for key, one in cells.items()} for name, cells in rows.items()}
-    keep_figures("few-shot", means)
-    for name, cells in rows.items():
-        print(name, "binary IoU:", {key: spread(one["binary_iou"]) for key, one in cells.items()})
-    keep_figures("few-shot-folds", {f"5i-{number}": _of_fold(number) for number in FOLDS})
+    """Foreground mIoU into figures/few-shot.json and, fold by fold, few-shot-folds.json; few-shot-binary.json."""
+    for name, what in (("few-shot", "mean_iou"), ("few-shot-binary", "binary_iou")):
+        rows = {row.key: {key: spread(_by_seed(row, key, what)) for key in _keys()} for row in ROWS}
+        keep_figures(name, rows, trained=_runs(SEEDS))
+    keep_figures("few-shot-folds", {f"5i-{number}": _of_fold(number) for number in FOLDS}, trained=_runs(SEEDS))
+
+
+def _runs(seeds: Sequence[int]) -> list[Path]:
+    """The folders of all that was trained."""
+    rows = [row for row in ROWS if row.par is not None]
+    return [Fold(number).folder / f"{row.key}-{seed}" for number in FOLDS for row in rows for seed in seeds]
 
 
 def _keys() -> list[str]:
     return [f"{kind}-{shots}" for kind in KINDS for shots in SHOTS]
 
 
-def _by_seed(row: Row, key: str) -> dict[str, list[float]]:
+def _by_seed(row: Row, key: str, what: str) -> list[float]:
     """Of every seed that is judged on all folds, the mean over the folds."""
-    found: dict[str, list[float]] = {"mean_iou": [], "binary_iou": []}
-    for seed in row.seeds:
-        folds = list(_results(row, seed))
-        if len(folds) == len(FOLDS):
-            for what, values in found.items():
-                values.append(float(np.mean([one[key][what]["mean"] for one in folds])))
-    return found
+    judged = [folds for seed in row.seeds if len(folds := list(_results(row, seed))) == len(FOLDS)]
+    return [float(np.mean([one[key][what]["mean"] for one in folds])) for folds in judged]
 
 
 def _results(row: Row, seed: int) -> Iterator[dict[str, Any]]:
