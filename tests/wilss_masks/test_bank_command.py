@@ -183,7 +183,10 @@ def test_stores_that_no_second_pass_goes_over(root: Path, tmp_path: Path) -> Non
     with full_after(1), pytest.raises(Exception, match="No space"):
         first_pass(manifest, tmp_path / "part.zarr")
     said = bank(root, store=str(tmp_path / "part.zarr"), out="x.zarr").said
-    assert "part.zarr is not complete: 2 of 3 shards are missing; run the command that made it again" in said
+    assert (
+        "part.zarr is not complete: 2 of 3 shards are missing; run the same `wilss-masks generate` again, and then"
+        in said
+    )
 
 
 def test_a_first_pass_of_other_data_or_changed_images_is_refused(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ def test_verify_says_what_an_incomplete_store_lacks_and_what_goes_on_with_it(tmp
     for store, lacks in ((unsealed, "a seal"), (unfinished, "1 shard")):
         told = wilss_masks("verify", store)
         assert told.code == 1
-        assert f"the store is not complete, without {lacks}: the same `wilss-masks generate` again goes on" in told.out
-    assert (
-        "a.zarr is not complete: it has no seal; run the same" in wilss_masks("export", "voc", unsealed, tmp_path).err
-    )
+        assert f"the store is not complete, without {lacks}: run the same `wilss-masks generate` again" in told.out
+    export = ("export", "voc", unsealed, tmp_path)
+    assert "a.zarr is not complete: it has no seal; run the same `wilss-masks generate`" in wilss_masks(*export).err
+    said["attributes"]["fused_from"] = {}
+    root.write_text(json.dumps(said), encoding="utf-8")
+    for printed in (wilss_masks("verify", unsealed).out, wilss_masks(*export).err):
+        assert "run the same `wilss-masks fuse` again with --overwrite" in printed

@@ -25,7 +25,8 @@ import click
 import numpy as np
 import torch
 from runs import RESULTS as ALL_RESULTS
-from runs import ROOT, Cell, keep_figures, note_version, spread
+from runs import ROOT, Cell, keep_figures, spread
+from versions import note_version
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.models.networks.checkpoint import read_info

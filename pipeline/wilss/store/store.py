@@ -63,10 +63,7 @@ class MaskStore:
         if not allow_partial and not store.is_complete:
             missing = len(store.shards_to_make())
             lacks = f"{missing} of {store.layout.num_shards} shards are missing" if missing else "it has no seal"
-            raise StoreError(
-                f"{path} is not complete: {lacks}; run the same `wilss-masks generate` again to go on, or pass "
-                "--allow-partial."
-            )
+            raise StoreError(f"{path} is not complete: {lacks}; {store.to_go_on}, or pass --allow-partial.")
         return store
 
     # -- what the store says of itself ----------------------------------------------------------------------
@@ -98,11 +95,18 @@ class MaskStore:
         return SEAL_KEY in self.attributes
 
     @property
+    def to_go_on(self) -> str:
+        """What makes a store complete that is not, as a part of a sentence."""
+        if "fused_from" in self.attributes:
+            return "run the same `wilss-masks fuse` again with --overwrite"
+        return "run the same `wilss-masks generate` again"
+
+    @property
     def digest(self) -> str:
         """One sha256 of everything in a complete store, by its seal; two stores with equal ones hold the same bytes."""
         sealed = self.attributes.get(SEAL_KEY)
         if not isinstance(sealed, dict):
-            raise StoreError(f"{self.path} is not complete, so it has no digest; run `wilss-masks generate` again.")
+            raise StoreError(f"{self.path} is not complete, so it has no digest; {self.to_go_on}.")
         return digest_of_bytes(f"{sealed.get('root')} {sealed.get('files')}".encode())
 
     @cached_property

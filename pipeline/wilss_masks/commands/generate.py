@@ -90,6 +90,7 @@ def command(**arguments: Any) -> None:
 
 
 def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
+    from wilss.data.taxonomy import closest
     from wilss.params import parse_assignments
 
     from ..sources import SOURCES
@@ -97,7 +98,7 @@ def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
     supervision = manifest.supervision(arguments["step"])
     name = arguments["source_name"] or _DEFAULT_SOURCES[supervision]
     if name not in SOURCES:
-        raise click.UsageError(f"there is no source {name!r}; choose one of {', '.join(SOURCES)}.")
+        raise click.UsageError(f"there is no source {name!r}{closest(name, SOURCES)}.")
     short = {key: arguments[key] for key in _SHORT_FORMS if arguments[key] is not None}
     values = {**parse_assignments(arguments["assignments"]), **short}
     blamed = {"where": " / ".join(f"--{key}" for key in short)} if short else {}

@@ -48,8 +48,7 @@ def command(store: Location, manifest_path: Path | None, check_digests: bool) ->
         sys.exit(1)
     pending = len(opened.pending_shards())
     missing = f"without {counted(pending, 'shard')}" if pending else "without a seal"
-    again = f"not complete, {missing}: the same `wilss-masks generate` again goes on with it"
-    state = "complete" if opened.is_complete else again
+    state = "complete" if opened.is_complete else f"not complete, {missing}: {opened.to_go_on}"
     shards = counted(opened.layout.num_shards - pending, "shard")
     click.echo(f"{store}: {shards} compared with their digests, all the same; the store is {state}")
     for sentence in empty_masks(opened):

@@ -99,9 +99,7 @@ def close(path: Location) -> None:
     """
     store = MaskStore.open(path, allow_partial=True)
     if not store.is_complete and store.parts() is None:
-        raise StoreError(
-            f"{path} is not complete and not made in parts; run the same `wilss-masks generate` again to finish it."
-        )
+        raise StoreError(f"{path} is not complete and not made in parts; {store.to_go_on}.")
     with part_lock(path), disk_errors(path):
         missing = seal_parts(path)
     if missing:

@@ -72,7 +72,7 @@ def require_first_pass(store: MaskStore, manifest: Manifest, step: int, classes:
     if not store.is_complete:
         raise StoreError(
             f"{store.path} is not complete: {len(store.pending_shards())} of {store.layout.num_shards} shards are "
-            "missing; run the command that made it again, and then the second pass."
+            f"missing; {store.to_go_on}, and then the second pass."
         )
     if not (store.vector("status") == Status.DONE).any():
         raise StoreError(f"{store.path} has masks of no image; `wilss-masks info` says why.")
