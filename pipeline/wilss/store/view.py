@@ -1,7 +1,6 @@
 """The store as a person looks at it: an xarray dataset with a label map that is computed when asked for."""
 
 import functools
-import itertools
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from ..disk import Location
 from ..errors import MasksError, StoreError
 from .schema import ArraySpec, Status
 from .store import ImageMasks, MaskStore
+
+_LABEL_NAME = "taxonomy id, 255 is void"
 
 
 def label_map(
@@ -63,6 +64,7 @@ def open_masks(path: Location | str, *, allow_partial: bool = False) -> Any:
     labels (taxonomy ids, 255 for void and for the canvas beyond the image).
     Of a store that is being written, `ds.status` says which images were there when it was opened; the others read as
     background. Masks that are read while others replace them are a consistent snapshot, or there is a StoreError.
+    Worker processes of a `DataLoader` must be spawned, since dask's threads do not live on in forked ones.
     Raises StoreError when there is no store, or it is not complete and `allow_partial` is False.
     """
     import xarray
@@ -80,6 +82,8 @@ def open_masks(path: Location | str, *, allow_partial: bool = False) -> Any:
     # In memory: wherever two arrays meet, xarray compares their coordinates, and computes lazy ones to do so.
     known = {name: dataset[name].copy(data=store.vector(name)) for name in ("height", "width", "category_id")}
     dataset = dataset.assign_coords(status=dataset.status.copy(data=status), **known)
+    # As objects, which xarray can fill where datasets are joined; shards differ from store to store.
+    dataset = dataset.drop_vars("shard_digest").assign(error=dataset.error.astype(object))
     return dataset.assign(label=_lazy_labels(store, dataset))
 
 
@@ -100,14 +104,29 @@ class ImageAccessor:
         if image_id not in dataset.indexes["image"]:
             raise StoreError(f"the store has no image {image_id!r}; `wilss-masks info` shows what it holds.")
         one = dataset.sel(image=image_id)
+        if one.status.ndim:
+            raise StoreError(
+                f"{one.status.size} images are called {image_id!r}; ask one of the stores that were joined."
+            )
         if int(one.status) != Status.DONE:
             why = str(one.error.values) or f"its status is {Status(int(one.status)).name.lower()}"
             raise MasksError(f"the store holds no masks of {image_id}: {why}")
         height, width = int(one.height), int(one.width)
-        one = one.isel(y=slice(height), x=slice(width), category=np.flatnonzero(one.tags.values))
+        # Where stores of several steps were joined, what one of them does not know is NaN.
+        one = one.isel(y=slice(height), x=slice(width), category=np.flatnonzero(one.tags.values == 1))
         soft = {name: one[name] for name in ("score", "attention") if name in one}
-        kept = one[[name for name in ("label", "mask", "void", "confidence", "area") if name in one]].load()
+        kept = one[[name for name in ("mask", "void", "confidence", "area") if name in one]].load()
+        kept = kept.assign(label=_label_of(kept))[["label", *kept.data_vars]]
         return kept.assign({name: _at_pixels(maps, height, width) for name, maps in soft.items()})
+
+
+def _label_of(one: Any) -> Any:
+    """The label map of an image of which all is in memory; `dataset.label` would make those of its whole shard."""
+    import xarray
+
+    void = one.void.values == 1 if "void" in one else None
+    labels = label_map(one.mask.values == 1, one.category_id.values, one.confidence.values, void)
+    return xarray.DataArray(labels, dims=("y", "x"), attrs={"long_name": _LABEL_NAME})
 
 
 def extent(maps: NDArray[np.floating[Any]]) -> tuple[int, int]:
@@ -141,31 +160,12 @@ def _at_pixels(maps: Any, height: int, width: int) -> Any:
 
 def _lazy_planes(store: MaskStore, spec: ArraySpec, dataset: Any) -> Any:
     """One of a store's sharded arrays, every plane of which the store itself reads when somebody asks for it."""
-    from xarray.backends import BackendArray
     from xarray.core import indexing
 
-    class Planes(BackendArray):
-        shape, dtype = spec.shape, np.dtype(spec.dtype)
+    from .lazy_planes import Planes
 
-        def __getitem__(self, asked: Any) -> Any:
-            basic = indexing.IndexingSupport.BASIC
-            return indexing.explicit_indexing_adapter(asked, self.shape, basic, functools.partial(_planes, store, spec))
-
-    lazy = dataset[spec.name].variable.copy(data=indexing.LazilyIndexedArray(Planes()))
-    chunked = lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
-    # Sums and counts of float16 overflow at 65,504: xarray's mean of a few shards would be 0 or infinite.
-    return chunked.astype(np.float32) if spec.dtype == "float16" else chunked
-
-
-def _planes(store: MaskStore, spec: ArraySpec, asked: tuple[Any, ...]) -> NDArray[Any]:
-    """The part of an array that integers and slices name, one of them for every axis of `spec.shape`."""
-    lead = len(spec.shape) - len(spec.plane)
-    places = [np.arange(size)[key] for size, key in zip(spec.shape[:lead], asked[:lead], strict=True)]
-    wanted = itertools.product(*(np.atleast_1d(some).tolist() for some in places))
-    parts = [store.plane(spec.name, *position)[asked[lead:]] for position in wanted]
-    empty = np.empty((0, *np.empty(spec.plane, np.bool_)[asked[lead:]].shape), np.dtype(spec.dtype))
-    planes = np.stack(parts) if parts else empty
-    return planes.reshape(*itertools.chain.from_iterable(some.shape for some in places), *planes.shape[1:])
+    lazy = dataset[spec.name].variable.copy(data=indexing.LazilyIndexedArray(Planes(store, spec)))
+    return lazy.chunk(dict(zip(spec.dims, (store.layout.shard_size, *spec.shape[1:]), strict=True)))
 
 
 def _lazy_labels(store: MaskStore, dataset: Any) -> Any:
@@ -187,7 +187,7 @@ def _lazy_labels(store: MaskStore, dataset: Any) -> Any:
     height, width = (dataset[name].variable.chunk(image=store.layout.shard_size) for name in ("height", "width"))
     inside = (rows < height) & (columns < width)
     labels = labels.copy(data=labels.variable.where(inside, np.uint8(VOID)).transpose("image", "y", "x").data)
-    return labels.assign_attrs(long_name="taxonomy id, 255 is void")
+    return labels.assign_attrs(long_name=_LABEL_NAME)
 
 
 def _label_one(

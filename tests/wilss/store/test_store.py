@@ -1,8 +1,10 @@
 """The store against zarr and xarray themselves: what we write by hand, others must read."""
 
 import os
+import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,50 @@ def test_an_image_is_seen_at_its_own_size(filled: MaskStore) -> None:
         grid = np.stack([make_content(row, make_header().tags).planes["score"][c] for c in masks.categories])
         expected = F.interpolate(torch.from_numpy(grid).float()[None], SIZES[row], mode="bilinear")[0]
         np.testing.assert_allclose(one.score.values, expected.numpy(), rtol=1e-6)
+
+
+def test_of_an_image_no_planes_of_others_are_read(filled: MaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label map of one small image beside a huge one took the time and memory of a shard of huge ones."""
+    ds, read = open_masks(filled.path), set[Any]()
+    plane = MaskStore.plane
+    monkeypatch.setattr(MaskStore, "plane", lambda store, name, *at: read.add(at[0]) or plane(store, name, *at))
+    ds.wilss.image(filled.image_ids[2]).load()
+    assert read == {2}
+
+
+def test_what_open_masks_gives_may_go_to_other_processes(filled: MaskStore) -> None:
+    ds = open_masks(filled.path)
+    there = pickle.loads(pickle.dumps(ds))
+    for name in ("label", "mask", "void", "score"):
+        np.testing.assert_array_equal(there[name].values, ds[name].values)
+    assert there.wilss.image(filled.image_ids[0]).identical(ds.wilss.image(filled.image_ids[0]))
+
+
+def test_stores_of_two_steps_can_be_joined(filled: MaskStore, tmp_path: Path) -> None:
+    """Each image keeps its masks; of the classes of the other store it has none, whatever those are called."""
+    ids = tuple(f"more/{row}" for row in range(len(SIZES)))
+    header = replace(make_header(3), image_ids=ids, category_ids=(3, 17, 5), category_names=("bird", "sheep", "bottle"))
+    other = fill(tmp_path / "other.zarr", header)
+    stores = {filled.path: filled, other.path: other}
+    both = xarray.concat(
+        [open_masks(path) for path in stores],
+        "image",
+        join="outer",
+        data_vars="all",
+        coords="different",
+        compat="equals",
+    )
+    assert both.sizes["image"] == 2 * len(SIZES)
+    for store in stores.values():
+        for row in (0, 2):
+            one, masks = both.wilss.image(store.image_ids[row]), store.read(row)
+            np.testing.assert_array_equal(one.label.values, LabelMaps(store)(row))
+            order = [one.category.values.tolist().index(store.category_names[c]) for c in masks.categories]
+            np.testing.assert_array_equal(one.mask.values[order], masks.masks)
+            assert len(one.category) == len(order)
+    twice = xarray.concat([open_masks(filled.path)] * 2, "image", data_vars="all", coords="different", compat="equals")
+    with pytest.raises(StoreError, match=r"^2 images are called 'img/0é'; ask one of the stores that were joined\.$"):
+        twice.wilss.image(filled.image_ids[0])
 
 
 def test_an_image_without_masks_is_refused_with_the_reason(filled: MaskStore) -> None:
