@@ -56,6 +56,8 @@ def test_a_sample_is_an_image_with_a_mask_of_every_class(root: Path) -> None:
         assert read.void is not None
         assert np.array_equal(sample["void"].numpy(), read.void)
         assert sample["category_ids"].tolist() == list(images.categories)
+        assert sample["label"].dtype == torch.uint8
+        assert np.array_equal(sample["label"].numpy(), images.label(number))
 
 
 def test_labels_are_those_of_open_masks(root: Path) -> None:
@@ -85,13 +87,25 @@ def test_transforms_move_image_and_masks_together(root: Path) -> None:
         before, after = plain[number], flipped[number]
         assert isinstance(after["image"], tv_tensors.Image)
         assert isinstance(after["masks"], tv_tensors.Mask)
-        for name in ("image", "masks", "void"):
+        for name in ("image", "masks", "void", "label"):
             assert torch.equal(after[name], before[name].flip(-1))
         sample = turned[number]
         assert sample["image"].shape == (3, 20, 24)
         assert (sample["masks"].shape[1:], sample["masks"].dtype) == ((20, 24), torch.bool)
         assert (sample["void"].shape, sample["void"].dtype) == ((20, 24), torch.bool)
         assert sample["image_id"] == before["image_id"]
+
+
+def test_what_a_transform_puts_around_an_image_is_void_where_that_is_asked_for(root: Path) -> None:
+    plain, filled = dataset(root), {tv_tensors.Image: 7, tv_tensors.Mask: 255}
+    for fill, label, void in (({}, 0, False), ({"fill": filled}, VOID, True)):
+        before, after = plain[0], dataset(root, transform=v2.Pad(4, **fill))[0]
+        assert torch.equal(after["label"][4:-4, 4:-4], before["label"])
+        assert torch.equal(after["masks"][:, 4:-4, 4:-4], before["masks"])
+        rim = torch.ones_like(after["void"])
+        rim[4:-4, 4:-4] = False
+        assert (after["label"][rim] == label).all()
+        assert (after["void"][rim] == void).all()
 
 
 class Kept:
@@ -116,7 +130,7 @@ def test_workers_give_the_same_batches_and_no_warning(root: Path, start: str) ->
         warnings.simplefilter("error")
         batches = list(loader)
     assert [name for batch in batches for name in batch["image_id"]] == list(IMAGES)
-    for name in ("image", "masks", "void", "category_ids"):
+    for name in ("image", "masks", "void", "label", "category_ids"):
         assert torch.equal(torch.cat([batch[name] for batch in batches]), torch.stack([one[name] for one in alone]))
 
 

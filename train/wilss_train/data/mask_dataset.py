@@ -42,8 +42,9 @@ class MaskDataset(Dataset[Sample]):
     them together. allow_partial: take a store that is not complete; images whose masks are missing are left out.
 
     A sample is a dict: `image` uint8 [3, H, W], RGB; `masks` bool [C, H, W], one for each class of `categories`, which
-    may overlap; `void` bool [H, W], where nothing is known; `image_id` str; `category_ids` int64 [C], the taxonomy ids
-    in `categories`. Images differ in size, so a batch of several needs a transform that makes them equal:
+    may overlap; `void` bool [H, W], where nothing is known; `label` uint8 [H, W], masks and void as one map, see the
+    method `label`; `image_id` str; `category_ids` int64 [C], the taxonomy ids in `categories`. Images differ in size, so
+    a batch of several needs a transform that makes them equal:
 
         from torch.utils.data import DataLoader
         from torchvision.transforms import v2
@@ -57,7 +58,11 @@ class MaskDataset(Dataset[Sample]):
         for batch in DataLoader(dataset, batch_size=8, shuffle=True, num_workers=2):
             batch["image"]  # uint8 [8, 3, 128, 128]
             batch["masks"]  # bool [8, C, 128, 128]
-        label = dataset.label(0)  # uint8 [H, W]: one taxonomy id a pixel, 0 background, 255 void
+            batch["label"]  # uint8 [8, 128, 128]: one taxonomy id a pixel, 0 background, 255 void
+        label = dataset.label(0)  # uint8 [H, W], of one image as it is stored
+
+    What a transform puts around an image (padding, rotation) is 0 in all of these, background that counts as known;
+    `fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}` makes it void.
 
     Raises StoreError for a store that is missing, incomplete or of other data than the manifest describes, and where
     images or labels were changed since the masks were made (a look at every file's size and time). An item raises
@@ -91,7 +96,7 @@ class MaskDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Any:
         """The sample at `index`, or what the transform makes of it."""
-        sample = self._sample(self._images.read(self._row(index)))
+        sample = self._sample(*self._images.read_with_label(self._row(index)))
         return sample if self.transform is None else self.transform(_as_tv_tensors(sample))
 
     def __iter__(self) -> Iterator[Any]:
@@ -135,7 +140,7 @@ class MaskDataset(Dataset[Sample]):
             raise IndexError(f"there is no image {position}; {self.path} has {len(self)} with masks.")
         return int(self._rows[position])
 
-    def _sample(self, read: MaskedImage) -> Sample:
+    def _sample(self, read: MaskedImage, label: NDArray[np.uint8]) -> Sample:
         height, width = read.image.shape[:2]
         masks = np.zeros((len(self.categories), height, width), np.bool_)
         masks[[self.categories.index(identity) for identity in read.category_ids]] = read.masks
@@ -144,6 +149,7 @@ class MaskDataset(Dataset[Sample]):
             "image": planar(read.image),
             "masks": torch.from_numpy(masks),
             "void": torch.from_numpy(void),
+            "label": torch.from_numpy(label),
             "image_id": read.image_id,
             "category_ids": torch.tensor(self.categories),
         }
@@ -161,5 +167,6 @@ def _as_tv_tensors(sample: Sample) -> Sample:
         "image": tv_tensors.Image(sample["image"]),
         "masks": tv_tensors.Mask(sample["masks"]),
         "void": tv_tensors.Mask(sample["void"]),
+        "label": tv_tensors.Mask(sample["label"]),
     }
     return {**sample, **wrapped}

@@ -13,7 +13,7 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError
 from wilss.randomness import seed_for
-from wilss.store import LabelMaps, MaskStore, Status, coverage_of
+from wilss.store import ImageMasks, LabelMaps, MaskStore, Status, coverage_of
 
 from .trust import Trust
 
@@ -76,7 +76,14 @@ class MaskedImages:
 
     def read(self, image: str | int) -> MaskedImage:
         """Image and masks. Raises OneImageError where it cannot be used."""
-        masks = self.store.read(image)
+        return self._with_image(image, self.store.read(image))
+
+    def read_with_label(self, image: str | int) -> tuple[MaskedImage, NDArray[np.uint8]]:
+        """Image and masks, and the masks as one map as in `label`. Raises OneImageError where it cannot be used."""
+        masks, label = self._labels.with_masks(image)
+        return self._with_image(image, masks), label
+
+    def _with_image(self, image: str | int, masks: ImageMasks) -> MaskedImage:
         ids = self.store.category_ids
         return MaskedImage(
             image_id=masks.image_id,
