@@ -55,6 +55,16 @@ def test_a_table_of_any_name_and_form(tmp_path: Path) -> None:
         survey_folder(tmp_path)
 
 
+@pytest.mark.parametrize("as_table", [True, False])
+def test_tags_that_are_numbers_come_in_the_order_of_numbers(tmp_path: Path, as_table: bool) -> None:
+    """Label files number their classes so: by the alphabet, class 10 would be the value 2."""
+    for number in range(1, 12):
+        pictures(tmp_path, f"photos/a{number}.jpg" if as_table else f"{number}/a{number}.jpg")
+    if as_table:
+        disk.text(tmp_path / "tags.csv", *(f"a{number}.jpg,{number}" for number in range(1, 12)))
+    assert survey_folder(tmp_path).class_names == ("background", *map(str, range(1, 12)))
+
+
 def test_what_labelme2voc_writes_is_read_by_its_label_maps(tmp_path: Path) -> None:
     pictures(
         tmp_path,

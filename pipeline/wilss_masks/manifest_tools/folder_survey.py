@@ -27,6 +27,7 @@ from .tag_names import (
     flag_doubts,
     has_blanks_between,
     ignored_tags,
+    in_order,
     one_spelling,
     spelling_doubts,
     without_background,
@@ -111,13 +112,13 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
         file = seen_from(path, tree.root)
         table, spec, doubts = _read(path, {**described, "file": file}, _named_images(ids))
         held = _held(table.rows, ids)
-        names = list(table.classes) or sorted(set().union(*held.values()))
+        names = list(table.classes) or in_order(set().union(*held.values()))
         if not names:
             raise ManifestError(f"{path} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
         return _Tags(spec=spec, names=without_background(names), held=held, rows=table.rows, doubts=doubts)
     folders = {without_suffix(path): image_id.partition("/")[0] for image_id, path in ids.items() if "/" in image_id}
     if len(folders) == len(ids) and (len(set(folders.values())) > 1 or not tree.labels):
-        names = without_background(sorted(set(folders.values())))
+        names = without_background(in_order(set(folders.values())))
         spec = TagsSpec.model_validate({"from": "folders"})
         return _Tags(spec=spec, names=names, held={image: {name} for image, name in folders.items()})
     if tree.labels:

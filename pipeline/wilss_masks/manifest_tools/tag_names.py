@@ -17,6 +17,12 @@ def without_background(names: Iterable[str]) -> list[str]:
     return [name for name in names if meaning_of(name) is None or may_be_class(name)]
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """By the alphabet; where all are whole numbers by these, since they are likely to be the values of label files."""
+    names = list(names)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+
+
 def ignored_tags(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
     """Tags that say that there is nothing, in words that are no classes."""
     known = {same_class(name) for name in class_names}

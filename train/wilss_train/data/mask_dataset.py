@@ -43,8 +43,8 @@ class MaskDataset(Dataset[Sample]):
 
     A sample is a dict: `image` uint8 [3, H, W], RGB; `masks` bool [C, H, W], one for each class of `categories`, which
     may overlap; `void` bool [H, W], where nothing is known; `label` uint8 [H, W], masks and void as one map, see the
-    method `label`; `image_id` str; `category_ids` int64 [C], the taxonomy ids in `categories`. Images differ in size, so
-    a batch of several needs a transform that makes them equal:
+    method `label`; `image_id` str; `category_ids` int64 [C], the taxonomy ids in `categories`. Images differ in size,
+    so a batch of several needs a transform that makes them equal:
 
         from torch.utils.data import DataLoader
         from torchvision.transforms import v2

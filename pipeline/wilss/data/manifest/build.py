@@ -28,7 +28,11 @@ def build_taxonomy(names: Mapping[int, NameModel], name: str, where: Where, key:
     """The classes of a manifest or a data set; their ids must run from 0 (background) without a gap."""
     missing = next((i for i in range(len(names)) if i not in names), None)
     if missing is not None:
-        raise where.error(key, f"has no id {missing}, but {len(names)} names; number them 0, 1, 2, ...")
+        raise where.error(
+            key,
+            f"has no id {missing}, but {len(names)} names; number them 0, 1, 2, ..., and where label files hold other "
+            "values, say so beside `layout`, as in `values: {8: cat}`.",
+        )
     class_names = tuple(names[i].name for i in range(len(names)))
     known = next((t for t in (VOC, COCO) if t.class_names == class_names), None)
     try:
