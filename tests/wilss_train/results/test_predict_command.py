@@ -202,6 +202,17 @@ def test_label_maps_and_overlays(photos: Path, tmp_path: Path, invoke: Any) -> N
     assert table["background"] == ["3", "37.5"]
 
 
+def test_images_that_come_out_dark_or_pale_are_told(photos: Path, tmp_path: Path, invoke: Any) -> None:
+    assert "Warning" not in invoke(photos, "--out", tmp_path / "plain").stderr
+    (tmp_path / "odd").mkdir()
+    Image.fromarray(np.full((24, 32), 4000, np.uint16)).save(tmp_path / "odd/deep.png")
+    Image.fromarray(np.full((24, 32, 4), 99, np.uint8)).save(tmp_path / "odd/infrared.png")
+    told = invoke(tmp_path / "odd", "--out", tmp_path / "out").stderr
+    assert "Warning: 16-bit images such as " in told
+    assert "deep.png hold no value above 4000 and come out dark" in told
+    assert "infrared.png are half transparent nearly everywhere and come out pale" in told
+
+
 def test_absent_classes_are_told(photos: Path, tmp_path: Path, invoke: Any) -> None:
     result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays")
     assert written(tmp_path / "out") == ["a.png"]

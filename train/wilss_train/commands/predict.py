@@ -58,6 +58,7 @@ def command(**options: Any) -> None:
     with a palette, the image's own size) and OUT/NAME.overlay.jpg; sub-folders are kept, links out of a folder are not
     entered. Images that cannot be used are named and left out.
     """  # fmt: skip
+    from wilss.data.layouts import odd_looks
     from wilss.models.networks.checkpoint import read_info
 
     if options["resume"] and options["overwrite"]:
@@ -73,6 +74,8 @@ def command(**options: Any) -> None:
     written = _written(info, targets, options)
     if not is_quiet():
         click.echo("\n".join(_report(info, written, listing, len(listing.images) - len(targets), options)))
+    for sentence in odd_looks([target.record for target in targets]):
+        click.echo(f"Warning: {sentence}", err=True)
     finish(written.failed, "fix these first, and run the same command again with --resume.")
 
 
