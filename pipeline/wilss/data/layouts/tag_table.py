@@ -18,6 +18,8 @@ from wilss.data.taxonomy import closest
 from wilss.errors import ManifestError
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
+#: Blanks, zero width space, word joiner and byte order mark; joiners of letters are parts of names.
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
 _LOOKED_AT = 200
 _IMAGE_HEAD = re.compile(r"(image|img|photo|picture|file)s?(id|name|path|file)?|id|name|path")
 _TAG_HEAD = re.compile(r"(tag|label|class|classe|category|categorie|keyword|concept|object)s?(name|names)?\d*")
@@ -127,7 +129,7 @@ def _shown(separator: str) -> str:
 def _grid(path: Path, text: str, separator: str) -> list[list[str]]:
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
-        cells = ([cell.strip() for cell in row] for row in rows)
+        cells = ([_bare(cell) for cell in row] for row in rows)
         return [row for row in cells if any(row)]
     except csv.Error as error:
         raise ManifestError(f"{path} is not a table of separated values ({error}); fix that line.") from None
@@ -286,9 +288,14 @@ def names_in(cell: str, between: str | None, is_class: Callable[[str], bool] | N
     if is_class is not None and is_class(cell):
         return [cell]
     if len(cell) > 1 and _BRACKETS.get(cell[0]) == cell[-1]:
-        return [name for part in cell[1:-1].split(",") if (name := part.strip().strip("'\"").strip())]
+        return [name for part in cell[1:-1].split(",") if (name := _bare(_bare(part).strip("'\"")))]
     parts = re.split(r"[;|,]", cell) if between is None else cell.split(between)
-    return [name for part in parts if (name := part.strip())]
+    return [name for part in parts if (name := _bare(part))]
+
+
+def _bare(cell: str) -> str:
+    """Without blanks around it, nor the marks of no width that are copied along from web pages and documents."""
+    return cell.strip(_BLANKS)
 
 
 def _form(columns: _Columns, rows: Sequence[Row]) -> str:

@@ -55,6 +55,19 @@ def test_a_class_whose_name_has_a_comma_or_a_blank_is_one_class(tmp_path: Path) 
     assert tags(read(tmp_path, "image,tags", "a,cat dog", between=" ")) == {"a": ["cat", "dog"]}
 
 
+def test_blanks_and_marks_of_no_width_around_a_tag_are_no_part_of_it(tmp_path: Path) -> None:
+    """Two tags that look alike would be two classes; a joiner inside a word is one of its letters."""
+    assert tags(read(tmp_path, "a,\u3000\u200b cat ; dog\u00a0", "\u2060b \u200b,\ufeffdog\u200b \u2060")) == {
+        "a": ["cat", "dog"],
+        "b": ["dog"],
+    }
+    persian = "\u0645\u06cc\u200c\u0634\u0648\u062f"
+    assert tags(read(tmp_path, f"a,\"[' {persian}\u200b','cat']\"", "b,cat", known=False)) == {
+        "a": [persian, "cat"],
+        "b": ["cat"],
+    }
+
+
 def test_lines_that_begin_or_end_with_a_separator_keep_their_columns(tmp_path: Path) -> None:
     table = read(tmp_path, "\timage\tcat\tdog", "0\ta\t1\t", "1\tb\t\t1")
     assert tags(table) == {"a": ["cat"], "b": ["dog"]}
