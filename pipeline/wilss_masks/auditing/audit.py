@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wilss.data.layouts.listing import is_unknown
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, require_manifest
 from wilss.disk import data_path
 from wilss.errors import ManifestError
 from wilss.store import MaskStore, Status
@@ -42,6 +42,7 @@ def audit(
     are any. duplicates: whether pictures are compared, which reads all of them once (see `hashes`).
     Raises ManifestError, StoreError, CheckpointError where there is nothing to be looked at.
     """
+    require_manifest(manifest)
     lists = lists_of(manifest)
     class_ids, items = _items(manifest, lists, store)
     names = tuple(manifest.taxonomy.name_of(identity) for identity in class_ids)

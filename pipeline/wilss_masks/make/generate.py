@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import UNKNOWN, stamps_of
 from wilss.data.layouts import ImageRecord, Selection
-from wilss.data.manifest import Manifest, require_locked_contents
+from wilss.data.manifest import Manifest, require_locked_contents, require_manifest
 from wilss.disk import Location, folder_at, is_there, part_lock
 from wilss.errors import StoreError, counted
 from wilss.process import share_one_heap
@@ -89,6 +89,7 @@ def generate(
     """
     started = time.perf_counter()
     share_one_heap()  # before threads start
+    require_manifest(manifest)
     require_consistent(options)
     require_classes_of(source, manifest, step)
     path = store_path(manifest, step, out, options.split)

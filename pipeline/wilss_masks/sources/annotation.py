@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import require_size
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, require_manifest
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError, ParameterError
 from wilss.store import ImageContent, Status
@@ -43,6 +43,7 @@ class AnnotationSource:
         where: str = "--set",
     ) -> Self:
         """The source for one step; it has no parameters, and draws nothing from `seed`."""
+        require_manifest(manifest)
         if values:
             raise ParameterError(
                 f"{where}: the source {cls.name!r} has no parameter {next(iter(values))!r}; leave it out."

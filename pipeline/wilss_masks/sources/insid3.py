@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.data.manifest import EncoderSpec, Manifest, require_manifest
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.disk import Location
 from wilss.errors import ManifestError
@@ -122,6 +122,7 @@ class Insid3Source(ShotsSource):
         Where the manifest says that a step comes with shots, its images have no tags to go by. `seed` names the draw
         of the shots. Raises ManifestError or ImageError for supports that are missing or of no use.
         """
+        require_manifest(manifest)
         defaults = Insid3Params(tags=manifest.supervision(step) != "shots")
         params = params_of(defaults, manifest, cls.name, values, where=where)
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from wilss.data.images import to_pixels
-from wilss.data.manifest import EncoderSpec, Manifest
+from wilss.data.manifest import EncoderSpec, Manifest, require_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
@@ -100,6 +100,7 @@ class PanetSource(ShotsSource):
         Where the manifest says that a step comes with shots, its images have no tags to go by. `seed` names the draw
         of the shots. Raises ManifestError or ImageError for supports that are missing or of no use.
         """
+        require_manifest(manifest)
         defaults = PanetParams(tags=manifest.supervision(step) != "shots")
         params = params_of(defaults, manifest, cls.name, values, where=where)
         shots = shots_of(manifest, step, params, seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from wilss.data.manifest import Manifest
+from wilss.data.manifest import Manifest, require_manifest
 from wilss.data.taxonomy import closest
 from wilss.disk import joined
 from wilss.errors import ParameterError
@@ -60,6 +60,7 @@ def params_of(
     names are seen from the manifest, those of `values` from where the command is given. Raises ParameterError, also for
     what changes nothing (`refuse_idle`).
     """
+    require_manifest(manifest)
     section = manifest.masks.get(name, {})
     said = f"{manifest.path}: masks.{name}"
     of_section: set[str] = set()

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.cli import data_set
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.errors import ParameterError
+from wilss_masks import audit, generate
 from wilss_masks.make.plan import make_plan
 from wilss_masks.make.request import selection_for
 from wilss_masks.sources import SOURCES
@@ -38,6 +39,21 @@ def test_a_source_has_its_name_and_takes_the_words_of_the_command(name: str) -> 
     assert hasattr(kind, "has_void")
     assert list(inspect.signature(kind.from_manifest).parameters) == ["manifest", "step", "values", "seed", "where"]
     assert kind.__doc__
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_path_of_a_manifest_is_no_manifest(name: str) -> None:
+    path: Any = "data_manifest.yaml"
+    told = r"is what wilss\.load_manifest\(PATH\) gives, not 'data_manifest\.yaml'; load it first"
+    with pytest.raises(ParameterError, match=told):
+        SOURCES[name].from_manifest(path, 1)
+
+
+def test_generate_and_audit_take_no_path_of_a_manifest_either() -> None:
+    path: Any = Path("data_manifest.yaml")
+    for call in (lambda: generate(path, step=1, source=path), lambda: audit(path)):
+        with pytest.raises(ParameterError, match=r"is what wilss\.load_manifest\(PATH\) gives, not PosixPath"):
+            call()
 
 
 @pytest.mark.parametrize("name", STEP_OF)

@@ -11,7 +11,7 @@ from wilss.data.manifest.lock import (
     require_locked_contents,
     write_lock,
 )
-from wilss.data.manifest.manifest import Manifest, load_manifest
+from wilss.data.manifest.manifest import Manifest, load_manifest, require_manifest
 from wilss.data.manifest.overlap import told_overlap
 from wilss.data.manifest.supports import SupportRow
 from wilss.data.manifest.unlisted import strangers_of, told_files, told_rows, told_unlisted
@@ -29,6 +29,7 @@ __all__ = [
     "lock_path",
     "record_hub_digest",
     "require_locked_contents",
+    "require_manifest",
     "strangers_of",
     "told_files",
     "told_overlap",

@@ -18,7 +18,7 @@ from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import Taxonomy, closest
 from wilss.digests import digest_of_json
 from wilss.disk import data_path, joined
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, ParameterError
 
 Supervision = Literal["pixel", "tags", "shots"]
 
@@ -192,6 +192,12 @@ class Manifest:
         if not parts:
             raise ManifestError(f"{self.path} has no split {split!r}{closest(split, self.judged_on)}.")
         return parts
+
+
+def require_manifest(manifest: object) -> None:
+    """ParameterError for what is no manifest, such as the path of one, before its first use says something else."""
+    if not isinstance(manifest, Manifest):
+        raise ParameterError(f"a manifest is what wilss.load_manifest(PATH) gives, not {manifest!r}; load it first.")
 
 
 def load_manifest(path: Path | str, *, check_lock: bool = True) -> Manifest:
