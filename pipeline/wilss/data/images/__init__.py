@@ -27,13 +27,14 @@ from wilss.data.images.network_inputs import (
     size_within,
     to_pixels,
 )
-from wilss.data.images.transparency import share_half_clear
+from wilss.data.images.transparency import alpha_of
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "PIXEL_CAP",
     "LabelPixels",
+    "alpha_of",
     "greatest_of_16_bits",
     "is_in_colour",
     "normalise",
@@ -45,7 +46,6 @@ __all__ = [
     "read_size",
     "resize_uint8",
     "rgb_of",
-    "share_half_clear",
     "size_within",
     "to_pixels",
 ]

@@ -1,18 +1,18 @@
-"""How much of an image is neither there nor clear: a fourth channel that is no transparency, as infrared, shows so."""
+"""The alpha of an image, by which a fourth channel that is no transparency, as infrared, can be told."""
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wilss.data.images.decoding import opened
 from wilss.data.images.tiff import has_unnamed_channel
 
 
-def share_half_clear(path: Path) -> float | None:
-    """The share of pixels that are neither opaque nor clear, 0 to 1; None without alpha. Raises ImageError."""
+def alpha_of(path: Path) -> NDArray[np.uint8] | None:
+    """How opaque the pixels are, uint8 [H, W], not turned upright; None without alpha. Raises ImageError."""
     with opened(path) as image:
         if image.mode not in ("RGBA", "LA") or has_unnamed_channel(image):
             return None
         image.load()
-        alpha = np.asarray(image)[..., -1]
-        return float(((alpha > 0) & (alpha < 255)).mean())
+        return np.asarray(image)[..., -1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import greatest_of_16_bits, read_label_pixels, share_half_clear
+from wilss.data.images import alpha_of, greatest_of_16_bits, read_label_pixels
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
@@ -19,6 +19,8 @@ _LOOKED_AT = 20
 _DARK = 1 << 14
 #: Of an image's pixels; more of them are neither opaque nor clear where the fourth channel is no transparency.
 _HALF_CLEAR = 0.5
+#: Pixels with alpha after which no more images are decoded: that is 20 images of common size, or one of a camera's.
+_ENOUGH_PIXELS = 4_000_000
 
 
 def why_no_pixel(records: Iterable[ImageRecord], identity: int, taxonomy: Taxonomy) -> str:
@@ -73,16 +75,23 @@ def _some_of(records: Sequence[ImageRecord]) -> Iterator[Path]:
 def veiled_images(records: Sequence[ImageRecord]) -> str | None:
     """A sentence where most pixels of an image are half transparent, as where its fourth channel is infrared.
 
-    records: of a split; a few of them, evenly spread, are looked at.
+    records: of a split; a few of them, evenly spread, are looked at, fewer where they are large.
     """
+    decoded = 0
     for path in _some_of(records):
+        alpha = None
         with contextlib.suppress(ImageError):
-            if (share_half_clear(path) or 0) > _HALF_CLEAR:
-                return (
-                    f"images such as {path} are half transparent nearly everywhere and come out pale, since what is "
-                    "transparent is shown on white; if their fourth channel is none of transparency, as infrared, save "
-                    "them again with three."
-                )
+            alpha = alpha_of(path)
+        if alpha is None:
+            continue
+        if ((alpha > 0) & (alpha < 255)).mean() > _HALF_CLEAR:
+            return (
+                f"images such as {path} are half transparent nearly everywhere and come out pale, since what is "
+                "transparent is shown on white; if their fourth channel is none of transparency, as infrared, save "
+                "them again with three."
+            )
+        if (decoded := decoded + alpha.size) >= _ENOUGH_PIXELS:
+            break
     return None
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from tests.faults.standin import make
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss.data.test_tiff import tiff
-from wilss.data.layouts import ImageRecord
+from wilss.data.images import alpha_of
+from wilss.data.layouts import ImageRecord, causes
 from wilss.data.layouts.causes import dark_images, odd_looks, veiled_images
 from wilss.data.manifest import load_manifest
 from wilss_masks.manifest_tools.check import check_manifest
@@ -86,6 +87,16 @@ def test_images_that_are_half_transparent_everywhere_are_told(
 
 def test_a_fourth_channel_that_is_left_out_veils_nothing(tmp_path: Path) -> None:
     assert veiled_images(records(tmp_path, a_tif=tiff(four_channels(INFRARED)))) is None
+
+
+def test_of_large_images_few_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`generate` looks at each second run of it, too, and takes less than a second where all is done."""
+    opened: list[Path] = []
+    monkeypatch.setattr(causes, "alpha_of", lambda path: opened.append(path) or alpha_of(path))
+    monkeypatch.setattr(causes, "_ENOUGH_PIXELS", CUT_OUT.size + 1)
+    clear = four_channels(CUT_OUT)
+    veiled_images(records(tmp_path, plain_png=clear[..., :3], a_png=clear, b_png=clear, c_png=clear))
+    assert [path.name for path in opened] == ["plain.png", "a.png", "b.png"]
 
 
 def test_check_and_generate_tell_it(tmp_path: Path) -> None:
