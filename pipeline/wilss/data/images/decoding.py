@@ -8,7 +8,6 @@ may decode at once, and nothing here changes Pillow for the rest of the process.
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,25 +23,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from wilss.data.images.formats import HEAD, what_it_is
+from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
 from wilss.data.images.tiff import HEADS, grey_of, has_unnamed_channel, is_white_zero, open_tiff, several_pictures
 from wilss.disk import UrlPath
 from wilss.errors import ImageError, WilssError, first_line
 
 #: An image of more pixels is refused from its header alone, before anything is decoded (192 MB as RGB).
 PIXEL_CAP = 64_000_000
-
-#: The tag of EXIF and TIFF that says how an image is to be turned.
-ORIENTATION = 0x0112
-#: What makes an image of each EXIF orientation upright.
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _LEFT_OUT = "copy it again, or leave it out"
 _REASONS = {
@@ -60,7 +47,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, from its header alone. Raises ImageError."""
     with opened(path, whole=False) as image:
         width, height = image.size
-        return (width, height) if _is_turned(_orientation_of(image)) else (height, width)
+        return (width, height) if is_turned(orientation_of(image)) else (height, width)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -76,7 +63,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
     """An opened image as `read_image` gives a file: upright and in RGB, uint8 [H, W, 3]."""
-    turn = _TRANSPOSES.get(_orientation_of(image))
+    turn = TRANSPOSES.get(orientation_of(image))
     image.load()
     colours = _in_colour(image)
     return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
@@ -223,38 +210,3 @@ def _in_colour(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, clear).convert("RGB")
     return image.convert("RGB")
-
-
-def _is_turned(orientation: int) -> bool:
-    """Whether the upright image's height is the stored one's width."""
-    return orientation in (5, 6, 7, 8)
-
-
-def _orientation_of(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8 from what the header holds; 1, without a warning, where it cannot be read.
-
-    Ask before the pixels are loaded, so that size and pixels are turned by the same word.
-    """
-    block = image.info.get("exif")
-    if not isinstance(block, bytes):
-        return 1
-    try:
-        orientation = _value_of_orientation(block.removeprefix(b"Exif\0\0"))
-    except struct.error:
-        return 1
-    return orientation if 1 <= orientation <= 8 else 1
-
-
-def _value_of_orientation(tiff: bytes) -> int:
-    """The tag's value in the first directory of a TIFF block, 1 if it is not there."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, start)
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
-        if tag == ORIENTATION:
-            form = {1: "B", 3: "H", 4: "I"}.get(kind, "H")
-            return int(struct.unpack_from(f"{order}{form}", tiff, entry + 8)[0])
-    return 1
