@@ -150,14 +150,18 @@ def test_grey_of_8_and_16_bits_and_clear_pictures_are_as_the_same_in_colour(run:
         assert np.array_equal(model.probabilities(Image.fromarray(same)), expected)
 
 
-def test_a_pil_image_whose_file_is_cut_off_or_closed_is_an_image_error(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_pil_image_whose_file_is_damaged_or_closed_is_an_image_error(run: Path, photos: Path, tmp_path: Path) -> None:
     whole = (photos / "turned.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3)).astype(np.uint8)  # enough for several chunks
+    Image.fromarray(noise).save(tmp_path / "chunk.png")
+    before, _, behind = (tmp_path / "chunk.png").read_bytes().rpartition(b"IDAT")
+    (tmp_path / "chunk.png").write_bytes(before + b"I-AT" + behind)
     with Image.open(photos / "turned.jpg") as closed:
         pass
-    with Image.open(tmp_path / "cut.jpg") as cut:
-        for image in (closed, cut):
-            with pytest.raises(ImageError, match=r"the pixels of <.*JpegImageFile.*> cannot be read \(.+\); open it"):
+    with Image.open(tmp_path / "cut.jpg") as cut, Image.open(tmp_path / "chunk.png") as chunk:
+        for image in (closed, cut, chunk):
+            with pytest.raises(ImageError, match=r"the pixels of <.*ImageFile.*> cannot be read \(.+\); open it"):
                 load_model(run, "cpu").predict(image)
 
 

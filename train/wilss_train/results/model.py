@@ -109,7 +109,7 @@ def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
         )
     try:
         return rgb_of(image)
-    except (OSError, ValueError, AssertionError, AttributeError) as error:  # a file that is cut off, or closed already
+    except (OSError, SyntaxError, ValueError, AssertionError, AttributeError) as error:  # damaged, or closed already
         why = first_line(error) if str(error) else "its file is closed"
         raise ImageError(f"the pixels of {image!r} cannot be read ({why}); open it again, or give its path.") from None
 
