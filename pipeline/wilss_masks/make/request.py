@@ -11,7 +11,7 @@ from wilss.data.layouts import ImageRecord, Records, Selection
 from wilss.data.layouts.listing import with_unknown_tags_refused
 from wilss.data.manifest import Manifest
 from wilss.disk import Location, location_of, resolved
-from wilss.errors import ParameterError, StoreError
+from wilss.errors import ParameterError, StoreError, counted
 
 from ..sources.base import MaskSource, require_encoder
 from .options import Options
@@ -41,16 +41,17 @@ def require_other_than_read(path: Location, source: MaskSource, features_from: S
 
 def require_classes_of(source: MaskSource, manifest: Manifest, step: int) -> None:
     """ParameterError for a source of other classes than the step's: its masks would be kept under these names."""
-    if isinstance(source, str):
+    if isinstance(source, str | type):
         raise ParameterError(
             f"a source is an object such as wilss_masks.FmwissSource.from_manifest(manifest, step={step}), not "
             f"{source!r}; make one."
         )
     names = [manifest.taxonomy.name_of(identity) for identity in manifest.protocol.new(step)]
     if (own := _classes_of(source, manifest)) not in (None, names):
+        first = next((place for place, pair in enumerate(zip(own, names, strict=False)) if pair[0] != pair[1]), None)
         raise ParameterError(
-            f"the source {source.name!r} is for the classes {_listed(own)}, and step {step} of {manifest.name} brings "
-            f"{_listed(names)}; make it by `from_manifest(manifest, step={step})`."
+            f"the source {source.name!r} is for {_listed(own, first)}, and step {step} of {manifest.name} brings "
+            f"{_listed(names, first)}; make it by `from_manifest(manifest, step={step})`."
         )
 
 
@@ -62,8 +63,11 @@ def _classes_of(source: MaskSource, manifest: Manifest) -> list[str] | None:
     return None if classes is None else [one if isinstance(one, str) else one[0] for one in classes]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+def _listed(names: Sequence[str], first: int | None) -> str:
+    """Some of them, from where two lists differ; None where one only goes on longer."""
+    shown = names[:5] if first is None else names[first : first + 5]
+    before, behind = "..., " if first else "", ", ..." if (first or 0) + 5 < len(names) else ""
+    return f"{counted(len(names), 'class', 'classes')} ({before}{', '.join(map(repr, shown))}{behind})"
 
 
 def require_known_names(source: MaskSource, *, also_files: bool = False) -> None:

@@ -160,7 +160,11 @@ class Proposer(Protocol):
 
 
 class MaskSource(Protocol):
-    """Who proposes masks: frozen, picklable, and cheap to make; networks come with `open`."""
+    """Who proposes masks: frozen, picklable, and cheap to make; networks come with `open`.
+
+    One that is made for certain classes names them, in the order of the category axis: `category_ids`, taxonomy ids, or
+    `classes`, names or tuples that begin with one.
+    """
 
     @property
     def name(self) -> str:

@@ -113,20 +113,25 @@ def test_a_class_without_any_image_is_told(tmp_path: Path) -> None:
     [
         (
             AnnotationSource(category_ids=(2, 1)),
-            r"the source 'annotation' is for the classes 'dog', 'cat', and step ",
+            r"the source 'annotation' is for 2 classes \('dog', 'cat'\), and step 0 of pets brings 2 classes \('cat', ",
         ),
         (
             AnnotationSource(category_ids=(1, 9)),
-            r"for the classes 'cat', 'id 9', and step 0 of pets brings 'cat', 'd",
+            r"for 2 classes \(\.\.\., 'id 9'\), and step 0 of pets brings 2 classes \(\.\.\., 'dog'\); make it by",
+        ),
+        (
+            AnnotationSource(category_ids=(1, 2, 3)),
+            r"for 3 classes \('cat', 'dog', 'horse'\), and step 0 of pets brings 2 classes \('cat', 'dog'\)",
         ),
         (
             CLASSES_OF_STEP_1,
-            r"the source 'fmwiss' is for the classes 'horse', and step 0 of pets brings 'c",
+            r"the source 'fmwiss' is for 1 class \('horse'\), and step 0 of pets brings 2 classes \('cat', 'dog'\)",
         ),
         (
             "annotation",
             r"a source is an object such as wilss_masks\.FmwissSource\.from_manifest\(manifest, step=0\), n",
         ),
+        (AnnotationSource, r"a source is an object such as .*, not <class '.*\.AnnotationSource'>; make one"),
     ],
 )
 def test_a_source_of_other_classes_than_the_steps_is_refused(tmp_path: Path, source: Any, told: str) -> None:
