@@ -116,6 +116,8 @@ class ImageAccessor:
         one = one.isel(y=slice(height), x=slice(width), category=np.flatnonzero(one.tags.values == 1))
         soft = {name: one[name] for name in ("score", "attention") if name in one}
         kept = one[[name for name in ("mask", "void", "confidence", "area") if name in one]].load()
+        known = {name: kept[name].copy(data=kept[name].values == 1) for name in ("mask", "void") if name in kept}
+        kept = kept.assign(known)
         kept = kept.assign(label=_label_of(kept))[["label", *kept.data_vars]]
         return kept.assign({name: _at_pixels(maps, height, width) for name, maps in soft.items()})
 
@@ -124,8 +126,8 @@ def _label_of(one: Any) -> Any:
     """The label map of an image of which all is in memory; `dataset.label` would make those of its whole shard."""
     import xarray
 
-    void = one.void.values == 1 if "void" in one else None
-    labels = label_map(one.mask.values == 1, one.category_id.values, one.confidence.values, void)
+    void = one.void.values if "void" in one else None
+    labels = label_map(one.mask.values, one.category_id.values, one.confidence.values, void)
     return xarray.DataArray(labels, dims=("y", "x"), attrs={"long_name": _LABEL_NAME})
 
 

@@ -345,6 +345,7 @@ def test_stores_of_two_steps_can_be_joined(filled: MaskStore, tmp_path: Path) ->
             order = [one.category.values.tolist().index(store.category_names[c]) for c in masks.categories]
             np.testing.assert_array_equal(one.mask.values[order], masks.masks)
             assert len(one.category) == len(order)
+            assert one.mask.dtype == one.void.dtype == np.bool_
     twice = xarray.concat([open_masks(filled.path)] * 2, "image", data_vars="all", coords="different", compat="equals")
     with pytest.raises(StoreError, match=r"^2 images are called 'img/0é'; ask one of the stores that were joined\.$"):
         twice.wilss.image(filled.image_ids[0])
