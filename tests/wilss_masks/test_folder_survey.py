@@ -17,6 +17,7 @@ from wilss_masks.manifest_tools.folder_survey import survey_folder
 from wilss_masks.manifest_tools.folder_tree import FolderTree
 from wilss_masks.manifest_tools.init import doubts_of, init_manifest, save_manifest
 from wilss_masks.manifest_tools.survey import Survey
+from wilss_masks.manifest_tools.tag_names import in_order
 
 
 def pictures(root: Path, *names: str) -> Path:
@@ -63,6 +64,7 @@ def test_tags_that_are_numbers_come_in_the_order_of_numbers(tmp_path: Path, as_t
     if as_table:
         disk.text(tmp_path / "tags.csv", *(f"a{number}.jpg,{number}" for number in range(1, 12)))
     assert survey_folder(tmp_path).class_names == ("background", *map(str, range(1, 12)))
+    assert in_order(["10", "7", "07"]) == in_order(["07", "10", "7"]) == ["07", "7", "10"]
 
 
 def test_what_labelme2voc_writes_is_read_by_its_label_maps(tmp_path: Path) -> None:

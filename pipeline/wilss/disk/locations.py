@@ -107,7 +107,7 @@ def location_of(place: str | Location, *, whole_bucket: bool = False) -> Locatio
     if not isinstance(place, str):
         if not isinstance(place, os.PathLike):
             raise ParameterError(f"a place is a path or a URL, not a {type(place).__name__}; name where it lies.")
-        place = os.fspath(place)
+        place = os.fsdecode(place)
     if not is_url(place):
         return Path(place)
     scheme, rest = place.split("://", 1)

@@ -20,7 +20,7 @@ def without_background(names: Iterable[str]) -> list[str]:
 def in_order(names: Iterable[str]) -> list[str]:
     """By the alphabet; where all are whole numbers by these, since they are likely to be the values of label files."""
     names = list(names)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    return sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
 
 
 def ignored_tags(class_names: Sequence[str], held: Mapping[str, set[str]]) -> list[str]:
