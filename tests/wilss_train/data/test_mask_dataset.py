@@ -106,6 +106,7 @@ def test_what_a_transform_puts_around_an_image_is_void_where_that_is_asked_for(r
         rim[4:-4, 4:-4] = False
         assert (after["label"][rim] == label).all()
         assert (after["void"][rim] == void).all()
+        assert (after["masks"][:, rim] == void).all()
 
 
 class Kept:

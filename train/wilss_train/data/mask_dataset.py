@@ -62,7 +62,8 @@ class MaskDataset(Dataset[Sample]):
         label = dataset.label(0)  # uint8 [H, W], of one image as it is stored
 
     What a transform puts around an image (padding, rotation) is 0 in all of these, background that counts as known;
-    `fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}` makes it void.
+    `fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}` makes it void in `label` and `void`, and true in every plane of
+    `masks`.
 
     Raises StoreError for a store that is missing, incomplete or of other data than the manifest describes, and where
     images or labels were changed since the masks were made (a look at every file's size and time). An item raises
