@@ -6,8 +6,8 @@
 # PanopticQuality, which takes void in predictions with allow_unknown_preds_category=True, leaves that out as well: an
 # object that is mostly void in the prediction is not missed, and one that is found in part is compared with the part.
 # Seen, ten squares before a background: with nine of them void, or 60 % of each, PQ is 1.00, where it is 0.59 and 0.50
-# by the definition; ModifiedPanopticQuality says 1.00, too. All void is NaN. The same pixels called background are judged
-# as the definition has it.
+# by the definition; ModifiedPanopticQuality says 1.00, too. All void is NaN, and 0 by the modified form. The same pixels
+# called background are judged as the definition has it.
 # Why it matters: panoptic networks leave pixels void where they are not sure, by a threshold: the higher it is, the
 # better this PQ, and the best threshold or checkpoint by it is one that says little. The documentation has "ignored in
 # the metric computation" for it. Before comparing, give such pixels a class that is judged.
@@ -73,7 +73,8 @@ all_void = by_torchmetrics(torch.full_like(truth, VOID), truth)
 print(f"all void: {all_void} by torchmetrics")
 
 expected = {"nothing": 1.0, "nine squares": 0.59, "60 % of each": 0.5}
-right = all(seen[what, "void"] == (pq, 1.0, 1.0) for what, pq in expected.items()) and all_void[0] != all_void[0]
+right = all(seen[what, "void"] == (pq, 1.0, 1.0) for what, pq in expected.items())
+right = right and all_void[0] != all_void[0] and all_void[1] == 0
 right = right and all(seen[what, "background"][0] == seen[what, "background"][1] for what in expected)
 sys.exit(0 if right else f"changed: expected 1.00 wherever objects are void, for {expected}")
 PY
