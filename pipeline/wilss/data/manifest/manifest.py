@@ -195,8 +195,8 @@ class Manifest:
 
 
 def require_manifest(manifest: object) -> None:
-    """ParameterError for what is no manifest, such as the path of one, before its first use says something else."""
-    if not isinstance(manifest, Manifest):
+    """ParameterError for the path of a manifest in its place, before the first use of it says something else."""
+    if isinstance(manifest, str | Path):
         raise ParameterError(f"a manifest is what wilss.load_manifest(PATH) gives, not {manifest!r}; load it first.")
 
 
