@@ -146,9 +146,13 @@ class Fold:
             return replace(self.frozen, net=net, spec=net.spec, identity={**self.frozen.identity, "seed": seed})
         return load_embedding(read_info(self.trained(row, seed)), self.manifest.encoders.vit)
 
+    def run(self, row: Row, seed: int) -> Path:
+        """The folder of a run."""
+        return self.folder / f"{row.key}-{seed}"
+
     def trained(self, row: Row, seed: int) -> Path:
         """The folder of a finished run."""
-        out = self.folder / f"{row.key}-{seed}"
+        out = self.run(row, seed)
         if not (out / "done.json").exists():
             started = time.perf_counter()
             assert row.par is not None  # frozen features are not trained
@@ -314,7 +318,7 @@ def table() -> None:
 def _runs(seeds: Sequence[int]) -> list[Path]:
     """The folders of all that was trained."""
     rows = [row for row in ROWS if row.par is not None]
-    return [Fold(number).folder / f"{row.key}-{seed}" for number in FOLDS for row in rows for seed in seeds]
+    return [Fold(number).run(row, seed) for number in FOLDS for row in rows for seed in seeds]
 
 
 def _keys() -> list[str]:
