@@ -83,6 +83,8 @@ def main(
     take_over: bool,
 ) -> None:
     """Measure, print the table, write it as json."""
+    # An environment that forbids bytecode would have every command that is timed compile every source again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     results = out or (None if quick else RESULTS)
     more: dict[str, dict[str, Any]] = {
         "gpu": {"device": device},

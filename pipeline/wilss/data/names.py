@@ -55,10 +55,16 @@ class Names(Sequence[str]):
     def __getitem__(self, place: int | slice) -> str | list[str]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        return self._bytes(range(len(self))[place]).decode("utf-8", "surrogatepass")
+        count = len(self._ends)
+        if not -count <= place < count:
+            raise IndexError(f"there are {count} names, and none at {place}")
+        return self._bytes(place % count).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
-        return (self[place] for place in range(len(self)))
+        start = 0
+        for end in self._ends:
+            yield self._text[start:end].decode("utf-8", "surrogatepass")
+            start = end
 
     def at(self, places: Sequence[int]) -> Sequence[str]:
         """The names at these places, without a copy of them."""
