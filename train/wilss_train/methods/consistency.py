@@ -18,6 +18,7 @@ from wilss.models.networks.segmenter import Segmenter
 from ..context import EpochState
 from ..data.semi.batches import SemiBatch
 from ..params import TrainParams
+from .alignment import Alignment
 from .base import as_input, at_size
 from .losses.kernels import pixel_ce
 from .losses.pseudoseg import multi_label_bce, soft_ce
@@ -34,10 +35,18 @@ class PseudosegObjective(nn.Module):
     evaluation mode, so that a label depends on no batch mate and is what the trained network would say [D].
     """
 
-    def __init__(self, params: "Pseudoseg", student: Segmenter, labeller: Labeller | None, run: TrainParams) -> None:
+    def __init__(
+        self,
+        params: "Pseudoseg",
+        student: Segmenter,
+        labeller: Labeller | None,
+        run: TrainParams,
+        alignment: Alignment | None = None,
+    ) -> None:
         super().__init__()
         self.student = student
         self.labeller = labeller
+        self.alignment = alignment
         self._params, self._run = params, run
 
     def forward(self, batch: SemiBatch, state: EpochState) -> dict[str, Tensor]:
@@ -94,6 +103,8 @@ class PseudosegObjective(nn.Module):
                 )
             torch.clear_autocast_cache()  # else the casts of this pass, which carry no gradient, serve the next one
             targets = at_size(grid, size)
+        if self.alignment is not None:
+            targets = self.alignment(targets, batch.valid, batch.labels.long())
         if self._params.target != "fixmatch":
             return targets, batch.valid
         surest, channel = targets.max(dim=1)

@@ -26,6 +26,7 @@ from ..data.semi.batches import SemiBatchSource, SemiParts
 from ..data.semi.labelled import digest_of, list_path
 from ..data.semi.soft import SoftLabels, require_soft_labels
 from ..data.semi.views import StrongParams
+from .alignment import Alignment
 from .consistency import PseudosegObjective
 from .few_labels import chosen_images, labelled_batch, require_first_step
 from .segmenter import SegmenterMethod, networks_of, write_network
@@ -40,6 +41,8 @@ class Pseudoseg(SegmenterMethod):
         labels where it is surer than `threshold`), `none` for labelled images only.
     share: g, of the decoder in the fusion. temperature: T of the sharpening. norm: over an `image`, or the `batch`.
     present: how probable the classifier must find a class for it to have an attention map.
+    align: how far the shares of the classes in soft labels are brought to those of the labelled images (ReMixMatch's
+        distribution alignment [D]), 1 all the way; 0, as published, leaves them.
     unlabelled: weight of the consistency loss. classes, attention: weights of the classifier's and the SGC loss.
     supervised_epochs: so many first epochs learn from labelled images alone; 0 as published.
     labelled_batch: labelled images of an optimiser step, 0 for as many as unlabelled ones (batch_size).
@@ -61,6 +64,7 @@ class Pseudoseg(SegmenterMethod):
     norm: Literal["image", "batch"] = "image"
     present: float = 0.5
     threshold: Share = 0.95
+    align: Share = 0.0
     unlabelled: NonNegativeFloat = 1.0
     classes: NonNegativeFloat = 1.0
     attention: NonNegativeFloat = 1.0
@@ -78,6 +82,8 @@ class Pseudoseg(SegmenterMethod):
         require(len(self.jitter) == 4, "jitter", self.jitter, "four numbers: brightness, contrast, saturation, hue")
         stored = not self.targets or self.target != "none"
         require(stored, "target", self.target, "something else where --targets are given: `none` learns from none")
+        learns = not self.align or self.target != "none"
+        require(learns, "align", self.align, "0 with target=none, which makes no soft labels")
         _ = self.strong, self.labels  # they refuse what is theirs
 
     @property
@@ -109,7 +115,8 @@ class Pseudoseg(SegmenterMethod):
         require_first_step(self.name, context.inputs)
         student, _ = networks_of(context)
         labeller = self._labeller(student, context)
-        objective = PseudosegObjective(self, student, labeller, context.params)
+        alignment = Alignment(student.spec.num_channels, self.align, context.gather) if self.align else None
+        objective = PseudosegObjective(self, student, labeller, context.params, alignment)
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             if labeller is not None:
