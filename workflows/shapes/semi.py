@@ -68,14 +68,16 @@ ROWS = (
     MEAN_TEACHER,
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
 )
-OWN = ("strong_norm=own",)
+OWN, ALIGNED = ("strong_norm=own",), ("align=1",)
 #: What was to be chosen with 1/8 labelled.
 CHOICES = (
     NONE,
     DECODER,
     replace(DECODER, key="decoder-own", more=OWN),
+    replace(DECODER, key="decoder-aligned", more=ALIGNED),
     FUSED,
     replace(FUSED, key="fused-own", more=OWN),
+    replace(FUSED, key="fused-aligned", more=ALIGNED),
     replace(MEAN_TEACHER, key="unimatch-published", more=("average=0.996",)),
     MEAN_TEACHER,
 )

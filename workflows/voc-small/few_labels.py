@@ -31,11 +31,13 @@ _DRAWINGS = ("--set", "present=0.05", "--set", "share=0.7", "--set", "temperatur
 _NONE = Row("none", "labelled pictures alone", (*_PSEUDOSEG, "--set", "target=none"))
 _FUSED = Row("fused", "PseudoSeg as published", _PSEUDOSEG)
 _AS_ON_DRAWINGS = Row("fused-drawings", "PseudoSeg with the settings chosen on drawings", (*_LATER, *_DRAWINGS))
+_ALIGNED = Row("fused-aligned", "PseudoSeg, soft labels aligned with the drawn ones", (*_PSEUDOSEG, "--set", "align=1"))
 _UNIMATCH = Row("unimatch", "UniMatch V2 as published", ("--method", "unimatch"))
 ROWS = (_NONE, _FUSED, _AS_ON_DRAWINGS, _UNIMATCH)
 CHOICES = (
     _NONE,
     _FUSED,
+    _ALIGNED,
     Row("fused-after", "PseudoSeg, from labelled pictures alone in the first three of 16 epochs", _LATER),
     _AS_ON_DRAWINGS,
     _UNIMATCH,

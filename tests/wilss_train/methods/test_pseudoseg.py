@@ -29,6 +29,7 @@ from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.pseudoseg import PseudosegSource
 from wilss_train.context import EpochState
 from wilss_train.data.semi.batches import SemiBatch
+from wilss_train.methods.alignment import Alignment
 from wilss_train.methods.consistency import PseudosegObjective, classes_in
 from wilss_train.methods.pseudoseg import Pseudoseg
 from wilss_train.results.report.log import LOG_FILE, read_log
@@ -66,7 +67,8 @@ def objective(target: str = "fused", **more: Any) -> PseudosegObjective:
     spec = SegmenterSpec(backbone="resnet18", args={"channels": [8, 8, 8, 8]}, head_width=8, num_channels=4)
     student, method = build(spec, seed=0), Pseudoseg(target=target, **more)  # type: ignore[arg-type]
     labeller = Labeller.like(student, width=6, seed=1) if target in ("fused", "sgc") else None
-    return PseudosegObjective(method, student, labeller, PARAMS)
+    alignment = Alignment(4, method.align, lambda rows: rows) if method.align else None
+    return PseudosegObjective(method, student, labeller, PARAMS, alignment)
 
 
 def moved(module: nn.Module) -> set[str]:
@@ -163,6 +165,23 @@ def test_fixmatch_learns_hard_labels_where_the_decoder_is_sure() -> None:
     assert none(given, NOW)["cons"] == 0
 
 
+def test_aligned_labels_have_the_classes_of_the_drawn_ones() -> None:
+    """Drawn labels of one class alone: soft ones are of that class then, and hard ones where they are surer."""
+    given = batch()
+    given = replace(given, labels=torch.full_like(given.labels, 2))
+    plain, _ = objective("decoder")._targets(given)
+    whole, _ = objective("decoder", align=1.0)._targets(given)
+    half, _ = objective("decoder", align=0.5)._targets(given)
+    shares = [labels.mean(dim=(0, 2, 3))[2].item() for labels in (plain, half, whole)]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.9
+    assert shares[2] > 0.99
+    sure = [objective("fixmatch", threshold=0.95, align=share)._targets(given)[1] for share in (0.0, 1.0)]
+    assert int(sure[0].sum()) < int(sure[1].sum()) == sure[1].numel()
+    stored = replace(batch(stored=True), labels=given.labels)
+    assert objective("decoder", targets="store.zarr", align=1.0)._targets(stored)[0].mean(dim=(0, 2, 3))[2] > 0.99
+
+
 def test_stored_labels_take_the_place_of_made_ones() -> None:
     given = batch(stored=True)
     made = objective("decoder", targets="store.zarr")
@@ -193,6 +212,7 @@ def test_classes_of_a_label_map() -> None:
         ({"cutout": 2.0}, r"cutout is 2\.0"),
         ({"jitter": (0.5,)}, r"jitter is \(0\.5,\); it must be four numbers"),
         ({"target": "none", "targets": "a.zarr"}, r"`none` learns from none"),
+        ({"target": "none", "align": 0.5}, r"align is 0\.5; it must be 0 with target=none"),
     ],
 )
 def test_parameters_without_meaning_are_refused(values: Mapping[str, Any], said: str) -> None:
@@ -255,6 +275,17 @@ def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_
         run(root, out, options=replace(QUIET, asked_to_stop=stop_after(after)))
     run(root, out, options=replace(QUIET, resume=True, workers=3))
     assert contents(out) == contents(whole)
+
+
+def test_the_shares_of_classes_are_part_of_what_a_run_goes_on_with(root: Path, tmp_path: Path) -> None:
+    made = method(root, target="decoder", align=1.0)
+    run(root, tmp_path / "whole", made=made)
+    with pytest.raises(Stopped):
+        run(root, tmp_path / "run", made=made, options=replace(QUIET, asked_to_stop=stop_after(7)))
+    run(root, tmp_path / "run", made=made, options=replace(QUIET, resume=True))
+    assert (tmp_path / "run" / MODEL_FILE).read_bytes() == (tmp_path / "whole" / MODEL_FILE).read_bytes()
+    run(root, tmp_path / "plain", made=replace(made, align=0.0))
+    assert (tmp_path / "plain" / MODEL_FILE).read_bytes() != (tmp_path / "whole" / MODEL_FILE).read_bytes()
 
 
 @pytest.mark.parametrize("target", ["none", "decoder", "fixmatch", "sgc"])

@@ -70,6 +70,7 @@ CASES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     "distill, from heads of their own": lambda: later_heads(),
     "pseudoseg": lambda: (test_pseudoseg.objective(), test_pseudoseg.batch()),
     "pseudoseg, fixmatch": lambda: (test_pseudoseg.objective(target="fixmatch"), test_pseudoseg.batch()),
+    "pseudoseg, aligned": lambda: (test_pseudoseg.objective(align=1.0), test_pseudoseg.batch()),
     "unimatch": lambda: (test_unimatch.objective(), test_unimatch.batch()),
     "panet": lambda: (test_panet.objective(), test_panet.batch(2, ways=2)),
 }

@@ -21,8 +21,8 @@ def aligned(labels: Tensor, given: Tensor, wanted: Tensor, strength: float) -> T
 
     strength: a; 1 is the paper's, 0 leaves the labels as they are, and between them they go a part of the way [D].
 
-    labels: [U, C, H, W], rows sum to 1. given, wanted: [C], the share of pixels that soft labels give to each class, and
-    that drawn labels do. Returns the shape and kind of `labels`; rows sum to 1.
+    labels: [U, C, H, W], rows sum to 1. given, wanted: [C], the share of pixels that soft labels give to each class,
+    and that drawn labels do. Returns the shape and kind of `labels`; rows sum to 1.
     """
     factors = (wanted.clamp_min(_LEAST) / given.clamp_min(_LEAST)) ** strength
     scaled = labels * factors.to(labels.dtype)[None, :, None, None]
