@@ -3,6 +3,7 @@
 Only commands and their options are used, since modules change their names from build to build. What a command takes is
 the difference between a long run and a short one, so that starting, reading and judging have no part in it. The recipe
 is the other build's, whose manifest this one reads too, and training is in fp32: the same work, whatever the defaults.
+Where the processor has instructions for bf16, both train in it as well, as the demo does.
 """
 
 import json
@@ -37,7 +38,7 @@ OWN = {
     "scaling": ("devices of 100 images/s, shards of 32: 8 workers, of it the scheduler, % of a core",),
     "growth-records": ("without networks, 1000 to 16000 images: peak memory, bytes for every further image",),
 }
-_FP32 = ("--precision", "fp32", "--split", "none")
+_UNJUDGED = ("--split", "none")
 _ENCODERS = (
     '{clip: {library: open_clip, model: ViT-B-16, pretrained: "random:0"}, '
     'vit: {library: timm, model: vit_base_patch16_224.dino, pretrained: "random:0"}}'
@@ -111,7 +112,9 @@ def measure_training(scratch: Path, quick: bool, beside: Path | None = None) -> 
     """The demo's step 1."""
     if beside is None:
         return [row("no other build", "nothing measured; name its checkout with --beside")]
-    rows = _train(scratch, builds_of(scratch, beside), 1 if quick else 3, (1, 2) if quick else (2, 5))
+    builds, rows = builds_of(scratch, beside), []
+    for precision in ("fp32", "bf16") if has_bf16("cpu") else ("fp32",):
+        rows += _train(scratch, builds, precision, 1 if quick else 3, (1, 2) if quick else (2, 5))
     return _beside(beside, rows)
 
 
@@ -239,26 +242,29 @@ def _built_in(build: Build) -> Path:
     return build.root / "data_manifest.yaml"
 
 
-def _train(scratch: Path, builds: Mapping[str, Build], repeats: int, epochs: tuple[int, int]) -> list[dict[str, Any]]:
+def _train(
+    scratch: Path, builds: Mapping[str, Build], precision: str, repeats: int, epochs: tuple[int, int]
+) -> list[dict[str, Any]]:
     """The built-in data's step 1 by the other's manifest, from a base that saw every image once."""
     manifest = scratch / "builds" / "data_manifest.yaml"  # both draw the images beside it, and find them there
     manifest.write_text(_built_in(builds[OTHER]).read_text(encoding="utf-8"), encoding="utf-8")
-    told = ("--manifest", manifest, "-q")
+    told, computed = ("--manifest", manifest, "-q"), ("--precision", precision, *_UNJUDGED)
     for build in builds.values():
         for step in (0, 1):
             build.run("wilss-masks", "generate", "--step", step, "--out", build.folder / f"step-{step}.zarr", *told)
         base = ("--masks", build.folder / "step-0.zarr", "--out", build.folder / "step-0", "--epochs", 1, "--resume")
-        build.run("wilss-train", *base, *told, *_FP32)
+        build.run("wilss-train", *base, *told, "--precision", "fp32", *_UNJUDGED)
 
     def more(build: Build) -> Spent:
         words = ("--masks", build.folder / "step-1.zarr", "--from", build.folder / "step-0", "--overwrite", *told)
         student = ("--set", "warmup_epochs=0", "--out", build.folder / "step-1", "--epochs")
-        short = build.run("wilss-train", *words, *_FP32, *student, epochs[0])
-        return build.run("wilss-train", *words, *_FP32, *student, epochs[1]) - short
+        short = build.run("wilss-train", *words, *computed, *student, epochs[0])
+        return build.run("wilss-train", *words, *computed, *student, epochs[1]) - short
 
     taken = interleaved(builds, repeats, more)
     images = _images_an_epoch(builds[THIS].folder / "step-1") * (epochs[1] - epochs[0])
-    return _rows("training, the demo's step 1", taken, images, "at least 1.3, aim 1.8")
+    title = f"training, the demo's step 1{', both in bf16' if precision == 'bf16' else ''}"
+    return _rows(title, taken, images, "at least 1.3, aim 1.8")
 
 
 def _images_an_epoch(run: Path) -> int:
