@@ -30,6 +30,15 @@ def test_figures_over_seeds_become_cells(figures: Path) -> None:
     assert runs.seconds([3.0, 1.0]) == {"low": 1.0, "high": 3.0}
 
 
+def test_background_beyond_the_labels_is_a_difference_of_shares(figures: Path) -> None:
+    import runs
+
+    pixels = [[60, 5, 5], [10, 10, 0], [0, 0, 10]]  # a row for what is labelled: 70 of 100 background, and 70 found
+    assert runs.excess_of_background({"confusion": {"pixels": pixels}}) == pytest.approx(0.0)
+    pixels[1] = [20, 0, 0]
+    assert runs.excess_of_background({"confusion": {"pixels": pixels}}) == pytest.approx(0.1)
+
+
 def test_measured_figures_take_the_place_of_all_former_ones(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import runs
 

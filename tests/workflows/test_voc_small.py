@@ -81,7 +81,8 @@ def test_what_is_measured_becomes_a_table_and_nothing_else_does(
     assert "steps.json stays as it is" in capsys.readouterr().err
     run = place.run("15-5", "cam", 0)
     run.mkdir(parents=True)
-    (run / "eval-val.json").write_text(json.dumps({"mean_iou": 0.5, "iou": {"cat": 0.25, "sofa": 0.75}}))
+    scores = {"mean_iou": 0.5, "iou": {"cat": 0.25, "sofa": 0.75}, "confusion": {"pixels": [[6, 0], [2, 2]]}}
+    (run / "eval-val.json").write_text(json.dumps(scores))
     (run / "log.jsonl").write_text('{"timing": {"seconds": 60}}\n{"timing": {"seconds": 90}}\n')
     walk.table.callback.__wrapped__(place, "val")  # type: ignore[union-attr]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["steps.json"]

@@ -141,6 +141,15 @@ def spread(values: Sequence[float | None]) -> Cell:
     return {"mean": float(np.mean(known)), "sd": float(np.std(known, ddof=1)), "values": known}
 
 
+def excess_of_background(scores: Mapping[str, Any]) -> float:
+    """The share of pixels that a network gives to the background, less the share that the labels give to it.
+
+    scores: of `wilss-eval`, with a row of `pixels` for what is labelled and a column for what is found.
+    """
+    pixels = np.array(scores["confusion"]["pixels"], np.float64)
+    return float((pixels[:, 0].sum() - pixels[0].sum()) / pixels.sum())
+
+
 def seconds(values: Sequence[float | None]) -> Cell:
     """From the least to the most."""
     known = [value for value in values if value is not None]

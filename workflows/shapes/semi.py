@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from runs import HERE, ROOT, Cell, Job, command, keep_figures, seconds, spread, train_all
+from runs import HERE, ROOT, Cell, Job, command, excess_of_background, keep_figures, seconds, spread, train_all
 
 PARTS = (16, 8)
 #: Every class is in so many of the labelled pictures at least: of three classes in one picture each, no row of the
@@ -243,7 +243,7 @@ def _prepare(place: Place, seeds: int) -> None:
 
 def _cells(place: Place, part: int, row: Row, seeds: int) -> dict[str, Cell]:
     scores = _scores(place, part, row, seeds)
-    figures = {name: spread(scores[name]) for name in ("mean_iou", "mean_iou_new")}
+    figures = {name: spread(scores[name]) for name in ("mean_iou", "mean_iou_new", "background")}
     steps = seconds([_steps(place, part) for _ in scores["seconds"]])
     return {**figures, "steps": steps, "seconds": seconds(scores["seconds"])}
 
@@ -275,12 +275,13 @@ def _write_lists(place: Place, seed: int) -> None:
 
 
 def _scores(place: Place, part: int, row: Row, seeds: int) -> dict[str, list[float]]:
-    """mIoU with and without background of every seed, and how long training took."""
-    found: dict[str, list[float]] = {"mean_iou": [], "mean_iou_new": [], "seconds": []}
+    """mIoU with and without background of every seed, how much background is too much, how long training took."""
+    found: dict[str, list[float]] = {"mean_iou": [], "mean_iou_new": [], "background": [], "seconds": []}
     for run in _trained(place, part, row, seeds):
         report = json.loads((run / "report.json").read_text(encoding="utf-8"))
         for name in ("mean_iou", "mean_iou_new"):
             found[name].append(report["scores"][name])
+        found["background"].append(excess_of_background(report["scores"]))
         found["seconds"].append(report["training"]["seconds"])
     return found
 

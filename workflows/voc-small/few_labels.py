@@ -14,6 +14,7 @@ from runs import Job, train_all
 from training import SEEDS, cells_of, generate, judge, keep_figures, require_laid_out, seeds_option, voc_group, words_of
 
 PART = 8
+COLUMNS = ("all", "background", "minutes")
 _PSEUDOSEG = ("--method", "pseudoseg")
 
 
@@ -105,7 +106,7 @@ def choose(place: Place) -> None:
         _train(job(place, one, 0), "choosing")
     cells = [cells_of(place, ALL, one.key, one.title, "choosing") for one in CHOICES]
     title = f"1/{PART} of 374 photographs labelled, one seed; mIoU in percent on the 110 of choosing.txt"
-    keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, ("all", "minutes"))
+    keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, COLUMNS)
 
 
 def _train(one: Job, split: str) -> None:
@@ -119,7 +120,7 @@ def table(place: Place) -> None:
     """MIoU of every row, into figures/semi.json."""
     cells = [cells_of(place, ALL, one.key, one.title, "val") for one in ROWS]
     title = f"All 20 classes at once, 1/{PART} of 374 photographs labelled; mIoU in percent on 108 others"
-    keep_figures("semi", title, "python workflows/voc-small/few_labels.py run", cells, ("all", "minutes"))
+    keep_figures("semi", title, "python workflows/voc-small/few_labels.py run", cells, COLUMNS)
 
 
 if __name__ == "__main__":

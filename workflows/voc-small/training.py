@@ -8,9 +8,11 @@ from typing import Any
 import click
 import numpy as np
 from places import HERE, WEIGHTS, Place, tables
-from runs import Cell, Job, command, spread
+from runs import Cell, Job, command, excess_of_background, spread
 
 SEEDS = 3
+#: Of columns whose names do not say it all.
+_HEADINGS = {"background": "background beyond the labels', % of pixels"}
 seeds_option = click.option("--seeds", default=SEEDS, show_default=True, help="How many, from 0.")
 
 
@@ -63,19 +65,20 @@ def _judged(run: Path, split: str) -> Path:
 
 
 def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
-    """A row: old, new and all mIoU in percent over the seeds that are there, mean minutes of training, and the runs."""
-    found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "minutes": []}
+    """A row over the seeds that are there, in percent: old, new and all mIoU, background; mean minutes; the runs."""
+    found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "background": [], "minutes": []}
     runs = []
     for seed in range(SEEDS):
         run = place.run(protocol, key, seed)
         if not _judged(run, split).exists():
             break
-        means = _by_step(place, json.loads(_judged(run, split).read_text(encoding="utf-8")), protocol)
-        for name, value in means.items():
+        scores = json.loads(_judged(run, split).read_text(encoding="utf-8"))
+        for name, value in _by_step(place, scores, protocol).items():
             found[name].append(value)
+        found["background"].append(excess_of_background(scores))
         found["minutes"].append(_seconds(run) / 60)
         runs.append(run)
-    cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all")}
+    cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all", "background")}
     cells["minutes"] = round(float(np.mean(found["minutes"])), 4) if found["minutes"] else None
     return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(runs), "runs": runs}
 
@@ -116,7 +119,7 @@ def keep_figures(name: str, title: str, how: str, rows: Sequence[dict[str, Any]]
         "title": title,
         "measured": tables.measured_by(how, [run for row in rows for run in row["runs"]], seeds=min(counts)),
         "heading": "",
-        "columns": {one: one for one in columns},
+        "columns": {one: _HEADINGS.get(one, one) for one in columns},
         "rows": [{one: row[one] for one in ("key", "name", *columns)} for row in rows],
     }
     print(tables.table_of(figures))
