@@ -31,6 +31,7 @@ _LATER = (*_PSEUDOSEG, "--set", "supervised_epochs=3")
 _DRAWINGS = ("--set", "present=0.05", "--set", "share=0.7", "--set", "temperature=0.25")
 _NONE = Row("none", "labelled pictures alone", (*_PSEUDOSEG, "--set", "target=none"))
 _FUSED = Row("fused", "PseudoSeg as published", _PSEUDOSEG)
+_DECODER = Row("decoder", "the decoder's soft labels alone", (*_PSEUDOSEG, "--set", "target=decoder"))
 _AS_ON_DRAWINGS = Row("fused-drawings", "PseudoSeg with the settings chosen on drawings", (*_LATER, *_DRAWINGS))
 _ALIGNED = Row("fused-aligned", "PseudoSeg, soft labels aligned with the drawn ones", (*_PSEUDOSEG, "--set", "align=1"))
 _UNIMATCH = Row("unimatch", "UniMatch V2 as published", ("--method", "unimatch"))
@@ -39,6 +40,7 @@ CHOICES = (
     _NONE,
     _FUSED,
     _ALIGNED,
+    _DECODER,
     Row("fused-after", "PseudoSeg, from labelled pictures alone in the first three of 16 epochs", _LATER),
     _AS_ON_DRAWINGS,
     _UNIMATCH,

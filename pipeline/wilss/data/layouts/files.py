@@ -128,10 +128,11 @@ class _Folder:
         return bool(self._names)
 
     def find(self, name: str) -> str | None:
+        if name in self._names:
+            return name
         plain = composed(name)
-        for spelling in (name, plain):
-            if spelling in self._names:
-                return spelling
+        if plain != name and plain in self._names:
+            return plain
         at = self._lower.find(plain) if self._places else None
         return None if at is None else self._names[self._places[at]]
 
