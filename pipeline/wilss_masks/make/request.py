@@ -135,10 +135,10 @@ def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str)
     """
     if not source.uses_tags:
         return manifest.images(step, split)
-    selection, spec = manifest.records(step, split), manifest.data[manifest.steps[step].data]
-    if source.reads_labels or spec.tags.kind != "masks":
+    selection = manifest.records(step, split)
+    if source.reads_labels:
         return selection
-    records = with_unknown_tags_refused(spec, Records.of(selection.records))
+    records = with_unknown_tags_refused(manifest.data[manifest.steps[step].data], Records.of(selection.records))
     return Selection(records=records, warnings=selection.warnings)
 
 
