@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from wilss.data.layouts.listing import is_unknown
 from wilss.data.manifest import Manifest, require_manifest
 from wilss.disk import data_path
 from wilss.errors import ManifestError
@@ -94,8 +93,7 @@ def _tagged_items(manifest: Manifest, lists: Sequence[ImageList]) -> tuple[tuple
     items: dict[tuple[Path, tuple[int, ...]], Item] = {}
     for one in lists:
         if set(one.steps) & set(steps):
-            spec = manifest.data[one.data]
-            for record in (record for record in one.records if not is_unknown(spec, record)):
+            for record in (record for record in one.records if not record.tags_unknown):
                 items.setdefault((record.path, tuple(record.tags)), Item(record, -1, one.name))
     return class_ids, list(items.values())
 

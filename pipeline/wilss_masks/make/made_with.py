@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.layouts import ImageRecord, Records
-from wilss.data.manifest import Encoders, Manifest
+from wilss.data.manifest import Encoders
 from wilss.data.names import NameIndex, some
 from wilss.digests import version_of
 from wilss.models.encoders.former import LEFT_OUT_THEN, as_noted_now, way_to
@@ -18,10 +18,10 @@ from wilss.randomness import DESCRIPTION
 from wilss.store import MaskStore
 from wilss.store.tags import tagged_otherwise, tagged_otherwise_than_labelled
 
-from ..sources.base import MaskSource, made_of
+from ..sources.base import made_of
 from ..sources.section import defaults_of
 from .features import features_of
-from .options import Options
+from .request import Request
 
 #: What runs a source's networks, where that is none of `_LIBRARIES`.
 NETWORKS_LIBRARY = "networks_library"
@@ -48,15 +48,14 @@ _LIBRARIES = (
 )
 
 
-def attributes_of(
-    manifest: Manifest, step: int, source: MaskSource, records: Sequence[ImageRecord], options: Options
-) -> dict[str, Any]:
+def attributes_of(request: Request) -> dict[str, Any]:
     """What a store says of itself; two runs with equal attributes make equal masks."""
+    manifest, source, options = request.manifest, request.source, request.options
     protocol = manifest.protocol
     attributes = {
         "protocol": protocol.name,
         "setting": protocol.setting,
-        "step": step,
+        "step": request.step,
         "steps": [list(ids) for ids in protocol.steps],
         "classes": list(manifest.taxonomy.class_names),
         "split": options.split,
@@ -70,10 +69,10 @@ def attributes_of(
         "batch_size": options.batch_size,
         "threads": options.threads,
         "made_of": made_of(source),
-        "data": manifest.described(step),
+        "data": manifest.described(request.step),
         "manifest": manifest.name,
         "manifest_sha256": manifest.digest,
-        "records_sha256": _records_digest(records, source.uses_tags),
+        "records_sha256": _records_digest(request.records, source.uses_tags),
         "rng": DESCRIPTION,
         "versions": {name: version_of(name) for name in _LIBRARIES},
     }

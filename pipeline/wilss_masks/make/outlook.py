@@ -1,39 +1,23 @@
 """What a call of `generate` would do with the store that is there, for `--dry-run`; nothing is written."""
 
-from wilss.data.manifest import Manifest
-from wilss.disk import Location, is_there
+from wilss.disk import is_there
 from wilss.errors import counted
 from wilss.store import MaskStore
 
-from ..sources.base import MaskSource
-from .made_with import attributes_of
+from .generate import noted
 from .options import Options
 from .plan import MaskPlan
-from .resume import (
-    compatible,
-    failed_shards,
-    is_finished,
-    is_of,
-    keeping_confidences,
-    require_compared,
-    require_whole,
-)
+from .request import Request
+from .resume import compatible, failed_shards, is_finished, is_of, require_compared, require_whole
 from .update import carried_shards
 
 
-def outlook(
-    manifest: Manifest,
-    source: MaskSource,
-    plan: MaskPlan,
-    path: Location,
-    options: Options,
-    *,
-    can_compare: bool = True,
-) -> str:
-    """A line. Raises StoreError where `generate` would refuse the store at `path`, in the same words.
+def outlook(request: Request, plan: MaskPlan, *, can_compare: bool = True) -> str:
+    """A line. Raises StoreError where `generate` would refuse the store that is there, in the same words.
 
     can_compare: whether all that the source's identity is made of is here, so that nothing need be fetched for it.
     """
+    path, options = request.path, request.options
     if not is_there(path):
         return f"would write {path}{_of_part(options, plan)}"
     if options.overwrite:
@@ -41,13 +25,12 @@ def outlook(
         return f"would throw {path} away and make all of it again"
     if not can_compare:
         return f"{path} is there; whether it was made with the same is seen when that is fetched"
-    records = plan.images.records
-    attributes = keeping_confidences(path, attributes_of(manifest, plan.step, source, records, options), options)
-    store = compatible(path, attributes, options, records, manifest.encoders)
+    request = noted(request)
+    store = compatible(request)
     if store is None:
         return f"would write {path}"
-    comparison, has_changed = require_compared(store, records, options)
-    if has_changed or not is_of(store, attributes, manifest.encoders):
+    comparison, has_changed = require_compared(store, request)
+    if has_changed or not is_of(store, request):
         kept = 0 if comparison is None else len(carried_shards(store, plan, comparison))
         return _parts(f"would update {path}", kept, plan.layout.num_shards)
     if is_finished(store, options):

@@ -8,13 +8,11 @@ decides (`wilss.store.parts`).
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
-from wilss.data.manifest import Encoders
-from wilss.disk import Location, folder_at, is_there, part_lock
+from wilss.disk import Location, folder_at, part_lock
 from wilss.errors import StoreError
 from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore, PartsGoneError, StoreHeader, StoreParts, seal_parts
@@ -24,6 +22,7 @@ from wilss.store.seal import identity_of
 from .made_with import differences_from, told_by_image
 from .options import Options, Part
 from .plan import MaskPlan
+from .request import Request, kept_store
 from .resume import made_otherwise
 from .run import disk_errors
 
@@ -44,7 +43,8 @@ def is_in_parts(path: Location, options: Options) -> bool:
     """
     if options.part is not None:
         return True
-    if options.overwrite or not is_there(path) or MaskStore.open(path, allow_partial=True).parts() is None:
+    store = kept_store(path, options)
+    if store is None or store.parts() is None:
         return False
     if options.update or options.retry_failed:
         option = "--update" if options.update else "--retry-failed"
@@ -52,14 +52,14 @@ def is_in_parts(path: Location, options: Options) -> bool:
     return True
 
 
-def begun(path: Location, plan: MaskPlan, attributes: Mapping[str, Any], encoders: Encoders) -> StoreParts:
-    """The parts of the store at `path`, which is created unless somebody has. Raises StoreError where it is another."""
-    header = plan.header(attributes)
+def begun(request: Request, plan: MaskPlan) -> StoreParts:
+    """The parts of the store, which is created unless somebody has. Raises StoreError where another one is there."""
+    path, header = request.path, plan.header(request.attributes)
     with disk_errors(path):
         create_in_parts(path, header)
     store = MaskStore.open(path, allow_partial=True)
-    if lines := differences_from(store, attributes, encoders):
-        raise made_otherwise(path, told_by_image(lines, store, plan.images.records), False)
+    if lines := differences_from(store, request.attributes, request.encoders):
+        raise made_otherwise(path, told_by_image(lines, store, request.records), False)
     _require_same_images(store, header)
     parts = StoreParts.of(path, store.layout)
     if not store.is_complete:

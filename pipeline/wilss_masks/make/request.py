@@ -4,18 +4,57 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from wilss.data.layouts import ImageRecord, Records, Selection
 from wilss.data.layouts.listing import with_unknown_tags_refused
-from wilss.data.manifest import Manifest
-from wilss.disk import Location, location_of, resolved
+from wilss.data.manifest import Encoders, Manifest
+from wilss.disk import Location, is_there, location_of, resolved
 from wilss.errors import ParameterError, StoreError, counted
+from wilss.store import MaskStore
 
 from ..sources.base import MaskSource, require_encoder
 from .options import Options
 from .plan import MaskPlan, make_plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One call of `generate`, settled: which images, by which source and options, into which store.
+
+    source, options: also of what the store at `path` keeps beside its masks, whether or not it was asked for again.
+    selection: all images of the step. attributes: what a store of this call says of itself, see `attributes_of`; empty
+    until they are wanted, since digests of weights are among them.
+    """
+
+    manifest: Manifest
+    step: int
+    source: MaskSource
+    options: Options
+    path: Location
+    selection: Selection
+    attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def records(self) -> Sequence[ImageRecord]:
+        """The images to be made: those of the selection up to the limit."""
+        return self.selection.records[: self.options.limit]
+
+    @property
+    def encoders(self) -> Encoders:
+        """The manifest's, from which older stores are told that do not note all of theirs."""
+        return self.manifest.encoders
+
+
+def kept_store(path: Location, options: Options) -> MaskStore | None:
+    """The store at `path`, complete or not; None where there is none, or it is to be overwritten."""
+    if options.overwrite or not is_there(path):
+        return None
+    return MaskStore.open(path, allow_partial=True)
 
 
 def default_store(manifest: Manifest, step: int, split: str = "train") -> Path:
@@ -96,10 +135,10 @@ def selection_for(manifest: Manifest, step: int, source: MaskSource, split: str)
     """
     if not source.uses_tags:
         return manifest.images(step, split)
-    selection, spec = manifest.records(step, split), manifest.data[manifest.steps[step].data]
-    if source.reads_labels or spec.tags.kind != "masks":
+    selection = manifest.records(step, split)
+    if source.reads_labels:
         return selection
-    records = with_unknown_tags_refused(spec, Records.of(selection.records))
+    records = with_unknown_tags_refused(manifest.data[manifest.steps[step].data], Records.of(selection.records))
     return Selection(records=records, warnings=selection.warnings)
 
 

@@ -1,4 +1,8 @@
-"""Whether a store can be begun, resumed or kept, and what of it is made again."""
+"""Whether a store can be begun, resumed or kept, and what of it is made again.
+
+A store that is there may be of the very request (`is_of`); of the same but for its images, which an update carries
+over; or of something else, which is refused with the difference. `compatible` tells them apart.
+"""
 
 import dataclasses
 import logging
@@ -10,77 +14,102 @@ from typing import Any
 
 import numpy as np
 
-from wilss.data.layouts import ImageRecord, Records
-from wilss.data.manifest import Encoders
+from wilss.data.layouts import Records
 from wilss.data.names import NameIndex
 from wilss.disk import Location, folder_at, is_there
 from wilss.errors import StoreError
-from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader
+from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader, seal_parts
 from wilss.store.changes import Comparison, compare, keep_stamps
+from wilss.store.parts import left_of_parts
 
 from ..sources.fusion import CONFIDENCE_OF
 from .features import kept_options
 from .made_with import differences_from, told_by_image
 from .options import Options
 from .plan import MaskPlan
+from .request import Request, kept_store
 from .run import disk_errors
 from .update import UPDATABLE, updated
 
 log = logging.getLogger(__name__)
 
 
-def compatible(
-    path: Location, attributes: Mapping[str, Any], options: Options, records: Sequence[ImageRecord], encoders: Encoders
-) -> MaskStore | None:
+def compatible(request: Request) -> MaskStore | None:
     """The store that is there, None if there is none, or it is to be overwritten, or nothing was ever made in it.
 
     Raises StoreError, with the difference, when it was made with something else.
     """
-    if options.overwrite or not is_there(path):
+    store = kept_store(request.path, request.options)
+    if store is None:
         return None
-    store = MaskStore.open(path, allow_partial=True)
-    lines = differences_from(store, attributes, encoders)
+    lines = differences_from(store, request.attributes, request.encoders)
     if lines and _holds_nothing(store):
         return None
     of_images_alone = all(re.split(r"[.:]", line)[0] in UPDATABLE for line in lines)
-    if lines and not (options.update and of_images_alone):
-        if of_images_alone and (comparison := compared(store, records, options)) is not None:
-            lines += [comparison.sentence(records)] if comparison.changed.size else []
-        raise made_otherwise(path, told_by_image(lines, store, records), of_images_alone)
+    if lines and not (request.options.update and of_images_alone):
+        if of_images_alone and (comparison := _compared(store, request)) is not None and comparison.changed.size:
+            lines.append(comparison.sentence(request.records))
+        raise made_otherwise(store.path, told_by_image(lines, store, request.records), of_images_alone)
     return store
 
 
-def compared(store: MaskStore, records: Sequence[ImageRecord], options: Options) -> Comparison | None:
-    """What became of the images or labels that the masks of a store were made of; None where it does not know them."""
-    rows = NameIndex(Records.of(records).ids()).find_all(store.image_ids)
-    return compare(store, records, rows, every_byte=options.check_digests)
+def is_of(store: MaskStore, request: Request) -> bool:
+    """Whether a store that is `compatible` is of the very images that are asked for."""
+    return not differences_from(store, request.attributes, request.encoders)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
-    """What became of the images or labels of a complete store. digest: the store's."""
+class Look:
+    """What a look at the store of a request has found.
 
-    digest: str
-    comparison: Comparison | None
-
-
-def require_compared(
-    store: MaskStore, records: Sequence[ImageRecord], options: Options, looked: Looked | None = None
-) -> tuple[Comparison | None, bool]:
-    """The same, and whether masks of it are to be made again, as `update` asks.
-
-    looked: what a look of just now has found, so that files are read once. Raises StoreError where an image or label
-    has changed and nobody asked for an update.
+    is_done: nothing is to be made. digest: of a complete store whose images or labels were compared with what its masks
+    were made of, and comparison: what became of them, so that they are read once.
     """
-    if looked is not None and store.is_complete and store.digest == looked.digest:
-        comparison = looked.comparison
-    else:
-        comparison = compared(store, records, options)
+
+    is_done: bool = False
+    digest: str = ""
+    comparison: Comparison | None = None
+
+
+def look_at_store(request: Request) -> Look:
+    """Whether nothing is to be made; a store of which that holds is finished where a kill came before its last touch.
+
+    Raises StoreError where it was made with something else, something of it has changed, or it is damaged; of masks
+    only what is small is looked at.
+    """
+    store = compatible(request)
+    if store is None or not is_of(store, request) or not is_finished(store, request.options):
+        return Look()
+    if left_of_parts(request.path):  # whoever sealed it was killed before the last touch
+        seal_parts(request.path)
+    if request.options.part is not None:  # each of many processes would read all images
+        require_whole(store)
+        return Look(is_done=True)
+    comparison, has_changed = require_compared(store, request)
+    if not has_changed:
+        require_whole(store)
+        if comparison is not None:
+            keep_stamps(store, comparison.stamps)
+    return Look(is_done=not has_changed, digest=store.digest, comparison=comparison)
+
+
+def require_compared(store: MaskStore, request: Request, look: Look = Look()) -> tuple[Comparison | None, bool]:
+    """What became of what a store's masks were made of, None if it does not know; and whether some are made again.
+
+    look: of just now. Raises StoreError where an image or label has changed and nobody asked for an update.
+    """
+    is_known = store.is_complete and store.digest == look.digest
+    comparison = look.comparison if is_known else _compared(store, request)
     if comparison is None:
-        return None, options.update and not store.layout.has_content
-    if comparison.changed.size and not options.update:
-        raise made_otherwise(store.path, [comparison.sentence(records)], True)
+        return None, request.options.update and not store.layout.has_content
+    if comparison.changed.size and not request.options.update:
+        raise made_otherwise(store.path, [comparison.sentence(request.records)], True)
     return comparison, bool(comparison.changed.size)
+
+
+def _compared(store: MaskStore, request: Request) -> Comparison | None:
+    rows = NameIndex(Records.of(request.records).ids()).find_all(store.image_ids)
+    return compare(store, request.records, rows, every_byte=request.options.check_digests)
 
 
 def made_otherwise(path: Location, lines: Sequence[str], of_images_alone: bool) -> StoreError:
@@ -93,31 +122,26 @@ def made_otherwise(path: Location, lines: Sequence[str], of_images_alone: bool) 
     )
 
 
-def is_of(store: MaskStore, attributes: Mapping[str, Any], encoders: Encoders) -> bool:
-    """Whether a store that is `compatible` is of the very images that are asked for."""
-    return not differences_from(store, attributes, encoders)
-
-
 def keeping_what_is_kept(path: Location, options: Options) -> Options:
     """A store that keeps scores or features is resumed as it was begun, also when nobody asks for them again."""
-    if options.overwrite or not is_there(path):
+    store = kept_store(path, options)
+    if store is None:
         return options
-    store = MaskStore.open(path, allow_partial=True)
     kept = store.attributes.get("keep")
     scores = options.keep_scores or (isinstance(kept, list) and "scores" in kept)
     return kept_options(store, dataclasses.replace(options, keep_scores=scores))
 
 
-def keeping_confidences(path: Location, attributes: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
+def keeping_confidences(request: Request, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """A complete store of an older version is left alone though its confidences are of another kind (`CONFIDENCE_OF`).
 
     Not where some of its masks are to be made again, which would have others than the rest.
     """
-    again = options.update or options.retry_failed or options.overwrite
-    if CONFIDENCE_OF not in attributes or again or not is_there(path):
+    options = request.options
+    if CONFIDENCE_OF not in attributes or options.update or options.retry_failed:
         return attributes
-    store = MaskStore.open(path, allow_partial=True)
-    if not store.is_complete or CONFIDENCE_OF in store.attributes:
+    store = kept_store(request.path, options)
+    if store is None or not store.is_complete or CONFIDENCE_OF in store.attributes:
         return attributes
     return {name: value for name, value in attributes.items() if name != CONFIDENCE_OF}
 
@@ -127,30 +151,24 @@ def _holds_nothing(store: MaskStore) -> bool:
     return not any(store.vector("shard_digest"))
 
 
-def create_or_resume(
-    path: Location,
-    plan: MaskPlan,
-    attributes: Mapping[str, Any],
-    options: Options,
-    encoders: Encoders,
-    looked: Looked | None = None,
-) -> MaskStoreWriter:
-    """The store at `path`, ready for the shards that are missing. Raises StoreError when it cannot be resumed.
+def create_or_resume(request: Request, plan: MaskPlan, look: Look = Look()) -> MaskStoreWriter:
+    """The store of a request, ready for the shards that are missing. Raises StoreError when it cannot be resumed.
 
-    looked: see `require_compared`.
+    look: see `require_compared`.
     """
+    path = request.path
     with disk_errors(path):
         folder_at(path).settle()
         if is_there(path):
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
-            if not options.overwrite and not _holds_nothing(store):
-                comparison, has_changed = require_compared(store, plan.images.records, options, looked)
+            if not request.options.overwrite and not _holds_nothing(store):
+                comparison, has_changed = require_compared(store, request, look)
                 if comparison is not None and not has_changed:
                     keep_stamps(store, comparison.stamps)
-                if has_changed or not is_of(store, attributes, encoders):
-                    store = updated(store, plan, attributes, comparison)
-                return _resume(MaskStoreWriter(store), plan, attributes, options)
-        return MaskStoreWriter.create(path, plan.header(attributes))
+                if has_changed or not is_of(store, request):
+                    store = updated(store, plan, request.attributes, comparison)
+                return _resume(MaskStoreWriter(store), plan, request)
+        return MaskStoreWriter.create(path, plan.header(request.attributes))
 
 
 def is_finished(store: MaskStore, options: Options) -> bool:
@@ -180,15 +198,13 @@ def require_writable(path: Location) -> None:
         ) from error
 
 
-def _resume(
-    writer: MaskStoreWriter, plan: MaskPlan, attributes: Mapping[str, Any], options: Options
-) -> MaskStoreWriter:
+def _resume(writer: MaskStoreWriter, plan: MaskPlan, request: Request) -> MaskStoreWriter:
     """Resume a store; shards that are to be made again take the images as they are now."""
     writer.sweep()
-    store, header = writer.store, plan.header(attributes)
+    store, header = writer.store, plan.header(request.attributes)
     damaged = _damaged_shards(store, header)
     size, pending = plan.layout.shard_size, {*store.pending_shards(), *damaged}
-    failed = failed_shards(store, options)
+    failed = failed_shards(store, request.options)
     made_again = pending | failed
     changed = _changed_images(store, plan)
     _require_same_images(store, plan, [row for row in changed if row // size not in made_again])

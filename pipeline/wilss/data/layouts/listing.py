@@ -60,7 +60,7 @@ def make_listing(
         tags = _tags(spec, split, images, lenient)
     records = images.tagged(_facts(spec, images, tags, lenient))
     sentences = tuple(warnings)
-    if not lenient and (empty := list(_without_class(spec, records))):
+    if not lenient and (empty := list(_without_class(records))):
         who = f"no class and so no step for {some(empty)} of {split!r}"
         what = "; tag them, or take them off the list."
         if spec.tags_are_labels:
@@ -80,36 +80,35 @@ def _tags(spec: DataSpec, split: str, found: Records, lenient: bool) -> TagTable
         raise
 
 
-def _facts(spec: DataSpec, found: Records, tags: TagTable, lenient: bool) -> Iterator[tuple[Tags, str | None]]:
-    """Tags and problem of each image."""
+def _facts(spec: DataSpec, found: Records, tags: TagTable, lenient: bool) -> Iterator[tuple[Tags, str | None, bool]]:
+    """Tags and problem of each image, and whether nobody knows its tags."""
     ids_of = functools.cache(spec.ids_of)  # images share their tags
-    for place, (image_id, _, problem) in enumerate(found.facts()):
+    by_labels = spec.tags.kind == "masks"
+    for place, ((image_id, _, problem), has_label) in enumerate(zip(found.facts(), found.have_labels(), strict=True)):
         names = tags.names.get(image_id)
         ids, strange = ids_of(names or ())
         if problem is None and not lenient:
             problem = tags.problems.get(image_id)
-            if problem is None and (strange or (names is None and spec.tags.kind != "masks")):
+            if problem is None and (strange or (names is None and not by_labels)):
                 problem = _tag_problem(spec, found[place].path, names, strange)
-        yield ids, problem
+        yield ids, problem, by_labels and problem is None and not has_label
 
 
-def _without_class(spec: DataSpec, records: Records) -> Iterator[str]:
+def _without_class(records: Records) -> Iterator[str]:
     """Ids of the images that are known to show no class."""
-    of_labels = spec.tags.kind == "masks"  # a record is not made for every image where nothing can be unknown
-    for place, (image_id, ids, problem) in enumerate(records.facts()):
-        if not ids and problem is None and not (of_labels and is_unknown(spec, records[place])):
+    for (image_id, ids, problem), is_unknown in zip(records.facts(), records.are_unknown(), strict=True):
+        if not ids and problem is None and not is_unknown:
             yield image_id
 
 
-def is_unknown(spec: DataSpec, record: ImageRecord) -> bool:
-    """Whether nobody knows what an image shows: its tags would be what its label holds, and it has none."""
-    return spec.tags.kind == "masks" and record.label is None and record.problem is None
-
-
 def with_unknown_tags_refused(spec: DataSpec, records: Records) -> Records:
-    """The same images, where those of which nobody knows what they show have that as their problem."""
+    """The same images, where those whose tags nobody knows have that as their problem."""
+    if not any(records.are_unknown()):
+        return records
     return Records(
-        replace(record, problem=_tag_problem(spec, record.path, None, ())) if is_unknown(spec, record) else record
+        replace(record, problem=_tag_problem(spec, record.path, None, ()), tags_unknown=False)
+        if record.tags_unknown
+        else record
         for record in records
     )
 

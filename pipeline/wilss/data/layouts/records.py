@@ -28,7 +28,8 @@ class ImageRecord:
 
     image_id: its name in lists and stores, unique in a selection. path: where it lies. tags: all taxonomy
     ids that the image is known to hold, ascending, whatever the step. label: None where there are no pixel
-    labels. problem: a sentence why the image cannot be used, else None.
+    labels. problem: a sentence why the image cannot be used, else None. tags_unknown: whether nobody knows what it
+    shows, since its tags would be those of a label that it does not have; else an image without tags shows no class.
     """
 
     image_id: str
@@ -36,6 +37,7 @@ class ImageRecord:
     tags: tuple[int, ...] = ()
     label: Label | None = None
     problem: str | None = None
+    tags_unknown: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class _PngPattern(NamedTuple):
 class _Columns:
     """The images of a list in its order; row i of every column is image i.
 
-    labels: row -> a label of another kind than a PNG, as it is. problems: row -> sentence.
+    labels: row -> a label of another kind than a PNG, as it is. problems: row -> sentence. tags_unknown: 0 or 1.
     """
 
     ids: Names = field(default_factory=Names)
@@ -95,12 +95,14 @@ class _Columns:
     labels: dict[int, Label] = field(default_factory=dict)
     tags: Shared[Tags] = field(default_factory=Shared)
     problems: dict[int, str] = field(default_factory=dict)
+    tags_unknown: bytearray = field(default_factory=bytearray)
 
     def append(self, record: ImageRecord) -> None:
         row, image_id, label = len(self.ids), record.image_id, record.label
         self.ids.append(image_id)
         self.paths.append(_Pattern.of(record.path, image_id))
         self.tags.append(tuple(record.tags))
+        self.tags_unknown.append(record.tags_unknown)
         if record.problem is not None:
             self.problems[row] = record.problem
         if type(label) is PngLabel:
@@ -118,7 +120,11 @@ class _Columns:
             tags=self.tags[row],
             label=self._label(row, image_id),
             problem=self.problems.get(row),
+            tags_unknown=bool(self.tags_unknown[row]),
         )
+
+    def has_label(self, row: int) -> bool:
+        return self.pngs[row] is not None or row in self.labels
 
     def _label(self, row: int, image_id: str) -> Label | None:
         png = self.pngs[row]
@@ -181,6 +187,14 @@ class Records(Sequence[ImageRecord]):
         columns = self._columns
         return ((columns.ids[row], columns.tags[row], columns.problems.get(row)) for row in self._rows)
 
+    def have_labels(self) -> Iterator[bool]:
+        """Whether there are pixel labels of each, likewise."""
+        return map(self._columns.has_label, self._rows)
+
+    def are_unknown(self) -> Iterator[bool]:
+        """Whether nobody knows the tags of each, see `ImageRecord`."""
+        return (bool(self._columns.tags_unknown[row]) for row in self._rows)
+
     def kinds_of_tags(self) -> tuple[Sequence[Tags], NDArray[np.int32]]:
         """The K different tags of images, and int32 [N]: which of them each has."""
         tags = self._columns.tags
@@ -190,13 +204,14 @@ class Records(Sequence[ImageRecord]):
         """Those of which `wanted`, which has a value for each, is true."""
         return self._over(self._columns, array("i", itertools.compress(self._rows, wanted)))
 
-    def tagged(self, facts: Iterable[tuple[Tags, str | None]]) -> "Records":
-        """The same images with other tags and problems, of which `facts` has a pair for each. Not for a slice."""
+    def tagged(self, facts: Iterable[tuple[Tags, str | None, bool]]) -> "Records":
+        """The same images with other tags, problems and whether tags are unknown, by `facts`. Not for a slice."""
         if self._rows != range(len(self._columns.ids)):
             raise ValueError("tags are given to a whole table, not to a part of one")
-        columns = dataclasses.replace(self._columns, tags=Shared(), problems={})
-        for row, (tags, problem) in zip(self._rows, facts, strict=True):
+        columns = dataclasses.replace(self._columns, tags=Shared(), problems={}, tags_unknown=bytearray())
+        for row, (tags, problem, is_unknown) in zip(self._rows, facts, strict=True):
             columns.tags.append(tags)
+            columns.tags_unknown.append(is_unknown)
             if problem is not None:
                 columns.problems[row] = problem
         return self._over(columns, self._rows)

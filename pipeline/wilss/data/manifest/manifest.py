@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wilss.data.layouts import READERS, DataSpec, ImageRecord, Listing, Records, Selection
-from wilss.data.layouts.listing import is_unknown, with_unknown_tags_refused
+from wilss.data.layouts.listing import with_unknown_tags_refused
 from wilss.data.manifest import build, drawn, lock
 from wilss.data.manifest.encoders import Encoders
 from wilss.data.manifest.inputs import content_digests
@@ -79,7 +79,7 @@ class Manifest:
         """
         listing, spec = self.listing(*self.list_of(step, split)), self.data[self.steps[step].data]
         listed = listing.records
-        if spec.tags.kind == "masks" and self.steps[step].supervision != "pixel":
+        if self.steps[step].supervision != "pixel":
             listed = with_unknown_tags_refused(spec, listed)
         records = listed if listing.exact else self._admitted(listed, step)
         return Selection(records=records, warnings=listing.warnings)
@@ -169,13 +169,9 @@ class Manifest:
 
     def _admitted(self, records: Records, step: int) -> Records:
         """What the protocol admits by its tags, and what has none because of its problem or for want of a label."""
-        spec = self.data[self.steps[step].data]
-        of_labels = spec.tags.kind == "masks"  # a record is not made for every image where nothing can be unknown
         return records.where(
-            (problem is not None and not tags)
-            or self.protocol.admits(tags, step)
-            or (of_labels and not tags and is_unknown(spec, records[place]))
-            for place, (_, tags, problem) in enumerate(records.facts())
+            (not tags and (problem is not None or is_unknown)) or self.protocol.admits(tags, step)
+            for (_, tags, problem), is_unknown in zip(records.facts(), records.are_unknown(), strict=True)
         )
 
     @property

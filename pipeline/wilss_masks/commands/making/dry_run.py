@@ -17,40 +17,28 @@ def dry_run(manifest: Any, arguments: dict[str, Any], source: Any, options: "Opt
     """Say what `make_masks` would do with the same arguments, and what of it would fail."""
     from wilss.data.manifest import require_locked_contents
 
-    from ...make.features import require_keepable_features, with_feature_parts, with_features_from
+    from ...make.features import require_keepable_features
+    from ...make.generate import planned, requested, with_features
     from ...make.options import require_consistent
     from ...make.outlook import outlook
-    from ...make.request import (
-        plan_for,
-        require_known_names,
-        require_other_than_read,
-        selection_for,
-        store_path,
-        to_fetch,
-    )
-    from ...make.resume import keeping_what_is_kept
+    from ...make.request import require_known_names, to_fetch
 
     require_consistent(options)
     if options.check_digests:
         require_locked_contents(manifest, arguments["step"], options.split)
     require_known_names(source, also_files=True)
     missing = to_fetch(source)
-    path = store_path(manifest, arguments["step"], arguments["out"], options.split)
     stores = arguments.get("features_from", ())
-    require_other_than_read(path, source, stores)
-    options = keeping_what_is_kept(path, options)
-    source = with_feature_parts(source, options)
-    selection = selection_for(manifest, arguments["step"], source, options.split)
-    if stores:
-        source = with_features_from(source, stores, selection.records[: options.limit], click.echo)
-    require_keepable_features(source, options)
-    plan = plan_for(manifest, arguments["step"], source, selection.records[: options.limit], options)
-    for warning in selection.warnings:
+    request = requested(manifest, arguments["step"], source, arguments["out"], options, stores)
+    request = with_features(request, stores, click.echo)
+    require_keepable_features(request.source, request.options)
+    plan = planned(request)
+    for warning in request.selection.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    click.echo(f"step {arguments['step']} of {manifest.name} by {source.name}: {_described(plan, source)}")
+    click.echo(f"step {request.step} of {manifest.name} by {source.name}: {_described(plan, request.source)}")
     if missing:
         click.echo(f"not here, will be fetched: {'; '.join(missing)}")
-    click.echo(outlook(manifest, source, plan, path, options, can_compare=not missing))
+    click.echo(outlook(request, plan, can_compare=not missing))
 
 
 def _described(plan: "MaskPlan", source: Any) -> str:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from wilss.data.contents import contents_of
 from wilss.data.layouts import ImageRecord
-from wilss.data.layouts.listing import is_unknown
 from wilss.data.manifest import Manifest
 from wilss.errors import ManifestError, counted
 
@@ -97,9 +96,7 @@ def lessons_of(manifest: Manifest, step: int, negatives: Literal["step", "earlie
 
 def _usable(manifest: Manifest, step: int) -> list[ImageRecord]:
     """Those that can be opened, and of which somebody knows what they show: others are no images without a class."""
-    spec = manifest.data[manifest.steps[step].data]
-    records = manifest.records(step).records
-    return [record for record in records if record.problem is None and not is_unknown(spec, record)]
+    return [record for record in manifest.records(step).records if record.problem is None and not record.tags_unknown]
 
 
 def _require_contrast(lessons: Lessons, manifest: Manifest, step: int) -> None:

@@ -54,6 +54,7 @@ def records(draw: st.DrawFn) -> ImageRecord:
         tags=draw(st.sampled_from([(), (1,), (1, 2)])),
         label=label,
         problem=draw(st.sampled_from([None, None, "it is broken.", ""])),
+        tags_unknown=draw(st.booleans()),
     )
 
 
@@ -88,6 +89,8 @@ def _require_same(table: Records, plain: tuple[ImageRecord, ...]) -> None:
     assert table == plain
     assert list(table.ids()) == [one.image_id for one in plain]
     assert list(table.facts()) == [(one.image_id, one.tags, one.problem) for one in plain]
+    assert list(table.are_unknown()) == [one.tags_unknown for one in plain]
+    assert list(table.have_labels()) == [one.label is not None for one in plain]
     tags, kinds = table.kinds_of_tags()
     assert [tags[kind] for kind in kinds] == [one.tags for one in plain]
 
@@ -120,11 +123,11 @@ def test_tables_differ_where_their_records_do(plain: tuple[ImageRecord, ...], ot
 def test_a_table_takes_other_tags_and_leaves_the_first_as_it_was(
     plain: tuple[ImageRecord, ...], data: st.DataObject
 ) -> None:
-    fact = st.tuples(st.sampled_from([(), (3,)]), st.sampled_from([None, "no tags."]))
+    fact = st.tuples(st.sampled_from([(), (3,)]), st.sampled_from([None, "no tags."]), st.booleans())
     facts = data.draw(st.lists(fact, min_size=len(plain), max_size=len(plain)))
     table = Records(plain)
     made = table.tagged(facts)
-    assert [(one.tags, one.problem) for one in made] == facts
+    assert [(one.tags, one.problem, one.tags_unknown) for one in made] == facts
     assert [(one.image_id, one.path, one.label) for one in made] == [(p.image_id, p.path, p.label) for p in plain]
     assert table == plain
 
@@ -132,11 +135,11 @@ def test_a_table_takes_other_tags_and_leaves_the_first_as_it_was(
 def test_a_slice_takes_no_other_tags() -> None:
     table = Records([ImageRecord(image_id=name, path=Path(name)) for name in "abc"])
     with pytest.raises(ValueError, match="whole"):
-        table[1:].tagged([((), None)] * 2)
+        table[1:].tagged([((), None, False)] * 2)
 
 
 def test_an_image_takes_60_bytes_with_its_paths_label_and_tags() -> None:
-    """Measured 38, of which 2 are for the half of them that is chosen; 720 as a tuple of records."""
+    """Measured 16, of which 2 are for the half of them that is chosen; 720 as a tuple of records."""
     count = 4000
 
     def images() -> Iterator[ImageRecord]:
