@@ -3,14 +3,17 @@
 python workflows/voc-small/few_labels.py --voc ~/data/VOC2012 run       # train and judge; goes on where it was
 python workflows/voc-small/few_labels.py table
 python workflows/voc-small/few_labels.py --voc ~/data/VOC2012 choose    # what settings are chosen by, on choosing.txt
+python workflows/voc-small/few_labels.py --voc ~/data/VOC2012 labels    # how good PseudoSeg's own labels are
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from places import ALL, Place
-from runs import Job, train_all
+from runs import Job, command, spread, train_all
 from training import SEEDS, cells_of, generate, judge, keep_figures, require_laid_out, seeds_option, voc_group, words_of
 
 PART = 8
@@ -45,6 +48,8 @@ CHOICES = (
     _AS_ON_DRAWINGS,
     _UNIMATCH,
 )
+#: What soft labels can be made of.
+KINDS = {"decoder": "decoder alone", "sgc": "attention maps alone", "fused": "both, fused"}
 
 
 def job(place: Place, one: Row, seed: int) -> Job:
@@ -109,6 +114,28 @@ def choose(place: Place) -> None:
     cells = [cells_of(place, ALL, one.key, one.title, "choosing") for one in CHOICES]
     title = f"1/{PART} of 374 photographs labelled, one seed; mIoU in percent on the 110 of choosing.txt"
     keep_figures("semi-choices", title, "python workflows/voc-small/few_labels.py choose", cells, COLUMNS)
+
+
+@main.command()
+@click.pass_obj
+def labels(place: Place) -> None:
+    """What seed 0's PseudoSeg says of the 374 pictures, by both halves and fused, into figures/semi-labels.json."""
+    run = place.run(ALL, _FUSED.key, 0)
+    rows = [{**_labels_of(place, run, kind), "key": kind, "name": title} for kind, title in KINDS.items()]
+    title = "Soft labels of PseudoSeg as published, seed 0, on the 374 photographs, 47 of them labelled; percent"
+    columns = ("mIoU", "background: precision", "background: recall")
+    keep_figures("semi-labels", title, "python workflows/voc-small/few_labels.py labels", rows, columns)
+
+
+def _labels_of(place: Place, run: Path, kind: str) -> dict[str, Any]:
+    store = place.masks(f"{ALL}-labels-{kind}")
+    given, judged = ("--manifest", place.manifest(ALL)), store.with_suffix(".json")
+    words = ("--step", "0", "--source", "pseudoseg", "--checkpoint", run, "--set", f"kind={kind}", "--out", store)
+    command("wilss-masks", "generate", "-q", *words, *given)
+    command("wilss-masks", "evaluate", store, "--json", judged, *given)
+    scores = json.loads(judged.read_text(encoding="utf-8"))
+    figures = {f"background: {name}": spread([scores[name]["background"]]) for name in ("precision", "recall")}
+    return {"mIoU": spread([scores["mean_iou"]]), **figures, "seeds": 1, "runs": [run]}
 
 
 def _train(one: Job, split: str) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from torch import Tensor
 
 from tests.references import alignment as slow
 from wilss.data.taxonomy import VOID
@@ -7,17 +8,17 @@ from wilss_train.methods.alignment import Alignment
 from wilss_train.methods.losses.alignment import aligned
 
 
-def soft(count, seed):
+def soft(count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 4, 3, 5))).softmax(dim=1)
 
 
-def drawn(seed):
+def drawn(seed: int) -> Tensor:
     labels = torch.from_numpy(np.random.default_rng(seed).integers(0, 4, size=(2, 6, 6)))
     labels[0, 0] = VOID
     return labels
 
 
-def test_shares_are_those_of_all_drawn_labels_and_of_the_soft_ones_of_late():
+def test_shares_are_those_of_all_drawn_labels_and_of_the_soft_ones_of_late() -> None:
     alignment, valid = Alignment(4, 1.0, lambda rows: rows), torch.ones(3, 3, 5, dtype=torch.bool)
     batches = [(soft(3, seed), drawn(seed)) for seed in range(250)]
     for labels, known in batches:
@@ -28,7 +29,7 @@ def test_shares_are_those_of_all_drawn_labels_and_of_the_soft_ones_of_late():
     np.testing.assert_allclose(alignment.wanted, slow.shares_over_steps(counts, 1.0), rtol=1e-9)
 
 
-def test_labels_are_aligned_by_the_shares_with_their_own_in_them():
+def test_labels_are_aligned_by_the_shares_with_their_own_in_them() -> None:
     alignment, valid = Alignment(4, 0.5, lambda rows: rows), torch.ones(3, 3, 5, dtype=torch.bool)
     labels, known = soft(3, 0), drawn(0)
     found = alignment(labels, valid, known)
@@ -36,7 +37,7 @@ def test_labels_are_aligned_by_the_shares_with_their_own_in_them():
     assert found.dtype == labels.dtype
 
 
-def test_nothing_valid_and_nothing_drawn_leave_the_shares_as_they_are():
+def test_nothing_valid_and_nothing_drawn_leave_the_shares_as_they_are() -> None:
     alignment = Alignment(4, 1.0, lambda rows: rows)
     everywhere = torch.ones(3, 3, 5, dtype=torch.bool)
     alignment(soft(3, 0), everywhere, drawn(0))
@@ -46,13 +47,13 @@ def test_nothing_valid_and_nothing_drawn_leave_the_shares_as_they_are():
     assert torch.equal(alignment.wanted, before[1])
 
 
-def test_two_processes_count_what_one_does():
+def test_two_processes_count_what_one_does() -> None:
     """Each sees its half of a batch; `gather` brings the counts of both together."""
     labels, known, valid = soft(4, 0), drawn(0), torch.ones(4, 3, 5, dtype=torch.bool)
     whole = Alignment(4, 1.0, lambda rows: rows)(labels, valid, known)
-    counted: list[torch.Tensor] = []
+    counted: list[Tensor] = []
 
-    def noted(rows):
+    def noted(rows: Tensor) -> Tensor:
         counted.append(rows)
         return rows
 
