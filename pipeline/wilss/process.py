@@ -8,10 +8,12 @@ of a long run grows with the number of heaps that have once held a batch.
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -110,18 +112,57 @@ def _told(own_words: tuple[str, ...], settings: dict[int, int]) -> bool:
     return all(mallopt(name, value) for name, value in settings.items())
 
 
+class StopSignals:
+    """Which signals stop a run, and whether one that comes is a wish of its own.
+
+    Queues send SIGUSR1 where they were told to warn, and SIGTERM often twice: to all processes of a job, and through a
+    launcher (torchrun, `timeout`) that passes it on. Answered as a second wish, the echo would cost what the first one
+    lets a run save.
+    """
+
+    ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    ECHO = 1.0  # seconds
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def is_echo(self) -> bool:
+        """Whether the signal that came now is the echo of the one before. Of each it is asked once."""
+        before, self._last = self._last, time.monotonic()
+        return self._last - before < self.ECHO
+
+
+@contextlib.contextmanager
+def interrupted_by_queues() -> Iterator[None]:
+    """A queue's SIGTERM and SIGUSR1 are answered as a Ctrl-C is. For the main thread."""
+    signals = StopSignals()
+
+    def interrupt(number: int, frame: object) -> None:
+        if not signals.is_echo():
+            raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in StopSignals.ALL if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Answer a Ctrl-C or SIGTERM that comes meanwhile at the end of the block; a second one is answered at once."""
+    """Answer a Ctrl-C or a queue's signal that comes meanwhile at the end of the block; a second one at once."""
     if threading.current_thread() is not threading.main_thread():  # signals are not its affair
         yield
         return
     received: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = StopSignals()
+    handlers = {number: signal.getsignal(number) for number in StopSignals.ALL}
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
-        if len(received) > 1 and callable(handler := handlers[signal.Signals(number)]):
+        is_echo = signals.is_echo()
+        if len(received) > 1 and not is_echo and callable(handler := handlers[signal.Signals(number)]):
             handler(number, frame)
 
     for number in handlers:

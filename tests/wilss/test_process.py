@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from wilss import process
-from wilss.process import map_in_threads, own_cores
+from wilss.process import StopSignals, interrupted_by_queues, interrupts_deferred, map_in_threads, own_cores
 
 
 def begun(count: int, **options: Any) -> tuple[int, list[int]]:
@@ -170,3 +171,35 @@ def test_a_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(word, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not process.keep_freed_memory()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_queues_signal_is_a_ctrl_c_and_its_echo_is_nothing(number: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in StopSignals.ALL]
+    with interrupted_by_queues():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)  # in the midst of what the first one lets a run put in order
+    assert [signal.getsignal(number) for number in StopSignals.ALL] == before
+
+
+def test_a_second_wish_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopSignals, "ECHO", 0.0)
+    with interrupted_by_queues():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_is_deferred_and_its_echo_come_once_at_the_end() -> None:
+    done: list[bool] = []
+    with interrupted_by_queues(), pytest.raises(KeyboardInterrupt):
+        _deferred(done)
+    assert done
+
+
+def _deferred(done: list[bool]) -> None:
+    with interrupts_deferred():
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        done.append(True)

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.layouts import ImageRecord, LabelTable, PngLabel
-from wilss.data.manifest import load_manifest
+from wilss.data.manifest import load_manifest, told_unlisted
 from wilss.errors import ManifestError
 from wilss_masks.commands.manifest import command
 from wilss_masks.manifest_tools.check import check_manifest
@@ -146,3 +146,44 @@ def test_a_header_in_another_language_is_told_as_one(tmp_path: Path) -> None:
     for row in ("gone.jpg,Motiv", "gone,cat", "gone,bird"):
         (told, *_) = warnings(row, "a,cat", "b,bird")
         assert "has 1 row of no image below" in told
+
+
+def test_a_name_that_is_another_image_in_another_split_is_told(tmp_path: Path) -> None:
+    for name in ("train/1.jpg", "train/2.jpg", "val/1.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "1.jpg,cat", "2.jpg,dog")
+    splits = {"train": "train", "val": "val"}
+    manifest = load_manifest(disk.manifest(tmp_path, layout="folder", splits=splits))
+    (report,) = table_reports(manifest)
+    assert report.warnings == (
+        f"{tmp_path / 'data/tags.csv'} has 1 row of a name that is another image in another split ('1.jpg' is 2 images "
+        "(train/1.jpg, val/1.jpg)), each of which gets these tags; write their paths there.",
+    )
+    assert list(told_unlisted(manifest, "main")) == list(report.warnings)
+
+
+def test_rows_of_one_image_that_differ_are_told_unless_the_table_has_a_row_for_every_tag(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        disk.image(tmp_path / "data" / name)
+    file = disk.manifest(tmp_path, layout="folder", splits=None)
+    rows = ("1.jpg,cat", "2.jpg,dog", "3.jpg,cat;dog", "2.jpg,cat", "3.jpg,dog;cat")
+    disk.text(tmp_path / "data/tags.csv", *rows)
+    (report,) = table_reports(load_manifest(file))
+    said = f"{tmp_path / 'data/tags.csv'} has several rows, with other tags, of 1 image (2), which get all of them"
+    assert report.warnings == (f"{said}; keep the right row.",)
+    assert list(told_unlisted(load_manifest(file), "main")) == list(report.warnings)
+    disk.text(tmp_path / "data/tags.csv", "1.jpg,cat", "2.jpg,dog", "3.jpg,cat", "2.jpg,cat")
+    (report,) = table_reports(load_manifest(file))
+    assert "a row for every tag" in report.form
+    assert not report.warnings
+
+
+def test_a_report_says_which_folder_above_the_data_folder_the_names_begin_with(tmp_path: Path) -> None:
+    for name in ("cam01/1.jpg", "cam02/1.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "tags.csv", "/mnt/in/cam01/1.jpg,cat", "/mnt/in/cam02/1.jpg,dog")
+    manifest = load_manifest(disk.manifest(tmp_path, layout="folder", splits=None))
+    (report,) = table_reports(manifest)
+    assert report.form.endswith(
+        "2 of 2 images have a row. Its names begin with mnt/in/, which is taken for the data folder."
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from wilss.process import StopSignals
 from wilss_train.commands import running
 from wilss_train.commands.running import RunDisplay, StopRequest
 from wilss_train.params import RANDOM, TrainParams
@@ -126,11 +127,42 @@ def _terminated_in_the_loop(stop: StopRequest) -> None:
         assert stop._asked.wait(60)
 
 
-def test_a_signal_outside_of_the_loop_interrupts() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+def test_the_echo_of_a_signal_is_no_second_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher passes on the SIGTERM that a queue sends to all processes: the step at work is saved."""
+    ended: list[int] = []
+    monkeypatch.setattr("wilss_train.commands.running.os._exit", ended.append)
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        _terminated_by_echoes(stop, ended)
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        _terminated_by_wishes(stop, ended, monkeypatch)
+    assert ended == [130]
+
+
+def _terminated_by_echoes(stop: StopRequest, ended: list[int]) -> None:
+    with stop.running():
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop._asked.wait(60)
+            time.sleep(0.05)
+        assert not ended
+
+
+def _terminated_by_wishes(stop: StopRequest, ended: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopSignals, "ECHO", 0.0)
+    with stop.running():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop._asked.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not ended:
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_outside_of_the_loop_interrupts(number: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in StopSignals.ALL]
     with StopRequest(), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+        signal.raise_signal(number)
+    assert [signal.getsignal(number) for number in StopSignals.ALL] == before
     while any(thread.name == "deaf" for thread in threading.enumerate()):  # it sees that the interrupt was answered
         time.sleep(0.001)
 

@@ -22,6 +22,7 @@ PARTIAL_SUFFIX = ".partial"
 #: A name as both of them make it; what a user calls `data.partial` is the user's.
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\{PARTIAL_SUFFIX}$")
 BUILDING_SUFFIX = ".building"
+_BLOCK = 1 << 20
 FORMER_SUFFIX = ".former"
 
 
@@ -107,10 +108,15 @@ class AppendedFile:
         self._file.close()
 
 
-def require_writable(folder: Path) -> None:
-    """Raise OSError unless files can be made in `folder`; none is left there."""
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+def require_writable(folder: Path, room: int = 0) -> None:
+    """Raise OSError unless files can be made in `folder`, and one of `room` bytes; none is left there.
+
+    It is written, since free space says nothing of a quota.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for first in range(0, room, _BLOCK):
+            file.write(bytes(min(_BLOCK, room - first)))
+        file.flush()
 
 
 def unlink(path: Path) -> None:

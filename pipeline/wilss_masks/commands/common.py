@@ -8,8 +8,3 @@ import click
 from wilss.console import StorePlace
 
 store_argument: Callable[..., Any] = click.argument("store", type=StorePlace())
-
-
-def as_interrupt(signum: int, frame: object) -> None:
-    """A scheduler's SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt

@@ -1,6 +1,5 @@
 """`wilss-masks tune`."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,7 @@ from wilss.console import (
     percent,
     require_png,
 )
-
-from .common import as_interrupt
+from wilss.process import interrupted_by_queues
 
 if TYPE_CHECKING:
     from ..tuning.calibrating import Calibration
@@ -114,9 +112,8 @@ def _tuned(manifest: Any, sample: "Sample", arguments: dict[str, Any]) -> "Tunin
 
     from ..tuning.tune import tune
 
-    before = signal.signal(signal.SIGTERM, as_interrupt)
     try:
-        with ProgressDisplay() as seen, ProgressDisplay("steps", "steps") as judged:
+        with interrupted_by_queues(), ProgressDisplay() as seen, ProgressDisplay("steps", "steps") as judged:
             return tune(
                 manifest,
                 arguments["step"],
@@ -131,8 +128,6 @@ def _tuned(manifest: Any, sample: "Sample", arguments: dict[str, Any]) -> "Tunin
     except KeyboardInterrupt:
         click.echo("Stopped. What the networks said is kept; run the same command again to go on.", err=True)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(tuning: "Tuning", manifest: Any, arguments: dict[str, Any]) -> list[str]:

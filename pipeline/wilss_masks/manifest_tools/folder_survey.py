@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wilss.data.layouts.files import LABEL_SUFFIXES, without_suffix
-from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.named_images import NamedImages, of_one_folder
 from wilss.data.layouts.spec import TagsSpec
 from wilss.data.layouts.tag_table import Row, TagRows, names_in, read_table
 from wilss.data.names import some
@@ -51,7 +51,7 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
     """
     tree = FolderTree.of(root)
     tags = _tags(tree, described)
-    masks = _masks(tags.rows, tree.ids())
+    masks = {row.mask: image for row, image in tags.of_images if row.mask}
     of_images = {os.path.dirname(image) for image in masks.values()}
     of_masks = {os.path.dirname(row.mask) for row in tags.rows if row.mask}
     tree = tree.without(of_masks - of_images - set(tree.labels))
@@ -84,13 +84,15 @@ def survey_folder(root: Path, described: Mapping[str, Any] = MappingProxyType({}
 class _Tags:
     """Where tags come from. names: of all classes. held: the tags by the path of an image without its ending.
 
-    rows: of the table, if it is one. doubts: what in them is a guess.
+    rows: of the table, if it is one. of_images: those that mean one image, with its path. doubts: what in all that is
+    a guess.
     """
 
     spec: TagsSpec
     names: Sequence[str] = ()
     held: Mapping[str, set[str]] = field(default_factory=dict)
     rows: Sequence[Row] = ()
+    of_images: Sequence[tuple[Row, str]] = ()
     doubts: Sequence[str] = ()
 
 
@@ -110,12 +112,17 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     path, ids = _table(tree.root, described.get("file")), tree.ids()
     if path is not None:
         file = seen_from(path, tree.root)
-        table, spec, doubts = _read(path, {**described, "file": file}, _named_images(ids))
-        held = _held(table.rows, ids)
+        known = NamedImages(list(ids), list(ids.values()).__getitem__)
+        table, spec, doubts = _read(path, {**described, "file": file}, known)
+        (known,) = of_one_folder([known], [row.image for row in table.rows], tree.root, path)
+        of_images = [(row, ids[known.ids[found[0]]]) for row in table.rows if len(found := known.find(row.image)) == 1]
+        held = _held(of_images)
         names = list(table.classes) or in_order(set().union(*held.values()))
         if not names:
             raise ManifestError(f"{path} names no tag of an image here; write rows such as `photo1.jpg,cat;dog`.")
-        return _Tags(spec=spec, names=without_background(names), held=held, rows=table.rows, doubts=doubts)
+        return _Tags(
+            spec=spec, names=without_background(names), held=held, rows=table.rows, of_images=of_images, doubts=doubts
+        )
     folders = {without_suffix(path): image_id.partition("/")[0] for image_id, path in ids.items() if "/" in image_id}
     if len(folders) == len(ids) and (len(set(folders.values())) > 1 or not tree.labels):
         names = without_background(in_order(set(folders.values())))
@@ -192,27 +199,9 @@ def _once(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _held(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, set[str]]:
+def _held(of_images: Iterable[tuple[Row, str]]) -> dict[str, set[str]]:
     """Class names by the path of an image without its ending."""
     held: dict[str, set[str]] = {}
-    for row, image in _of_images(rows, ids):
+    for row, image in of_images:
         held.setdefault(without_suffix(image), set()).update(row.tags)
     return held
-
-
-def _masks(rows: Iterable[Row], ids: Mapping[str, str]) -> dict[str, str]:
-    """The path of each image by that of the label file that its row names."""
-    return {row.mask: image for row, image in _of_images(rows, ids) if row.mask}
-
-
-def _of_images(rows: Iterable[Row], ids: Mapping[str, str]) -> Iterator[tuple[Row, str]]:
-    """Rows that mean one image, and its path."""
-    paths, known = list(ids.values()), _named_images(ids)
-    for row in rows:
-        places = known.find(row.image)
-        if len(places) == 1:
-            yield row, paths[places[0]]
-
-
-def _named_images(ids: Mapping[str, str]) -> NamedImages:
-    return NamedImages(list(ids), list(ids.values()).__getitem__)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from wilss.data.layouts import DataSpec, Records
 from wilss.data.layouts.files import IMAGE_SUFFIXES
+from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.tag_table import Row, TagRows
-from wilss.data.layouts.tags import named_images, read_rows, tag_files
-from wilss.data.manifest import Manifest, strangers_of, told_rows
+from wilss.data.layouts.tags import read_rows, tag_files
+from wilss.data.manifest import Manifest, strangers_of, told_namesakes, told_repeats, told_rows
 from wilss.data.names import some
 from wilss.data.taxonomy import same_class
 from wilss.errors import ManifestError, counted
@@ -72,8 +73,7 @@ def folder_classes(manifest: Manifest) -> Iterator[str]:
 def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
     """splits: the images of every split; a row may also name an image on disk that none of them has."""
     (path,) = tag_files(spec, next(iter(spec.splits)))
-    listed = [named_images(spec, records) for records in splits]
-    table = read_rows(spec, *listed)
+    table, listed = read_rows(spec, *splits)
     names = list(dict.fromkeys(row.image for row in table.rows))
     known = {(split, place) for split, images in enumerate(listed) for name in names for place in images.find(name)}
     strangers = strangers_of(spec, table, listed)
@@ -83,15 +83,27 @@ def _report(spec: DataSpec, splits: Sequence[Records]) -> TableReport:
         for place, image_id in enumerate(images.ids)
         if (split, place) not in known
     ]
+    count = len(known) + len(without)
     return TableReport(
         path=path,
-        form=f"{path}: {table.form}; {len(known)} of {len(known) + len(without)} images have a row.",
+        form=f"{path}: {table.form}; {len(known)} of {count} images have a row.{_begun(names, listed)}",
         warnings=(
             *_sentences(path, spec, table, strangers.nobody, without),
+            *told_namesakes(path, table, listed),
+            *told_repeats(path, table, listed),
             *told_rows(path, spec, strangers.unlisted),
         ),
         counts=Counter(tag for row in table.rows for tag in row.tags),
     )
+
+
+def _begun(names: Sequence[str], listed: Sequence[NamedImages]) -> str:
+    """A sentence where all names begin in one and the same folder above the data folder, which may be another one."""
+    found = {one for images in listed for name in names if (one := images.beginning(name)) is not None}
+    if len(found) != 1 or found == {()}:
+        return ""
+    (folders,) = found
+    return f" Its names begin with {'/'.join(folders)}/, which is taken for the data folder."
 
 
 def _is_near(first: str, second: str) -> bool:

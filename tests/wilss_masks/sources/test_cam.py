@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,27 @@ def test_workers_without_the_file_say_where_it_should_be(root: Path, cache: Path
     (cache / f"{prepared.key}.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"set WILSS_CACHE to a folder that all workers see"):
         prepared.open("cpu", 1)
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_classifier_learns(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("wilss_masks.sources.cam.learn.learn", lambda *_: pytest.fail("it learns first"))
+    with pytest.raises(WeightsError, match=r"file/cam cannot hold the classifier \(.+\); set WILSS_CACHE to a folder"):
+        source(root).prepare("cpu")
+
+
+def test_a_cache_without_room_is_told_before_the_classifier_learns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wilss_masks.sources.cam.learn.learn", lambda *_: pytest.fail("it learns first"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(WeightsError, match=r"cannot hold the classifier \(File too large\); set WILSS_CACHE"):
+            source(root).prepare("cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_without_a_network_the_trainers_is_taken_and_without_that_it_is_refused(tmp_path: Path) -> None:

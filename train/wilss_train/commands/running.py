@@ -15,13 +15,13 @@ import click
 
 from wilss.console import is_quiet
 from wilss.errors import counted
+from wilss.process import StopSignals
 
 if TYPE_CHECKING:
     from ..results.report.log import Progress
     from ..run.plan import RunPlan
 
 INTERRUPTED = 130
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 5.0  # seconds in which what is not the loop has to answer an interrupt
 _BEAT = 10.0  # seconds after which a silent run says what it is at
 _LOOKS = 1.0  # seconds between two looks at whether it is silent
@@ -30,7 +30,7 @@ _SMOOTHING = 0.1  # weight of the newest step in the mean that time left is reck
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM, noticed also while torch computes; a context for the main thread.
+    """Ctrl-C and a queue's signals, noticed also while torch computes; a context for the main thread.
 
     In the loop (`running`) the step at work has a few seconds to end. Elsewhere the command is interrupted, and left
     where it does not answer. A second signal ends the process at once.
@@ -38,6 +38,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self._handled = StopSignals()
         self._in_loop = False
         self._answered = threading.Event()  # the block has been left
         #: What an interrupt outside the loop is answered with.
@@ -51,7 +52,7 @@ class StopRequest:
         # the handler of a signal waits for the operation of torch at work; what is written here does not
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
-        self._former = {number: signal.signal(number, self._interrupt) for number in _SIGNALS}
+        self._former = {number: signal.signal(number, self._interrupt) for number in StopSignals.ALL}
         self._former_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
         return self
@@ -79,12 +80,13 @@ class StopRequest:
             raise KeyboardInterrupt
 
     def _interrupt(self, number: int, frame: object) -> None:
-        if not self._in_loop:
+        if not self._handled.is_echo() and not self._in_loop:
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
+        signals = StopSignals()
         while number := self._reading.recv(1):
-            if number[0] not in _SIGNALS:
+            if number[0] not in StopSignals.ALL or signals.is_echo():
                 continue
             if self.asked():
                 os._exit(INTERRUPTED)

@@ -34,12 +34,10 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loop:
-    """What the loop is run with.
+class Hooks:
+    """Who stops the loop, and who is told where it is.
 
-    states: the folder of the run's states. workers: loader threads. alone: first epochs in which the student is not
-    trained and the rates stand still. after: the method's part of every step, see `Experiment`. asked_to_stop: looked
-    at after every step.
+    asked_to_stop: looked at after every optimiser step.
     leave: called from another thread where a step does not end soon after that, with `Stopped` once the state of the
     step before is saved, or with why it could not be; it ends the process. None waits for the step, as several
     processes always do.
@@ -47,17 +45,27 @@ class Loop:
     at. on_step: called with the steps taken. on_progress: called every tenth step.
     """
 
+    asked_to_stop: Callable[[], bool] = lambda: False
+    leave: Callable[[Exception], None] | None = None
+    on_start: Callable[[int, int], None] = lambda step, steps: None
+    on_phase: Callable[[str], None] = lambda phase: None
+    on_step: Callable[[int], None] = lambda step: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop(Hooks):
+    """What the loop is run with.
+
+    states: the folder of the run's states. workers: loader threads. alone: first epochs in which the student is not
+    trained and the rates stand still. after: the method's part of every step, see `Experiment`.
+    """
+
     params: TrainParams
     states: Path
     workers: int = 1
     alone: int = 0
     after: Callable[[int], None] = lambda taken: None
-    asked_to_stop: Callable[[], bool] = lambda: False
-    leave: Callable[[Exception], None] | None = None
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    on_start: Callable[[int, int], None] = lambda step, steps: None
-    on_phase: Callable[[str], None] = lambda phase: None
-    on_step: Callable[[int], None] = lambda step: None
 
 
 def fit(objective: nn.Module, batches: BatchSource, accelerator: Accelerator, loop: Loop) -> int:

@@ -1,17 +1,15 @@
 """`train`: the second verb as a function call. A mask store in; checkpoint, memory bank and report out."""
 
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from wilss.data.manifest import Manifest, told_overlap
 from wilss.disk import Location, make_folder
@@ -28,7 +26,7 @@ from ..methods import Method
 from ..params import TrainParams
 from ..results.judge import RunResults
 from ..results.report.log import LOG_FILE, Progress, read_log
-from .fit import Loop, fit
+from .fit import Hooks, Loop, fit
 from .plan import RunPlan, origin_of, plan_of
 from .processes import (
     accelerator_for,
@@ -48,7 +46,7 @@ _USUAL_SPLIT = "val"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Hooks):
     """How a run is run. Only `seed` and, by rounding, `threads` and the device affect what is learnt.
 
     workers: loader threads. threads: of torch's operations on the CPU, 0 for all cores, shared by the processes of
@@ -56,12 +54,9 @@ class Options:
     split: the images on which the result is judged, None for none; where there is no `val`, nothing is judged.
     check_digests: read every image or label that the masks were made of, also those whose size and time are as they
     were.
-    asked_to_stop: looked at after every optimiser step. running: stands around all of them. leave: see
-    `wilss_train.run.fit.Loop`; None waits for every step to end.
-    on_ready: called once the run's folder is there, from when on the run can be resumed. on_plan: called with what is
-    about to be trained. on_start: called with the step at which the run starts, and how
-    many there are. on_phase, on_step: called with what is being done, and with the steps taken. on_progress: called
-    every tenth step.
+    running: stands around all optimiser steps. on_ready: called once the run's folder is there, from when on the run
+    can be resumed. on_plan: called with what is about to be trained. on_phase: also called with what is done before and
+    after the loop. The rest of that kind is the loop's, see `wilss_train.run.fit.Hooks`.
     """
 
     seed: int = 0
@@ -74,15 +69,9 @@ class Options:
     tensorboard: bool = False
     split: str | None = _USUAL_SPLIT
     check_digests: bool = False
-    asked_to_stop: Callable[[], bool] = field(default=lambda: False)
     running: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    leave: Callable[[Exception], None] | None = None
-    on_ready: Callable[[], None] = field(default=lambda: None)
-    on_plan: Callable[[RunPlan], None] = field(default=lambda plan: None)
-    on_start: Callable[[int, int], None] = field(default=lambda step, steps: None)
-    on_phase: Callable[[str], None] = field(default=lambda phase: None)
-    on_step: Callable[[int], None] = field(default=lambda step: None)
-    on_progress: Callable[[Progress], None] = field(default=lambda progress: None)
+    on_ready: Callable[[], None] = lambda: None
+    on_plan: Callable[[RunPlan], None] = lambda plan: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,35 +130,13 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     when asked to stop, TrainingError for a loss that is not finite and a GPU whose memory does not suffice.
     """
     started = time.perf_counter()
-    params = settled(params, method, inputs)
-    threads = options.threads or own_cores()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
-    split = _split_of(inputs, options.split)
-    accelerator = accelerator_for(params, options.device)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
-    require_even_share(params, accelerator.num_processes)
-    if accelerator.is_main_process and split is not None:
-        _tell_overlap(inputs, split)
-    broken: dict[str, str] = {}
-    context = _context(inputs, params, options.seed, accelerator, broken)
-    experiment = functools.cache(lambda: method.experiment(context))
-    with _alone(accelerator, out):
-        if accelerator.is_main_process:
-            machine = machine_of(accelerator, threads, deterministic=options.deterministic)
-            _prepare(context, method, out, options, machine, experiment)
-        accelerator.wait_for_everyone()
+    process = _Process(inputs, method, params, out, options)
+    with process.alone():
+        process.prepare()
         was_complete = runs.is_complete(out)
         if not was_complete and not (out / MODEL_FILE).exists():
-            _learn(experiment(), context, method, out, options, accelerator, broken)
-        experiment.cache_clear()  # its networks make room for those that are judged
-        results = None
-        if accelerator.is_main_process:
-            judged = was_complete or split is None
-            options.on_phase("reading the result" if judged else f"judging the result on {split}")
-            told = partial(_tell_judged, options, split)
-            results = method.judge(inputs, out, split=split, device=str(accelerator.device), progress=told)
+            process.learn()
+        results = process.judge(was_complete=was_complete)
     return Summary(
         folder=out,
         seconds=time.perf_counter() - started,
@@ -179,70 +146,120 @@ def run_training(inputs: RunInputs, method: Method, params: TrainParams, out: Pa
     )
 
 
-def _prepare(
-    context: RunContext,
-    method: Method,
-    out: Path,
-    options: Options,
-    machine: dict[str, Any],
-    experiment: Callable[[], Experiment],
-) -> None:
-    """Check what is read, and make the run's folder or find the same run there.
+class _Process:
+    """One process of a run: its method and context, and the steps of `run_training`, in their order."""
 
-    Under the lock, so that whoever finds the folder taken need not wait, and in the first process alone.
-    """
-    options.on_phase("reading and checking masks, images and weights")
-    inputs, params = context.inputs, context.params
-    inputs.verify(check_digests=options.check_digests)
-    identity = identity_of(inputs, method, params, options.seed, machine)
-    if options.overwrite or images_at_a_time(params, context.world) < 2:
-        # what would be refused is refused before anything is thrown away, or there
-        require_pairs(experiment().objective, params, context.world)
-    about = origin_of(inputs, method, params).as_json()
-    renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
-    runs.prepare(out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
-    options.on_ready()
-
-
-def _learn(
-    experiment: Experiment,
-    context: RunContext,
-    method: Method,
-    out: Path,
-    options: Options,
-    accelerator: Accelerator,
-    broken: Mapping[str, str],
-) -> None:
-    """From the newest state to the checkpoint and what comes with it."""
-    objective, params = experiment.objective, context.params
-    if params.batch_norm == "synchronised":
-        objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
-    require_pairs(objective, params, context.world)
-    if accelerator.is_main_process:
-        _announce(plan_of(experiment, context, method), options)
-    first = latest_step(out / runs.STATES)
-    with run_log(out, context, first, images=experiment.batches.image_count) as log:
-        listeners = [options.on_progress]
-        if options.tensorboard:
-            listeners.append(CurveWriter(out / runs.CURVES, first=first))
-        loop = Loop(
+    def __init__(self, inputs: RunInputs, method: Method, params: TrainParams, out: Path, options: Options) -> None:
+        self._method, self._out, self._options = method, out, options
+        params = settled(params, method, inputs)
+        self._threads = options.threads or own_cores()
+        torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(options.deterministic, warn_only=True)
+        self._split = _split_of(inputs, options.split)
+        accelerator = self._accelerator = accelerator_for(params, options.device)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+        require_even_share(params, accelerator.num_processes)
+        if accelerator.is_main_process and self._split is not None:
+            _tell_overlap(inputs, self._split)
+        self._broken: dict[str, str] = {}
+        self._context = RunContext(
+            inputs=inputs,
             params=params,
-            states=out / runs.STATES,
+            seed=options.seed,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            device=accelerator.device,
+            gather=gathered(accelerator),
+            on_broken=lambda image: self._broken.update({image.image_id: image.error}),
+        )
+
+    @cached_property
+    def _experiment(self) -> Experiment:
+        return self._method.experiment(self._context)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Only one run trains in a folder; the first process holds its lock."""
+        with runs.writing_to(self._out):
+            make_folder(self._out.parent)
+        with writer_lock(self._out) if self._accelerator.is_main_process else contextlib.nullcontext():
+            yield
+
+    def prepare(self) -> None:
+        """Check what is read, and make the run's folder or find the same run there.
+
+        Under the lock, so that whoever finds the folder taken need not wait, and in the first process alone.
+        """
+        if self._accelerator.is_main_process:
+            self._options.on_phase("reading and checking masks, images and weights")
+            self._context.inputs.verify(check_digests=self._options.check_digests)
+            self._prepare_folder()
+            self._options.on_ready()
+        self._accelerator.wait_for_everyone()
+
+    def _prepare_folder(self) -> None:
+        method, options, inputs, params = self._method, self._options, self._context.inputs, self._context.params
+        machine = machine_of(self._accelerator, self._threads, deterministic=options.deterministic)
+        identity = identity_of(inputs, method, params, options.seed, machine)
+        if options.overwrite or images_at_a_time(params, self._context.world) < 2:
+            # what would be refused is refused before anything is thrown away, or there
+            require_pairs(self._experiment.objective, params, self._context.world)
+        about = origin_of(inputs, method, params).as_json()
+        renew = partial(as_noted_now, wanted=identity, method=method, manifest=inputs.manifest)
+        runs.prepare(self._out, identity, about, renew=renew, resume=options.resume, overwrite=options.overwrite)
+
+    def learn(self) -> None:
+        """From the newest state to the checkpoint and what comes with it."""
+        experiment, context, out, options = self._experiment, self._context, self._out, self._options
+        objective, params = experiment.objective, context.params
+        if params.batch_norm == "synchronised":
+            objective = set_batch_norm(objective, params.batch_norm)  # what a method adds to the student, too
+        require_pairs(objective, params, context.world)
+        if self._accelerator.is_main_process:
+            _announce(plan_of(experiment, context, self._method), options)
+        first = latest_step(out / runs.STATES)
+        with run_log(out, context, first, images=experiment.batches.image_count) as log:
+            listeners = [options.on_progress]
+            if options.tensorboard:
+                listeners.append(CurveWriter(out / runs.CURVES, first=first))
+            loop = self._loop(RunLogger(log, self._broken, listeners))
+            with enough_memory(), options.running():
+                steps = fit(objective, experiment.batches, self._accelerator, loop)
+            if log is not None:
+                options.on_phase("writing the results")
+                log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
+                experiment.write(out, steps, _facts(context, self._method, steps))
+        self._accelerator.wait_for_everyone()
+
+    def _loop(self, on_progress: Callable[[Progress], None]) -> Loop:
+        """What the loop is run with; the first process alone has somebody who listens to where it is."""
+        options, experiment = self._options, self._experiment
+        heard: Hooks = options if self._accelerator.is_main_process else Hooks()
+        return Loop(
+            params=self._context.params,
+            states=self._out / runs.STATES,
             workers=options.workers,
             alone=experiment.alone,
             after=experiment.after,
             asked_to_stop=options.asked_to_stop,
             leave=options.leave,
-            on_progress=RunLogger(log, broken, listeners),
-            **_listening(options, accelerator),
+            on_progress=on_progress,
+            on_start=heard.on_start,
+            on_phase=heard.on_phase,
+            on_step=heard.on_step,
         )
-        with enough_memory(), options.running():
-            steps = fit(objective, experiment.batches, accelerator, loop)
-        if log is not None:
-            options.on_phase("writing the results")
-            log.end(step=steps)  # before the checkpoint, whose being there says that nothing of this is left to do
-            experiment.write(out, steps, _facts(context, method, steps))
-    accelerator.wait_for_everyone()
+
+    def judge(self, *, was_complete: bool) -> RunResults | None:
+        """What the method says of its result, in the first process alone."""
+        vars(self).pop("_experiment", None)  # its networks make room for those that are judged
+        if not self._accelerator.is_main_process:
+            return None
+        split, options = self._split, self._options
+        judged = was_complete or split is None
+        options.on_phase("reading the result" if judged else f"judging the result on {split}")
+        told, device = partial(_tell_judged, options, split), str(self._accelerator.device)
+        return self._method.judge(self._context.inputs, self._out, split=split, device=device, progress=told)
 
 
 def _announce(plan: RunPlan, options: Options) -> None:
@@ -254,29 +271,6 @@ def _announce(plan: RunPlan, options: Options) -> None:
 def _tell_judged(options: Options, split: str | None, done: int, total: int) -> None:
     then = ", drawing the report" if done == total else ""
     options.on_phase(f"judging the result on {split}: {done} of {total} done{then}")
-
-
-def _listening(options: Options, accelerator: Accelerator) -> dict[str, Any]:
-    """Whom the loop tells where it is: the first process alone has somebody who listens."""
-    if not accelerator.is_main_process:
-        return {}
-    return {"on_start": options.on_start, "on_phase": options.on_phase, "on_step": options.on_step}
-
-
-def _context(
-    inputs: RunInputs, params: TrainParams, seed: int, accelerator: Accelerator, broken: dict[str, str]
-) -> RunContext:
-    """What the method is given; broken images are noted in `broken`."""
-    return RunContext(
-        inputs=inputs,
-        params=params,
-        seed=seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        device=accelerator.device,
-        gather=gathered(accelerator),
-        on_broken=lambda image: broken.update({image.image_id: image.error}),
-    )
 
 
 def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
@@ -322,12 +316,3 @@ def _tell_overlap(inputs: RunInputs, split: str) -> None:
     made_from = str(inputs.store.attributes.get("split", "train"))
     if (overlap := told_overlap(inputs.manifest, split, inputs.step, made_from=made_from)) is not None:
         _log.warning(overlap)
-
-
-@contextlib.contextmanager
-def _alone(accelerator: Accelerator, out: Path) -> Iterator[None]:
-    """Only one run trains in a folder; the first process holds its lock."""
-    with runs.writing_to(out):
-        make_folder(out.parent)
-    with writer_lock(out) if accelerator.is_main_process else contextlib.nullcontext():
-        yield

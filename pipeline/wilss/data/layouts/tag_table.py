@@ -44,14 +44,15 @@ class Row(NamedTuple):
 class TagRows:
     """All rows of a table.
 
-    form: how it was read, in words. head: the cells of its header, none where it was read as having none. classes:
-    those that head columns of 0 and 1. mask: the heading of a column that names label files, whether it is read or
-    not. ignored: headings that are not read; counts: those of them, beside columns of 0 and 1, under which there are
-    whole numbers from 0.
+    form: how it was read, in words. is_long: whether it has a row for every tag. head: the cells of its header, none
+    where it was read as having none. classes: those that head columns of 0 and 1. mask: the heading of a column that
+    names label files, whether it is read or not. ignored: headings that are not read; counts: those of them, beside
+    columns of 0 and 1, under which there are whole numbers from 0.
     """
 
     rows: tuple[Row, ...]
     form: str
+    is_long: bool = False
     head: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     mask: str | None = None
@@ -93,6 +94,7 @@ def read_table(
     return TagRows(
         rows=rows,
         form=f"{_SEPARATORS[separator]}-separated, {_form(columns, rows)}",
+        is_long=_is_long(columns, rows),
         head=tuple(head),
         classes=tuple(head[column] for column in columns.tags) if columns.flags else (),
         mask=None if columns.mask is None else _heading(head, columns.mask),
@@ -303,8 +305,12 @@ def _form(columns: _Columns, rows: Sequence[Row]) -> str:
         return f"a column of 0 and 1 for each of {len(columns.tags)} classes"
     if len(columns.tags) > 1:
         return f"tags in {len(columns.tags)} columns"
-    long = len({row.image for row in rows}) < len(rows) and all(len(row.tags) <= 1 for row in rows)
-    return "a row for every tag" if long else "a row for every image"
+    return "a row for every tag" if _is_long(columns, rows) else "a row for every image"
+
+
+def _is_long(columns: _Columns, rows: Sequence[Row]) -> bool:
+    is_one_tag = not columns.flags and len(columns.tags) <= 1 and all(len(row.tags) <= 1 for row in rows)
+    return is_one_tag and len({row.image for row in rows}) < len(rows)
 
 
 def _heading(head: Sequence[str], column: int) -> str:

@@ -18,7 +18,7 @@ from wilss.data.layouts.coco_json import tags_by_stem
 from wilss.data.layouts.files import lines_of
 from wilss.data.layouts.label_classes import LabelClasses, classes_in
 from wilss.data.layouts.lists import find_list, load_array, read_list
-from wilss.data.layouts.named_images import NamedImages
+from wilss.data.layouts.named_images import NamedImages, of_one_folder
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.layouts.spec import DataSpec, SplitSpec
 from wilss.data.layouts.table import Records, Shared
@@ -180,8 +180,9 @@ def _classes_in(spec: DataSpec, image: ImageRecord, kept: LabelClasses | None) -
 # -- csv, and folders of classes ----------------------------------------------------------------------------
 
 
-def read_rows(spec: DataSpec, *images: NamedImages) -> TagRows:
-    """The rows of a data set's csv. images: all that a row may mean."""
+def read_rows(spec: DataSpec, *splits: Sequence[ImageRecord]) -> tuple[TagRows, list[NamedImages]]:
+    """The rows of a data set's csv, and by what they call the images of each of `splits`: all that a row may mean."""
+    images = [_named_images(spec, records) for records in splits]
 
     def is_class(word: str) -> bool:
         return spec.taxonomy.find(word) is not None or word in spec.tags.ignore
@@ -189,10 +190,12 @@ def read_rows(spec: DataSpec, *images: NamedImages) -> TagRows:
     def is_image(word: str) -> bool:
         return any(word in some for some in images)
 
-    return read_table(_file(spec), spec.tags, is_image=is_image, is_class=is_class)
+    path = _file(spec)
+    table = read_table(path, spec.tags, is_image=is_image, is_class=is_class)
+    return table, of_one_folder(images, [row.image for row in table.rows], spec.root, path)
 
 
-def named_images(spec: DataSpec, images: Sequence[ImageRecord]) -> NamedImages:
+def _named_images(spec: DataSpec, images: Sequence[ImageRecord]) -> NamedImages:
     """Image records by what a table may call them."""
     ids = images.ids() if isinstance(images, Records) else [image.image_id for image in images]
     cut = len(str(spec.root)) + 1
@@ -203,15 +206,16 @@ def label_names(spec: DataSpec, images: Sequence[ImageRecord]) -> Mapping[str, s
     """The label file that the csv names for an image, by image id; "" where its row names none."""
     if spec.tags.kind != "csv" or spec.tags.mask is None:
         return {}
-    known = named_images(spec, images)
-    named = ((known.find(row.image), row.mask) for row in read_rows(spec, known).rows)
+    table, (known,) = read_rows(spec, images)
+    named = ((known.find(row.image), row.mask) for row in table.rows)
     return {known.ids[places[0]]: mask for places, mask in named if len(places) == 1}
 
 
 def _from_csv(spec: DataSpec, split: str, images: Sequence[ImageRecord]) -> TagTable:
     """The rows that name an image of the split; see `tag_table`."""
-    known, found, problems = named_images(spec, images), _Tagged(), dict[str, str]()
-    for row in read_rows(spec, known).rows:
+    found, problems = _Tagged(), dict[str, str]()
+    table, (known,) = read_rows(spec, images)
+    for row in table.rows:
         ids = [known.ids[place] for place in known.find(row.image)]
         if len(ids) == 1:
             found.add(ids[0], row.tags)

@@ -14,7 +14,14 @@ from wilss.data.manifest.lock import (
 from wilss.data.manifest.manifest import Manifest, load_manifest, require_manifest
 from wilss.data.manifest.overlap import told_overlap
 from wilss.data.manifest.supports import SupportRow
-from wilss.data.manifest.unlisted import strangers_of, told_files, told_rows, told_unlisted
+from wilss.data.manifest.unlisted import (
+    strangers_of,
+    told_files,
+    told_namesakes,
+    told_repeats,
+    told_rows,
+    told_unlisted,
+)
 
 __all__ = [
     "EncoderSpec",
@@ -32,7 +39,9 @@ __all__ = [
     "require_manifest",
     "strangers_of",
     "told_files",
+    "told_namesakes",
     "told_overlap",
+    "told_repeats",
     "told_rows",
     "told_unlisted",
     "write_lock",

@@ -11,10 +11,10 @@ from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
 from wilss.data.layouts.listing import read_others
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.tag_table import TagRows
-from wilss.data.layouts.tags import named_images, read_rows, tag_files
+from wilss.data.layouts.tags import read_rows, tag_files
 from wilss.data.names import some
 from wilss.disk import UrlPath, path_of, walk
-from wilss.errors import ManifestError
+from wilss.errors import ManifestError, counted
 
 if TYPE_CHECKING:
     from wilss.data.manifest.manifest import Manifest
@@ -33,7 +33,7 @@ def strangers_of(spec: DataSpec, table: TagRows, listed: Sequence[NamedImages]) 
     strange = [name for name in names if not any(name in images for images in listed)]
     if not strange:
         return Strangers()
-    on_disk = _images_below(spec.root)
+    on_disk = _images_below(spec.root).limited(listed[0].beginnings if listed else None)
     unlisted = tuple(name for name in strange if name in on_disk)
     return Strangers(nobody=tuple(name for name in strange if name not in on_disk), unlisted=unlisted)
 
@@ -42,6 +42,35 @@ def told_rows(path: Path, spec: DataSpec, images: Sequence[str]) -> Iterator[str
     """A sentence for the rows of a table at `path` whose images are there and on no list."""
     if images:
         yield f"{path} has rows of {some(images)} {_remedy(spec)}"
+
+
+def told_namesakes(path: Path, table: TagRows, listed: Sequence[NamedImages]) -> Iterator[str]:
+    """A sentence for the names in a table at `path` that mean one image in one split and another one in another."""
+    several: dict[str, tuple[str, ...]] = {}
+    for name in dict.fromkeys(row.image for row in table.rows):
+        means = [images.path(found[0]) for images in listed if len(found := images.find(name)) == 1]
+        if len(set(means)) > 1:
+            several[name] = tuple(dict.fromkeys(means))
+    if several:
+        name, paths = next(iter(several.items()))
+        yield (
+            f"{path} has {counted(len(several), 'row')} of a name that is another image in another split ({name!r} is "
+            f"{some(paths)}), each of which gets these tags; write their paths there."
+        )
+
+
+def told_repeats(path: Path, table: TagRows, listed: Sequence[NamedImages]) -> Iterator[str]:
+    """A sentence for images with several rows of other tags in a table at `path`, unless it has a row for every tag."""
+    if table.is_long:
+        return
+    tags: dict[tuple[int, int], set[frozenset[str]]] = {}
+    for split, images in enumerate(listed):
+        for row in table.rows:
+            if len(found := images.find(row.image)) == 1:
+                tags.setdefault((split, found[0]), set()).add(frozenset(row.tags))
+    differ = [listed[split].ids[place] for (split, place), several in tags.items() if len(several) > 1]
+    if differ:
+        yield f"{path} has several rows, with other tags, of {some(differ)}, which get all of them; keep the right row."
 
 
 def told_files(manifest: "Manifest", name: str) -> Iterator[str]:
@@ -73,8 +102,10 @@ def told_unlisted(manifest: "Manifest", name: str) -> Iterator[str]:
         if spec.tags.kind == "csv" and not isinstance(spec.root, UrlPath):
             (path,) = tag_files(spec, next(iter(spec.splits)))
             records = [manifest.listing(name, split, lenient=None).records for split in spec.splits]
-            images = [named_images(spec, of_split) for of_split in records]
-            yield from told_rows(path, spec, strangers_of(spec, read_rows(spec, *images), images).unlisted)
+            table, listed = read_rows(spec, *records)
+            yield from told_namesakes(path, table, listed)
+            yield from told_repeats(path, table, listed)
+            yield from told_rows(path, spec, strangers_of(spec, table, listed).unlisted)
         yield from told_files(manifest, name)
 
 

@@ -1,6 +1,5 @@
 """Make the masks of a source, whichever command asks for them."""
 
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wilss.console import FINISHED_WITH_FAILURES, ProgressDisplay, is_quiet
+from wilss.process import interrupted_by_queues
 
-from ..common import as_interrupt
 from .dry_run import dry_run
 from .options import options_of
 from .outcome import report, stopped
@@ -41,12 +40,12 @@ def make_masks(manifest: Any, source: Any, arguments: dict[str, Any]) -> None:
 
 
 def _generate(manifest: Any, source: Any, arguments: dict[str, Any], options: "Options") -> "Summary":
-    """Call `generate` with a progress bar; SIGTERM is as Ctrl-C, and what a stopped run has kept is said."""
+    """Call `generate` with a progress bar; a queue's signal is as Ctrl-C, and what a stopped run has kept is said."""
     from ...make.generate import generate
 
-    before, started = signal.signal(signal.SIGTERM, as_interrupt), threading.Event()
+    started = threading.Event()
     try:
-        with ProgressDisplay() as display:
+        with interrupted_by_queues(), ProgressDisplay() as display:
 
             def progress(done: int, total: int) -> None:
                 started.set()
@@ -66,8 +65,6 @@ def _generate(manifest: Any, source: Any, arguments: dict[str, Any], options: "O
     except KeyboardInterrupt:
         click.echo(stopped(manifest, arguments, options, has_begun=started.is_set()), err=True)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(sentence: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.digests import digest_of_json
-from wilss.disk import cache_folder
+from wilss.disk import cache_folder, make_folder, require_writable
 from wilss.errors import CheckpointError, WeightsError, counted
 
 from ...stages.params import noted
@@ -174,6 +174,7 @@ class CamSource:
         classifier = Classifier(self.backbone.spec(len(self.classes)), self.seed)
         if self.backbone.file is not None:
             load_backbone(classifier, self.backbone.file)
+        _require_room(path.parent, classifier)
         tags, images = counted(len(self.classes), "tag"), counted(len(self.lessons.records), "image")
         log.info("a classifier learns %s from %s", tags, images)
         how = Teaching(
@@ -219,3 +220,18 @@ class CamSource:
 
         torch.set_num_threads(threads)
         return CamProposer(self.prepare(device), device)
+
+
+def _require_room(folder: Path, classifier: "Classifier") -> None:
+    """Refuse a cache that cannot hold the classifier, before it learns for half an hour.
+
+    Raises WeightsError for a folder that cannot be written, and for one without the room.
+    """
+    try:
+        make_folder(folder)
+        require_writable(folder, sum(tensor.nbytes for tensor in classifier.state_dict().values()))
+    except OSError as error:
+        raise WeightsError(
+            f"{folder} cannot hold the classifier ({error.strerror}); set WILSS_CACHE to a folder that can be written, "
+            "has room for it, and is seen by all workers."
+        ) from None

@@ -173,6 +173,42 @@ def test_a_row_that_may_mean_two_images_is_the_problem_of_both(tmp_path: Path) -
     assert "has a row of '1.jpg', which may mean 2 images (x/1, y/1); write its path there." in str(records[0].problem)
 
 
+def test_a_table_of_several_folders_gives_an_image_no_tags_of_its_namesakes(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        disk.image(tmp_path / "cam01" / name)
+    rows = ("in/cam01/1.jpg,cat", "in/cam02/1.jpg,dog", "in/cam02/2.jpg,dog", "cam03/cam02/1.jpg,horse")
+    disk.text(tmp_path / "tags.csv", *rows)
+    records = load(tmp_path, path="cam01").listing("main", "train").records
+    assert [(record.image_id, record.tags) for record in records] == [("1", (1,)), ("2", ())]
+    (tmp_path / "here").symlink_to("cam01")
+    assert [record.tags for record in load(tmp_path, path="here").listing("main", "train").records] == [(1,), ()]
+    disk.text(
+        tmp_path / "tags.csv", *rows, "2.jpg,horse"
+    )  # a row that begins in the data folder goes before all others
+    assert [record.tags for record in load(tmp_path, path="cam01").listing("main", "train").records] == [(), (3,)]
+
+
+def test_a_table_of_several_folders_of_which_none_is_the_data_folder_is_refused(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "tags.csv", "in/cam01/1.jpg,cat", "in/cam02/2.jpg,dog")
+    # photographs of several folders that were put into one: no name repeats
+    assert [record.tags for record in load(tmp_path).listing("main", "train").records] == [(1,), (2,)]
+    disk.text(tmp_path / "tags.csv", "in/cam01/1.jpg,cat", "in/cam02/2.jpg,dog", "in/cam02/1.jpg,dog")
+    with pytest.raises(ManifestError, match=r"rows of 'in/cam01/1\.jpg' and 'in/cam02/1\.jpg', and 1 below .*data may"):
+        load(tmp_path).listing("main", "train")
+
+
+def test_a_label_file_is_taken_from_the_row_of_the_data_folder(tmp_path: Path) -> None:
+    disk.image(tmp_path / "cam01/1.jpg")
+    for folder, value in (("cam01", 1), ("cam02", 2)):
+        disk.label(tmp_path / f"cam01/truth/{folder}.png", (value,))
+    disk.text(tmp_path / "tags.csv", "image,tags,mask", "in/cam01/1.jpg,cat,cam01.png", "in/cam02/1.jpg,dog,cam02.png")
+    tags = {"from": "csv", "mask": "mask"}
+    (record,) = load(tmp_path, path="cam01", labels="truth", tags=tags).listing("main", "train").records
+    assert read_label_of(record)[0, 0] == 1
+
+
 def test_a_column_names_the_label_files(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "e"):
         disk.image(tmp_path / f"data/pics/{name}.jpg")
