@@ -40,7 +40,8 @@ STORED = "stored"
 class Row:
     """One line of the table: its title, what is made of the pictures without labels, and by which method.
 
-    target: of pseudoseg, "" for another method. more: parameters beside those that all rows of the method have.
+    target: of pseudoseg, "" for another method. more: parameters beside those that all rows of the method have. parts:
+    1/PART labelled, of the tables that have the row.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Row:
     target: str
     method: str = "pseudoseg"
     more: tuple[str, ...] = ()
+    parts: tuple[int, ...] = PARTS
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -58,26 +60,31 @@ class Row:
 NONE = Row("none", "labelled pictures alone", "none")
 DECODER = Row("decoder", "decoder's soft labels alone", "decoder")
 FUSED = Row("fused", "PseudoSeg: both, fused while training", "fused")
+OWN, ALIGNED = ("strong_norm=own",), ("align=1",)
+_AS_DRAWN = "the same, aligned with the drawn labels"
+DECODER_ALIGNED = replace(DECODER, key="decoder-aligned", title=_AS_DRAWN, more=ALIGNED, parts=(8,))
+FUSED_ALIGNED = replace(FUSED, key="fused-aligned", title=_AS_DRAWN, more=ALIGNED, parts=(8,))
 MEAN_TEACHER = Row("unimatch", "UniMatch V2: a mean teacher's hard labels where it is surer than 0.95", "", "unimatch")
 ROWS = (
     NONE,
     Row("fixmatch", "decoder's hard labels where it is surer than 0.95 (FixMatch)", "fixmatch"),
     DECODER,
+    DECODER_ALIGNED,
     Row("sgc", "attention maps' soft labels alone", "sgc"),
     FUSED,
+    FUSED_ALIGNED,
     MEAN_TEACHER,
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
 )
-OWN, ALIGNED = ("strong_norm=own",), ("align=1",)
 #: What was to be chosen with 1/8 labelled.
 CHOICES = (
     NONE,
     DECODER,
     replace(DECODER, key="decoder-own", more=OWN),
-    replace(DECODER, key="decoder-aligned", more=ALIGNED),
+    DECODER_ALIGNED,
     FUSED,
     replace(FUSED, key="fused-own", more=OWN),
-    replace(FUSED, key="fused-aligned", more=ALIGNED),
+    FUSED_ALIGNED,
     replace(MEAN_TEACHER, key="unimatch-published", more=("average=0.996",)),
     MEAN_TEACHER,
 )
@@ -201,8 +208,8 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
 
     Rows that are not among those named by --only lose their figures.
     """
-    rows = [row for row in ROWS if not only or row.key in only]
     for one in part:
+        rows = _rows(one, only)
         cells = {row.key: _cells(place, one, row, seeds) for row in rows}
         print(f"soft labels of the 1/{one} stores, mIoU: {spread(soft_scores(place, one, seeds))}")
         if place.manifest == ROOT / "data_manifest.yaml":
@@ -210,7 +217,7 @@ def table(place: Place, seeds: int, only: Sequence[str], part: Sequence[int]) ->
                 f"semi-{one}{_longer(place.epochs)}",
                 cells,
                 seeds,
-                emptied={row.key for row in ROWS} - set(cells),
+                emptied={row.key for row in _rows(one, ())} - set(cells),
                 trained=[run for row in rows for run in _trained(place, one, row, seeds)],
             )
         else:
@@ -252,7 +259,12 @@ def _jobs(place: Place, seeds: int, only: Sequence[str], parts: Sequence[int]) -
     """Seed by seed, so that a whole row of tables is there early."""
     for seed in range(seeds):
         for part in parts:
-            yield from (job(place, part, row, seed) for row in ROWS if not only or row.key in only)
+            yield from (job(place, part, row, seed) for row in _rows(part, only))
+
+
+def _rows(part: int, only: Sequence[str]) -> list[Row]:
+    """Those of the table of 1/PART labelled, or of them those whose keys are named."""
+    return [row for row in ROWS if part in row.parts and (not only or row.key in only)]
 
 
 def _write_lists(place: Place, seed: int) -> None:

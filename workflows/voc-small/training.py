@@ -12,7 +12,7 @@ from runs import Cell, Job, command, excess_of_background, spread
 
 SEEDS = 3
 #: Of columns whose names do not say it all.
-_HEADINGS = {"background": "background beyond the labels', % of pixels"}
+_HEADINGS = {"background": "too much background, % of pixels"}
 seeds_option = click.option("--seeds", default=SEEDS, show_default=True, help="How many, from 0.")
 
 
