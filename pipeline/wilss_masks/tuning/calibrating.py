@@ -15,7 +15,7 @@ from ..sources.fmwiss import FmwissSource
 from ..sources.fusion import FmwissParams, evidence_of
 from ..stages.chain import stage_size
 from ..stages.unsure import labels_of, sureness_of
-from .judging import maps_and_masks
+from .masks import maps_and_masks
 from .sample import Sample
 from .scratch import Scratch, Seen
 

@@ -14,8 +14,9 @@ from wilss.errors import OneImageError
 from wilss.process import map_in_threads
 
 from ..sources.fusion import FmwissParams
-from .judging import Judge, Tally, cost
+from .judging import Judge, Tally
 from .levers import Lever
+from .masks import cost
 from .sample import Sample
 from .scratch import Scratch, Seen
 from .settings import Setting, apart, neighbours
