@@ -29,7 +29,7 @@ from .features import planned_features, with_feature_parts, with_features_from
 from .job import job_of, use_threads
 from .made_with import attributes_of
 from .options import Options, require_consistent, require_means
-from .parts import begun, is_in_parts, make_in_parts
+from .parts import begin_parts, is_in_parts, make_in_parts
 from .plan import MaskPlan
 from .request import (
     Request,
@@ -217,7 +217,7 @@ def _make_part(request: Request, counting: "_Counting", tell: Tell) -> tuple[str
         existing = MaskStore.open(path, allow_partial=True) if is_there(path) else None
         has_content = existing is None or existing.layout.has_content
         plan = _planned_with_features(request, existing, has_content, tell)
-        parts = begun(request, plan)
+        parts = begin_parts(request, plan)
         job = job_of(path, plan, request.source, options, parts)
         counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
 
