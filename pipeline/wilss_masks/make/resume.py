@@ -22,7 +22,7 @@ from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader, seal_pa
 from wilss.store.changes import Comparison, compare, keep_stamps
 from wilss.store.parts import left_of_parts
 
-from ..sources.fusion import CONFIDENCE_OF
+from ..sources.fmwiss_params import CONFIDENCE_OF
 from .features import kept_options
 from .made_with import differences_from, told_by_image
 from .options import Options

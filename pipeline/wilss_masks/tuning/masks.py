@@ -20,7 +20,8 @@ from wilss.params import names_of
 from wilss.store import label_map
 
 from ..sources.fmwiss import FmwissSource
-from ..sources.fusion import FmwissParams, FusionParams, Refined, kept, refine
+from ..sources.fmwiss_params import FmwissParams, FusionParams
+from ..sources.fusion import Refined, kept, refine
 from ..sources.placing import MapMaker, Maps
 from ..stages.chain import stage_picture
 from ..stages.regions import stage_regions

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wilss.errors import OneImageError
 from wilss.process import map_in_threads
 
-from ..sources.fusion import FmwissParams
+from ..sources.fmwiss_params import FmwissParams
 from .judging import Judge, Tally
 from .levers import Lever
 from .masks import cost

@@ -24,8 +24,8 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
 from wilss_masks.make.request import plan_for
 from wilss_masks.sources import FmwissSource
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.sources.fmwiss_proposer import FmwissProposer
-from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.tuning import calibrating
 from wilss_masks.tuning import levers as lever_module
 from wilss_masks.tuning import search as search_module
