@@ -14,7 +14,8 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.protocol import StepProtocol, preset
 from wilss.data.taxonomy import VOC
 from wilss.store import ImageContent, MaskStore, MaskStoreWriter, Status, StoreHeader, StoreLayout, write_shard
-from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, as_content, refine
+from wilss_masks.sources.fmwiss_params import ALWAYS_NOTED, FmwissParams
+from wilss_masks.sources.fusion import as_content, refine
 from wilss_masks.stages.params import noted
 
 CLASS_IDS, CLASS_NAMES = (16, 17, 20), ("pottedplant", "sheep", "tvmonitor")

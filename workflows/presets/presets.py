@@ -20,7 +20,7 @@ from wilss.params import with_values
 from wilss_masks.make.options import Options
 from wilss_masks.make.request import plan_for
 from wilss_masks.sources.fmwiss import FmwissSource
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.sources.presets import PAPER, PRESETS, RECOMMENDED
 from wilss_masks.tuning.judging import Judge, Tally
 from wilss_masks.tuning.sample import draw_sample

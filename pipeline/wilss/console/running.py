@@ -56,6 +56,7 @@ def _run(command: click.Command, prog_name: str, package: str, env_prefix: str, 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     state: dict[str, Any] = {"verbose": False, "quiet": False, "loggers": ("wilss", package)}
     set_level(state["loggers"], logging.INFO)
+    set_level(("matplotlib",), logging.ERROR)  # it tells of every home that cannot be written, which is in nobody's way
     add_common_options(command)
     context = {**_SETTINGS, "auto_envvar_prefix": env_prefix, "obj": state}
     try:

@@ -142,7 +142,24 @@ class StoreArrays:
         return StoreError(f"{self.path} has no array {name!r}; {fix}")
 
 
+def refused(path: object, error: PermissionError) -> StoreError:
+    """What to say of a store that belongs to somebody else, who has not opened all of it."""
+    if error.filename is None:  # a server said so
+        return StoreError(f"{path} may not be read with these credentials ({first_line(error)}); use others.")
+    return StoreError(
+        f"{path} may not be read by this user ({error.filename}: {error.strerror}); let its owner open all of it and "
+        "the folders above it, for a group by chmod -R g+rX."
+    )
+
+
 def _open_group(folder: Folder) -> zarr.Group:
+    try:
+        return _opened(folder)
+    except PermissionError as error:
+        raise refused(folder, error) from None
+
+
+def _opened(folder: Folder) -> zarr.Group:
     if not folder.exists():
         raise StoreError(f"{folder} does not exist; make it with `wilss-masks generate`.")
     if not folder.exists("zarr.json"):  # a pipe would be waited on for ever
@@ -152,6 +169,8 @@ def _open_group(folder: Folder) -> zarr.Group:
         )
     try:
         return zarr.open_group(folder.for_zarr(), mode="r", zarr_format=3)
+    except PermissionError:
+        raise
     except Exception as error:  # whatever zarr meets in metadata of any shape
         raise StoreError(
             f"{folder} is not a readable mask store ({first_line(error)}); pass the step-N.zarr folder, or fetch "
@@ -166,6 +185,8 @@ def _reading(path: Location, name: str, raises: type[StoreError] = StoreError) -
         yield
     except StoreError:
         raise
+    except PermissionError as error:
+        raise refused(path, error) from None
     except Exception as error:
         raise raises(
             f"{path}: the array {name!r} cannot be read ({first_line(error)}); `wilss-masks verify` says what is "

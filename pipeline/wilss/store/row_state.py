@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
-from .arrays import StoreArrays
+from .arrays import StoreArrays, refused
 from .schema import SEAL_KEY, SHARDS_PER_VECTOR_CHUNK, Status
 
 _Signature = tuple[Hashable, ...]
@@ -114,6 +114,8 @@ class RowStates:
         try:
             root = json.loads(read("zarr.json"))["attributes"]
             shapes = [json.loads(read(f"{spec.name}/zarr.json"))["shape"] for spec in specs]
+        except PermissionError as error:
+            raise refused(path, error) from None
         except (OSError, ValueError, KeyError, TypeError):
             root, shapes = None, []
         if (

@@ -10,6 +10,7 @@ from ..data.images import to_pixels
 from ..data.taxonomy import BACKGROUND, VOID
 from ..disk import Location
 from ..errors import MasksError, StoreError
+from .arrays import refused
 from .schema import ArraySpec, Status
 from .store import ImageMasks, MaskStore
 
@@ -76,6 +77,8 @@ def open_masks(path: Location | str, *, allow_partial: bool = False) -> Any:
         dataset = xarray.open_zarr(store.folder.for_zarr(), zarr_format=3).set_coords(
             ["height", "width", "status", "category_id"]
         )
+    except PermissionError as error:
+        raise refused(path, error) from None
     except OSError as error:  # somebody has just thrown it away
         raise StoreError(f"{path} was removed or replaced while it was opened; open it again.") from error
     dataset = dataset.assign({spec.name: _lazy_planes(store, spec, dataset) for spec in store.layout.arrays})

@@ -36,14 +36,8 @@ from wilss.store.records import records_for
 from wilss.store.verdicts import UNJUDGED, review_of, verdicts_of
 
 from ..sources.cam.params import CamParams, CutParams
-from ..sources.fusion import (
-    ALWAYS_NOTED,
-    CONFIDENCE_OF,
-    FmwissParams,
-    FusionParams,
-    as_content,
-    confidence_noted,
-)
+from ..sources.fmwiss_params import ALWAYS_NOTED, CONFIDENCE_OF, FmwissParams, FusionParams, confidence_noted
+from ..sources.fusion import as_content
 from ..stages.params import noted, refuse_idle
 from ..stages.region_file import images_without_regions
 from ..stages.regions import NOTED_OF_REGIONS, refuse_networks, regions_identity, require_regions

@@ -18,7 +18,8 @@ from wilss.store.view import extent
 
 from ..sources.cam.masks import evidence_of_cam, refine_cam
 from ..sources.cam.params import CutParams
-from ..sources.fusion import FusionParams, Refined, evidence_of, refine
+from ..sources.fmwiss_params import FusionParams
+from ..sources.fusion import Refined, evidence_of, refine
 
 #: Parameters that turn kept maps into masks, by the kind of maps.
 CutOrFusion = FusionParams | CutParams

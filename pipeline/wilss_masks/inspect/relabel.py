@@ -19,7 +19,7 @@ from ..make.generate import generate
 from ..make.options import Options
 from ..make.summary import Summary
 from ..sources.fmwiss import FmwissSource
-from ..sources.fusion import FmwissParams, FusionParams
+from ..sources.fmwiss_params import FmwissParams, FusionParams
 from ..stages.regions import OF_A_PASS
 from .fuse import refuse_bad_target
 from .kept_scores import keeps_maps

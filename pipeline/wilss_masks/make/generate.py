@@ -1,7 +1,7 @@
 """`generate`: the first verb as a function call. Images and tags in, a complete mask store out.
 
 Everything that can be refused is refused before the first forward pass: `requested` settles what is asked for,
-`look_at_store` whether the store that is there has it already, and what is missing is made here or in parts.
+`check_store` whether the store that is there has it already, and what is missing is made here or in parts.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from .features import planned_features, with_feature_parts, with_features_from
 from .job import job_of, use_threads
 from .made_with import attributes_of
 from .options import Options, require_consistent, require_means
-from .parts import begun, is_in_parts, make_in_parts
+from .parts import begin_parts, is_in_parts, make_in_parts
 from .plan import MaskPlan
 from .request import (
     Request,
@@ -42,12 +42,12 @@ from .request import (
     store_path,
 )
 from .resume import (
-    Look,
+    StoreCheck,
+    check_store,
     compatible,
     create_or_resume,
     keeping_confidences,
     keeping_what_is_kept,
-    look_at_store,
     require_writable,
 )
 from .run import Workers, run, run_parts
@@ -101,11 +101,11 @@ def generate(
     if request.options.check_digests:
         require_locked_contents(manifest, step, request.options.split)
     lost: tuple[str, ...] = ()
-    if not (look := look_at_store(request)).is_done:
+    if not (check := check_store(request)).is_done:
         before_making()
         if was_complete:
             require_known_names(request.source)
-        lost = _make(request, look, counting, tell)
+        lost = _make(request, check, counting, tell)
     return _summary(request, of_regions, lost, made_now=counting.made, seconds=time.perf_counter() - started)
 
 
@@ -178,17 +178,17 @@ def _summary(
     )
 
 
-def _make(request: Request, look: Look, counting: "_Counting", tell: Tell) -> tuple[str, ...]:
+def _make(request: Request, check: StoreCheck, counting: "_Counting", tell: Tell) -> tuple[str, ...]:
     """Make what the store lacks, as its only writer or as one of many; returns what was lost."""
     if first := getattr(request.source, "preparing", ""):
         tell(first)
     in_parts = is_in_parts(request.path, request.options)
     require_means(request.options)
     require_writable(request.path)
-    return _make_part(request, counting, tell) if in_parts else _make_missing(request, look, counting, tell)
+    return _make_part(request, counting, tell) if in_parts else _make_missing(request, check, counting, tell)
 
 
-def _make_missing(request: Request, look: Look, counting: "_Counting", tell: Tell) -> tuple[str, ...]:
+def _make_missing(request: Request, check: StoreCheck, counting: "_Counting", tell: Tell) -> tuple[str, ...]:
     path, options = request.path, request.options
     with folder_at(path).lock():
         existing = compatible(request)  # again: somebody may have finished it meanwhile
@@ -198,7 +198,7 @@ def _make_missing(request: Request, look: Look, counting: "_Counting", tell: Tel
         has_content = existing is None or existing.layout.has_content or options.update
         before = _stamps(request)
         plan = _planned_with_features(request, existing, has_content, tell)
-        writer = create_or_resume(request, plan, look)
+        writer = create_or_resume(request, plan, check)
         try:
             job = job_of(path, plan, request.source, options)  # what it learns first is no part of the images' rate
             counting.start(images_made(writer.store), plan.layout.num_images)
@@ -217,7 +217,7 @@ def _make_part(request: Request, counting: "_Counting", tell: Tell) -> tuple[str
         existing = MaskStore.open(path, allow_partial=True) if is_there(path) else None
         has_content = existing is None or existing.layout.has_content
         plan = _planned_with_features(request, existing, has_content, tell)
-        parts = begun(request, plan)
+        parts = begin_parts(request, plan)
         job = job_of(path, plan, request.source, options, parts)
         counting.start(images_made(MaskStore.open(path, allow_partial=True)), plan.layout.num_images)
 

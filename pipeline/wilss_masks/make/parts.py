@@ -52,7 +52,7 @@ def is_in_parts(path: Location, options: Options) -> bool:
     return True
 
 
-def begun(request: Request, plan: MaskPlan) -> StoreParts:
+def begin_parts(request: Request, plan: MaskPlan) -> StoreParts:
     """The parts of the store, which is created unless somebody has. Raises StoreError where another one is there."""
     path, header = request.path, plan.header(request.attributes)
     with disk_errors(path):

@@ -22,7 +22,7 @@ from wilss.store import MaskStore, MaskStoreWriter, Status, StoreHeader, seal_pa
 from wilss.store.changes import Comparison, compare, keep_stamps
 from wilss.store.parts import left_of_parts
 
-from ..sources.fusion import CONFIDENCE_OF
+from ..sources.fmwiss_params import CONFIDENCE_OF
 from .features import kept_options
 from .made_with import differences_from, told_by_image
 from .options import Options
@@ -59,8 +59,8 @@ def is_of(store: MaskStore, request: Request) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What a look at the store of a request has found.
+class StoreCheck:
+    """What was found of the store of a request, before its lock is taken.
 
     is_done: nothing is to be made. digest: of a complete store whose images or labels were compared with what its masks
     were made of, and comparison: what became of them, so that they are read once.
@@ -71,7 +71,7 @@ class Look:
     comparison: Comparison | None = None
 
 
-def look_at_store(request: Request) -> Look:
+def check_store(request: Request) -> StoreCheck:
     """Whether nothing is to be made; a store of which that holds is finished where a kill came before its last touch.
 
     Raises StoreError where it was made with something else, something of it has changed, or it is damaged; of masks
@@ -79,27 +79,29 @@ def look_at_store(request: Request) -> Look:
     """
     store = compatible(request)
     if store is None or not is_of(store, request) or not is_finished(store, request.options):
-        return Look()
+        return StoreCheck()
     if left_of_parts(request.path):  # whoever sealed it was killed before the last touch
         seal_parts(request.path)
     if request.options.part is not None:  # each of many processes would read all images
         require_whole(store)
-        return Look(is_done=True)
+        return StoreCheck(is_done=True)
     comparison, has_changed = require_compared(store, request)
     if not has_changed:
         require_whole(store)
         if comparison is not None:
             keep_stamps(store, comparison.stamps)
-    return Look(is_done=not has_changed, digest=store.digest, comparison=comparison)
+    return StoreCheck(is_done=not has_changed, digest=store.digest, comparison=comparison)
 
 
-def require_compared(store: MaskStore, request: Request, look: Look = Look()) -> tuple[Comparison | None, bool]:
+def require_compared(
+    store: MaskStore, request: Request, check: StoreCheck = StoreCheck()
+) -> tuple[Comparison | None, bool]:
     """What became of what a store's masks were made of, None if it does not know; and whether some are made again.
 
-    look: of just now. Raises StoreError where an image or label has changed and nobody asked for an update.
+    check: of just now. Raises StoreError where an image or label has changed and nobody asked for an update.
     """
-    is_known = store.is_complete and store.digest == look.digest
-    comparison = look.comparison if is_known else _compared(store, request)
+    is_known = store.is_complete and store.digest == check.digest
+    comparison = check.comparison if is_known else _compared(store, request)
     if comparison is None:
         return None, request.options.update and not store.layout.has_content
     if comparison.changed.size and not request.options.update:
@@ -151,10 +153,10 @@ def _holds_nothing(store: MaskStore) -> bool:
     return not any(store.vector("shard_digest"))
 
 
-def create_or_resume(request: Request, plan: MaskPlan, look: Look = Look()) -> MaskStoreWriter:
+def create_or_resume(request: Request, plan: MaskPlan, check: StoreCheck = StoreCheck()) -> MaskStoreWriter:
     """The store of a request, ready for the shards that are missing. Raises StoreError when it cannot be resumed.
 
-    look: see `require_compared`.
+    check: see `require_compared`.
     """
     path = request.path
     with disk_errors(path):
@@ -162,7 +164,7 @@ def create_or_resume(request: Request, plan: MaskPlan, look: Look = Look()) -> M
         if is_there(path):
             store = MaskStore.open(path, allow_partial=True)  # refuses to throw away what is no mask store
             if not request.options.overwrite and not _holds_nothing(store):
-                comparison, has_changed = require_compared(store, request, look)
+                comparison, has_changed = require_compared(store, request, check)
                 if comparison is not None and not has_changed:
                     keep_stamps(store, comparison.stamps)
                 if has_changed or not is_of(store, request):

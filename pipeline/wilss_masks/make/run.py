@@ -71,7 +71,7 @@ class Workers:
         count: see `on_workers`.
         """
         if self.client is None:
-            return _here(job, tasks, self.on_images)
+            return _in_this_process(job, tasks, self.on_images)
         make = partial(make_shard, job)
         return on_workers(self.client, make, tasks, window=self.window, shard_seconds=self.shard_seconds, count=count)
 
@@ -167,15 +167,15 @@ def disk_errors(path: Location) -> AbstractContextManager[None]:
 def make_shard(job: Job, task: ShardTask) -> ShardReceipt:
     """Make and write one shard. Bad images are marked as failed and do not stop the others."""
     with _batch_threads(job) as pool:
-        return _finished(job, task, _started(pool, job, task))
+        return _written(job, task, _submitted(pool, job, task))
 
 
-def _started(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int, ImageContent]]]:
+def _submitted(pool: Executor, job: Job, task: ShardTask) -> list[Future[dict[int, ImageContent]]]:
     """The batches of a shard, on their way."""
     return [pool.submit(_make_batch, job, task, batch) for batch in task.batches]
 
 
-def _finished(
+def _written(
     job: Job,
     task: ShardTask,
     batches: list[Future[dict[int, ImageContent]]],
@@ -262,15 +262,15 @@ def _batch_threads(job: Job) -> Iterator[Executor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(job: Job, tasks: Iterable[ShardTask], on_images: Callable[[int], None]) -> Generator[ShardReceipt]:
+def _in_this_process(job: Job, tasks: Iterable[ShardTask], on_images: Callable[[int], None]) -> Generator[ShardReceipt]:
     """Shards in this process, the next ones begun before the last is written, so that no thread waits."""
     _opened(job)
     with _batch_threads(job) as pool:
         waiting = iter(tasks)
-        running = deque((task, _started(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
+        running = deque((task, _submitted(pool, job, task)) for task in itertools.islice(waiting, _SHARDS_AHEAD))
         while running:
-            yield _finished(job, *running.popleft(), on_images)
-            running.extend((task, _started(pool, job, task)) for task in itertools.islice(waiting, 1))
+            yield _written(job, *running.popleft(), on_images)
+            running.extend((task, _submitted(pool, job, task)) for task in itertools.islice(waiting, 1))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from wilss.errors import counted
 from wilss.store import Look, MaskStore, Status, coverage_of, look_at
 
 from ..sources.base import MaskSource
-from ..sources.fusion import CONFIDENCE_OF
+from ..sources.fmwiss_params import CONFIDENCE_OF
 from ..stages.params import StageParams
 from ..stages.region_file import images_without_regions
 from .made_with import NETWORKS_LIBRARY

@@ -28,7 +28,6 @@ from wilss.drawing import encoded
 from wilss.errors import ImageError, StoreError, first_line
 from wilss.store import MaskStore
 from wilss.store.review_folder import EVENTS, folder_beside
-from wilss.store.verdicts import Verdict
 
 from .corrections import Correction
 from .event_files import EventsFile, OwnEvents
@@ -39,21 +38,10 @@ Pair = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
-    """One correction as it stands in a journal. id: its name there. mask_digest: of the mask's file, None without one.
-
-    The rest is as in `Correction`, whose mask `Journal.mask` reads.
-    """
+class Event(Line):
+    """One correction as it stands in a journal. id: its name there. `Journal.mask` reads its mask."""
 
     id: str
-    image_id: str
-    category: int
-    verdict: Verdict
-    mask_digest: str | None
-    tag: bool | None
-    author: str
-    at: datetime
-    origin: str
 
     @property
     def pair(self) -> Pair:

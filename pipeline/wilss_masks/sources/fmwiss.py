@@ -21,7 +21,7 @@ from ..stages.regions import regions_identity
 from .base import Grids
 from .features.identity import identity_of_features, require_keepable
 from .features.kept_in import KeptIn, kept_in
-from .fusion import ALWAYS_NOTED, FmwissParams, confidence_noted
+from .fmwiss_params import ALWAYS_NOTED, FmwissParams, confidence_noted
 from .presets import params_of
 from .prompts import background_words, prompt_names, templates
 

@@ -42,20 +42,36 @@ class Proposal(NamedTuple):
 class RegionFile:
     """The proposals of many images, by the names under which the file knows them.
 
-    images: name -> key of `proposals`, for whole names, bare names where they are unique, and ids. sizes: (height,
-    width) of the images that the file tells them of.
+    images: name -> key of `proposals`, for whole names, or ids where it has no names. bare: whole name by what follows
+    its last /, where that is unique. sizes: (height, width) of the images that the file tells them of.
     """
 
     path: Path
     sha256: str
     images: Mapping[str, str] = field(repr=False)
+    bare: Mapping[str, str] = field(repr=False)
     sizes: Mapping[str, tuple[int, int]] = field(repr=False)
     proposals: Mapping[str, tuple[Proposal, ...]] = field(repr=False)
 
     def key_of(self, image_id: str) -> str | None:
-        """What the file calls an image of a list; None where it does not know it."""
-        names = (image_id, image_id.rpartition("/")[2], image_id.lstrip("0"))
-        return next((self.images[name] for name in names if name in self.images), None)
+        """What the file calls an image of a list; None where it does not know it, as one of that name elsewhere."""
+        if (key := self.images.get(image_id)) is not None:
+            return key
+        whole = self.bare.get(image_id.rpartition("/")[2])
+        if whole is not None and (image_id.endswith(f"/{whole}") or whole.endswith(f"/{image_id}")):
+            return self.images[whole]
+        return self.images.get(image_id.lstrip("0"))
+
+    def require_one_image(self, image_ids: Iterable[str]) -> None:
+        """Refuse a file of whose names one may mean several images. Raises ParameterError."""
+        known: dict[str, str] = {}
+        for image_id in image_ids:
+            key = self.key_of(image_id)
+            if key is not None and known.setdefault(key, image_id) != image_id:
+                raise ParameterError(
+                    f"{self.path} has proposals of one image that may be {known[key]} or {image_id}; name its images "
+                    "with their folders there."
+                )
 
     def regions(
         self, record: ImageRecord, image_size: tuple[int, int], size: tuple[int, int], least: float
@@ -135,8 +151,12 @@ def _centres(small: int, large: int) -> NDArray[np.int64]:
 
 
 def images_without_regions(path: str, image_ids: Sequence[str]) -> Iterator[str]:
-    """A sentence where the file has no proposal of some of the images. Raises ParameterError if it has of none."""
+    """A sentence where the file has no proposal of some of the images.
+
+    Raises ParameterError if it has of none, or one that may be of several.
+    """
     file = region_file(path)
+    file.require_one_image(image_ids)
     missing = file.without(image_ids)
     if missing and len(missing) == len(image_ids):
         known = next(iter(file.images), None)
@@ -183,7 +203,7 @@ def _read(path: Path, changed: int, length: int) -> RegionFile:
         sizes = {str(one["id"]): (int(one["height"]), int(one["width"])) for one in listed if "height" in one}
     except _FormError as error:
         raise ParameterError(f"regions_file: {path}: {error}.") from None
-    return RegionFile(path=path, sha256=sha256, images=images, sizes=sizes, proposals=proposals)
+    return RegionFile(path=path, sha256=sha256, images=images, bare=_bare(images), sizes=sizes, proposals=proposals)
 
 
 def _of_file(path: Path) -> tuple[Any, str]:
@@ -232,7 +252,7 @@ def _proposals(rows: list[Any]) -> dict[str, tuple[Proposal, ...]]:
 
 
 def _names(listed: list[Any]) -> dict[str, str]:
-    """The ids of images by their file names without an ending, and by what follows the last / where that is unique."""
+    """The ids of images by their file names without an ending."""
     names: dict[str, str] = {}
     for number, image in enumerate(listed):
         if not isinstance(image, dict) or "id" not in image or not isinstance(image.get("file_name"), str):
@@ -240,6 +260,11 @@ def _names(listed: list[Any]) -> dict[str, str]:
         name = without_suffix(image["file_name"])
         if names.setdefault(name, str(image["id"])) != str(image["id"]):
             raise _FormError(f"it lists the image {image['file_name']!r} twice, with different ids")
-    bare = Counter(name.rpartition("/")[2] for name in names)
-    short = {name.rpartition("/")[2]: key for name, key in names.items()}
-    return {name: key for name, key in short.items() if bare[name] == 1} | names
+    return names
+
+
+def _bare(names: Iterable[str]) -> dict[str, str]:
+    """Names by what follows their last /, where that is unique."""
+    short = [(name.rpartition("/")[2], name) for name in names]
+    counts = Counter(bare for bare, _ in short)
+    return {bare: name for bare, name in short if counts[bare] == 1}

@@ -12,10 +12,11 @@ from wilss.errors import OneImageError
 
 from ..inspect.reliability import Kept, Reliability, Tally, counted
 from ..sources.fmwiss import FmwissSource
-from ..sources.fusion import FmwissParams, evidence_of
+from ..sources.fmwiss_params import FmwissParams
+from ..sources.fusion import evidence_of
 from ..stages.chain import stage_size
 from ..stages.unsure import labels_of, sureness_of
-from .judging import maps_and_masks
+from .masks import maps_and_masks
 from .sample import Sample
 from .scratch import Scratch, Seen
 

@@ -1,31 +1,19 @@
-"""How good the masks of every setting are on one image, without a forward pass.
+"""How good the masks of settings are: against pixel labels, or without any by what can be guessed from them."""
 
-Masks are made by the functions that `generate` makes them with, each step once for all settings that share it: scores
-by background and words, M_init by threshold, attention by seeds, M_seeds by its cut.
-"""
-
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wilss.data.images import read_image, to_pixels
 from wilss.data.taxonomy import VOID
 from wilss.equations import fmwiss
-from wilss.params import names_of
-from wilss.store import label_map
 
 from ..sources.fmwiss import FmwissSource
-from ..sources.fusion import FmwissParams, FusionParams, Refined, kept, refine
-from ..sources.placing import MapMaker, Maps
-from ..stages.chain import stage_picture
-from ..stages.regions import stage_regions
+from .masks import Made, SettingMasks
 from .sample import Truth
 from .scratch import Seen
 from .settings import Setting
@@ -93,80 +81,20 @@ class Judge:
         *,
         guesses: bool,
     ) -> None:
-        self._settings, self._sources, self._classes, self._guesses = settings, sources, classes, guesses
-        self._tree, self._others = _tree(settings), _others(settings)
+        self._masks = SettingMasks(settings, sources, again=guesses)
+        self._count, self._classes, self._guesses = len(settings), classes, guesses
 
     def __call__(self, seen: Seen, truths: Sequence[Truth]) -> Tally:
         """The tally of one image."""
-        tally = Tally.empty(len(self._settings), len(self._classes))
+        tally = Tally.empty(self._count, len(self._classes))
         tally.masks = len(seen.task.categories)
         known = [_Known(truth, self._classes) for truth in truths]
         with torch.inference_mode():
-            for place, made in self._made(seen):
-                self._count(tally, place, made, seen, known)
+            for place, made in self._masks.of(seen):
+                self._add(tally, place, made, seen, known)
         return tally
 
-    def _made(self, seen: Seen) -> "Iterator[tuple[int, _Made]]":
-        """The masks of every setting."""
-        size = seen.task.height, seen.task.width
-        for place, setting in enumerate(self._settings):
-            if setting.params is None:
-                everything = torch.ones((len(seen.task.categories), *size), dtype=torch.bool)
-                yield place, _Made(masks=everything, score=everything.float())
-        yield from self._made_of_others(seen)
-        for (words, background), by_threshold in self._tree.items():
-            maker = self._maker(seen, words=words, background=background)
-            score = maker.score(seen.tags[words], seen.words[words])
-            pixels = to_pixels(score.half().float(), *size)
-            for threshold, by_seeds in by_threshold.items():
-                init = pixels >= threshold
-                for (draws, seeds, affinity), by_cut in by_seeds.items():
-                    values = {"draws": draws, "seeds": seeds, "affinity": affinity, "threshold": threshold}
-                    maker = self._maker(seen, words=words, background=background, **values)
-                    for ends, first, second, free in self._cut(maker, seen, score, by_cut):
-                        for place, fusion in ends:
-                            masks = fmwiss.fuse(init, first, fusion)
-                            again = None if fusion == "init" else second
-                            yield (
-                                place,
-                                _Made(masks=masks, score=pixels, init=init, seeds=first, again=again, free=free),
-                            )
-
-    def _made_of_others(self, seen: Seen) -> "Iterator[tuple[int, _Made]]":
-        """The masks of settings with more than the paper's steps: the maps once for all that share them."""
-        size, picture = (seen.task.height, seen.task.width), _Picture(seen)
-        for places in self._others:
-            params = self._settings[places[0]].params
-            assert params is not None
-            maker = MapMaker(dataclasses.replace(self._sources[params.words], params=params), seen.logit_scale)
-            score = maker.score(seen.tags[params.words], seen.words[params.words])
-            within = picture(params)[1] if params.scope == "regions" else None
-            maps = maker.maps(seen.task, score, seen.blocks_for(params), 0, within)
-            for place in places:
-                own = self._settings[place].params
-                assert own is not None
-                seen_by_stages, regions = picture(own)
-                refined = refine(maps.score, maps.attention, *size, own, seen_by_stages, regions=regions)
-                yield place, _Made(masks=refined.fused, score=refined.score, refined=refined)
-
-    def _cut(self, maker: MapMaker, seen: Seen, score: Tensor, by_cut: Any) -> Iterator[Any]:
-        """M_seeds by every cut, and that of as many other draws where it is wanted."""
-        size = seen.task.height, seen.task.width
-        both = [
-            m.maps(seen.task, score, seen.blocks, 0) for m in ([maker, _Later(maker)] if self._guesses else [maker])
-        ]
-        maps, free = [one.attention for one in both], _freedom(both, maker.params.seeds)
-        pixels = [to_pixels(attention.float(), *size) for attention in maps]
-        for (keep, amount), ends in by_cut.items():
-            cuts = [kept(a, p, keep, amount) for a, p in zip(maps, pixels, strict=True)]
-            yield ends, cuts[0], cuts[1] if self._guesses else None, free
-
-    def _maker(self, seen: Seen, *, words: str, **values: Any) -> MapMaker:
-        source = self._sources[words]
-        params = dataclasses.replace(source.params, words=words, **values)  # type: ignore[arg-type]
-        return MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
-
-    def _count(self, tally: Tally, place: int, made: "_Made", seen: Seen, known: "Sequence[_Known]") -> None:
+    def _add(self, tally: Tally, place: int, made: Made, seen: Seen, known: "Sequence[_Known]") -> None:
         size = seen.task.height * seen.task.width
         shares = made.masks.sum(dim=(-2, -1)).double() / size
         tally.sums[place, 0] = float(shares.sum())
@@ -176,76 +104,6 @@ class Judge:
                 one.count(tally.pixels[place], apart, seen.task.categories)
         if self._guesses:
             tally.sums[place, 1:] = _guesses(made, shares)
-
-
-def masks_of(source: FmwissSource, params: FmwissParams, seen: Seen) -> Refined:
-    """The masks that `generate` would write with these parameters."""
-    return maps_and_masks(source, params, seen)[1]
-
-
-def maps_and_masks(source: FmwissSource, params: FmwissParams, seen: Seen) -> tuple[Maps, Refined]:
-    """The maps, and the masks that `generate` would make of them."""
-    maker = MapMaker(dataclasses.replace(source, params=params), seen.logit_scale)
-    with torch.inference_mode():
-        score = maker.score(seen.tags[params.words], seen.words[params.words])
-        size, (picture, regions) = (seen.task.height, seen.task.width), _Picture(seen)(params)
-        maps = maker.maps(seen.task, score, seen.blocks_for(params), 0, regions if params.scope == "regions" else None)
-        return maps, refine(maps.score, maps.attention, *size, params, picture, regions=regions)
-
-
-class _Picture:
-    """The image of what was seen as a setting's stages take it, and its regions.
-
-    Decoded once, where that is wanted, and regions looked for once for all settings that share them.
-    """
-
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-        self._image: Tensor | None = None
-        self._kept: dict[Any, tuple[Tensor, Tensor | None]] = {}
-
-    def __call__(self, params: FmwissParams) -> tuple[Tensor | None, Tensor | None]:
-        if not params.needs_picture:
-            return None, None
-        which = tuple(getattr(params, name) for name in _OF_PICTURE)
-        if which not in self._kept:
-            self._kept[which] = self._looked(params)
-        return self._kept[which]
-
-    def _looked(self, params: FmwissParams) -> tuple[Tensor, Tensor | None]:
-        task = self._seen.task
-        if self._image is None:
-            self._image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
-        picture = stage_picture(self._image, params)
-        assert picture is not None
-        picture = picture.to(self._seen.device)
-        return picture, stage_regions(task.record, task.height, task.width, picture, params)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Made:
-    """Masks of one image by one setting, bool [T, H, W]; again: M_seeds of other draws, None where none take part.
-
-    free: how far the draws could differ, [T] in [0, 1]. refined: what stages made, None without any.
-    """
-
-    masks: Tensor
-    score: Tensor
-    init: Tensor | None = None
-    seeds: Tensor | None = None
-    again: Tensor | None = None
-    free: Tensor | None = None
-    refined: Refined | None = None
-
-    def apart(self, ids: Sequence[int]) -> NDArray[np.bool_]:
-        """The masks with each pixel in one at most, as a label map has them."""
-        masks = self.masks.cpu().numpy()
-        if len(masks) == 1 or not (masks.sum(axis=0) > 1).any():
-            return masks
-        score, made = self.score, self.refined
-        confidence = fmwiss.confidence(score, self.masks) if made is None else made.confidence
-        labels = label_map(masks, np.array(ids), confidence.cpu().numpy())
-        return np.asarray(labels == np.array(ids, np.uint8)[:, None, None])
 
 
 class _Known:
@@ -266,20 +124,7 @@ class _Known:
                 pixels[1, category] += np.count_nonzero(mask & self._known)
 
 
-class _Later(MapMaker):
-    """The maps of as many draws again, that come after those of a setting."""
-
-    def __init__(self, maker: MapMaker) -> None:
-        self._count = maker.params.draws * maker.params.seeds
-        params = dataclasses.replace(maker.params, draws=2 * maker.params.draws)
-        super().__init__(dataclasses.replace(maker.source, params=params), maker.logit_scale)
-
-    def _seeds(self, task: Any, position: int, score: Tensor) -> fmwiss.Seeds:
-        drawn = super()._seeds(task, position, score)
-        return fmwiss.Seeds(drawn.points[self._count :], drawn.fell_back)
-
-
-def _guesses(made: _Made, shares: Tensor) -> tuple[float, float, float, float]:
+def _guesses(made: Made, shares: Tensor) -> tuple[float, float, float, float]:
     """Sums over an image's masks of agreement, stability, plausible area, and the quality that is guessed from them.
 
     quality: stability x plausible area, NaN where no draws take part. Agreement is no part of it: with it the choice on
@@ -293,13 +138,6 @@ def _guesses(made: _Made, shares: Tensor) -> tuple[float, float, float, float]:
     parts = (agreement, stability, plausible, stability * plausible)
     one, two, three, four = (float(part.sum()) for part in parts)
     return one, two, three, four
-
-
-def _freedom(both: Sequence[Maps], seeds: int) -> Tensor:
-    """Of each tag the different patches its draws fell on, over twice the seeds of one [T]: on one patch all agree."""
-    points = torch.cat([one.points for one in both], dim=1)
-    different = [len(torch.unique(of_tag, dim=0)) for of_tag in points]
-    return (torch.tensor(different).double() / (2 * seeds)).clamp(max=1)
 
 
 def _beyond_chance(a: Tensor, b: Tensor) -> Tensor:
@@ -317,46 +155,3 @@ def _plausible(shares: Tensor) -> Tensor:
     """1 for a share of the image that an object may well have, falling to 0 at nothing and at nearly all of it."""
     least, most, end = _PLAUSIBLE
     return (shares / least).clamp(max=1) * ((end - shares) / (end - most)).clamp(0, 1)
-
-
-def _tree(settings: Sequence[Setting]) -> dict[Any, Any]:
-    """Places of the settings by words and background, threshold, seeds, and cut of the attention."""
-    tree: dict[Any, Any] = {}
-    for place, setting in enumerate(settings):
-        p = setting.params
-        if p is not None and _is_plain(p):
-            branch = tree.setdefault((p.words, p.background), {}).setdefault(p.threshold, {})
-            branch = branch.setdefault((p.draws, p.seeds, p.affinity), {}).setdefault((p.keep, p.keep_amount), [])
-            branch.append((place, p.fusion))
-    return tree
-
-
-#: What decides the picture and the regions that stages look at.
-_OF_PICTURE = ("stage_size", "regions", "region_size", "regions_file", "regions_score")
-#: What the masks are cut by once there are maps.
-_OF_CUT = frozenset((*names_of(FusionParams), "words"))
-
-
-def cost(settings: Sequence[Setting]) -> int:
-    """About how long the masks of an image take by all of these; one of the paper's steps alone counts 1."""
-    return sum(
-        1 if one.params is None or _is_plain(one.params) else 90 if one.params.needs_picture else 20 for one in settings
-    )
-
-
-def _is_plain(params: FmwissParams) -> bool:
-    """Whether the masks are those of the paper's steps alone."""
-    return params.is_literal and not params.has_stages
-
-
-def _others(settings: Sequence[Setting]) -> list[list[int]]:
-    """Places of the settings with more than that, those together that share their maps."""
-    groups: dict[Any, list[int]] = {}
-    for place, setting in enumerate(settings):
-        p = setting.params
-        if p is not None and not _is_plain(p):
-            of_maps = tuple(value for name, value in vars(p).items() if name not in _OF_CUT)
-            drawn_at = p.threshold if p.placing == "drawn" else None
-            inside = (p.regions, p.region_size) if p.scope == "regions" else None
-            groups.setdefault((p.words, drawn_at, inside, of_maps), []).append(place)
-    return list(groups.values())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..sources.fusion import FmwissParams
+from ..sources.fmwiss_params import FmwissParams
 from ..stages.regions import SUPERPIXELS
 from .settings import BACKGROUNDS, Setting, neighbours
 

@@ -30,8 +30,8 @@ from ..make.run import propose_in_parts
 from ..sources.base import ImageTask, why_not_finite
 from ..sources.features.proposer import KeptProposer
 from ..sources.fmwiss import FmwissSource
+from ..sources.fmwiss_params import FmwissParams
 from ..sources.fmwiss_proposer import FmwissProposer
-from ..sources.fusion import FmwissParams
 from ..sources.placing import similarity_of
 from ..stages.params import noted
 

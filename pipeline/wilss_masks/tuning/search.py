@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from wilss.errors import OneImageError
 from wilss.process import map_in_threads
 
-from ..sources.fusion import FmwissParams
-from .judging import Judge, Tally, cost
+from ..sources.fmwiss_params import FmwissParams
+from .judging import Judge, Tally
 from .levers import Lever
+from .masks import cost
 from .sample import Sample
 from .scratch import Scratch, Seen
 from .settings import Setting, apart, neighbours

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from wilss.errors import ParameterError
 from wilss.params import names_of
 
-from ..sources.fusion import FmwissParams
+from ..sources.fmwiss_params import FmwissParams
 from ..stages.params import StageParams
 from ..stages.regions import SUPERPIXELS
 

@@ -11,8 +11,8 @@ from wilss.errors import OneImageError
 
 from ..inspect.sheet import Row, Sheet
 from ..inspect.sheet import Truth as SheetTruth
-from ..sources.fusion import FmwissParams
-from .judging import masks_of
+from ..sources.fmwiss_params import FmwissParams
+from .masks import masks_of
 from .sample import Truth
 from .scratch import Seen
 from .tune import Tuning

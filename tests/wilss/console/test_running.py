@@ -1,6 +1,7 @@
 """Manners, exit codes and sentences that every command line of the project has."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from wilss_masks.cli import main
 
 @pytest.fixture(autouse=True)
 def _levels() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in ("wilss", "wilss_train")}
+    before = {name: logging.getLogger(name).level for name in ("wilss", "wilss_train", "matplotlib")}
     yield
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
@@ -63,6 +64,26 @@ def test_threads_that_wait_do_not_spin_unless_somebody_says_so(
     words = [sys.executable, "-c", "import os; print(os.environ['OMP_WAIT_POLICY'])"]
     assert ended(lambda: told.append(subprocess.check_output(words, text=True).strip())) == 0
     assert told == [meant]
+
+
+DRAWS = """
+import click
+from wilss import console
+
+@click.command()
+def draws():
+    import matplotlib
+    matplotlib.get_configdir()
+
+console.run(draws, prog_name="wilss-try", package="wilss_train", env_prefix="WILSS_TRY")
+"""
+
+
+def test_a_home_that_cannot_be_written_is_nothing_to_tell_of(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = {**os.environ, "MPLCONFIGDIR": str(tmp_path / "file")}
+    ran = subprocess.run([sys.executable, "-c", DRAWS], env=env, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("", "")
 
 
 def test_manners(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from wilss.store import ImageContent, MaskStore, PartsGoneError, StoreParts, sea
 from wilss.store import parts as receipts
 from wilss.store.creation import create_group
 from wilss.store.parts import parts_folder
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 PARAMS = FmwissParams()
 

@@ -1,9 +1,10 @@
 """The store against zarr and xarray themselves: what we write by hand, others must read."""
 
+import contextlib
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,40 @@ def test_a_newer_format_version_is_refused(tmp_path: Path) -> None:
     zarr.open_group(store.path, mode="r+").attrs["format_version"] = FORMAT_VERSION + 1
     with pytest.raises(StoreError, match="upgrade wilss"):
         MaskStore.open(store.path)
+
+
+@contextlib.contextmanager
+def closed(path: Path) -> Iterator[None]:
+    """The store of somebody who has not opened all of it to us. Root, who may read anything, is nobody meanwhile."""
+    user, mode = os.geteuid(), path.stat().st_mode
+    path.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+def read_all(path: Path) -> None:
+    MaskStore.open(path).read(0)
+    open_masks(path).mask[0].to_numpy()
+
+
+@pytest.mark.parametrize("what", ["", "mask", "status"])
+def test_a_store_that_is_not_open_to_us_is_told_as_that(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "s.zarr"
+    store = fill(path, make_header())
+    read_all(path)  # what is imported on the way is there
+    with closed(path / what):
+        with pytest.raises(
+            StoreError, match=r"s\.zarr may not be read by this user \(.+: Permission denied\); let its"
+        ):
+            store.read(0)
+        with pytest.raises(StoreError, match=r"may not be read by this user"):
+            read_all(path)
+    read_all(path)
 
 
 def test_what_is_not_a_store_is_refused_in_a_sentence(tmp_path: Path) -> None:

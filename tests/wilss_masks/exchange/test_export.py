@@ -36,7 +36,7 @@ from wilss_masks.exchange.naming import CocoNames, names_of
 from wilss_masks.exchange.pieces import PieceOptions
 from wilss_masks.review.corrections import Correction
 from wilss_masks.review.journal import Journal
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 EXPORTED = [IMAGES[row].image_id for row in (0, 1, 2, 5)]
 

@@ -25,7 +25,7 @@ from wilss.errors import ManifestError, StoreError
 from wilss.store import MaskStore
 from wilss_masks.commands.evaluate import command
 from wilss_masks.inspect.evaluate import evaluate
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 
 @pytest.fixture(scope="module")

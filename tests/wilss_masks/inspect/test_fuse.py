@@ -25,7 +25,7 @@ from wilss_masks.inspect.fuse import fuse, new_params, newly_failed, region_warn
 from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.pictures import StagePictures
 from wilss_masks.sources.cam.params import CutParams
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.stages.chain import stage_picture
 from wilss_masks.stages.unsure import sureness_inside
 

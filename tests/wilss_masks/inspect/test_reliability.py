@@ -30,7 +30,7 @@ from wilss_masks.commands.evaluate import command
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.kept_scores import KeptReader
 from wilss_masks.inspect.reliability import SureMaps, Tally, counted
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.sources.sam3 import Sam3Params
 from wilss_masks.sources.sam3_proposer import evidence_of as sam3_evidence
 from wilss_masks.stages.unsure import sureness_of

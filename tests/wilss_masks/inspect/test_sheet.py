@@ -26,7 +26,7 @@ from wilss_masks.inspect import drawing
 from wilss_masks.inspect.maps_shown import maps_shown
 from wilss_masks.inspect.page import draw_page
 from wilss_masks.inspect.sheet import choose, collect, order_for, rows_of
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 GREY = np.full((160, 200, 3), 100, np.uint8)
 

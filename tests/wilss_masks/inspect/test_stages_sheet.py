@@ -17,7 +17,7 @@ from wilss_masks.inspect.drawing import label_overlay
 from wilss_masks.inspect.fuse import fuse
 from wilss_masks.inspect.stages_page import draw_stages_page
 from wilss_masks.inspect.stages_sheet import collect_stages
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 VALUES: dict[str, Any] = {"classes": "compete", "boundaries": "guided", "guided_radius": 2, "unsure": 0.55}
 SHOWN = [0, 2]

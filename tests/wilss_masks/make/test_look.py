@@ -18,7 +18,7 @@ from wilss.store import Look, MaskStore, look_at
 from wilss_masks.cli import cli
 from wilss_masks.commands.making.outcome import rate, report
 from wilss_masks.sources.cam.source import CamSource
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 
 
 @pytest.fixture(scope="module")

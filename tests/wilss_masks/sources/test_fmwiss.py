@@ -25,7 +25,8 @@ from wilss.store import ImageContent, Status
 from wilss_masks.make.request import require_known_names
 from wilss_masks.sources import FmwissSource
 from wilss_masks.sources.base import ImageTask
-from wilss_masks.sources.fusion import FmwissParams, refine
+from wilss_masks.sources.fmwiss_params import FmwissParams
+from wilss_masks.sources.fusion import refine
 from wilss_masks.stages.chain import stage_size
 from wilss_masks.stages.regions import batch_regions, open_region_network
 

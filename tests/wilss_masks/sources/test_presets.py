@@ -13,7 +13,7 @@ from wilss.errors import ManifestError, ParameterError
 from wilss_masks.manifest_tools import init
 from wilss_masks.manifest_tools.init import init_manifest
 from wilss_masks.sources import FmwissSource
-from wilss_masks.sources.fusion import FmwissParams
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.sources.presets import PRESETS, RECOMMENDED, params_of
 
 #: FMWISS as it was before there were presets; stores say so in their attributes.

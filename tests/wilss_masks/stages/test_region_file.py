@@ -162,6 +162,29 @@ def test_a_bare_name_that_two_folders_have_stands_for_neither(tmp_path: Path) ->
     assert regions(written(tmp_path, content), (2, 3)).max() == -1
 
 
+def test_proposals_of_another_folders_image_of_the_same_name_are_not_taken(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "frames/cam01/1.jpg"}],
+        "annotations": results(np.ones((2, 3), bool), image_id=1),
+    }
+    name = written(tmp_path, content)
+    assert regions(name, (2, 3), record=record("cam01/1")).min() == 0
+    assert regions(name, (2, 3), record=record("cam02/1")).max() == -1
+    (said,) = images_without_regions(name, ["cam01/1", "cam02/1"])
+    assert "no proposal of 1 image of 2 (cam02/1 is the first)" in said
+
+
+def test_proposals_that_may_be_of_two_images_are_refused(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": results(np.ones((2, 3), bool), image_id=1),
+    }
+    with pytest.raises(
+        ParameterError, match=r"of one image that may be cam01/1 or cam02/1; name its images with their"
+    ):
+        list(images_without_regions(written(tmp_path, content), ["cam01/1", "cam02/1"]))
+
+
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = written(tmp_path, results(np.ones((2, 3), bool)))
     first = region_file(name)

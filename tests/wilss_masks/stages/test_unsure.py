@@ -11,7 +11,8 @@ from tests.references import calibration as slow
 from wilss.equations import calibration, fmwiss
 from wilss.errors import ParameterError
 from wilss.params import with_values
-from wilss_masks.sources.fusion import ALWAYS_NOTED, FmwissParams, confidence_noted, evidence_of, refine
+from wilss_masks.sources.fmwiss_params import ALWAYS_NOTED, FmwissParams, confidence_noted
+from wilss_masks.sources.fusion import evidence_of, refine
 from wilss_masks.stages.chain import run_stages
 from wilss_masks.stages.params import StageParams, noted
 from wilss_masks.stages.unsure import labels_of, sureness_inside, sureness_of

@@ -9,9 +9,9 @@ import pytest
 
 from wilss.errors import ParameterError
 from wilss_masks.commands.tune import _section
-from wilss_masks.sources.fusion import FmwissParams
-from wilss_masks.tuning.judging import cost
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.tuning.levers import levers
+from wilss_masks.tuning.masks import cost
 from wilss_masks.tuning.search import Work
 from wilss_masks.tuning.settings import Setting, apart, as_in_the_paper, changes, described, neighbours, settings
 

@@ -22,18 +22,20 @@ from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.reliability import SureMaps, Tally, counted
 from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options
+from wilss_masks.make.request import plan_for
 from wilss_masks.sources import FmwissSource
+from wilss_masks.sources.fmwiss_params import FmwissParams
 from wilss_masks.sources.fmwiss_proposer import FmwissProposer
-from wilss_masks.sources.fusion import FmwissParams
 from wilss_masks.tuning import calibrating
 from wilss_masks.tuning import levers as lever_module
 from wilss_masks.tuning import search as search_module
 from wilss_masks.tuning import settings as grid
 from wilss_masks.tuning import tune as tune_module
-from wilss_masks.tuning.judging import masks_of
 from wilss_masks.tuning.levers import levers
+from wilss_masks.tuning.masks import SettingMasks, masks_of
 from wilss_masks.tuning.sample import _listed, draw_sample
-from wilss_masks.tuning.settings import changes, settings
+from wilss_masks.tuning.scratch import Scratch
+from wilss_masks.tuning.settings import Setting, as_in_the_paper, changes, settings
 from wilss_masks.tuning.tune import Tuning, tune
 
 MASKS = {"fmwiss": {"clip_size": 0, "vit_size": 96, "templates": "plain", "threshold": 0.9}}
@@ -144,6 +146,27 @@ def test_a_setting_is_scored_by_the_masks_that_generate_writes(
         assert seen == store.layout.num_images
         judged = evaluate(store, manifest).scores["stored"].mean_iou_classes
         assert scores[params].score == pytest.approx(judged, abs=1e-12)
+
+
+@pytest.mark.parametrize("present", [{"placing": "soft"}, {"affinity": "kk", "balance": "sinkhorn"}])
+def test_a_setting_has_its_own_masks_whatever_the_present_one_is(
+    manifest: Manifest, tmp_path: Path, present: dict[str, Any]
+) -> None:
+    """Those of the paper's steps were once made with the present placing and affinity, and scored by that."""
+    sample = draw_sample(manifest, 1, count=2)
+    source = FmwissSource.from_manifest(manifest, 1, present).prepare("cpu")
+    paper, words = as_in_the_paper(source.params), source.params.words
+    plan = plan_for(manifest, 1, source, sample.records, Options())
+    scratch = Scratch(tmp_path / "scratch", plan, {words: source}, "cpu", 1)
+    scratch.see(lambda done, total: None)
+    makes = SettingMasks([Setting(params=source.params), Setting(params=paper)], {words: source}, again=False)
+    images = [seen for number in range(len(scratch.batches)) for seen in scratch.read(number)]
+    assert images
+    for seen in images:
+        made = dict(makes.of(seen))
+        for place, params in enumerate((source.params, paper)):
+            assert (made[place].masks == masks_of(source, params, seen).fused).all()
+    assert any((made[0].masks != made[1].masks).any() for made in (dict(makes.of(seen)) for seen in images))
 
 
 def test_the_best_comes_first_and_all_controls_are_there(tuning: Tuning) -> None:

@@ -36,7 +36,8 @@ from wilss_train.methods.wilson import Wilson
 from wilss_train.params import TrainParams
 from wilss_train.results.predict import logits_of
 from wilss_train.run.fit import Stopped
-from wilss_train.run.settings import as_noted_now, identity_of, settled
+from wilss_train.run.identity import as_noted_now, identity_of
+from wilss_train.run.settings import settled
 from wilss_train.run.train import Options, run_training
 from wilss_train.run_folder import MEMORY
 

@@ -24,7 +24,8 @@ from wilss_train.methods import METHODS, step_prior
 from wilss_train.methods.distill import Distill
 from wilss_train.methods.step_prior import StepPrior, is_one_sided, notes, prior_of, shifts_of, with_step_prior
 from wilss_train.params import TrainParams
-from wilss_train.run.settings import as_noted_now, identity_of, settled
+from wilss_train.run.identity import as_noted_now, identity_of
+from wilss_train.run.settings import settled
 from wilss_train.run.train import Options, run_training
 
 #: Horse, the one class of step 1, is on two of eight pictures, a quarter of each.

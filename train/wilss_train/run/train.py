@@ -27,6 +27,7 @@ from ..params import TrainParams
 from ..results.judge import RunResults
 from ..results.report.log import LOG_FILE, Progress, read_log
 from .fit import Hooks, Loop, fit
+from .identity import as_noted_now, digest_of_weights, identity_of, machine_of
 from .plan import RunPlan, origin_of, plan_of
 from .processes import (
     accelerator_for,
@@ -37,7 +38,7 @@ from .processes import (
     require_pairs,
 )
 from .run_logger import CurveWriter, RunLogger, run_log
-from .settings import as_noted_now, digest_of_weights, identity_of, machine_of, open_run, settled
+from .settings import open_run, settled
 from .states import latest_step
 
 _log = logging.getLogger(__name__)

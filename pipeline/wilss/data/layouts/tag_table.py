@@ -83,7 +83,7 @@ def read_table(
     grid = _grid(path, text, separator)
     if not grid:
         raise ManifestError(f"{path} is empty; write a row per image: its id, a comma, its tags with `;` between.")
-    columns = _columns(path, grid, spec, is_image, is_class)
+    columns = _Table(path=path, grid=grid, spec=spec, is_image=is_image, is_class=is_class).columns()
     body = grid if columns.head is None else grid[1:]
     if columns.flags:
         _require_flags(path, body, columns)
@@ -143,116 +143,119 @@ def _hits(grid: Sequence[Sequence[str]], is_image: Callable[[str], bool]) -> lis
     return [sum(len(row) > column and is_image(row[column]) for row in grid) for column in range(width)]
 
 
-def _columns(
-    path: Path,
-    grid: list[list[str]],
-    spec: TagsSpec,
-    is_image: Callable[[str], bool],
-    is_class: Callable[[str], bool] | None,
-) -> _Columns:
-    first, sample = grid[0], grid[:_LOOKED_AT]
-    hits = _hits(sample, is_image)
-    image = max(range(len(hits)), key=lambda column: (hits[column], _is_head_of_images(first, column), -column))
-    if spec.image is not None:
-        image = _named(path, first, spec.image, "image")
-    asked = bool(spec.image or spec.columns or spec.mask)
-    head = first if asked or _is_header(grid, image, is_image) else None
-    others = [column for column in range(max(map(len, grid))) if column != image]
-    mask = _mask_column(path, grid, spec, head, others)
-    others = [column for column in others if column != mask]
-    if spec.columns:
-        tags = [_named(path, first, name, "columns") for name in spec.columns]
-        flags = are_meant_as_flags(grid[1:], first, tags, is_class or (lambda word: False))
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """The cells of a table, the first row maybe a header; is_image, is_class: see `read_table`."""
+
+    path: Path
+    grid: Sequence[Sequence[str]]
+    spec: TagsSpec
+    is_image: Callable[[str], bool]
+    is_class: Callable[[str], bool] | None
+
+    def columns(self) -> _Columns:
+        """Which column holds what: by `spec` where it says so, else by what the cells are."""
+        grid, first, spec = self.grid, self.grid[0], self.spec
+        image = self._image_column()
+        asked = bool(spec.image or spec.columns or spec.mask)
+        head = first if asked or self._is_header(image) else None
+        others = [column for column in range(max(map(len, grid))) if column != image]
+        mask = self._mask_column(head, others)
+        others = [column for column in others if column != mask]
+        if spec.columns:
+            tags = [self._named(name, "columns") for name in spec.columns]
+            flags = are_meant_as_flags(grid[1:], first, tags, self.is_class or (lambda word: False))
+        elif head is not None:
+            tags, flags = self._under_header(head, others)
+        elif others and all(all_flags(grid, [column]) for column in others):
+            raise ManifestError(f"{self.path} has columns of 0 and 1 without a header; add a first row of class names.")
+        else:
+            tags, flags = others, False
         return _Columns(image=image, tags=tuple(tags), flags=flags, mask=mask, head=head)
-    if head is None:
-        if others and all(all_flags(grid, [column]) for column in others):
-            raise ManifestError(f"{path} has columns of 0 and 1 without a header; add a first row of class names.")
-        return _Columns(image=image, tags=tuple(others), flags=False, mask=mask, head=None)
-    tags, flags = _under_header(path, grid, head, others, is_class)
-    return _Columns(image=image, tags=tuple(tags), flags=flags, mask=mask, head=head)
 
+    def _image_column(self) -> int:
+        if self.spec.image is not None:
+            return self._named(self.spec.image, "image")
+        hits = _hits(self.grid[:_LOOKED_AT], self.is_image)
+        return max(range(len(hits)), key=lambda column: (hits[column], self._is_head_of_images(column), -column))
 
-def _under_header(
-    path: Path, grid: list[list[str]], head: Sequence[str], others: list[int], is_class: Callable[[str], bool] | None
-) -> tuple[list[int], bool]:
-    """The columns of tags, and whether they are columns of 0 and 1.
+    def _mask_column(self, head: Sequence[str] | None, others: Sequence[int]) -> int | None:
+        if self.spec.mask is not None:
+            return self._named(self.spec.mask, "mask")
+        if head is None:
+            return None
+        return next((c for c in others if c < len(head) and _MASK_HEAD.fullmatch(_plain(head[c]))), None)
 
-    Where the classes are known, a column of some 0 and 1 that is headed by none of them is a remark and left out.
-    """
-    others = [column for column in others if column < len(head) and head[column]]
-    classes = [column for column in others if is_class is not None and is_class(head[column])]
-    named = [column for column in others if _TAG_HEAD.fullmatch(_plain(head[column]))]
-    if named and not classes:
-        return named, False
-    divide = _divisions([head[column] for column in others])
-    flags = [column for column in others if all_flags(grid[1:], [column]) and head[column] not in divide]
-    if flags and is_class is None:
-        flags += [column for column in others if some_flags(grid[1:], column) and head[column] not in divide]
-    if flags or classes:
-        return sorted({*flags, *classes}), True
-    if len(others) <= 1:
-        return others, False
-    raise ManifestError(
-        f"{path} has the columns {', '.join(head)}; say which hold tags: `tags: {{from: csv, file: {path.name}, "
-        f"columns: [{head[others[0]]}]}}` in the manifest, or --columns {head[others[0]]} with `manifest init`."
-    )
+    def _named(self, name: str, key: str) -> int:
+        head = self.grid[0]
+        if name not in head:
+            raise ManifestError(f"{self.path} has no column {name!r}{closest(name, head)}; correct `tags.{key}`.")
+        return list(head).index(name)
+
+    def _under_header(self, head: Sequence[str], others: Sequence[int]) -> tuple[list[int], bool]:
+        """The columns of tags, and whether they are columns of 0 and 1.
+
+        Where the classes are known, a column of some 0 and 1 that is headed by none of them is a remark and left out.
+        """
+        body = self.grid[1:]
+        others = [column for column in others if column < len(head) and head[column]]
+        classes = [column for column in others if self.is_class is not None and self.is_class(head[column])]
+        named = [column for column in others if _TAG_HEAD.fullmatch(_plain(head[column]))]
+        if named and not classes:
+            return named, False
+        divide = _divisions([head[column] for column in others])
+        flags = [column for column in others if all_flags(body, [column]) and head[column] not in divide]
+        if flags and self.is_class is None:
+            flags += [column for column in others if some_flags(body, column) and head[column] not in divide]
+        if flags or classes:
+            return sorted({*flags, *classes}), True
+        if len(others) <= 1:
+            return others, False
+        path, example = self.path, head[others[0]]
+        raise ManifestError(
+            f"{path} has the columns {', '.join(head)}; say which hold tags: `tags: {{from: csv, file: {path.name}, "
+            f"columns: [{example}]}}` in the manifest, or --columns {example} with `manifest init`."
+        )
+
+    def _is_header(self, image: int) -> bool:
+        """Whether the first row is one. image: the column of images."""
+        grid, first = self.grid, self.grid[0]
+        if len(first) > image and (first[image].lower().endswith(IMAGE_SUFFIXES) or self.is_image(first[image])):
+            return False
+        if self._stands_apart(image):
+            return True
+        others = [cell for column, cell in enumerate(first) if column != image]
+        known = any(_TAG_HEAD.fullmatch(_plain(cell)) or _MASK_HEAD.fullmatch(_plain(cell)) for cell in others)
+        flags = any(all_flags(grid[1:], [c]) and not all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
+        return flags or known or (self._is_head_of_images(image) and (len(first) > 1 or len(grid) > 1))
+
+    def _stands_apart(self, image: int) -> bool:
+        """Whether the first row alone names no image, and none of its words comes again: headings in any language.
+
+        Of three columns and more, where it is asked which of them hold tags: a row of an image that is gone is not
+        lost.
+        """
+        first, rows = self.grid[0], self.grid[1:_LOOKED_AT]
+        below = {cell for row in rows for cell in row}
+        named = [len(row) > image and self.is_image(row[image]) for row in (first, *rows)]
+        return (
+            len(first) > 2
+            and len(rows) > 1
+            and all(first[1:])
+            and not named[0]
+            and all(named[1:])
+            and not below & set(first)
+        )
+
+    def _is_head_of_images(self, column: int) -> bool:
+        first = self.grid[0]
+        return len(first) > column and bool(_IMAGE_HEAD.fullmatch(_plain(first[column])))
 
 
 def _divisions(heads: Sequence[str]) -> set[str]:
     """Those of these headings that say how images are divided."""
     found = {head for head in heads if _DIVISION_HEAD.fullmatch(_plain(head))}
     return found | {head for head in heads if found and _plain(head) in _TRAIN_HEADS}
-
-
-def _is_header(grid: list[list[str]], image: int, is_image: Callable[[str], bool]) -> bool:
-    first = grid[0]
-    if len(first) > image and (first[image].lower().endswith(IMAGE_SUFFIXES) or is_image(first[image])):
-        return False
-    if _stands_apart(first, grid[1:_LOOKED_AT], image, is_image):
-        return True
-    others = [cell for column, cell in enumerate(first) if column != image]
-    known = any(_TAG_HEAD.fullmatch(_plain(cell)) or _MASK_HEAD.fullmatch(_plain(cell)) for cell in others)
-    flags = any(all_flags(grid[1:], [c]) and not all_flags(grid[:1], [c]) for c in range(len(first)) if c != image)
-    return flags or known or (_is_head_of_images(first, image) and (len(first) > 1 or len(grid) > 1))
-
-
-def _stands_apart(
-    first: Sequence[str], rows: Sequence[Sequence[str]], image: int, is_image: Callable[[str], bool]
-) -> bool:
-    """Whether a first row alone names no image, and none of its words comes again: headings in any language.
-
-    Of three columns and more, where it is asked which of them hold tags: a row of an image that is gone is not lost.
-    """
-    below = {cell for row in rows for cell in row}
-    named = [len(row) > image and is_image(row[image]) for row in (first, *rows)]
-    return (
-        len(first) > 2
-        and len(rows) > 1
-        and all(first[1:])
-        and not named[0]
-        and all(named[1:])
-        and not below & set(first)
-    )
-
-
-def _is_head_of_images(first: Sequence[str], column: int) -> bool:
-    return len(first) > column and bool(_IMAGE_HEAD.fullmatch(_plain(first[column])))
-
-
-def _mask_column(
-    path: Path, grid: list[list[str]], spec: TagsSpec, head: Sequence[str] | None, others: Sequence[int]
-) -> int | None:
-    if spec.mask is not None:
-        return _named(path, grid[0], spec.mask, "mask")
-    if head is None:
-        return None
-    return next((c for c in others if c < len(head) and _MASK_HEAD.fullmatch(_plain(head[c]))), None)
-
-
-def _named(path: Path, head: Sequence[str], name: str, key: str) -> int:
-    if name not in head:
-        raise ManifestError(f"{path} has no column {name!r}{closest(name, head)}; correct `tags.{key}`.")
-    return list(head).index(name)
 
 
 def _require_flags(path: Path, body: Sequence[Sequence[str]], columns: _Columns) -> None:
