@@ -85,7 +85,7 @@ ONE_HEAD = Chain("shared", "15-1 with one head for all classes", "15-1", SHARED)
 CHAINS = (
     ONE,
     ONE_HEAD,
-    Chain("plain", "the same with neither logits adjusted nor statistics kept", "15-1", PLAIN),
+    Chain("plain", "15-1 with one head, neither logits adjusted nor statistics kept", "15-1", PLAIN),
     Chain("10-2", "10-2: five steps of two classes", "10-2", OWN),
     Chain("19-1", "19-1: one step of one class", "19-1", OWN),
 )
