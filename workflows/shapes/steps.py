@@ -164,14 +164,19 @@ def table(tune: bool, only: Sequence[str]) -> None:
 
 
 def _keep_ends(chains: Sequence[Chain]) -> None:
-    """What these chains end with, and nothing of the others, into protocols.json, once each of them has an end."""
-    if waiting := [chain.key for chain in chains if not _finished(chain)]:
+    """What these chains end with, and nothing of the others, into protocols.json, once all have as many seeds."""
+    counts = {chain.key: len(_finished(chain)) for chain in chains}
+    if waiting := [key for key, count in counts.items() if not count]:
         print(f"protocols.json stays as it is: there is nothing yet for {', '.join(waiting)}", file=sys.stderr)
         return
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{key} {count}" for key, count in counts.items())
+        print(f"protocols.json stays as it is: not all have as many seeds ({told})", file=sys.stderr)
+        return
     (HERE / "figures/protocols.json").write_text(json.dumps(_ends(chains), ensure_ascii=False), encoding="utf-8")
-    most = max(len(_finished(chain)) for chain in chains)
     runs = [run for chain in chains for run in _trained(chain)]
-    keep_figures("protocols", {chain.key: _at_the_end(chain) for chain in chains}, seeds=most, trained=runs)
+    cells = {chain.key: _at_the_end(chain) for chain in chains}
+    keep_figures("protocols", cells, seeds=next(iter(counts.values())), trained=runs)
 
 
 def _chosen(tune: bool, only: Sequence[str]) -> tuple[Chain, ...]:
