@@ -65,7 +65,7 @@ def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) ->
 
 
 def test_chains_that_are_named_have_a_table_of_their_own_once_all_of_them_are_done(
-    steps: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    steps: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import runs
 
@@ -87,9 +87,9 @@ def test_chains_that_are_named_have_a_table_of_their_own_once_all_of_them_are_do
     for step in range(2):  # a second seed of one of them would make a mean of two beside one
         (out := steps.CHAINS[4].out(step, 1)).mkdir(parents=True)
         (out / "report.json").write_text(json.dumps({"scores": {"mean_iou": 0.75, "iou": {}}}), encoding="utf-8")
-    CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
+    done = CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
     assert json.loads((tmp_path / "figures/protocols.json").read_text(encoding="utf-8")) == told
-    assert "not all have as many seeds (10-2 1, 19-1 2)" in capsys.readouterr().err
+    assert "not all have as many seeds (10-2 1, 19-1 2)" in done.output
 
 
 def test_what_settings_were_chosen_on_has_both_kinds_of_heads_side_by_side(steps: ModuleType) -> None:
