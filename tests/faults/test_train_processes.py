@@ -109,6 +109,16 @@ def test_the_contrastive_loss_reaches_over_processes(root: Path) -> None:
     assert_close(root / "two-whole", root / "one-whole")
 
 
+@pytest.mark.parametrize("method", ["distill", "mib", "plop"])
+def test_other_methods_learn_in_two_processes_what_they_do_in_one(root: Path, method: str) -> None:
+    given = ("--method", method, *FROZEN, "--set", "heads=shared")
+    process = forked(words(root, f"one-{method}", *given), says=root / f"one-{method}.txt")
+    process.join()
+    two_forked(root, f"two-{method}", words(root, f"two-{method}", *given))
+    assert_close(root / f"two-{method}", root / f"one-{method}")
+    assert moved(root / f"one-{method}", root / "base") > 1e-3  # a hundred times what may differ
+
+
 def test_two_processes_stopped_go_on_to_the_same_bytes(root: Path) -> None:
     given = words(root, "halves", *FROZEN, "--set", "teacher=false")
     two_forked(root, "halves", words(root, "unbroken", *FROZEN, "--set", "teacher=false"))

@@ -185,6 +185,17 @@ def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str)
     assert (summary.results.scores, summary.results.why_not) == (None, "no split was named")
 
 
+@pytest.mark.parametrize("name", ["finetune", "distill", "mib", "plop"])
+def test_other_methods_go_on_where_they_stopped(world: World, tmp_path: Path, name: str) -> None:
+    method = METHODS[name]()
+    run(world, tmp_path / "whole", method=method, epochs=2)
+    with pytest.raises(Stopped):
+        run(world, tmp_path / "run", method=method, epochs=2, options=replace(QUIET, asked_to_stop=stop_after(4)))
+    run(world, tmp_path / "run", method=method, epochs=2, options=replace(QUIET, resume=True))
+    assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "run" / MODEL_FILE).read_bytes()
+    assert untimed_lines(tmp_path / "whole" / LOG_FILE) == untimed_lines(tmp_path / "run" / LOG_FILE)
+
+
 def test_wilson_learns_a_single_class_from_tags_and_is_resumed(world: World, tmp_path: Path) -> None:
     """Its localizer's statistics move, and are part of the state."""
     method = Wilson(warmup_epochs=1)
