@@ -51,6 +51,17 @@ def test_killed_before_a_file_gets_its_name(root: Path, uninterrupted: Result, r
     assert resumed(root, out) == uninterrupted
 
 
+@pytest.mark.parametrize("method", ["wilson", "mib", "plop"])
+def test_other_methods_killed_go_on_to_the_same_bytes(root: Path, method: str) -> None:
+    """Of `wilson`, whose localizer learns beside the student, and of methods that keep the old model's outputs."""
+    given = ("--method", method)
+    finish(words(root, f"whole-{method}", *given), root / f"whole-{method}")
+    kill_at_rename(words(root, f"killed-{method}", *given), root / f"killed-{method}", 5)
+    assert 0 < states(root / f"killed-{method}")[-1] < STEPS
+    finish(words(root, f"killed-{method}", *given, "--resume"), root / f"killed-{method}")
+    assert result(root / f"killed-{method}") == result(root / f"whole-{method}")
+
+
 def test_killed_again_and_again(root: Path, uninterrupted: Result) -> None:
     for _ in range(3):
         kill_at_rename(words(root, "often", "--resume"), root / "often", 5)

@@ -15,6 +15,7 @@ from tests.faults.cli import Outcome, start
 from tests.faults.train_cli import STEPS, course_of, forked, states, wilss_train, words
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.models.networks.norms import set_batch_norm
+from wilss_train.methods.localizer import Localizer
 from wilss_train.methods.teacher import Teacher
 
 FROZEN = ("--set", "batch_norm=frozen", "--lr", "1e-3")
@@ -94,27 +95,29 @@ def test_torchrun_with_two_processes_learns_what_one_does(root: Path) -> None:
     assert two.out.count("fmwiss, step 1 of pets") == 1, "only the first process speaks"
 
 
-def frozen_teacher() -> None:
-    """Called before: the teacher's batch norm keeps its statistics; else every process would have its own."""
-    like = Teacher.like
-    Teacher.like = lambda *given, **named: set_batch_norm(like(*given, **named), "frozen")  # type: ignore
+def frozen_beside() -> None:
+    """Called before: what learns beside the student keeps its statistics; else every process would have its own."""
+    for network in (Teacher, Localizer):
+        like = network.like
+        network.like = lambda *given, like=like, **named: set_batch_norm(like(*given, **named), "frozen")  # type: ignore
 
 
 def test_the_contrastive_loss_reaches_over_processes(root: Path) -> None:
     """All of FMWISS: points of both processes are compared, and gradients go back to where they came from."""
     given = (*FROZEN, "--set", "contrastive=1", "--set", "warmup_epochs=1")
-    process = forked(words(root, "one-whole", *given), says=root / "one-whole.txt", before=frozen_teacher)
+    process = forked(words(root, "one-whole", *given), says=root / "one-whole.txt", before=frozen_beside)
     process.join()
-    two_forked(root, "two-whole", words(root, "two-whole", *given), before=frozen_teacher)
+    two_forked(root, "two-whole", words(root, "two-whole", *given), before=frozen_beside)
     assert_close(root / "two-whole", root / "one-whole")
 
 
-@pytest.mark.parametrize("method", ["distill", "mib", "plop"])
+@pytest.mark.parametrize("method", ["distill", "mib", "plop", "wilson"])
 def test_other_methods_learn_in_two_processes_what_they_do_in_one(root: Path, method: str) -> None:
-    given = ("--method", method, *FROZEN, "--set", "heads=shared")
-    process = forked(words(root, f"one-{method}", *given), says=root / f"one-{method}.txt")
+    early = ("--set", "warmup_epochs=1") if method == "wilson" else ()  # else its student hardly begins
+    given = ("--method", method, *FROZEN, "--set", "heads=shared", *early)
+    process = forked(words(root, f"one-{method}", *given), says=root / f"one-{method}.txt", before=frozen_beside)
     process.join()
-    two_forked(root, f"two-{method}", words(root, f"two-{method}", *given))
+    two_forked(root, f"two-{method}", words(root, f"two-{method}", *given), before=frozen_beside)
     assert_close(root / f"two-{method}", root / f"one-{method}")
     assert moved(root / f"one-{method}", root / "base") > 1e-3  # a hundred times what may differ
 
