@@ -47,10 +47,10 @@ def told_rows(path: Path, spec: DataSpec, images: Sequence[str]) -> Iterator[str
 def told_namesakes(path: Path, table: TagRows, listed: Sequence[NamedImages]) -> Iterator[str]:
     """A sentence for the names in a table at `path` that mean one image in one split and another one in another."""
     several: dict[str, tuple[str, ...]] = {}
-    for name in dict.fromkeys(row.image for row in table.rows):
-        means = [images.path(found[0]) for images in listed if len(found := images.find(name)) == 1]
-        if len(set(means)) > 1:
-            several[name] = tuple(dict.fromkeys(means))
+    for name in dict.fromkeys(row.image for row in table.rows) if len(listed) > 1 else ():
+        found = [(images, places[0]) for images in listed if len(places := images.find(name)) == 1]
+        if len(found) > 1 and len(means := dict.fromkeys(images.path(place) for images, place in found)) > 1:
+            several[name] = tuple(means)
     if several:
         name, paths = next(iter(several.items()))
         yield (
@@ -63,12 +63,16 @@ def told_repeats(path: Path, table: TagRows, listed: Sequence[NamedImages]) -> I
     """A sentence for images with several rows of other tags in a table at `path`, unless it has a row for every tag."""
     if table.is_long:
         return
-    tags: dict[tuple[int, int], set[frozenset[str]]] = {}
-    for split, images in enumerate(listed):
+    differ: list[str] = []
+    for images in listed:
+        first: dict[int, tuple[str, ...]] = {}
+        others: dict[int, None] = {}
         for row in table.rows:
-            if len(found := images.find(row.image)) == 1:
-                tags.setdefault((split, found[0]), set()).add(frozenset(row.tags))
-    differ = [listed[split].ids[place] for (split, place), several in tags.items() if len(several) > 1]
+            if len(places := images.find(row.image)) == 1:
+                known = first.setdefault(places[0], row.tags)
+                if known is not row.tags and set(known) != set(row.tags):
+                    others[places[0]] = None
+        differ += [images.ids[place] for place in others]
     if differ:
         yield f"{path} has several rows, with other tags, of {some(differ)}, which get all of them; keep the right row."
 
