@@ -1,7 +1,6 @@
 """What share of the pixels each class has, in soft labels of late and in drawn ones, and soft labels brought to these.
 
-A network that learns from its own labels makes more of what it makes too much of already: a class that is found too
-often in one step is found more often in the next.
+A network that learns from its own labels shifts how often each class is found, and nothing in the labels takes it back.
 """
 
 import torch
