@@ -137,8 +137,11 @@ def test_what_is_not_here_is_a_fault_offline_and_else_a_warning(
     ):
         found = checked(tmp_path, how={**how, "source": "insid3"}, encoders=encoders, masks={"insid3": values}).faults
         assert [fault.split("encoders.")[1].split(":")[0] for fault in found] == opened
-    of_backbone = {"masks": {"panet": {"backbone": "resnet18", "weights": ""}}}
-    assert not checked(tmp_path, how={**how, "source": "panet"}, encoders=encoders, **of_backbone).faults
+    for source in ("panet", "insid3"):
+        of_backbone = {"masks": {source: {"backbone": "resnet18", "weights": ""}}}
+        assert not checked(tmp_path, how={**how, "source": source}, encoders=encoders, **of_backbone).faults
+        misspelt = checked(tmp_path, how=how, encoders=encoders, masks={source: {"backbone": "resnet1O1"}}).faults
+        assert any(f"masks.{source}: " in fault and "resnet1O1" in fault for fault in misspelt)
     monkeypatch.setattr("wilss.models.encoders.to_fetch.require_connection", lambda *of: None)
     report = checked(tmp_path, how=how, encoders=encoders)
     assert report.faults == ()

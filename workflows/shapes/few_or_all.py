@@ -12,6 +12,7 @@ mask only of what is tagged.
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,9 @@ WITHOUT_TAGS = ("--epochs", "9")
 class Way:
     """A way to come by the masks of step 1.
 
-    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them. masks_of: the way
-    whose stores it takes, "" for its own. least: the confidence below which masks are not learnt from; a support's own
-    mask has 1.
+    kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them; values: its
+    parameters beside those of the manifest, as `name=value`. masks_of: the way whose stores it takes, "" for its own.
+    least: the confidence below which masks are not learnt from; a support's own mask has 1.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Way:
     shots: int = 5
     tags: bool = False
     source: str = "panet"
+    values: tuple[str, ...] = ()
     masks_of: str = ""
     least: float = 0.0
 
@@ -59,6 +61,12 @@ class Way:
     def masks(self) -> str:
         """What its stores are called."""
         return self.masks_of or self.key
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """For wilss-masks generate: who makes the masks, and how."""
+        values = (f"tags={str(self.tags).lower()}", *self.values)
+        return ("--source", self.source, *(word for value in values for word in ("--set", value)))
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -86,6 +94,7 @@ FIVE_MASKS = (
 )
 #: Of which one is chosen on other drawings.
 CONFIDENCES = (0.2, 0.25, 0.3, 1.0)
+TUNING = STORES / "tuning.yaml"
 TUNING_DATA = "generate: {with: shapes, train: 400, val: 150, seed: 2000}"
 TABLES = {"few-or-all": WAYS, "few-masks": FIVE_MASKS}
 seeded = click.option("--seeds", default=len(SEEDS), show_default=True, help="How many, from 0.")
@@ -106,11 +115,7 @@ def main() -> None:
 def run(name: str, seeds: int, at_once: int) -> None:
     """Stores and bases of every seed, then the trainings; bases and FMWISS's row are those of compare.py."""
     make_masks()
-    for seed in SEEDS[:seeds]:
-        for way in TABLES[name]:
-            _make_store(way, seed)
-    train_all((base(seed) for seed in SEEDS[:seeds]), at_once)
-    train_all((_training(way, seed) for seed in SEEDS[:seeds] for way in TABLES[name]), at_once)
+    train_ways(TABLES[name], SEEDS[:seeds], at_once)
 
 
 @main.command()
@@ -118,14 +123,7 @@ def run(name: str, seeds: int, at_once: int) -> None:
 @seeded
 def table(name: str, seeds: int) -> None:
     """mIoU of the masks, and old, new and all of what was learnt from them, into figures/NAME.json."""
-    cells = {}
-    for way in TABLES[name]:
-        scores = scores_of([_training(way, seed).out for seed in SEEDS[:seeds]])
-        qualities = [quality(way, seed) for seed in (SEEDS[:seeds] if way.kind else SEEDS[:1])]
-        masks = None if way.least else spread(qualities)  # of all that is in the store
-        cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
-    runs = [_training(way, seed).out for way in TABLES[name] for seed in SEEDS[:seeds]]
-    keep_figures(name, cells, seeds=seeds, trained=[*(base(seed).out for seed in SEEDS[:seeds]), *runs])
+    keep_ways(name, TABLES[name], SEEDS[:seeds])
 
 
 @main.command()
@@ -134,35 +132,55 @@ def tune(at_once: int) -> None:
     """Train from INSID3's masks of other drawings by each confidence, one seed, into figures/few-choices.json."""
     make_masks()
     train_all([base(0)], at_once)
-    manifest, supports, store = (STORES / f"tuning{end}" for end in (".yaml", "-supports", ".zarr"))
-    write_manifest(manifest, {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-few'}"})
-    _make_insid3(manifest, supports, store)
-    jobs = [_tuned(manifest, store, least) for least in CONFIDENCES]
-    train_all(jobs, at_once)
-    scores = [scores_of([one.out]) for one in jobs]
-    keep_figures(
-        "few-choices",
-        {
-            str(least): {key: spread(one[key]) for key in ("old", "new", "all")}
-            for least, one in zip(CONFIDENCES, scores, strict=True)
-        },
-        seeds=1,
-        trained=[base(0).out, *(one.out for one in jobs)],
-    )
+    way, store = FIVE_MASKS[1], STORES / "tuning.zarr"
+    make_tuning_store(way, store)
+    jobs = {str(least): tuned(store, RESULTS / f"few-tuning-{least}", least) for least in CONFIDENCES}
+    train_all(jobs.values(), at_once)
+    keep_tuned("few-choices", jobs)
 
 
-def _make_insid3(manifest: Path, supports: Path, store: Path) -> None:
-    given = ("--manifest", manifest, "-q", "--step", "1")
+def train_ways(ways: Sequence[Way], seeds: Sequence[int], at_once: int) -> None:
+    """Stores and bases of every seed, then the trainings."""
+    for seed in seeds:
+        for way in ways:
+            _make_store(way, seed)
+    train_all((base(seed) for seed in seeds), at_once)
+    train_all((_training(way, seed) for seed in seeds for way in ways), at_once)
+
+
+def keep_ways(name: str, ways: Sequence[Way], seeds: Sequence[int]) -> None:
+    """mIoU of masks, and what was learnt from them, into figures/NAME.json."""
+    cells = {}
+    for way in ways:
+        scores = scores_of([_training(way, seed).out for seed in seeds])
+        qualities = [quality(way, seed) for seed in (seeds if way.kind else seeds[:1])]
+        masks = None if way.least else spread(qualities)  # of all that is in the store
+        cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
+    runs = [_training(way, seed).out for way in ways for seed in seeds]
+    keep_figures(name, cells, seeds=len(seeds), trained=[*(base(seed).out for seed in seeds), *runs])
+
+
+def make_tuning_store(way: Way, store: Path) -> None:
+    """Masks of other drawings, from five supports of each class that are drawn once."""
+    write_manifest(TUNING, {"generate:": TUNING_DATA, "path:": f"path: {ROOT / 'data/shapes-tuning-few'}"})
+    supports = STORES / "tuning-supports"
+    given = ("--manifest", TUNING, "-q", "--step", "1")
     if not (supports / "supports.yaml").exists():
         command("wilss-masks", "supports", "draw", *given, "--kind", "mask", "--shots", "5", "--out", supports)
-    made = ("--source", "insid3", "--supports", supports, "--set", "tags=false", "--out", store)
-    command("wilss-masks", "generate", *given, *made)
+    command("wilss-masks", "generate", *given, *way.given, "--supports", supports, "--out", store)
 
 
-def _tuned(manifest: Path, store: Path, least: float) -> Job:
-    out = RESULTS / f"few-tuning-{least}"
-    given = ("--manifest", str(manifest), "--masks", str(store), "--seed", "0", "--out", str(out), "--resume")
+def tuned(store: Path, out: Path, least: float) -> Job:
+    """Training from masks of other drawings of a confidence, with seed 0."""
+    given = ("--manifest", str(TUNING), "--masks", str(store), "--seed", "0", "--out", str(out), "--resume")
     return Job(out, (*given, "--threads", "1", "--from", str(base(0).out), "--set", f"least_confidence={least}"))
+
+
+def keep_tuned(name: str, jobs: Mapping[str, Job]) -> None:
+    """What was learnt on other drawings, a row a key, into figures/NAME.json."""
+    scores = {key: scores_of([one.out]) for key, one in jobs.items()}
+    cells = {key: {part: spread(one[part]) for part in ("old", "new", "all")} for key, one in scores.items()}
+    keep_figures(name, cells, seeds=1, trained=[base(0).out, *(one.out for one in jobs.values())])
 
 
 def _training(way: Way, seed: int) -> Job:
@@ -184,8 +202,18 @@ def _make_store(way: Way, seed: int) -> None:
         if not (supports / "supports.yaml").exists():
             drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
-        made = ("--supports", supports, "--set", f"tags={str(way.tags).lower()}", "--out", _store(way, seed))
-        command("wilss-masks", "generate", "-q", "--step", "1", "--source", way.source, *made)
+        command(
+            "wilss-masks",
+            "generate",
+            "-q",
+            "--step",
+            "1",
+            *way.given,
+            "--supports",
+            supports,
+            "--out",
+            _store(way, seed),
+        )
     told = _told(way, seed)
     if not told.exists():
         told.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from wilss.data.supports.maps import BACKGROUND, FOREGROUND
 from wilss.disk import Location
 from wilss.errors import ManifestError
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.params import LongerSide, Params, Rule, ShareBelowOne, ShorterSide
+from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams
+from wilss.params import LongerSide, Rule, ShareBelowOne, ShorterSide, require
 
 from .presets import params_of
 from .prototypes import PatchEncoder, by_image
@@ -33,17 +34,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Insid3Params(Params):
+class Insid3Params(FrozenParams):
     """Parameters of INSID3; the published values, where there are any.
 
     shots: supports of each class, drawn by name; 0 for all there are. supports: a YAML file or a folder with
         supports.yaml, in the place of the manifest's.
     encoder: whose frozen features are taken, the manifest's `vit` or the image tower of its `clip`, if that is a
         transformer [D]. features: what a patch is known by, its token after the last block or its keys there (`tokens`,
-        `keys`). vit_size: shorter side of the input in pixels, 0 for the image's own. longest: as for FMWISS.
+        `keys`). backbone and what goes with it: see `FrozenParams`; its features in the place of an encoder's [D].
+    vit_size: shorter side of the input in pixels, 0 for the image's own. longest: as for FMWISS.
     debias: the basis of positions has this share of the features' directions; 0 leaves them in. 500 of 1,024 in the
         public code.
-    groups: whose tokens are clustered: those of the `same` encoder, or of the manifest's `vit` at that size [D].
+    groups: what is clustered: the `same` features, or tokens of the manifest's `vit` at that size [D].
     tau: patches of a cluster are alike by this cosine on average. least: what a cluster's score must exceed.
     surest: the paper knows that the object is in the image, so that one cluster counts in full, and others by their
         likeness to it (`yes`); where it may not be there every cluster stands for itself (`no`). `auto` is yes where
@@ -69,10 +71,18 @@ class Insid3Params(Params):
     tags: bool = True
     keep_masks: bool = True
 
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        super().__post_init__()
+        for name, plain in (("encoder", "vit"), ("features", "tokens")):
+            value = getattr(self, name)
+            require(not self.backbone or value == plain, name, value, f"{plain!r}, its default, beside a backbone")
+
     @property
     def opens(self) -> tuple[str, ...]:
         """Which of the manifest's encoders look at images."""
-        return tuple(dict.fromkeys((self.encoder, self.encoder if self.groups == "same" else self.groups)))
+        matched = () if self.backbone else (self.encoder,)
+        return tuple(dict.fromkeys((*matched, *(() if self.groups == "same" else (self.groups,)))))
 
     @property
     def is_there(self) -> bool:
@@ -127,9 +137,10 @@ class Insid3Source(ShotsSource):
         params = params_of(defaults, manifest, cls.name, values, where=where)
         spec = EmbeddingSpec(features=params.features, size=params.vit_size, longest=params.longest)
         encoder = manifest.encoders.clip if params.encoder == "clip" else manifest.encoders.vit
+        backbone = params.named(manifest.path.parent)
         return cls(
             params=params,
-            encoder=PatchEncoder(vit=encoder, spec=spec),
+            encoder=PatchEncoder(vit=encoder, spec=spec, backbone=backbone, maps=params.maps),
             grouping=_grouping(manifest, params),
             **shots_of(manifest, step, params, seed),
         )
@@ -138,14 +149,16 @@ class Insid3Source(ShotsSource):
     def encoders(self) -> tuple[tuple[str, EncoderSpec], ...]:
         """Those that are asked."""
         more = () if self.grouping is None else (("vit", self.grouping.vit),)
-        return ((self.params.encoder, self.encoder.vit), *more)
+        return (*(() if self.encoder.backbone else ((self.params.encoder, self.encoder.vit),)), *more)
 
     def identity(self) -> Mapping[str, Any]:
         """Parameters, the network's digest and that of what the supports say; not where they lie."""
-        models: dict[str, Any] = {self.params.encoder: self.encoder.identity()["vit"]}
+        own = self.encoder.identity()
+        models: dict[str, Any] = dict(own) if self.encoder.backbone else {self.params.encoder: own["vit"]}
         if self.grouping is not None:
             models["vit"] = self.grouping.identity()["vit"]
-        return self.identity_of(models, beside=("supports",))
+        beside = ("supports", *OF_BACKBONE, *(("encoder", "features") if self.encoder.backbone else ()))
+        return self.identity_of(models, beside=beside)
 
     def with_features_from(self, paths: Sequence[Location]) -> "Insid3Source":
         """The same with stores in the place of images, for both networks."""
@@ -156,6 +169,7 @@ class Insid3Source(ShotsSource):
         """Take the supports' patches; a source that is prepared already is returned as it is."""
         if self.supports is None:
             return self
+        self.encoder.warn()
         import torch
 
         from wilss.models.networks.debiasing import positional_basis_of

@@ -7,7 +7,6 @@ by `wilss-train --method panet`. A support's image is encoded once, in the coord
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from wilss.data.manifest import EncoderSpec, Manifest, require_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import read_info, spec_of
 from wilss.models.networks.embedding_spec import FROZEN_SIZE, EmbeddingSpec
-from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams, NamedBackbone
+from wilss.models.networks.named_backbone import OF_BACKBONE, FrozenParams
 from wilss.params import FiniteFloat, LongerSide, Rule, ShareBelowOne, ShorterSide, require
 from wilss.store import ImageContent
 
@@ -29,8 +28,6 @@ from .shots import ShotsSource, content_of, shots_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +109,6 @@ class PanetSource(ShotsSource):
         on_vit = self.encoder.spec.is_on_frozen_features and self.encoder.backbone is None
         return (("vit", self.encoder.vit),) if on_vit else ()
 
-    def to_fetch(self) -> tuple[str, ...]:
-        """What of the backbone will be fetched. Raises WeightsError where it is not there."""
-        return () if self.encoder.backbone is None else self.encoder.backbone.to_fetch()
-
     def identity(self) -> Mapping[str, Any]:
         """Parameters, digests of the network and of what the supports say; not where either of them lies."""
         beside = ("supports", "embedding", *OF_BACKBONE, *(("features",) if self.encoder.backbone else ()))
@@ -125,8 +118,7 @@ class PanetSource(ShotsSource):
         """Make the prototypes; a source that is prepared already is returned as it is."""
         if self.prototypes is not None:
             return self
-        if self.encoder.backbone is not None:
-            _warn_of(self.encoder.backbone)
+        self.encoder.warn()
         assert self.supports is not None
         found = prototypes_of(self.supports.supports, self.category_ids, self.encoder, device)
         return dataclasses.replace(self, prototypes=found, supports=None, own=self.kept())
@@ -137,18 +129,6 @@ class PanetSource(ShotsSource):
 
         torch.set_num_threads(threads)
         return PanetProposer(self.prepare(device), device)
-
-
-def _warn_of(backbone: NamedBackbone) -> None:
-    """Say what speaks against a backbone's features."""
-    if not backbone.weights:
-        log.warning(
-            "Warning: the backbone %s has random weights, whose features tell classes apart hardly at all; name some "
-            "with --set weights=timm, or a file.",
-            backbone.name,
-        )
-    if doubt := backbone.statistics[2]:
-        log.warning("Warning: %s", doubt)
 
 
 def _encoder_of(manifest: Manifest, params: PanetParams) -> PatchEncoder:

@@ -5,6 +5,7 @@ background's says what everything else does.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from wilss.models.networks.named_backbone import NamedBackbone
 
     from .features.patches import KeptPatches
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,19 @@ class PatchEncoder:
             return {"backbone": {**self.backbone.identity(), "maps": self.maps}}
         vit = {"vit": identity_of(self.vit, tokens=self.spec.uses_tokens)} if self.spec.is_on_frozen_features else {}
         return {**vit, **({"embedding": {**self.spec.as_json(), "sha256": self.digest}} if self.checkpoint else {})}
+
+    def warn(self) -> None:
+        """Say what speaks against a backbone's features."""
+        if self.backbone is None:
+            return
+        if not self.backbone.weights:
+            log.warning(
+                "Warning: the backbone %s has random weights, whose features tell classes apart hardly at all; name "
+                "some with --set weights=timm, or a file.",
+                self.backbone.name,
+            )
+        if doubt := self.backbone.statistics[2]:
+            log.warning("Warning: %s", doubt)
 
     def with_features_from(self, paths: Sequence[Location]) -> "PatchEncoder":
         """The same with stores in the place of images.

@@ -11,6 +11,7 @@ from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import closest
 from wilss.disk import Location, location_of
 from wilss.errors import EncoderError, ParameterError, StoreError, WeightsError
+from wilss.models.networks.named_backbone import FrozenParams
 from wilss.params import faults_of
 from wilss.store import MaskStore
 
@@ -22,7 +23,6 @@ from .bank_params import BankParams
 from .cam.backbone import Backbone
 from .cam.params import CamParams
 from .fmwiss import FmwissSource
-from .panet import PanetParams
 from .presets import PRESETS, named_values, params_of
 from .sam3 import Sam3Params, sam3_folder
 
@@ -90,7 +90,7 @@ def _on_disk(manifest: Manifest, name: str) -> Iterator[str]:
         looks.append(partial(sam3_folder, params))
     if isinstance(params, CamParams) and (params.backbone or manifest.train.get("backbone")):
         looks.append(Backbone.of(manifest, params, named_values(manifest, name, {})).check)
-    if isinstance(params, PanetParams) and (backbone := params.named(manifest.path.parent)):
+    if isinstance(params, FrozenParams) and (backbone := params.named(manifest.path.parent)):
         looks.append(backbone.check)
     if isinstance(params, BankParams) and params.store:
         looks.append(partial(_look_at_first_pass, manifest, location_of(params.store)))

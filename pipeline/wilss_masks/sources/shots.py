@@ -68,6 +68,10 @@ class ShotsSource:
             **({"features_from": [one.digest for one in self.features_from]} if self.features_from else {}),
         }
 
+    def to_fetch(self) -> tuple[str, ...]:
+        """What of the backbone will be fetched. Raises WeightsError where it is not there."""
+        return () if self.encoder.backbone is None else self.encoder.backbone.to_fetch()
+
     @property
     def features_from(self) -> tuple[KeptIn, ...]:
         """Stores whose features stand for the images that they are of."""

@@ -22,6 +22,7 @@ from wilss.errors import ManifestError, ParameterError
 from wilss.store import Status
 from wilss_masks.sources import Insid3Source
 
+BACKBONE = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 12]}, "stride": 8, "maps": 2}
 VALUES = {"vit_size": 0, "longest": 64, "tau": 0.2, "least": 0.01, "debias": 0.1}
 
 
@@ -121,6 +122,40 @@ def test_clusters_of_another_encoder(manifest: Manifest) -> None:
     assert set(made.identity()["models"]) == {"clip", "vit"}
     (content,) = proposed(made, task(other))
     assert content.planes["score"][0].shape == made.grids(*SIZES["d"]).score
+
+
+def test_a_backbone_takes_the_place_of_an_encoder(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+    made = source(manifest, **BACKBONE)
+    prepared = pickle.loads(pickle.dumps(made.prepare("cpu")))
+    assert "the backbone resnet18 has random weights" in caplog.text
+    assert prepared == made
+    assert prepared.prototypes.shape == (2, 8 + 12)
+    assert (made.encoders, made.to_fetch(), made.params.opens) == ((), (), ())
+    assert made.grids(40, 32).score == (5, 4)
+    noted, plain = made.identity(), source(manifest).identity()
+    assert (set(noted["models"]), noted["models"]["backbone"]["maps"]) == ({"backbone"}, 2)
+    assert set(plain["parameters"]) - set(noted["parameters"]) == {"encoder", "features"}
+    assert not set(plain["parameters"]) & set(BACKBONE), "stores of before still know their parameters"
+    maps = expected_scores(made, manifest, "d")
+    (content,) = proposed(made, task(manifest))
+    for position in (0, 1):
+        expected = maps[position].clip(0, 1).reshape(made.grids(*SIZES["d"]).score or ())
+        np.testing.assert_allclose(content.planes["score"][position], expected, atol=2e-3)
+
+
+def test_clusters_of_the_vit_beside_a_backbone(manifest: Manifest) -> None:
+    made = source(manifest, **BACKBONE, groups="vit")
+    assert [name for name, _ in made.encoders] == ["vit"]
+    assert made.params.opens == ("vit",)
+    assert set(made.identity()["models"]) == {"backbone", "vit"}
+    (content,) = proposed(made, task(manifest))
+    assert content.planes["score"][0].shape == made.grids(*SIZES["d"]).score
+
+
+@pytest.mark.parametrize(("name", "value"), [("encoder", "clip"), ("features", "keys")])
+def test_what_a_backbone_has_not_is_refused(manifest: Manifest, name: str, value: str) -> None:
+    with pytest.raises(ParameterError, match=rf"{name} is '{value}'; it must be '\w+', its default, beside a backbone"):
+        source(manifest, **BACKBONE, **{name: value})
 
 
 def test_a_whole_mask_is_kept(manifest: Manifest, tmp_path: Path) -> None:

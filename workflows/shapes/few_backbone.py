@@ -1,0 +1,120 @@
+"""Five masks of each new class and no tags, on the features of the backbone that the student has.
+
+    python workflows/shapes/few_backbone.py choose   # parameters of the masks, and confidences, on other drawings
+    python workflows/shapes/few_backbone.py run      # stores and trainings of three seeds; goes on row by row
+    python workflows/shapes/few_backbone.py table    # figures/few-backbone.json
+
+few_or_all.py does the same on the features of the manifest's encoders, whose supports and bases these are.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from few_or_all import STORES, TUNING, Way, keep_tuned, keep_ways, make_tuning_store, train_ways, tuned
+from runs import RESULTS, ROOT, SEEDS, base, command, keep_figures, make_masks, train_all
+
+at_once = click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+
+
+def _backbone() -> dict[str, Any]:
+    """The student's, with the weights that its base starts from, in the words of `generate --set`."""
+    train = yaml.safe_load((ROOT / "data_manifest.yaml").read_text(encoding="utf-8"))["train"]
+    weights, stride = train["backbone_weights"], train["output_stride"]
+    return {
+        "backbone": train["backbone"],
+        "backbone_args": json.dumps(train["backbone_args"]),
+        "weights": weights,
+        "stride": stride,
+    }
+
+
+def _values(**values: Any) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in {**_backbone(), **values}.items())
+
+
+def _panet(**values: Any) -> Way:
+    return Way("panet-backbone", "", "mask", values=_values(**{"vit_size": 224, "bias": 2, **values}))
+
+
+def _insid3(**values: Any) -> Way:
+    plain = {"encoder": "vit", "features": "tokens", "groups": "same", "vit_size": 224, "tau": 0.9}
+    return Way("insid3-backbone", "", "mask", source="insid3", values=_values(**{**plain, **values}))
+
+
+#: What was looked at on other drawings, by the names of the rows.
+SETTINGS = {
+    "panet-224-0": _panet(bias=0),
+    "panet-224-1": _panet(bias=1),
+    "panet-224-2": _panet(),
+    "panet-224-3": _panet(bias=3),
+    "panet-0-2": _panet(vit_size=0),
+    "panet-288-2": _panet(vit_size=288),
+    "panet-two": _panet(maps=2),
+    "insid3-0.6": _insid3(tau=0.6),
+    "insid3-0.8": _insid3(tau=0.8),
+    "insid3-0.9": _insid3(),
+    "insid3-least": _insid3(least=0.3),
+}
+CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-0.9": (0.5, 0.6)}
+#: Of the chosen parameters all masks, and those that are confident enough.
+WAYS = tuple(
+    Way(key, "", "mask", source=way.source, values=way.values, masks_of=way.key, least=least)
+    for way, sure in ((_panet(), 0.8), (_insid3(), 0.6))
+    for key, least in ((way.key, 0.0), (f"{way.key}-sure", sure))
+)
+
+
+@click.group()
+def main() -> None:
+    """Make and tabulate."""
+
+
+@main.command()
+@at_once
+def choose(at_once: int) -> None:
+    """Masks of other drawings by each setting, and what those of the chosen ones teach; one seed."""
+    make_masks()
+    stores = {key: STORES / f"tuning-backbone-{key}.zarr" for key in SETTINGS}
+    for key, way in SETTINGS.items():
+        make_tuning_store(way, stores[key])
+    keep_figures("few-backbone-settings", {key: {"masks": _quality(store)} for key, store in stores.items()}, seeds=1)
+    train_all([base(0)], at_once)
+    jobs = {
+        f"{key}-{least}": tuned(stores[key], RESULTS / f"few-tuning-backbone-{key}-{least}", least)
+        for key, values in CONFIDENCES.items()
+        for least in values
+    }
+    train_all(jobs.values(), at_once)
+    keep_tuned("few-backbone-choices", jobs)
+
+
+@main.command()
+@at_once
+def run(at_once: int) -> None:
+    """Stores and bases of every seed, then the trainings; supports and bases are those of few_or_all.py."""
+    make_masks()
+    train_ways(WAYS, SEEDS, at_once)
+
+
+@main.command()
+def table() -> None:
+    """mIoU of the masks, and old, new and all of what was learnt from them."""
+    keep_ways("few-backbone", WAYS, SEEDS)
+
+
+def _quality(store: Path) -> float:
+    """mIoU of a store's masks in percent, background counted, supports left out."""
+    told = store.with_suffix(".json")
+    if not told.exists():
+        command("wilss-masks", "evaluate", "-q", store, "--manifest", TUNING, "--json", told)
+    judged: Mapping[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+    return 100 * float(judged["mean_iou"])
+
+
+if __name__ == "__main__":
+    main()
