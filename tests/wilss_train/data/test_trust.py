@@ -21,10 +21,11 @@ from wilss_masks import Correction, revise
 from wilss_train.data.batch_source import Visit
 from wilss_train.data.batches import SegBatchSource
 from wilss_train.data.masked_images import MaskedImages
-from wilss_train.data.trust import Trust, trusted
+from wilss_train.data.trust import Trust, found_without_tags, trusted
 from wilss_train.memory import MemoryBank, fill
 from wilss_train.methods import METHODS, segmenter
 from wilss_train.params import VERDICTS, TrainParams, trust_weights
+from wilss_train.run import plan
 from wilss_train.run.settings import _require_trusted
 
 COUNT = 8
@@ -220,3 +221,27 @@ def test_memory_takes_instances_of_trusted_masks_alone(images: MaskedImages, tmp
     bank = MemoryBank.open(tmp_path / "memory.zarr")
     found = [info for identity in PROTOCOL.new(1) for info in bank.instances(identity)]
     assert {info.image_id for info in found} == {store.image_ids[2]}
+
+
+def test_masks_that_were_found_without_tags_are_told_with_what_each_confidence_leaves(tmp_path: Path) -> None:
+    store = unsure(tmp_path).store
+    assert found_without_tags(store) == ""
+    attributes = {**store.attributes, "uses_tags": False, "supports_sha256": "0"}
+    without: Any = SimpleNamespace(attributes=attributes, vector=store.vector)
+    told = found_without_tags(without)
+    assert "4 of 4 images have one" in told
+    assert "(0.5 leaves 2, 0.6 leaves 2, 0.7 leaves 1, 0.8 leaves 1, 0.9 leaves 1, 1 leaves 0; " in told
+    assert found_without_tags(SimpleNamespace(attributes={"uses_tags": False})) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "step", "values", "is_told"),
+    [("fmwiss", 1, {}, True), ("finetune", 0, {}, True), ("wilson", 1, {}, False), ("panet", 0, {}, False),
+     ("fmwiss", 1, {"least_confidence": 0.1}, False), ("fmwiss", 1, {"trust": "judged"}, False)],
+)  # fmt: skip
+def test_runs_that_learn_such_masks_say_so(
+    monkeypatch: pytest.MonkeyPatch, method: str, step: int, values: dict[str, Any], is_told: bool
+) -> None:
+    monkeypatch.setattr(plan, "found_without_tags", lambda store: "told")
+    context: Any = SimpleNamespace(inputs=SimpleNamespace(step=step, store=None), params=TrainParams(**values))
+    assert plan._found_without_tags(context, METHODS[method]()) == (("told",) if is_told else ())

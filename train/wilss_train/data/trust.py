@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.errors import counted
 from wilss.randomness import numpy_generator_for
 from wilss.store import MaskStore
 from wilss.store.verdicts import verdicts_of
 
 from ..params import trust_weights
+
+#: Confidences that a run names where it says how many images are left.
+_LEAST = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def trusted(
@@ -86,3 +90,18 @@ class Trust:
         if weight in (0.0, 1.0):
             return weight == 1.0
         return float(numpy_generator_for(self.seed, "trust", *names, image_id, place).random()) < weight
+
+
+def found_without_tags(store: MaskStore) -> str:
+    """What is to be known of masks from supports where no tag says whether an image shows a class; "" for others."""
+    if store.attributes.get("uses_tags") is not False or "supports_sha256" not in store.attributes:
+        return ""
+    shown = store.vector("area") > 0
+    confidence = np.where(shown, store.vector("confidence"), -np.inf).max(axis=1)
+    left = ", ".join(f"{least:g} leaves {int((confidence >= least).sum())}" for least in _LEAST)
+    found = f"{int(shown.any(axis=1).sum())} of {counted(len(shown), 'image')}"
+    return (
+        "These masks were looked for without tags, also where there is nothing to be found: "
+        f"{found} have one, and wrong ones can teach less than none. --set "
+        f"least_confidence=0.8 learns from surer images alone ({left}; 1 is what a person drew)"
+    )

@@ -29,7 +29,7 @@ from ..inputs import RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
 from ..results.judge import Judged, RunResults, judge_run, untold
-from .base import frozen
+from .base import Method, frozen
 from .step_prior import shifts_of
 
 
@@ -104,6 +104,11 @@ class MaskMethod(SegmenterMethod, ABC):
 
         alone = self.epochs_alone(context.inputs.step)
         return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
+
+
+def learns_masks(method: Method, step: int) -> bool:
+    """Whether a run of this step learns the masks of its store, and not its tags, or episodes of them."""
+    return isinstance(method, MaskMethod) and not (step > 0 and method.by_tags)
 
 
 def networks_of(context: RunContext) -> tuple[Segmenter, Segmenter | None]:

@@ -10,8 +10,10 @@ from wilss.models.devices import has_bf16
 from wilss.models.networks.pretrained import is_published, shortly
 
 from ..context import Experiment, RunContext
+from ..data.trust import found_without_tags
 from ..inputs import RunInputs
 from ..methods import Method
+from ..methods.segmenter import learns_masks
 from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
 
@@ -117,7 +119,12 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         device=str(context.device),
         mean=params.mean,
         std=params.std,
-        notes=(*_slow(params, context.device), *notes(context.inputs, params), *_too_short(experiment, context)),
+        notes=(
+            *_slow(params, context.device),
+            *_found_without_tags(context, method),
+            *notes(context.inputs, params),
+            *_too_short(experiment, context),
+        ),
     )
 
 
@@ -129,6 +136,17 @@ def _slow(params: TrainParams, device: torch.device) -> tuple[str, ...]:
         "SLOW: this processor has no instructions for precision=bf16, so that a step takes many times as long as with "
         "--set precision=fp32; precision=fast takes bf16 only where there are some",
     )
+
+
+def _found_without_tags(context: RunContext, method: Method) -> tuple[str, ...]:
+    """A sentence where masks that are guesses without tags are learnt, whatever their confidence."""
+    if (
+        not learns_masks(method, context.inputs.step)
+        or context.params.least_confidence
+        or context.params.trust != "all"
+    ):
+        return ()
+    return tuple(filter(None, [found_without_tags(context.inputs.store)]))
 
 
 def _too_short(experiment: Experiment, context: RunContext) -> tuple[str, ...]:

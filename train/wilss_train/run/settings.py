@@ -20,7 +20,7 @@ from ..data.masked_images import MaskedImages
 from ..data.trust import Trust
 from ..inputs import RunInputs, default_out, open_inputs, step_of_masks
 from ..methods import METHODS, Method
-from ..methods.segmenter import MaskMethod
+from ..methods.segmenter import MaskMethod, learns_masks
 from ..methods.step_prior import has_heads, with_step_prior
 from ..params import TrainParams, from_manifest
 
@@ -86,7 +86,7 @@ def _require_trusted(params: TrainParams, method: Method, inputs: RunInputs) -> 
     """Raise ParameterError for a method that does not weigh masks, StoreError where no mask is taken."""
     values = {"trust": params.trust, "least_confidence": params.least_confidence}
     asked = " and ".join(f"{name}={value}" for name, value in values.items() if value not in ("all", 0))
-    if not isinstance(method, MaskMethod) or (inputs.step and method.by_tags):
+    if not learns_masks(method, inputs.step):
         raise ParameterError(
             f"{asked} is for methods that learn from masks of a step, and {method.name} is none of these; leave it out."
         )
