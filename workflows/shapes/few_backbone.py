@@ -42,7 +42,7 @@ def _panet(**values: Any) -> Way:
 
 
 def _insid3(**values: Any) -> Way:
-    plain = {"encoder": "vit", "features": "tokens", "groups": "same", "vit_size": 224, "tau": 0.9}
+    plain = {"encoder": "vit", "features": "tokens", "groups": "same", "vit_size": 224, "tau": 0.9, "least": 0.3}
     return Way("insid3-backbone", "", "mask", source="insid3", values=_values(**{**plain, **values}))
 
 
@@ -55,12 +55,12 @@ SETTINGS = {
     "panet-0-2": _panet(vit_size=0),
     "panet-288-2": _panet(vit_size=288),
     "panet-two": _panet(maps=2),
-    "insid3-0.6": _insid3(tau=0.6),
-    "insid3-0.8": _insid3(tau=0.8),
-    "insid3-0.9": _insid3(),
-    "insid3-least": _insid3(least=0.3),
+    "insid3-0.6": _insid3(tau=0.6, least=0.15),
+    "insid3-0.8": _insid3(tau=0.8, least=0.15),
+    "insid3-0.9": _insid3(least=0.15),
+    "insid3-least": _insid3(),
 }
-CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-0.9": (0.5, 0.6)}
+CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-least": (0.5, 0.6)}
 #: Of the chosen parameters all masks, and those that are confident enough.
 WAYS = tuple(
     Way(key, "", "mask", source=way.source, values=way.values, masks_of=way.key, least=least)
