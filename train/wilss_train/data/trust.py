@@ -101,7 +101,7 @@ def found_without_tags(store: MaskStore) -> str:
     left = ", ".join(f"{least:g} leaves {int((confidence >= least).sum())}" for least in _LEAST)
     found = f"{int(shown.any(axis=1).sum())} of {counted(len(shown), 'image')}"
     return (
-        "These masks were looked for without tags, also where there is nothing to be found: "
-        f"{found} have one, and wrong ones can teach less than none. --set "
-        f"least_confidence=0.8 learns from surer images alone ({left}; 1 is what a person drew)"
+        f"These masks were looked for without tags, also where there is nothing to be found: {found} have one, and "
+        f"wrong ones can teach less than none. --set least_confidence=0.8 learns from surer ones alone (images: {left}; "
+        "1 is what a person drew)"
     )
