@@ -102,6 +102,6 @@ def found_without_tags(store: MaskStore) -> str:
     found = f"{int(shown.any(axis=1).sum())} of {counted(len(shown), 'image')}"
     return (
         f"These masks were looked for without tags, also where there is nothing to be found: {found} have one, and "
-        f"wrong ones can teach less than none. --set least_confidence=0.8 learns from surer ones alone (images: {left}; "
-        "1 is what a person drew)"
+        "wrong ones can teach less than none. --set least_confidence=0.8 learns from surer ones alone "
+        f"(images: {left}; 1 is what a person drew)"
     )
