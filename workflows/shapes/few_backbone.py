@@ -60,11 +60,11 @@ SETTINGS = {
     "insid3-0.9": _insid3(least=0.15),
     "insid3-least": _insid3(),
 }
-CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-least": (0.4, 0.5, 0.6)}
+CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-least": (0.3, 0.4, 0.5, 0.6)}
 #: Of the chosen parameters all masks, and those that are confident enough.
 WAYS = tuple(
     Way(key, "", "mask", source=way.source, values=way.values, masks_of=way.key, least=least)
-    for way, sure in ((_panet(), 0.8), (_insid3(), 0.5))
+    for way, sure in ((_panet(), 0.8), (_insid3(), 0.4))
     for key, least in ((way.key, 0.0), (f"{way.key}-sure", sure))
 )
 
