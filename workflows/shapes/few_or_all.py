@@ -44,7 +44,8 @@ class Way:
 
     kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them; values: its
     parameters beside those of the manifest, as `name=value`. masks_of: the way whose stores it takes, "" for its own.
-    least: the confidence below which masks are not learnt from; a support's own mask has 1.
+    least: the confidence below which masks are not learnt from; a support's own mask has 1. more: for wilss-train. learnt: whether
+    a student learns from the masks, or they are judged alone.
     """
 
     key: str
@@ -56,6 +57,8 @@ class Way:
     values: tuple[str, ...] = ()
     masks_of: str = ""
     least: float = 0.0
+    more: tuple[str, ...] = ()
+    learnt: bool = True
 
     @property
     def masks(self) -> str:
@@ -72,7 +75,7 @@ class Way:
     def words(self) -> tuple[str, ...]:
         """For wilss-train."""
         if self.least:
-            return ("--set", f"least_confidence={self.least}")
+            return ("--set", f"least_confidence={self.least}", *self.more)
         return () if self.tags else WITHOUT_TAGS
 
 
@@ -145,18 +148,18 @@ def train_ways(ways: Sequence[Way], seeds: Sequence[int], at_once: int) -> None:
         for way in ways:
             _make_store(way, seed)
     train_all((base(seed) for seed in seeds), at_once)
-    train_all((_training(way, seed) for seed in seeds for way in ways), at_once)
+    train_all((_training(way, seed) for seed in seeds for way in ways if way.learnt), at_once)
 
 
 def keep_ways(name: str, ways: Sequence[Way], seeds: Sequence[int]) -> None:
     """mIoU of masks, and what was learnt from them, into figures/NAME.json."""
     cells = {}
     for way in ways:
-        scores = scores_of([_training(way, seed).out for seed in seeds])
+        scores = scores_of([_training(way, seed).out for seed in seeds if way.learnt])
         qualities = [quality(way, seed) for seed in (seeds if way.kind else seeds[:1])]
         masks = None if way.least else spread(qualities)  # of all that is in the store
         cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
-    runs = [_training(way, seed).out for way in ways for seed in seeds]
+    runs = [_training(way, seed).out for way in ways for seed in seeds if way.learnt]
     keep_figures(name, cells, seeds=len(seeds), trained=[*(base(seed).out for seed in seeds), *runs])
 
 
