@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from wilss.data.manifest import Manifest
 from wilss.errors import ManifestError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore
 
+from ..data.masked_images import MaskedImages
 from ..data.trust import Trust
 from ..inputs import RunInputs
 from ..params import TrainParams
@@ -22,7 +23,8 @@ from .losses.prior import prior_shift
 
 #: A step is taken to be one-sided where a class is on this share of its pictures or more: one or two classes always.
 _ONE_SIDED = 0.5
-_LEAST = 1e-6
+#: The share of pixels that a class is taken to have where it has all of them: no shift is infinite.
+_MOST = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +49,7 @@ class StepPrior:
         """
         expected = np.full_like(self.lists, prevalence) if prevalence else self.lists
         known = (self.area * self.step > 0) & (expected > 0) & (expected != self.step)
-        priors = (np.clip(self.area * share, _LEAST, 1 - _LEAST)[known] for share in (self.step, expected))
+        priors = (np.minimum(self.area * share, _MOST)[known] for share in (self.step, expected))
         ids = (identity for identity, is_known in zip(self.ids, known.tolist(), strict=True) if is_known)
         return dict(zip(ids, prior_shift(*priors).tolist(), strict=True))
 
@@ -151,9 +153,7 @@ def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
 
 def _held(store: MaskStore, trust: Trust | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """By picture that is trained on and class: whether it holds it, and the share that its mask covers; both [N, C]."""
-    rows, tags = np.flatnonzero(store.current_status() == Status.DONE), store.vector("tags")
-    if trust is not None:
-        rows = trust.rows(rows, tags)
+    rows, tags = MaskedImages(store, {}).trained_on(0, 0, trust), store.vector("tags")
     area = _shares(store)[rows]
     holds = tags[rows] if store.attributes.get("uses_tags") is not False else area > 0
     return holds if trust is None else holds & trust.taken[rows], area
