@@ -137,6 +137,13 @@ def is_one_sided(store: MaskStore, trust: Trust | None = None) -> bool:
     return len(holds) > 0 and bool((holds.mean(axis=0) >= _ONE_SIDED).any())
 
 
+def on_all_pictures(store: MaskStore) -> frozenset[int]:
+    """The classes that every picture that is trained on holds, by taxonomy id."""
+    holds, _ = _held(store, None)
+    places = np.flatnonzero(holds.all(axis=0)).tolist()
+    return frozenset(store.category_ids[place] for place in places)
+
+
 def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
     """Of the pictures and lists that a run reads. trust: which masks are taken, None for all."""
     store = inputs.store
