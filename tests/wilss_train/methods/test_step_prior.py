@@ -134,6 +134,18 @@ def test_shares_of_pixels_are_as_they_are_however_small_and_no_shift_is_infinite
     assert everywhere == pytest.approx(np.log(0.25 / 0.75) - np.log(1e6), abs=1e-4)
 
 
+def test_classes_of_one_softmax_leave_what_is_left_to_the_others() -> None:
+    """Two on every picture of a step and a tenth of all; and two whose masks overlap and cover more than all."""
+    prior = StepPrior(ids=(4, 5), names=tuple("ab"), step=np.ones(2), lists=np.full(2, 0.1), area=np.full(2, 0.3))
+    wanted = np.log(0.03 / 0.3) - np.log(0.94 / 0.4)
+    assert prior.shifts(0, is_softmax=True) == {4: pytest.approx(wanted), 5: pytest.approx(wanted)}
+    alike = replace(prior, lists=np.array([0.1, 1.0])).shifts(0, is_softmax=True)
+    assert alike == {4: pytest.approx(np.log(0.03 / 0.3) - np.log(0.67 / 0.4)), 5: pytest.approx(-np.log(0.67 / 0.4))}
+    assert replace(prior, lists=prior.step).shifts(0, is_softmax=True) == {}
+    over = replace(prior, area=np.full(2, 0.8)).shifts(0, is_softmax=True)
+    assert over[4] == pytest.approx(np.log(0.08 / 0.5) - np.log(0.84 * 1e6), abs=1e-4)
+
+
 def test_pictures_that_are_not_trained_on_do_not_count(root: Path, tmp_path: Path) -> None:
     """Those tagged with a class that no mask of the store shows."""
     shutil.copytree(root, tmp_path / "root")

@@ -10,7 +10,7 @@ from wilss.models.devices import has_bf16
 from wilss.models.networks.pretrained import is_published, shortly
 
 from ..context import Experiment, RunContext
-from ..inputs import RunInputs
+from ..inputs import SOFTMAX, RunInputs
 from ..methods import Method
 from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
@@ -117,7 +117,11 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         device=str(context.device),
         mean=params.mean,
         std=params.std,
-        notes=(*_slow(params, context.device), *notes(context.inputs, params), *_too_short(experiment, context)),
+        notes=(
+            *_slow(params, context.device),
+            *notes(context.inputs, params, is_softmax=method.name in SOFTMAX),
+            *_too_short(experiment, context),
+        ),
     )
 
 
