@@ -68,7 +68,7 @@ def test_a_mean_teacher_goes_on_to_the_same_bytes(root: Path) -> None:
     """Of `unimatch`, whose teacher is in no optimiser and changes after every step."""
 
     def words_of(out: str, *more: object) -> list[str]:
-        own = ("--method", "unimatch", "--set", f"labelled={root / 'labelled.txt'}", "--set", "threshold=0.4")
+        own = ("--method", "unimatch", "--set", f"labelled={root / 'labelled.txt'}", "--set", "threshold=0")
         return words(root, out, *own, "--epochs", EPOCHS, *more, step=0)
 
     assert wilss_train(*words_of("teacher")).code == 0
@@ -76,6 +76,7 @@ def test_a_mean_teacher_goes_on_to_the_same_bytes(root: Path) -> None:
     finish(words_of("teacher-killed", "--resume"), root / "teacher-killed")
     results = [((root / out / MODEL_FILE).read_bytes(), course_of(root / out)) for out in ("teacher", "teacher-killed")]
     assert results[0] == results[1]
+    assert all(line["losses"]["cons"] > 0 for line in course_of(root / "teacher") if "losses" in line), "it labels none"
 
 
 def test_bad_lists_are_one_sentence(root: Path) -> None:

@@ -1,5 +1,7 @@
 """Shots on the command line: draw, check, generate, and what a user can get wrong; one sentence each, no traceback."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ import yaml
 from PIL import Image
 
 from tests.faults.cli import IMAGES, Outcome, content, data_set, failures, full_after, generate, masks, wilss_masks
+from tests.faults.train_cli import forkserver
 from tests.wilss.data import data_on_disk as disk
-from wilss.store import MaskStore
+from wilss.store import MaskStore, MaskStoreWriter
 
 ROWS = [{"image": f"im{i}", "class": "horse", "box": [1, 1, 8, 8]} for i in range(3)]
-PANET = ("--set", "vit_size=32")
+SMALL = ("--set", "vit_size=32")
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def manifest_of(root: Path) -> tuple[str, Path]:
     return ("--manifest", root / "data_manifest.yaml")
 
 
-def panet(root: Path, *words: object, out: str = "out/s.zarr") -> Outcome:
-    return generate(root, "--supports", root / "supports.yaml", *PANET, *words, source="panet", out=out)
+def panet(root: Path, *words: object, out: str = "out/s.zarr", source: str = "panet") -> Outcome:
+    return generate(root, "--supports", root / "supports.yaml", *SMALL, *words, source=source, out=out)
 
 
 def refused(said: Outcome, code: int, words: str) -> None:
@@ -53,7 +56,7 @@ def test_draw_check_generate_evaluate_and_look(root: Path, kind: str) -> None:
     assert "2 supports (horse 2)" in checked.out
     with Image.open(sup / "supports.png") as sheet:
         assert sheet.size > (300, 200)
-    made = generate(root, "--supports", sup, "--shots", 2, *PANET, "--keep", "scores", source="panet")
+    made = generate(root, "--supports", sup, "--shots", 2, *SMALL, "--keep", "scores", source="panet")
     assert made.code == 0, made.said
     for command in (("evaluate",), ("sheet", "--count", 2, "--out", root / "sheet.png")):
         told = wilss_masks(*command, root / "out/s.zarr", *manifest_of(root))
@@ -110,6 +113,51 @@ def test_a_run_that_stopped_gives_the_same_bytes(root: Path) -> None:
         assert panet(root, "--keep", "scores").code == 1
     assert panet(root, "--keep", "scores").code == 0
     assert content(root / "out/s.zarr") == content(root / "out/whole.zarr")
+
+
+@pytest.mark.parametrize("source", ["panet", "insid3"])
+def test_killed_between_two_shards_and_gone_on_with_gives_the_same_bytes(root: Path, source: str) -> None:
+    assert panet(root, "--keep", "scores", source=source, out="out/whole.zarr").code == 0
+    killed(root, source, shards=1)
+    made = panet(root, "--keep", "scores", source=source)
+    assert made.code == 0, made.said
+    assert content(root / "out/s.zarr") == content(root / "out/whole.zarr")
+    assert any(one.any() for one in masks(root / "out/s.zarr").values())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("source", ["panet", "insid3"])
+def test_two_workers_give_the_same_bytes_and_go_on_after_a_kill(root: Path, source: str) -> None:
+    assert panet(root, "--keep", "scores", source=source, out="out/whole.zarr").code == 0
+    killed(root, source, shards=1)
+    for out in ("out/s.zarr", "out/anew.zarr"):
+        made = panet(root, "--keep", "scores", "--workers", 2, source=source, out=out)
+        assert made.code == 0, made.said
+        assert content(root / out) == content(root / "out/whole.zarr")
+
+
+def killed(root: Path, source: str, *, shards: int) -> None:
+    """A process that dies as it commits one more than so many of a store's three shards."""
+    process = forkserver().Process(target=_dying, args=(root, source, shards))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(MaskStore.open(root / "out/s.zarr", allow_partial=True).pending_shards()) == 3 - shards
+
+
+def _dying(root: Path, source: str, left: int) -> None:
+    commit = MaskStoreWriter.commit
+
+    def commit_some(writer: MaskStoreWriter, *receipts: Any) -> None:
+        nonlocal left
+        for receipt in receipts:
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            commit(writer, receipt)
+
+    MaskStoreWriter.commit = commit_some  # type: ignore[method-assign, assignment]
+    panet(root, "--keep", "scores", source=source)
 
 
 def test_a_broken_image_fails_alone(root: Path) -> None:

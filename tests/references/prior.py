@@ -9,3 +9,10 @@ def under_another_prior(posterior, trained, expected):
         of_class, of_rival = p / was, (1 - p) / (1 - was)
         found.append(of_class * will / (of_class * will + of_rival * (1 - will)))
     return found
+
+
+def of_a_softmax_under_another_prior(posterior, trained, expected):
+    """The posteriors of C classes and, last, of the rest; the priors of the classes -> those posteriors once more."""
+    was, will = [*trained, 1 - sum(trained)], [*expected, 1 - sum(expected)]
+    found = [p / before * after for p, before, after in zip(posterior, was, will, strict=True)]
+    return [one / sum(found) for one in found]

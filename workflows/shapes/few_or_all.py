@@ -44,8 +44,8 @@ class Way:
 
     kind: of the supports; None for FMWISS, which takes tags alone. source: who makes masks of them; values: its
     parameters beside those of the manifest, as `name=value`. masks_of: the way whose stores it takes, "" for its own.
-    least: the confidence below which masks are not learnt from; a support's own mask has 1. more: for wilss-train. learnt: whether
-    a student learns from the masks, or they are judged alone.
+    least: the confidence below which masks are not learnt from; a support's own mask has 1. more: for wilss-train.
+    learnt: whether a student learns from the masks, or they are judged alone.
     """
 
     key: str

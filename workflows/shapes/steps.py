@@ -269,9 +269,9 @@ def _trained(chain: Chain) -> list[Path]:
 
 
 def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
-    """Masks, old, new, later and all mIoU after every step, by the name of its class; of seeds that are done, if any.
+    """Masks, old, new, first, later and all mIoU after every step, by the name of its class; of seeds that are done.
 
-    later: of the classes of this step and of those before it, but for the first.
+    first: of the base's classes. later: of the classes of this step and of those before it, but for the base's.
     """
     protocol, seeds = _protocol(chain), _finished(chain) or SEEDS
     cells = {}
@@ -286,6 +286,7 @@ def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
             for name, end in (("old", "_old"), ("new", "_new"), ("all", ""))
         }
         since = [one for each in range(1, step + 1) for one in protocol.new(each)]
+        scores["first"] = spread([_mean_of(one, protocol, protocol.new(0)) for one in told])
         scores["later"] = spread([_mean_of(one, protocol, since) for one in told])
         took = seconds([_seconds(run) for run in runs if (run / "log.jsonl").exists()])
         cells[key] = {"masks": spread([masks]), **scores, "seconds": took} if told else {}
@@ -293,12 +294,12 @@ def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
 
 
 def _tuned_cells() -> dict[str, dict[str, Cell]]:
-    """Old, new and all mIoU after every step with heads of their own, and beside them as far as there is one head."""
+    """mIoU after every step with heads of their own, and beside it as far as there is one head."""
     own, shared = (_by_step(chain) for chain in TUNING)
-    scores = ("old", "new", "all")
+    scores = ("first", "later", "new", "all")
     return {
         key: {
-            **{name: cell.get(name) for name in scores},
+            **{name: cell.get(name) for name in ("masks", *scores)},
             **{f"{name}_shared": shared[key].get(name) for name in scores},
         }
         for key, cell in own.items()

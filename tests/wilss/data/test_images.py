@@ -33,15 +33,20 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG whose header claims this size and whose data is nearly nothing."""
+def png(width: int, height: int, rows: bytes, *, bits: int = 8, colour: int = 2, clear: bytes = b"") -> bytes:
+    """A PNG of these rows, each behind a byte 0. colour: 0 grey, 2 RGB. clear: which colour is transparent."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    idat = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    transparent = chunk(b"tRNS", clear) if clear else b""
+    return b"\x89PNG\r\n\x1a\n" + header + transparent + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG whose header claims this size and whose data is nearly nothing."""
+    return png(width, height, b"\0" * 1000)
 
 
 def test_rgb_png_is_read_as_it_is_and_may_be_written_to(tmp_path: Path) -> None:
@@ -130,6 +135,25 @@ def test_what_is_transparent_is_shown_on_white(tmp_path: Path) -> None:
     found = read_image(tmp_path / "a.png")
     assert found[0, 0].tolist() == [10, 20, 30]
     assert found[1, 1].tolist() == [255, 255, 255]
+
+
+def test_the_grey_of_16_bits_that_is_called_transparent_is_shown_on_white(tmp_path: Path) -> None:
+    rows = b"\0" + struct.pack(">4H", 0, 300, 301, 65535)
+    (tmp_path / "a.png").write_bytes(png(4, 1, rows, bits=16, colour=0, clear=struct.pack(">H", 300)))
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 255, 1, 255]
+
+
+@pytest.mark.parametrize(("bits", "form"), [(8, "B"), (16, "H")])
+def test_the_colour_that_is_called_transparent_is_shown_on_white(tmp_path: Path, bits: int, form: str) -> None:
+    colours = [(3, 0, 3), (47, 0, 47), (9, 9, 9)]
+    if bits == 16:  # the lower 8 bits of the first are the upper ones of the last
+        colours = [(1007, 0, 1007), (47 * 256 + 239, 0, 47 * 256 + 239), (2304, 2304, 2304), (239 * 256, 0, 239 * 256)]
+    rows = b"\0" + b"".join(struct.pack(f">3{form}", *colour) for colour in colours)
+    clear = struct.pack(">3H", *colours[0])
+    (tmp_path / "a.png").write_bytes(png(len(colours), 1, rows, bits=bits, clear=clear))
+    found = read_image(tmp_path / "a.png")[0].tolist()
+    assert found[:3] == [[255, 255, 255], [47, 0, 47], [9, 9, 9]]
+    assert found[3:] == [[239, 0, 239]] * (bits == 16)
 
 
 def test_a_palette_with_transparent_bytes_is_read_without_a_warning(tmp_path: Path) -> None:

@@ -221,6 +221,22 @@ def test_an_image_without_tags_may_be_drawn_on(store: MaskStore, tmp_path: Path)
     assert said(read(path, store)) == [("untagged", 1, "corrected")]
 
 
+def test_ellipses_of_label_studio_and_cvat_are_the_pixels_inside(store: MaskStore, tmp_path: Path) -> None:
+    """Of an image of 6 rows and 7 columns the columns 1 to 5 of row 2, which a quarter turn of rows 5 by 1 gives."""
+    value = {"x": 50, "y": 250 / 6, "radiusX": 60 / 7, "radiusY": 260 / 6, "rotation": 90, "ellipselabels": ["cat"]}
+    tasks = label_studio(tmp_path / "t.json", ("b/1.jpg", {"result": [{**brush(LEFT, "cat"), "value": value}]}))
+    xml = tmp_path / "t.xml"
+    xml.write_text(
+        '<annotations><image name="b/1.jpg" width="7" height="6"><ellipse label="cat" cx="3.5" cy="2.5" rx="0.6" '
+        'ry="2.6" rotation="90"/></image></annotations>'
+    )
+    for path in (tasks, xml):
+        reading = read(path, store)
+        (one,) = reading
+        assert (one.image_id, one.verdict, reading.problems) == ("b/1", "corrected", [])
+        assert np.argwhere(np.asarray(one.mask)).tolist() == [[2, column] for column in range(1, 6)]
+
+
 # -- what does not fit ----------------------------------------------------------------------------------------
 
 
@@ -236,7 +252,8 @@ def test_an_image_without_tags_may_be_drawn_on(store: MaskStore, tmp_path: Path)
         ("b/1.jpg", brush(np.zeros((6, 7), bool), "cat"), "it covers no pixel"),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"rle": [1, 2], "brushlabels": ["cat"]}}, "its run lengths are of"),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"points": [[1]], "polygonlabels": ["cat"]}}, "no pairs"),
-        ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"radiusX": 3, "ellipselabels": ["cat"]}}, "'ellipse', which does"),
+        ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"radiusX": 3, "ellipselabels": ["cat"]}}, "not understood: 'x'"),
+        ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"x": 3, "y": 4, "keypointlabels": ["cat"]}}, "kind 'point', "),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"width": 9, "rectanglelabels": ["cat"]}}, "not understood: 'x'"),
         ("b/1.jpg", {**brush(LEFT, "cat"), "value": {"choices": True}}, "'b/1': is not as the tool writes it: 'bool'"),
     ],

@@ -167,7 +167,7 @@ def test_older_heads_stay_adjusted(root: Path, tmp_path: Path) -> None:
 def test_what_is_more_usual_than_in_its_step_is_raised_everywhere(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmenter, "shifts_of", lambda inputs, params: {4: 0.7})
+    monkeypatch.setattr(segmenter, "shifts_of", lambda *given, **named: {4: 0.7})
     raised, plain = network(run(root, tmp_path / "run", 2)), network(root / "step-2")
     assert raised.spec.shifts == ()
     biases = (one.state_dict()["later.1.classifier.bias"] for one in (raised, plain))

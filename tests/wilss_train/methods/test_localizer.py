@@ -82,6 +82,19 @@ def test_in_a_step_of_one_class_what_lies_outside_its_masks_is_without_it(step: 
     assert found[2] > found[1]
 
 
+def test_of_a_class_on_every_picture_what_lies_outside_its_masks_is_without_it() -> None:
+    """Tags say nothing of where it is not; of the step's other classes they do."""
+    everywhere = batch(1)
+    everywhere.pseudo[:, 1] = True  # outside of which nothing is
+    found = started(Wilson().objective(*setup(1, [[1, 0], [1, 1]])))(batch(1), LAST)["tags"]
+    both = started(Wilson().objective(*setup(1, [[1, 1], [1, 1]])))(batch(1), LAST)["tags"]
+    by_masks = started(Wilson(negatives="masks").objective(*setup(1)))
+    by_images = started(Wilson(negatives="images").objective(*setup(1, [[1, 1], [1, 1]])))
+    assert torch.equal(found, by_masks(everywhere, LAST)["tags"])
+    assert torch.equal(both, by_masks(batch(1), LAST)["tags"])
+    assert both > found > by_images(batch(1), LAST)["tags"]
+
+
 def test_a_warm_up_without_end_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"has 40 epochs.*at most 39: --set warmup_epochs=39\."):
         Wilson(warmup_epochs=40).objective(*setup(1))

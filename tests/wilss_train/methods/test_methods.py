@@ -1,10 +1,11 @@
 """What every method of the table keeps to: its terms, and what its losses train."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from wilss.models.networks.norms import set_batch_norm
 from wilss.models.networks.segmenter import Segmenter, build, grown
 from wilss.models.networks.spec import SegmenterSpec
 from wilss.params import with_values
+from wilss.store import Status
 from wilss_train.context import EpochState, RunContext
 from wilss_train.data.batches import SegBatch
 from wilss_train.inputs import RunInputs
@@ -57,12 +59,24 @@ class Setup(NamedTuple):
     context: RunContext
 
 
-def setup(step: int) -> Setup:
-    """Networks whose statistics stay, so that a forward pass changes nothing."""
+def store(step: int, holds: Sequence[Sequence[int]] | None = None) -> Any:
+    """As much of a store as a method asks for. holds: which new classes each picture holds; None for one each."""
+    new = PROTOCOL.new(step)
+    tags = np.eye(len(new), dtype=bool) if holds is None else np.array(holds, bool)
+    vectors = {"tags": tags, "area": tags * 4, "height": np.full(len(tags), 4), "width": np.full(len(tags), 4)}
+    return SimpleNamespace(
+        attributes={}, category_ids=new, category_names=tuple(NAMES[identity] for identity in new),
+        image_ids=tuple(map(str, range(len(tags)))), current_status=lambda: np.full(len(tags), Status.DONE),
+        vector=vectors.__getitem__,
+    )  # fmt: skip
+
+
+def setup(step: int, holds: Sequence[Sequence[int]] | None = None) -> Setup:
+    """Networks whose statistics stay, so that a forward pass changes nothing. holds: see `store`."""
     seen = len(PROTOCOL.seen(step))
     old = build(spec(len(PROTOCOL.seen(step - 1))), seed=0) if step else None
     student = build(spec(seen), seed=1) if old is None else grown(old, seen, rows="random", seed=1)
-    inputs = cast(RunInputs, SimpleNamespace(protocol=PROTOCOL, step=step))
+    inputs = cast(RunInputs, SimpleNamespace(protocol=PROTOCOL, step=step, store=store(step, holds)))
     return Setup(set_batch_norm(student, "frozen"), old, RunContext(inputs=inputs, params=TrainParams(), seed=2))
 
 

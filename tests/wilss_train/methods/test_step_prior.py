@@ -1,5 +1,6 @@
 """A step all of whose pictures hold one class: what is decided by itself, said, and put into the checkpoint."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,7 +99,13 @@ def test_a_step_of_many_classes_is_as_before() -> None:
             "width": np.full(4, 4),
         }
         status = np.full(4, Status.DONE)
-        return SimpleNamespace(attributes={}, current_status=lambda: status, vector=made.__getitem__)
+        return SimpleNamespace(
+            attributes={},
+            category_names=tuple("abc"),
+            image_ids=tuple("abcd"),
+            current_status=lambda: status,
+            vector=made.__getitem__,
+        )
 
     many = store([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
     assert not is_one_sided(many)
@@ -115,6 +122,48 @@ def test_classes_of_which_masks_or_lists_know_nothing_are_left_as_they_are() -> 
     assert prior.shifts(0).keys() == {4}
     assert prior.shifts(0.5).keys() == {4, 7}
     assert replace(prior, lists=prior.step).shifts(0) == {}
+
+
+def test_shares_of_pixels_are_as_they_are_however_small_and_no_shift_is_infinite() -> None:
+    """A class of few pixels on few pictures sinks by the log of how much rarer its pictures are than in its step."""
+    prior = StepPrior(
+        ids=(4, 5), names=tuple("ab"), step=np.ones(2), lists=np.array([1e-3, 0.25]), area=np.array([2e-5, 1.0])
+    )
+    rare, everywhere = prior.shifts(0).values()
+    assert rare == pytest.approx(np.log(1e-3), abs=1e-4)
+    assert everywhere == pytest.approx(np.log(0.25 / 0.75) - np.log(1e6), abs=1e-4)
+
+
+def test_classes_of_one_softmax_leave_what_is_left_to_the_others() -> None:
+    """Two on every picture of a step and a tenth of all; and two whose masks overlap and cover more than all."""
+    prior = StepPrior(ids=(4, 5), names=tuple("ab"), step=np.ones(2), lists=np.full(2, 0.1), area=np.full(2, 0.3))
+    wanted = np.log(0.03 / 0.3) - np.log(0.94 / 0.4)
+    assert prior.shifts(0, is_softmax=True) == {4: pytest.approx(wanted), 5: pytest.approx(wanted)}
+    alike = replace(prior, lists=np.array([0.1, 1.0])).shifts(0, is_softmax=True)
+    assert alike == {4: pytest.approx(np.log(0.03 / 0.3) - np.log(0.67 / 0.4)), 5: pytest.approx(-np.log(0.67 / 0.4))}
+    assert replace(prior, lists=prior.step).shifts(0, is_softmax=True) == {}
+    over = replace(prior, area=np.full(2, 0.8)).shifts(0, is_softmax=True)
+    assert over[4] == pytest.approx(np.log(0.08 / 0.5) - np.log(0.84 * 1e6), abs=1e-4)
+
+
+def test_pictures_that_are_not_trained_on_do_not_count(root: Path, tmp_path: Path) -> None:
+    """Those tagged with a class that no mask of the store shows."""
+    shutil.copytree(root, tmp_path / "root")
+    data = tmp_path / "root/data"
+    classes = (*disk.CLASSES, "cow")
+    pictures = {f"im{i}": [1, *[3] * 4 * (i < 3), *[4] * (i > 2)] for i in range(8)}
+    disk.voc(data, pictures, classes=classes)
+    for i in range(3, 8):
+        disk.label(data / f"SegmentationClass/im{i}.png", [1])
+    steps = [{"classes": [1, 2]}, {"classes": [3, 4]}]
+    changes = {"tags": {"from": "voc-main"}, "names": list(classes), "steps": steps}
+    manifest = load_manifest(disk.manifest(tmp_path / "root", **changes))
+    source = AnnotationSource.from_manifest(manifest, 1)
+    generate(manifest, step=1, source=source, out=masks(tmp_path, 1), options=MaskOptions(device="cpu"))
+    prior = prior_of(open_inputs(manifest, masks(tmp_path, 1), root / "base", "distill"))
+    assert prior.names == ("horse", "cow")
+    assert prior.step.tolist() == [1.0, 0.0]
+    assert prior.shifts(0) == {3: pytest.approx(np.log(3 / 32 / (29 / 32)) - np.log(1 / 4 / (3 / 4)))}
 
 
 def test_what_is_decided_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

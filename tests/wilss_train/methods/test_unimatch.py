@@ -211,7 +211,9 @@ def test_a_run_says_what_it_is_and_keeps_the_teacher(root: Path, whole: Path, tm
     info = read_info(whole)
     assert (info.method, info.step, info.iterations) == ("unimatch", 0, 12)
     assert set(json.loads((whole / "run.json").read_text())["method_inputs"]) == {"labelled"}
-    assert set(read_log(whole / LOG_FILE).steps[-1].losses) == {"sup", "cons", "total"}
+    losses = read_log(whole / LOG_FILE).steps[-1].losses
+    assert losses.keys() == {"sup", "cons", "total"}
+    assert losses["cons"] > 0, "a teacher that is sure of nothing would teach nothing"
     assert json.loads((whole / "report.json").read_text())["scores"]["mean_iou"] > 0
     run(root, tmp_path / "student", made=method(root, kept="student"))
     assert (tmp_path / "student" / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()

@@ -179,6 +179,12 @@ def test_arrays_of_stores_are_images(run: Path, photos: Path) -> None:
         assert np.array_equal(model.predict(image), model.predict(pixels))
 
 
+def test_an_array_that_may_not_be_written_to_is_an_image(run: Path, photos: Path) -> None:
+    model, pixels = load_model(run, "cpu"), np.array(Image.open(photos / "plain.png"))
+    pixels.flags.writeable = False
+    np.testing.assert_array_equal(model.predict(pixels), model.predict(pixels.copy()))
+
+
 def test_a_model_is_shown_without_its_network(run: Path) -> None:
     shown = repr(load_model(run, "cpu"))
     assert shown.startswith("Model(info=CheckpointInfo(path=")

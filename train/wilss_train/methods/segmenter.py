@@ -25,7 +25,7 @@ from ..context import Experiment, RunContext
 from ..data.batches import SegBatchSource
 from ..data.copy_paste import PasteParams
 from ..data.masked_images import MaskedImages
-from ..inputs import RunInputs, weights_path
+from ..inputs import SOFTMAX, RunInputs, weights_path
 from ..memory import MemoryBank, fill
 from ..params import TrainParams
 from ..results.judge import Judged, RunResults, judge_run, untold
@@ -100,7 +100,8 @@ class MaskMethod(SegmenterMethod, ABC):
 
         def write(out: Path, steps: int, facts: Mapping[str, Any]) -> None:
             _write_memory(context, out)
-            _write_student(context, out, student, old, facts)
+            shifts = shifts_of(context.inputs, context.params, is_softmax=self.name in SOFTMAX)
+            _write_student(context, out, student, old, facts, shifts)
 
         alone = self.epochs_alone(context.inputs.step)
         return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
@@ -149,14 +150,18 @@ def write_network(
 
 
 def _write_student(
-    context: RunContext, out: Path, student: Segmenter, old: Segmenter | None, facts: Mapping[str, Any]
+    context: RunContext,
+    out: Path,
+    student: Segmenter,
+    old: Segmenter | None,
+    facts: Mapping[str, Any],
+    shifts: Mapping[int, float],
 ) -> None:
     """The checkpoint, a step's own head beside those before it, and its classes' logits adjusted: nobody need know.
 
     A head of its own lowers them by pictures (`joined_logits`); all else is in their classifier's bias.
     """
-    inputs, params = context.inputs, context.params
-    shifts, network = shifts_of(inputs, params), student
+    inputs, params, network = context.inputs, context.params, student
     if old is not None and params.heads == "step":
         known = inputs.protocol.new(inputs.step)
         network = with_head(old, student, [min(0.0, shifts.get(identity, 0.0)) for identity in known])

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from wilss.data.manifest import Manifest
 from wilss.errors import ManifestError
-from wilss.store import MaskStore, Status
+from wilss.store import MaskStore
 
+from ..data.masked_images import MaskedImages
 from ..data.trust import Trust
 from ..inputs import RunInputs
 from ..params import TrainParams
-from .losses.prior import prior_shift
+from .losses.prior import prior_shift, softmax_shift
 
 #: A step is taken to be one-sided where a class is on this share of its pictures or more: one or two classes always.
 _ONE_SIDED = 0.5
-_LEAST = 1e-6
+#: The share of pixels that classes are taken to have where they have all of them: no shift is infinite.
+_MOST = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,16 +42,21 @@ class StepPrior:
     lists: NDArray[np.float64]
     area: NDArray[np.float64]
 
-    def shifts(self, prevalence: float) -> Mapping[int, float]:
+    def shifts(self, prevalence: float, *, is_softmax: bool = False) -> Mapping[int, float]:
         """What is added to a class's logit, by taxonomy id, where that is something and masks and lists know the class.
 
-        prevalence: of every class, 0 takes that of the lists.
+        prevalence: of every class, 0 takes that of the lists. is_softmax: whether classes compete in one softmax.
         """
         expected = np.full_like(self.lists, prevalence) if prevalence else self.lists
-        known = (self.area * self.step > 0) & (expected > 0) & (expected != self.step)
-        priors = (np.clip(self.area * share, _LEAST, 1 - _LEAST)[known] for share in (self.step, expected))
+        known, differs = (self.area * self.step > 0) & (expected > 0), expected != self.step
+        known &= differs[known].any() if is_softmax else differs  # in a softmax what moves one moves all
+        pixels = ((self.area * share)[known] for share in (self.step, expected))
         ids = (identity for identity, is_known in zip(self.ids, known.tolist(), strict=True) if is_known)
-        return dict(zip(ids, prior_shift(*priors).tolist(), strict=True))
+        if is_softmax:  # masks that overlap may cover more than all
+            found = softmax_shift(*(shares * min(1.0, _MOST / max(shares.sum(), _MOST)) for shares in pixels))
+        else:
+            found = prior_shift(*(np.minimum(shares, _MOST) for shares in pixels))
+        return dict(zip(ids, found.tolist(), strict=True))
 
 
 def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool, own_heads: bool) -> TrainParams:
@@ -76,15 +83,18 @@ def has_heads(inputs: RunInputs) -> bool:
     return inputs.parent is not None and bool(getattr(inputs.parent.spec, "heads", ()))
 
 
-def shifts_of(inputs: RunInputs, params: TrainParams) -> Mapping[int, float]:
-    """What is added to the logits of a step's classes once it is learnt, by taxonomy id; {} where nothing is."""
+def shifts_of(inputs: RunInputs, params: TrainParams, *, is_softmax: bool = False) -> Mapping[int, float]:
+    """What is added to the logits of a step's classes once it is learnt, by taxonomy id; {} where nothing is.
+
+    is_softmax: whether they are those of one softmax.
+    """
     if inputs.parent is None or params.logit_adjustment != "always":
         return {}
-    return prior_of(inputs, trust_of(inputs, params)).shifts(params.prevalence)
+    return prior_of(inputs, trust_of(inputs, params)).shifts(params.prevalence, is_softmax=is_softmax)
 
 
-def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
-    """Sentences about what is done because a step's pictures are one-sided."""
+def notes(inputs: RunInputs, params: TrainParams, *, is_softmax: bool = False) -> tuple[str, ...]:
+    """Sentences about what is done because a step's pictures are one-sided. is_softmax: see `shifts_of`."""
     if inputs.parent is None:
         return ()
     found, trust = [], trust_of(inputs, params)
@@ -93,7 +103,7 @@ def notes(inputs: RunInputs, params: TrainParams) -> tuple[str, ...]:
             "Backbone and heads that are there stay as they are, and this step's classes get a head of their own; "
             "--set heads=shared trains all of them on"
         )
-    if shifts := shifts_of(inputs, params):
+    if shifts := shifts_of(inputs, params, is_softmax=is_softmax):
         found.append(_adjusted(prior_of(inputs, trust), shifts, params.prevalence))
     elif params.logit_adjustment == "always":
         found.append(
@@ -135,6 +145,13 @@ def is_one_sided(store: MaskStore, trust: Trust | None = None) -> bool:
     return len(holds) > 0 and bool((holds.mean(axis=0) >= _ONE_SIDED).any())
 
 
+def on_all_pictures(store: MaskStore) -> frozenset[int]:
+    """The classes that every picture that is trained on holds, by taxonomy id."""
+    holds, _ = _held(store, None)
+    places = np.flatnonzero(holds.all(axis=0)).tolist()
+    return frozenset(store.category_ids[place] for place in places)
+
+
 def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
     """Of the pictures and lists that a run reads. trust: which masks are taken, None for all."""
     store = inputs.store
@@ -151,9 +168,7 @@ def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
 
 def _held(store: MaskStore, trust: Trust | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """By picture that is trained on and class: whether it holds it, and the share that its mask covers; both [N, C]."""
-    rows, tags = np.flatnonzero(store.current_status() == Status.DONE), store.vector("tags")
-    if trust is not None:
-        rows = trust.rows(rows, tags)
+    rows, tags = MaskedImages(store, {}).trained_on(0, 0, trust), store.vector("tags")
     area = _shares(store)[rows]
     holds = tags[rows] if store.attributes.get("uses_tags") is not False else area > 0
     return holds if trust is None else holds & trust.taken[rows], area

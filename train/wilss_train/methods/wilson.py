@@ -17,6 +17,7 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, Share
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
+from ..inputs import RunInputs
 from .base import at_size, frozen, on_grid, require_student_epochs
 from .features import FeatureSource
 from .finetune import LabelObjective
@@ -35,6 +36,7 @@ from .losses.wilson import (
     with_tags,
 )
 from .segmenter import MaskMethod
+from .step_prior import on_all_pictures
 
 _DILATIONS = (1, 2, 4, 8, 12)  # of PAMR's neighbours, on the feature grid
 
@@ -50,7 +52,7 @@ class Wilson(MaskMethod):
     refine: rounds of PAMR on the maps that these labels are taken from.
     features: weight of the squared distance to the old model's features; 0 leaves it out.
     negatives: what shows the localizer where a class is not: `images` without its tag (as published), and all that lies
-        outside its `masks`, or `auto`: `masks` in a step of one class, which all images hold.
+        outside its `masks`, or `auto`: `masks` of a class that all images of the step hold.
     """
 
     name: ClassVar[str] = "wilson"
@@ -99,8 +101,7 @@ class WilsonObjective(nn.Module):
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new_channels = protocol.new_channels(step)
         self._new, self._old = run_of(self._new_channels), run_of(protocol.old_channels(step))
-        single = params.negatives == "auto" and len(self._new_channels) == 1
-        self._by_masks = single or params.negatives == "masks"
+        self._by_masks = _by_masks(params.negatives, context.inputs)
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
@@ -128,9 +129,11 @@ class WilsonObjective(nn.Module):
         """What the localizer learns from tags, and outside masks where they are looked at."""
         known = valid.any(dim=-1).any(dim=-1)
         loss = tag_bce(tag_scores(logits, valid)[:, self._new], batch.tags, known)
-        if not self._by_masks:
+        if not any(self._by_masks):
             return loss
-        masks = torch.stack([on_grid(mask, logits) for mask in batch.pseudo.unbind(dim=1)], dim=1)
+        everywhere = torch.ones_like(valid)  # outside of which nothing is
+        given = zip(batch.pseudo.unbind(dim=1), self._by_masks, strict=True)
+        masks = torch.stack([on_grid(mask, logits) if is_used else everywhere for mask, is_used in given], dim=1)
         return loss + outside_bce(logits[:, self._new].contiguous(), masks, batch.tags, valid)
 
     def _own(self, logits: Tensor, maps: Tensor, batch: SegBatch, valid: Tensor) -> Tensor:
@@ -150,3 +153,12 @@ class WilsonObjective(nn.Module):
             tagged, at_size(old_logits, size).sigmoid(), new_channels=self._new_channels, alpha=self._params.alpha
         )
         return masked_bce(at_size(self.student.logits(features), size), targets, ~batch.void)
+
+
+def _by_masks(negatives: str, inputs: RunInputs) -> list[bool]:
+    """Of which of a step's classes masks show where they are not, in the protocol's order."""
+    known = inputs.protocol.new(inputs.step)
+    if negatives != "auto" or len(known) == 1:  # which all pictures of its step hold
+        return [negatives != "images"] * len(known)
+    held = on_all_pictures(inputs.store)
+    return [identity in held for identity in known]

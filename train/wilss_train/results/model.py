@@ -79,7 +79,8 @@ class Model:
     def _logits(self, image: ImageLike) -> tuple[Tensor, int, int]:
         """Logits [C, h, w] of the feature grid, and the image's height and width."""
         pixels = _pixels(image)
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)[None]).to(self.device)
+        writable = np.require(pixels, requirements=("C", "W"))  # torch warns of arrays that are not
+        batch = torch.from_numpy(writable[None]).to(self.device)
         logits = logits_of(self.network, self.info, batch)[0]
         require_finite(logits.isfinite().all(), self.info, image if isinstance(image, str | Path) else "an image")
         return logits, *pixels.shape[:2]

@@ -11,7 +11,7 @@ from wilss.models.networks.pretrained import is_published, shortly
 
 from ..context import Experiment, RunContext
 from ..data.trust import found_without_tags
-from ..inputs import RunInputs
+from ..inputs import SOFTMAX, RunInputs
 from ..methods import Method
 from ..methods.segmenter import learns_masks
 from ..methods.step_prior import notes
@@ -122,7 +122,7 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         notes=(
             *_slow(params, context.device),
             *_found_without_tags(context, method),
-            *notes(context.inputs, params),
+            *notes(context.inputs, params, is_softmax=method.name in SOFTMAX),
             *_too_short(experiment, context),
         ),
     )

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one xml, alone or as annotations.xml in a zip; masks, polygons, boxes and lines."""
+"""CVAT for images 1.1: one xml, alone or as annotations.xml in a zip; masks, polygons, ellipses, boxes and lines."""
 
 import contextlib
 import lzma
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 from xml.parsers import expat
 
-from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, turned
+from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, drawn_ellipse, turned
 from wilss.data.annotations.records import AnnotatedImage, Annotations, Shape, no_area, time_of, verdict_of
 from wilss.data.annotations.runs import Mask, mask_of_rows, placed
 from wilss.errors import ManifestError, first_line
@@ -140,7 +140,7 @@ class _Reader:
 
 def _shape(tag: str, where: Mapping[str, str], said: Mapping[str, str]) -> Shape:
     name, verdict = where.get("label", ""), verdict_of([said.get(VERDICT, "")])
-    draw = {"mask": _draw_mask, "polygon": _draw_polygon, "box": _draw_box}.get(tag)
+    draw = {"mask": _draw_mask, "polygon": _draw_polygon, "ellipse": _draw_ellipse, "box": _draw_box}.get(tag)
     if draw is not None:
         return Shape(
             name=name, kind="box" if tag == "box" else "mask", draw=partial(draw, dict(where)), verdict=verdict
@@ -161,6 +161,11 @@ def _draw_mask(where: Mapping[str, str], size: tuple[int, int]) -> Mask:
 
 def _draw_polygon(where: Mapping[str, str], size: tuple[int, int]) -> Mask:
     return drawn_along_edges(_points(where), size)
+
+
+def _draw_ellipse(where: Mapping[str, str], size: tuple[int, int]) -> Mask:
+    x, y, wide, high = (float(_field(where, name)) for name in ("cx", "cy", "rx", "ry"))
+    return drawn_ellipse((x, y), (wide, high), float(where.get("rotation", 0)), size)
 
 
 def _draw_box(where: Mapping[str, str], size: tuple[int, int]) -> Mask:

@@ -1,4 +1,4 @@
-"""Label Studio's json: a list of tasks; brushes, polygons and boxes of what somebody annotated, else of predictions."""
+"""Label Studio's json: a list of tasks; brushes, polygons, ellipses and boxes of what somebody annotated."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wilss.data.annotations.json_files import read_json
-from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, turned
+from wilss.data.annotations.outlines import drawn_along_edges, drawn_box, drawn_ellipse, turned
 from wilss.data.annotations.records import VERDICTS, AnnotatedImage, Annotations, Shape, no_area, size_of, time_of
 from wilss.data.annotations.runs import Mask, mask_of_brush
 from wilss.errors import ManifestError
@@ -136,9 +136,11 @@ def _shape(name: str, value: Mapping[str, Any], verdict: str | None) -> Shape:
         return Shape(name=name, draw=partial(_draw_brush, value["rle"]), verdict=verdict)
     if isinstance(value.get("points"), list):
         return Shape(name=name, draw=partial(_draw_polygon, value["points"]), verdict=verdict)
-    if "width" in value and "radiusX" not in value:
+    if "radiusX" in value:
+        return Shape(name=name, draw=partial(_draw_ellipse, dict(value)), verdict=verdict)
+    if "width" in value:
         return Shape(name=name, kind="box", draw=partial(_draw_box, dict(value)), verdict=verdict)
-    return Shape(name=name, draw=partial(no_area, "ellipse" if "radiusX" in value else "point"), verdict=verdict)
+    return Shape(name=name, draw=partial(no_area, "point"), verdict=verdict)
 
 
 def _draw_brush(packed: Any, size: tuple[int, int]) -> Mask:
@@ -150,6 +152,13 @@ def _draw_polygon(points: Any, size: tuple[int, int]) -> Mask:
     if not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise ValueError("its points are no pairs of numbers")
     return drawn_along_edges([(float(x) * size[1] / 100, float(y) * size[0] / 100) for x, y in points], size)
+
+
+def _draw_ellipse(value: Mapping[str, Any], size: tuple[int, int]) -> Mask:
+    """An ellipse in percent, turned clockwise around its middle."""
+    x, wide = (float(value[name]) * size[1] / 100 for name in ("x", "radiusX"))
+    y, high = (float(value[name]) * size[0] / 100 for name in ("y", "radiusY"))
+    return drawn_ellipse((x, y), (wide, high), float(value.get("rotation") or 0), size)
 
 
 def _draw_box(value: Mapping[str, Any], size: tuple[int, int]) -> Mask:

@@ -10,6 +10,8 @@ from wilss.data.names import NameIndex, Names, composed
 
 #: What Label Studio puts before the name of a file that was uploaded.
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
+#: What it leaves out of that name, once blanks are `_`.
+_LEFT_OUT = re.compile(r"[^-\w.]")
 
 
 class ImageNames:
@@ -19,6 +21,7 @@ class ImageNames:
         self._ids = Names(image_ids)
         self._index = NameIndex(self._ids)
         self._by_last: dict[str, list[str]] | None = None
+        self._by_upload: dict[str, list[str]] | None = None
 
     def has(self, image_id: str) -> bool:
         """Whether an id is one of them."""
@@ -30,6 +33,10 @@ class ImageNames:
         Folders before an id are left out, and so is an ending, and what Label Studio adds. Where a tool has dropped an
         id's own folders, its last part must be that of one id alone.
         """
+        found = self._find(name)
+        return self._find(unquote(name)) if found is None and "%" in name else found
+
+    def _find(self, name: str) -> str | None:
         plain = _plain(name)
         for parts in _endings(plain):
             for candidate in _without_ending(parts):
@@ -40,7 +47,19 @@ class ImageNames:
             for stem in _without_ending(candidate):
                 if len(found := self._named(stem)) == 1:
                     return found[0]
-        return None
+        return self._uploaded(last)
+
+    def _uploaded(self, last: str) -> str | None:
+        """The one id whose file Label Studio calls so after an upload, which changes blanks and brackets."""
+        if not _UPLOADED.match(last):
+            return None
+        if self._by_upload is None:
+            self._by_upload = {}
+            for image_id in self._ids:
+                self._by_upload.setdefault(_as_uploaded(image_id.rpartition("/")[2]), []).append(image_id)
+        stems = _without_ending(_as_uploaded(_UPLOADED.sub("", last)))
+        found = {image_id for stem in stems for image_id in self._by_upload.get(stem, ())}
+        return found.pop() if len(found) == 1 else None
 
     def _spelt(self, name: str) -> str | None:
         """The id that is `name`, or else is `name` once both are composed."""
@@ -63,6 +82,11 @@ def _plain(name: str) -> str:
     if "://" in name:
         return unquote(urlsplit(name).path)
     return name
+
+
+def _as_uploaded(name: str) -> str:
+    """A file's name as Label Studio keeps it: blanks as `_`, without brackets, commas and their like."""
+    return _LEFT_OUT.sub("", composed(name).strip().replace(" ", "_"))
 
 
 def _endings(name: str) -> Iterable[str]:

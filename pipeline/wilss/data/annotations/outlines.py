@@ -72,6 +72,24 @@ def drawn_box(left: float, top: float, right: float, bottom: float, size: tuple[
     return mask
 
 
+def drawn_ellipse(
+    middle: tuple[float, float], radii: tuple[float, float], degrees: float, size: tuple[int, int]
+) -> Mask:
+    """The pixels whose centres lie in an ellipse that is turned clockwise around its middle; columns come before rows.
+
+    bool [H, W] of `size`. Raises ValueError.
+    """
+    _require_near([middle, radii])
+    if not min(radii) > 0:
+        raise ValueError("it has no radius")
+    angle = math.radians(degrees)
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    x, y = columns + 0.5 - middle[0], rows + 0.5 - middle[1]
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return inside
+
+
 def _side(first: float, last: float, most: int) -> tuple[int, int]:
     start, end = sorted((round(first), round(last)))
     return min(max(start, 0), most), min(max(end, start + 1, 0), most)

@@ -63,9 +63,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
     """An opened image as `read_image` gives a file: upright and in RGB, uint8 [H, W, 3]."""
-    turn = TRANSPOSES.get(orientation_of(image))
+    turn, clear = TRANSPOSES.get(orientation_of(image)), _clear_colour(image)
     image.load()
-    colours = _in_colour(image)
+    colours = _in_colour(image, clear)
     return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
 
 
@@ -200,13 +200,35 @@ def _check_size(path: Path, image: ImageFile) -> None:
         raise ImageError(f"{path} has no pixels; {_LEFT_OUT}.")
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def _clear_colour(image: Image.Image) -> tuple[int, ...] | None:
+    """The grey or the RGB colour that a PNG without alpha calls transparent, in the bits that its pixels will have.
+
+    Ask before the pixels are loaded: of 16 bits a channel Pillow keeps the upper 8 of RGB pixels, and all of this one.
+    """
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and image.mode.startswith("I"):
+        return (clear,)
+    if isinstance(clear, tuple) and image.mode == "RGB":
+        is_deep = max(clear) > 255 or (isinstance(image, ImageFile) and ";16" in raw_mode(image))
+        return tuple(value >> 8 for value in clear) if is_deep else clear
+    return None
+
+
+def _in_colour(image: Image.Image, clear: tuple[int, ...] | None) -> Image.Image:
+    """In RGB, what is transparent on white. clear: as `_clear_colour` gives it."""
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        return Image.fromarray(grey_of(image)).convert("RGB")
+        grey = grey_of(image)
+        if clear is not None:
+            grey[np.asarray(image) == clear[0]] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if clear is not None:
+        colours = np.array(image)
+        colours[(colours == clear).all(axis=-1)] = 255
+        return Image.fromarray(colours)
     if has_unnamed_channel(image):
         return image.convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, clear).convert("RGB")
+        veiled = image.convert("RGBA")
+        white = Image.new("RGBA", veiled.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, veiled).convert("RGB")
     return image.convert("RGB")

@@ -10,6 +10,7 @@ from tests.wilss.data.annotations.masks import HARD, RING, masks
 from wilss.data.annotations.outlines import (
     drawn_along_edges,
     drawn_box,
+    drawn_ellipse,
     drawn_rectangle,
     drawn_through_pixels,
     outlines_along_edges,
@@ -24,6 +25,28 @@ def test_the_two_rules_differ_by_the_boundary() -> None:
     assert drawn_through_pixels(SQUARE, (9, 9)).sum() == 25
     assert drawn_rectangle([(2, 2), (6, 6)], (9, 9)).sum() == 25
     assert drawn_box(2, 2, 6, 6, (9, 9)).sum() == 16
+
+
+@pytest.mark.parametrize(
+    ("middle", "radii", "degrees", "rows"),
+    [
+        ((3.5, 2.5), (2.6, 0.6), 0, ["       ", "       ", " ##### ", "       ", "       "]),
+        ((3.5, 2.5), (2.6, 0.6), 90, ["   #   ", "   #   ", "   #   ", "   #   ", "   #   "]),
+        ((3.5, 2.5), (2.9, 0.6), 45, [" #     ", "  #    ", "   #   ", "    #  ", "     # "]),
+        ((0, 0), (2, 2), 0, ["##     ", "#      ", "       ", "       ", "       "]),
+    ],
+)
+def test_an_ellipse_holds_the_pixels_whose_centres_lie_in_it(
+    middle: tuple[float, float], radii: tuple[float, float], degrees: float, rows: list[str]
+) -> None:
+    drawn = drawn_ellipse(middle, radii, degrees, (5, 7))
+    assert ["".join("#" if inside else " " for inside in row) for row in drawn] == rows
+
+
+@pytest.mark.parametrize("radii", [(0, 3), (-2, 2), (float("nan"), 2), (1e9, 2)])
+def test_an_ellipse_without_a_radius_or_far_away_is_refused(radii: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="no radius|far outside"):
+        drawn_ellipse((3, 3), radii, 0, (5, 7))
 
 
 @settings(max_examples=25)
