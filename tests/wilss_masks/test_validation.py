@@ -128,6 +128,28 @@ def test_images_of_one_name_in_two_splits_have_a_row_each(tmp_path: Path) -> Non
     assert "has no row of 1 image (2)" in report.warnings[1]
 
 
+def test_names_that_differ_by_upper_and_lower_case_alone_are_told_as_such(tmp_path: Path) -> None:
+    for name in ("train/Teil_1.jpg", "train/Teil_2.jpg", "val/Teil_2.jpg"):
+        disk.image(tmp_path / "data" / name)
+    disk.text(tmp_path / "data/tags.csv", "TEIL_1.JPG,cat", "val/Teil_2.jpg,dog", "test/Teil_2.jpg,dog", "gone,cat")
+    splits = {"train": "train", "val": "val"}
+    (report,) = table_reports(load_manifest(disk.manifest(tmp_path, layout="folder", splits=splits)))
+    assert report.warnings[0].endswith(
+        "(TEIL_1.JPG, test/Teil_2.jpg, gone); correct the names, or remove them; 1 of them would be found but for "
+        "upper and lower case (TEIL_1.JPG is Teil_1)."
+    )
+
+
+def test_a_table_of_another_name_beside_the_images_is_named(tmp_path: Path) -> None:
+    disk.image(tmp_path / "my data/1.jpg")
+    disk.text(tmp_path / "Prüfliste.csv", "1.jpg,cat")
+    told = init(tmp_path)
+    assert told.exit_code != 0
+    assert "has no tags.csv; name a table that lies beside it with --table (Prüfliste.csv), or write a row" in str(
+        told.exception
+    )
+
+
 def test_a_header_in_another_language_is_told_as_one(tmp_path: Path) -> None:
     for name in "ab":
         disk.image(tmp_path / f"data/{name}.jpg")

@@ -135,10 +135,13 @@ def _tags(tree: FolderTree, described: Mapping[str, Any]) -> _Tags:
     those = f", in which {some(outside[:_FEW], len(outside))} {are} not" if folders else ""
     unread_files = (*unread_annotations(tree.root), *lossy_labels(tree.root, _OWN_LABELS, ids))
     unread = "".join(f" {sentence}" for sentence in unread_files)
+    others = [path.name for path in _tables(tree.root.absolute().parent)]
+    named = f"name a table that lies beside it with --table ({', '.join(others[:_FEW])}), or " if others else ""
     raise ManifestError(
-        f"{tree.root} has no tags.csv; write a row per image: its name, a comma, its tags with `;` between (or put the "
-        f"images of each class into a folder of its name{those}). With a few annotated images of each class and no "
-        f"tags, write a manifest of your own, with `supervision: shots` and `supports:` (pipeline/README.md).{unread}"
+        f"{tree.root} has no tags.csv; {named}write a row per image: its name, a comma, its tags with `;` between "
+        f"(or put the images of each class into a folder of its name{those}). With a few annotated images of each "
+        "class and no tags, write a manifest of your own, with `supervision: shots` and `supports:` "
+        f"(pipeline/README.md).{unread}"
     )
 
 
@@ -164,7 +167,7 @@ def _table(root: Path, name: str | None) -> Path | None:
     beside = root.absolute().parent
     if name is not None:
         return next((path for path in (root / name, beside / name) if path.is_file()), root / name)
-    there = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
+    there = _tables(root)
     named = next((root / name for name in _TABLES if (root / name) in there), None)
     if named is None and len(there) > 1:
         raise ManifestError(
@@ -173,6 +176,10 @@ def _table(root: Path, name: str | None) -> Path | None:
         )
     inside = named or next(iter(there), None)
     return inside or next((path for path in sorted(beside.glob("tags.?sv")) if path.is_file()), None)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
 
 
 def _read(path: Path, described: Mapping[str, Any], images: NamedImages) -> tuple[TagRows, TagsSpec, list[str]]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wilss.data.layouts import DataSpec, Records
-from wilss.data.layouts.files import IMAGE_SUFFIXES
+from wilss.data.layouts.files import IMAGE_SUFFIXES, without_suffix
 from wilss.data.layouts.named_images import NamedImages
 from wilss.data.layouts.tag_table import Row, TagRows
 from wilss.data.layouts.tags import read_rows, tag_files
 from wilss.data.manifest import Manifest, strangers_of, told_namesakes, told_repeats, told_rows
-from wilss.data.names import some
+from wilss.data.names import composed, some
 from wilss.data.taxonomy import same_class
 from wilss.errors import ManifestError, counted
 
@@ -119,6 +119,22 @@ def _is_near(first: str, second: str) -> bool:
     return matcher.ratio() >= _NEAR or sorted(first.casefold()) == sorted(second.casefold())
 
 
+def _by_case(nobody: Sequence[str], without: Sequence[str]) -> str:
+    """The end of a sentence where names of no image are those of images but for their upper and lower case."""
+    spelt = {_last(image_id).casefold(): image_id for image_id in without}
+    pairs = [(name, spelt.get(_last(name).casefold())) for name in nobody]
+    found = [(name, image_id) for name, image_id in pairs if image_id is not None and _last(name) != _last(image_id)]
+    if not found:
+        return ""
+    (name, image_id), many = found[0], len(found)
+    return f"; {many} of them would be found but for upper and lower case ({name} is {image_id})"
+
+
+def _last(name: str) -> str:
+    """A name without folders and ending."""
+    return without_suffix(composed(name.replace("\\", "/").rpartition("/")[2]))
+
+
 def _sentences(
     path: Path, spec: DataSpec, table: TagRows, nobody: Sequence[str], without: Sequence[str]
 ) -> Iterator[str]:
@@ -134,7 +150,8 @@ def _sentences(
     if nobody:
         listed = ", ".join(nobody[:5]) + (", ..." if len(nobody) > 5 else "")
         count = counted(len(nobody), "row")
-        yield f"{path} has {count} of no image below {spec.root} ({listed}); correct the names, or remove them."
+        said = f"{path} has {count} of no image below {spec.root} ({listed}); correct the names, or remove them"
+        yield f"{said}{_by_case(nobody, without)}."
     if without:
         yield f"{path} has no row of {some(without)}; tag them (nothing behind the comma for none of the classes)."
     unread = [name for name in table.ignored if name not in table.counts]

@@ -1,7 +1,7 @@
 """The end of a run: the checkpoint judged beside the one that it came from, and the report that shows both."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from wilss.console import aligned, percent
 from wilss.data.layouts import ImageRecord, read_label_of
 from wilss.data.taxonomy import BACKGROUND
-from wilss.errors import CheckpointError, ImageError, ManifestError, WilssError
+from wilss.errors import CheckpointError, ImageError, ManifestError, WilssError, counted
 from wilss.models.networks.checkpoint import CheckpointInfo, load_segmenter, read_info
 from wilss.models.networks.segmenter import Segmenter
 
@@ -75,7 +75,21 @@ class RunResults:
             _row("all", _known(now), self.scores["mean_iou"]),
         ]  # fmt: skip
         table = [("mIoU %", "classes", "now", "step before"), *rows[0 if old else 1 :]]
-        return aligned(table if before is not None else [row[:-1] for row in table], {1})
+        return [*aligned(table if before is not None else [row[:-1] for row in table], {1}), *self._never_found()]
+
+    def _never_found(self) -> Iterator[str]:
+        """A sentence where classes of this step are labelled, and the network calls no pixel so."""
+        if self.scores is None:
+            return
+        protocol, iou = self.info.protocol, self.scores["iou"]
+        names = [protocol.taxonomy.name_of(identity) for identity in protocol.new(self.info.step)]
+        missed = [name for name in names if iou[name] is not None and self.scores["precision"][name] is None]
+        if missed:
+            yield (
+                f"No pixel of {self.scores['split']} is called {' or '.join(missed)}; if "
+                f"{counted(self.info.iterations, 'optimiser step')} were too few for that, raise --epochs, or show few "
+                "images more often by --set epoch_steps=10."
+            )
 
 
 def _row(title: str, classes: int, now: float | None, before: float | None = None) -> tuple[str, ...]:

@@ -248,6 +248,22 @@ def test_the_table_of_a_run_has_before_beside_the_same_classes() -> None:
     assert [line.split("  ")[0] for line in first if line[0] != "-"] == ["mIoU %", "classes", "background", "all"]
 
 
+def test_classes_of_the_step_that_no_pixel_is_called_are_named_below_the_table() -> None:
+    evaluation = evaluation_of(protocol_of(), 1)
+    matrix = evaluation.scores.matrix
+    assert not any(line.startswith("No pixel") for line in _table_of(evaluation))
+    matrix[:, 3] = matrix[:, 16] = 0  # bird is an old class
+    matrix[:, 20] = matrix[20] = 0  # not labelled either
+    assert _table_of(evaluation)[-1] == (
+        "No pixel of val is called pottedplant; if 0 optimiser steps were too few for that, raise --epochs, or show "
+        "few images more often by --set epoch_steps=10."
+    )
+
+
+def _table_of(evaluation: Any) -> list[str]:
+    return RunResults(info=evaluation.info, scores=evaluation.as_json(), old_scores=None, page=None).table()
+
+
 def test_the_largest_confusions_are_between_classes() -> None:
     evaluation = evaluation_of(protocol_of(), 0)
     matrix = evaluation.scores.matrix
