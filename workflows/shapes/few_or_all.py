@@ -21,6 +21,7 @@ from runs import (
     RESULTS,
     ROOT,
     SEEDS,
+    Cell,
     Job,
     base,
     command,
@@ -28,6 +29,7 @@ from runs import (
     keep_figures,
     make_masks,
     scores_of,
+    seconds,
     spread,
     train_all,
     write_manifest,
@@ -158,7 +160,7 @@ def keep_ways(name: str, ways: Sequence[Way], seeds: Sequence[int]) -> None:
         scores = scores_of([_training(way, seed).out for seed in seeds if way.learnt])
         qualities = [quality(way, seed) for seed in (seeds if way.kind else seeds[:1])]
         masks = None if way.least else spread(qualities)  # of all that is in the store
-        cells[way.key] = {"masks": masks, **{key: spread(scores[key]) for key in ("old", "new", "all")}}
+        cells[way.key] = {"masks": masks, **_learnt(scores)}
     runs = [_training(way, seed).out for way in ways for seed in seeds if way.learnt]
     keep_figures(name, cells, seeds=len(seeds), trained=[*(base(seed).out for seed in seeds), *runs])
 
@@ -181,9 +183,13 @@ def tuned(store: Path, out: Path, least: float) -> Job:
 
 def keep_tuned(name: str, jobs: Mapping[str, Job]) -> None:
     """What was learnt on other drawings, a row a key, into figures/NAME.json."""
-    scores = {key: scores_of([one.out]) for key, one in jobs.items()}
-    cells = {key: {part: spread(one[part]) for part in ("old", "new", "all")} for key, one in scores.items()}
+    cells = {key: _learnt(scores_of([one.out])) for key, one in jobs.items()}
     keep_figures(name, cells, seeds=1, trained=[base(0).out, *(one.out for one in jobs.values())])
+
+
+def _learnt(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Cell]:
+    """Old, new and all mIoU over seeds, and in how many optimiser steps that was learnt."""
+    return {**{key: spread(scores[key]) for key in ("old", "new", "all")}, "steps": seconds(scores["steps"])}
 
 
 def _training(way: Way, seed: int) -> Job:

@@ -106,8 +106,8 @@ def command(name: object, *words: object) -> None:
 
 
 def scores_of(folders: Sequence[Path]) -> dict[str, list[float | None]]:
-    """Old, new and all mIoU of every seed, and how long training took."""
-    found: dict[str, list[float | None]] = {"old": [], "new": [], "all": [], "seconds": []}
+    """Old, new and all mIoU of every seed, how long training took, and how many optimiser steps."""
+    found: dict[str, list[float | None]] = {"old": [], "new": [], "all": [], "seconds": [], "steps": []}
     for folder in folders:
         if not (folder / "report.json").exists():
             continue
@@ -116,7 +116,8 @@ def scores_of(folders: Sequence[Path]) -> dict[str, list[float | None]]:
         found["old"].append(old)
         found["new"].append(new)
         found["all"].append(report["scores"]["mean_iou"])
-        found["seconds"].append(report["training"]["seconds"])
+        for name in ("seconds", "steps"):
+            found[name].append(report["training"][name])
     return found
 
 
