@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The colour that a PNG of 16 bits calls transparent stays opaque, and another colour is transparent in its place.
 #
-# Pillow 13.0.0. A PNG without alpha may name one colour as transparent (tRNS), in the bits of its channels. Of RGB with
-# 16 bits Pillow keeps the upper 8 of every pixel and all 16 of this colour, of which `convert("RGBA")` compares the lower
-# 8. Seen: of the colours 300, 11308 and 40000 the first is named, and the second comes out clear. Of 16-bit grey no pixel
-# is clear. With 8 bits both are right.
+# Pillow 13.0.0. A PNG without alpha may name one colour as transparent (tRNS), in the bits of its channels. Of RGB
+# with 16 bits Pillow keeps the upper 8 of every pixel and all 16 of this colour, of which `convert("RGBA")` compares
+# the lower 8. Seen: of the colours 300, 11308 and 40000 the first is named, and the second comes out clear. Of 16-bit
+# grey no pixel is clear. With 8 bits both are right.
 # Why it matters: pixels without data, around a tile or a part, are marked so; they become black objects, and holes
 # appear in what is there.
 set -euo pipefail
@@ -26,7 +26,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def opacity(values: list[int], bits: int, channels: int) -> list[int]:
-    """The alpha of a row of pixels, all channels of which have one value; the first is the one that is transparent."""
+    """The alpha of a row of grey pixels, of which the first is the one that is called transparent."""
     form = "B" if bits == 8 else "H"
     row = b"\0" + b"".join(struct.pack(f">{channels}{form}", *[value] * channels) for value in values)
     header = struct.pack(">IIBBBBB", len(values), 1, bits, 2 if channels == 3 else 0, 0, 0, 0)
