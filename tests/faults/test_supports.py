@@ -177,6 +177,7 @@ def test_a_broken_image_fails_alone(root: Path) -> None:
         ("fmwiss", ("--shots", 5), "--shots: there is no parameter 'shots'"),
         ("annotation", ("--supports", "x"), "--supports: the source 'annotation' has no parameter 'supports'"),
         ("fmwiss", ("--checkpoint", "x"), "--checkpoint: there is no parameter 'checkpoint'"),
+        ("panet", ("--shots", 5, "--set", "alfa=3"), "--set / --shots: there is no parameter 'alfa'"),
         ("panet", ("--checkpoint", "x"), "there is no parameter 'checkpoint'"),
         ("panet", ("--supports", "none"), "none is not there; correct the path"),
         ("panet", (), "names no supports of step 1; add `supports: {1: FOLDER}`"),

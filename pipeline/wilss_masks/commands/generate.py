@@ -100,6 +100,7 @@ def _source(manifest: Any, arguments: dict[str, Any]) -> Any:
     if name not in SOURCES:
         raise click.UsageError(f"there is no source {name!r}{closest(name, SOURCES)}.")
     short = {key: arguments[key] for key in _SHORT_FORMS if arguments[key] is not None}
-    values = {**parse_assignments(arguments["assignments"]), **short}
-    blamed = {"where": " / ".join(f"--{key}" for key in short)} if short else {}
+    assigned = parse_assignments(arguments["assignments"])
+    values = {**assigned, **short}
+    blamed = {"where": " / ".join(f"--{key}" for key in (*(["set"] if assigned else []), *short))} if short else {}
     return SOURCES[name].from_manifest(manifest, arguments["step"], values, arguments["seed"], **blamed)
