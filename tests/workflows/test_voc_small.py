@@ -1,5 +1,6 @@
 """The walk over photographs: its lists and manifests, and that every row's words can be given."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -92,15 +93,18 @@ def test_what_is_measured_becomes_a_table_and_nothing_else_does(
     assert kept["measured"]["seeds"] == 1
 
 
-def test_folds_are_a_mean_once_all_four_are_judged(place: Place) -> None:
-    params = EpisodeParams(episodes=200, runs=1, shots=5, support="box")
-    for fold in folds.FOLDS:
-        assert not folds._row(place, 2, 200, with_bias=True)
-        file = folds._file(place, 2, folds.Cell(fold, params, with_bias=True))
+def test_folds_are_a_mean_once_all_four_are_judged_with_each_seed(place: Place) -> None:
+    for seed, fold in itertools.product(range(2), folds.FOLDS):
+        assert not folds._row(place, 2, 200, 2, with_bias=True)
+        params = EpisodeParams(episodes=200, runs=1, shots=5, support="box", seed=seed)
+        file = folds._file(place, 2, folds.Judged(fold, params, with_bias=True))
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"mean_iou": {"mean": fold / 10}}))
-    assert folds._row(place, 2, 200, with_bias=True) == {"box-5": pytest.approx(15.0)}
-    assert not folds._row(place, 2, 200, with_bias=False)
+        file.write_text(json.dumps({"mean_iou": {"mean": (fold + seed) / 10}}))
+    assert folds._row(place, 2, 200, 1, with_bias=True) == {"box-5": pytest.approx(15.0)}
+    (cell,) = folds._row(place, 2, 200, 2, with_bias=True).values()
+    assert isinstance(cell, dict)
+    assert (cell["mean"], cell["values"]) == (pytest.approx(20.0), [15.0, 25.0])
+    assert not folds._row(place, 2, 200, 2, with_bias=False)
 
 
 @pytest.mark.parametrize("script", [few_labels, folds, walk])

@@ -10,7 +10,7 @@ bias is fitted.
 
 import itertools
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import click
 import numpy as np
 from places import HERE, Place, tables
-from training import require_laid_out, voc_group
+from runs import Cell, spread
+from training import require_laid_out, seeds_option, voc_group
 
 from wilss.data.manifest import Manifest, load_manifest
 from wilss.data.supports.simulate import Kind
@@ -47,13 +48,17 @@ main = voc_group("folds.py", PROTOCOLS)
 @main.command()
 @click.option("--episodes", default=200, show_default=True, help="Of every fold, kind and number of shots.")
 @click.option("--bias", is_flag=True, help="Also with a bias of the background, fitted on the other 15 classes.")
+@click.option(
+    "--maps", multiple=True, type=click.IntRange(1, 2), default=MAPS, show_default=True, help="On so many feature maps."
+)
+@seeds_option
 @click.pass_obj
-def run(place: Place, episodes: int, bias: bool) -> None:
+def run(place: Place, episodes: int, bias: bool, maps: Sequence[int], seeds: int) -> None:
     """Every fold; what is there with as many episodes stays."""
     require_laid_out(place, *PROTOCOLS)
     torch_on_one_thread()
-    for maps in MAPS:
-        _judge(place, maps, episodes, fitted=bias)
+    for count in maps:
+        _judge(place, count, list(_judged_of(episodes, seeds, fitted=bias)))
 
 
 def torch_on_one_thread() -> None:
@@ -63,8 +68,17 @@ def torch_on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _judge(place: Place, maps: int, episodes: int, *, fitted: bool) -> None:
-    cells = [cell for cell in _cells_of(episodes, fitted=fitted) if not _file(place, maps, cell).exists()]
+@dataclass(frozen=True)
+class Judged:
+    """What is judged at once: the episodes of a fold, and whether with a fitted bias."""
+
+    fold: int
+    params: EpisodeParams
+    with_bias: bool
+
+
+def _judge(place: Place, maps: int, asked: Sequence[Judged]) -> None:
+    cells = [cell for cell in asked if not _file(place, maps, cell).exists()]
     if not cells:
         return
     manifest = load_manifest(place.manifest(f"5i-{cells[0].fold}"))
@@ -91,25 +105,17 @@ def _only(images: LabelledSplit, classes: Collection[int]) -> LabelledSplit:
     return replace(images, index={one: images.index[one] for one in classes})
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is judged at once: the episodes of a fold, and whether with a fitted bias."""
-
-    fold: int
-    params: EpisodeParams
-    with_bias: bool
-
-
-def _cells_of(episodes: int, *, fitted: bool) -> Iterator[Cell]:
-    for fold, shots, kind in itertools.product(FOLDS, SHOTS, KINDS):
-        params = EpisodeParams(episodes=episodes, runs=1, shots=shots, support=kind)
+def _judged_of(episodes: int, seeds: int, *, fitted: bool) -> Iterator[Judged]:
+    for seed, fold, shots, kind in itertools.product(range(seeds), FOLDS, SHOTS, KINDS):
+        params = EpisodeParams(episodes=episodes, runs=1, shots=shots, support=kind, seed=seed)
         for with_bias in (False, True) if fitted else (False,):
-            yield Cell(fold, params, with_bias)
+            yield Judged(fold, params, with_bias)
 
 
-def _file(place: Place, maps: int, cell: Cell) -> Path:
+def _file(place: Place, maps: int, cell: Judged) -> Path:
     params, end = cell.params, "-bias" if cell.with_bias else ""
-    return place.folder / f"few-shot/{cell.fold}-{maps}-{params.support}-{params.shots}-{params.episodes}{end}.json"
+    name = f"{cell.fold}-{maps}-{params.support}-{params.shots}-{params.episodes}-{params.seed}{end}"
+    return place.folder / f"few-shot/{name}.json"
 
 
 def _embedding(manifest: Manifest, maps: int) -> Any:
@@ -121,20 +127,21 @@ def _embedding(manifest: Manifest, maps: int) -> Any:
 
 @main.command()
 @click.option("--episodes", default=200, show_default=True)
+@seeds_option
 @click.pass_obj
-def table(place: Place, episodes: int) -> None:
+def table(place: Place, episodes: int, seeds: int) -> None:
     """Mean of the four folds, into figures/few-shot.json."""
     rows = []
     for with_bias in (False, True):
         for maps, name in zip(MAPS, ("last feature map", "last two feature maps"), strict=True):
             named = {"key": f"{maps}{'-bias' * with_bias}", "name": f"{name}{_FITTED * with_bias}"}
-            rows.append({**named, **_row(place, maps, episodes, with_bias=with_bias)})
+            rows.append({**named, **_row(place, maps, episodes, seeds, with_bias=with_bias)})
     if not any(len(row) > 2 for row in rows):
         raise SystemExit("nothing has been judged on all four folds yet; see folds.py run.")
     command = f"python workflows/voc-small/folds.py run --episodes {episodes} --bias"
     figures = {
         "title": "Folds of PASCAL-5i on 592 photographs, frozen features; foreground mIoU in percent, mean of four",
-        "measured": tables.measured_now(command, seeds=1),
+        "measured": tables.measured_now(command, seeds=seeds),
         "heading": "",
         "columns": {f"{kind}-{shots}": f"{shots} {_plural(kind, shots)}" for shots in SHOTS for kind in KINDS},
         "rows": rows,
@@ -143,15 +150,20 @@ def table(place: Place, episodes: int) -> None:
     (HERE / "figures/few-shot.json").write_text(tables.as_text(figures), encoding="utf-8")
 
 
-def _row(place: Place, maps: int, episodes: int, *, with_bias: bool) -> dict[str, float]:
-    """What is judged on all folds, in percent."""
-    found = dict[str, list[float]]()
-    for cell in _cells_of(episodes, fitted=with_bias):
-        file = _file(place, maps, cell)
-        if cell.with_bias is with_bias and file.exists():
-            figure = json.loads(file.read_text(encoding="utf-8"))["mean_iou"]["mean"]
-            found.setdefault(f"{cell.params.support}-{cell.params.shots}", []).append(100 * figure)
-    return {key: float(np.mean(values)) for key, values in found.items() if len(values) == len(FOLDS)}
+def _row(place: Place, maps: int, episodes: int, seeds: int, *, with_bias: bool) -> dict[str, Cell]:
+    """What is judged on all folds with each seed, in percent."""
+    found = dict[str, dict[int, list[float]]]()
+    for episode in _judged_of(episodes, seeds, fitted=with_bias):
+        file = _file(place, maps, episode)
+        if episode.with_bias is with_bias and file.exists():
+            params, judged = episode.params, json.loads(file.read_text(encoding="utf-8"))
+            by_seed = found.setdefault(f"{params.support}-{params.shots}", {})
+            by_seed.setdefault(params.seed, []).append(judged["mean_iou"]["mean"])
+    return {
+        key: spread([float(np.mean(values)) for values in by_seed.values()])
+        for key, by_seed in found.items()
+        if len(by_seed) == seeds and all(len(values) == len(FOLDS) for values in by_seed.values())
+    }
 
 
 def _plural(kind: Kind, count: int) -> str:
