@@ -12,17 +12,14 @@ from torch import Tensor, nn
 
 from tests.drills import turns
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss_train.methods.two_steps import QUIET, inputs, make
 from wilss.data.images import normalise, read_image
-from wilss.data.manifest import load_manifest
 from wilss.models.networks.checkpoint import load_segmenter, read_info
 from wilss.models.networks.checkpoint_header import MODEL_FILE, read_header
-from wilss_masks.make.generate import generate
-from wilss_masks.make.options import Options as MaskOptions
-from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.context import EpochState, RunContext
 from wilss_train.data.batches import SegBatch, SegBatchSource
 from wilss_train.data.masked_images import MaskedImages
-from wilss_train.inputs import SOFTMAX, RunInputs, open_inputs
+from wilss_train.inputs import SOFTMAX, RunInputs
 from wilss_train.methods.base import Method
 from wilss_train.methods.distill import Distill
 from wilss_train.methods.finetune import Finetune
@@ -34,7 +31,7 @@ from wilss_train.methods.step_prior import on_all_pictures
 from wilss_train.methods.wilson import Wilson
 from wilss_train.params import TrainParams
 from wilss_train.results.report.log import LOG_FILE, read_log
-from wilss_train.run.train import Options, run_training
+from wilss_train.run.train import run_training
 
 CLASSES = ("background", "cat", "dog", "horse", "cow", "ant")
 SIZE = (32, 32)
@@ -46,7 +43,6 @@ PARAMS = TrainParams(
     backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, output_stride=8,
     head_width=8, rates=(1, 2), crop=32, scale=(1.0, 1.0), flip=0.0, batch_size=4, epochs=2, lr=0.01, min_area=4,
 )  # fmt: skip
-QUIET = Options(threads=1, device="cpu", split=None)
 METHODS: tuple[MaskMethod, ...] = (
     *(Finetune(), Distill(), Mib(), Plop(pod_logits=0)),
     *(Fmwiss(warmup_epochs=1, paste_probability=0, points=3), Wilson(warmup_epochs=1)),
@@ -66,21 +62,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disk.image(root / f"data/JPEGImages/{name}.jpg", SIZE, seed=number)
         disk.label(root / f"data/SegmentationClass/{name}.png", columns, SIZE)
     steps = [{"classes": [1, 2]}, {"classes": [3, 4, 5]}]
-    manifest = load_manifest(disk.manifest(root, names=list(CLASSES), tags={"from": "voc-main"}, steps=steps))
-    for step in (0, 1):
-        source = AnnotationSource.from_manifest(manifest, step)
-        generate(manifest, step=step, source=source, out=masks(root, step), options=MaskOptions(device="cpu"))
-    run_training(inputs(root, 0), Distill(), PARAMS, root / "base", QUIET)
+    disk.manifest(root, names=list(CLASSES), tags={"from": "voc-main"}, steps=steps)
+    make(root, PARAMS)
     return root
-
-
-def masks(root: Path, step: int) -> Path:
-    return root / f"masks/step-{step}.zarr"
-
-
-def inputs(root: Path, step: int = 1, method: str = "distill") -> RunInputs:
-    manifest = load_manifest(root / "data_manifest.yaml")
-    return open_inputs(manifest, masks(root, step), root / "base" if step else None, method)
 
 
 class Says(nn.Module):

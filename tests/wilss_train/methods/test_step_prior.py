@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.wilss.data import data_on_disk as disk
+from tests.wilss_train.methods.two_steps import QUIET, inputs, make, masks
 from wilss.data.manifest import load_manifest
 from wilss.errors import ParameterError
 from wilss.models.networks.checkpoint import load_segmenter, read_info
@@ -20,14 +21,14 @@ from wilss_masks.make.generate import generate
 from wilss_masks.make.options import Options as MaskOptions
 from wilss_masks.sources.annotation import AnnotationSource
 from wilss_train.data.trust import Trust
-from wilss_train.inputs import RunInputs, open_inputs
+from wilss_train.inputs import open_inputs
 from wilss_train.methods import METHODS, step_prior
 from wilss_train.methods.distill import Distill
 from wilss_train.methods.step_prior import StepPrior, is_one_sided, notes, prior_of, shifts_of, with_step_prior
 from wilss_train.params import TrainParams
 from wilss_train.run.identity import as_noted_now, identity_of
 from wilss_train.run.settings import settled
-from wilss_train.run.train import Options, run_training
+from wilss_train.run.train import run_training
 
 #: Horse, the one class of step 1, is on two of eight pictures, a quarter of each.
 HORSES = ("im2", "im5")
@@ -35,7 +36,6 @@ PARAMS = TrainParams(
     backbone="resnet18", backbone_args={"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}, head_width=8, rates=(1, 2),
     crop=16, batch_size=2, epochs=1, lr=0.01, min_area=4, heads="shared",
 )  # fmt: skip
-QUIET = Options(threads=1, device="cpu", split=None)
 SHIFT = np.log(1 / 16 / (15 / 16)) - np.log(1 / 4 / (3 / 4))
 
 
@@ -44,22 +44,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pets")
     names = [f"im{i}" for i in range(8)]
     disk.voc(root / "data", {name: [1 + i % 2, *[3] * 4 * (name in HORSES)] for i, name in enumerate(names)})
-    manifest = load_manifest(disk.manifest(root, tags={"from": "voc-main"}))
-    for step in (0, 1):
-        source = AnnotationSource.from_manifest(manifest, step)
-        generate(manifest, step=step, source=source, out=masks(root, step), options=MaskOptions(device="cpu"))
-    run_training(inputs(root, 0), Distill(), PARAMS, root / "base", QUIET)
+    disk.manifest(root, tags={"from": "voc-main"})
+    make(root, PARAMS)
     return root
-
-
-def masks(root: Path, step: int) -> Path:
-    return root / f"masks/step-{step}.zarr"
-
-
-def inputs(root: Path, step: int = 1) -> RunInputs:
-    return open_inputs(
-        load_manifest(root / "data_manifest.yaml"), masks(root, step), root / "base" if step else None, "distill"
-    )
 
 
 def decided(root: Path, step: int = 1, **changes: Any) -> tuple[str, str]:
