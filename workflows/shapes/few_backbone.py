@@ -9,14 +9,23 @@ few_or_all.py does the same on the features of the manifest's encoders, whose su
 
 import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 import yaml
-from few_or_all import STORES, TUNING, Way, keep_tuned, keep_ways, make_tuning_store, train_ways, tuned
-from runs import RESULTS, ROOT, SEEDS, base, command, keep_figures, make_masks, train_all
+from few_or_all import (
+    STORES,
+    TUNING,
+    Way,
+    evaluate,
+    keep_tuned,
+    keep_ways,
+    make_tuning_store,
+    told_quality,
+    train_ways,
+    tuned,
+)
+from runs import RESULTS, ROOT, SEEDS, base, keep_figures, make_masks, spread, train_all
 
 at_once = click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
 
@@ -61,7 +70,7 @@ SETTINGS = {
     "insid3-least": _insid3(),
 }
 CONFIDENCES = {"panet-224-2": (0.6, 0.7, 0.8), "insid3-least": (0.3, 0.4, 0.5, 0.6)}
-#: Of the chosen parameters all masks. What such teach is next to nothing, see few-masks.json.
+#: Of the chosen parameters all masks, which are judged alone: few-masks.json says what all masks of such stores teach.
 STORED = (_panet(), _insid3())
 #: Those that are confident enough, and the supports alone, with about as many optimiser steps as INSID3's.
 LEARNT = (
@@ -86,7 +95,9 @@ def choose(at_once: int) -> None:
     stores = {key: STORES / f"tuning-backbone-{key}.zarr" for key in SETTINGS}
     for key, way in SETTINGS.items():
         make_tuning_store(way, stores[key])
-    keep_figures("few-backbone-settings", {key: {"masks": _quality(store)} for key, store in stores.items()}, seeds=1)
+        evaluate(stores[key], stores[key].with_suffix(".json"), "--manifest", TUNING)
+    qualities = {key: told_quality(store.with_suffix(".json")) for key, store in stores.items()}
+    keep_figures("few-backbone-settings", {key: {"masks": spread([one])} for key, one in qualities.items()}, seeds=1)
     train_all([base(0)], at_once)
     jobs = {
         f"{key}-{least}": tuned(stores[key], RESULTS / f"few-tuning-backbone-{key}-{least}", least)
@@ -109,15 +120,6 @@ def run(at_once: int) -> None:
 def table() -> None:
     """mIoU of the masks, and old, new and all of what was learnt from them."""
     keep_ways("few-backbone", (*STORED, *LEARNT), SEEDS)
-
-
-def _quality(store: Path) -> float:
-    """mIoU of a store's masks in percent, background counted, supports left out."""
-    told = store.with_suffix(".json")
-    if not told.exists():
-        command("wilss-masks", "evaluate", "-q", store, "--manifest", TUNING, "--json", told)
-    judged: Mapping[str, Any] = json.loads(told.read_text(encoding="utf-8"))
-    return 100 * float(judged["mean_iou"])
 
 
 if __name__ == "__main__":

@@ -211,22 +211,16 @@ def _make_store(way: Way, seed: int) -> None:
         if not (supports / "supports.yaml").exists():
             drawn = ("--kind", way.kind, "--shots", way.shots, "--seed", seed, "--out", supports, "--overwrite")
             command("wilss-masks", "supports", "draw", "-q", "--step", "1", *drawn)
-        command(
-            "wilss-masks",
-            "generate",
-            "-q",
-            "--step",
-            "1",
-            *way.given,
-            "--supports",
-            supports,
-            "--out",
-            _store(way, seed),
-        )
-    told = _told(way, seed)
+        made = ("--supports", supports, "--out", _store(way, seed))
+        command("wilss-masks", "generate", "-q", "--step", "1", *way.given, *made)
+    evaluate(_store(way, seed), _told(way, seed))
+
+
+def evaluate(store: Path, told: Path, *given: object) -> None:
+    """What pixel labels say of a store's masks, into the file `told`, once. given: further words."""
     if not told.exists():
         told.parent.mkdir(parents=True, exist_ok=True)
-        command("wilss-masks", "evaluate", "-q", _store(way, seed), "--json", told)
+        command("wilss-masks", "evaluate", "-q", store, "--json", told, *given)
 
 
 def _told(way: Way, seed: int) -> Path:
@@ -235,7 +229,11 @@ def _told(way: Way, seed: int) -> Path:
 
 def quality(way: Way, seed: int) -> float | None:
     """mIoU of the store's masks, background counted."""
-    told = _told(way, seed)
+    return told_quality(_told(way, seed))
+
+
+def told_quality(told: Path) -> float | None:
+    """mIoU as `evaluate` wrote it; None where it has not."""
     return json.loads(told.read_text(encoding="utf-8"))["mean_iou"] if told.exists() else None
 
 

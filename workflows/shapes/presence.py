@@ -1,7 +1,7 @@
 """Where a single step's prior is taken back: from every pixel, from whole pictures, or not at all.
 
     python workflows/shapes/steps.py run --tune   # the networks: 15-1 in another order, on other drawings
-    python workflows/shapes/presence.py              # the last of each seed, joined in each way
+    python workflows/shapes/presence.py           # the last of each seed, joined in each way
 
 Nothing is trained here: the heads are the same, and so is how much is taken back.
 """

@@ -230,7 +230,10 @@ def test_masks_that_were_found_without_tags_are_told_with_what_each_confidence_l
     without: Any = SimpleNamespace(attributes=attributes, vector=store.vector)
     told = found_without_tags(without)
     assert "4 of 4 images have one" in told
-    assert "(images: 0.5 leaves 2, 0.6 leaves 2, 0.7 leaves 1, 0.8 leaves 1, 0.9 leaves 1, 1 leaves 0; " in told
+    assert (
+        "(images: 0.4 leaves 2, 0.5 leaves 2, 0.6 leaves 2, 0.7 leaves 1, 0.8 leaves 1, 0.9 leaves 1, 1 leaves 0; "
+        in told
+    )
     assert found_without_tags(SimpleNamespace(attributes={"uses_tags": False})) == ""  # type: ignore[arg-type]
 
 

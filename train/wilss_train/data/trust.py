@@ -19,7 +19,7 @@ from wilss.store.verdicts import verdicts_of
 from ..params import trust_weights
 
 #: Confidences that a run names where it says how many images are left.
-_LEAST = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_LEAST = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def trusted(
@@ -102,6 +102,6 @@ def found_without_tags(store: MaskStore) -> str:
     found = f"{int(shown.any(axis=1).sum())} of {counted(len(shown), 'image')}"
     return (
         f"These masks were looked for without tags, also where there is nothing to be found: {found} have one, and "
-        "wrong ones can teach less than none. --set least_confidence=0.8 learns from surer ones alone "
-        f"(images: {left}; 1 is what a person drew)"
+        "wrong ones can teach less than none. --set least_confidence=C learns from surer ones alone (images: "
+        f"{left}; 1 is what a person drew)"
     )

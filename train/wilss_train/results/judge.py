@@ -88,7 +88,7 @@ class RunResults:
             yield (
                 f"No pixel of {self.scores['split']} is called {' or '.join(missed)}; if "
                 f"{counted(self.info.iterations, 'optimiser step')} were too few for that, raise --epochs, or show few "
-                "images more often by --set epoch_steps=10."
+                "images more often by a greater --set epoch_steps=N."
             )
 
 

@@ -256,7 +256,7 @@ def test_classes_of_the_step_that_no_pixel_is_called_are_named_below_the_table()
     matrix[:, 20] = matrix[20] = 0  # not labelled either
     assert _table_of(evaluation)[-1] == (
         "No pixel of val is called pottedplant; if 0 optimiser steps were too few for that, raise --epochs, or show "
-        "few images more often by --set epoch_steps=10."
+        "few images more often by a greater --set epoch_steps=N."
     )
 
 
