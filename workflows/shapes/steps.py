@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,14 @@ _TUNED_DATA = "generate: {with: shapes, train: 400, val: 200, seed: 2000}"
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps that follow each other. words: for wilss-train, in later steps."""
+    """Steps that follow each other. words: for wilss-train, in later steps. cut: for `fuse`, of other masks."""
 
     key: str
     title: str
     protocol: str
     words: tuple[str, ...]
     tuned: bool = False
+    cut: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -77,7 +78,7 @@ class Chain:
         return self.folder / (f"{self.key}-{seed}/step-{step}" if step else f"base-{seed}")
 
     def masks(self, step: int) -> Path:
-        return self.folder / f"masks/step-{step}.zarr"
+        return self.folder / f"masks{f'-{self.key}' if step and self.cut else ''}/step-{step}.zarr"
 
 
 ONE = Chain("15-1", "15-1: five steps of one class, a head for each", "15-1", OWN)
@@ -124,7 +125,11 @@ def rows(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
 @click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Chains at a time.")
 def run(tune: bool, only: Sequence[str], seeds: Sequence[int], values: Sequence[str], at_once: int) -> None:
     """Masks, bases, then all chains, each on one thread."""
-    chains = _chosen(tune, only)
+    run_chains(_chosen(tune, only), seeds, at_once, values)
+
+
+def run_chains(chains: Sequence[Chain], seeds: Sequence[int], at_once: int, values: Sequence[str] = ()) -> None:
+    """Masks, bases, then all chains, each on one thread. values: parameters of every run, `name=value`."""
     for chain in chains:
         _make_masks(chain)
     jobs = {(chain, seed): list(_jobs(chain, seed, values)) for seed in seeds for chain in chains}
@@ -151,21 +156,21 @@ def judge(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
 def table(tune: bool, only: Sequence[str]) -> None:
     """Every step of 15-1 into figures/steps.json and steps-shared.json; what all end with into protocols.json."""
     if tune:
-        runs = [run for chain in TUNING for run in _trained(chain)]
-        keep_figures("steps-tuning", _tuned_cells(), seeds=len(_finished(TUNING[0])), trained=runs)
+        runs = [run for chain in TUNING for run in trained(chain)]
+        keep_figures("steps-tuning", _tuned_cells(), seeds=len(finished(TUNING[0])), trained=runs)
         return
     chains = _chosen(tune, only)
     for chain in chains:
         _write_manifest(chain)
     for name, chain in (("steps", ONE), ("steps-shared", ONE_HEAD)):
         if chain in chains:
-            keep_figures(name, _by_step(chain), seeds=len(_finished(chain)), trained=_trained(chain))
+            keep_figures(name, _by_step(chain), seeds=len(finished(chain)), trained=trained(chain))
     _keep_ends(chains)
 
 
 def _keep_ends(chains: Sequence[Chain]) -> None:
     """What these chains end with, and nothing of the others, into protocols.json, once all have as many seeds."""
-    counts = {chain.key: len(_finished(chain)) for chain in chains}
+    counts = {chain.key: len(finished(chain)) for chain in chains}
     if waiting := [key for key, count in counts.items() if not count]:
         print(f"protocols.json stays as it is: there is nothing yet for {', '.join(waiting)}", file=sys.stderr)
         return
@@ -174,8 +179,8 @@ def _keep_ends(chains: Sequence[Chain]) -> None:
         print(f"protocols.json stays as it is: not all have as many seeds ({told})", file=sys.stderr)
         return
     (HERE / "figures/protocols.json").write_text(json.dumps(_ends(chains), ensure_ascii=False), encoding="utf-8")
-    runs = [run for chain in chains for run in _trained(chain)]
-    cells = {chain.key: _at_the_end(chain) for chain in chains}
+    runs = [run for chain in chains for run in trained(chain)]
+    cells = {chain.key: at_the_end(chain) for chain in chains}
     keep_figures("protocols", cells, seeds=next(iter(counts.values())), trained=runs)
 
 
@@ -186,7 +191,7 @@ def _chosen(tune: bool, only: Sequence[str]) -> tuple[Chain, ...]:
 def _jobs(chain: Chain, seed: int, values: Sequence[str] = ()) -> Iterator[Job]:
     """The runs of a chain, each of which needs the one before. values: parameters of all of them, `name=value`."""
     given = [word for value in values for word in ("--set", value)]
-    for step in range(_protocol(chain).num_steps):
+    for step in range(protocol_of(chain).num_steps):
         later = ("--from", str(chain.out(step - 1, seed)), *chain.words) if step else ()
         words = ("--manifest", str(chain.manifest), "--split", "none", *given, *later)
         yield job(chain.out(step, seed), seed, str(chain.masks(step)), words)
@@ -227,12 +232,17 @@ def _seconds(run: Path) -> float:
 
 def _make_masks(chain: Chain) -> None:
     _write_manifest(chain)
-    given = ("--manifest", chain.manifest)
-    for step in range(_protocol(chain).num_steps):
-        masks, more = chain.masks(step), ("--keep", "scores") if step else ()
-        command("wilss-masks", "generate", "--step", step, "--out", masks, *given, *more)
-        if step and not (judged := masks.with_suffix(".json")).exists():
-            command("wilss-masks", "evaluate", masks, *given, "--json", judged)
+    whole, given = replace(chain, cut=()), ("--manifest", chain.manifest)
+    for step in range(protocol_of(chain).num_steps):
+        more = ("--keep", "scores") if step else ()
+        command("wilss-masks", "generate", "--step", step, "--out", whole.masks(step), *given, *more)
+        masks = chain.masks(step)
+        if not step or (judged := masks.with_suffix(".json")).exists():
+            continue
+        if chain.cut:
+            words = (word for one in chain.cut for word in ("--set", one))
+            command("wilss-masks", "fuse", whole.masks(step), "--out", masks, "--overwrite", *given, *words)
+        command("wilss-masks", "evaluate", masks, *given, "--json", judged)
 
 
 def _write_manifest(chain: Chain) -> None:
@@ -250,21 +260,21 @@ def _write_manifest(chain: Chain) -> None:
     write_manifest(chain.manifest, changed)
 
 
-def _protocol(chain: Chain) -> Any:
+def protocol_of(chain: Chain) -> Any:
     from wilss.data.manifest import load_manifest
 
     return load_manifest(chain.manifest).protocol
 
 
-def _finished(chain: Chain) -> list[int]:
+def finished(chain: Chain) -> list[int]:
     """The seeds whose last step is done."""
-    last = _protocol(chain).num_steps - 1
+    last = protocol_of(chain).num_steps - 1
     return [seed for seed in SEEDS if _told(chain.out(last, seed)) is not None]
 
 
-def _trained(chain: Chain) -> list[Path]:
+def trained(chain: Chain) -> list[Path]:
     """The runs that its table rests on: those of finished seeds, or what there is by now."""
-    runs = (chain.out(step, seed) for seed in _finished(chain) or SEEDS for step in range(_protocol(chain).num_steps))
+    runs = (chain.out(step, seed) for seed in finished(chain) or SEEDS for step in range(protocol_of(chain).num_steps))
     return [run for run in runs if _told(run) is not None]
 
 
@@ -273,7 +283,7 @@ def _by_step(chain: Chain) -> dict[str, dict[str, Cell]]:
 
     first: of the base's classes. later: of the classes of this step and of those before it, but for the base's.
     """
-    protocol, seeds = _protocol(chain), _finished(chain) or SEEDS
+    protocol, seeds = protocol_of(chain), finished(chain) or SEEDS
     cells = {}
     for step in range(protocol.num_steps):
         key = protocol.taxonomy.name_of(protocol.new(step)[0]) if step else "base"
@@ -306,10 +316,10 @@ def _tuned_cells() -> dict[str, dict[str, Cell]]:
     }
 
 
-def _at_the_end(chain: Chain) -> dict[str, Cell]:
+def at_the_end(chain: Chain) -> dict[str, Cell]:
     """mIoU of the base's classes before and after all steps, of all later ones, and of all with the background."""
-    protocol = _protocol(chain)
-    seeds = _finished(chain)
+    protocol = protocol_of(chain)
+    seeds = finished(chain)
     told = [scores for seed in seeds if (scores := _told(chain.out(protocol.num_steps - 1, seed))) is not None]
     bases = [scores for seed in seeds if (scores := _told(chain.out(0, seed))) is not None]
     later = [identity for step in range(1, protocol.num_steps) for identity in protocol.new(step)]
