@@ -21,8 +21,8 @@ WHOLE = TUNING[0]
 CUTS = {
     "cut-1.2": "keep_amount=1.2",
     "cut-1.6": "keep_amount=1.6",
-    "unsure-0.7": "unsure=0.7",
-    "unsure-0.9": "unsure=0.9",
+    "unsure-0.55": "unsure=0.55",
+    "unsure-0.6": "unsure=0.6",
 }
 CHAINS = (WHOLE, *(replace(WHOLE, key=f"tuning-{key}", cut=(value,)) for key, value in CUTS.items()))
 
@@ -43,7 +43,9 @@ def run(seeds: Sequence[int], at_once: int) -> None:
 @main.command()
 def table() -> None:
     """How masks are cut, how right they are then, and what five steps end with."""
-    cells = {key: {**_of_masks(chain), **at_the_end(chain)} for key, chain in zip(("whole", *CUTS), CHAINS, strict=True)}
+    cells = {
+        key: {**_of_masks(chain), **at_the_end(chain)} for key, chain in zip(("whole", *CUTS), CHAINS, strict=True)
+    }
     runs = [run for chain in CHAINS for run in trained(chain)]
     keep_figures("precise", cells, seeds=min(len(finished(chain)) for chain in CHAINS), trained=runs)
 
