@@ -3,6 +3,7 @@
     python workflows/shapes/compare.py rows          # what is still to be trained, one line each
     python workflows/shapes/compare.py run           # train it; can be stopped, and goes on row by row
     python workflows/shapes/compare.py table         # read the reports and print the table
+    python workflows/shapes/compare.py softmax       # MiB and PLOP from a base whose outputs are one softmax
     python workflows/shapes/compare.py tune          # settings of the step, judged on drawings that no table rests on
 
 Every row of a seed starts from the same base checkpoint and takes the same number of optimiser steps; joint training
@@ -51,6 +52,18 @@ ROWS = (
     Row("plop", "PLOP, from pixel labels", ("--method", "plop", "--set", "pod_logits=0"), "step-1-pixels.zarr"),
 )
 
+#: From pixel labels, all of it with outputs that are one softmax.
+SOFTMAX = (
+    Row("softmax-mib", "MiB", ("--method", "mib"), "step-1-pixels.zarr", base="mib"),
+    Row("softmax-plop", "PLOP", ("--method", "plop"), "step-1-pixels.zarr", base="mib"),
+    Row(
+        "softmax-plop-no-logits",
+        "PLOP",
+        ("--method", "plop", "--set", "pod_logits=0"),
+        "step-1-pixels.zarr",
+        base="mib",
+    ),
+)
 #: What the manifest's `weak` section was chosen from; the first is what stands there.
 SETTINGS = (
     Row("shipped", "as shipped"),
@@ -99,6 +112,20 @@ def table() -> None:
     runs = {key: [RESULTS / f"{key}-{seed}" for seed in SEEDS] for key in keys}
     cells = {key: _by_step(folders) for key, folders in runs.items()}
     keep_figures("learning", cells, trained=[out for folders in runs.values() for out in folders])
+
+
+@main.command()
+@click.option("--at-once", default=len(os.sched_getaffinity(0)), show_default="cores", help="Runs at a time.")
+def softmax(at_once: int) -> None:
+    """Train a base by MiB and the methods that can start from it, into figures/learning-softmax.json."""
+    _make_stores()
+    bases = [base(seed, "mib") for seed in SEEDS]
+    train_all(bases, at_once)
+    train_all([row(one, seed) for seed in SEEDS for one in SOFTMAX], at_once)
+    runs = {"base-mib": [one.out for one in bases]}
+    runs |= {one.key: [row(one, seed).out for seed in SEEDS] for one in SOFTMAX}
+    cells = {key: _by_step(folders) for key, folders in runs.items()}
+    keep_figures("learning-softmax", cells, trained=[out for folders in runs.values() for out in folders])
 
 
 @main.command()

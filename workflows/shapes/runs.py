@@ -29,12 +29,13 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: its title, the words for wilss-train, and the store of its masks."""
+    """One line of the table: its title, the words for wilss-train, the store of its masks, and its base's method."""
 
     key: str
     title: str
     words: tuple[str, ...] = ()
     masks: str = "step-1.zarr"
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,15 @@ def write_manifest(path: Path, changed: Mapping[str, str]) -> None:
     path.write_text("\n".join(changed.get(line.split(" ")[0], line) for line in lines) + "\n", encoding="utf-8")
 
 
-def base(seed: int) -> Job:
-    """Step 0 of a seed."""
-    return job(RESULTS / f"base-{seed}", seed, "step-0.zarr", ())
+def base(seed: int, method: str = "") -> Job:
+    """Step 0 of a seed, by the default method or another."""
+    out, words = (f"base-{method}-{seed}", ("--method", method)) if method else (f"base-{seed}", ())
+    return job(RESULTS / out, seed, "step-0.zarr", words)
 
 
 def row(one: Row, seed: int) -> Job:
     """A row of a seed, from that seed's base."""
-    parent = ("--from", str(RESULTS / f"base-{seed}"))
+    parent = ("--from", str(base(seed, one.base).out))
     return job(RESULTS / f"{one.key}-{seed}", seed, one.masks, (*parent, *one.words))
 
 
