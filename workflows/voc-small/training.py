@@ -8,11 +8,11 @@ from typing import Any
 import click
 import numpy as np
 from places import HERE, WEIGHTS, Place, tables
-from runs import Cell, Job, command, excess_of_background, spread
+from runs import Cell, Job, command, excess_of_background, seconds, spread
 
 SEEDS = 3
 #: Of columns whose names do not say it all.
-_HEADINGS = {"background": "too much background, % of pixels"}
+_HEADINGS = {"background": "too much background, % of pixels", "steps": "optimiser steps"}
 seeds_option = click.option("--seeds", default=SEEDS, show_default=True, help="How many, from 0.")
 
 
@@ -65,8 +65,8 @@ def _judged(run: Path, split: str) -> Path:
 
 
 def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> dict[str, Any]:
-    """A row over the seeds that are there, in percent: old, new and all mIoU, background; mean minutes; the runs."""
-    found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "background": [], "minutes": []}
+    """A row over its seeds: old, new and all mIoU and background in percent; mean minutes, steps; the runs."""
+    found: dict[str, list[Any]] = {"old": [], "new": [], "all": [], "background": [], "minutes": [], "steps": []}
     runs = []
     for seed in range(SEEDS):
         run = place.run(protocol, key, seed)
@@ -77,16 +77,21 @@ def cells_of(place: Place, protocol: str, key: str, title: str, split: str) -> d
             found[name].append(value)
         found["background"].append(excess_of_background(scores))
         found["minutes"].append(_seconds(run) / 60)
+        found["steps"].append(max(line.get("step", 0) for line in _log(run)))
         runs.append(run)
     cells: dict[str, Cell] = {name: spread(found[name]) for name in ("old", "new", "all", "background")}
     cells["minutes"] = round(float(np.mean(found["minutes"])), 4) if found["minutes"] else None
+    cells["steps"] = seconds(found["steps"])
     return {"key": f"{protocol}-{key}", "name": title, **cells, "seeds": len(runs), "runs": runs}
 
 
 def _seconds(run: Path) -> float:
     """How long the optimiser steps took, those before a stop included."""
-    lines = (json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return float(max(line["timing"]["seconds"] for line in lines if "timing" in line))
+    return float(max(line["timing"]["seconds"] for line in _log(run) if "timing" in line))
+
+
+def _log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _by_step(place: Place, scores: dict[str, Any], protocol: str) -> dict[str, float | None]:

@@ -64,11 +64,18 @@ def _store_of(place: Place, protocol: str, masks: str, seed: int) -> tuple[Path,
         store = place.masks(f"{protocol}-1-{masks}")
         source = ("--source", "annotation" if masks == "pixels" else masks)
         return store, (generate(place, protocol, 1, store, *source),)
-    store, folder = place.masks(f"{protocol}-1-panet-{seed}"), place.folder / f"supports/{protocol}-{seed}"
-    manifest = ("--manifest", place.manifest(protocol))
+    store = place.masks(f"{protocol}-1-panet-{seed}")
+    return store, from_supports(place, protocol, seed, store, "--source", "panet")
+
+
+def from_supports(
+    place: Place, protocol: str, seed: int, store: Path, *words: object
+) -> tuple[tuple[object, ...], ...]:
+    """What makes a store of step 1 from five annotated pictures of each class, which every store of a seed shares."""
+    folder, manifest = place.folder / f"supports/{protocol}-{seed}", ("--manifest", place.manifest(protocol))
     draw = ("supports", "draw", "--step", 1, "--shots", SHOTS, "--fewer", "--seed", seed, "--out", folder, *manifest)
-    made = generate(place, protocol, 1, store, "--source", "panet", "--supports", folder)
-    return store, (made,) if (folder / "supports.yaml").exists() else (("wilss-masks", *draw), made)
+    made = generate(place, protocol, 1, store, "--supports", folder, *words)
+    return (made,) if (folder / "supports.yaml").exists() else (("wilss-masks", *draw), made)
 
 
 main = voc_group("walk.py", PROTOCOLS)
