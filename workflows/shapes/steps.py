@@ -141,7 +141,8 @@ def run_chains(chains: Sequence[Chain], seeds: Sequence[int], at_once: int, valu
     train_all({steps[0].out: steps[0] for steps in jobs.values()}.values(), at_once)
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(_train_chain, jobs.values()))
-        list(pool.map(_judge_chain, jobs.values()))
+        runs = {one.out: one for steps in jobs.values() for one in steps}  # chains share their base
+        list(pool.map(_judge, runs.values()))
 
 
 @main.command()
@@ -152,7 +153,8 @@ def judge(tune: bool, only: Sequence[str], seeds: Sequence[int]) -> None:
     """Judge what is trained by now, while `run` trains on; without it `run` does so at the end."""
     for chain in _chosen(tune, only):
         for seed in seeds:
-            _judge_chain(list(_jobs(chain, seed)))
+            for one in _jobs(chain, seed):
+                _judge(one)
 
 
 @main.command()
@@ -212,12 +214,11 @@ def _train_chain(jobs: Sequence[Job]) -> None:
             return
 
 
-def _judge_chain(jobs: Sequence[Job]) -> None:
-    """Every network once: `wilss-train` judges that of the step before as well, which is judged already."""
-    for one in jobs:
-        if one.is_done and _told(one.out) is None:
-            manifest = one.words[one.words.index("--manifest") + 1]
-            command("wilss-eval", one.out, "-q", "--manifest", manifest, "--json", one.out / JUDGED)
+def _judge(one: Job) -> None:
+    """Once: `wilss-train` would judge the network of the step before as well, which is judged already."""
+    if one.is_done and _told(one.out) is None:
+        manifest = one.words[one.words.index("--manifest") + 1]
+        command("wilss-eval", one.out, "-q", "--manifest", manifest, "--json", one.out / JUDGED)
 
 
 def _told(run: Path) -> dict[str, Any] | None:
