@@ -5,6 +5,7 @@
     python workflows/shapes/semi.py table         # read the reports and print the table
     python workflows/shapes/semi.py --tuning run --seeds 1    # the same on the pictures that settings are chosen on
     python workflows/shapes/semi.py tune          # what was to be chosen with 1/8 labelled, on those pictures
+    python workflows/shapes/semi.py sure          # the decoder's labels by how sure they are, with 1/8 labelled
     python workflows/shapes/semi.py --epochs 36 run --part 8 --only none --only fused --only unimatch    # for longer
 
 All rows of a seed and part learn from the same labelled pictures for the same number of optimiser steps, with as many
@@ -75,6 +76,10 @@ ROWS = (
     FUSED_ALIGNED,
     MEAN_TEACHER,
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
+)
+#: Hard labels of the decoder where it is surer than so much; the table's FixMatch is one of 0.95.
+SURE = tuple(
+    Row(f"sure-{sure}", f"surer than {sure}", "fixmatch", more=(f"threshold={sure}",)) for sure in (0, 0.5, 0.8)
 )
 #: What was to be chosen with 1/8 labelled.
 CHOICES = (
@@ -239,6 +244,20 @@ def tune(place: Place, at_once: int) -> None:
         cells |= {f"{one.key}-{epochs}": _cells(there, 8, one, seeds=1) for one in rows}
         runs += [there.run(8, one.key, 0) for one in rows]
     keep_figures("semi-choices", cells, seeds=1, trained=runs)
+
+
+@main.command()
+@_seeds
+@_at_once
+@click.pass_obj
+def sure(place: Place, seeds: int, at_once: int) -> None:
+    """Learn from the decoder's hard labels down to other sureness, with 1/8 labelled, into figures/semi-8-sure.json."""
+    _prepare(place, seeds)
+    for seed in range(seeds):
+        train_all((job(place, 8, one, seed) for one in SURE), at_once)
+    cells = {one.key: _cells(place, 8, one, seeds) for one in SURE}
+    runs = [run for one in SURE for run in _trained(place, 8, one, seeds)]
+    keep_figures("semi-8-sure", cells, seeds, trained=runs)
 
 
 def _prepare(place: Place, seeds: int) -> None:
