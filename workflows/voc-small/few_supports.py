@@ -39,7 +39,7 @@ CHOICES = tuple(
     for least in values
 )
 ALONE = Row("supports", "FMWISS, the five annotated pictures of each class alone", "panet", 1.0)
-CHOSEN = ("panet-0.8", "insid3-0.4")
+CHOSEN = ("panet-0.7", "insid3-0.3")
 ROWS = (*(one for one in CHOICES if one.key in CHOSEN), ALONE)
 main = voc_group("few_supports.py", (PROTOCOL,))
 
