@@ -10,6 +10,7 @@ from tests.faults.test_damage import BEGUN, COUNT, COUNT_LONG, GONE_ON, PARTS, T
 from tests.faults.test_fuzz import LONG, QUICK, TARGETS
 from tests.faults.test_parts import AT_ONCE, AT_ONCE_SHORT, KILLS, KILLS_SHORT
 from tests.faults.test_points import KILLED_ALONE
+from tests.faults.test_train_kills import BEFORE, KILLED, KILLED_LONG, OTHERS
 
 ROWS = {row["key"]: row for row in json.loads(Path(__file__).with_name("drills.json").read_text("utf-8"))["rows"]}
 
@@ -31,6 +32,12 @@ def test_parts() -> None:
     killed, short = (sum(count for count, _ in kills) for kills in (KILLS, KILLS_SHORT))
     assert ROWS["parts"]["short"] == f"{short}; {len(AT_ONCE_SHORT)}"
     assert ROWS["parts"]["long"] == f"{2 * killed - short}; {len(AT_ONCE) - len(AT_ONCE_SHORT)}"
+
+
+def test_kills_of_training() -> None:
+    """At random, of each other method, and again and again; then of the program, and before a file gets its name."""
+    assert ROWS["train-kills"]["short"] == str(1 + len(OTHERS) + 1)
+    assert ROWS["train-kills"]["long"] == str(len(KILLED) - 1 + 1 + len(BEFORE) + len(KILLED_LONG))
 
 
 def test_damages() -> None:

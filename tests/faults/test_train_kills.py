@@ -13,6 +13,10 @@ from tests.faults.cli import start
 from tests.faults.killing import finish, is_finished, kill_at_random, kill_at_rename, renames_of, slowly, wait_for_state
 from tests.faults.train_cli import STEPS, Result, forked, program, result, states, wilss_train, words
 
+KILLED, KILLED_LONG = range(10), range(100, 200)
+BEFORE = [1, 2, 3, -4, -3, -2, -1]
+OTHERS = ["wilson", "mib", "plop"]
+
 
 @pytest.fixture(scope="module")
 def renames(root: Path) -> int:
@@ -25,7 +29,7 @@ def resumed(root: Path, out: str) -> Result:
     return result(root / out)
 
 
-@pytest.mark.parametrize("number", turns(range(10), short=[0]))
+@pytest.mark.parametrize("number", turns(KILLED, short=[0]))
 def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, uninterrupted: Result, number: int) -> None:
     out = f"killed-{number}"
     kill_at_random(words(root, out), root / out, f"kill {number}", before_step=STEPS - 3)
@@ -44,14 +48,14 @@ def test_the_program_itself_killed_in_the_middle_of_an_epoch(root: Path, uninter
 
 
 @pytest.mark.long  # each kind of file, and again and again at one: test_points, and below
-@pytest.mark.parametrize("number", [1, 2, 3, -4, -3, -2, -1])
+@pytest.mark.parametrize("number", BEFORE)
 def test_killed_before_a_file_gets_its_name(root: Path, uninterrupted: Result, renames: int, number: int) -> None:
     out, at = f"rename-{number}", number if number > 0 else renames + 1 + number
     kill_at_rename(words(root, out), root / out, at)
     assert resumed(root, out) == uninterrupted
 
 
-@pytest.mark.parametrize("method", ["wilson", "mib", "plop"])
+@pytest.mark.parametrize("method", OTHERS)
 def test_other_methods_killed_go_on_to_the_same_bytes(root: Path, method: str) -> None:
     """Of `wilson`, whose localizer learns beside the student, and of methods that keep the old model's outputs."""
     given = ("--method", method)
@@ -119,6 +123,6 @@ def test_a_second_run_in_the_same_folder_is_refused(root: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", range(100, 200))
+@pytest.mark.parametrize("number", KILLED_LONG)
 def test_killed_long_form(root: Path, uninterrupted: Result, number: int) -> None:
     test_a_killed_run_goes_on_to_the_same_bytes(root, uninterrupted, number)

@@ -14,6 +14,19 @@ def poly_after_warm_up(steps, alone, power):
     return factors
 
 
+def rates_of_wilson(images, batch, epochs, alone, peak):
+    """The rate of every iteration over a list: `drop_last`, `alone` epochs constant, poly of 0.9 over all of them."""
+    batches = []
+    for epoch in range(epochs):
+        for last in range(1, images + 1):
+            if last % batch == 0:
+                batches.append(epoch)
+    rates = []
+    for number, epoch in enumerate(batches):
+        rates.append(peak if epoch < alone else peak * (1 - number / len(batches)) ** 0.9)
+    return rates
+
+
 def at_milestones(steps, milestones, by):
     """The factor of every optimiser step."""
     factors, factor = [], 1.0

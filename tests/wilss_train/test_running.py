@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ import torch
 from wilss.process import StopSignals
 from wilss_train.commands import running
 from wilss_train.commands.running import RunDisplay, StopRequest
+from wilss_train.data.batch_source import Order
 from wilss_train.params import RANDOM, TrainParams
 from wilss_train.results.report.log import Progress
-from wilss_train.run.plan import Origin, RunPlan, _slow
+from wilss_train.run.plan import Origin, RunPlan, _slow, _too_short
 from wilss_train.run.processes import is_bf16
 
 PLAN = RunPlan(
@@ -180,6 +182,26 @@ def test_a_precision_that_the_processor_lacks_is_told(
     assert [one.startswith("SLOW: this processor has no instructions for precision=bf16") for one in told] == (
         [True] if is_slow else []
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "alone", "least", "told"),
+    [
+        (1, 5, 6, []),
+        (1, 5, 5, ["125 optimiser steps"]),
+        (1, 0, 5, []),
+        (1, 29, 6, ["6 optimiser steps"]),
+        (0, 29, 6, []),
+    ],
+)
+def test_a_later_step_that_leaves_the_student_few_steps_is_told(
+    step: int, alone: int, least: int, told: list[str]
+) -> None:
+    """Of 30 epochs; those in which the teacher learns alone are not the student's."""
+    batches = SimpleNamespace(order=Order(count=8, batch=8, seed=0, least=least))
+    context = SimpleNamespace(inputs=SimpleNamespace(step=step), params=TrainParams(epochs=30))
+    found = _too_short(cast(Any, SimpleNamespace(alone=alone, batches=batches)), cast(Any, context))
+    assert [one.removeprefix("SHORT: the student learns for ").partition(",")[0] for one in found] == told
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Experiment:
     batches: of this process.
     write: puts the results of so many optimiser steps into the run's folder, model.safetensors last, with these facts
         in its header.
-    alone: so many first epochs do not train the student yet; the rates stand still meanwhile.
+    alone: so many first epochs do not train the student yet. constant: so many first epochs the rates stand still.
     after: called after each optimiser step with how many there have been, before a state is saved.
     """
 
@@ -90,4 +90,5 @@ class Experiment:
     batches: BatchSource
     write: Callable[[Path, int, Mapping[str, Any]], None]
     alone: int = 0
+    constant: int = 0
     after: Callable[[int], None] = lambda taken: None

@@ -228,10 +228,11 @@ def test_the_warm_up_trains_the_teacher_alone() -> None:
 
 
 def test_the_rates_stand_still_in_the_warm_up_of_a_step_with_a_teacher() -> None:
-    assert [Fmwiss().epochs_alone(step) for step in (0, 1, 4)] == [0, 5, 5]
-    assert Fmwiss(teacher=False).epochs_alone(1) == 0
-    assert Fmwiss(warmup_rate="decaying").epochs_alone(1) == 0
-    assert cast(MaskMethod, method("distill")).epochs_alone(1) == 0
+    assert [Fmwiss().epochs_constant(step) for step in (0, 1, 4)] == [0, 5, 5]
+    assert Fmwiss(teacher=False).epochs_constant(1) == 0
+    falling = Fmwiss(warmup_rate="decaying")
+    assert (falling.epochs_constant(1), falling.epochs_alone(1)) == (0, 5)  # the student waits all the same
+    assert cast(MaskMethod, method("distill")).epochs_constant(1) == 0
     assert Fmwiss.before()["warmup_rate"] == "decaying"
 
 

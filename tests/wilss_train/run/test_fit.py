@@ -154,7 +154,7 @@ def test_two_half_batches_are_a_whole_one(accelerator: Accelerator, tmp_path: Pa
 
 
 def test_the_rates_stand_still_while_the_student_is_not_trained(accelerator: Accelerator, tmp_path: Path) -> None:
-    _, told, _ = trained(accelerator, tmp_path / "a", alone=4)  # epochs of three steps each
+    _, told, _ = trained(accelerator, tmp_path / "a", constant=4)  # epochs of three steps each
     assert told[0].lr == {"backbone": PARAMS.lr, "head": 2 * PARAMS.lr}
     assert told[1].lr["backbone"] == pytest.approx(PARAMS.lr * poly(19, 24))
     _, plain, _ = trained(accelerator, tmp_path / "b")

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tests.references import schedules as reference
+from wilss_train.data.batch_source import Order
 from wilss_train.params import TrainParams
 from wilss_train.run.optimiser import Schedule, learning_rates, make_optimiser, poly, set_learning_rates
 
@@ -41,12 +42,30 @@ def test_the_rates_stand_still_while_the_teacher_learns_alone_and_grow_from_the_
     alone: int, warmup: int
 ) -> None:
     params = TrainParams(power=0.7, warmup=warmup)
-    schedule = Schedule(params=params, steps=30, alone=alone)
+    schedule = Schedule(params=params, steps=30, constant=alone)
     expected = reference.linear_growth(reference.poly_after_warm_up(30, alone, 0.7), alone, warmup)
     assert [schedule.factor(step) for step in range(30)] == pytest.approx(expected)
     assert all(0 < schedule.factor(step) <= 1 for step in range(30))
     if warmup > 1:
         assert schedule.factor(alone) == pytest.approx((1 - alone / 30) ** 0.7 / warmup)
+
+
+@pytest.mark.parametrize("images", [24, 25, 47, 48, 2145])
+def test_rates_over_a_list_are_those_of_the_public_code(images: int) -> None:
+    """Of a later step of WILSON: 40 epochs, the first five at one rate; step 0 has 30, and none of these."""
+    for epochs, alone, peak in ((30, 0, 0.01), (40, 5, 0.001)):
+        params, order = TrainParams(epochs=epochs, lr=peak), Order(count=images, batch=24, seed=0)
+        steps = epochs * order.steps_per_epoch
+        schedule = Schedule(params=params, steps=steps, constant=alone * order.steps_per_epoch)
+        rates = [peak * schedule.factor(step) for step in range(steps)]
+        assert rates == pytest.approx(reference.rates_of_wilson(images, 24, epochs, alone, peak))
+
+
+def test_fewer_images_than_a_batch_are_shown_again_where_the_public_code_takes_no_step() -> None:
+    assert reference.rates_of_wilson(23, 24, 40, 5, 0.001) == []
+    order = Order(count=23, batch=24, seed=0)
+    assert order.steps_per_epoch == 1
+    assert len({visit.position for visit in order.visits(0)}) == 23
 
 
 def test_without_a_teacher_alone_it_is_poly_with_growth() -> None:

@@ -86,15 +86,15 @@ class Fmwiss(MaskMethod):
     def deciding(self, step: int) -> dict[str, Any]:
         """All parameters, but for the rate of a warm-up that there is not."""
         values = self.as_json()
-        return values if self._warmup(step) else {name: values[name] for name in values if name != "warmup_rate"}
+        return values if self.epochs_alone(step) else {name: values[name] for name in values if name != "warmup_rate"}
 
     def epochs_alone(self, step: int) -> int:
-        """Those of the teacher's warm-up, unless the rates fall in it."""
-        return self._warmup(step) if self.warmup_rate == "constant" else 0
-
-    def _warmup(self, step: int) -> int:
-        """Epochs in which the teacher learns alone; at step 0 there is none."""
+        """Those of the teacher's warm-up; at step 0 there is none."""
         return self.warmup_epochs if step and self.teacher else 0
+
+    def epochs_constant(self, step: int) -> int:
+        """The same, unless the rates fall meanwhile."""
+        return self.epochs_alone(step) if self.warmup_rate == "constant" else 0
 
     def objective(self, student: Segmenter, old: Segmenter | None, context: RunContext) -> nn.Module:
         """Teacher and student against forgetting; at step 0 there is nothing to forget, and the masks are labels."""

@@ -78,8 +78,12 @@ class MaskMethod(SegmenterMethod, ABC):
         return None
 
     def epochs_alone(self, step: int) -> int:
-        """Epochs at the start of a step in which the student is not trained and the rates stand still."""
+        """Epochs at the start of a step in which the student is not trained."""
         return 0
+
+    def epochs_constant(self, step: int) -> int:
+        """Epochs at the start of a step in which the rates stand still."""
+        return self.epochs_alone(step)
 
     def doubts(self, inputs: RunInputs) -> Iterator[str]:
         """What speaks against learning from this store by this method, as sentences; before anything is set up."""
@@ -103,8 +107,10 @@ class MaskMethod(SegmenterMethod, ABC):
             shifts = shifts_of(context.inputs, context.params, is_softmax=self.name in SOFTMAX)
             _write_student(context, out, student, old, facts, shifts)
 
-        alone = self.epochs_alone(context.inputs.step)
-        return Experiment(objective=objective, batches=_batches(self, context), write=write, alone=alone)
+        step = context.inputs.step
+        alone, constant = self.epochs_alone(step), self.epochs_constant(step)
+        batches = _batches(self, context)
+        return Experiment(objective=objective, batches=batches, write=write, alone=alone, constant=constant)
 
 
 def learns_masks(method: Method, step: int) -> bool:

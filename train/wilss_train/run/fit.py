@@ -57,14 +57,14 @@ class Hooks:
 class Loop(Hooks):
     """What the loop is run with.
 
-    states: the folder of the run's states. workers: loader threads. alone: first epochs in which the student is not
-    trained and the rates stand still. after: the method's part of every step, see `Experiment`.
+    states: the folder of the run's states. workers: loader threads. constant: first epochs in which the rates stand
+    still. after: the method's part of every step, see `Experiment`.
     """
 
     params: TrainParams
     states: Path
     workers: int = 1
-    alone: int = 0
+    constant: int = 0
     after: Callable[[int], None] = lambda taken: None
 
 
@@ -114,7 +114,7 @@ class _Run:
         self._wrapped, self._optimiser = accelerator.prepare(objective, optimiser)
         epoch = batches.order.steps_per_epoch
         self.steps = self._params.epochs * epoch
-        self._schedule = Schedule(params=self._params, steps=self.steps, alone=loop.alone * epoch)
+        self._schedule = Schedule(params=self._params, steps=self.steps, constant=loop.constant * epoch)
         self.step = 0
         self._sums = _Sums()
         self._losses = LossWatch(self.steps)

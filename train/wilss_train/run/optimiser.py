@@ -30,20 +30,20 @@ def in_steps(step: int, *, every: int, by: float) -> float:
 class Schedule:
     """The factor on every learning rate, by optimiser step.
 
-    steps: of the whole run. alone: so many first ones do not train the student: the rates do not fall meanwhile, and
-    fall afterwards as if they had all along (WILSON's public code). Linear growth starts again after them, since the
-    student's new rows do.
+    steps: of the whole run. constant: in so many first ones, which do not train the student, the rates do not fall;
+    afterwards they fall as if they had all along (WILSON's public code). Linear growth starts again after them, since
+    the student's new rows do.
     """
 
     params: TrainParams
     steps: int
-    alone: int = 0
+    constant: int = 0
 
     def factor(self, step: int) -> float:
         """At optimiser step `step`, from 0; in (0, 1]."""
-        began = self.alone if step >= self.alone else 0
+        began = self.constant if step >= self.constant else 0
         grown = min(1.0, (step - began + 1) / self.params.warmup) if self.params.warmup else 1.0
-        return grown * (self._decayed(step) if step >= self.alone else 1.0)
+        return grown * (self._decayed(step) if step >= self.constant else 1.0)
 
     def _decayed(self, step: int) -> float:
         if self.params.decay == "steps":

@@ -241,7 +241,7 @@ class _Process:
             params=self._context.params,
             states=self._out / runs.STATES,
             workers=options.workers,
-            alone=experiment.alone,
+            constant=experiment.constant,
             after=experiment.after,
             asked_to_stop=options.asked_to_stop,
             leave=options.leave,
