@@ -78,9 +78,7 @@ ROWS = (
     Row(STORED, "the same labels from a store of a trained PseudoSeg", "fused"),
 )
 #: Hard labels of the decoder where it is surer than so much; the table's FixMatch is one of 0.95.
-SURE = tuple(
-    Row(f"sure-{sure}", f"surer than {sure}", "fixmatch", more=(f"threshold={sure}",)) for sure in (0, 0.5, 0.8)
-)
+SURE = tuple(Row(f"sure-{sure}", f"surer than {sure}", "fixmatch", more=(f"threshold={sure}",)) for sure in (0, 0.8))
 #: What was to be chosen with 1/8 labelled.
 CHOICES = (
     NONE,
