@@ -78,7 +78,7 @@ def assert_close(two: Path, one: Path) -> None:
 
 
 def moved(one: Path, before: Path) -> float:
-    """The largest change of a weight: runs that learn nothing would agree with any. A later head begins as the first."""
+    """The largest change of a weight, else runs that learn nothing would agree. A later head begins as the first."""
     weights, former = load_file(one / MODEL_FILE), load_file(before / MODEL_FILE)
     began = {name: former[name.removeprefix("later.0.")] for name in weights}
     alike = [name for name in weights if weights[name].shape == began[name].shape]
