@@ -78,10 +78,11 @@ def assert_close(two: Path, one: Path) -> None:
 
 
 def moved(one: Path, before: Path) -> float:
-    """The largest change of a weight: a run that learns nothing would agree with any other."""
+    """The largest change of a weight, else runs that learn nothing would agree. A later head begins as the first."""
     weights, former = load_file(one / MODEL_FILE), load_file(before / MODEL_FILE)
-    alike = [name for name in weights if weights[name].shape == former[name].shape]
-    return max(float(np.abs(weights[name] - former[name]).max()) for name in alike)
+    began = {name: former[name.removeprefix("later.0.")] for name in weights}
+    alike = [name for name in weights if weights[name].shape == began[name].shape]
+    return max(float(np.abs(weights[name] - began[name]).max()) for name in alike)
 
 
 def moved_from_start(one: Path) -> float:
@@ -122,15 +123,19 @@ def test_the_contrastive_loss_reaches_over_processes(root: Path) -> None:
     assert_close(root / "two-whole", root / "one-whole")
 
 
-@pytest.mark.parametrize("method", ["distill", "mib", "plop", "wilson"])
-def test_other_methods_learn_in_two_processes_what_they_do_in_one(root: Path, method: str) -> None:
+#: Methods, and whose head their new classes are in.
+METHODS = [("distill", "shared"), ("mib", "shared"), ("plop", "shared"), ("wilson", "shared"), ("wilson", "step")]
+
+
+@pytest.mark.parametrize(("method", "heads"), turns([*METHODS, ("distill", "step")], short=METHODS))
+def test_other_methods_learn_in_two_processes_what_they_do_in_one(root: Path, method: str, heads: str) -> None:
     early = ("--set", "warmup_epochs=1") if method == "wilson" else ()  # else its student hardly begins
-    given = ("--method", method, *FROZEN, "--set", "heads=shared", *early)
-    process = forked(words(root, f"one-{method}", *given), says=root / f"one-{method}.txt", before=frozen_beside)
+    given, out = ("--method", method, *FROZEN, "--set", f"heads={heads}", *early), f"{method}-{heads}"
+    process = forked(words(root, f"one-{out}", *given), says=root / f"one-{out}.txt", before=frozen_beside)
     process.join()
-    two_forked(root, f"two-{method}", words(root, f"two-{method}", *given), before=frozen_beside)
-    assert_close(root / f"two-{method}", root / f"one-{method}")
-    assert moved(root / f"one-{method}", root / "base") > 1e-3  # a hundred times what may differ
+    two_forked(root, f"two-{out}", words(root, f"two-{out}", *given), before=frozen_beside)
+    assert_close(root / f"two-{out}", root / f"one-{out}")
+    assert moved(root / f"one-{out}", root / "base") > 1e-3  # a hundred times what may differ
 
 
 #: What a process draws for its part of a batch alone is left out: mates in CutMix, and channels that are dropped. The
