@@ -64,7 +64,7 @@ class StandInSource:
 
     def load(self, task: ImageTask) -> Any:
         meet(self.misfortune, task.record.image_id)
-        return read_image(task.record.path)
+        return read_image(task.record.path, task.record.bits)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
         time.sleep(self.delay)

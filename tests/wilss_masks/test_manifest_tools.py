@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from tests.wilss.data import data_on_disk as disk
 from wilss.data.manifest import load_manifest
@@ -252,6 +253,21 @@ def test_the_init_command_keeps_an_existing_file(tmp_path: Path) -> None:
     assert run("init", tmp_path / "data", "--out", out, "--force").exit_code == 0
     assert load_manifest(out).name == "data"
     assert run("init", "--layout", "vok", tmp_path / "data").exit_code == 2
+
+
+def test_init_names_the_bits_that_images_seem_to_have_and_writes_none(tmp_path: Path) -> None:
+    for number, name in enumerate("abc"):
+        (tmp_path / "data/images").mkdir(parents=True, exist_ok=True)
+        pixels = np.linspace(0, 1000 * (number + 1), 192).astype(np.uint16).reshape(disk.SIZE)
+        Image.fromarray(pixels).save(tmp_path / f"data/images/{name}.png")
+    disk.text(tmp_path / "data/tags.csv", "a,cat", "b,dog", "c,cat")
+    written = run("init", tmp_path / "data", "--layout", "folder", "--out", tmp_path / "m.yaml")
+    assert written.exit_code == 0
+    assert "hold no value above 3000 and come out dark" in written.stderr
+    assert "if they are of 12 bits, write `bits: 12` beside `layout` in the manifest" in written.stderr
+    assert "bits:" not in (tmp_path / "m.yaml").read_text()
+    (tmp_path / "m.yaml").write_text(f"{(tmp_path / 'm.yaml').read_text()}bits: 12\n")
+    assert not [told for told in check_manifest(load_manifest(tmp_path / "m.yaml")).warnings if "16-bit" in told]
 
 
 # -- lock ---------------------------------------------------------------------------------------------------

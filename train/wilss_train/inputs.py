@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wilss.data.images import ALL_BITS
 from wilss.data.layouts import ImageRecord, odd_looks
 from wilss.data.manifest import Manifest, require_locked_contents
 from wilss.data.protocol import StepProtocol
@@ -51,6 +52,12 @@ class RunInputs:
     def protocol(self) -> StepProtocol:
         """The manifest's, which is the store's, too, and up to its step the parent's."""
         return self.manifest.protocol
+
+    @property
+    def bits(self) -> int:
+        """How many of 16 bits of the step's images hold values; where it says nothing, as in the step before."""
+        bits = self.manifest.data[self.manifest.steps[self.step].data].bits
+        return self.parent.bits if bits == ALL_BITS and self.parent is not None else bits
 
     @property
     def is_weak(self) -> bool:

@@ -150,7 +150,7 @@ class ClassActivationProposer:
         self.network.load_state_dict(load_file(source.weights))
 
     def load(self, task: ImageTask) -> Tensor:
-        return torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1).float() / 255
+        return torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1).float() / 255
 
     @torch.inference_mode()
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Tensor]) -> list[ImageContent]:

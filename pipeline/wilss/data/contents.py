@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import ALL_BITS
 from wilss.data.layouts import CocoLabel, ImageRecord, Label
 from wilss.disk import FileStates, UrlPath, threads_for
 from wilss.errors import ImageError
@@ -38,10 +39,11 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 def content_of(record: ImageRecord, made_of: MadeOf) -> int:
     """64 bits of sha256 over what decides the masks of an image; UNKNOWN where that cannot be read.
 
-    Of an image, its file. Of a label, its file and what the values in it mean, or the shapes that a json holds.
+    Of an image, its file and how many of 16 bits are read. Of a label, its file and what the values in it mean, or the
+    shapes that a json holds.
     """
     try:
-        digest = _digest_of_file(record.path) if made_of == "images" else _digest_of_label(record.label)
+        digest = _digest_of_image(record) if made_of == "images" else _digest_of_label(record.label)
     except (OSError, ValueError, ImageError):
         return UNKNOWN
     return _number(digest)
@@ -55,7 +57,8 @@ def contents_of(records: Sequence[ImageRecord], rows: NDArray[np.integer], made_
 def stamps_of(records: Sequence[ImageRecord], rows: NDArray[np.integer], made_of: MadeOf) -> NDArray[np.uint64]:
     """A number of the sizes and times of the files of the records at these rows, uint64 [N].
 
-    UNKNOWN where a file is missing or brand-new. The number is also of what a label's values mean, or of its shapes.
+    UNKNOWN where a file is missing or brand-new. The number is also of how many bits of an image are read, and of what
+    a label's values mean, or of its shapes.
     """
     return _of_all(records, rows, functools.partial(_stamps_of_few, made_of=made_of, states=FileStates()))
 
@@ -95,6 +98,8 @@ def _stamps_of_few(records: Sequence[ImageRecord], made_of: MadeOf, states: File
         facts[row, : len(numbers)] = [number % 2**64 for number in numbers]
         if made_of == "labels" and record.label is not None:
             facts[row, -1] = _number(_meaning_of(record.label))
+        elif made_of == "images":
+            facts[row, -1] = ALL_BITS - record.bits
     stamps = np.ones(len(records), np.uint64)
     for column in facts.T:
         stamps = (stamps ^ column) * _SPREAD
@@ -123,6 +128,11 @@ def _label_file(label: Label | None) -> Path | None:
 
 def _number(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "little") or 1
+
+
+def _digest_of_image(record: ImageRecord) -> bytes:
+    digest = _digest_of_file(record.path)
+    return digest if record.bits == ALL_BITS else hashlib.sha256(digest + bytes([record.bits])).digest()
 
 
 def _digest_of_label(label: Label | None) -> bytes:

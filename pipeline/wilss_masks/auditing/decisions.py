@@ -113,7 +113,7 @@ def _tag_findings(evidence: Evidence, doubts: TagDoubts) -> Iterator[Finding]:
                 images=(item.record.image_id,),
                 classes=(name,),
                 places=(item.place,),
-                paths=(str(item.record.path),),
+                records=(item.record,),
             )
 
 
@@ -173,7 +173,7 @@ def _of_mask(evidence: Evidence, kind: str, row: int, place: int, score: float, 
         images=(item.record.image_id,),
         classes=(name,),
         places=(item.place,),
-        paths=(str(item.record.path),),
+        records=(item.record,),
     )
 
 

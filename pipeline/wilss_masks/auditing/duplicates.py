@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import Manifest
 from wilss.data.taxonomy import Taxonomy
 from wilss.equations.duplicates import RADIUS, TURNS, close_pairs, difference, turned
@@ -47,12 +47,12 @@ def duplicate_findings(
     hashes = hashes_of(records, threads=threads, progress=progress)
     judged = np.array([not lists[picture.lists[0]].steps for picture in pictures], np.bool_)
     findings = list(_same_file(lists, pictures))
-    pairs = duplicate_pairs(hashes, [record.path for record in records])
+    pairs = duplicate_pairs(hashes, records)
     findings += _told(pairs, judged, lists, pictures)
     return findings + list(_with_other_tags(pairs, lists, pictures, taxonomy)), hashes.failed
 
 
-def duplicate_pairs(hashes: Hashes, paths: Sequence[Path]) -> list[Pair]:
+def duplicate_pairs(hashes: Hashes, records: Sequence[ImageRecord]) -> list[Pair]:
     """Pairs of the same picture, exact ones first; of many equal ones each with the first.
 
     Near ones are found by their hashes, in any turn, and confirmed by their pixels.
@@ -61,7 +61,7 @@ def duplicate_pairs(hashes: Hashes, paths: Sequence[Path]) -> list[Pair]:
     alone = hashes.known.copy()
     alone[[pair.second for pair in exact]] = False
     rows = np.flatnonzero(alone)
-    look = functools.lru_cache(maxsize=_PICTURES_HELD)(lambda row: small_picture(paths[row]))
+    look = functools.lru_cache(maxsize=_PICTURES_HELD)(lambda row: small_picture(records[row]))
     near: dict[tuple[int, int], Pair] = {}
     for first, second, turn in _candidates(hashes.turns[rows]):
         one, other = int(rows[first]), int(rows[second])
@@ -133,7 +133,7 @@ def _same_file(lists: Sequence[ImageList], pictures: Sequence[Picture]) -> Itera
                 sentence=f"{picture.record.image_id} is in both lists, {names[0]} and {names[1]}.",
                 images=(picture.record.image_id,),
                 places=names,
-                paths=(str(picture.record.path),),
+                records=(picture.record,),
             )
 
 
@@ -160,7 +160,7 @@ def _finding(kind: str, pair: Pair, lists: Sequence[ImageList], pictures: Sequen
         sentence=f"{names[0]} and {names[1]} {how}.",
         images=tuple(picture.record.image_id for picture in both),
         places=tuple(lists[picture.lists[0]].name for picture in both),
-        paths=tuple(str(picture.record.path) for picture in both),
+        records=tuple(picture.record for picture in both),
     )
 
 
@@ -184,7 +184,7 @@ def _with_other_tags(
                 images=found.images,
                 classes=names,
                 places=found.places,
-                paths=found.paths,
+                records=found.records,
             )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.layouts import ImageRecord
+
 #: The kinds of findings, as `--fail-on` names them, in the order in which they are shown, and what they say.
 KINDS = {
     "leaks": "pictures that are in a training list and in one that is judged on",
@@ -28,7 +30,7 @@ class Finding:
     """One thing that is likely wrong.
 
     kind: of KINDS. score: how sure or how bad, in [0, 1]. images: ids, none of a finding about classes. classes: names.
-    places: where each image is, "DATA, SPLIT". paths: its file, for whoever shows it.
+    places: where each image is, "DATA, SPLIT". records: the images themselves, for whoever shows them.
     """
 
     kind: str
@@ -37,10 +39,10 @@ class Finding:
     images: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
+    records: tuple[ImageRecord, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON values, without paths, which differ from machine to machine."""
+        """As JSON values, without records, whose paths differ from machine to machine."""
         return {
             "kind": self.kind,
             "score": round(self.score, 4),

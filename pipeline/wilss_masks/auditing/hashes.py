@@ -4,15 +4,14 @@ They are written every so many images, so that an audit that was killed resumes 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wilss.data.images import read_image
+from wilss.data.images import ALL_BITS, read_image
 from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.kept_numbers import KeptNumbers, Numbers
 from wilss.equations.duplicates import PICTURE, TURNS, frequencies, variants
@@ -45,9 +44,9 @@ def numbers_of(image: NDArray[np.uint8]) -> Numbers:
     return (*(int.from_bytes(digest[at : at + 8], "little") for at in (0, 8)), *variants(low).tolist())
 
 
-def small_picture(path: Path) -> NDArray[np.uint8]:
+def small_picture(record: ImageRecord) -> NDArray[np.uint8]:
     """uint8 [COMPARED, COMPARED, 3]: an image brought to a square, each pixel the mean of what it covers."""
-    return np.asarray(_small(read_image(path), "RGB", COMPARED))
+    return np.asarray(_small(read_image(record.path, record.bits), "RGB", COMPARED))
 
 
 def _small(image: NDArray[np.uint8], mode: str, side: int) -> Image.Image:
@@ -62,11 +61,11 @@ def hashes_of(
 ) -> Hashes:
     """Digests and hashes of these images, whatever the number of threads; what was read before is not read again."""
     where = sorted({str(record.path.absolute().parent) for record in records})
-    kept = KeptNumbers("audit", repr((_FORM, where)), 2 + len(TURNS))
+    kept = {bits: _kept(where, bits) for bits in {record.bits for record in records}}
 
     def row_of(record: ImageRecord) -> Numbers | ImageError:
         try:
-            return kept.of(record.path, lambda: numbers_of(read_image(record.path)))
+            return kept[record.bits].of(record.path, lambda: numbers_of(read_image(record.path, record.bits)))
         except ImageError as error:
             return error
 
@@ -79,7 +78,18 @@ def hashes_of(
         else:
             digests[place], turns[place], known[place] = row[:2], row[2:], True
         if (place + 1) % _SAVED_EVERY == 0:
-            kept.save()
+            _save(kept)
         progress(place + 1, len(records))
-    kept.save()
+    _save(kept)
     return Hashes(digests=digests, turns=turns, known=known, failed=failed)
+
+
+def _kept(folders: Sequence[str], bits: int) -> KeptNumbers:
+    """What is kept of the images in these folders, where `bits` of their 16 are read."""
+    meaning = (_FORM, folders) if bits == ALL_BITS else (_FORM, folders, bits)
+    return KeptNumbers("audit", repr(meaning), 2 + len(TURNS))
+
+
+def _save(kept: Mapping[int, KeptNumbers]) -> None:
+    for each in kept.values():
+        each.save()

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from wilss.data.images import read_image
-from wilss.disk import path_of
+from wilss.data.layouts import ImageRecord
 from wilss.drawing import class_colours, encoded
 from wilss.errors import OneImageError
 from wilss.store import MaskStore, Status
@@ -80,7 +80,7 @@ def _template() -> Template:
 
 def _card(finding: Finding, pictures: "_Pictures") -> Mapping[str, Any]:
     name = finding.classes[0] if finding.kind in _WITH_MASK and finding.classes else None
-    shown = [(image, pictures(image, path, name)) for image, path in zip(finding.images, finding.paths, strict=False)]
+    shown = [(record.image_id, pictures(record, name)) for record in finding.records]
     return {
         "sentence": finding.sentence,
         "score": f"{finding.score:.2f}",
@@ -96,13 +96,13 @@ class _Pictures:
         self._rows = {} if store is None else {name: row for row, name in enumerate(store.image_ids)}
         self._status = None if store is None else store.current_status()
 
-    def __call__(self, image_id: str, path: str, name: str | None) -> str | None:
+    def __call__(self, record: ImageRecord, name: str | None) -> str | None:
         try:
-            image = read_image(path_of(path))
+            image = read_image(record.path, record.bits)
             scale = min(1.0, _LONGEST / max(image.shape[:2]))
             size = tuple(max(1, round(side * scale)) for side in image.shape[:2])
             shown = drawing.picture(image, (size[0], size[1]))
-            mask = self._mask(image_id, name, image.shape[:2])
+            mask = self._mask(record.image_id, name, image.shape[:2])
             if mask is not None and name is not None and self._store is not None:
                 identity = self._store.category_ids[self._store.category_names.index(name)]
                 red, green, blue = class_colours()[identity].tolist()

@@ -55,7 +55,7 @@ class NetworkPredictor:
     @torch.inference_mode()
     def __call__(self, record: ImageRecord) -> Prediction:
         """Of the image at its own size. Raises ImageError."""
-        image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)[None].to(self._device)
+        image = torch.from_numpy(read_image(record.path, record.bits)).permute(2, 0, 1)[None].to(self._device)
         logits = self._segmenter(normalise(image, self.info.mean, self.info.std).contiguous())[0].float()
         ids, shares = self.info.seen, presence(logits.softmax(dim=0).cpu().numpy(), SHARE)
         labels = to_pixels(logits, int(image.shape[-2]), int(image.shape[-1])).argmax(dim=0).cpu().numpy()

@@ -88,6 +88,8 @@ def init(
 
 def _tell_written(out: Path, manifest: "Manifest", text: str, drawn: "DrawnSplit | None") -> None:
     """What was found, doubtful or left out. text: of the manifest at `out`, before a split was drawn."""
+    from wilss.data.layouts import odd_looks
+
     from ..manifest_tools.init import GUESSED_STEPS, doubts_of
     from ..manifest_tools.tables import folder_classes, table_reports
     from ..manifest_tools.unread import unread_of
@@ -95,7 +97,8 @@ def _tell_written(out: Path, manifest: "Manifest", text: str, drawn: "DrawnSplit
     reports = list(table_reports(manifest))
     for doubt in [*doubts_of(text), *(doubt for report in reports for doubt in report.doubts())]:
         click.echo(f"Doubtful: {doubt}", err=True)
-    for warning in [*(warning for report in reports for warning in report.warnings), *unread_of(manifest)]:
+    looks = odd_looks(manifest.images(0).records)  # as 16-bit images whose `bits` nobody but their owner knows
+    for warning in [*(warning for report in reports for warning in report.warnings), *unread_of(manifest), *looks]:
         click.echo(f"Warning: {warning}", err=True)
     if not is_quiet():
         classes = counted(len(manifest.taxonomy.class_ids), "class", "classes")

@@ -16,6 +16,7 @@ from wilss.data.images import normalise, patch_grid_size, resize_uint8
 from wilss.data.manifest import EncoderSpec
 from wilss.data.shapes import draw
 from wilss.errors import counted
+from wilss.models.encoders.weights import random_seed, resolve, weights_file
 
 from .untrained import is_initial, norms_are_initial
 
@@ -52,6 +53,8 @@ def look_at(spec: EncoderSpec, job: Job) -> Look:
 
     Raises EncoderError and WeightsError for one that cannot be opened, and for a file that is damaged or another's.
     """
+    if spec.file:
+        resolve(spec.file)  # first: of a file that is not there nobody need say what it is a copy of
     if job == "what":
         from wilss.models.encoders.clip.configs import form_of
         from wilss.models.encoders.clip.opening import open_what
@@ -65,8 +68,6 @@ def look_at(spec: EncoderSpec, job: Job) -> Look:
 
 
 def _with_facts(look: Look, spec: EncoderSpec, opened: "DenseClip | SeedViT") -> Look:
-    from wilss.models.encoders.weights import random_seed, weights_file
-
     is_random = random_seed(spec) is not None
     facts = {
         "network": spec.title,

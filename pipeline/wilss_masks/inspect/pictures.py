@@ -37,7 +37,7 @@ class StagePictures:
         record = self._records[self._store.image_ids[row]]
         noted = UNKNOWN if self._contents is None else int(self._contents[row])
         now = content_of(record, "images") if noted != UNKNOWN else UNKNOWN  # first: it may be replaced meanwhile
-        image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(record.path, record.bits)).permute(2, 0, 1)
         shape = int(self._heights[row]), int(self._widths[row])
         if now != noted or (image.shape[-2], image.shape[-1]) != shape:
             raise ImageError(

@@ -227,7 +227,7 @@ class _RowReader:
 
 
 def _image(record: ImageRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    image = read_image(record.path)
+    image = read_image(record.path, record.bits)
     _require_shape(f"{record.path}", image.shape[:2], shape)
     return image
 

@@ -109,7 +109,7 @@ class _Reader:
         size = stage_size(maps.height, maps.width, self._params)
         evidence = maps.evidence(size, self._params)
         ids = np.array([0, *(store.category_ids[category] for category in maps.categories)], np.uint8)
-        image, labels = read_image(record.path), self._labels(row)
+        image, labels = read_image(record.path, record.bits), self._labels(row)
         if image.shape[:2] != labels.shape:
             raise ImageError(f"{record.path} has another size than its masks; make the masks again.")
         return StagesRow(

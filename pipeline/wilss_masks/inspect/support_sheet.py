@@ -53,7 +53,7 @@ def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Ima
 
 def _panel(support: Support, cell: tuple[int, int], colour: drawing.Colour) -> Image.Image:
     """One picture, drawn larger and scaled down, so that lines are smooth."""
-    image, regions = read_image(support.record.path), support.map
+    image, regions = read_image(support.record.path, support.record.bits), support.map
     height, width = (side * _SUPERSAMPLING for side in fitted(image.shape, cell))
     base = drawing.picture(image, (height, width))
     nearest = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)

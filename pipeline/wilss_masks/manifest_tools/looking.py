@@ -121,7 +121,7 @@ def _look_at(record: ImageRecord, needs_label: bool, labels: bool, decode: bool)
     if record.problem is not None:
         return Look(problem=record.problem)
     try:
-        size = read_image(record.path).shape[:2] if decode else read_size(record.path)
+        size = read_image(record.path, record.bits).shape[:2] if decode else read_size(record.path)
         if record.label is None:
             return Look(unlabelled=needs_label, holds=frozenset())
         return Look(holds=_classes(record, size) if labels else None)

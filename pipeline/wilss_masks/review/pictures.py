@@ -64,7 +64,7 @@ class Pictures:
     def image(self, row: int) -> NDArray[np.uint8]:
         """The image [H, W, 3] as its masks were made of it. Raises ImageError."""
         record = self._records[self._store.image_ids[row]]
-        image = read_image(record.path)
+        image = read_image(record.path, record.bits)
         height, width = int(self._heights[row]), int(self._widths[row])
         if height and image.shape[:2] != (height, width):
             raise ImageError(

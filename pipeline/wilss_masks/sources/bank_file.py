@@ -112,7 +112,7 @@ class BankMaker:
                 kept, label_map = network.kept(task, of_features=True), smaller(maps(row))
                 if kept is not None:
                     return row, (Inputs(kept=kept), label_map)
-                image = torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
+                image = torch.from_numpy(read_image(record.path, record.bits)).permute(2, 0, 1)
             except ImageError:
                 return row, None
             return row, (self.encoders.inputs(image, of_features=True), label_map)

@@ -56,7 +56,7 @@ class BankProposer:
             raise ImageError(f"{store.path} has no masks of {task.record.path}: {why}")
         kept, image, picture = self.networks.kept(task), None, None
         if kept is None or self.params.needs_picture:
-            image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+            image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
             picture = stage_picture(image, self.params)
         regions = stage_regions(task.record, task.height, task.width, picture, self.params)
         inputs = Inputs(kept=kept) if kept is not None or image is None else self.source.networks.inputs(image)

@@ -55,7 +55,7 @@ class FmwissProposer(MapMaker):
         """The image in all sizes that are wanted; decoded once."""
         import torch
 
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
         clip = resize_uint8(image, self.source.clip_input(task.height, task.width))
         size = self.source.vit_input(task.height, task.width)
         vit = clip if size == tuple(clip.shape[-2:]) else resize_uint8(image, size)

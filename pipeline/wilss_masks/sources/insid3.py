@@ -192,7 +192,7 @@ class Insid3Source(ShotsSource):
         assert self.supports is not None
         found = []
         for shots in by_image(self.supports.supports):
-            features = embedding.features(self.encoder.load(shots[0].record.path)[None].to(device))[0]
+            features = embedding.features(self.encoder.load(shots[0].record)[None].to(device))[0]
             grid = (features.shape[1], features.shape[2])
             labels = torch.full(grid, -1)
             maps = [torch.from_numpy(shot.map) for shot in shots]

@@ -35,11 +35,11 @@ class Insid3Proposer:
 
     def load(self, task: ImageTask) -> "tuple[Tensor, Tensor | None]":
         """The image as the encoders' inputs, uint8 [3, H, W] each, or kept features; None for one that is not asked."""
-        path, more = task.record.path, self.source.grouping
+        more = self.source.grouping
         kept, groups = (None if one is None else one.read(task) for one in (self.kept, self.kept_groups))
         if groups is None and more is not None:
-            groups = more.load(path)
-        return self.source.encoder.load(path) if kept is None else kept, groups
+            groups = more.load(task.record)
+        return self.source.encoder.load(task.record) if kept is None else kept, groups
 
     def propose(
         self, tasks: Sequence[ImageTask], loaded: "Sequence[tuple[Tensor, Tensor | None]]"

@@ -163,7 +163,7 @@ class PanetProposer:
     def load(self, task: ImageTask) -> "Tensor":
         """The image as the encoder's input, uint8 [3, H, W]; or its kept features, float32 [D, h, w]."""
         kept = None if self.kept is None else self.kept.read(task)
-        return self.source.encoder.load(task.record.path) if kept is None else kept
+        return self.source.encoder.load(task.record) if kept is None else kept
 
     def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[Tensor]") -> list[ImageContent]:
         """One forward pass for the batch, then each image by itself."""

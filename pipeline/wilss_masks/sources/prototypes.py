@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wilss.data.images import read_image, resize_uint8
+from wilss.data.layouts import ImageRecord
 from wilss.data.manifest import EncoderSpec
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND, SupportMap
 from wilss.data.supports.reading import Support
@@ -110,11 +111,11 @@ class PatchEncoder:
         """The grid (h, w) of the features of an image of this size."""
         return self.spec.grid(height, width, self._patch)
 
-    def load(self, path: Path) -> "Tensor":
+    def load(self, record: ImageRecord) -> "Tensor":
         """An image as the network's input, uint8 [3, H, W]. Raises ImageError."""
         import torch
 
-        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(record.path, record.bits)).permute(2, 0, 1)
         return resize_uint8(image, self.spec.input_size(image.shape[1], image.shape[2], self._patch))
 
     def open(self, device: str) -> "Embedding":
@@ -161,7 +162,7 @@ def prototypes_of(
     pooled: dict[int, list[tuple[Tensor, Tensor]]] = {identity: [] for identity in (0, *category_ids)}
     with torch.inference_mode():
         for shots in by_image(supports):
-            features = embedding.features(encoder.load(shots[0].record.path)[None].to(device))[0]
+            features = embedding.features(encoder.load(shots[0].record)[None].to(device))[0]
             regions = [(shot.spec.class_id, shot.map == FOREGROUND) for shot in shots]
             for identity, mask in [(0, background_of([shot.map for shot in shots])), *regions]:
                 pooled[identity].append(panet.masked_average(features, torch.from_numpy(mask).to(device)))

@@ -177,7 +177,7 @@ class PseudosegProposer:
         """The image as the network's input, uint8 [3, H, W]."""
         import torch
 
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
         return resize_uint8(image, self.source.input_size(task.height, task.width))
 
     def propose(self, tasks: Sequence[ImageTask], loaded: "Sequence[Tensor]") -> list[ImageContent]:

@@ -42,7 +42,7 @@ class Sam3Proposer:
         """The image in all sizes that are wanted; decoded once."""
         import torch
 
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
         picture = stage_picture(image, self.params)
         regions = stage_regions(task.record, task.height, task.width, picture, self.params)
         return Loaded(self.network.inputs([image])[0], picture, regions)

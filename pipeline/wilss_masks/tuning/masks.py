@@ -243,7 +243,7 @@ class _Picture:
     def _looked(self, params: FmwissParams) -> tuple[Tensor, Tensor | None]:
         task = self._seen.task
         if self._image is None:
-            self._image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+            self._image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
         picture = stage_picture(self._image, params)
         assert picture is not None
         picture = picture.to(self._seen.device)

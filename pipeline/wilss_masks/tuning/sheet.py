@@ -47,7 +47,7 @@ def _rows(tuning: Tuning, seen: Seen, wanted: set[tuple[str, int]]) -> Iterator[
     record, source = seen.task.record, next(iter(tuning.sources.values()))
     params: list[FmwissParams] = [one.setting.params or source.params for one in (tuning.present, tuning.best)]
     before, best = (masks_of(source, one, seen) for one in params)
-    truths, image = tuning.sample.truths(record), read_image(record.path)
+    truths, image = tuning.sample.truths(record), read_image(record.path, record.bits)
     confidence, agreement = best.confidence, fmwiss.agreement(best.init, best.seeds)
     for place, category in enumerate(seen.task.categories):
         if (record.image_id, place) not in wanted:

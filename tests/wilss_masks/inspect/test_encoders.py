@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tests.wilss.models.encoders.clip.test_timm_towers import vision_of
 from tests.wilss.models.encoders.tiny import DINO, RESNET, clip_spec, vit_spec
 from wilss.data.manifest import EncoderSpec
-from wilss.errors import EncoderError
+from wilss.errors import EncoderError, WeightsError
 from wilss.models.encoders.clip.encoder import open_clip_encoder
 from wilss.models.encoders.known import Job, families, known_models, library_of
 from wilss.models.encoders.vit.encoder import LastBlock, open_vit
@@ -149,6 +149,25 @@ def test_check_of_a_file_that_is_not_right_ends_with_1(tmp_path: Path) -> None:
 def test_an_option_of_a_model_beside_a_name_of_the_manifest_is_refused() -> None:
     result = CliRunner().invoke(command, ["check", "vit", "--file", "w.pt"])
     assert (result.exit_code, "--file is for a model by its NAME" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["vit_small_patch16_224", "--library", "timm"],
+        ["vit_large_patch16_dinov3", "--library", "timm"],
+        ["ViT-B-32", "--library", "open_clip"],
+        ["test_vit", "--pretrained", "r160_in1k"],
+    ],
+    ids=["positions", "statistics", "activation", "all is said"],
+)
+def test_of_a_missing_file_nobody_is_asked_what_it_is_a_copy_of(tmp_path: Path, words: list[str]) -> None:
+    result = CliRunner().invoke(command, ["check", *words, "--file", str(tmp_path / "missing.safetensors")])
+    assert isinstance(result.exception, WeightsError)
+    assert str(result.exception) == (
+        f"{tmp_path / 'missing.safetensors'} does not exist or may not be read; check `file:` and `config:` of the "
+        "encoder in the manifest."
+    )
 
 
 def test_the_library_is_known_by_the_name() -> None:

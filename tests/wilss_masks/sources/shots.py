@@ -49,5 +49,5 @@ def features(made: PanetSource | Insid3Source, manifest: Manifest, name: str) ->
 
 def features_of(made: PanetSource | Insid3Source, manifest: Manifest, names: Sequence[str]) -> list[Any]:
     """Of several pictures."""
-    encoder, paths = made.encoder.open("cpu"), [task(manifest, name).record.path for name in names]
-    return [encoder.features(made.encoder.load(path)[None])[0].double().numpy() for path in paths]
+    encoder, records = made.encoder.open("cpu"), [task(manifest, name).record for name in names]
+    return [encoder.features(made.encoder.load(record)[None])[0].double().numpy() for record in records]

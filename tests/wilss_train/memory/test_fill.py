@@ -145,7 +145,7 @@ def test_an_image_is_decoded_once_for_all_its_classes(drawn: Any, tmp_path: Path
     _, store, paths = drawn
     read: list[Path] = []
     decode = read_image
-    monkeypatch.setattr(masked_images, "read_image", lambda path: read.append(path) or decode(path))
+    monkeypatch.setattr(masked_images, "read_image", lambda path, bits: read.append(path) or decode(path, bits))
     filled(tmp_path / "m.zarr", store, paths)
     wanted = {paths[info.image_id] for info in MemoryBank.open(tmp_path / "m.zarr").infos}
     assert sorted(read) == sorted(wanted)

@@ -65,7 +65,7 @@ def command(**options: Any) -> None:
         raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them.")
     _require_there(options["images"])
     info, out = read_info(options["checkpoint"]), options["out"]
-    listing = _found(options["images"], options["lists"], out)
+    listing = _found(options["images"], options["lists"], out, info.bits)
     targets = _targets(info, listing, out, options)
     if not targets:
         if not is_quiet():
@@ -86,13 +86,13 @@ def _require_there(images: Sequence[Path]) -> None:
             raise click.UsageError(f"{path} is not there; give the path of an image, or of a folder of images.")
 
 
-def _found(images: Sequence[Path], lists: Sequence[Path], out: Path) -> "Found":
+def _found(images: Sequence[Path], lists: Sequence[Path], out: Path, bits: int) -> "Found":
     from ..data.image_lists import find_images, read_list
 
     named = [*images, *(path for listed in lists for path in read_list(listed))]
     if not named:
         raise click.UsageError("name images or folders, or a --list of them.")
-    return find_images(named, out)
+    return find_images(named, out, bits)
 
 
 def _targets(info: "CheckpointInfo", listing: "Found", out: Path, options: dict[str, Any]) -> "tuple[Target, ...]":

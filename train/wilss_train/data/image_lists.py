@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from wilss.data.images import ALL_BITS
 from wilss.data.layouts import ImageRecord
 from wilss.data.layouts.files import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from wilss.data.layouts.listing import FOLDER_LABELS
@@ -66,11 +67,11 @@ class Target:
         return self.folder / f"{self.name}.probabilities.npz"
 
 
-def find_images(inputs: Sequence[Path], out: Path) -> Found:
+def find_images(inputs: Sequence[Path], out: Path, bits: int = ALL_BITS) -> Found:
     """The images that files and folders stand for; folders are searched to their depth, in the order of names.
 
     An image's name is its path below the deepest folder that holds everything given, so that sub-folders are kept
-    and images of one name in two folders stay apart.
+    and images of one name in two folders stay apart. bits: of images of 16 those that hold values.
     Raises ParameterError for a folder without images, and where `out` is itself one of the folders.
     """
     places = list(dict.fromkeys(_absolute(place) for place in inputs))
@@ -82,7 +83,8 @@ def find_images(inputs: Sequence[Path], out: Path) -> Found:
         others, links = others + below.others, links + below.links
         label_maps += below.label_maps
         for path in below.images:
-            images.setdefault(path, ImageRecord(image_id=path.relative_to(base).as_posix(), path=path))
+            record = ImageRecord(image_id=path.relative_to(base).as_posix(), path=path, bits=bits)
+            images.setdefault(path, record)
     return Found(images=tuple(images.values()), others=others, label_maps=label_maps, links=links)
 
 

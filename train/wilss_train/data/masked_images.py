@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,11 +63,16 @@ class MaskedImages:
         rows = rows if trust is None else trust.rows(rows, self.store.vector("tags"))
         return limited(rows, self.store.image_ids, limit, seed)
 
-    def path(self, image: str | int) -> Path:
-        """The image's file. Raises ImageError where the manifest names none."""
+    def whole(self, image: str | int) -> NDArray[np.uint8]:
+        """The image alone, uint8 [H, W, 3], of whatever size it is now. Raises ImageError."""
+        record = self._record(image)
+        return read_image(record.path, record.bits)
+
+    def _record(self, image: str | int) -> ImageRecord:
+        """What the manifest says of an image. Raises ImageError where it names none."""
         image_id = image if isinstance(image, str) else self.store.image_ids[image]
         try:
-            return self._records[image_id].path
+            return self._records[image_id]
         except KeyError:
             raise ImageError(
                 f"{image_id} is in {self.store.path} but not on the list of images; recreate the masks."
@@ -106,8 +110,7 @@ class MaskedImages:
         return self._labels(image)
 
     def _of_size(self, image: str | int, size: tuple[int, ...]) -> NDArray[np.uint8]:
-        path = self.path(image)
-        pixels = read_image(path)
+        path, pixels = self._record(image).path, self.whole(image)
         if pixels.shape[:2] != size:
             raise ImageError(
                 f"{path} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its masks in {self.store.path} are {size[1]} "

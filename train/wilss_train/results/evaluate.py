@@ -154,7 +154,7 @@ def read_labelled(record: ImageRecord, *, mode: Mode = "full") -> Sample:
     """An image with its pixel labels, as `mode` judges it. Raises ImageError if there are none or they do not fit."""
     if record.label is None:
         raise ImageError(f"{record.path} has no pixel labels; add its label file, or leave it out of the list.")
-    image, truth = read_image(record.path), record.label.read()
+    image, truth = read_image(record.path, record.bits), record.label.read()
     require_size(record, truth.shape, image.shape[:2])
     if mode == "wilson":
         image, truth = wilson_view(image, truth)

@@ -45,7 +45,7 @@ class Model:
     """A segmenter in evaluation mode on `device`. info: what its checkpoint says of itself.
 
     Images are files, PIL images, or arrays uint8 [H, W, 3] in RGB, of numpy or of a store; files and PIL images are
-    turned upright first.
+    turned upright first, and values of 16 bits are read by the `bits` of the data that the network learnt from.
     """
 
     info: CheckpointInfo
@@ -78,7 +78,7 @@ class Model:
 
     def _logits(self, image: ImageLike) -> tuple[Tensor, int, int]:
         """Logits [C, h, w] of the feature grid, and the image's height and width."""
-        pixels = _pixels(image)
+        pixels = _pixels(image, self.info.bits)
         writable = np.require(pixels, requirements=("C", "W"))  # torch warns of arrays that are not
         batch = torch.from_numpy(writable[None]).to(self.device)
         logits = logits_of(self.network, self.info, batch)[0]
@@ -86,12 +86,12 @@ class Model:
         return logits, *pixels.shape[:2]
 
 
-def _pixels(image: ImageLike) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]."""
+def _pixels(image: ImageLike, bits: int) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]. bits: of 16 those that hold values."""
     if isinstance(image, str | Path):
-        return read_image(data_path(image))
+        return read_image(data_path(image), bits)
     if isinstance(image, Image.Image):
-        return _pixels_of_pil(image)
+        return _pixels_of_pil(image, bits)
     if hasattr(image, "__array__") and not isinstance(image, Tensor):
         image = np.asarray(image)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
@@ -101,15 +101,15 @@ def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     )
 
 
-def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels_of_pil(image: Image.Image, bits: int) -> NDArray[np.uint8]:
     """uint8 [H, W, 3]. Which of their numbers are black and white, images of 32 bits do not say."""
     if image.mode in ("I", "F"):
         raise ImageError(
             f"a PIL image of mode {image.mode} holds 32-bit numbers, of which nobody knows which one is white; give "
-            "one of mode L (0 to 255) or I;16 (0 to 65535)."
+            f"one of mode L (0 to 255) or I;16 (0 to {(1 << bits) - 1})."
         )
     try:
-        return rgb_of(image)
+        return rgb_of(image, bits)
     except (OSError, SyntaxError, ValueError, AssertionError, AttributeError) as error:  # damaged, or closed already
         why = first_line(error) if str(error) else "its file is closed"
         raise ImageError(f"the pixels of {image!r} cannot be read ({why}); open it again, or give its path.") from None

@@ -59,7 +59,7 @@ class Predicted:
 
 def read_sample(record: ImageRecord) -> Sample:
     """The image alone, upright and at its own size. Raises ImageError."""
-    return Sample(record=record, image=read_image(record.path))
+    return Sample(record=record, image=read_image(record.path, record.bits))
 
 
 def predictions(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from wilss.data.images import ALL_BITS
 from wilss.data.manifest import Manifest, told_overlap
 from wilss.disk import Location, make_folder
 from wilss.errors import ManifestError, ParameterError
@@ -278,6 +279,7 @@ def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
     """What the checkpoint says of the run that it came from."""
     inputs = context.inputs
     digest = digest_of_weights(inputs, context.params)
+    bits = inputs.bits
     return {
         "method": method.name,
         "step": inputs.step,
@@ -290,6 +292,7 @@ def _facts(context: RunContext, method: Method, steps: int) -> dict[str, Any]:
         "store_digest": inputs.store_digest,
         "manifest_name": inputs.manifest.name,
         "manifest_digest": inputs.manifest.digest,
+        **({} if bits == ALL_BITS else {"bits": bits}),
     }
 
 

@@ -78,7 +78,7 @@ class SleepingDevice:
 
     def load(self, task: ImageTask) -> Any:
         """The image, really decoded."""
-        return read_image(task.record.path)
+        return read_image(task.record.path, task.record.bits)
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:
         """Wait as long as the device would work, then a mask per tag."""

@@ -12,6 +12,7 @@ from wilss.data.images.decoding import (
     read_size,
     rgb_of,
 )
+from wilss.data.images.depth import ALL_BITS, FEWEST_BITS
 from wilss.data.images.label_pixels import (
     LabelPixels,
     read_label_bytes,
@@ -30,6 +31,8 @@ from wilss.data.images.network_inputs import (
 from wilss.data.images.transparency import alpha_of
 
 __all__ = [
+    "ALL_BITS",
+    "FEWEST_BITS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "PIXEL_CAP",

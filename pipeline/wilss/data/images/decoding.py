@@ -22,6 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from wilss.data.images.depth import ALL_BITS, as_8_bits, deep_colours, is_deep_colour, raw_mode
 from wilss.data.images.formats import HEAD, what_it_is
 from wilss.data.images.orientation import TRANSPOSES, is_turned, orientation_of
 from wilss.data.images.tiff import HEADS, grey_of, has_unnamed_channel, is_white_zero, open_tiff, several_pictures
@@ -50,23 +51,41 @@ def read_size(path: Path) -> tuple[int, int]:
         return (width, height) if is_turned(orientation_of(image)) else (height, width)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, bits: int = ALL_BITS) -> NDArray[np.uint8]:
     """The image upright (EXIF applied) and in RGB, uint8 [H, W, 3], a copy that may be written to.
 
     CMYK, palette and grey become RGB; 16 bits are scaled to 8, their whole range to 0 to 255; what is transparent is
     shown on white.
+    bits: of images of 16 bits a channel those that hold values, so that 0 to 2^bits - 1 becomes 0 to 255; others are
+    read as they are.
     Raises ImageError: one sentence with file and fix.
     """
     with opened(path) as image:
-        return rgb_of(image)
+        if bits == ALL_BITS or not is_deep_colour(image):
+            return rgb_of(image, bits, path)
+        if _has_transparency(image):
+            raise ImageError(f"{path} has transparency, which is not read with `bits: {bits}`; save it without alpha.")
+        turn = TRANSPOSES.get(orientation_of(image))
+        with opened(path) as again:
+            colours = as_8_bits(deep_colours(image, again)[..., :3], bits, path)
+        return _turned(Image.fromarray(colours), turn)
 
 
-def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
-    """An opened image as `read_image` gives a file: upright and in RGB, uint8 [H, W, 3]."""
+def rgb_of(image: Image.Image, bits: int = ALL_BITS, name: object = "an image") -> NDArray[np.uint8]:
+    """An opened image as `read_image` gives a file: upright and in RGB, uint8 [H, W, 3]. name: for errors."""
+    if bits != ALL_BITS and is_deep_colour(image):
+        raise ImageError(f"{name} has colours of 16 bits, of which {bits} hold values; give its path.")
     turn, clear = TRANSPOSES.get(orientation_of(image)), _clear_colour(image)
     image.load()
-    colours = _in_colour(image, clear)
+    return _turned(_in_colour(image, clear, bits, name), turn)
+
+
+def _turned(colours: Image.Image, turn: Image.Transpose | None) -> NDArray[np.uint8]:
     return np.array(colours if turn is None else colours.transpose(turn), np.uint8)
+
+
+def _has_transparency(image: ImageFile) -> bool:
+    return "transparency" in image.info or (image.mode in ("LA", "RGBA") and not has_unnamed_channel(image))
 
 
 def greatest_of_16_bits(path: Path) -> int | None:
@@ -88,12 +107,6 @@ def greatest_of_16_bits(path: Path) -> int | None:
 def _has_16_bits(image: ImageFile) -> bool:
     """Whether an image, not yet decoded, has 16 bits a channel, the greatest value the lightest."""
     return ";16" in raw_mode(image) and not is_white_zero(image)
-
-
-def raw_mode(image: ImageFile) -> str:
-    """How an image that is not yet decoded lies in its file, in Pillow's words, as `L;4` or `I;16B`."""
-    form = image.tile[0][3] if image.tile else ""
-    return str(form[0] if isinstance(form, tuple) else form)
 
 
 def is_in_colour(path: Path) -> bool:
@@ -209,15 +222,15 @@ def _clear_colour(image: Image.Image) -> tuple[int, ...] | None:
     if isinstance(clear, int) and image.mode.startswith("I"):
         return (clear,)
     if isinstance(clear, tuple) and image.mode == "RGB":
-        is_deep = max(clear) > 255 or (isinstance(image, ImageFile) and ";16" in raw_mode(image))
+        is_deep = max(clear) > 255 or is_deep_colour(image)
         return tuple(value >> 8 for value in clear) if is_deep else clear
     return None
 
 
-def _in_colour(image: Image.Image, clear: tuple[int, ...] | None) -> Image.Image:
-    """In RGB, what is transparent on white. clear: as `_clear_colour` gives it."""
+def _in_colour(image: Image.Image, clear: tuple[int, ...] | None, bits: int, name: object) -> Image.Image:
+    """In RGB, what is transparent on white. clear: as `_clear_colour` gives it. bits, name: as in `rgb_of`."""
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = grey_of(image)
+        grey = grey_of(image, bits, name)
         if clear is not None:
             grey[np.asarray(image) == clear[0]] = 255
         return Image.fromarray(grey).convert("RGB")

@@ -12,7 +12,8 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from wilss.data.images.decoding import opened, raw_mode, understood
+from wilss.data.images.decoding import opened, understood
+from wilss.data.images.depth import raw_mode
 from wilss.data.images.orientation import ORIENTATION
 from wilss.data.images.tiff import is_white_zero
 from wilss.errors import ImageError

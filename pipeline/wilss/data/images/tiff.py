@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from wilss.data.images.depth import as_8_bits
 from wilss.errors import ImageError
 
 #: How TIFF and BigTIFF begin, in both orders of bytes.
@@ -43,12 +44,14 @@ def open_tiff(path: Path, file: IO[bytes], most_pixels: int) -> TiffImageFile:
     return image
 
 
-def grey_of(image: Image.Image) -> NDArray[np.uint8]:
-    """16-bit grey as uint8 [H, W]: the whole range of its bits (16, or 12) becomes 0 to 255, and white is 255."""
+def grey_of(image: Image.Image, bits: int, name: object) -> NDArray[np.uint8]:
+    """16-bit grey as uint8 [H, W]: the whole range of its bits becomes 0 to 255, and white is 255.
+
+    bits: of the 16 those that hold values, 12 at most in a TIFF that says so of itself. name: of the image, for errors.
+    Raises ImageError for a value above their range.
+    """
     tags: Any = getattr(image, "tag_v2", {})
-    highest = (1 << int(max(tags.get(_BITS, (16,))))) - 1
-    deep = np.asarray(image).astype(np.uint32).clip(0, highest)
-    grey = ((deep * 255 + highest // 2) // highest).astype(np.uint8)
+    grey = as_8_bits(np.asarray(image), min(bits, int(max(tags.get(_BITS, (16,))))), name)
     return 255 - grey if is_white_zero(image) else grey
 
 

@@ -3,20 +3,20 @@
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wilss.data.images import alpha_of, greatest_of_16_bits, read_label_pixels
+from wilss.data.images import FEWEST_BITS, alpha_of, greatest_of_16_bits, read_label_pixels
 from wilss.data.layouts.coco_json import CocoLabel
 from wilss.data.layouts.records import ImageRecord, PngLabel
 from wilss.data.taxonomy import BACKGROUND, VOID, Taxonomy
 from wilss.errors import ImageError
 
 _LOOKED_AT = 20
-#: Of 65536 values.
-_DARK = 1 << 14
+#: Of the values that there may be; where images use less of them they come out dark.
+_DARK = 0.25
 #: Of an image's pixels; more of them are neither opaque nor clear where the fourth channel is no transparency.
 _HALF_CLEAR = 0.5
 #: Pixels with alpha after which no more images are decoded: that is 20 images of common size, or one of a camera's.
@@ -68,8 +68,8 @@ def odd_looks(records: Sequence[ImageRecord]) -> Iterator[str]:
     return (sentence for told in (dark_images, veiled_images) if (sentence := told(records)) is not None)
 
 
-def _some_of(records: Sequence[ImageRecord]) -> Iterator[Path]:
-    return (records[place].path for place in range(0, len(records), max(1, -(-len(records) // _LOOKED_AT))))
+def _some_of(records: Sequence[ImageRecord]) -> Iterator[ImageRecord]:
+    return (records[place] for place in range(0, len(records), max(1, -(-len(records) // _LOOKED_AT))))
 
 
 def veiled_images(records: Sequence[ImageRecord]) -> str | None:
@@ -78,7 +78,7 @@ def veiled_images(records: Sequence[ImageRecord]) -> str | None:
     records: of a split; a few of them, evenly spread, are looked at, fewer where they are large.
     """
     decoded = 0
-    for path in _some_of(records):
+    for path in (record.path for record in _some_of(records)):
         alpha = None
         with contextlib.suppress(ImageError):
             alpha = alpha_of(path)
@@ -98,20 +98,35 @@ def veiled_images(records: Sequence[ImageRecord]) -> str | None:
 def dark_images(records: Sequence[ImageRecord]) -> str | None:
     """A sentence where 16-bit images use a quarter of their range at most, as those do that hold 10, 12 or 14 bits.
 
+    Their range is that of their `bits`; a sentence as well where they hold values above it and are refused.
     records: of a split; a few of them, evenly spread, are looked at.
     """
-    greatest = dict[Path, int]()
-    for path in _some_of(records):
+    by_bits: dict[int, dict[Path, int]] = {}
+    for record in _some_of(records):
         with contextlib.suppress(ImageError):
-            greatest |= {} if (value := greatest_of_16_bits(path)) is None else {path: value}
-    most = max(greatest.values(), default=_DARK)
-    if not 0 < most < _DARK:
+            if (value := greatest_of_16_bits(record.path)) is not None:
+                by_bits.setdefault(record.bits, {})[record.path] = value
+    told = (_odd_range(greatest, bits) for bits, greatest in by_bits.items())
+    return next((sentence for sentence in told if sentence is not None), None)
+
+
+def _odd_range(greatest: Mapping[Path, int], bits: int) -> str | None:
+    """greatest: the greatest value of images of which `bits` bits are read."""
+    lightest = max(greatest, key=lambda path: greatest[path])
+    most, count = greatest[lightest], 1 << bits
+    fits = max(FEWEST_BITS, most.bit_length())
+    if most >= count:
+        return (
+            f"16-bit images such as {lightest} hold values up to {most}, and those above {count - 1} are refused, as "
+            f"the manifest says `bits: {bits}`; if they are of {fits} bits, write `bits: {fits}` there."
+        )
+    if not 0 < most < _DARK * count:
         return None
-    bits = max(8, most.bit_length())
     return (
-        f"16-bit images such as {next(iter(greatest))} hold no value above {most} and come out dark, since 0 to 65535 "
-        f"becomes 0 to 255; if they are of {bits} bits, save them again with their values multiplied by "
-        f"{1 << (16 - bits)}."
+        f"16-bit images such as {next(iter(greatest))} hold no value above {most} and come out dark, since 0 to "
+        f"{count - 1} becomes 0 to 255; if they are of {fits} bits, write `bits: {fits}` beside `layout` in the "
+        "manifest, which a trained model remembers, or save them again with their values multiplied by "
+        f"{count >> fits}."
     )
 
 

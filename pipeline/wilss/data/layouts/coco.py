@@ -268,7 +268,8 @@ def _found(spec: DataSpec, folders: Folders, folder: str, entry: Entry, source: 
         path = spec.root / inside
         problem = f"{path} is named in {source.path}, but is not there; copy it there, or take it off the list."
         return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
-    return ImageRecord(image_id=entry.image_id, path=path, label=_label(entry.image_id, known, source))
+    label = _label(entry.image_id, known, source)
+    return ImageRecord(image_id=entry.image_id, path=path, label=label, bits=spec.bits)
 
 
 def _label(image_id: str, known: _Image | None, source: _Json) -> CocoLabel | None:

@@ -199,7 +199,8 @@ def _found(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry
         path = spec.root / entry.image
         problem = f"{path} is named in {source}, but is not there; copy it there, or take it off the list."
         return ImageRecord(image_id=entry.image_id, path=path, problem=problem)
-    return ImageRecord(image_id=entry.image_id, path=path, label=_label(spec, folders, labels, entry, path))
+    label = _label(spec, folders, labels, entry, path)
+    return ImageRecord(image_id=entry.image_id, path=path, label=label, bits=spec.bits)
 
 
 def _label(spec: DataSpec, folders: Folders, labels: Sequence[str], entry: Entry, image: Path) -> PngLabel | None:

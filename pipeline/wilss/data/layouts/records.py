@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wilss.data.images import ALL_BITS
 from wilss.data.taxonomy import VOID
 from wilss.errors import ImageError
 
@@ -30,6 +31,7 @@ class ImageRecord:
     ids that the image is known to hold, ascending, whatever the step. label: None where there are no pixel
     labels. problem: a sentence why the image cannot be used, else None. tags_unknown: whether nobody knows what it
     shows, since its tags would be those of a label that it does not have; else an image without tags shows no class.
+    bits: how many of the 16 bits of its values are in use, where it has so many; see `read_image`.
     """
 
     image_id: str
@@ -38,6 +40,7 @@ class ImageRecord:
     label: Label | None = None
     problem: str | None = None
     tags_unknown: bool = False
+    bits: int = ALL_BITS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from wilss.data.images import ALL_BITS, FEWEST_BITS
 from wilss.data.layouts.colours import (
     ColourTable,
     LabelmapRow,
@@ -53,6 +54,17 @@ def _colours_of(written: Any) -> Any:
     except (TypeError, ValueError):
         sentence = f'is {written!r}; a colour is [128, 0, 0] or "#800000"; several are a list of those.'
         raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence}) from None
+
+
+def _bits_of(written: Any) -> int:
+    """How many bits of 16 hold values. Raises ValueError."""
+    if isinstance(written, int) and not isinstance(written, bool) and FEWEST_BITS <= written <= ALL_BITS:
+        return written
+    sentence = (
+        f"is {written!r}; it is how many bits of 16-bit images hold values, a whole number from {FEWEST_BITS} to "
+        f"{ALL_BITS}, as in `bits: 12` where they go from 0 to 4095."
+    )
+    raise PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
 
 
 #: A value of a label file.
@@ -123,6 +135,7 @@ class GenerateSpec(Part):
 class DataModel(Part):
     """A data set as it is written down. labels, images: folders under the root, None for the layout's own choice.
 
+    bits: of images of 16 bits a channel those that hold values; see `read_image`.
     crowd: what COCO's annotations with iscrowd 1 are, None to decide it by image: see `layouts.coco`.
     values: what single values of label files are, a class by its name, `background` or `void`; over `names`.
     void: values of label files that are void, beside 255. reduce_zero_label: as mmsegmentation means it, value 0 is
@@ -137,6 +150,7 @@ class DataModel(Part):
     tags: TagsSpec | None = None
     labels: Text | None = None
     images: Text | None = None
+    bits: Annotated[int, BeforeValidator(_bits_of)] = ALL_BITS
     crowd: Literal["void", "mask"] | None = None
     values: dict[_Value, str] | None = None
     void: list[_Value] | None = None
@@ -178,7 +192,7 @@ class DataSpec(DataModel):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What decides how labels are read, for the manifest's digest; nothing where it is as it always was."""
+        """What decides how images and labels are read, for the manifest's digest; nothing where it is as always."""
         facts: dict[str, Any] = {
             "coco": ["large to small by drawn pixels", self.crowd] if self.layout == "coco" else None,
             "values": sorted(self.values.items()) if self.values else None,
@@ -187,6 +201,7 @@ class DataSpec(DataModel):
             "reduce_zero_label": self.reduce_zero_label or None,
             "colors": sorted(self.colors.items()) if self.colors else None,
             "labelmap": [list(row) for row in self.labelmap] or None,
+            "bits": self.bits if self.bits != ALL_BITS else None,
             "table": [self.tags.between, self.tags.columns, self.tags.mask] if self._table_is_described else None,
         }
         return {name: fact for name, fact in facts.items() if fact is not None}

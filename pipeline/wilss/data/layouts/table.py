@@ -86,7 +86,8 @@ class _PngPattern(NamedTuple):
 class _Columns:
     """The images of a list in its order; row i of every column is image i.
 
-    labels: row -> a label of another kind than a PNG, as it is. problems: row -> sentence. tags_unknown: 0 or 1.
+    labels: row -> a label of another kind than a PNG, as it is. problems: row -> sentence. tags_unknown: 0 or 1. bits:
+    8 to 16.
     """
 
     ids: Names = field(default_factory=Names)
@@ -96,6 +97,7 @@ class _Columns:
     tags: Shared[Tags] = field(default_factory=Shared)
     problems: dict[int, str] = field(default_factory=dict)
     tags_unknown: bytearray = field(default_factory=bytearray)
+    bits: bytearray = field(default_factory=bytearray)
 
     def append(self, record: ImageRecord) -> None:
         row, image_id, label = len(self.ids), record.image_id, record.label
@@ -103,6 +105,7 @@ class _Columns:
         self.paths.append(_Pattern.of(record.path, image_id))
         self.tags.append(tuple(record.tags))
         self.tags_unknown.append(record.tags_unknown)
+        self.bits.append(record.bits)
         if record.problem is not None:
             self.problems[row] = record.problem
         if type(label) is PngLabel:
@@ -121,6 +124,7 @@ class _Columns:
             label=self._label(row, image_id),
             problem=self.problems.get(row),
             tags_unknown=bool(self.tags_unknown[row]),
+            bits=self.bits[row],
         )
 
     def has_label(self, row: int) -> bool:

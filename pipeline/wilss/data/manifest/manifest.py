@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from wilss.data.images import ALL_BITS
 from wilss.data.layouts import READERS, DataSpec, ImageRecord, Listing, Records, Selection
 from wilss.data.layouts.listing import with_unknown_tags_refused
 from wilss.data.manifest import build, drawn, lock
@@ -163,6 +164,7 @@ class Manifest:
             "void": sorted(set(spec.void or ())),
             "reduce_zero_label": spec.reduce_zero_label,
             "colors": spec.colors,
+            "bits": spec.bits if spec.bits != ALL_BITS else None,
             "labelmap": [f"{row.name}:{','.join(map(str, row.rgb))}" for row in spec.labelmap],
         }
         return {"layout": spec.layout, "labels": spec.labels, **{key: value for key, value in said.items() if value}}

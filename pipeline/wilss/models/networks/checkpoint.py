@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ...data.images import ALL_BITS, FEWEST_BITS
 from ...data.protocol import StepProtocol
 from ...data.taxonomy import Taxonomy
 from ...digests import digest_of_file
@@ -52,7 +53,8 @@ class CheckpointInfo:
 
     path, digest: the file and its sha256. params: every parameter of the run. parent_digest: sha256 of the
     checkpoint that it went on from, None at step 0. store_digest: the seal of the mask store that it learnt
-    from. mean, std: of the input, per colour channel, for images in [0, 1].
+    from. mean, std: of the input, per colour channel, for images in [0, 1]. bits: how many of the 16 bits of images
+    hold values, see `read_image`; all of them in an older checkpoint.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class CheckpointInfo:
     store_digest: str | None = None
     manifest_name: str = ""
     manifest_digest: str = ""
+    bits: int = ALL_BITS
 
     @property
     def kind(self) -> Kind:
@@ -259,7 +262,14 @@ def _info(file: Path, digest: str, said: Mapping[str, Any]) -> CheckpointInfo:
         store_digest=said["store_digest"],
         manifest_name=str(said["manifest_name"]),
         manifest_digest=str(said["manifest_digest"]),
+        bits=_bits(said.get("bits", ALL_BITS)),
     )
+
+
+def _bits(value: Any) -> int:
+    if not isinstance(value, int) or not FEWEST_BITS <= value <= ALL_BITS:
+        raise ValueError(f"bits {value!r}")
+    return value
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -126,7 +126,7 @@ def tell_of_unseen(rows: Sequence[int], lessons: Lessons) -> None:
 
 def _why_unread(record: ImageRecord) -> ImageError | None:
     try:
-        read_image(record.path)
+        read_image(record.path, record.bits)
     except ImageError as error:
         return error
     return None

@@ -70,7 +70,7 @@ class CamProposer:
 
     def load(self, task: ImageTask) -> Loaded:
         """The image at all sizes that are wanted; decoded once."""
-        image = torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1)
+        image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
         first, *scaled = self.source.input_sizes(task.height, task.width)
         picture = stage_picture(image, self.params)
         return Loaded(

@@ -35,7 +35,7 @@ def opened(record: ImageRecord) -> "Tensor | None":
     import torch
 
     try:
-        return torch.from_numpy(read_image(record.path)).permute(2, 0, 1)
+        return torch.from_numpy(read_image(record.path, record.bits)).permute(2, 0, 1)
     except ImageError:
         return None
 

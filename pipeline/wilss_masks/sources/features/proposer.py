@@ -54,7 +54,8 @@ class KeptProposer(MapMaker):
             return self._networks().load(task)
         picture = None
         if self.params.needs_picture:
-            picture = stage_picture(torch.from_numpy(read_image(task.record.path)).permute(2, 0, 1), self.params)
+            image = torch.from_numpy(read_image(task.record.path, task.record.bits)).permute(2, 0, 1)
+            picture = stage_picture(image, self.params)
         return _Loaded(kept, picture, stage_regions(task.record, task.height, task.width, picture, self.params))
 
     def propose(self, tasks: Sequence[ImageTask], loaded: Sequence[Any]) -> list[ImageContent]:

@@ -1,5 +1,6 @@
 """Images of 16 bits that use few of them come out dark, and are told wherever images are read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,39 @@ def test_images_of_few_bits_are_told_with_their_greatest_value(tmp_path: Path) -
     found = dark_images(records(tmp_path, a_png=deep(1000), b_png=deep(4095), c_png=deep(200).astype(np.uint8)))
     assert found is not None
     assert found.startswith(f"16-bit images such as {tmp_path / 'a.png'} hold no value above 4095 and come out dark")
-    assert "if they are of 12 bits, save them again with their values multiplied by 16." in found
+    assert found.endswith(
+        "if they are of 12 bits, write `bits: 12` beside `layout` in the manifest, which a trained model remembers, or "
+        "save them again with their values multiplied by 16."
+    )
     colours = dark_images(records(tmp_path, d_tif=tiff(deep(1023, 3))))
     assert colours is not None
     assert "no value above 1023 and" in colours
-    assert "of 10 bits, save them again with their values multiplied by 64." in colours
+    assert "write `bits: 10` beside" in colours
+    assert colours.endswith("multiplied by 64.")
+
+
+def of_bits(bits: int, found: list[ImageRecord]) -> list[ImageRecord]:
+    return [replace(record, bits=bits) for record in found]
+
+
+def test_the_range_is_that_of_the_bits_that_are_read(tmp_path: Path) -> None:
+    images = records(tmp_path, a_png=deep(1000), b_png=deep(3000), c_png=deep(200).astype(np.uint8))
+    assert dark_images(of_bits(12, images)) is None
+    dark = dark_images(of_bits(14, images))
+    assert dark is not None
+    assert "come out dark, since 0 to 16383 becomes 0 to 255; if they are of 12 bits, write `bits: 12`" in dark
+    assert dark.endswith("multiplied by 4.")
+    assert dark_images(of_bits(10, images)) == (
+        f"16-bit images such as {tmp_path / 'b.png'} hold values up to 3000, and those above 1023 are refused, as the "
+        "manifest says `bits: 10`; if they are of 12 bits, write `bits: 12` there."
+    )
+
+
+def test_each_data_set_has_its_own_range(tmp_path: Path) -> None:
+    light, dark = records(tmp_path, a_png=deep(4000)), records(tmp_path, b_png=deep(4001))
+    told = dark_images([*of_bits(12, light), *dark])
+    assert told is not None
+    assert f"such as {tmp_path / 'b.png'} hold no value above 4001" in told
 
 
 @pytest.mark.parametrize(

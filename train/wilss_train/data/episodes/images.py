@@ -53,7 +53,8 @@ class LabelledSplit:
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
         """The image from its file."""
-        return read_image(self.records[image_id].path)
+        record = self.records[image_id]
+        return read_image(record.path, record.bits)
 
     def label(self, image_id: str) -> NDArray[np.uint8]:
         """Its pixel labels."""

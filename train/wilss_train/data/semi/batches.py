@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wilss.data.images import read_image
 from wilss.data.protocol import StepProtocol
 from wilss.data.taxonomy import BACKGROUND, VOID
 from wilss.randomness import numpy_generator_for, seed_for
@@ -126,7 +125,7 @@ class SemiBatchSource:
 
     def _read_unlabelled(self, row: int) -> _UnlabelledImage:
         image_id = self._images.store.image_ids[row]
-        image = read_image(self._images.path(image_id))
+        image = self._images.whole(image_id)
         return _UnlabelledImage(
             image_id=image_id, image=image, soft=None if self._soft is None else self._soft.read(image_id)
         )
