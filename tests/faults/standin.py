@@ -90,7 +90,9 @@ class StandInManifest:
     """As much of a manifest as a run asks for, over the PNGs of one folder; data, steps: of a layout without lists."""
 
     folder: Path
-    data: Any = field(default_factory=lambda: {"main": SimpleNamespace(layout="pngs", tags=SimpleNamespace(kind=""))})
+    data: Any = field(
+        default_factory=lambda: {"main": SimpleNamespace(layout="pngs", tags=SimpleNamespace(kind="", complete=False))}
+    )
     steps: Any = (SimpleNamespace(data="main"),)
     name: str = "standin"
     digest: str = "0" * 64

@@ -339,7 +339,7 @@ def test_an_image_of_no_class_is_told_and_left_out(root: Path) -> None:
     made = generate(root)
     assert made.code == 0
     assert re.search(
-        r"Warning: .*no class and so no step for 1 image \(im2\) of 'train'; tag them, or take them off the list",
+        r"Warning: .*no class and so no step for 1 image \(im2\) of 'train'; tag them, take them off the list, or",
         made.err,
     )
     assert BROKEN not in masks(root / "out/s.zarr")

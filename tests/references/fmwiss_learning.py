@@ -84,8 +84,8 @@ def old_targets(old, pasted, new_masks):
     return targets
 
 
-def student_targets(teacher, old, new_channels, old_channels, alpha, beta):
-    """[B, C, H, W], [B, C_old, H, W] -> [B, C, H, W]."""
+def student_targets(teacher, old, new_channels, old_channels, alpha, beta, shows_none=()):
+    """[B, C, H, W], [B, C_old, H, W] -> [B, C, H, W]. shows_none: the places of images without any new class."""
     targets = np.zeros(teacher.shape)
     batch, channels, height, width = teacher.shape
     for b, row, column in np.ndindex(batch, height, width):
@@ -95,7 +95,8 @@ def student_targets(teacher, old, new_channels, old_channels, alpha, beta):
                 best = c
         for c in new_channels:
             hard = 1.0 if c == best else 0.0
-            targets[b, c, row, column] = alpha * hard + (1 - alpha) * float(teacher[b, c, row, column])
+            if b not in shows_none:
+                targets[b, c, row, column] = alpha * hard + (1 - alpha) * float(teacher[b, c, row, column])
         for place, c in enumerate(old_channels):
             soft = float(teacher[b, c, row, column])
             targets[b, c, row, column] = beta * float(old[b, place, row, column]) + (1 - beta) * soft

@@ -1,7 +1,7 @@
 """A small store with kept maps, made as `generate` makes one but without a network; its images and labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +157,13 @@ def _shrunk(pixels: NDArray[np.float64], patch: int) -> NDArray[np.float64]:
     return np.asarray(pixels.reshape(h // patch, patch, w // patch, patch).mean(axis=(1, 3)))
 
 
-def make_content(drawn: Drawn, row: int, params: FmwissParams, *, keep: bool) -> ImageContent:
+def make_content(
+    drawn: Drawn, row: int, params: FmwissParams, *, keep: bool, bare: Status = Status.UNTAGGED
+) -> ImageContent:
     if row == FAILED:
         return ImageContent(status=Status.FAILED, error=f"{drawn.image_id} is truncated; copy it again.")
     if not drawn.boxes:
-        return ImageContent(status=Status.UNTAGGED)
+        return ImageContent(status=bare)
     score, attention, seeds = maps_of(drawn, row)
     categories = tuple(p for p, identity in enumerate(CLASS_IDS) if identity in drawn.boxes)
     content = as_content(
@@ -181,13 +183,19 @@ def make_store(
     keep: bool = True,
     images: tuple[Drawn, ...] = IMAGES,
     finish: bool = True,
+    bare: Status = Status.UNTAGGED,
     **attributes: Any,
 ) -> MaskStore:
-    """A store as `generate --keep scores` leaves it: row 3 failed, row 4 without a tag of the step."""
+    """A store as `generate --keep scores` leaves it: row 3 failed, row 4 without a tag of the step.
+
+    bare: the status of that one, DONE where it is known to show none of the classes.
+    """
     header = make_header(images, params, keep=keep, attributes=attributes)
+    if bare is Status.DONE:
+        header = replace(header, status=np.full(len(images), Status.PENDING, np.int8))
     writer = MaskStoreWriter.create(path, header)
     for shard in range(header.layout.num_shards - (not finish)):
-        contents = [make_content(images[row], row, params, keep=keep) for row in header.layout.rows(shard)]
+        contents = [make_content(images[row], row, params, keep=keep, bare=bare) for row in header.layout.rows(shard)]
         writer.commit(write_shard(path, header.layout, shard, contents))
     if finish:
         writer.seal()

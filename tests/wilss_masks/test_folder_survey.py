@@ -163,12 +163,19 @@ def test_words_for_nothing_that_may_be_classes_are_classes(tmp_path: Path, as_ta
     assert manifest.taxonomy.class_names == ("background", "cat", "none", "other", "unknown")
     told = [doubt.partition(" is taken")[0] for doubt in doubts]
     assert told == ["the tag 'none'", "the tag 'other'", "the tag 'unknown'"]
-    assert "write `ignore: [none]` into `tags`" in doubts[0]
+    assert "write `ignore: [none]` into `tags`, and `complete: true` to learn from such images." in doubts[0]
     report = check_manifest(manifest)
     assert (report.faults, report.findings) == ((), ())
     held = {record.image_id: record.tags for record in manifest.listing("main", "train").records}
     assert held == {"cat/cat": (1,), "none/none": (2,), "other/other": (3,), "unknown/unknown": (4,),
                     "bg/bg": (), "void/void": ()}  # fmt: skip
+
+
+def test_a_folder_of_faultless_parts_is_asked_about(tmp_path: Path) -> None:
+    pictures(tmp_path, "parts/scratch/1.jpg", "parts/Good/2.jpg", "parts/goods/3.jpg")
+    manifest, doubts = fresh(tmp_path / "parts")
+    assert manifest.taxonomy.class_names == ("background", "Good", "goods", "scratch")
+    assert [doubt.partition(" is taken")[0] for doubt in doubts] == ["the tag 'Good'"]
 
 
 def table(root: Path, *lines: str, images: int = 3) -> Path:

@@ -98,6 +98,8 @@ class TrainParams(Params):
         taken is void, and images of which nothing is taken are left out.
     least_confidence: masks of less are not taken either, and images that show no other are left out, whatever their
         tags: as where a few masks of a class, and no tags, say which images show it [D].
+    negative_images: of the images that are known to show none of the step's classes, as where the manifest's tags are
+        complete, at most so many for each image of the others, drawn by seed and name; 0 leaves them out [D].
     cache_mib: decoded images and masks kept in memory, at most; as much again for the features of `views`.
     """
 
@@ -151,6 +153,7 @@ class TrainParams(Params):
     limit: NonNegativeInt = 0
     trust: str = "all"
     least_confidence: Share = 0.0
+    negative_images: NonNegativeFloat = 1.0
     cache_mib: NonNegativeInt = 1024
 
     def __post_init__(self) -> None:

@@ -100,10 +100,17 @@ class StepProtocol:
         """Whether an image that holds `classes` (ids; background and void do not count) belongs to `step`."""
         if not any(identity in classes for identity in self.new(step)):
             return False
-        if self.setting == "overlap":
-            return True
+        return self.setting == "overlap" or self._holds_nothing_later(classes, step)
+
+    def lacks(self, classes: Collection[int], step: int) -> bool:
+        """Whether an image that holds `classes`, and nothing else, is one of `step` without any of its new classes."""
+        if any(identity in classes for identity in self.new(step)):
+            return False
+        return self.setting == "overlap" or self._holds_nothing_later(classes, step)
+
+    def _holds_nothing_later(self, classes: Collection[int], step: int) -> bool:
         seen = self.seen(step)
-        return all(c in seen for c in classes if c != VOID)
+        return all(identity in seen for identity in classes if identity != VOID)
 
     def difference(self, other: "StepProtocol", step: int, *, here: str, there: str) -> str | None:
         """The first class or step, of those up to `step`, in which `other` is not the same; None where all are.

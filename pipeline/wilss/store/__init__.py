@@ -3,7 +3,7 @@
 from wilss.disk import writer_lock
 
 from .collecting import seal_parts
-from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded
+from .coverage import Look, compared_masks, coverage_of, empty_masks, look_at, seeded, shows_none
 from .parts import PartsGoneError, StoreParts
 from .schema import FeatureLayout, Status, StoreHeader, StoreLayout, StoreReview
 from .shards import ImageContent, ShardReceipt, write_shard
@@ -34,6 +34,7 @@ __all__ = [
     "open_masks",
     "seal_parts",
     "seeded",
+    "shows_none",
     "write_shard",
     "writer_lock",
 ]

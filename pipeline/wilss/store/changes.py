@@ -91,7 +91,8 @@ def compare(
     changed, resized = doubtful[differs], doubtful[:0]
     if kind == "labels":
         resized = doubtful[_has_other_size(store, records, rows, doubtful)]
-        labelled = _newly_labelled(records, rows, is_committed, status, known)
+        bare = is_committed & ~store.vector("tags").any(axis=1)
+        labelled = _newly_labelled(records, rows, is_committed, bare, status, known)
         changed = np.unique(np.concatenate([changed, resized, labelled]))
     return Comparison(made_of=kind, rows=rows, changed=changed, resized=resized, contents=contents, stamps=stamps)
 
@@ -193,11 +194,13 @@ def _newly_labelled(
     records: Sequence[ImageRecord],
     rows: NDArray[np.integer],
     is_committed: NDArray[np.bool_],
+    bare: NDArray[np.bool_],
     status: NDArray[np.int8],
     known: NDArray[np.uint64],
 ) -> NDArray[np.intp]:
-    """The store's rows of images that had no label then and have one now."""
-    had_none = (status == Status.UNLABELLED) | ((status == Status.UNTAGGED) & (known == UNKNOWN))
+    """The store's rows of images that had no label then and have one now. bare: bool [N], those without a tag."""
+    was_done = np.isin(status, (Status.DONE, Status.UNTAGGED))
+    had_none = (status == Status.UNLABELLED) | (bare & was_done & (known == UNKNOWN))
     asked = np.flatnonzero(is_committed & had_none)
     has_one = contents_of(records, rows[asked], "labels") != UNKNOWN
     return np.asarray(asked[has_one])

@@ -61,6 +61,17 @@ def coverage_of(store: MaskStore) -> Coverage:
     )
 
 
+def shows_none(store: MaskStore) -> NDArray[np.bool_]:
+    """bool [N]: the finished images that are known to show none of the step's classes.
+
+    They have no tag and no mask; an image of which nothing is known is not finished. None where the source asked for
+    all classes, whatever the tags.
+    """
+    if store.attributes.get("uses_tags") is False:
+        return np.zeros(store.layout.num_images, np.bool_)
+    return np.asarray((store.current_status() == Status.DONE) & ~store.vector("tags").any(axis=1))
+
+
 def empty_masks(store: MaskStore) -> tuple[str, ...]:
     """A sentence for every class whose mask is empty in some of the finished images that are tagged with it.
 

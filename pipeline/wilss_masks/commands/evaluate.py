@@ -107,10 +107,11 @@ def _report(evaluation: "Evaluation") -> list[str]:
 
 def _heading(evaluation: "Evaluation") -> list[str]:
     attributes, left_out = evaluation.store.attributes, evaluation.left_out
+    without = f" ({evaluation.without} without the step's classes)" if evaluation.without else ""
     lines = [
         f"{evaluation.store.path}: step {attributes.get('step')} of {attributes.get('manifest')}, "
         f"{attributes.get('split')}, by {attributes.get('source')}",
-        f"{counted(evaluation.counted, 'image')} counted, {len(evaluation.failed)} failed, "
+        f"{counted(evaluation.counted, 'image')} counted{without}, {len(evaluation.failed)} failed, "
         f"{sum(left_out.values())} left out",
     ]
     return lines + [f"  {count} {why}" for why, count in left_out.items()]

@@ -56,6 +56,7 @@ def _facts(store: Any) -> dict[str, Any]:
         "store": str(store.path),
         "complete": store.is_complete,
         "images": {state.name.lower(): int((status == state).sum()) for state in Status},
+        **_without_classes(store),
         "size": f"{layout.num_images} images, {layout.num_categories} categories, canvas {layout.canvas[1]} x "
         f"{layout.canvas[0]} pixels",
         "shards": f"{layout.num_shards} of {layout.shard_size} images, {len(store.shards_to_make())} to be made",
@@ -79,6 +80,14 @@ def _parts(store: Any) -> dict[str, str]:
     if parts is None:
         return {}
     return {"parts": f"{len(parts.state().receipts)} of {store.layout.num_shards} shards have receipts, not sealed yet"}
+
+
+def _without_classes(store: Any) -> dict[str, str]:
+    """How many of the images that are done are known to show none of the step's classes."""
+    from wilss.store import shows_none
+
+    count = int(shows_none(store).sum())
+    return {"without the step's classes": f"{count} of those that are done"} if count else {}
 
 
 def _judged(store: Any) -> dict[str, Any]:

@@ -183,7 +183,8 @@ def _told(report: "CheckReport", *, decoded: bool) -> str:
 def _table(counts: "Counts") -> list[str]:
     """The classes of a step; of a split to judge on that has many, those that are amiss, and how often others come."""
     supervision = f", supervision: {counts.supervision}" if counts.supervision else ""
-    heading = f"{counts.part}: {counted(counts.images, 'image')}{supervision}"
+    without = f" ({counts.without} without its classes)" if counts.without else ""
+    heading = f"{counts.part}: {counted(counts.images, 'image')}{without}{supervision}"
     is_long = not counts.supervision and len(counts.classes) > _SHOWN
     shown = [row for row in counts.classes if not is_long or _is_amiss(*row[2:])]
     others = [row for row in counts.classes if row not in shown]

@@ -20,7 +20,7 @@ from wilss.data.names import composed
 from wilss.equations.metrics import Scores
 from wilss.errors import ManifestError, OneImageError
 from wilss.process import map_in_threads
-from wilss.store import MaskStore, Status, empty_masks
+from wilss.store import MaskStore, Status, empty_masks, shows_none
 from wilss.store.records import records_for
 
 from .image_judge import ABLATION, KNOWN, STORED, ImageJudge
@@ -35,7 +35,8 @@ class Evaluation:
 
     scores: "stored", "known" where the store has void of its own, then the names in ABLATION. reliability: where it was
     asked for. failed: image id -> why its labels could not be used.
-    left_out: why -> how many images of the store were not counted. warnings: about classes that are tagged and that no
+    left_out: why -> how many images of the store were not counted. without: of those that were, the images that are
+    known to show none of the step's classes. warnings: about classes that are tagged and that no
     label or no mask shows, whose figures say nothing.
     """
 
@@ -44,6 +45,7 @@ class Evaluation:
     counted: int
     failed: Mapping[str, str]
     left_out: Mapping[str, int]
+    without: int = 0
     warnings: tuple[str, ...] = ()
     reliability: "Reliability | None" = None
 
@@ -67,6 +69,7 @@ class Evaluation:
                 "counted": self.counted,
                 "failed": dict(self.failed),
                 "left_out": dict(self.left_out),
+                **({"without_the_classes": self.without} if self.without else {}),
             },
             **stored.as_json(),
             "confusion": stored.matrix_as_json(),
@@ -109,6 +112,7 @@ def evaluate(
         counted=len(counted),
         failed=failed,
         left_out=left_out,
+        without=int(shows_none(store)[counted].sum()),
         warnings=(*told, *_unseen(judge, manifest, counted, matrices[STORED]), *empty_masks(store)),
         reliability=None if judge.tally is None else judge.tally.whole(names),
     )

@@ -28,6 +28,7 @@ from wilss.store import (
     Status,
     StoreHeader,
     StoreLayout,
+    shows_none,
     write_shard,
 )
 from wilss.store.carrying import stored_content
@@ -166,7 +167,7 @@ class _ShardMaker:
         self._store, self._folder, self._layout, self._params, self._pictures = store, folder, layout, params, pictures
         self._reader = KeptReader(store)
         self._status, self._errors = store.vector("status"), store.vector("error")
-        self._fallback = store.vector("fallback")
+        self._fallback, self._shows_none = store.vector("fallback"), shows_none(store)
         self._contents = store.vector("content") if store.layout.has_content else None
         self._judged = (verdicts_of(store) != UNJUDGED).any(axis=1)
 
@@ -181,7 +182,7 @@ class _ShardMaker:
         try:
             if self._judged[row]:
                 return stored_content(self._store, row, self._store.receipt(row // self._layout.shard_size))
-            content = self._fused(row)
+            content = ImageContent(status=status) if self._shows_none[row] else self._fused(row)
             content = dataclasses.replace(content, planes={**content.planes, **kept_planes(self._store, row)})
         except OneImageError as error:
             return ImageContent(status=Status.FAILED, error=str(error))

@@ -11,7 +11,7 @@ from wilss.data.layouts import ImageRecord
 from wilss.data.taxonomy import VOID
 from wilss.equations.metrics import confusion
 from wilss.errors import ImageError, OneImageError
-from wilss.store import LabelMaps, MaskStore, label_map
+from wilss.store import LabelMaps, MaskStore, label_map, shows_none
 from wilss.store.verdicts import UNJUDGED, verdicts_of
 
 from ..stages.params import without_stages
@@ -48,7 +48,7 @@ class ImageJudge:
         self._ids = np.array(store.category_ids)
         self._stored = LabelMaps(store)
         self._kept = _kept_of(store) if ablation else None
-        self._said = (verdicts_of(store) != UNJUDGED).any(axis=1)
+        self._said, self._shows_none = (verdicts_of(store) != UNJUDGED).any(axis=1), shows_none(store)
         has_void = store.layout.has_void and store.attributes.get("source") != "annotation"
         self.names = (STORED, *((KNOWN,) if has_void else ()), *(ABLATION if ablation else ()))
         self.tally, self._sure = None, None
@@ -74,6 +74,8 @@ class ImageJudge:
             matrices[KNOWN] = confusion(np.where(known == VOID, np.uint8(VOID), truth), labels, ids)
         if self._said[row]:  # what people said of it has nothing to do with its maps
             return Judged(matrices=matrices)
+        if self._shows_none[row]:  # by its tags, so that no map was made of it: background, however maps are fused
+            return Judged(matrices={**dict.fromkeys(self.names, matrices[STORED]), **matrices})
         if self._kept is not None:
             ablated = _ablated(*self._kept, row, self._ids)
             matrices.update({name: confusion(truth, one, ids) for name, one in ablated.items()})

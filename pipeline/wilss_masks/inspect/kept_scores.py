@@ -144,6 +144,8 @@ class KeptReader:
         return self.store.vector("tags"), self.store.vector("height"), self.store.vector("width")
 
     def _maps(self, name: str, row: int, categories: tuple[int, ...]) -> NDArray[np.float16]:
+        if not categories:
+            raise MasksError(f"{self.store.path} has no map of {self.store.image_ids[row]}; leave the image out.")
         maps = np.stack([self.store.plane(name, row, category) for category in categories])
         h, w = extent(maps)
         if not h or np.isnan(maps[:, :h, :w]).any():

@@ -19,7 +19,7 @@ from wilss.data.layouts import ImageRecord, Records
 from wilss.disk import threads_for
 from wilss.errors import ImageError, StoreError
 from wilss.process import map_in_threads
-from wilss.store import Status, StoreHeader, StoreLayout
+from wilss.store import StoreHeader, StoreLayout
 
 from ..sources.base import Grids, ImageTask, ImageTasks, MaskSource
 
@@ -93,17 +93,20 @@ def make_plan(
     batch_size: int,
     keep_soft: bool,
     tags_are_labels: bool = False,
+    tags_are_complete: bool = False,
     has_content: bool = True,
 ) -> MaskPlan:
     """Measure the images (headers only) and cut them into shards and batches.
 
     categories: taxonomy id -> name of the step's classes, in channel order. keep_soft: whether score map,
     attention and seeds are kept in the store. tags_are_labels: the tags were read from the labels, so that a source
-    that reads labels need not look into them for more classes. has_content: whether it notes what the masks were made
-    of, which only a store that was begun by an older wilss does not.
+    that reads labels need not look into them for more classes. tags_are_complete: an image without a tag of the step is
+    known to show none of its classes. has_content: whether it notes what the masks were made of, which only a store
+    that was begun by an older wilss does not.
     Raises StoreError when no image can be opened at all, or none has the labels that the source reads.
     """
     images = _measure(Records.of(records), tuple(categories), source.uses_tags)
+    images = dataclasses.replace(images, tags_are_complete=tags_are_complete, reads_labels=source.reads_labels)
     if source.reads_labels:
         images = _as_labelled(images, None if tags_are_labels else tuple(categories))
     images = _within_canvas(images)
@@ -257,7 +260,7 @@ def _batches(
     """Positions of the images to be made, grouped by input shape, at most `batch_size` together."""
     groups: dict[Grids, list[int]] = {}
     for position, image in enumerate(images):
-        if image.status is Status.PENDING and image.problem is None:
+        if image.is_proposed:
             groups.setdefault(grids[image.height, image.width], []).append(position)
     return tuple(
         tuple(group[start : start + batch_size])

@@ -155,7 +155,7 @@ def plan_for(
 
     has_content: see `make_plan`.
     """
-    taxonomy = manifest.taxonomy
+    taxonomy, spec = manifest.taxonomy, manifest.data[manifest.steps[step].data]
     return make_plan(
         step=step,
         records=records,
@@ -164,6 +164,7 @@ def plan_for(
         shard_size=options.shard_size,
         batch_size=options.batch_size,
         keep_soft=options.keep_scores,
-        tags_are_labels=source.reads_labels and manifest.data[manifest.steps[step].data].tags_are_labels,
+        tags_are_labels=source.reads_labels and spec.tags_are_labels,
+        tags_are_complete=spec.tags.complete,
         has_content=has_content,
     )

@@ -225,6 +225,8 @@ def _content_of(job: Job, image: ImageTask) -> int:
 def _before_running(job: Job, image: ImageTask) -> ImageContent:
     if image.problem is not None:
         return ImageContent(status=Status.FAILED, error=image.problem)
+    if image.shows_none and not image.is_proposed:
+        return ImageContent(status=Status.DONE, content=_content_of(job, image))
     is_of_label = job.source.reads_labels and image.status is Status.UNTAGGED  # which says so, whatever the tags
     return ImageContent(status=image.status, content=_content_of(job, image) if is_of_label else UNKNOWN)
 

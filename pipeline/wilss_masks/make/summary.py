@@ -11,7 +11,7 @@ from wilss.data.manifest import Manifest, told_unlisted
 from wilss.data.names import some
 from wilss.disk import Location
 from wilss.errors import counted
-from wilss.store import Look, MaskStore, Status, coverage_of, look_at
+from wilss.store import Look, MaskStore, Status, coverage_of, look_at, shows_none
 
 from ..sources.base import MaskSource
 from ..sources.fmwiss_params import CONFIDENCE_OF
@@ -27,7 +27,8 @@ _LOOKED_AT = 1000
 class Summary:
     """What is in the store now, and what this call added.
 
-    look: what a person would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
+    without: of the images that are done, those that are known to show none of the step's classes. look: what a person
+    would notice of the masks. has_labels: whether there are pixel labels to judge them by. lost: a
     sentence for every shard not made. left_out: images of the step behind the limit.
     """
 
@@ -43,6 +44,7 @@ class Summary:
     look: Look
     has_labels: bool = False
     left_out: int = 0
+    without: int = 0
     warnings: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
@@ -79,6 +81,7 @@ def summary_of(
         look=look_at(store),
         has_labels=any(record.label is not None for record in itertools.islice(records, _LOOKED_AT)),
         left_out=left_out,
+        without=int(shows_none(store).sum()),
         warnings=warnings,
         lost=lost,
     )

@@ -72,16 +72,26 @@ def _finished(store: MaskStore) -> Iterator[tuple[int, Hashable]]:
             sizes = ((int(heights[row]), int(widths[row])) for row in rows)
             asked = (tuple(np.flatnonzero(tags[row]).tolist()) for row in rows)
             names = (store.image_ids[row] for row in rows)
+            done = status[rows.start : rows.stop] == Status.DONE
             bare = (status[rows.start : rows.stop] == Status.UNLABELLED).tolist()
+            none = (done & ~tags[rows.start : rows.stop].any(axis=1)).tolist()
             made_of = contents[rows.start : rows.stop].tolist()
-            facts = zip(names, sizes, asked, bare, made_of, strict=True)
+            facts = zip(names, sizes, asked, bare, none, made_of, strict=True)
             yield shard, tuple((name, *size, *more) for name, size, *more in facts)
 
 
 def _planned(plan: MaskPlan, shard: int, contents: NDArray[np.uint64]) -> Hashable:
     images, made_of = plan.shard(shard).images, contents[plan.layout.row_slice(shard)].tolist()
     return tuple(
-        (image.record.image_id, image.height, image.width, image.categories, image.unlabelled, content)
+        (
+            image.record.image_id,
+            image.height,
+            image.width,
+            image.categories,
+            image.unlabelled,
+            image.shows_none,
+            content,
+        )
         for image, content in zip(images, made_of, strict=True)
     )
 

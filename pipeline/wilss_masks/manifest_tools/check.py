@@ -32,7 +32,8 @@ class Finding:
 class Counts:
     """What a step or an evaluation split holds.
 
-    part: "step 1" or "val". supervision: pixel, tags, or "" for evaluation. images: usable and not.
+    part: "step 1" or "val". supervision: pixel, tags, or "" for evaluation. images: usable and not. without: of these
+    those that are known to show none of the step's classes.
     classes: (id, name, images tagged with it, images whose labels hold it), the step's classes or all.
     labelled is None in all of them where labels were not read. supports: usable ones by class name, None where the
     manifest names none for this step.
@@ -43,6 +44,7 @@ class Counts:
     images: int
     classes: tuple[tuple[int, str, int, int | None], ...]
     supports: Mapping[str, int] | None = None
+    without: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +108,8 @@ def _findings(parts: Iterable[Part], looks: Looks) -> tuple[Finding, ...]:
 
 
 def _bare(part: Part, looks: Looks) -> list[ImageRecord]:
-    """The images of a part that have no labels, though it asks for them."""
-    return [record for record in part.records if looks[record].unlabelled]
+    """The images of a part that have no labels, though it asks for them; not where it is known what they would be."""
+    return [record for record in part.records if looks[record].unlabelled and not part.shows_none(record)]
 
 
 def _warnings(manifest: Manifest, parts: Sequence[Part], counts: Sequence[Counts], looks: Looks) -> Iterator[str]:
@@ -225,4 +227,5 @@ def _counts(manifest: Manifest, part: Part, looks: Looks, supports: Mapping[str,
             (i, manifest.taxonomy.name_of(i), tagged[i], None if held is None else held[i]) for i in part.class_ids
         ),
         supports=supports,
+        without=sum(map(part.shows_none, part.records)),
     )

@@ -17,7 +17,10 @@ _THREADS = 4
 
 
 class Part(NamedTuple):
-    """A step, or an evaluation split, whose supervision is "". labels: the folder of its label files, "" for a json."""
+    """A step, or an evaluation split, whose supervision is "". labels: the folder of its label files, "" for a json.
+
+    tags_are_complete: whether what an image is not tagged with is known not to be on it.
+    """
 
     name: str
     supervision: str
@@ -25,6 +28,12 @@ class Part(NamedTuple):
     records: Sequence[ImageRecord]
     warnings: Sequence[str]
     labels: str = ""
+    tags_are_complete: bool = False
+
+    def shows_none(self, record: ImageRecord) -> bool:
+        """Whether an image is known to show none of the classes."""
+        is_known = self.tags_are_complete and record.problem is None and not record.tags_unknown
+        return is_known and not set(record.tags) & set(self.class_ids)
 
     @property
     def needs_labels(self) -> bool:
@@ -39,8 +48,9 @@ def parts_of(manifest: Manifest, faults: list[str]) -> Iterator[Part]:
             supervision = manifest.supervision(step)
             selection = manifest.images(step) if supervision == "shots" else manifest.records(step)
             new = manifest.protocol.new(step)
-            labels = _label_folder(manifest.data[manifest.steps[step].data], manifest.steps[step].split)
-            yield Part(f"step {step}", supervision, new, selection.records, selection.warnings, labels)
+            spec = manifest.data[manifest.steps[step].data]
+            labels, is_complete = _label_folder(spec, manifest.steps[step].split), spec.tags.complete
+            yield Part(f"step {step}", supervision, new, selection.records, selection.warnings, labels, is_complete)
     for split in evaluations(manifest):
         with collected(faults):
             chosen = manifest.evaluation(split)

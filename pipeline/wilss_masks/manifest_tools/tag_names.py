@@ -10,6 +10,10 @@ from wilss.data.taxonomy import may_be_class, meaning_of, same_class
 from .text import scalar
 
 _SHOWN = 5
+#: What parts without a defect, and samples without a finding, are called.
+_FAULTLESS = frozenset(
+    map(same_class, ("good", "ok", "okay", "normal", "healthy", "negative", "no defect", "no finding"))
+)
 
 
 def without_background(names: Iterable[str]) -> list[str]:
@@ -35,9 +39,9 @@ def words_for_nothing(class_names: Sequence[str], held: Mapping[str, set[str]]) 
     tags = set[str]().union(*held.values())
     return [
         f"the tag {name!r} is taken for a class; if it means that an image shows none, leave it out of `names` and "
-        f"write `ignore: [{scalar(name)}]` into `tags`."
+        f"write `ignore: [{scalar(name)}]` into `tags`, and `complete: true` to learn from such images."
         for name in class_names
-        if name in tags and may_be_class(name)
+        if name in tags and (may_be_class(name) or same_class(name) in _FAULTLESS)
     ]
 
 

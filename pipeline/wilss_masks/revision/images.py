@@ -61,7 +61,8 @@ def revised_content(
     mask, or the other classes of an image that had failed.
     """
     after = tags_after(tags, changes, rejected)
-    if not after.any() and uses_tags:
+    was_known = content.status is Status.DONE and not tags.any()
+    if not after.any() and uses_tags and not was_known:
         return ImageContent(status=Status.UNTAGGED, content=content.content)
     masks, drawn = _masks_after(content, size, after, changes)
     kept = [place for place in masks if place not in drawn]

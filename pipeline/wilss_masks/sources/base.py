@@ -19,7 +19,8 @@ class ImageTask:
 
     height, width: upright pixels, 0 where the image cannot be opened. categories: positions on the store's
     category axis. problem: why it will not be tried, or None. unlabelled: whether the source reads pixel labels and
-    there are none of this image, so that it is not tried either.
+    there are none of this image, so that it is not tried either. shows_none: whether it is known to show none of the
+    step's classes, so that its masks are empty. by_label: whether the source reads its label all the same, for void.
     """
 
     record: ImageRecord
@@ -28,13 +29,20 @@ class ImageTask:
     categories: tuple[int, ...]
     problem: str | None = None
     unlabelled: bool = False
+    shows_none: bool = False
+    by_label: bool = False
 
     @property
     def status(self) -> Status:
         """Its status before anything has run."""
         if self.unlabelled:
             return Status.UNLABELLED
-        return Status.PENDING if self.categories or self.problem else Status.UNTAGGED
+        return Status.PENDING if self.categories or self.problem or self.shows_none else Status.UNTAGGED
+
+    @property
+    def is_proposed(self) -> bool:
+        """Whether the source is asked about it; else what there is to say of it is known."""
+        return self.problem is None and not self.unlabelled and bool(self.categories or self.by_label)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +53,8 @@ class ImageTasks(Sequence[ImageTask]):
 
     sizes: int32 [N, 2], height and width, 0 where an image cannot be opened. asked: bool [K, C], the K different
     sets of categories; kinds: int32 [N], which of them an image has. problems: row -> sentence. unlabelled: the rows
-    of images without the pixel labels that are asked of them.
+    of images without the pixel labels that are asked of them. tags_are_complete: whether an image that nothing is asked
+    of is known to show none of the step's classes. reads_labels: whether the source does.
     """
 
     records: Records
@@ -54,6 +63,8 @@ class ImageTasks(Sequence[ImageTask]):
     asked: NDArray[np.bool_]
     problems: Mapping[int, str]
     unlabelled: frozenset[int] = frozenset()
+    tags_are_complete: bool = False
+    reads_labels: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -68,13 +79,18 @@ class ImageTasks(Sequence[ImageTask]):
 
     def _task(self, row: int) -> ImageTask:
         height, width = self.sizes[row].tolist()
+        record, categories = self.records[row], tuple(np.flatnonzero(self.asked[self.kinds[row]]).tolist())
+        problem, unlabelled = self.problems.get(row), row in self.unlabelled
+        shows_none = self.tags_are_complete and not (categories or problem or unlabelled)
         return ImageTask(
-            record=self.records[row],
+            record=record,
             height=height,
             width=width,
-            categories=tuple(np.flatnonzero(self.asked[self.kinds[row]]).tolist()),
-            problem=self.problems.get(row),
-            unlabelled=row in self.unlabelled,
+            categories=categories,
+            problem=problem,
+            unlabelled=unlabelled,
+            shows_none=shows_none,
+            by_label=shows_none and self.reads_labels and record.label is not None,
         )
 
     @property
@@ -92,7 +108,7 @@ class ImageTasks(Sequence[ImageTask]):
     @property
     def status(self) -> NDArray[np.int8]:
         """int8 [N]: the statuses before anything has run."""
-        waiting = np.any(self.asked, axis=1, keepdims=True)[self.kinds, 0]
+        waiting = np.any(self.asked, axis=1, keepdims=True)[self.kinds, 0] | self.tags_are_complete
         waiting[list(self.problems)] = True
         status = np.where(waiting, np.int8(Status.PENDING), np.int8(Status.UNTAGGED))
         status[list(self.unlabelled)] = Status.UNLABELLED

@@ -22,7 +22,7 @@ from tests.wilss_masks.stores import (
     make_store,
 )
 from wilss.errors import ManifestError, StoreError
-from wilss.store import MaskStore
+from wilss.store import MaskStore, Status
 from wilss_masks.commands.evaluate import command
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.sources.fmwiss_params import FmwissParams
@@ -83,6 +83,22 @@ def test_the_ablations_row_of_the_stores_own_fusion_is_the_store(
     found = evaluate(store, manifest, ablation=True)  # type: ignore[arg-type]
     np.testing.assert_array_equal(found.scores[fusion].matrix, found.scores["stored"].matrix)
     assert list(found.scores) == ["stored", "init", "seeds", "intersection", "union"]
+
+
+def test_an_image_that_is_known_to_show_none_is_background_however_maps_are_fused(
+    tmp_path: Path, manifest: FakeManifest
+) -> None:
+    """And says nothing of how sure maps are, since it has none; it is not counted where it is not known."""
+    known, unknown = (make_store(tmp_path / f"{bare.name}.zarr", bare=bare) for bare in (Status.DONE, Status.UNTAGGED))
+    found, before = (evaluate(one, manifest, ablation=True, reliability=True) for one in (known, unknown))  # type: ignore[arg-type]
+    assert (found.counted, found.without, before.counted, before.without) == (5, 1, 4, 0)
+    pixels = int((IMAGES[UNTAGGED].labels != 255).sum())
+    for name, scores in found.scores.items():
+        added = scores.matrix - before.scores[name].matrix
+        assert added[0, 0] == added.sum() == pixels
+    assert found.reliability is not None
+    assert before.reliability is not None
+    assert np.array_equal(found.reliability.joint, before.reliability.joint)
 
 
 def test_annotations_are_right_everywhere(tmp_path: Path, manifest: FakeManifest) -> None:

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.paths import on_disk
-from tests.wilss_masks.stores import files_of, make_annotation_store, make_manifest, make_store
+from tests.wilss_masks.stores import UNTAGGED, files_of, make_annotation_store, make_manifest, make_store
 from wilss.data.contents import content_of
 from wilss.data.images import read_image
 from wilss.digests import digest_of_file
 from wilss.errors import EncoderError, ImageError, ParameterError, StoreError
-from wilss.store import MaskStore, write_shard
+from wilss.store import MaskStore, Status, shows_none, write_shard
 from wilss_masks.commands.fuse import command
 from wilss_masks.inspect.evaluate import evaluate
 from wilss_masks.inspect.fuse import fuse, new_params, newly_failed, region_warnings
@@ -59,6 +59,14 @@ def test_every_byte_but_the_attributes_is_what_generate_writes(
     assert without_root(files_of(on_disk(fused))) == without_root(files_of(on_disk(generated)))
     assert fused.is_complete
     assert not list(fused.verify())
+
+
+def test_an_image_that_is_known_to_show_none_of_the_classes_stays_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "step-1.zarr", bare=Status.DONE)
+    fused = fuse(store, tmp_path / "fused.zarr", OTHER)
+    generated = make_store(tmp_path / "generated.zarr", params=FmwissParams(**OTHER), bare=Status.DONE)
+    assert without_root(files_of(on_disk(fused))) == without_root(files_of(on_disk(generated)))
+    assert shows_none(fused).tolist() == [row == UNTAGGED for row in range(6)]
 
 
 def test_attributes_tell_what_was_done(tmp_path: Path, store: MaskStore) -> None:

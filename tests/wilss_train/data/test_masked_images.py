@@ -1,5 +1,6 @@
 """A store's images as training reads them: size and masks, what is kept, and what stands in for a broken one."""
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from wilss.data.taxonomy import BACKGROUND
 from wilss.errors import ImageError, MasksError, StoreError, UnreachableError, WilssError
 from wilss_train.data.image_pool import BoundedCache, Broken, BrokenImages, ImagePool
 from wilss_train.data.masked_images import MaskedImage, MaskedImages
+from wilss_train.data.trust import Trust
 
 
 def opened(folder: Path, images: dict[str, Masks], failed: tuple[str, ...] = (), **more: object) -> MaskedImages:
@@ -84,6 +86,42 @@ def test_a_class_that_no_mask_shows_is_not_learnt_as_background(tmp_path: Path) 
     some, none = blob((9, 9), 0, 0, 5), np.zeros((9, 9), bool)
     images: dict[str, Masks] = {"a": {3: some}, "b": {3: some, 4: none}, "c": {3: none}, "d": {4: none}}
     assert opened(tmp_path, images).finished().tolist() == [0, 2]
+
+
+def test_images_that_show_none_of_the_classes_are_drawn_by_name_so_many_for_each_of_the_others(tmp_path: Path) -> None:
+    """More are these and others; which ones, seed and names decide, whatever other images there are."""
+    shown, bare = random_masks(4, (4, 3)), {f"bare-{i}": {9: np.zeros((9, 9), bool)} for i in range(9)}
+    images: dict[str, Masks] = {}
+    for number, name in enumerate(bare):
+        images |= {name: bare[name]} | dict([*shown.items()][number : number + 1])
+
+    def names(reader: MaskedImages, negatives: float, *, seed: int = 5, limit: int = 0) -> set[str]:
+        rows = reader.trained_on(limit, seed, negatives=negatives)
+        assert rows.tolist() == sorted(set(rows.tolist()))
+        return {reader.store.image_ids[row] for row in rows.tolist()}
+
+    reader = opened(tmp_path / "a", images)
+    some = [names(reader, negatives) for negatives in (0, 0.25, 1, 2, 100)]
+    assert [len(one) for one in some] == [4, 5, 8, 12, 13]
+    assert all(one < other for one, other in itertools.pairwise(some))
+    assert some[0] == set(shown)
+    assert names(reader, 1) != names(reader, 1, seed=6)
+    assert names(reader, 1, limit=6) < some[2]
+    assert reader.trained_on(0, 5).tolist() == reader.trained_on(0, 5, negatives=0).tolist()
+    reversed_ = opened(tmp_path / "b", dict(reversed(images.items())))
+    assert names(reversed_, 1) == some[2]
+
+
+def test_trust_says_nothing_of_images_without_masks(tmp_path: Path) -> None:
+    """They stay, whatever masks are taken, in the number of the others that are."""
+    bare: dict[str, Masks] = {f"bare-{i}": {9: np.zeros((9, 9), bool)} for i in range(5)}
+    images = {**random_masks(3, (4, 3)), **bare}
+    confidence = {"image-000": 0.9, "image-001": 0.5, "image-002": 0.5}
+    reader = opened(tmp_path, images, confidence=confidence)
+    trust = Trust.of(reader.store, "all", 0, least_confidence=0.8)
+    rows = reader.trained_on(0, 0, trust, negatives=2.0)
+    assert (rows[0], len(rows)) == (0, 3)
+    assert (rows[1:] > 2).all()
 
 
 def test_kept_images_need_no_disk_and_are_as_many_as_there_is_room_for(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def make_store(
     confidence: Mapping[str, float] | None = None,
     failed: Sequence[str] = (),
 ) -> MaskStore:
-    """A complete store of `images`. confidence: by image, of all its masks; NaN where none is given."""
+    """A complete store of `images`, some of which may hold other classes than the step's alone.
+
+    confidence: by image, of all its masks; NaN where none is given.
+    """
     ids, names = PROTOCOL.new(step), tuple(images)
     shapes = [next(iter(masks.values())).shape for masks in images.values()]
     layout = StoreLayout(
@@ -82,7 +85,7 @@ def make_store(
         contents = [
             ImageContent(status=Status.FAILED, error=f"{name} is truncated; copy it again.")
             if name in failed
-            else _content({ids.index(i): mask for i, mask in images[name].items()}, (confidence or {}).get(name))
+            else _content({ids.index(i): m for i, m in images[name].items() if i in ids}, (confidence or {}).get(name))
             for name in some
         ]
         writer.commit(write_shard(path, layout, shard, contents))

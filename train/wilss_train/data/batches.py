@@ -68,7 +68,7 @@ class SegBatchSource:
         on_broken: Callable[[Broken], None] = lambda broken: None,
     ) -> None:
         self._trust = Trust.of(images.store, params.trust, seed, least_confidence=params.least_confidence)
-        rows = images.trained_on(params.limit, seed, self._trust)
+        rows = images.trained_on(params.limit, seed, self._trust, negatives=params.negative_images)
         if not len(rows):
             raise StoreError(
                 "the store holds no image with masks of this step, or none but those of classes that no mask shows, or "

@@ -12,7 +12,7 @@ from wilss.data.images import read_image
 from wilss.data.layouts import ImageRecord
 from wilss.errors import ImageError
 from wilss.randomness import seed_for
-from wilss.store import ImageMasks, LabelMaps, MaskStore, Status, coverage_of
+from wilss.store import ImageMasks, LabelMaps, MaskStore, Status, coverage_of, shows_none
 
 from .trust import Trust
 
@@ -54,14 +54,19 @@ class MaskedImages:
         """
         return np.flatnonzero((self.store.current_status() == Status.DONE) & ~coverage_of(self.store).empty)
 
-    def trained_on(self, limit: int, seed: int, trust: Trust | None = None) -> NDArray[np.intp]:
+    def trained_on(
+        self, limit: int, seed: int, trust: Trust | None = None, *, negatives: float = 0.0
+    ) -> NDArray[np.intp]:
         """The finished rows that a run trains on, [N], ascending: `limit` of them, all where it is 0; see `limited`.
 
-        trust: leaves out images of which no mask is ever taken.
+        trust: leaves out images of which no mask is ever taken. negatives: of the images that are known to show none of
+        the step's classes, at most so many for each of the others; drawn as those of `limited` are.
         """
-        rows = self.finished()
-        rows = rows if trust is None else trust.rows(rows, self.store.vector("tags"))
-        return limited(rows, self.store.image_ids, limit, seed)
+        rows, is_negative = self.finished(), shows_none(self.store)
+        shown, others = rows[~is_negative[rows]], rows[is_negative[rows]]
+        shown = shown if trust is None else trust.rows(shown, self.store.vector("tags"))
+        others = _drawn(others, self.store.image_ids, round(negatives * len(shown)), seed, "negatives")
+        return limited(np.union1d(shown, others), self.store.image_ids, limit, seed)
 
     def whole(self, image: str | int) -> NDArray[np.uint8]:
         """The image alone, uint8 [H, W, 3], of whatever size it is now. Raises ImageError."""
@@ -132,7 +137,14 @@ def limited(rows: NDArray[np.integer[Any]], image_ids: Sequence[str], limit: int
 
     image_ids: of all rows of the store.
     """
-    if not limit or len(rows) <= limit:
+    return _drawn(rows, image_ids, limit, seed, "limit") if limit else rows.astype(np.intp)
+
+
+def _drawn(
+    rows: NDArray[np.integer[Any]], image_ids: Sequence[str], count: int, seed: int, name: str
+) -> NDArray[np.intp]:
+    """`count` of `rows`, ascending, or all where there are not more. name: of the draw."""
+    if len(rows) <= count:
         return rows.astype(np.intp)
-    drawn = sorted(rows.tolist(), key=lambda row: (seed_for(seed, "limit", image_ids[row]), image_ids[row]))
-    return np.array(sorted(drawn[:limit]), np.intp)
+    drawn = sorted(rows.tolist(), key=lambda row: (seed_for(seed, name, image_ids[row]), image_ids[row]))
+    return np.array(sorted(drawn[:count]), np.intp)

@@ -43,6 +43,7 @@ def fill(
     limit: int = 0,
     trust: str = "all",
     least_confidence: float = 0.0,
+    negatives: float = 0.0,
     threads: int = 4,
 ) -> dict[str, str]:
     """Write the bank of `step` to `path`: the parent's instances of old classes, and new ones of this step's store.
@@ -51,7 +52,7 @@ def fill(
     were made from tags; then only those in the upper `keep_confident` share of their class by confidence are
     candidates [D]. A candidate is the largest connected region of a class in an image, if it has `min_area` pixels [D].
 
-    limit, trust, least_confidence: which of the store's images were trained on; no other is looked at, see
+    limit, trust, least_confidence, negatives: which of the store's images were trained on; no other is looked at, see
     `MaskedImages.trained_on`.
 
     A bank that lies at `path` is replaced. Returns image id -> why it cannot be read; such images are passed over.
@@ -64,7 +65,8 @@ def fill(
     carried = _carried(parent, protocol, step, per_class)
     trusted: dict[str, Any] = {"min_area": min_area, "keep_confident": keep_confident if weak else 1.0, "seed": seed}
     taken = Trust.of(store, trust, seed, least_confidence=least_confidence)
-    trained_on, place = MaskedImages(store, records).trained_on(limit, seed, taken), store.category_ids.index
+    trained_on = MaskedImages(store, records).trained_on(limit, seed, taken, negatives=negatives)
+    place = store.category_ids.index
     rows = {identity: trained_on[taken.takes(trained_on, place(identity))] for identity in protocol.new(step)}
     queues = [Queue.of(store, identity, rows[identity], **trusted) for identity in protocol.new(step)]
     archived, failed = archive(queues, records, Marks(step=step, weak=weak), per_class=per_class, threads=threads)

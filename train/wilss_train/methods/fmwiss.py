@@ -148,7 +148,7 @@ class FmwissObjective(DistillObjective):
         """L_seg; logits: the teacher's, [B, C, h, w]."""
         targets = student_targets(
             logits.detach().sigmoid(), old, new_channels=self._new_channels, old_channels=self._old_channels,
-            alpha=self._params.alpha, beta=self._params.beta,
+            alpha=self._params.alpha, beta=self._params.beta, shows_none=~batch.tags.any(dim=1),
         )  # fmt: skip
         return masked_bce(at_size(self.student.logits(features), logits.shape[-2:]), targets, ~batch.void)
 

@@ -3,6 +3,7 @@
 K. Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019, Sec. 3.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from wilss.data.manifest import EncoderSpec, Manifest
 from wilss.data.supports.simulate import Kind
 from wilss.data.taxonomy import VOID
 from wilss.equations.panet import prototypes, scores, with_absent
-from wilss.errors import CheckpointError, StoreError
+from wilss.errors import CheckpointError, StoreError, counted
 from wilss.models.encoders.identity import digest_of_encoder, digests_of_encoder, way_to_former
 from wilss.models.encoders.weights import sha256_of
 from wilss.models.networks.embedding import Embedding, EmbeddingNet, build_embedding, embedding_of
 from wilss.models.networks.embedding_spec import EmbeddingSpec
 from wilss.models.networks.weights import load_backbone
 from wilss.params import NonNegativeFloat, Params, PositiveFloat, PositiveInt, require
+from wilss.store import shows_none
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.episodes.batches import EpisodeBatch, EpisodeBatchSource, EpisodeSample, Shape
@@ -36,6 +38,8 @@ from ..results.episodes.judge import judge_run
 from ..results.judge import Judged, RunResults, untold
 from .losses.panet import alignment_loss, query_ce
 from .segmenter import write_network
+
+log = logging.getLogger(__name__)
 
 _VGG = "vgg16"
 
@@ -120,6 +124,11 @@ class Panet(Params):
             raise StoreError(
                 f"{inputs.store.path} holds step {inputs.step}, and panet learns to compare from the classes of "
                 "step 0; give it the store of step 0, and make later masks with `wilss-masks generate --source panet`."
+            )
+        if (negatives := int(shows_none(inputs.store).sum())) and not context.rank:
+            log.warning(
+                f"{inputs.store.path} holds {counted(negatives, 'picture')} without the step's classes, which panet "
+                "does not learn from: an episode is of pictures that show its class."
             )
         net = self.network(context.inputs.manifest, seed=context.seed)
         vit = inputs.manifest.encoders.vit

@@ -240,4 +240,5 @@ def _write_memory(context: RunContext, out: Path) -> None:
         limit=params.limit,
         trust=params.trust,
         least_confidence=params.least_confidence,
+        negatives=params.negative_images,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wilss.data.manifest import Manifest
 from wilss.errors import ManifestError
-from wilss.store import MaskStore
+from wilss.store import MaskStore, shows_none
 
 from ..data.masked_images import MaskedImages
 from ..data.trust import Trust
@@ -67,7 +67,8 @@ def with_step_prior(params: TrainParams, inputs: RunInputs, *, from_masks: bool,
     """
     if "auto" not in (params.batch_norm, params.logit_adjustment, params.heads):
         return params
-    one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store, trust_of(inputs, params))
+    trust, negatives = trust_of(inputs, params), params.negative_images
+    one_sided = from_masks and inputs.parent is not None and is_one_sided(inputs.store, trust, negatives)
     decided: dict[str, Any] = {}
     if params.batch_norm == "auto":
         decided["batch_norm"] = "frozen" if one_sided else "train"
@@ -90,7 +91,8 @@ def shifts_of(inputs: RunInputs, params: TrainParams, *, is_softmax: bool = Fals
     """
     if inputs.parent is None or params.logit_adjustment != "always":
         return {}
-    return prior_of(inputs, trust_of(inputs, params)).shifts(params.prevalence, is_softmax=is_softmax)
+    prior = prior_of(inputs, trust_of(inputs, params), params.negative_images)
+    return prior.shifts(params.prevalence, is_softmax=is_softmax)
 
 
 def notes(inputs: RunInputs, params: TrainParams, *, is_softmax: bool = False) -> tuple[str, ...]:
@@ -104,13 +106,13 @@ def notes(inputs: RunInputs, params: TrainParams, *, is_softmax: bool = False) -
             "--set heads=shared trains all of them on"
         )
     if shifts := shifts_of(inputs, params, is_softmax=is_softmax):
-        found.append(_adjusted(prior_of(inputs, trust), shifts, params.prevalence))
+        found.append(_adjusted(prior_of(inputs, trust, params.negative_images), shifts, params.prevalence))
     elif params.logit_adjustment == "always":
         found.append(
             "Logits are NOT adjusted: the lists know of no picture without this step's classes, so the share of all "
             "pictures that hold one cannot be told; say it with --set prevalence=0.05"
         )
-    if params.batch_norm == "frozen" and is_one_sided(inputs.store, trust):
+    if params.batch_norm == "frozen" and is_one_sided(inputs.store, trust, params.negative_images):
         found.append(
             "Batch norm keeps its statistics, since these pictures are all of one kind; --set batch_norm=train moves "
             "them"
@@ -139,23 +141,29 @@ def trust_of(inputs: RunInputs, params: TrainParams) -> Trust | None:
     return Trust.of(inputs.store, params.trust, 0, least_confidence=params.least_confidence)
 
 
-def is_one_sided(store: MaskStore, trust: Trust | None = None) -> bool:
-    """Whether one and the same class is on half of the pictures with masks or more. trust: which are taken, or None."""
-    holds, _ = _held(store, trust)
-    return len(holds) > 0 and bool((holds.mean(axis=0) >= _ONE_SIDED).any())
+def is_one_sided(store: MaskStore, trust: Trust | None = None, negatives: float = 0.0) -> bool:
+    """Whether one and the same class is on half of the pictures with masks or more.
+
+    Not where the other half is known to show none of the step's classes. trust: which masks are taken, or None.
+    negatives: see `MaskedImages.trained_on`.
+    """
+    rows, holds, _ = _held(store, trust, negatives)
+    if not len(rows) or shows_none(store)[rows].mean() >= _ONE_SIDED:
+        return False
+    return bool((holds.mean(axis=0) >= _ONE_SIDED).any())
 
 
-def on_all_pictures(store: MaskStore) -> frozenset[int]:
-    """The classes that every picture that is trained on holds, by taxonomy id."""
-    holds, _ = _held(store, None)
+def on_all_pictures(store: MaskStore, negatives: float = 0.0) -> frozenset[int]:
+    """The classes that every picture that is trained on holds, by taxonomy id. negatives: as above."""
+    _, holds, _ = _held(store, None, negatives)
     places = np.flatnonzero(holds.all(axis=0)).tolist()
     return frozenset(store.category_ids[place] for place in places)
 
 
-def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
-    """Of the pictures and lists that a run reads. trust: which masks are taken, None for all."""
+def prior_of(inputs: RunInputs, trust: Trust | None = None, negatives: float = 0.0) -> StepPrior:
+    """Of the pictures and lists that a run reads. trust: which masks are taken, None for all. negatives: as above."""
     store = inputs.store
-    holds, area = _held(store, trust)
+    _, holds, area = _held(store, trust, negatives)
     holding = holds.sum(axis=0)
     return StepPrior(
         ids=store.category_ids,
@@ -166,12 +174,14 @@ def prior_of(inputs: RunInputs, trust: Trust | None = None) -> StepPrior:
     )
 
 
-def _held(store: MaskStore, trust: Trust | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """By picture that is trained on and class: whether it holds it, and the share that its mask covers; both [N, C]."""
-    rows, tags = MaskedImages(store, {}).trained_on(0, 0, trust), store.vector("tags")
+def _held(
+    store: MaskStore, trust: Trust | None, negatives: float
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float64]]:
+    """The rows that are trained on, [N]; by row and class whether it holds it, and how much its mask covers, [N, C]."""
+    rows, tags = MaskedImages(store, {}).trained_on(0, 0, trust, negatives=negatives), store.vector("tags")
     area = _shares(store)[rows]
     holds = tags[rows] if store.attributes.get("uses_tags") is not False else area > 0
-    return holds if trust is None else holds & trust.taken[rows], area
+    return rows, holds if trust is None else holds & trust.taken[rows], area
 
 
 def _shares(store: MaskStore) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from wilss.params import NonNegativeFloat, NonNegativeInt, Share
 
 from ..context import EpochState, Experiment, RunContext
 from ..data.batches import SegBatch
-from ..inputs import RunInputs
 from .base import at_size, frozen, on_grid, require_student_epochs
 from .features import FeatureSource
 from .finetune import LabelObjective
@@ -101,7 +100,7 @@ class WilsonObjective(nn.Module):
         protocol, step = context.inputs.protocol, context.inputs.step
         self._new_channels = protocol.new_channels(step)
         self._new, self._old = run_of(self._new_channels), run_of(protocol.old_channels(step))
-        self._by_masks = _by_masks(params.negatives, context.inputs)
+        self._by_masks = _by_masks(params.negatives, context)
 
     def forward(self, batch: SegBatch, state: EpochState) -> dict[str, Tensor]:
         """The terms `tags`, `prior` and `features`, and after the warm-up `own` and the student's `seg`."""
@@ -155,10 +154,10 @@ class WilsonObjective(nn.Module):
         return masked_bce(at_size(self.student.logits(features), size), targets, ~batch.void)
 
 
-def _by_masks(negatives: str, inputs: RunInputs) -> list[bool]:
+def _by_masks(negatives: str, context: RunContext) -> list[bool]:
     """Of which of a step's classes masks show where they are not, in the protocol's order."""
-    known = inputs.protocol.new(inputs.step)
-    if negatives != "auto" or len(known) == 1:  # which all pictures of its step hold
-        return [negatives != "images"] * len(known)
-    held = on_all_pictures(inputs.store)
+    known = context.inputs.protocol.new(context.inputs.step)
+    if negatives != "auto":
+        return [negatives == "masks"] * len(known)
+    held = on_all_pictures(context.inputs.store, context.params.negative_images)
     return [identity in held for identity in known]

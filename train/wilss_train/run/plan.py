@@ -8,12 +8,14 @@ from wilss.data.images import IMAGENET_MEAN, IMAGENET_STD
 from wilss.errors import counted
 from wilss.models.devices import has_bf16
 from wilss.models.networks.pretrained import is_published, shortly
+from wilss.store import shows_none
 
 from ..context import Experiment, RunContext
-from ..data.trust import found_without_tags
+from ..data.masked_images import MaskedImages
+from ..data.trust import Trust, found_without_tags
 from ..inputs import SOFTMAX, RunInputs
 from ..methods import Method
-from ..methods.segmenter import learns_masks
+from ..methods.segmenter import MaskMethod, learns_masks
 from ..methods.step_prior import notes
 from ..params import RANDOM, TrainParams
 
@@ -122,6 +124,7 @@ def plan_of(experiment: Experiment, context: RunContext, method: Method) -> RunP
         notes=(
             *_slow(params, context.device),
             *_found_without_tags(context, method),
+            *_negatives(context, method),
             *notes(context.inputs, params, is_softmax=method.name in SOFTMAX),
             *_too_short(experiment, context),
         ),
@@ -147,6 +150,22 @@ def _found_without_tags(context: RunContext, method: Method) -> tuple[str, ...]:
     ):
         return ()
     return tuple(filter(None, [found_without_tags(context.inputs.store)]))
+
+
+def _negatives(context: RunContext, method: Method) -> tuple[str, ...]:
+    """A sentence on the pictures that are known to show none of the step's classes, where there are some."""
+    store, params = context.inputs.store, context.params
+    is_negative = shows_none(store)
+    if not is_negative.any() or not isinstance(method, MaskMethod):
+        return ()
+    images = MaskedImages(store, context.inputs.records)
+    trust = Trust.of(store, params.trust, context.seed, least_confidence=params.least_confidence)
+    rows = images.trained_on(params.limit, context.seed, trust, negatives=params.negative_images)
+    return (
+        f"{int(is_negative[rows].sum())} of {counted(int(is_negative.sum()), 'picture')} that show none of the step's "
+        f"classes are learnt from, beside {int((~is_negative[rows]).sum())} that do; --set negative_images="
+        f"{params.negative_images:g} says how many for each of these",
+    )
 
 
 def _too_short(experiment: Experiment, context: RunContext) -> tuple[str, ...]:

@@ -74,6 +74,11 @@ def settled(params: TrainParams, method: Method, inputs: RunInputs) -> TrainPara
             f"logit_adjustment=always is for methods that learn a later step from its masks, and {method.name} is none "
             "of these; leave it out."
         )
+    if params.negative_images != TrainParams.negative_images and not from_masks:
+        raise ParameterError(
+            f"negative_images={params.negative_images:g} is for methods that learn from a step's masks or tags, and "
+            f"{method.name} is none of these; leave it out."
+        )
     if params.trust != "all" or params.least_confidence:
         _require_trusted(params, method, inputs)
     own_heads = isinstance(method, MaskMethod) and method.own_heads

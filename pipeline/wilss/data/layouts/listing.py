@@ -60,12 +60,12 @@ def make_listing(
         tags = _tags(spec, split, images, lenient)
     records = images.tagged(_facts(spec, images, tags, lenient))
     sentences = tuple(warnings)
-    if not lenient and (empty := list(_without_class(records))):
+    if not (lenient or spec.tags.complete) and (empty := list(_without_class(records))):
         who = f"no class and so no step for {some(empty)} of {split!r}"
-        what = "; tag them, or take them off the list."
+        what = "; tag them, take them off the list, or, if they show none of the classes"
         if spec.tags_are_labels:
-            what = ": their labels show background alone, and such images are not trained on."
-        sentences += (f"{spec.at('splits')}: {who}{what}",)
+            what = ": their labels show background alone, and such images are not trained on; if they should be"
+        sentences += (f"{spec.at('splits')}: {who}{what}, write `complete: true` under `tags`.",)
     return Listing(records=records, warnings=sentences, exact=exact)
 
 

@@ -107,6 +107,8 @@ class TagsSpec(Part):
     list: the list whose order the rows of an npy follow.
     difficult: whether VOC's flag 0 (present but difficult) counts as a tag. ignore: names that are no classes
     here and are passed over in silence.
+    complete: whether what an image is not tagged with is known not to be on it, so that images without a tag of a
+    step's classes are pictures without these classes, and not ones of which nothing is known.
     """
 
     kind: Literal["voc-main", "voc-xml", "masks", "csv", "npy", "coco", "folders"] = Field(alias="from")
@@ -119,6 +121,7 @@ class TagsSpec(Part):
     list: str | None = None
     difficult: bool = True
     ignore: tuple[str, ...] = ()
+    complete: bool = False
 
 
 class GenerateSpec(Part):
@@ -192,7 +195,7 @@ class DataSpec(DataModel):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What decides how images and labels are read, for the manifest's digest; nothing where it is as always."""
+        """What decides how images, labels and tags are read, for the digest; nothing where it is as always."""
         facts: dict[str, Any] = {
             "coco": ["large to small by drawn pixels", self.crowd] if self.layout == "coco" else None,
             "values": sorted(self.values.items()) if self.values else None,
@@ -203,6 +206,7 @@ class DataSpec(DataModel):
             "labelmap": [list(row) for row in self.labelmap] or None,
             "bits": self.bits if self.bits != ALL_BITS else None,
             "table": [self.tags.between, self.tags.columns, self.tags.mask] if self._table_is_described else None,
+            "complete": self.tags.complete or None,
         }
         return {name: fact for name, fact in facts.items() if fact is not None}
 

@@ -75,6 +75,8 @@ class Manifest:
     def records(self, step: int, split: str = "train") -> Selection:
         """The images of a step: those that the protocol admits by their tags, and those that cannot be judged.
 
+        Where the tags are complete, those without the step's classes as well.
+
         An index list (npy) is a selection already and is taken as it is. Built-in data that is missing is drawn.
         Raises ProtocolError for a step that there is not, ManifestError where lists or tags are of no use.
         """
@@ -170,9 +172,15 @@ class Manifest:
         return {"layout": spec.layout, "labels": spec.labels, **{key: value for key, value in said.items() if value}}
 
     def _admitted(self, records: Records, step: int) -> Records:
-        """What the protocol admits by its tags, and what has none because of its problem or for want of a label."""
+        """What the protocol admits by its tags, and what has none because of its problem or for want of a label.
+
+        Where the tags are complete, also what they say to be without the step's classes.
+        """
+        is_complete = self.data[self.steps[step].data].tags.complete
         return records.where(
-            (not tags and (problem is not None or is_unknown)) or self.protocol.admits(tags, step)
+            (not tags and (problem is not None or is_unknown))
+            or self.protocol.admits(tags, step)
+            or (is_complete and problem is None and self.protocol.lacks(tags, step))
             for (_, tags, problem), is_unknown in zip(records.facts(), records.are_unknown(), strict=True)
         )
 

@@ -74,7 +74,10 @@ def _warnings(summary: "Summary", source: Any, arguments: dict[str, Any]) -> lis
 
 
 def _what_happened(summary: "Summary") -> str:
-    counts = f"{summary.done} done, {len(summary.failed)} failed, {summary.untagged} skipped (no tag of this step)"
+    without = f" ({summary.without} without the step's classes)" if summary.without else ""
+    counts = (
+        f"{summary.done} done{without}, {len(summary.failed)} failed, {summary.untagged} skipped (no tag of this step)"
+    )
     if summary.unlabelled:
         counts += f", {summary.unlabelled} without pixel labels"
     if not summary.made_now:

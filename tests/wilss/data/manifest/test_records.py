@@ -75,9 +75,10 @@ def test_a_record_knows_all_tags_and_reads_its_label(tmp_path: Path) -> None:
 
 def test_an_image_that_holds_nothing_is_told_once(tmp_path: Path) -> None:
     (warning,) = pets(tmp_path).records(0).warnings
-    assert "no class and so no step for 1 image (e) of 'train'; tag them, or take them off the list" in warning
+    assert "no class and so no step for 1 image (e) of 'train'; tag them, take them off the list, or, if" in warning
+    assert warning.endswith("write `complete: true` under `tags`.")
     (warning,) = pets(tmp_path, tags="masks").records(0).warnings
-    assert "1 image (e) of 'train': their labels show background alone, and such images are not trained on." in warning
+    assert "1 image (e) of 'train': their labels show background alone, and such images are not trained on;" in warning
 
 
 def test_a_step_that_there_is_not(tmp_path: Path) -> None:

@@ -265,6 +265,10 @@ def test_student_targets_equal_their_slow_twin(old_channels, new_channels, alpha
     np.testing.assert_allclose(found.numpy(), slow.student_targets(teacher.numpy(), old.numpy(), **how), **CLOSE)
     single = fmwiss.student_targets(teacher.float(), old.float(), **how)
     torch.testing.assert_close(single, found.float())
+    second = fmwiss.student_targets(teacher, old, **how, shows_none=torch.tensor([False, True]))
+    wanted = slow.student_targets(teacher.numpy(), old.numpy(), **how, shows_none={1})
+    np.testing.assert_allclose(second.numpy(), wanted, **CLOSE)
+    assert torch.equal(second[0], found[0])
     for targets in (found, single):
         assert targets.min() >= 0
         assert targets.max() <= 1

@@ -216,6 +216,7 @@ def student_targets(
     old_channels: Sequence[int],
     alpha: float = 0.5,
     beta: float = 0.9,
+    shows_none: Tensor | None = None,
 ) -> Tensor:
     """What the student learns in L_seg (FMWISS Sec. 3.5).
 
@@ -223,14 +224,18 @@ def student_targets(
         greatest of all channels (the first among equals), else 0. alpha = 0.5.
     old class: beta g(old model) + (1 - beta) soft. beta = 0.9; that the old model has it is [D].
     background: as an old class, times (1 - max over the new classes' targets) [D].
+    In an image that is known to show no new class, their targets are 0, whatever the teacher says [D].
 
     teacher: [B, C, H, W] in [0, 1]; old: [B, C_old, H, W] in [0, 1], its channels those of `old_channels` in
-    their order. Returns [B, C, H, W] in [0, 1], without gradient.
+    their order; shows_none: bool [B], the images without a new class, None where there are none.
+    Returns [B, C, H, W] in [0, 1], without gradient.
     """
     targets = exact(teacher).clone()
     new, known = run_of(new_channels), run_of(old_channels)
     hard = _is_greatest(teacher, new_channels).to(targets.dtype)
     targets[:, new] = torch.lerp(targets[:, new], hard, alpha)
+    if shows_none is not None:
+        targets[:, new] = targets[:, new].masked_fill(shows_none[:, None, None, None], 0.0)
     targets[:, known] = torch.lerp(targets[:, known], exact(old).to(targets.dtype), beta)
     if len(new_channels):
         targets[:, BACKGROUND] *= 1 - targets[:, new].amax(dim=1)
