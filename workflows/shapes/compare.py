@@ -56,13 +56,6 @@ ROWS = (
 SOFTMAX = (
     Row("softmax-mib", "MiB", ("--method", "mib"), "step-1-pixels.zarr", base="mib"),
     Row("softmax-plop", "PLOP", ("--method", "plop"), "step-1-pixels.zarr", base="mib"),
-    Row(
-        "softmax-plop-no-logits",
-        "PLOP",
-        ("--method", "plop", "--set", "pod_logits=0"),
-        "step-1-pixels.zarr",
-        base="mib",
-    ),
 )
 #: What the manifest's `weak` section was chosen from; the first is what stands there.
 SETTINGS = (
