@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor
 from tests.wilss_train.colours import ColourNet, blocks, info, picture, save
 from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError
+from wilss.models.networks import strips
+from wilss.models.networks.segmenter import build
+from wilss.models.networks.spec import SegmenterSpec
 from wilss_train.results import predict
 from wilss_train.results.predict import Predicted, Sample, predictions, read_sample
 
@@ -182,3 +186,50 @@ def test_images_come_upright_and_normalised(tmp_path: Path) -> None:
     assert (one.labels[-10:] == 4).all()
     assert float(seen[0].min()) == pytest.approx(-2, abs=0.05)
     assert float(seen[0].max()) == pytest.approx(2, abs=0.05)
+
+
+# -- large images -------------------------------------------------------------------------------------------
+
+
+def test_a_large_image_is_predicted_as_a_small_one_and_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, form = info(step=1), {"channels": [8, 8, 8, 8]}
+    spec = SegmenterSpec(
+        backbone="resnet18", args=form, head_width=8, num_channels=len(told.seen), output_stride=8, rates=(1, 2)
+    )
+    network = build(spec, seed=3).eval()
+    with torch.no_grad():  # so that all classes are seen
+        network.classifier.weight.mul_(50)
+        pooled = predict.logits_of(network, told, torch.randint(0, 256, (1, 90, 70, 3), dtype=torch.uint8))
+        assert network.classifier.bias is not None
+        network.classifier.bias.sub_(pooled.mean(dim=(0, 2, 3)))
+    pixels = np.random.default_rng(4).integers(0, 256, (90, 70, 3), np.uint8)
+    record = ImageRecord(image_id="a", path=save(tmp_path / "a.png", pixels))
+    seen: list[Sample] = []
+    run = partial(predictions, network, told, [record], probabilities="float32", on_large=seen.append)
+    (whole,) = run()
+    assert not seen
+    monkeypatch.setattr(predict, "LARGE", 1000)
+    monkeypatch.setattr(predict, "_VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr(strips, "_PIXELS", 1000)
+    (large,) = run()
+    assert [one.record.image_id for one in seen] == ["a"]
+    assert whole.labels is not None
+    assert large.labels is not None
+    assert len(np.unique(whole.labels)) > 1
+    assert (large.labels == whole.labels).mean() > 0.999, "the same but where two classes are equal to the last bit"
+    assert whole.probabilities is not None
+    assert large.probabilities is not None
+    np.testing.assert_allclose(large.probabilities, whole.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_label_map_is_the_same_channel_by_channel(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(count, 6, 5, generator=torch.Generator().manual_seed(0))
+    logits[count // 2] = logits[0]  # the first of equal ones counts
+    ids = torch.arange(count, dtype=torch.uint8) * 3
+    expected = predict.label_map(logits, ids, 40, 33)
+    monkeypatch.setattr(predict, "_VALUES_AT_ONCE", 1)
+    assert torch.equal(predict.label_map(logits, ids, 40, 33), expected)
+    assert expected.dtype == torch.uint8

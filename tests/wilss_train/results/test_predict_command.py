@@ -213,6 +213,16 @@ def test_images_that_come_out_dark_or_pale_are_told(photos: Path, tmp_path: Path
     assert "infrared.png are half transparent nearly everywhere and come out pale" in told
 
 
+def test_a_large_image_is_announced_when_it_is_begun(
+    photos: Path, tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wilss_train.results.predict.LARGE", 24 * 32 - 1)
+    told = invoke(photos / "a.png", "--out", tmp_path / "out").stderr
+    assert f"{photos / 'a.png'} is 32 x 24 pixels, which takes a while" in told
+    monkeypatch.setattr("wilss_train.results.predict.LARGE", 24 * 32)
+    assert "takes a while" not in invoke(photos / "b.PNG", "--out", tmp_path / "out").stderr
+
+
 def test_absent_classes_are_told(photos: Path, tmp_path: Path, invoke: Any) -> None:
     result = invoke(photos / "a.png", "--out", tmp_path / "out", "--no-overlays")
     assert written(tmp_path / "out") == ["a.png"]

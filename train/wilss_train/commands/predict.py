@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..data.image_lists import Found, Target
     from ..results.label_files import Written
+    from ..results.predict import Sample
 
 _NAMES_SHOWN, _STRAYS_SHOWN = 12, 5
 
@@ -133,7 +134,15 @@ def _written(info: "CheckpointInfo", targets: "tuple[Target, ...]", options: dic
     device = resolve_device(options["device"])
     same = {key: options[key] for key in ("overlays", "probabilities", "batch_size")}
     with going_on(lambda: _going_on(options)), ProgressDisplay() as display:
-        return write_label_files(load_segmenter(info, device), info, targets, device=device, progress=display, **same)
+        network = load_segmenter(info, device)
+        return write_label_files(network, info, targets, device=device, progress=display, on_large=_tell_large, **same)
+
+
+def _tell_large(sample: "Sample") -> None:
+    """That it takes a while until there is progress again."""
+    height, width = sample.image.shape[:2]
+    if not is_quiet():
+        click.echo(f"{sample.record.path} is {width} x {height} pixels, which takes a while", err=True)
 
 
 def _going_on(options: dict[str, Any]) -> str:

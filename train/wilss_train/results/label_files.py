@@ -29,7 +29,7 @@ from wilss.process import map_in_threads
 
 from ..data.image_lists import Target
 from .overlays import draw_overlay
-from .predict import Kind, Predicted, predictions
+from .predict import Kind, Predicted, Sample, predictions
 
 _WRITERS = 4
 #: What waits to be written: the probabilities of a single large photograph may be as much.
@@ -59,14 +59,18 @@ def write_label_files(
     batch_size: int = 8,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    on_large: Callable[[Sample], None] = lambda sample: None,
 ) -> Written:
     """Predict every target's image and write its files, each whole or not at all, while the next are predicted.
 
+    on_large: is told before a large image is begun.
     Raises StoreError when a file cannot be written.
     """
     start, by_id = time.monotonic(), {target.record.image_id: target for target in targets}
     records = [target.record for target in targets]
-    predicted = predictions(segmenter, info, records, batch_size=batch_size, device=device, probabilities=probabilities)
+    predicted = predictions(
+        segmenter, info, records, batch_size=batch_size, device=device, probabilities=probabilities, on_large=on_large
+    )
     failed, images, pixels = dict[str, str](), Counter[int](), Counter[int]()
     write = partial(_write, targets=by_id, info=info, overlays=overlays)
     written = map_in_threads(write, predicted, _WRITERS, weight=_bytes_of, heaviest=_BYTES_WAITING)

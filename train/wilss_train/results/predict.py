@@ -19,6 +19,7 @@ from wilss.data.images import normalise, read_image, to_pixels
 from wilss.data.layouts import ImageRecord
 from wilss.errors import CheckpointError, ImageError, OneImageError
 from wilss.models.networks.checkpoint import CheckpointInfo
+from wilss.models.networks.strips import in_strips
 from wilss.process import map_in_threads
 
 #: Methods whose outputs compete for a pixel; those of the others are a probability of each class by itself.
@@ -32,6 +33,8 @@ _PIXELS_PER_IMAGE = 1 << 20
 _BATCHES_HELD = 4
 #: Logits at the image's size are made for as many channels at once as fit into this many values (256 MB).
 _VALUES_AT_ONCE = 1 << 26
+#: An image of more pixels is large: the processor takes the network's first layers in strips, and it is announced.
+LARGE = 1 << 23
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +75,14 @@ def predictions(
     threads: int | None = None,
     read: Callable[[ImageRecord], Sample] = read_sample,
     probabilities: Kind | None = None,
+    on_large: Callable[[Sample], None] = lambda sample: None,
 ) -> Iterator[Predicted]:
     """Every record once, in the order of the batches: its label map, or why it has none.
 
     segmenter: on `device`, images [B, 3, H, W] to logits [B, C, h, w], channels as `info` has them; it is in
     evaluation mode while this runs. Logits go to the image's size by bilinear interpolation, then the channel
     of the largest becomes its taxonomy id. threads: that decode; read: what they do.
-    probabilities: the type in which they are given, too; see `as_kind`.
+    probabilities: the type in which they are given, too; see `as_kind`. on_large: is told when a large image is begun.
     Raises CheckpointError when the network's values are not finite.
     """
     was_training = segmenter.training
@@ -89,6 +93,9 @@ def predictions(
         with closing(decoded) as samples:
             for batch in _batches(samples, batch_size):
                 now: list[_Running | Predicted] = []
+                for sample in () if isinstance(batch, Predicted) else batch:
+                    if sample.image.shape[0] * sample.image.shape[1] > LARGE:
+                        on_large(sample)
                 now += [batch] if isinstance(batch, Predicted) else forward.start(batch)
                 yield from _finished(before)  # while the device works on the next batch
                 before = now
@@ -165,7 +172,14 @@ def require_finite(finite: Tensor, info: CheckpointInfo, image: object) -> None:
 @torch.inference_mode()
 def logits_of(segmenter: nn.Module, info: CheckpointInfo, images: Tensor) -> Tensor:
     """Logits [B, C, h, w] of images uint8 [B, H, W, 3] on the network's device."""
-    logits: Tensor = segmenter(normalise(images.permute(0, 3, 1, 2), info.mean, info.std).contiguous())
+
+    def as_input(pixels: Tensor) -> Tensor:
+        return normalise(pixels, info.mean, info.std).contiguous()
+
+    planes = images.permute(0, 3, 1, 2)
+    is_large = planes.shape[-2] * planes.shape[-1] > LARGE and images.device.type == "cpu"
+    bounded = in_strips(segmenter, as_input) if is_large else None
+    logits: Tensor = segmenter(as_input(planes)) if bounded is None else bounded(planes)
     return logits
 
 
@@ -173,29 +187,38 @@ def logits_of(segmenter: nn.Module, info: CheckpointInfo, images: Tensor) -> Ten
 def label_map(logits: Tensor, ids: Tensor, height: int, width: int) -> Tensor:
     """Logits [C, h, w] to taxonomy ids uint8 [height, width]; a few channels at once where they are many.
 
-    ids: uint8 [C], the taxonomy id of every channel.
+    ids: uint8 [C], the taxonomy id of every channel. Of equal values the first counts.
     """
     at_once = max(1, _VALUES_AT_ONCE // (height * width))
-    best, channels = to_pixels(logits[:at_once].float(), height, width).max(dim=0)
-    labels = ids[channels]
+    best, labels = _best_of(logits[:at_once], ids[:at_once], height, width)
     for first in range(at_once, len(logits), at_once):
-        values, channels = to_pixels(logits[first : first + at_once].float(), height, width).max(dim=0)
-        labels = torch.where(values > best, ids[first + channels], labels)
-        best = torch.maximum(values, best)
+        few = slice(first, first + at_once)
+        values, others = _best_of(logits[few], ids[few], height, width)
+        labels = torch.where(values > best, others, labels)
+        torch.maximum(values, best, out=best)
     return labels
+
+
+def _best_of(logits: Tensor, ids: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The greatest values at the image's size, float32 [height, width], and whose they are, uint8 of that shape."""
+    values = to_pixels(logits.float(), height, width)
+    if len(values) == 1:  # of a large image the channels of all pixels would take twice the memory of the values
+        return values[0], ids.expand(height, width)
+    best, channels = values.max(dim=0)
+    return best, ids[channels]
 
 
 @torch.inference_mode()
 def probabilities_of(logits: Tensor, method: str, height: int, width: int) -> Tensor:
     """Logits [C, h, w] of a network that `method` trained to float32 [C, height, width], each value in [0, 1]."""
     values = to_pixels(logits.float(), height, width)
-    return values.softmax(dim=0) if method in _SOFTMAX else values.sigmoid()
+    return values.softmax(dim=0) if method in _SOFTMAX else values.sigmoid_()
 
 
 def as_kind(shares: Tensor, kind: Kind) -> Tensor:
-    """Values in [0, 1] as float32, float16, or uint8 with 255 for 1."""
+    """Values in [0, 1], [C, H, W], as float32, float16, or uint8 with 255 for 1."""
     if kind == "uint8":
-        return (shares * 255).round().to(torch.uint8)
+        return torch.stack([(share * 255).round().to(torch.uint8) for share in shares])
     return shares.to(torch.float16 if kind == "float16" else torch.float32)
 
 
@@ -221,19 +244,20 @@ class _Forward:
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Sample]) -> _Running:
-        stacked = torch.from_numpy(np.stack([sample.image for sample in batch]))
+        one = batch[0].image[None]
+        stacked = torch.from_numpy(one if len(batch) == 1 else np.stack([sample.image for sample in batch]))
         cuda = self._device.type == "cuda"
         images = (stacked.pin_memory() if cuda else stacked).to(self._device, non_blocking=True)
         logits = logits_of(self._segmenter, self._info, images)
         height, width = stacked.shape[1:3]
-        labels = torch.stack([label_map(each, self._ids, height, width) for each in logits])
+        labels = _together([label_map(each, self._ids, height, width) for each in logits])
         return self._on_its_way(batch, labels, self._shares(logits, height, width), logits.isfinite().all())
 
     def _shares(self, logits: Tensor, height: int, width: int) -> Tensor | None:
         if self._kind is None:
             return None
         shares = (probabilities_of(each, self._info.method, height, width) for each in logits)
-        return torch.stack([as_kind(each, self._kind) for each in shares])
+        return _together([as_kind(each, self._kind) for each in shares])
 
     def _on_its_way(self, batch: Sequence[Sample], labels: Tensor, shares: Tensor | None, finite: Tensor) -> _Running:
         """Let the copies to the host queue up behind the forward pass, before the next one does."""
@@ -244,6 +268,11 @@ class _Forward:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(torch.cuda.current_stream(self._device))
         return _Running(samples=batch, labels=labels, probabilities=shares, finite=finite, done=done, info=self._info)
+
+
+def _together(each: Sequence[Tensor]) -> Tensor:
+    """In one tensor; that of a single image, which may be large, is not copied."""
+    return each[0][None] if len(each) == 1 else torch.stack(list(each))
 
 
 def _to_host(tensor: Tensor) -> Tensor:
