@@ -10,16 +10,17 @@ that is fitted on the fifteen trained classes for each kind and number of suppor
 
     python workflows/shapes/few_shot.py bias          # the frozen and the trained embeddings both ways
     python workflows/shapes/few_shot.py bias-table
+    python workflows/shapes/few_shot.py par           # alignment by predicted masks, and by the labels
     python workflows/shapes/few_shot.py encoders      # frozen features of the ViT and of CLIP's image tower
 """
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -55,11 +56,12 @@ PARAMS = TrainParams(epochs=6, batch_size=8, optimiser="adamw", lr=3e-3, head_lr
 
 @dataclass(frozen=True)
 class Row:
-    """One embedding of the table. par: weight of the alignment loss, None where nothing is trained."""
+    """One embedding of the table. par, mask: of the alignment loss, its weight is None where nothing is trained."""
 
     key: str
     title: str
     par: float | None = None
+    mask: Literal["predicted", "labelled"] = "predicted"
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -77,6 +79,8 @@ ROWS = (
 
 #: Judged with a bias, too.
 BOTH_WAYS = (ROWS[0], ROWS[3], ROWS[2])
+#: What the alignment loss costs with one shot, and what of it.
+ALIGNED = (ROWS[2], ROWS[3], Row("par-labelled", "trained with PAR, by the query's label", 1.0, "labelled"))
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class Fold:
             inputs = open_inputs(self.manifest, self.masks, None, "panet")
             options = Options(seed=seed, threads=1, device="cpu", split=None, resume=True)
             note_version(out)
-            run_training(inputs, replace(METHOD, par=row.par), PARAMS, out, options)
+            run_training(inputs, replace(METHOD, par=row.par, par_mask=row.mask), PARAMS, out, options)
             print(f"{out.relative_to(RESULTS)}: trained in {time.perf_counter() - started:.0f} s", flush=True)
         return out
 
@@ -230,11 +234,14 @@ def bias(episodes: int, runs: int, seeds: int) -> None:
                 _judge_both_ways(fold, row, seed, EpisodeParams(episodes=episodes, runs=runs))
 
 
-def _judge_both_ways(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> None:
-    """Kept in a file beside the results as published, whose runs may be others."""
+def _judge_both_ways(
+    fold: Fold, row: Row, seed: int, params: EpisodeParams, keys: Collection[str] | None = None
+) -> None:
+    """Kept in a file beside the results as published, whose runs may be others. keys: see `_wanted`, None for all."""
     path = _biased(fold.number, row, seed)
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    left = {key: one for key, one in _wanted(params).items() if not _serves(found.get(key, {}).get("published"), one)}
+    wanted = {key: one for key, one in _wanted(params).items() if keys is None or key in keys}
+    left = {key: one for key, one in wanted.items() if not _serves(found.get(key, {}).get("published"), one)}
     if not left:
         return
     embedding = fold.embedding(row, seed)
@@ -253,6 +260,31 @@ def _judge_both_ways(fold: Fold, row: Row, seed: int, params: EpisodeParams) -> 
         for key, one in found.items()
     )
     print(f"{path.relative_to(RESULTS)}: {said}", flush=True)
+
+
+@main.command()
+@click.option("--episodes", default=300, show_default=True, help="To fit on, and of a run.")
+@click.option("--seeds", default=len(SEEDS), show_default=True, help="How many.")
+def par(episodes: int, seeds: int) -> None:
+    """Supports by mask, with a fitted bias: without alignment, by predictions, by labels; figures/few-shot-par.json."""
+    torch.set_num_threads(1)
+    keys, params = [f"mask-{shots}" for shots in SHOTS], EpisodeParams(episodes=episodes, runs=1)
+    found: dict[str, list[list[dict[str, Any]]]] = {row.key: [] for row in ALIGNED}
+    for seed in SEEDS[:seeds]:
+        for row in ALIGNED:
+            for fold in map(Fold, FOLDS):
+                _judge_both_ways(fold, row, seed, params, keys)
+            found[row.key].append(list(_both_ways(row, seed)))
+        ious = {
+            key: {name: spread([_mean_iou(folds, name) for folds in of_seeds]) for name in keys}
+            for key, of_seeds in found.items()
+        }
+        runs = [Fold(number).run(row, one) for number in FOLDS for row in ALIGNED for one in SEEDS[: seed + 1]]
+        keep_figures("few-shot-par", ious, seeds=seed + 1, trained=runs)
+
+
+def _mean_iou(folds: Sequence[Mapping[str, Any]], key: str) -> float:
+    return float(np.mean([one[key]["fitted"]["mean_iou"]["mean"] for one in folds]))
 
 
 @main.command()

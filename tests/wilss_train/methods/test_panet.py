@@ -80,6 +80,23 @@ def test_losses_are_the_slow_twins(shape: dict[str, Any]) -> None:
     assert objective(par=0.0)(given, FIRST).keys() == {"seg"}
 
 
+def test_supports_may_be_aligned_by_the_querys_label() -> None:
+    """As by a prediction that is right: one of few pixels of the way, whatever the network says."""
+    made, given = objective(par_mask="labelled"), batch(2)
+    with torch.no_grad():
+        expected = []
+        for sample in given.samples:
+            query, *supports = (made.student(one[None].float())[0].double() for one in (sample.query, *sample.supports))
+            shares = [(sample.labels == channel).double() for channel in (0, 1)]
+            on_grid = torch.nn.functional.adaptive_avg_pool2d(torch.stack(shares), query.shape[-2:]).numpy()
+            maps = [one.numpy() for one in sample.maps]
+            features = [one.numpy() for one in supports]
+            expected.append(slow.alignment_loss(query.numpy(), on_grid, features, maps, sample.ways, 20.0))
+    found = made(given, FIRST)["par"].item()
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+    assert found != pytest.approx(objective()(given, FIRST)["par"].item(), rel=1e-2)
+
+
 def test_only_the_embedding_is_trained() -> None:
     made = objective()
     terms = made(batch(), FIRST)

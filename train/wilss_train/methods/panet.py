@@ -36,7 +36,7 @@ from ..params import TrainParams
 from ..results.episodes.evaluate import EpisodeParams
 from ..results.episodes.judge import judge_run
 from ..results.judge import Judged, RunResults, untold
-from .losses.panet import alignment_loss, query_ce
+from .losses.panet import alignment_loss, label_shares, query_ce
 from .segmenter import write_network
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class Panet(Params):
     ways, shots, support: of the training episodes; supports are drawn from the store's masks. void: what it is in a
         support's mask, `unknown`, or `background` as in the public code.
     alpha: what the cosine is multiplied with (Eq. 3). par: weight of the alignment loss (Eq. 7), 0 leaves it out.
+    par_mask: by which mask of the query supports are to be segmented, the one that is `predicted`, as published, or
+        `labelled` [D].
     episodes: of an epoch [D].
     judged: episodes of the one run after training that its report tells of; `wilss-eval` makes the whole protocol.
     """
@@ -73,6 +75,7 @@ class Panet(Params):
     void: Void = "unknown"
     alpha: PositiveFloat = 20.0
     par: NonNegativeFloat = 1.0
+    par_mask: Literal["predicted", "labelled"] = "predicted"
     episodes: PositiveInt = 400
     judged: PositiveInt = 200
 
@@ -219,10 +222,16 @@ class PanetObjective(nn.Module):
         at_pixels = with_absent(to_pixels(on_grid, *sample.labels.shape), present)
         terms = {"seg": query_ce(at_pixels, _without(sample.labels, present))}
         if self._params.par:
-            with_present = with_absent(on_grid, present)
-            aligned = alignment_loss(query, with_present, supports, sample.maps, sample.ways, self._params.alpha)
+            known = self._known(sample, with_absent(on_grid, present))
+            aligned = alignment_loss(query, known, supports, sample.maps, sample.ways, self._params.alpha)
             terms["par"] = self._params.par * aligned
         return terms
+
+    def _known(self, sample: EpisodeSample, predicted: Tensor) -> Tensor:
+        """Whose maximum is the query's mask for the alignment loss, [P, h, w]. predicted: the scores on the grid."""
+        if self._params.par_mask == "predicted":
+            return predicted
+        return label_shares(sample.labels, len(predicted), (predicted.shape[-2], predicted.shape[-1]))
 
     def _embedded(self, images: list[Tensor]) -> list[Tensor]:
         """A map [D, h, w] for each, float32; images of one size go through the network together."""

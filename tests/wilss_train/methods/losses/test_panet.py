@@ -70,6 +70,27 @@ def test_query_ce_has_the_right_gradient():
     assert torch.autograd.gradcheck(lambda x: panet.query_ce(x, labels), (scores,))
 
 
+# -- label_shares -------------------------------------------------------------------------------------------
+
+
+def test_label_shares_are_counted_cell_by_cell():
+    labels = torch.tensor([[0, 1, 1, 1], [0, 0, VOID, 1], [2, 2, 0, VOID], [2, 2, VOID, VOID]], dtype=torch.uint8)
+    shares = panet.label_shares(labels, 3, (2, 2))
+    for channel, row, column in np.ndindex(3, 2, 2):
+        cell = labels[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert shares[channel, row, column].item() == (cell == channel).float().mean().item()
+
+
+def test_supports_aligned_by_the_label_are_those_of_a_prediction_that_is_right():
+    query, _, supports, maps, ways = episode()
+    labels = torch.from_numpy(np.random.default_rng(3).integers(0, 3, (5, 4)))  # a pixel for each cell
+    right = torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).double()
+    shares = panet.label_shares(labels, 3, (5, 4))
+    found = panet.alignment_loss(query, shares, supports, maps, ways)
+    torch.testing.assert_close(found, panet.alignment_loss(query, right, supports, maps, ways))
+    assert found.item() == pytest.approx(slow_alignment(query, shares, supports, maps, ways), rel=1e-9)
+
+
 # -- alignment_loss -----------------------------------------------------------------------------------------
 
 

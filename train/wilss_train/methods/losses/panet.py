@@ -11,6 +11,7 @@ Images of one episode may differ in size.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wilss.data.images import to_pixels
@@ -26,6 +27,16 @@ def query_ce(scores: Tensor, labels: Tensor) -> Tensor:
     VOID. Returns a scalar >= 0; 0, with a gradient, where no pixel is labelled.
     """
     return pixel_ce(scores[None], labels[None])
+
+
+def label_shares(labels: Tensor, count: int, grid: tuple[int, int]) -> Tensor:
+    """How much of each cell of the feature grid is of each prototype by a label: its mask in the scores' place [D].
+
+    labels: [H, W], any integers, 0 the background; of other values than 0 to `count` - 1, as VOID, no share is told.
+    grid: (h, w). Returns float32 [P, h, w] in [0, 1].
+    """
+    each = torch.stack([labels == channel for channel in range(count)]).float()
+    return F.adaptive_avg_pool2d(each, grid)
 
 
 def alignment_loss(
