@@ -3,6 +3,7 @@
     python workflows/voc-small/walk.py --voc ~/data/VOC2012 rows     # what is still to be trained, one line each
     python workflows/voc-small/walk.py --voc ~/data/VOC2012 run      # train it; can be stopped, and goes on row by row
     python workflows/voc-small/walk.py table                         # read the reports and print the table
+    python workflows/voc-small/walk.py --voc ~/data/VOC2012 choose   # settings of a later step, on choosing.txt, one seed
 
 All rows of seed 0 come first. Every row of a protocol and seed starts from the same base and takes as many epochs.
 """
@@ -37,6 +38,15 @@ ROWS = (
     Row("panet", "FMWISS, masks of PANet from five annotated pictures a class, and tags", "panet"),
     Row("cam", "FMWISS, masks of cam from tags", "cam"),
     Row("pixels", "FMWISS, pixel labels", "pixels"),
+)
+#: Settings of 15-5's step from pixel labels, of which the first are those of `manifest init`.
+CHOICES = (
+    Row("pixels", "as `manifest init` writes them", "pixels"),
+    Row("pixels-rows", "new rows from the background's", "pixels", ("--set", "new_rows=background")),
+    Row("pixels-head-3", "heads at three times the rate", "pixels", ("--set", "head_lr=3")),
+    Row("pixels-head-30", "heads at thirty times the rate", "pixels", ("--set", "head_lr=30")),
+    Row("pixels-short", "`epoch_steps: 15`", "pixels", ("--set", "epoch_steps=15")),
+    Row("pixels-long", "`epoch_steps: 60`", "pixels", ("--set", "epoch_steps=60")),
 )
 
 
@@ -118,6 +128,21 @@ def table(place: Place, split: str) -> None:
         return
     title = "New classes on 592 photographs of VOC 2012; mIoU in percent on 108 of them"
     keep_figures("steps", title, COMMAND, steps, ("old", "new", "all", "minutes"))
+
+
+@main.command()
+@click.pass_obj
+def choose(place: Place) -> None:
+    """Settings of a later step, one seed, judged on choosing.txt, into figures/step-settings.json."""
+    protocol = PROTOCOLS[0]
+    require_laid_out(place, protocol)
+    for job in (base(place, protocol, 0), *(row(place, protocol, one, 0) for one in CHOICES)):
+        train_all([job], 1)
+        judge(job, "choosing")
+    cells = [cells_of(place, protocol, one.key, one.title, "choosing") for one in CHOICES]
+    title = "Settings of 15-5's step from pixel labels on photographs, one seed; mIoU in percent on choosing.txt"
+    columns = ("old", "new", "all", "steps")
+    keep_figures("step-settings", title, "python workflows/voc-small/walk.py choose", cells, columns)
 
 
 def _titles(protocol: str) -> Iterator[tuple[str, str]]:
