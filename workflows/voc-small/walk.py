@@ -3,7 +3,7 @@
     python workflows/voc-small/walk.py --voc ~/data/VOC2012 rows     # what is still to be trained, one line each
     python workflows/voc-small/walk.py --voc ~/data/VOC2012 run      # train it; can be stopped, and goes on row by row
     python workflows/voc-small/walk.py table                         # read the reports and print the table
-    python workflows/voc-small/walk.py --voc ~/data/VOC2012 choose   # settings of a later step, on choosing.txt, one seed
+    python workflows/voc-small/walk.py --voc ~/data/VOC2012 choose   # settings of a later step, on choosing.txt
 
 All rows of seed 0 come first. Every row of a protocol and seed starts from the same base and takes as many epochs.
 """
