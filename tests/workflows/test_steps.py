@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -23,6 +24,12 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return steps
 
 
+def chain_of(steps: ModuleType, key: str) -> Any:
+    """The chain of that key."""
+    (found,) = (chain for chain in steps.CHAINS if chain.key == key)
+    return found
+
+
 def test_every_chain_has_the_protocol_that_it_says_on_the_built_in_data(steps: ModuleType) -> None:
     built_in = load_manifest(ROOT / "data_manifest.yaml")
     for chain in (*steps.CHAINS, *steps.TUNING):
@@ -40,7 +47,7 @@ def test_every_chain_has_the_protocol_that_it_says_on_the_built_in_data(steps: M
 
 
 def test_a_step_starts_from_the_one_before_it_with_the_chains_settings(steps: ModuleType) -> None:
-    one, shared, plain = steps.CHAINS[:3]
+    one, shared, plain = (chain_of(steps, key) for key in ("15-1", "shared", "plain"))
     steps._write_manifest(one)
     jobs, others = list(steps._jobs(one, 1)), list(steps._jobs(plain, 1))
     assert len(jobs) == 6
@@ -59,8 +66,9 @@ def test_a_step_starts_from_the_one_before_it_with_the_chains_settings(steps: Mo
 def test_figures_have_a_row_for_every_step_and_every_chain(steps: ModuleType) -> None:
     for chain in steps.CHAINS:
         steps._write_manifest(chain)
-    rows = json.loads((ROOT / "workflows/shapes/figures/steps.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["key"] for row in rows] == list(steps._by_step(steps.ONE))
+    for name, chain in steps.TABLES.items():
+        rows = json.loads((ROOT / f"workflows/shapes/figures/{name}.json").read_text(encoding="utf-8"))["rows"]
+        assert [row["key"] for row in rows] == list(steps._by_step(chain))
     assert [row["key"] for row in steps._ends(steps.CHAINS)["rows"]] == [chain.key for chain in steps.CHAINS]
 
 
@@ -72,10 +80,10 @@ def test_chains_that_are_named_have_a_table_of_their_own_once_all_of_them_are_do
     for module in (steps, runs):
         monkeypatch.setattr(module, "HERE", tmp_path)
     (tmp_path / "figures").mkdir()
-    for chain in (steps.CHAINS[3], steps.CHAINS[4]):
+    for chain in (chain_of(steps, "10-2"), chain_of(steps, "19-1")):
         CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
         assert not list((tmp_path / "figures").iterdir())
-        for step in range(steps._protocol(chain).num_steps):
+        for step in range(steps.protocol_of(chain).num_steps):
             (out := chain.out(step, 0)).mkdir(parents=True)
             scores = {"mean_iou": 0.5, "iou": {}}
             (out / "report.json").write_text(json.dumps({"scores": scores}), encoding="utf-8")
@@ -85,7 +93,7 @@ def test_chains_that_are_named_have_a_table_of_their_own_once_all_of_them_are_do
     assert told["measured"]["command"].endswith("run --only 10-2 --only 19-1")
     assert told["measured"]["seeds"] == 1
     for step in range(2):  # a second seed of one of them would make a mean of two beside one
-        (out := steps.CHAINS[4].out(step, 1)).mkdir(parents=True)
+        (out := chain_of(steps, "19-1").out(step, 1)).mkdir(parents=True)
         (out / "report.json").write_text(json.dumps({"scores": {"mean_iou": 0.75, "iou": {}}}), encoding="utf-8")
     done = CliRunner().invoke(steps.main, ["table", "--only", "10-2", "--only", "19-1"], catch_exceptions=False)
     assert json.loads((tmp_path / "figures/protocols.json").read_text(encoding="utf-8")) == told
@@ -106,21 +114,21 @@ def test_what_settings_were_chosen_on_has_both_kinds_of_heads_side_by_side(steps
 
 
 def test_seeds_that_are_not_done_yet_are_left_out_once_one_is(steps: ModuleType) -> None:
-    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    chain = chain_of(steps, "19-1")
     steps._write_manifest(chain)
     for seed, step in ((0, 0), (0, 1), (1, 0)):
         out = chain.out(step, seed)
         out.mkdir(parents=True)
         (out / steps.JUDGED).write_text(json.dumps({"iou": {}, "mean_iou": 0.5}), encoding="utf-8")
-    assert steps._finished(chain) == [0]
+    assert steps.finished(chain) == [0]
     assert [row["all"] for row in steps._by_step(chain).values()] == [50.0, 50.0]
 
 
 def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType) -> None:
-    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    chain = chain_of(steps, "19-1")
     steps._write_manifest(chain)
     protocol = load_manifest(chain.manifest).protocol
-    assert not any(steps._at_the_end(chain).values())
+    assert not any(steps.at_the_end(chain).values())
     for seed in (0, 1):
         for step, value in ((0, 0.75), (1, 0.5 + 0.25 * seed)):
             out = chain.out(step, seed)
@@ -132,7 +140,7 @@ def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType)
             )
             lines = ({"kind": "begin"}, *({"kind": "step", "timing": {"seconds": count + seed}} for count in (5, 10)))
             (out / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    cells = steps._at_the_end(chain)
+    cells = steps.at_the_end(chain)
     assert cells["base"]["values"] == [75.0, 75.0]
     assert [cells[key]["values"] for key in ("first", "later", "all")] == [[50.0, 75.0]] * 3
     last = list(steps._by_step(chain).values())[1]
@@ -143,7 +151,7 @@ def test_what_a_chain_ends_with_is_read_from_its_last_reports(steps: ModuleType)
 def test_what_is_trained_is_judged_once(steps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(steps, "command", lambda *words: asked.append(words))
-    (chain,) = (chain for chain in steps.CHAINS if chain.key == "19-1")
+    chain = chain_of(steps, "19-1")
     steps._write_manifest(chain)
     jobs = list(steps._jobs(chain, 0))
     for one in jobs:
@@ -151,5 +159,34 @@ def test_what_is_trained_is_judged_once(steps: ModuleType, monkeypatch: pytest.M
         (one.out / "done.json").write_text("{}", encoding="utf-8")
     (jobs[0].out / "report.json").write_text(json.dumps({"scores": {"iou": {}}}), encoding="utf-8")
     (jobs[1].out / "report.json").write_text(json.dumps({"scores": None}), encoding="utf-8")
-    steps._judge_chain(jobs)
+    for one in jobs:
+        steps._judge(one)
     assert [words[:2] for words in asked] == [("wilss-eval", jobs[1].out)]
+
+
+def test_a_base_that_chains_share_is_judged_once(steps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the same time as the others, so that two commands would write one file."""
+    asked: list[object] = []
+    monkeypatch.setattr(steps, "_make_masks", steps._write_manifest)
+    monkeypatch.setattr(steps, "_judge", lambda one: asked.append(one.out))
+    trained: list[object] = []
+    monkeypatch.setattr(steps, "train_all", lambda jobs, at_once: trained.extend(one.out for one in jobs))
+    monkeypatch.setattr(steps.Job, "is_done", True)
+    steps.run_chains([chain_of(steps, "15-1"), chain_of(steps, "shared")], [0], 2)
+    assert len(asked) == len(set(asked)) == 1 + 2 * 5
+
+
+def test_masks_that_are_cut_anew_are_fused_from_those_of_the_chain(
+    steps: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(steps, "command", lambda *words: asked.append(tuple(map(str, words))))
+    import precise
+
+    whole, cut = precise.CHAINS[:2]
+    assert [cut.masks(step) == whole.masks(step) for step in (0, 1)] == [True, False]
+    steps._make_masks(cut)
+    fused = [words for words in asked if words[1] == "fuse"]
+    assert [words[2] for words in fused] == [str(whole.masks(step)) for step in range(1, 6)]
+    assert all(words[-2:] == ("--set", *cut.cut) for words in fused)
+    assert len(asked) == 6 + 2 * 5
