@@ -7,7 +7,7 @@ TOOLS  := .venv-tools
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-tools check format benchmark tables clean
+.PHONY: help setup demo test test-wide test-long test-tools check format benchmark tables clean
 
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,11 +26,18 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
 # Bytecode is kept, whatever the environment says: each process of the tests would compile every source.
-test: $(STAMP)  ## the tests, under a quarter of an hour on two cores
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+# Twice as many as cores: a third of the time of many tests is waiting.
+WORKERS ?= 4
+PYTEST  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-long: $(STAMP) ## the drills in their long form: kills, races, damage, fuzzing (hours)
-	@$(BIN)/python -m pytest -q -m long --timeout 14400
+test: $(STAMP)  ## the tests, some minutes on two cores
+	@$(PYTEST)
+
+test-wide: $(STAMP) ## further forms of what `make test` tries once, some minutes
+	@$(PYTEST) -m wide
+
+test-long: $(STAMP) ## all that `make test` leaves out: these, and drills of hours: kills, races, damage, fuzzing
+	@$(BIN)/python -m pytest -q -m 'wide or long' --timeout 14400
 
 test-tools: $(STAMP) $(TOOLS)/.installed ## other tools' own libraries read what we write, and we what they write
 	@WILSS_TOOLS_PYTHON=$(CURDIR)/$(TOOLS)/bin/python $(BIN)/python -m pytest -q -m tools tests/tools
