@@ -8,9 +8,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import urlsplit
+
+from .servers import QuickHandler, serving
 
 #: What can happen to a request. The last two happen after the server has done what it was asked for.
 FAULTS = ("slow", "500", "503", "refused", "truncated", "lost")
@@ -61,16 +62,12 @@ class Proxy:
         self.plan = plan
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuickHandler):
     proxy: ClassVar[Proxy]
-
-    def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
 
     def _handle(self) -> None:
         proxy = self.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         with proxy.lock:
             fault = proxy.plan(self.command, self.path)
             proxy.asked.append((self.command, self.path))
@@ -78,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(_SLOW_SECONDS)
         if fault in ("500", "503"):
-            self._answer(int(fault), {}, b"")
+            self.answer(int(fault), {}, b"")
             return
         if fault == "refused":
             self._hang_up()
@@ -88,10 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         if fault == "truncated":
-            self._answer(status, headers, data[: len(data) // 2], len(data))
+            self.answer(status, headers, data[: len(data) // 2], len(data))
             self._hang_up()
             return
-        self._answer(status, headers, data)
+        self.answer(status, headers, data)
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         proxy = self.proxy
@@ -107,25 +104,12 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.written[self.path.partition("?")[0].split("/", 2)[2]] = time.monotonic()
         if self.command == "GET" and "list-type" in self.path and proxy.late:
             data = re.sub(rb"<Contents>.*?</Contents>", self._unless_new, data, flags=re.DOTALL)
-        keep = {k: v for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "connection")}
-        return answer.status, keep, data
+        return answer.status, dict(answer.getheaders()), data
 
     def _unless_new(self, found: re.Match[bytes]) -> bytes:
         key = re.search(rb"<Key>(.*?)</Key>", found[0])
         since = self.proxy.written.get(key[1].decode() if key else "", 0.0)
         return b"" if time.monotonic() - since < self.proxy.late else found[0]
-
-    def _answer(self, status: int, headers: dict[str, str], data: bytes, length: int | None = None) -> None:
-        self.send_response_only(status)
-        size = headers.get("Content-Length", "0") if self.command == "HEAD" else str(length or len(data))
-        for name, value in {**headers, "Content-Length": size}.items():
-            if name.lower() != "content-length":
-                self.send_header(name, value)
-        self.send_header("Content-Length", size)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-        self.wfile.flush()
 
     def _hang_up(self) -> None:
         self.close_connection = True
@@ -135,23 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is none."""
-
-
 @contextlib.contextmanager
 def proxy_before(server: str) -> Iterator[Proxy]:
     """A proxy that runs in threads of this process."""
     proxy = Proxy(server)
-    listener = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
-    proxy.address = f"http://127.0.0.1:{listener.server_address[1]}"
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(type("Handler", (_Handler,), {"proxy": proxy})) as proxy.address:
         yield proxy
-    finally:
-        listener.shutdown()
-        listener.server_close()
