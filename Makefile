@@ -26,7 +26,7 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
 # Bytecode is kept, whatever the environment says: each process of the tests would compile every source.
-# Twice as many as cores: a third of the time of many tests is waiting.
+# Twice as many as two cores: many tests wait.
 WORKERS ?= 4
 PYTEST  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -119,6 +119,7 @@ def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
     assert watch.spent["inner"].nbytes == 2 * 4 * 4 * 4
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("preset", "unmet"), [("paper", set()), ("recommended", {"seeds"})])
 def test_a_run_meets_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, unmet: set[str]) -> None:
     """But seeds, where none are drawn; a stage that nobody meets would silently be part of what is around it."""
@@ -224,6 +225,7 @@ def test_a_sleeping_device_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert slept == [pytest.approx(0.1), pytest.approx(0.2)], "it is busy with one batch at a time"
 
 
+@pytest.mark.wide
 def test_a_part_runs_and_keeps_the_rows_of_the_others(tmp_path: Path) -> None:
     out = tmp_path / "benchmark.json"
     other = {"part": "start", "what": "something", "figure": "1"}
@@ -392,6 +394,7 @@ def test_a_table_names_the_card() -> None:
 # -- a GPU's part, on a CPU ---------------------------------------------------------------------------------
 
 
+@pytest.mark.wide
 def test_the_part_of_a_gpu_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its smallest form, the compiler and the training of a base left out; the figures mean nothing."""
     from parts import common, gpu

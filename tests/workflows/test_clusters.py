@@ -176,6 +176,7 @@ def test_the_dask_cluster_has_one_address_and_one_certificate() -> None:
         assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
 
 
+@pytest.mark.wide
 def test_an_indexed_job(walk: Path, tmp_path: Path) -> None:
     (job,) = documents(WORKFLOWS / "kubernetes/parts.yaml")
     (container,) = job["spec"]["template"]["spec"]["containers"]

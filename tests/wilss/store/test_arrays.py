@@ -99,6 +99,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("name", [name for name in VECTORS if not name.startswith("category")])
 def test_the_bytes_are_those_of_zarr(tmp_path: Path, name: str) -> None:
     draw = np.random.default_rng(5)

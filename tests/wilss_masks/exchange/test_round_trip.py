@@ -153,12 +153,14 @@ def blank_store(hard_store: MaskStore) -> MaskStore:
     return blank_like(on_disk(hard_store).parent / "blank.zarr", hard_store)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("form", WAYS)
 def test_hard_masks_come_back(form: str, hard_store: MaskStore, blank_store: MaskStore, tmp_path: Path) -> None:
     found = came_back(WAYS[form], hard_store, blank_store, tmp_path)
     assert_same(found, expected(hard_store, WAYS[form].keeps_overlaps), form)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("form", WAYS)
 def test_a_store_is_not_corrected_by_what_it_wrote_itself(form: str, hard_store: MaskStore, tmp_path: Path) -> None:
     """Also where masks overlap and the form has one class a pixel."""
@@ -171,6 +173,7 @@ def test_a_store_is_not_corrected_by_what_it_wrote_itself(form: str, hard_store:
     assert not reading.problems
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("form", WAYS)
 def test_the_same_bytes_with_any_number_of_threads_and_nothing_is_written_over(
     form: str, hard_store: MaskStore, tmp_path: Path

@@ -41,6 +41,7 @@ def without_root(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != "zarr.json"}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "values",
     [

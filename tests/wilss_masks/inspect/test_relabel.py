@@ -163,6 +163,7 @@ def test_images_that_came_with_a_step_are_not_masked_as_well(tmp_path: Path, fol
         BankSource.from_manifest(manifest, 1, {"store": str(kept.path)})
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("features", ["clip", "keys"])
 def test_a_second_pass_over_features(
     tmp_path: Path, manifest: Manifest, kept: MaskStore, features: str, monkeypatch: pytest.MonkeyPatch
@@ -197,6 +198,7 @@ def test_tokens_are_kept_for_a_second_pass(tmp_path: Path, manifest: Manifest, m
     assert agreement(MaskStore.open(found), MaskStore.open(tmp_path / "images.zarr")) > 0.97
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["panet", "insid3"])
 def test_few_shots_over_features(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Supports go through the network, images of which there are features do not."""

@@ -117,6 +117,7 @@ def test_an_export_tells_of_photographs_that_were_replaced_since(root: Path, tmp
         assert "does not fit its images any more: 1 image has changed: " in told(form)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changed_in_place_is_noticed_and_made_again(root: Path, made: list[int], name: str) -> None:
     change, step, source, sentence, again = CHANGES[name]

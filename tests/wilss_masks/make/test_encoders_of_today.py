@@ -37,6 +37,7 @@ def manifest_in(folder: Path, vit: Any) -> Path:
     return manifest_of_few(folder, drawn=(4, 1), encoders={"clip": clip, "vit": vit}, masks=masks)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("vit", "told"),
     [

@@ -90,6 +90,7 @@ def test_masks_of_features_agree_without_a_look_at_an_image(
         made(manifest, tmp_path / "found.zarr")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("values", [{"affinity": "kk"}, {"background": "margin", "passes": 1}])
 def test_other_recipes_and_prompts_need_no_image_either(
     tmp_path: Path, folder: Path, manifest: Manifest, kept: MaskStore, values: Any, monkeypatch: pytest.MonkeyPatch
@@ -109,6 +110,7 @@ def test_seeds_that_are_drawn_may_be_others(tmp_path: Path, manifest: Manifest, 
     assert MaskStore.open(out).is_complete
 
 
+@pytest.mark.wide
 def test_all_dimensions_of_blocks_and_parts(tmp_path: Path, manifest: Manifest) -> None:
     values = {"attention_blocks": 2, "affinity": "outputs"}
     options = dataclasses.replace(KEEP, feature_dims=2000)
@@ -210,6 +212,7 @@ def test_a_longer_list_keeps_shards_and_projection(tmp_path: Path, manifest: Man
     assert agreement(made(manifest, tmp_path / "of.zarr", PLAIN, grown), kept) > 0.99
 
 
+@pytest.mark.wide
 def test_an_image_that_is_another_now_is_encoded(tmp_path: Path, manifest: Manifest) -> None:
     content = yaml.safe_load(manifest.path.read_text())
     path = tmp_path / "data_manifest.yaml"

@@ -52,6 +52,7 @@ def test_any_part_alone_finishes_the_store(data: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["s.zarr", "s.zarr.lock"]
 
 
+@pytest.mark.wide
 def test_a_part_with_workers(data: Path, tmp_path: Path) -> None:
     assert make(data, tmp_path, "--part", "1/2", "--workers", 2).code == 0
     assert content(tmp_path / "s.zarr") == content(data / "alone.zarr")

@@ -60,6 +60,7 @@ CHANGES: dict[str, tuple[int, Callable[[Path], None], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", CHANGES)
 def test_only_touched_shards_are_made_anew(root: Path, asked: list[str], name: str) -> None:
     before, change, anew = CHANGES[name]

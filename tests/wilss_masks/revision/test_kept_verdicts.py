@@ -109,6 +109,7 @@ def test_what_the_store_says_itself_cannot_be_taken_back_and_that_is_told(store:
     assert not revise(store, tmp_path / "both.zarr", corrections={"a list": [*both, said("rejected", LAST, 20)]}).notes
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("form", ["cvat", "labelstudio", "labelme", "fiftyone"])
 def test_tools_are_told_the_verdicts(store: MaskStore, tmp_path: Path, form: str) -> None:
     out = tmp_path / {"cvat": "a.xml", "labelstudio": "a.json"}.get(form, form)
@@ -120,6 +121,7 @@ def test_tools_are_told_the_verdicts(store: MaskStore, tmp_path: Path, form: str
     assert text.count(told) == 2  # that which was accepted, and that which was drawn
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("form", ["cvat", "labelme", "fiftyone"])
 def test_what_comes_back_as_it_went_out_is_nothing_to_revise(store: MaskStore, tmp_path: Path, form: str) -> None:
     out = tmp_path / {"cvat": "a.zip"}.get(form, form)

@@ -169,6 +169,7 @@ def test_large_label_maps_are_looked_at_smaller() -> None:
     assert np.array_equal(smaller(labels[:5, :9]), labels[:5, :9])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("vote", ["each", "nearest"])
 def test_masks_equal_the_slow_twin_without_a_vote_of_the_image_itself(
     first: tuple[Manifest, MaskStore], vote: str

@@ -410,6 +410,7 @@ def test_weights_that_cannot_be_fetched_are_asked_for_as_a_file(
             getattr(source(tmp_path, backbone="resnet18", weights="timm").backbone, name)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("affinity", "patches"), [("none", False), ("own", False), ("own", True)])
 def test_masks_are_where_the_maps_are_and_the_same_when_made_again(
     root: Path, tmp_path: Path, affinity: str, patches: bool

@@ -65,6 +65,7 @@ def test_its_identity_is_plain_and_names_no_place(name: str, manifest: Manifest)
     assert all("sha256" in model for model in identity["models"].values())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", STEP_OF)
 def test_it_is_sent_to_workers_prepared(name: str, manifest: Manifest) -> None:
     source = made(name, manifest).prepare("cpu")

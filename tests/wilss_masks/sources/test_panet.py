@@ -39,6 +39,7 @@ def source(manifest: Manifest, **values: Any) -> PanetSource:
     return PanetSource.from_manifest(manifest, 0, {**VALUES, **values})
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("values", [{}, {"alpha": 5.0, "features": "keys"}, {"bias": -0.8}, BACKBONE])
 @pytest.mark.parametrize("categories", [(0, 1), (1,)])
 def test_masks_equal_those_of_the_slow_twin(

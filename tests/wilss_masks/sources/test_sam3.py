@@ -163,6 +163,7 @@ def test_later_stages_apply(root: Path, tmp_path: Path, store: MaskStore) -> Non
     assert some
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["sam2", "eomt", "sam3"])
 def test_regions_of_a_network_vote(kind: str, root: Path, tmp_path: Path, store: MaskStore) -> None:
     make = {"sam2": tiny_networks.sam2, "eomt": tiny_networks.eomt, "sam3": tiny_networks.sam3}[kind]

@@ -150,6 +150,7 @@ def by_torch(seed: int) -> Any:
     )
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_the_published_window_is_torchvisions_for_the_same_draws(height: int, width: int) -> None:
     picture = torch.zeros(3, height, width)

@@ -121,6 +121,7 @@ def test_the_backbone_is_the_first_ones_and_new_heads_have_learnt(root: Path) ->
 
 
 # elsewhere in the loop, which all methods share: run/test_fit
+@pytest.mark.few(1)
 @pytest.mark.parametrize("after", turns([1, 3], short=[3]))
 @pytest.mark.parametrize("step", [1, 2])
 def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, tmp_path: Path, step: int, after: int) -> None:
@@ -140,6 +141,7 @@ def test_a_state_holds_what_is_trained_alone(root: Path, tmp_path: Path) -> None
     assert not [name for name in held if "backbone" in name]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("method", [Distill(), Finetune(), Wilson(warmup_epochs=1)], ids=lambda one: one.name)
 def test_other_methods_give_their_classes_heads_the_same_way(root: Path, tmp_path: Path, method: Method) -> None:
     one = logits(run(root, tmp_path / "one", method=method, epochs=2))

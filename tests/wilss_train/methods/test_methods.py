@@ -116,6 +116,7 @@ def having(names: set[str], *starts: str) -> bool:
     return all(name.startswith(starts) for name in names) and all(any(n.startswith(s) for n in names) for s in starts)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("name", TERMS)
 def test_terms_are_finite_scalars_that_train_what_is_not_frozen(name: str, step: int) -> None:
@@ -181,12 +182,14 @@ def test_step_0_has_the_labels_alone(name: str) -> None:
     assert not [key for key in objective.state_dict() if not key.startswith("student.")]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", TERMS)
 def test_equal_setups_give_equal_losses(name: str) -> None:
     found = [started(method(name).objective(*setup(1)))(batch(1, pasted=True), LAST) for _ in range(2)]
     assert all(torch.equal(found[0][term], found[1][term]) for term in found[0])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", TERMS)
 def test_void_pixels_teach_nothing(name: str) -> None:
     """Masks, pasted labels under void: the losses do not see them."""

@@ -123,6 +123,7 @@ def pulled(root: Path, method: MaskMethod, step: int) -> Mapping[str, Tensor]:
     return found
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
 def test_no_pixel_of_them_is_taught_as_a_new_class_whatever_a_teacher_says(root: Path, method: MaskMethod) -> None:
     """Old classes and background are what the old model says they are.
@@ -138,6 +139,7 @@ def test_no_pixel_of_them_is_taught_as_a_new_class_whatever_a_teacher_says(root:
             assert background[:, 2:].min() > 0
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
 def test_at_step_0_they_are_background(root: Path, method: MaskMethod) -> None:
     for name, (background, *classes) in pulled(root, method, 0).items():

@@ -107,6 +107,7 @@ def first_batch(given: RunInputs) -> SegBatch:
     return batch
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
 def test_where_every_picture_holds_an_old_class_its_pixels_are_taught_as_that_and_not_as_background(
     root: Path, method: MaskMethod
@@ -123,6 +124,7 @@ def test_where_every_picture_holds_an_old_class_its_pixels_are_taught_as_that_an
         assert horse > max(0, background)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("method", "heads"), turns(WAYS, SHORT), ids=lambda one: getattr(one, "name", one))
 def test_every_picture_holds_an_old_class(root: Path, tmp_path: Path, method: Method, heads: Any) -> None:
     """And one of the new ones, whose logit is lowered as Bayes' rule says; nothing is done about one on no picture."""

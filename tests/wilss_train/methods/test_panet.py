@@ -306,6 +306,7 @@ def test_a_later_step_is_refused(root: Path) -> None:
         METHOD.experiment(RunContext(inputs=given, params=PARAMS, seed=0))
 
 
+@pytest.mark.wide
 def test_the_vgg_trains_on_a_store(root: Path, tmp_path: Path) -> None:
     run(root, tmp_path / "run", Panet(embedding="vgg16", size=16, episodes=2), epochs=1, lr=1e-4)
     info = read_info(tmp_path / "run")

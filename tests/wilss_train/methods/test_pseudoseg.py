@@ -288,6 +288,7 @@ def test_the_shares_of_classes_are_part_of_what_a_run_goes_on_with(root: Path, t
     assert (tmp_path / "plain" / MODEL_FILE).read_bytes() != (tmp_path / "whole" / MODEL_FILE).read_bytes()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("target", ["none", "decoder", "fixmatch", "sgc"])
 def test_other_targets_run_and_leave_a_labeller_only_where_there_is_one(
     root: Path, tmp_path: Path, target: Any

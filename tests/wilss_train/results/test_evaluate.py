@@ -297,6 +297,7 @@ def test_rows_of_the_picture_are_shares() -> None:
     np.testing.assert_allclose(row_shares(scores.matrix), [[0.75, 0.25, 0], [0.25, 0.75, 0], [np.nan] * 3])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("size", "side"), [(2, 400), (21, 1200), (81, 1800)])
 def test_the_picture_grows_with_the_classes(size: int, side: int) -> None:
     rng = np.random.default_rng(0)

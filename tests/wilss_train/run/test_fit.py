@@ -166,6 +166,7 @@ def with_changes(**changes: Any) -> TrainParams:
     return TrainParams(**{**PARAMS.as_json(), "scale": PARAMS.scale, "rates": (), **changes})
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("after", [1, 10, 13, 23])
 def test_stopped_and_gone_on_with_is_uninterrupted(

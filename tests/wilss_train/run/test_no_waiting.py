@@ -117,6 +117,7 @@ def losses(case: str, device: torch.device, states: Path, record: Record | None 
     return terms
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("case", CASES)
 def test_no_step_waits_for_the_device(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pretending(monkeypatch) as record:

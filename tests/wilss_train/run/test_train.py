@@ -145,6 +145,7 @@ def test_another_seed_is_another_network(world: World, whole: Path, tmp_path: Pa
     assert (whole / MODEL_FILE).read_bytes() != (tmp_path / "run" / MODEL_FILE).read_bytes()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("after", [2, 11])
 def test_stopped_and_gone_on_with_is_uninterrupted(world: World, whole: Path, tmp_path: Path, after: int) -> None:
     out = tmp_path / "run"
@@ -177,6 +178,7 @@ def test_killed_between_two_states_is_uninterrupted(world: World, whole: Path, t
     assert untimed_lines(whole / LOG_FILE) == untimed_lines(out / LOG_FILE)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["finetune", "distill", "mib", "plop"])
 def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str) -> None:
     summary = run(world, tmp_path / "run", method=METHODS[name](), epochs=1)
@@ -185,6 +187,7 @@ def test_other_methods_run_the_same_way(world: World, tmp_path: Path, name: str)
     assert (summary.results.scores, summary.results.why_not) == (None, "no split was named")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["finetune", "distill", "mib", "plop"])
 def test_other_methods_go_on_where_they_stopped(world: World, tmp_path: Path, name: str) -> None:
     method = METHODS[name]()

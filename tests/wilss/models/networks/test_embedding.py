@@ -144,6 +144,7 @@ def test_frozen_features_are_the_vits() -> None:
         assert embedding.identity["vit"] == {**vit.identity, **norm}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("spec", [projection(depth=2), VGG], ids=["projection", "vgg16"])
 def test_a_checkpoint_gives_the_same_embedding(tmp_path: Path, spec: EmbeddingSpec) -> None:
     net = build_embedding(spec, seed=4)

@@ -158,6 +158,7 @@ def test_a_checkpoint_for_video_holds_the_network_for_images(network_folders: di
     assert all(torch.equal(video[name], plain[name]) for name in plain)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prefix", ["as it is saved", "as facebook/sam3 has it"])
 def test_the_tracker_of_a_checkpoint_for_video_is_read_as_it_was_saved(prefix: str, tmp_path: Path) -> None:
     """Its tensors are those of the tracker, of its own neck, and of the detector's backbone, which both share."""

@@ -29,6 +29,7 @@ def opened(name: str, network_folders: dict[str, Path], **options: Any) -> Regio
     return open_regions(read_folder(str(network_folders[name]), KINDS[name], "regions_model"), "cpu", **options)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_every_picture_has_a_map_of_its_size(name: str, network_folders: dict[str, Path]) -> None:
     maps = opened(name, network_folders, points=4, least=0.0).regions(pictures())
@@ -41,12 +42,14 @@ def test_every_picture_has_a_map_of_its_size(name: str, network_folders: dict[st
     assert all(torch.equal(first, second) for first, second in zip(maps, again, strict=True))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_masks_of_too_little_quality_are_no_regions(name: str, network_folders: dict[str, Path]) -> None:
     maps = opened(name, network_folders, points=2, least=1.0).regions(pictures())
     assert all((found == -1).all() for found in maps)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_alone_a_picture_has_the_regions_that_it_has_in_a_batch(name: str, network_folders: dict[str, Path]) -> None:
     network = opened(name, network_folders, points=3, least=0.0)

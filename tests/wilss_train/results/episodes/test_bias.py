@@ -20,6 +20,7 @@ from wilss_train.results.episodes.evaluate import EpisodeParams, evaluate_episod
 NAMES = {1: "cat", 2: "dog", 3: "horse"}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("ways", "shots"), [(1, 1), (2, 2)])
 def test_the_fitted_bias_is_the_best_of_all_evaluations(ways: int, shots: int) -> None:
     params, pictures = EpisodeParams(episodes=8, runs=1, ways=ways, shots=shots), Pictures()

@@ -45,6 +45,7 @@ def by_hand(episode: Episode, params: EpisodeParams) -> tuple[np.ndarray, np.nda
     return found, np.array([0, *episode.ways])[slow.label_map(found)]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("ways", "shots", "support", "metric"),
     [(1, 1, "mask", "wilss"), (1, 3, "scribble", "panet"), (2, 2, "mask", "panet"), (2, 2, "box", "wilss"),

@@ -67,6 +67,7 @@ def diagonal(visual, size):
     block.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | {"attn_mask": mask}), with_kwargs=True)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("vision", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("size", SIZES)
 @torch.inference_mode()
@@ -131,6 +132,7 @@ def test_value_is_the_last_blocks_attention_alone(tmp_path, size):
     torch.testing.assert_close(encoder.features(images).flatten(2).mT, expected, **TIGHT)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("vision", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("form", ["neighbour", "proxy"])
 @torch.inference_mode()

@@ -71,6 +71,7 @@ def test_maps_are_those_of_a_gradient_through_open_clips_own_network(tmp_path: P
     assert expected.max() == 1
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("family", ["EVA02-CLIP", "EVA01-CLIP", "SigLIP", "PE-Core", "MobileCLIP-B", "gap", "ViTamin"])
 def test_so_they_are_where_timm_has_the_tower(tmp_path: Path, family: str) -> None:
     """At another size than the tower's own."""

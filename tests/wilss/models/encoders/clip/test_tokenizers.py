@@ -69,6 +69,7 @@ def by_open_clip(encoder: Any, spec: EncoderSpec) -> torch.Tensor:
     return F.normalize(network.encode_text(tokens), dim=-1)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
 def test_texts_are_open_clips_own(tmp_path: Path, family: str) -> None:

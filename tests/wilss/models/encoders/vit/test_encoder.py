@@ -47,6 +47,7 @@ def full_attention(encoder, images):
     return attention
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("args", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("size", SIZES)
 @torch.inference_mode()
