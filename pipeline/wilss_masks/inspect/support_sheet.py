@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from wilss.data.images import read_image
 from wilss.data.supports.maps import BACKGROUND, FOREGROUND
@@ -21,7 +21,7 @@ _TINT, _GREY = 0.45, 0.75
 _BACKGROUND_LINE = (235, 235, 240)
 #: What covers less than this share of the picture was drawn as a line, and is shown as one, thick enough to be seen.
 _THIN = 0.1
-_LINE_GROWTH = 5
+_LINE_GROWTH = 2
 
 
 def draw_supports_page(supports: SupportSet, cell_width: int = 220) -> Image.Image:
@@ -77,7 +77,7 @@ def _shown(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """`region` [h, w]; a thin one grown, so that a pixel's line is seen."""
     if region.mean() >= _THIN / 4:
         return region
-    return np.asarray(Image.fromarray(region.astype(np.uint8)).filter(ImageFilter.MaxFilter(_LINE_GROWTH)), np.bool_)
+    return drawing.grown(region, _LINE_GROWTH)
 
 
 def _counted(row: Sequence[Support]) -> str:
