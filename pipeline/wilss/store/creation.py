@@ -4,7 +4,9 @@ zarr looks on disk for every array whether there is one, and writes each file in
 else that a run of few images does. Its metadata are put together in memory, and the vectors are written by `arrays`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from zarr.storage import MemoryStore
 
 from ..disk.folder import LocalFolder
 from .arrays import write_rows
-from .schema import FORMAT, FORMAT_VERSION, StoreHeader, consolidate, create_sharded, create_vector
+from .schema import FORMAT, FORMAT_VERSION, StoreHeader, StoreLayout, consolidate, create_sharded, create_vector
+
+#: The file of the group, which holds its attributes and what all of its arrays are.
+_GROUP = "zarr.json"
 
 
 def create_group(place: Path, header: StoreHeader) -> None:
@@ -37,10 +42,17 @@ def create_group(place: Path, header: StoreHeader) -> None:
 
 def _metadata(header: StoreHeader) -> dict[str, bytes]:
     """The files that describe the group and its arrays, by name."""
-    files: dict[str, Any] = {}
+    files = dict(_described(header.layout))
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.attributes}
-    group = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=attributes)
-    layout = header.layout
+    group = {**json.loads(files[_GROUP]), "attributes": attributes}
+    return {**files, _GROUP: json.dumps(group, indent=2).encode()}
+
+
+@lru_cache(maxsize=32)
+def _described(layout: StoreLayout) -> Mapping[str, bytes]:
+    """The same of a group without attributes. zarr takes 20 ms for it, and many stores may have the same sizes."""
+    files: dict[str, Any] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
     for spec in layout.arrays:
         create_sharded(group, spec, layout.shard_size)
     for vector in layout.vectors.values():

@@ -1,5 +1,6 @@
 """The hand-written writer of small arrays against zarr's own: the same bytes, read by zarr."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ HEADER = StoreHeader(
     tags=np.arange(IMAGES * CATEGORIES).reshape(IMAGES, CATEGORIES) % 2 == 0,
     status=np.zeros(IMAGES, np.int8),
     errors=("",) * IMAGES,
-    attributes={"made": "by hand"},
+    attributes={"made": "bei Hand, für später", "share": 0.1, "steps": [{"classes": [1, 2]}, {}]},
     bases={"vit_basis": np.random.default_rng(0).random((70, 80), np.float32)},
 )
 #: By the names of the vectors.
@@ -70,6 +71,7 @@ def by_zarr(path: Path) -> None:
 
 
 def test_a_new_store_has_the_bytes_of_zarr(tmp_path: Path) -> None:
+    create_group(tmp_path / "before", replace(HEADER, attributes={"made": "of the same sizes"}))
     empty(tmp_path / "ours")
     by_zarr(tmp_path / "theirs")
     assert files(tmp_path / "ours") == files(tmp_path / "theirs")
