@@ -50,12 +50,11 @@ def former_final_norm(spec: EncoderSpec) -> str:
     """Whether tokens were under the network's final norm: not where that comes after pooling. Builds the network."""
     if spec.library == "open_clip":
         return APPLIED
-    import torch
-
     from wilss.models.encoders.vit.networks import build_network
     from wilss.models.encoders.vit.trunks import norms_after_pooling
+    from wilss.models.shapes_only import shapes_only
 
-    with torch.device("meta"):
+    with shapes_only():
         return LEFT_OUT if norms_after_pooling(build_network(spec)) else APPLIED
 
 

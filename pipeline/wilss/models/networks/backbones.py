@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wilss.errors import ParameterError, first_line
 from wilss.models.networks.spec import WIDE_RESNET38, SegmenterSpec
+from wilss.models.shapes_only import shapes_only
 from wilss.models.tensor_files import listed, loading_args
 
 #: timm's modules of plain vision transformers: one stride, the patch; any size of image if told so.
@@ -99,7 +99,7 @@ def whole_network(spec: SegmenterSpec) -> nn.Module | None:
         return None
     import timm
 
-    with torch.device("meta"):
+    with shapes_only():
         network: nn.Module = timm.create_model(spec.backbone, pretrained=False, **spec.args)
     return network
 
@@ -138,7 +138,7 @@ def _with_features(backbone: str, **how: Any) -> Any:
 def _why_not(spec: SegmenterSpec, error: Exception) -> str:
     """Why timm cannot build the backbone, as far as building it otherwise tells."""
     try:
-        with torch.device("meta"):
+        with shapes_only():
             stride = _with_features(spec.backbone, **spec.args).feature_info.reduction()[-1]
     except Exception as other:  # not a matter of the stride
         if not spec.args:

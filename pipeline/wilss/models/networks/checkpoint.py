@@ -166,11 +166,10 @@ def _on_meta(spec: str) -> "Segmenter":
 
     A run opens networks of the same spec several times.
     """
-    import torch
-
+    from ..shapes_only import shapes_only
     from .segmenter import Segmenter
 
-    with torch.device("meta"):
+    with shapes_only():
         return Segmenter(SegmenterSpec.from_json(json.loads(spec)))
 
 
@@ -191,10 +190,10 @@ def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Ca
 
     It is built on torch's meta device, where it takes no memory: a header may claim a network of any size.
     """
-    import torch
+    from ..shapes_only import shapes_only
 
     try:
-        with torch.device("meta"):
+        with shapes_only():
             wanted = make().state_dict()
     except Exception as error:  # whatever layers raise for sizes that make no sense
         raise CheckpointError(

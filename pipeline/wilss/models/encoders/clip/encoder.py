@@ -37,6 +37,7 @@ from wilss.models.encoders.weights import (
     random_seed,
     weights_file,
 )
+from wilss.models.shapes_only import shapes_only
 from wilss.models.tensor_files import read_tensors
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
@@ -163,7 +164,7 @@ def _require_tower(config: Mapping[str, Any], form: DenseForm, stride: int, name
     if not config["vision_cfg"].get("timm_model_name"):
         return
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with shapes_only():
             timm_path(timm_tower(config).eval(), form, stride)
     except _NOT_BUILT as error:
         raise EncoderError(_unbuilt(name, error)) from error

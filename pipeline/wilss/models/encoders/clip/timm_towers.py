@@ -11,7 +11,6 @@ A tower is built so that it takes any input size; its weights keep their names a
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from wilss.errors import EncoderError
@@ -20,6 +19,7 @@ from wilss.models.encoders.clip.mixing import mixing_of
 from wilss.models.encoders.clip.pooling import timm_pooled
 from wilss.models.encoders.clip.towers import DensePath, TrunkPath
 from wilss.models.encoders.vit.trunks import State, TimmTrunk, trunk_of
+from wilss.models.shapes_only import shapes_only
 from wilss.models.tensor_files import misfits, told
 
 
@@ -33,7 +33,7 @@ def timm_tower(config: Mapping[str, Any]) -> nn.Module:
     from open_clip.timm_model import TimmModel
 
     vision = CLIPVisionCfg(**config["vision_cfg"])
-    with torch.device("meta"):
+    with shapes_only():
         tower = TimmModel(
             vision.timm_model_name,
             config["embed_dim"],
@@ -49,7 +49,7 @@ def timm_tower(config: Mapping[str, Any]) -> nn.Module:
     if faults := misfits(tower.trunk.state_dict(), trunk.state_dict()):
         raise EncoderError(f"{vision.timm_model_name} has other weights at other input sizes: {told(faults)}.")
     tower.trunk = trunk
-    head = tower.head.to_empty(device="cpu")
+    head = tower.head.to_empty(device=next(trunk.parameters()).device)
     for part in head.modules():
         if isinstance(part, nn.Linear):
             part.reset_parameters()

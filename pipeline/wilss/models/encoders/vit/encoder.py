@@ -33,6 +33,7 @@ from wilss.models.encoders.vit.networks import build_network
 from wilss.models.encoders.vit.preprocessing import vit_preprocessing
 from wilss.models.encoders.vit.trunks import State, Trunk, refuse_more_blocks, trunk_of
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
+from wilss.models.shapes_only import shapes_only
 from wilss.models.tensor_files import read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
@@ -255,7 +256,7 @@ def require_vit(spec: EncoderSpec) -> None:
         require_clip(spec)
         _require_transformer(spec)
         return
-    with torch.device("meta"):
+    with shapes_only():
         _built(spec)
 
 
@@ -267,7 +268,7 @@ def require_blocks(spec: EncoderSpec, count: int) -> None:
     if count == 1:
         return
     if spec.library == "timm":
-        with torch.device("meta"):
+        with shapes_only():
             refuse_more_blocks(count, len(_built(spec).blocks))
     elif config_is_here(spec):
         layers = clip_config(spec)["model_cfg"]["vision_cfg"].get("layers")

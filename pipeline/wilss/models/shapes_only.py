@@ -1,0 +1,44 @@
+"""Networks built for their names and shapes alone, before anything is read or fetched: on torch's meta device."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
+
+#: What layers fill their weights with; nothing here changes a shape or a type.
+_FILLS = frozenset({
+    Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.clamp_, Tensor.zero_, Tensor.fill_,
+    Tensor.add_, Tensor.sub_, Tensor.mul_, Tensor.div_,
+    init.uniform_, init.normal_, init.constant_, init.kaiming_uniform_,  # a mode is handed these as wholes
+})  # fmt: skip
+
+
+class _NoFills(TorchFunctionMode):
+    """Leaves a tensor without values as it is, where it would be drawn, filled, or reckoned with by a number.
+
+    torch works out the shape and type of each such step in Python, which takes most of the time of building.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = {} if kwargs is None else kwargs
+        if func in _FILLS:
+            filled = args[0] if args else given["tensor"]
+            if filled.is_meta and not any(isinstance(value, Tensor) for value in args[1:]):  # that might not fit
+                return filled
+        return func(*args, **given)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Networks built inside have names, shapes and types, and neither memory nor values.
+
+    What a network puts onto a device by name is there, and has its values. The random state stays as it was.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoFills():
+        yield
