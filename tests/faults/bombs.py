@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -239,6 +240,7 @@ def gzipped_zeros() -> Iterator[bytes]:
     yield packer.flush()
 
 
+@functools.cache
 def packed(size: int) -> bytes:
     packer = zlib.compressobj(1)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
@@ -297,7 +299,10 @@ def read_backbone(path: Path) -> None:
 
 
 def npz_of_zeros(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("weight.npy", "w") as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("weight.npy", "w") as file,
+    ):
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 26,)})
         for _ in range(1 << 8):
             file.write(bytes(1 << 20))

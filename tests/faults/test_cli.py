@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.drills import forms
 from tests.faults.cli import ROOT, command, content, data_set, generate, listing, masks, start, wilss_masks
 from tests.wilss.data import data_on_disk as disk
 from wilss_masks.make import cluster
@@ -293,12 +294,10 @@ def test_quiet_and_verbose(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        "info STORE",
-        "info STORE --json",
-        "generate --help",
-        "generate --step 0 --source annotation --dry-run MANIFEST",
-    ],
+    forms(
+        ["info STORE", "info STORE --json", "generate --step 0 --source annotation --dry-run MANIFEST"],
+        short=["info STORE --json", "generate --help"],
+    ),
 )
 def test_a_reader_that_goes_away(root: Path, words: str) -> None:
     words = words.replace("STORE", shlex.quote(str(root / "out/made.zarr")))

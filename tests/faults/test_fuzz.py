@@ -55,7 +55,7 @@ _COMMON: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.generate),  # the draws are told as they are; a slow example shrinks for hours
 }
-QUICK = settings(max_examples=4, derandomize=True, **_COMMON)
+QUICK = settings(max_examples=2, derandomize=True, **_COMMON)
 LONG = settings(max_examples=3000, **_COMMON)
 
 Spoil = Callable[[Draw, Path], None]
@@ -566,7 +566,7 @@ def test_the_command_line(
     monkeypatch.chdir(folder)
     target, whole = TARGETS[name], wholes(name)[1]
 
-    @settings(QUICK, max_examples=5)
+    @settings(QUICK, max_examples=3)
     @given(st.data())
     def example(data: st.DataObject) -> None:
         spoilt = target.spoil(data.draw, whole)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.built_in import manifest_of_few
-from tests.drills import turns
+from tests.drills import forms, turns
 from tests.faults.cli import content, wilss_masks
 from tests.faults.standin import draw_images, make
 from wilss.store import MaskStore
@@ -67,6 +67,9 @@ def one_kill(folder: Path, store: Path, what: str, draw: random.Random) -> None:
     if what == "worker":
         kill_a_worker_at_work(folder, store, draw)
         return
+    if what == "worker, then all":
+        kill_a_worker_and_then_all(folder, store, draw)
+        return
     workers = 1 if what == "coordinator" else 2
     process = start(folder, store, workers, delay=DELAY if workers == 1 else 0.15)
     at_work = workers == 2 and draw.random() < 0.5  # the other half is met while its workers start
@@ -85,6 +88,17 @@ def kill_a_worker_at_work(folder: Path, store: Path, draw: random.Random) -> Non
     with contextlib.suppress(psutil.NoSuchProcess):  # it was quicker
         kill(process, "worker", draw)
     assert process.wait(timeout=120) == 0
+
+
+def kill_a_worker_and_then_all(folder: Path, store: Path, draw: random.Random) -> None:
+    """The coordinator outlives the worker."""
+    process = start(folder, store, workers=2, delay=0.15)
+    wait_for(lambda: any(store.glob("mask/c/*/*/*/*")), process)
+    kill(process, "worker", draw)
+    time.sleep(draw.uniform(0, 0.8))
+    assert process.poll() is None
+    kill(process, "tree", draw)
+    process.wait(timeout=20)
 
 
 def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int) -> tuple[int, dict[str, bytes]]:
@@ -118,8 +132,9 @@ def kill_and_resume(folder: Path, store: Path, what: str, kills: int, seed: int)
             ("tree", 3, 5),
         ],
         # a process alone that dies at each of its writes: test_points
-        short=[("worker", 1, 3), ("tree", 1, 4)],
-    ),
+        short=[("worker, then all", 1, 4)],
+    )
+    + forms([("worker", 1, 3), ("tree", 1, 4)], short=[]),
 )
 def test_killed_and_resumed_gives_the_same_bytes(
     folder: Path, uninterrupted: dict[str, bytes], tmp_path: Path, what: str, kills: int, seed: int

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.drills import forms
 from tests.faults.cli import IMAGES, Outcome, content, data_set, failures, full_after, generate, masks, wilss_masks
 from tests.faults.train_cli import forkserver
 from tests.wilss.data import data_on_disk as disk
@@ -44,7 +45,7 @@ def refused(said: Outcome, code: int, words: str) -> None:
 # -- the walk -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["mask", "box", "scribble"])
+@pytest.mark.parametrize("kind", forms(["mask", "box"], short=["scribble"]))
 def test_draw_check_generate_evaluate_and_look(root: Path, kind: str) -> None:
     sup = root / "drawn"
     words = ("--step", 1, "--kind", kind, "--shots", 2, "--smallest", 0.01)
@@ -115,7 +116,7 @@ def test_a_run_that_stopped_gives_the_same_bytes(root: Path) -> None:
     assert content(root / "out/s.zarr") == content(root / "out/whole.zarr")
 
 
-@pytest.mark.parametrize("source", ["panet", "insid3"])
+@pytest.mark.parametrize("source", forms(["insid3"], short=["panet"]))
 def test_killed_between_two_shards_and_gone_on_with_gives_the_same_bytes(root: Path, source: str) -> None:
     assert panet(root, "--keep", "scores", source=source, out="out/whole.zarr").code == 0
     killed(root, source, shards=1)

@@ -1,6 +1,7 @@
 """Where and how a command is run changes no byte: locale, clock, umask, paths, home, network, streams.
 
-In `make test` many oddities come together in two worlds; in the long form each comes alone, for both verbs.
+In `make test` many oddities come together in one world, in `make test-wide` in another; in the long form each comes
+alone, for both verbs.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.drills import forms
 from tests.faults import train_cli
 from tests.faults.cli import ROOT, content, data_set, generate, wilss_masks
 
@@ -184,7 +186,7 @@ def test_masks_of_networks_in_a_world_where_much_is_odd(
     assert not calls_of(root).exists()
 
 
-@pytest.mark.parametrize(("world", "folder"), [(TOGETHER, ODD), (BARE, "data")])
+@pytest.mark.parametrize(("world", "folder"), forms([(BARE, "data")], short=[(TOGETHER, ODD)]))
 def test_masks_in_a_world_where_much_is_odd(masks: dict[str, bytes], tmp_path: Path, world: World, folder: str) -> None:
     root = data_set(tmp_path / folder)
     assert (folder != ODD) or len(str(root / "data/JPEGImages/im0.jpg").encode()) > 250
@@ -324,7 +326,7 @@ def test_nothing_is_called_over_a_network(root: Path, monkeypatch: pytest.Monkey
 # -- streams ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", forms(["2>&-"], short=["<&- >&- 2>&-"]))
 def test_closed_streams_change_nothing(root: Path, masks: dict[str, bytes], closed: str) -> None:
     """What else is opened must not get the number of a standard stream, where a library would print into it."""
     code = (

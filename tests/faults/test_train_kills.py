@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills import turns
+from tests.drills import forms, turns
 from tests.faults.cli import start
 from tests.faults.killing import finish, is_finished, kill_at_random, kill_at_rename, renames_of, slowly, wait_for_state
 from tests.faults.train_cli import STEPS, Result, forked, program, result, states, wilss_train, words
 
 KILLED, KILLED_LONG = range(10), range(100, 200)
 BEFORE = [1, 2, 3, -4, -3, -2, -1]
-OTHERS = ["wilson", "mib", "plop"]
+OTHERS, OTHERS_SHORT = ["wilson", "mib", "plop"], ["wilson", "mib"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_killed_before_a_file_gets_its_name(root: Path, uninterrupted: Result, r
     assert resumed(root, out) == uninterrupted
 
 
-@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("method", forms(OTHERS, short=OTHERS_SHORT))
 def test_other_methods_killed_go_on_to_the_same_bytes(root: Path, method: str) -> None:
     """Of `wilson`, whose localizer learns beside the student, and of methods that keep the old model's outputs."""
     given = ("--method", method)
@@ -84,7 +84,7 @@ def test_the_program_itself_stopped(root: Path, uninterrupted: Result) -> None:
     assert resumed(root, "term") == uninterrupted
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", forms([signal.SIGINT], short=[signal.SIGTERM]))
 def test_a_signal_saves_and_says_how_to_go_on(root: Path, uninterrupted: Result, number: signal.Signals) -> None:
     out = root / number.name
     says = out.with_suffix(".txt")

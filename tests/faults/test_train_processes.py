@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.drills import turns
+from tests.drills import forms, turns
 from tests.faults.cli import Outcome, start
 from tests.faults.train_cli import IMAGES, STEPS, course_of, forked, states, wilss_train, words
 from tests.wilss.data import data_on_disk as disk
@@ -127,7 +127,10 @@ def test_the_contrastive_loss_reaches_over_processes(root: Path) -> None:
 METHODS = [("distill", "shared"), ("mib", "shared"), ("plop", "shared"), ("wilson", "shared"), ("wilson", "step")]
 
 
-@pytest.mark.parametrize(("method", "heads"), turns([*METHODS, ("distill", "step")], short=METHODS))
+@pytest.mark.parametrize(
+    ("method", "heads"),
+    forms(METHODS, short=[("plop", "shared"), ("wilson", "step")]) + turns([("distill", "step")], []),
+)
 def test_other_methods_learn_in_two_processes_what_they_do_in_one(root: Path, method: str, heads: str) -> None:
     early = ("--set", "warmup_epochs=1") if method == "wilson" else ()  # else its student hardly begins
     given, out = ("--method", method, *FROZEN, "--set", f"heads={heads}", *early), f"{method}-{heads}"
@@ -144,7 +147,8 @@ UNIMATCH = ("threshold=0", "cutmix=0", "dropped=0", "loss_stride=8")
 
 
 @pytest.mark.parametrize(
-    ("method", "own"), turns([("unimatch", UNIMATCH), ("pseudoseg", ("width=4",))], short=[("unimatch", UNIMATCH)])
+    ("method", "own"),
+    forms([("unimatch", UNIMATCH)], short=[]) + turns([("pseudoseg", ("width=4",))], short=[]),
 )
 def test_few_labels_teach_two_processes_what_they_teach_one(root: Path, method: str, own: tuple[str, ...]) -> None:
     """Labelled and other images are shared, and a teacher follows its student in each process."""

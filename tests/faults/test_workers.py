@@ -511,6 +511,7 @@ with connect(ClusterOptions(workers=2), threads=1) as connection:
 """
 
 
+@pytest.mark.wide  # in order, and with words that are few: test_security, test_disk
 def test_workers_that_talk_to_the_last_leave_no_traceback() -> None:
     """A scheduler that outlives its client logs one for every word of theirs."""
     done = subprocess.run(
