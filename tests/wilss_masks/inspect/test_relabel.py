@@ -202,7 +202,7 @@ def test_tokens_are_kept_for_a_second_pass(tmp_path: Path, manifest: Manifest, m
 @pytest.mark.parametrize("name", ["panet", "insid3"])
 def test_few_shots_over_features(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Supports go through the network, images of which there are features do not."""
-    shots = load_manifest(manifest_of_few(tmp_path, drawn=(40, 1), masks={"fmwiss": VALUES}))
+    shots = load_manifest(manifest_of_few(tmp_path, drawn=(32, 1), masks={"fmwiss": VALUES}))
     drawn = ["draw", "--step", "1", "--kind", "mask", "--shots", "1", "--out", str(tmp_path / "supports"), "--fewer"]
     result = CliRunner().invoke(supports_command, [*drawn, "--manifest", str(shots.path)])
     assert result.exit_code == 0, result.output

@@ -288,6 +288,7 @@ def post(address: str, change: dict[str, Any]) -> list[str]:
     return events
 
 
+@pytest.mark.wide
 def test_a_kill_in_the_middle_costs_nothing_that_was_answered(session: ReviewSession, tmp_path: Path) -> None:
     process, address = start(tmp_path)
     answered: list[str] = []

@@ -81,7 +81,11 @@ def test_a_parameter_that_it_lacks_is_refused_in_a_sentence(name: str, manifest:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "values"), [*((name, {}) for name in STEP_OF), ("fmwiss", {"unsure": 0.6})])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("annotation", {}), ("fmwiss", {}), ("panet", {"vit_size": 96}), ("insid3", {"vit_size": 96}),
+     ("fmwiss", {"unsure": 0.6})],
+)  # fmt: skip
 def test_its_contents_are_what_the_plan_asked_for(name: str, values: dict[str, Any], manifest: Manifest) -> None:
     step, source = STEP_OF[name], made(name, manifest, **values).prepare("cpu")
     records = selection_for(manifest, step, source, "train").records[:2]
