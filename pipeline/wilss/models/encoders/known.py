@@ -3,6 +3,7 @@
 A model is asked by its name alone: its network is built without memory, and nothing is fetched.
 """
 
+import functools
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def known_models(word: str, jobs: Sequence[Job], *, most: int) -> tuple[list[Kno
 
 
 def _holds(word: str, name: str, job: Job) -> bool:
-    return any(word.lower() in each.lower() for each in (name, *(f"{name}.{tag}" for tag in _tags(name, job))))
+    return word.lower() in name.lower() or any(word.lower() in f"{name}.{tag}".lower() for tag in _tags(name, job))
 
 
 def _names(job: Job) -> Sequence[str]:
@@ -180,6 +181,7 @@ def _spec(name: str, job: Job) -> EncoderSpec:
     return EncoderSpec(library=_library(name, job), model=name, pretrained="random")
 
 
+@functools.cache  # timm copies all that it says of a model each time, and there are a thousand
 def _tags(name: str, job: Job) -> tuple[str, ...]:
     """Of the weights that the model can be opened with."""
     if _library(name, job) == "open_clip":

@@ -3,6 +3,7 @@
 Nothing here imports torch: a plan, a check and a refusal need only this.
 """
 
+import functools
 import importlib.util
 import json
 import re
@@ -99,6 +100,7 @@ def open_clip_models() -> list[str]:
     return sorted(_files())
 
 
+@functools.cache  # what the library brought when it was installed
 def _files() -> dict[str, Path]:
     return {path.stem: path for path in (_open_clip_folder() / "model_configs").glob("*.json")}
 
