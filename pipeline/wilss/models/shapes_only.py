@@ -1,11 +1,12 @@
 """Networks built for their names and shapes alone, before anything is read or fetched: on torch's meta device."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
@@ -42,3 +43,13 @@ def shapes_only() -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoFills():
         yield
+
+
+def filled_by_its_file(network: nn.Module) -> bool:
+    """Whether a file of its weights holds all tensors that a network has, so that none needs a value before.
+
+    Not where it computes some beside them (tables of rotations, masks), or two names are one tensor's.
+    """
+    named = [name for name, _ in itertools.chain(network.named_parameters(), network.named_buffers())]
+    beside = any(isinstance(value, Tensor) for part in network.modules() for value in vars(part).values())
+    return not beside and set(named) == set(network.state_dict())

@@ -9,14 +9,17 @@ import pytest
 import timm
 import torch
 from open_clip.model import CLIP
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.wilss.models.encoders import tiny, tiny_towers
+from wilss.data.manifest import EncoderSpec
 from wilss.models.encoders.clip.encoder import require_clip
+from wilss.models.encoders.vit.encoder import open_vit
 from wilss.models.networks.segmenter import Segmenter
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.shapes_only import shapes_only
+from wilss.models.shapes_only import filled_by_its_file, shapes_only
 
 SMALL = {"depth": 1, "embed_dim": 32, "num_heads": 2}
 #: Of every kind: how layers are filled, and what is computed beside them (tables of rotations, distances, masks).
@@ -126,6 +129,50 @@ def test_nothing_is_drawn_or_filled(kind: str) -> None:
         timm.create_model(name, **args)
     assert "empty" in seen.names
     assert not seen.names & {"uniform_", "normal_", "erfinv_", "clamp_", "mul_", "add_", "fill_", "zero_"}
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "is_filled"),
+    [
+        (None, tiny.DINO, True),
+        ("vit_small_patch14_reg4_dinov2", SMALL, True),
+        ("vit_small_patch16_dinov3", SMALL, False),
+    ],
+    ids=["DINO", "DINOv2", "DINOv3, of rotations that no file holds"],
+)
+def test_weights_that_a_file_holds_are_not_drawn_first(
+    tmp_path: Path, model: str | None, args: dict[str, Any], is_filled: bool
+) -> None:
+    drawn = open_vit(EncoderSpec(library="timm", model=model, args=args, pretrained="random:1"), "cpu")
+    save_file({name: value.clone() for name, value in drawn.network.state_dict().items()}, tmp_path / "w.safetensors")
+    spec = EncoderSpec(library="timm", model=model, args=args, file=str(tmp_path / "w.safetensors"))
+    with Seen() as seen:
+        read = open_vit(spec, "cpu")
+    assert bool(seen.names & {"uniform_", "normal_"}) != is_filled
+    for (name, one), (_, other) in zip(tensors_of(read.network), tensors_of(drawn.network), strict=True):
+        assert torch.equal(one, other), name
+    assert not any(part.training for part in read.network.modules())
+
+
+class Beside(nn.Module):
+    """A network with a tensor that is in no file, kept as `kind`, or whose two layers are one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        if kind == "buffer":
+            self.first.register_buffer("table", torch.arange(3), persistent=False)
+        elif kind == "attribute":
+            self.first.table = torch.arange(3)
+        elif kind == "one layer":
+            self.second = self.first
+
+
+def test_a_network_with_tensors_beside_those_of_its_file_is_not_left_empty() -> None:
+    assert filled_by_its_file(Beside("nothing"))
+    assert filled_by_its_file(nn.BatchNorm2d(2))
+    for kind in ("buffer", "attribute", "one layer"):
+        assert not filled_by_its_file(Beside(kind)), kind
 
 
 def test_what_cannot_fit_is_still_refused() -> None:

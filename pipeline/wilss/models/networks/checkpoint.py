@@ -9,7 +9,6 @@ torch.
 
 import copy
 import functools
-import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -176,13 +175,13 @@ def _on_meta(spec: str) -> "Segmenter":
 def _to_be_filled(spec: SegmenterSpec) -> "Segmenter":
     """A network of a spec whose weights are all to be read: they are not drawn first.
 
-    But where some of its tensors are in no file of weights, or are two names of one, which only building it makes.
+    But where some of its tensors are in no file of weights, which only building it makes.
     """
+    from ..shapes_only import filled_by_its_file
     from .segmenter import build
 
     empty = copy.deepcopy(_on_meta(json.dumps(spec.as_json(), sort_keys=True)))
-    tensors = [name for name, _ in itertools.chain(empty.named_parameters(), empty.named_buffers())]
-    return empty.to_empty(device="cpu") if set(tensors) == set(empty.state_dict()) else build(spec, seed=0)
+    return empty.to_empty(device="cpu") if filled_by_its_file(empty) else build(spec, seed=0)
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:

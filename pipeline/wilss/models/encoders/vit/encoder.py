@@ -33,7 +33,7 @@ from wilss.models.encoders.vit.networks import build_network
 from wilss.models.encoders.vit.preprocessing import vit_preprocessing
 from wilss.models.encoders.vit.trunks import State, Trunk, refuse_more_blocks, trunk_of
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
-from wilss.models.shapes_only import shapes_only
+from wilss.models.shapes_only import filled_by_its_file, shapes_only
 from wilss.models.tensor_files import read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
@@ -187,7 +187,7 @@ def open_vit(spec: EncoderSpec, device: torch.device | str, *, precision: Precis
     """
     if spec.library == "open_clip":
         return vit_of(open_clip_encoder(spec, device, precision=precision))
-    target, trunk = torch.device(device), _built(spec)
+    target, trunk = torch.device(device), _opened(spec)
     mean, std = vit_preprocessing(spec)
     digest, identity = digest_of(spec), identity_of(spec)  # before anything is read
     if random_seed(spec) is None:
@@ -233,11 +233,25 @@ def _no_transformer(name: str) -> str:
     )
 
 
+def _opened(spec: EncoderSpec) -> Trunk:
+    """What `_built` builds; but weights that a file will hold all of are not drawn first, which takes seconds."""
+    if random_seed(spec) is None:
+        with shapes_only():
+            network = build_network(spec)
+        if filled_by_its_file(network):
+            return _trunk(network.to_empty(device="cpu"), spec)
+    return _built(spec)
+
+
 def _built(spec: EncoderSpec) -> Trunk:
     """With random weights, by the spec's seed where it has one. Raises EncoderError for what cannot be used."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(spec) or 0)
-        network = build_network(spec).eval().requires_grad_(False)
+        return _trunk(build_network(spec), spec)
+
+
+def _trunk(network: nn.Module, spec: EncoderSpec) -> Trunk:
+    network = network.eval().requires_grad_(False)
     trunk = trunk_of(network, how=positions_of(spec), name=full_name(spec) or "the vision transformer")
     _require_patch(trunk, spec)
     require_activation(spec)
