@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.wilss.models.encoders.clip.test_timm_towers import FAMILIES, vision_of
+from tests.wilss.models.encoders.clip.test_timm_towers import families, vision_of
 from tests.wilss.models.encoders.tiny import RESNET, VIT, clip_spec, images, shake, vit_spec
 from wilss.errors import EncoderError
 from wilss.models.encoders.both import open_both
@@ -45,7 +45,7 @@ def test_it_says_what_two_say_to_the_bit(
     assert (block.prefix, block.grid) == (alone.prefix, alone.grid) == (1, (size[0] // 8, size[1] // 8))
 
 
-@pytest.mark.parametrize("family", [family for family, (*_, forms) in FAMILIES.items() if forms[0] != "head_each"])
+@pytest.mark.parametrize("family", families(head_each=False))
 def test_so_it_does_where_timm_has_the_tower(tmp_path: Path, family: str) -> None:
     """In the tower's own form, on another grid than its table's."""
     spec = clip_spec(tmp_path, vision_of(family), embed_dim=32, custom_text=True)

@@ -1,5 +1,7 @@
 """Dense features of open_clip's timm towers against the library's own blocks and pools, with random weights."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], int, tuple[str, ...]]] = {
     "MobileCLIP2-S": ("fastvit_mci0_tiny", HEAD, 32, ("head_each",)),
     "MobileCLIP2-S3": ("fastvit_mci3_tiny", HEAD, 64, ("head_each",)),
 }
+WIDE = pytest.mark.wide
 GRIDS = [(4, 4), (2, 5), (6, 4)]  # the first is the towers' own
 TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 
@@ -54,11 +57,18 @@ def opened(folder: Path, family: str, **more: Any) -> DenseClip:
 
 def by_open_clip(encoder: DenseClip, family: str, size: tuple[int, int]) -> Any:
     """open_clip's own tower of fixed size, set to `size` by timm's own resampling, with the encoder's weights."""
-    whole = CustomTextCLIP(embed_dim=32, vision_cfg=vision_of(family), text_cfg=tiny.TEXT).eval()
+    whole = untrained(family)
     whole.load_state_dict(encoder.network.state_dict())
-    if hasattr(whole.visual.trunk, "set_input_size"):
-        whole.visual.trunk.set_input_size(size)
-    return whole.visual
+    visual = copy.deepcopy(whole.visual)
+    if hasattr(visual.trunk, "set_input_size"):
+        visual.trunk.set_input_size(size)
+    return visual
+
+
+@functools.cache
+def untrained(family: str) -> Any:
+    """open_clip's own network, to be filled and copied."""
+    return CustomTextCLIP(embed_dim=32, vision_cfg=vision_of(family), text_cfg=tiny.TEXT).eval()
 
 
 def pixels_of(encoder: DenseClip, images: torch.Tensor) -> torch.Tensor:
@@ -106,9 +116,27 @@ def mixed_by_loops(
     return found
 
 
-def transformers() -> list[tuple[str, str]]:
-    forms = ("pool_each", "maskclip", "value")
-    return [(family, form) for family, row in FAMILIES.items() for form in forms if form in row[3]]
+#: Families whose blocks, pools or heads another has as well.
+FURTHER = ("PE-Core", "EVA01-CLIP", "MobileCLIP2-L", "ConvNeXt, mlp", "MobileCLIP2-S3")
+
+
+def families(*, head_each: bool | None = None) -> list[Any]:
+    """Those of FAMILIES whose default form is `head_each`, or is not; all of them."""
+    return [
+        pytest.param(family, marks=WIDE if family in FURTHER else ())
+        for family, row in FAMILIES.items()
+        if head_each in (None, row[3] == ("head_each",))
+    ]
+
+
+def transformers() -> list[Any]:
+    """With each form that a family has; in `make test` each family once, and the two plainest in all of theirs."""
+    rows = [(family, form) for family, row in FAMILIES.items() for form in POOLED[:3] if form in row[3]]
+    first = {family: form for family, form in reversed(rows)}
+    return [
+        pytest.param(*row, marks=() if first[row[0]] == row[1] or row[0] in ("SigLIP", "EVA02-CLIP") else WIDE)
+        for row in rows
+    ]
 
 
 @pytest.mark.parametrize(("family", "form"), transformers())
@@ -162,7 +190,7 @@ def test_other_attentions_mix_what_the_librarys_own_block_projects(tmp_path: Pat
     torch.testing.assert_close(found.flatten(2).mT, expected, **TIGHT)
 
 
-@pytest.mark.parametrize("family", [family for family, row in FAMILIES.items() if row[3] == ("head_each",)])
+@pytest.mark.parametrize("family", families(head_each=True))
 @torch.inference_mode()
 def test_convolutions_are_the_librarys_head_over_each_place(tmp_path: Path, family: str) -> None:
     encoder = opened(tmp_path, family)
@@ -192,7 +220,7 @@ def test_where_the_head_is_linear_the_mean_over_places_is_the_pooled_vector(tmp_
     torch.testing.assert_close(encoder.path(pixels).mean(dim=(2, 3)), visual(pixels), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", families())
 def test_a_tower_opens_with_its_default_form_and_bf16_is_near_fp32(tmp_path: Path, family: str) -> None:
     spec = tiny.clip_spec(tmp_path, vision_of(family), embed_dim=32, custom_text=True)
     whole, half = (open_clip_encoder(spec, "cpu", precision=precision) for precision in ("fp32", "bf16"))
@@ -220,15 +248,15 @@ def test_local_weights_compute_what_was_saved_and_others_are_refused_by_name(tmp
     ("model", "forms", "stride"),
     [
         ("ViT-B-16-SigLIP2", POOLED, 16),
-        ("ViT-SO400M-14-SigLIP", POOLED, 14),
+        pytest.param("ViT-SO400M-14-SigLIP", POOLED, 14, marks=WIDE),
         ("PE-Core-L-14-336", POOLED, 14),
         ("EVA02-L-14", ALONE, 14),
         ("MobileCLIP2-B", ALONE, 16),
         ("MobileCLIP2-S4", ("head_each",), 64),
-        ("MobileCLIP-S1", ("head_each",), 32),
+        pytest.param("MobileCLIP-S1", ("head_each",), 32, marks=WIDE),
         ("ViTamin-L-336", ALONE, 16),
         ("convnext_large_d_320", ("head_each",), 32),
-        ("ViT-B-32-SigLIP2-256", POOLED, 32),
+        pytest.param("ViT-B-32-SigLIP2-256", POOLED, 32, marks=WIDE),
         ("RN50", RESNET, 32),
     ],
 )
