@@ -36,6 +36,7 @@ from wilss.models.encoders.clip.towers import TrunkPath
 from wilss.models.encoders.vit.encoder import SeedViT, open_vit
 from wilss.models.encoders.vit.trunks import State, TimmTrunk
 from wilss.models.encoders.weights import load_strictly
+from wilss.models.shapes_only import shapes_only
 from wilss.models.tensor_files import read_tensors
 
 _PREFIX = "text_encoder."  # where vision and text lie in one file
@@ -157,9 +158,9 @@ def _text(path: Path, heads: int) -> tuple[TipsText, float]:
             "name the text tower of the same size."
         )
     scale = _scale(tensors.pop("temperature", None), path)
-    with torch.random.fork_rng(devices=[]):
+    with shapes_only():
         tower = TipsText(**shapes, heads=heads)
-    load_strictly(tower, tensors, path)
+    load_strictly(tower.to_empty(device="cpu"), tensors, path)
     return tower.requires_grad_(False), scale
 
 
