@@ -1,11 +1,11 @@
 """What holds for all tests: one thread in every process, since several processes share the cores."""
 
-from collections.abc import Sequence
 from itertools import groupby
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.drills import leave_few
 from tests.quick import freeze
 
 # A busy machine makes examples slow, and is no fault of what they are examples of.
@@ -54,19 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         leave_few(list(cases))
     places = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
-
-
-def leave_few(cases: Sequence[pytest.Item]) -> None:
-    """Mark all cases of a test as wide but so many as its mark `few` says: the first, the last, and some between."""
-    mark = cases[0].get_closest_marker("few")
-    if mark is None:
-        return
-    (count,) = mark.args
-    last = len(cases) - 1
-    stay = {round(place * last / (count - 1)) for place in range(count)} if count > 1 else {0}
-    for place, case in enumerate(cases):
-        if place not in stay:
-            case.add_marker(pytest.mark.wide)
 
 
 def pytest_collection_finish() -> None:
