@@ -70,7 +70,9 @@ RESULTS = Path("workflows/benchmark/results/benchmark.json")
 @click.option("--out", type=click.Path(path_type=Path), help=f"[default: {RESULTS}, nowhere with --quick]")
 @click.option("--device", default="cuda", show_default=True, help="Of the part `gpu`; cpu to try it.")
 @click.option(
-    "--beside", type=click.Path(path_type=Path, exists=True), help="Another checkout, of `builds` and `features`."
+    "--beside",
+    type=click.Path(path_type=Path, exists=True),
+    help="Another checkout, for `builds`, `features`, `commands`.",
 )
 @click.option("--figures", "take_over", is_flag=True, help="Take the rows over into figures.json and the pages.")
 def main(
@@ -88,7 +90,7 @@ def main(
     results = out or (None if quick else RESULTS)
     more: dict[str, dict[str, Any]] = {
         "gpu": {"device": device},
-        **{name: {"beside": beside} for name in PARTS if name.startswith("builds") or name == "features"},
+        **{name: {"beside": beside} for name in PARTS if name.startswith("builds") or name in ("features", "commands")},
         "plan": {"results": out or RESULTS},
     }
     with _scratch(scratch) as folder:
