@@ -290,7 +290,7 @@ def turned(root: Path) -> None:
     ],
     ids=["cmyk", "16 bits", "1x1", "12000x40", "40x12000", "exif"],
 )
-@pytest.mark.parametrize("source", ["fmwiss", "annotation"])
+@pytest.mark.parametrize("source", forms(["fmwiss"], short=["annotation"]))
 def test_unusual_images_are_made(
     root: Path, whole: dict[str, dict[str, Any]], source: str, spoil: Spoil, size: tuple[int, int]
 ) -> None:

@@ -10,6 +10,7 @@ shots in test_supports.py; words of embeddings in test_panet_kills.py; any bytes
 marked here.
 """
 
+import functools
 import io
 import json
 import os
@@ -81,7 +82,7 @@ def root(whole: Path, copy: Path) -> Iterator[Path]:
 
 def mend(copy: Path, whole: Path) -> None:
     """Make the folder `copy` again what `whole` is."""
-    found, wanted = listing(copy, but="nothing"), listing(whole, but="nothing")
+    found, wanted = listing(copy, but="nothing"), _unspoilt(whole)
     for name, state in found.items():
         path = copy / name
         if wanted.get(name) == state or (is_folder(path) and is_folder(whole / name)):
@@ -96,6 +97,11 @@ def mend(copy: Path, whole: Path) -> None:
                 (copy / name).mkdir()
             else:
                 shutil.copy2(whole / name, copy / name, follow_symlinks=False)
+
+
+@functools.cache
+def _unspoilt(whole: Path) -> dict[str, tuple[int, int]]:
+    return listing(whole, but="nothing")
 
 
 def is_folder(path: Path) -> bool:

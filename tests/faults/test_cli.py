@@ -280,10 +280,9 @@ def test_the_source_of_a_step_is_not_that_of_another(root: Path) -> None:
 
 
 def test_quiet_and_verbose(root: Path) -> None:
-    quiet = start(command(root, "-q", out="out/quiet.zarr"))
+    quiet = generate(root, "-q", out="out/quiet.zarr")
+    assert (quiet.code, quiet.said) == (0, "")
     verbose = start(command(root, "-v", "--set", "threshold=0.6", out="out/made.zarr"))
-    assert quiet.communicate(timeout=60) == ("", "")
-    assert quiet.returncode == 0
     out, err = verbose.communicate(timeout=60)
     assert verbose.returncode == 1
     assert "Traceback" in err, "-v shows it"
@@ -309,6 +308,7 @@ def test_a_reader_that_goes_away(root: Path, words: str) -> None:
     assert ended.stderr == ""
 
 
+@pytest.mark.wide  # such names: test_surroundings; such a terminal: test_security
 def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     root = data_set(tmp_path / "\u00fcml\u00e4ut \U0001f40e")
     process = start(command(root), env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})

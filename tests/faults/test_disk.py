@@ -376,10 +376,8 @@ def at_work(store: Path, process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.parametrize(
     ("workers", "number", "whom"),
-    turns(
-        [(1, signal.SIGINT, "process"), (2, signal.SIGINT, "group")],
-        short=[(1, signal.SIGTERM, "process"), (2, signal.SIGTERM, "process")],
-    ),
+    turns([(1, signal.SIGINT, "process"), (2, signal.SIGINT, "group")], short=[(2, signal.SIGTERM, "process")])
+    + forms([(1, signal.SIGTERM, "process")], short=[]),
 )
 def test_a_stopped_run_says_how_to_go_on_and_leaves_nobody_behind(
     root: Path, unbroken: dict[str, bytes], workers: int, number: int, whom: str

@@ -553,7 +553,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "supports values": ("supports check supports.yaml --step 1 --out sheet.png",),
     "lock values": ("manifest check --no-labels",),
     "store metadata": ("info s.zarr", "verify s.zarr", "evaluate s.zarr", "export coco s.zarr m.json"),
-    "store values": ("info s.zarr --json", "export voc s.zarr voc", "sheet s.zarr --out sheet.png"),
+    "store values": ("info s.zarr --json", "export voc s.zarr voc", "sheet s.zarr --count 2 --out sheet.png"),
 }
 
 

@@ -198,6 +198,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     assert content(store) == uninterrupted
 
 
+@pytest.mark.wide  # of one process: test_disk; a lock of a dead one is in the way of nobody who goes on after a kill
 def test_a_second_writer_is_refused_naming_the_first(folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "step-0.zarr"
     process = start(folder, store, workers=1, delay=1.0)

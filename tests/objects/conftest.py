@@ -59,14 +59,23 @@ def proxy(server: str, bucket: ObjectUrl, monkeypatch: pytest.MonkeyPatch) -> It
     """A proxy before the server, through which the environment leads."""
     with proxy_before(server) as proxy:
         use(monkeypatch, proxy.address)
+        _retries(monkeypatch, {"backoff": {"init_backoff": _SOON, "max_backoff": 20 * _SOON, "base": 2}})
+        monkeypatch.setattr("wilss.disk.buckets._PAUSE_SECONDS", _SOON.total_seconds())
         yield proxy
 
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that gives up soon."""
+    """A client that gives up soon; asked for after the proxy."""
+    monkeypatch.setattr("wilss.disk.buckets._LONG_SECONDS", 0.1)
+    _retries(monkeypatch, {"max_retries": 1, "retry_timeout": timedelta(seconds=1)})
+
+
+#: How long a client waits before it tries again: at such a server, no time is worth waiting for.
+_SOON = timedelta(milliseconds=2)
+
+
+def _retries(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
     from obstore.store import S3Store
 
-    retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
-    monkeypatch.setattr("wilss.disk.buckets._LONG_SECONDS", 0.1)
-    monkeypatch.setattr("obstore.store.S3Store", functools.partial(S3Store, retry_config=retries))
+    monkeypatch.setattr("obstore.store.S3Store", functools.partial(S3Store, retry_config=config))

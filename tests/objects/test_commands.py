@@ -52,7 +52,7 @@ def test_a_walk_of_commands(
     assert (code, str(there) in text) == (0, True)
     assert said(capsys, "verify", there, *manifest)[0] == 0
     assert said(capsys, "evaluate", there, *manifest)[0] == 0
-    assert said(capsys, "sheet", there, *manifest)[0] == 0
+    assert said(capsys, "sheet", there, "--count", 2, *manifest)[0] == 0
     assert (tmp_path / "step-0.png").stat().st_size  # in this folder, since nothing stands beside a bucket
     assert said(capsys, "export", "voc", there, tmp_path / "labels")[0] == 0
     assert len([*(tmp_path / "labels").rglob("*.png")]) == 9

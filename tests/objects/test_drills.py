@@ -21,7 +21,7 @@ from wilss.store import MaskStore
 from .killing import KilledError, count_down
 from .proxy import Proxy
 from .tally import tallied
-from .test_stores import beside, contents
+from .test_stores import beside, contents, copied
 
 #: Requests that write in a run of ten images, at least.
 WRITES = 90
@@ -60,11 +60,10 @@ def test_a_kill_at_a_request_that_writes(
 
 @pytest.mark.parametrize("request_number", turns(range(0, 240, 4), short=[80]))
 def test_a_kill_at_a_request_of_an_update(
-    bucket: ObjectUrl, images: Path, tmp_path: Path, request_number: int, monkeypatch: pytest.MonkeyPatch
+    bucket: ObjectUrl, here: Path, images: Path, tmp_path: Path, request_number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it came before the new store took the old one's place, that one is there, whole."""
-    there = bucket / "step-0.zarr"
-    make(images, there)
+    there = copied(here, bucket / "step-0.zarr")
     before = contents(there)
     (images / "image_0003.png").unlink()
     make(images, tmp_path / "new.zarr")

@@ -98,6 +98,7 @@ def test_a_part_with_other_options_while_the_store_begins(bucket: ObjectUrl, fol
     assert beside(there) == {"s.zarr.parts"}
 
 
+@pytest.mark.wide  # a store over such a network: test_stores; receipts: test_folder
 def test_parts_over_a_network_that_fails(bucket: ObjectUrl, folder: Path, alone: list[Path], proxy: Proxy) -> None:
     """A tenth of the requests meet one of six faults, and listings come late."""
     there = bucket / "s.zarr"

@@ -35,6 +35,19 @@ def there(bucket: ObjectUrl) -> ObjectUrl:
     return bucket / "step-0.zarr"
 
 
+@pytest.fixture
+def made_there(there: ObjectUrl, here: Path) -> ObjectUrl:
+    """The store that a run makes there: that it does so, the first test shows, and it takes longer than a copy."""
+    return copied(here, there)
+
+
+def copied(here: Location, there: ObjectUrl) -> ObjectUrl:
+    """A folder on disk in a bucket, where it is returned."""
+    for name, _ in folder_at(here).files():
+        folder_at(there).take(folder_at(here), name, name)
+    return there
+
+
 def contents(place: Location) -> dict[str, bytes]:
     """Every file of a store by its name."""
     folder = folder_at(place)
@@ -57,22 +70,20 @@ def test_the_same_keys_bytes_and_seal_as_on_disk(there: ObjectUrl, here: Path, i
     assert not any(secret.encode() in data for data in contents(there).values() for secret in [*SETTINGS.values()][:2])
 
 
-def test_masks_are_read_as_from_disk(there: ObjectUrl, here: Path, images: Path) -> None:
-    make(images, there)
-    near, far = MaskStore.open(here), MaskStore.open(there)
+def test_masks_are_read_as_from_disk(made_there: ObjectUrl, here: Path) -> None:
+    near, far = MaskStore.open(here), MaskStore.open(made_there)
     for row in range(COUNT):
         ours, theirs = near.read(row), far.read(row)
         assert ours.categories == theirs.categories
         np.testing.assert_array_equal(ours.masks, theirs.masks)
-    with wilss.open_masks(here) as ours, wilss.open_masks(str(there)) as theirs:
+    with wilss.open_masks(here) as ours, wilss.open_masks(str(made_there)) as theirs:
         xarray.testing.assert_identical(ours.load(), theirs.load())
-    plain = xarray.open_zarr(folder_at(there).for_zarr(), zarr_format=3)
+    plain = xarray.open_zarr(folder_at(made_there).for_zarr(), zarr_format=3)
     np.testing.assert_array_equal(plain["mask"].values, xarray.open_zarr(here)["mask"].values)
 
 
-def test_a_shard_is_one_request_however_many_images_are_read(there: ObjectUrl, images: Path, proxy: Proxy) -> None:
-    make(images, there)
-    store = MaskStore.open(there)
+def test_a_shard_is_one_request_however_many_images_are_read(made_there: ObjectUrl, proxy: Proxy) -> None:
+    store = MaskStore.open(made_there)
     store.read(0)
     proxy.asked.clear()
     for _ in range(2):
@@ -111,53 +122,52 @@ def test_a_run_that_was_stopped_goes_on(
     assert contents(there) == contents(here)
 
 
-def test_an_update_makes_what_has_changed(there: ObjectUrl, images: Path, tmp_path: Path) -> None:
-    make(images, there)
+def test_an_update_makes_what_has_changed(made_there: ObjectUrl, images: Path, tmp_path: Path) -> None:
     (images / "image_0000.png").unlink()
     with pytest.raises(StoreError, match="was made with something else"):
-        make(images, there)
-    make(images, there, update=True)
+        make(images, made_there)
+    make(images, made_there, update=True)
     make(images, tmp_path / "new.zarr")
-    assert contents(there) == contents(tmp_path / "new.zarr")
-    assert beside(there) == {"step-0.zarr", "step-0.zarr.stamps"}
+    assert contents(made_there) == contents(tmp_path / "new.zarr")
+    assert beside(made_there) == {"step-0.zarr", "step-0.zarr.stamps"}
 
 
-def test_overwriting_begins_again(there: ObjectUrl, here: Path, images: Path) -> None:
-    make(images, there)
-    assert make(images, there, overwrite=True).made_now == COUNT
-    assert contents(there) == contents(here)
+def test_overwriting_begins_again(made_there: ObjectUrl, here: Path, images: Path) -> None:
+    assert make(images, made_there, overwrite=True).made_now == COUNT
+    assert contents(made_there) == contents(here)
 
 
+@pytest.mark.wide  # processes that write there: test_parts; what workers pickle: test_folder
 def test_workers_write_there(there: ObjectUrl, here: Path, images: Path) -> None:
     make(images, there, workers=2)
     assert contents(there) == contents(here)
 
 
-def test_a_reader_beside_a_writer_that_begins_again(there: ObjectUrl, images: Path) -> None:
+def test_a_reader_beside_a_writer_that_begins_again(made_there: ObjectUrl, images: Path) -> None:
     """Whoever had it open is told that it was replaced, and never given a mask of the other."""
-    make(images, there)
-    store = MaskStore.open(there)
+    store = MaskStore.open(made_there)
     before = store.read(0).masks
     source = dataclasses.replace(StandInSource(), misfortune="")
     options = Options(shard_size=5, batch_size=2, device="cpu", overwrite=True)
-    generate(StandInManifest(folder=images), step=0, source=source, out=there, options=options)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(store.read(1).masks, MaskStore.open(there).read(1).masks)  # kept in memory with 0
+    generate(StandInManifest(folder=images), step=0, source=source, out=made_there, options=options)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(
+        store.read(1).masks, MaskStore.open(made_there).read(1).masks
+    )  # kept in memory with 0
     np.testing.assert_array_equal(store.read(0).masks, before)
     with pytest.raises(StoreError, match="was removed or replaced while it was read"):
         store.read(9)
 
 
-def test_damage_is_found_and_made_again(there: ObjectUrl, here: Path, images: Path) -> None:
-    make(images, there)
-    folder = folder_at(there)
+def test_damage_is_found_and_made_again(made_there: ObjectUrl) -> None:
+    folder = folder_at(made_there)
     folder.write("mask/c/1/0/0/0", b"no shard")
     folder.write("notes.txt", b"no file of a store")
-    what = [damage.what for damage in MaskStore.open(there).verify()]
+    what = [damage.what for damage in MaskStore.open(made_there).verify()]
     assert what[0] == "shard 1 does not match its digest"
     assert len(what) == 2
     folder.remove("notes.txt")
     folder.remove("mask/c/1/0/0/0")  # which reads as background
-    assert [damage.shard for damage in MaskStore.open(there).verify()] == [1]
+    assert [damage.shard for damage in MaskStore.open(made_there).verify()] == [1]
 
 
 def test_a_store_that_is_gone_is_a_sentence(there: ObjectUrl) -> None:
@@ -191,15 +201,13 @@ def test_faults_of_the_network_change_no_byte(
 def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -> None:
     """Read from a bucket and written to one; the first of both is replaced while it is there."""
     store = make_store(tmp_path / "step-1.zarr")
-    there = bucket / "step-1.zarr"
-    for name, _ in store.folder.files():
-        folder_at(there).take(store.folder, name, name)
+    there = copied(store.path, bucket / "step-1.zarr")
     far, told = MaskStore.open(there), {"a list": [said("corrected", mask=drawn())]}
+    fuse(store, tmp_path / "fused.zarr", {"threshold": 0.4})
     for values in ({"threshold": 0.6}, {"threshold": 0.4}):
-        fuse(store, tmp_path / "fused.zarr", values, overwrite=True)
         fused = fuse(far, Path(str(bucket / "fused.zarr")), values, overwrite=True)  # whose slashes a path collapses
-        assert contents(bucket / "fused.zarr") == contents(tmp_path / "fused.zarr")
-        assert not list(fused.verify())
+    assert contents(bucket / "fused.zarr") == contents(tmp_path / "fused.zarr")
+    assert not list(fused.verify())
     revise(store, tmp_path / "revised.zarr", corrections=told)
     revise(far, bucket / "revised.zarr", corrections=told)
     assert contents(bucket / "revised.zarr") == contents(tmp_path / "revised.zarr")
@@ -211,14 +219,13 @@ def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -
 
 
 def test_masks_that_could_not_be_fetched_are_not_kept_as_compared(
-    there: ObjectUrl, here: Path, images: Path, proxy: Proxy, tmp_path: Path, quiet: None
+    made_there: ObjectUrl, here: Path, proxy: Proxy, tmp_path: Path, quiet: None
 ) -> None:
-    make(images, there)
-    store, cache = MaskStore.open(there), tmp_path / "cache"
+    store, cache = MaskStore.open(made_there), tmp_path / "cache"
     comparison = Comparison(store, build_index(store), OtherStore(MaskStore.open(here)), cache)
     proxy.plan = lambda method, path: "refused" if "/mask/c/" in path else ""
     comparison.start()
-    with pytest.raises(StoreError, match=rf"{there}/mask/c/.* cannot be read .*run the same command again"):
+    with pytest.raises(StoreError, match=rf"{made_there}/mask/c/.* cannot be read .*run the same command again"):
         comparison.wait()
     assert not list(tmp_path.glob("cache/*"))
     proxy.plan = lambda method, path: ""
@@ -228,6 +235,7 @@ def test_masks_that_could_not_be_fetched_are_not_kept_as_compared(
     assert np.nanmax(again.values) == 0
 
 
+@pytest.mark.wide  # as processes: test_parts
 def test_parts_make_it_together_without_a_coordinator(there: ObjectUrl, here: Path, images: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         made = [pool.submit(make, images, there, part=Part(index=index, count=3)) for index in (1, 2, 3)]

@@ -14,7 +14,7 @@ from tests.wilss_train.data.semi.world import make, masks
 from tests.wilss_train.logs import untimed_lines
 from tests.wilss_train.run.test_train import METHOD, PARAMS, QUIET
 from wilss.data.manifest import load_manifest
-from wilss.disk import ObjectUrl, folder_at
+from wilss.disk import ObjectUrl
 from wilss.errors import StoreError
 from wilss.models.networks.checkpoint_header import MODEL_FILE
 from wilss.store import MaskStore
@@ -25,6 +25,7 @@ from wilss_train.run.train import run_training
 
 from .proxy import Proxy
 from .servers import SETTINGS
+from .test_stores import copied
 
 
 @pytest.fixture
@@ -35,10 +36,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def there(bucket: ObjectUrl, root: Path) -> ObjectUrl:
     """A copy of the data set's store of step 0."""
-    here, there = folder_at(masks(root)), folder_at(bucket / "step-0.zarr")
-    for name, _ in here.files():
-        there.take(here, name, name)
-    return bucket / "step-0.zarr"
+    return copied(masks(root), bucket / "step-0.zarr")
 
 
 def test_a_dataset_gives_the_same_samples(root: Path, there: ObjectUrl) -> None:
