@@ -100,9 +100,13 @@ def open_clip_models() -> list[str]:
     return sorted(_files())
 
 
-@functools.cache  # what the library brought when it was installed
 def _files() -> dict[str, Path]:
-    return {path.stem: path for path in (_open_clip_folder() / "model_configs").glob("*.json")}
+    return _files_in(_open_clip_folder() / "model_configs")
+
+
+@functools.cache  # a library's folder stays as it was installed
+def _files_in(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.glob("*.json")}
 
 
 def _open_clip_folder() -> Path:
