@@ -67,8 +67,9 @@ def by_open_clip(encoder: DenseClip, family: str, size: tuple[int, int]) -> Any:
 
 @functools.cache
 def untrained(family: str) -> Any:
-    """open_clip's own network, to be filled and copied."""
-    return CustomTextCLIP(embed_dim=32, vision_cfg=vision_of(family), text_cfg=tiny.TEXT).eval()
+    """open_clip's own network, to be filled and copied, by tests in inference mode and by others."""
+    with torch.inference_mode(False):
+        return CustomTextCLIP(embed_dim=32, vision_cfg=vision_of(family), text_cfg=tiny.TEXT).eval()
 
 
 def pixels_of(encoder: DenseClip, images: torch.Tensor) -> torch.Tensor:
