@@ -34,7 +34,7 @@ from wilss_masks.review import Correction, Journal
 __all__ = ["SCENES", "Scene", "World", "draw_world"]
 
 BROKEN = "im2"
-FEW_STEPS = ("--epochs", 2, "--set", "warmup_epochs=1")
+FEW_STEPS = ("--epochs", 1, "--set", "warmup_epochs=0", "--set", "save_steps=1")
 
 
 @dataclass(frozen=True)
