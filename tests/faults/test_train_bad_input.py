@@ -131,9 +131,9 @@ def step_0_again(root: Path) -> None:
     ("spoil", "code", "parts"),
     [
         (drop("masks/step-1.zarr"), 1, ["step-1.zarr"]),
-        (drop("masks/step-1.zarr/zarr.json"), 1, ["step-1.zarr"]),
+        pytest.param(drop("masks/step-1.zarr/zarr.json"), 1, ["step-1.zarr"], marks=pytest.mark.wide),
         (flip_a_byte("masks/step-1.zarr/mask/c/**/*"), 1, ["step-1.zarr is damaged", "make it again"]),
-        (flip_a_byte("masks/step-1.zarr/zarr.json"), 1, ["step-1.zarr"]),
+        pytest.param(flip_a_byte("masks/step-1.zarr/zarr.json"), 1, ["step-1.zarr"], marks=pytest.mark.wide),
         (other_steps, 1, ["step-1.zarr holds masks of step 1", "data_manifest.yaml"]),
         (other_tags, 1, ["has no record of 'im00'", "step-1.zarr", "make the masks again"]),
         (moved_images, 1, ["JPEGImages"]),
@@ -142,10 +142,10 @@ def step_0_again(root: Path) -> None:
         (drop("base/" + MODEL_FILE), 1, [MODEL_FILE, "is not there"]),
         (truncate("base/" + MODEL_FILE, 0.0), 1, [MODEL_FILE, "is no safetensors file"]),
         (truncate("base/" + MODEL_FILE, 0.01), 1, [MODEL_FILE, "is damaged"]),
-        (truncate("base/" + MODEL_FILE, 0.9), 1, [MODEL_FILE, "copy it again"]),
+        pytest.param(truncate("base/" + MODEL_FILE, 0.9), 1, [MODEL_FILE, "copy it again"], marks=pytest.mark.wide),
         (flip_a_byte("base/" + MODEL_FILE, 0.9), 1, [MODEL_FILE, "is damaged", "copy it again"]),
         (pickled("torch"), 1, [MODEL_FILE, "is a pickle"]),
-        (pickled("plain"), 1, [MODEL_FILE, "is a pickle"]),
+        pytest.param(pickled("plain"), 1, [MODEL_FILE, "is a pickle"], marks=pytest.mark.wide),
         (drop("base/memory.zarr"), 1, ["memory.zarr is not there", "paste_probability=0"]),
         (flip_a_byte("base/memory.zarr/image/c/**/*"), 1, ["memory.zarr"]),
     ],
@@ -299,7 +299,9 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert result(root / "out") == uninterrupted
 
 
-@pytest.mark.parametrize("size", turns([0, 100, 1500, 20_000, 60_000, 250_000], short=[60_000]))
+@pytest.mark.parametrize(
+    "size", [pytest.param(60_000, marks=pytest.mark.wide), *turns([0, 100, 1500, 20_000, 250_000], short=[])]
+)
 def test_a_full_disk_from_the_start(root: Path, size: int) -> None:
     with files_of_at_most(size):
         made = wilss_train(*words(root, "out", *SHORT))
