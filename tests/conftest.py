@@ -27,7 +27,6 @@ LONG_FILES = (
     "tests/faults/test_train_bad_input.py",
     "tests/faults/test_train_processes.py",
     "tests/faults/test_bad_input.py",
-    "tests/objects/test_training.py",
     "tests/wilss_masks/tuning/test_tune.py",
     "tests/wilss/models/encoders/clip/test_timm_towers.py",
     "tests/wilss_masks/inspect/test_relabel.py",

@@ -4,6 +4,7 @@ import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,16 @@ def test_a_dataset_gives_the_same_samples(root: Path, there: ObjectUrl) -> None:
     np.testing.assert_array_equal(pickle.loads(pickled).label(0), near.label(0))
 
 
-def test_a_process_that_was_forked_is_told_to_start_afresh(root: Path, there: ObjectUrl) -> None:
+def test_a_process_that_was_forked_is_told_to_start_afresh(
+    root: Path, there: ObjectUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     far = MaskDataset(str(there), root / "data_manifest.yaml")
     loader = DataLoader(far, batch_size=1, num_workers=1, multiprocessing_context="fork", timeout=60)
+    batches: Any = iter(loader)
     with pytest.raises(StoreError, match="cannot be read in a process that was forked .*spawn"):
-        next(iter(loader))
+        next(batches)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # it waits so long for its worker
+    batches._shutdown_workers()
 
 
 def test_training_gives_the_same_bits_and_reads_every_shard_once(root: Path, there: ObjectUrl, proxy: Proxy) -> None:
