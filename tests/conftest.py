@@ -1,5 +1,7 @@
 """What holds for all tests: one thread in every process, since several processes share the cores."""
 
+import logging
+from collections.abc import Iterator
 from itertools import groupby
 
 import pytest
@@ -48,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         leave_few(list(cases))
     places = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """A command says what its words ask for (`-q`), and says so to all of its process: not to the tests after it."""
+    before = {name: logging.getLogger(name).level for name in ("wilss", "wilss_masks", "wilss_train", "matplotlib")}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def pytest_collection_finish() -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,6 @@ import pytest
 from wilss import console
 from wilss.errors import CheckpointError, ManifestError, ParameterError, ProtocolError, StoreError, WilssError, counted
 from wilss_masks.cli import main
-
-
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in ("wilss", "wilss_train", "matplotlib")}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 def ended(body: Callable[[], Any], *words: str) -> int:
