@@ -72,6 +72,7 @@ def test_job_scripts_can_be_read(script: Path) -> None:
         subprocess.run([checker, script], check=True)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("first", turns([1, 0], [1]))
 def test_an_array_of_tasks(walk: Path, tmp_path: Path, first: int) -> None:
     array = [

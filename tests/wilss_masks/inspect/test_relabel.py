@@ -183,6 +183,7 @@ def test_a_second_pass_over_features(
     assert found.attributes["features_from"] == [kept.digest]
 
 
+@pytest.mark.wide
 def test_tokens_are_kept_for_a_second_pass(tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WILSS_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "kept.zarr"

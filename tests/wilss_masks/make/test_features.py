@@ -123,6 +123,7 @@ def test_all_dimensions_of_blocks_and_parts(tmp_path: Path, manifest: Manifest) 
     assert agreement(made(manifest, tmp_path / "fewer.zarr", PLAIN, whole, affinity="kk"), fewer) > 0.995
 
 
+@pytest.mark.wide
 def test_images_that_no_store_has_are_encoded_and_told(
     tmp_path: Path, manifest: Manifest, kept: MaskStore, plain: MaskStore
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_run_that_is_resumed_has_the_same_bytes(tmp_path: Path, manifest: Mani
     assert made(manifest, tmp_path / "again.zarr", PLAIN).digest == kept.digest  # what is kept is said once
 
 
+@pytest.mark.wide
 def test_a_longer_list_keeps_shards_and_projection(tmp_path: Path, manifest: Manifest, kept: MaskStore) -> None:
     out = tmp_path / "longer.zarr"
     first = made(manifest, out, dataclasses.replace(KEEP, limit=2))

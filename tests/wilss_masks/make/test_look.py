@@ -164,6 +164,7 @@ def test_slow_runs_have_a_rate_too() -> None:
     assert rate(0, 0.0) == "0.0 s an image"
 
 
+@pytest.mark.wide
 def test_a_store_whose_confidences_are_those_of_before_is_left_alone_but_never_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_patches_learn_where_the_squares_are(root: Path) -> None:
     assert torch.equal(again.patches.weight, classifier.patches.weight)
 
 
+@pytest.mark.wide
 def test_patches_learn_from_maps_that_the_vit_has_spread(root: Path, tmp_path: Path) -> None:
     steps = [{"classes": [1, 2], "supervision": "tags"}, {"classes": [3]}]
     disk.manifest(tmp_path, path=str(root / "data"), masks={"cam": SMALL}, steps=steps, encoders={"vit": VIT})
@@ -301,6 +302,7 @@ def test_images_that_are_broken_in_their_bodies_are_a_sentence(tmp_path: Path, v
     assert "that shows cat can be read to the end, so that the classifier learns nothing of it" in told[0]
 
 
+@pytest.mark.wide
 def test_patches_are_learnt_again_from_what_they_were_learnt_to_be(root: Path) -> None:
     classifier, teaching = taught(root, epochs=0, patches=True, affinity_from="own", patch_decay=0.001)
     learn(classifier, teaching)

@@ -149,6 +149,7 @@ def test_two_workers_give_the_same_bytes(root: Path, tmp_path: Path, store: Mask
     assert other.vector("shard_digest").tolist() == store.vector("shard_digest").tolist()
 
 
+@pytest.mark.wide
 def test_later_stages_apply(root: Path, tmp_path: Path, store: MaskStore) -> None:
     moved = made(root, tmp_path / "moved.zarr", boundaries="pamr", pamr_rounds=3, stage_size=24)
     assert any((moved.read(name).masks != store.read(name).masks).any() for name in IMAGES)

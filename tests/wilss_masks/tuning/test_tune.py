@@ -318,6 +318,7 @@ def test_a_list_may_spell_names_otherwise(manifest: Manifest, tmp_path: Path) ->
     assert [found.image_id for found in _listed(tmp_path / "list.txt", tagged, 1)] == [apart, "b"]
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("tiny_search")
 def test_an_image_that_is_broken_costs_itself(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "broken")

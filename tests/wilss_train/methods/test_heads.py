@@ -228,6 +228,7 @@ def test_a_run_of_before_is_the_same_run_where_heads_are_shared(root: Path) -> N
         assert {name for name, value in wanted["params"].items() if now["params"][name] != value} == differs
 
 
+@pytest.mark.wide
 def test_a_step_of_one_head_may_follow_where_the_parent_has_one(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "step-0", tmp_path / "base")
     one = run(root, tmp_path / "one", parent=tmp_path / "base", heads="shared")

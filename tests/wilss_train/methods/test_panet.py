@@ -68,6 +68,7 @@ def by_hand(sample: EpisodeSample, net: EmbeddingNet, alpha: float) -> tuple[flo
     return seg, slow.alignment_loss(query, on_grid, supports, maps, sample.ways, alpha)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [{}, {"shots": 2, "support": "box"}, {"ways": 2, "shots": 2}])
 def test_losses_are_the_slow_twins(shape: dict[str, Any]) -> None:
     made, given = objective(), batch(2, **shape)

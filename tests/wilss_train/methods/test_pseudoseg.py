@@ -277,6 +277,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_
     assert contents(out) == contents(whole)
 
 
+@pytest.mark.wide
 def test_the_shares_of_classes_are_part_of_what_a_run_goes_on_with(root: Path, tmp_path: Path) -> None:
     made = method(root, target="decoder", align=1.0)
     run(root, tmp_path / "whole", made=made)

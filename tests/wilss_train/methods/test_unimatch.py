@@ -198,6 +198,7 @@ def test_stopped_and_gone_on_with_is_uninterrupted(root: Path, whole: Path, tmp_
     assert contents(out) == contents(whole)
 
 
+@pytest.mark.wide
 def test_a_frozen_backbone_which_is_in_no_state_is_the_same_after_a_stop(root: Path, tmp_path: Path) -> None:
     run(root, tmp_path / "whole", freeze="backbone")
     asked = iter(range(1, 10**6))

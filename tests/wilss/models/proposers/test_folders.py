@@ -91,6 +91,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("fault", BROKEN)
 def test_what_is_wrong_with_a_folder_is_one_sentence(
     fault: str, network_folders: dict[str, Path], tmp_path: Path
