@@ -11,7 +11,7 @@ from tests.drills import leave_few
 from tests.quick import freeze
 
 # A busy machine makes examples slow, and is no fault of what they are examples of.
-settings.register_profile("wilss", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("wilss", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wilss")
 
 

@@ -55,6 +55,7 @@ def test_parts_at_once(bucket: ObjectUrl, folder: Path, alone: list[Path], write
         nothing_beside(there, folder)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("count", "seed"), turns([(4, 0), *((16, seed) for seed in range(5))], [(4, 0)]))
 def test_parts_that_are_killed_on_machines_that_differ(
     bucket: ObjectUrl, folder: Path, alone: list[Path], count: int, seed: int

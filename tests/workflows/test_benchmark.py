@@ -119,7 +119,7 @@ def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
     assert watch.spent["inner"].nbytes == 2 * 4 * 4 * 4
 
 
-@pytest.mark.few(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(("preset", "unmet"), [("paper", set()), ("recommended", {"seeds"})])
 def test_a_run_meets_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, unmet: set[str]) -> None:
     """But seeds, where none are drawn; a stage that nobody meets would silently be part of what is around it."""

@@ -199,7 +199,7 @@ def test_tokens_are_kept_for_a_second_pass(tmp_path: Path, manifest: Manifest, m
     assert agreement(MaskStore.open(found), MaskStore.open(tmp_path / "images.zarr")) > 0.97
 
 
-@pytest.mark.few(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["panet", "insid3"])
 def test_few_shots_over_features(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Supports go through the network, images of which there are features do not."""
