@@ -37,7 +37,8 @@ test-wide: $(STAMP) ## further forms of what `make test` tries once, some minute
 	@$(PYTEST) -m wide
 
 test-long: $(STAMP) ## all that `make test` leaves out: these, and drills of hours: kills, races, damage, fuzzing
-	@$(BIN)/python -m pytest -q -m 'wide or long' --timeout 14400
+	@$(BIN)/python -m pytest -q -m '(wide or long or hypothesis) and not tools' --hypothesis-profile long \
+	  --timeout 14400
 
 test-tools: $(STAMP) $(TOOLS)/.installed ## other tools' own libraries read what we write, and we what they write
 	@WILSS_TOOLS_PYTHON=$(CURDIR)/$(TOOLS)/bin/python $(BIN)/python -m pytest -q -m tools tests/tools

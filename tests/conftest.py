@@ -11,8 +11,10 @@ from tests.drills import leave_few
 from tests.quick import freeze
 
 # A busy machine makes examples slow, and is no fault of what they are examples of.
-settings.register_profile("wilss", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("wilss")
+_SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", _SLOW, max_examples=40)
+settings.register_profile("long", _SLOW)
+settings.load_profile("short")  # `make test-long` asks for the other one
 
 
 #: The files that take longest, in the order in which they are begun: each goes to one worker as a whole, and at the end

@@ -224,13 +224,13 @@ def test_the_command(store: MaskStore, manifest: FakeManifest, tmp_path: Path, m
     def invoke(*arguments: object) -> Any:
         return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
 
-    result = invoke(store.path, "--count", 3)
+    result = invoke(store.path)
     assert result.exit_code == 0
-    assert "step-1.png: 3 rows, worst agreement first" in result.stdout
+    assert "step-1.png: 5 rows, worst agreement first" in result.stdout
     beside = on_disk(store).with_suffix(".png")
     with Image.open(beside) as image:
         assert image.mode == "RGB"
-    again = invoke(store.path, "--count", 3, "--out", tmp_path / "x" / "again.png")
+    again = invoke(store.path, "--out", tmp_path / "x" / "again.png")
     assert again.exit_code == 0
     assert (tmp_path / "x" / "again.png").read_bytes() == beside.read_bytes()
     assert "3 rows, by id" in invoke(store.path, "--images", "été,2007_000033", "--out", tmp_path / "a.png").stdout
