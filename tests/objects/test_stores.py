@@ -198,7 +198,6 @@ def test_faults_of_the_network_change_no_byte(
         assert contents(there) == contents(here)
 
 
-@pytest.mark.wide
 def test_stores_are_fused_and_revised_there(bucket: ObjectUrl, tmp_path: Path) -> None:
     """Read from a bucket and written to one; the first of both is replaced while it is there."""
     store = make_store(tmp_path / "step-1.zarr")
