@@ -26,9 +26,12 @@ demo: $(STAMP)  ## the whole walk on the built-in data: base training, masks, ne
 	@WILSS_OUT=$(DEMO)/masks WILSS_RUNS=$(DEMO)/runs workflows/shapes/run.sh
 
 # Bytecode is kept, whatever the environment says: each process of the tests would compile every source.
-# Twice as many as two cores: many tests wait.
-WORKERS ?= 4
-PYTEST  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# One more than two cores: some tests wait, and every worker imports and collects all of them.
+WORKERS ?= 3
+# Files of the tests lie in memory where 1 GB is free, many times what they need: they are many and small.
+MEMORY  := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 1000000 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
+PYTEST  := PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile \
+  --no-loadscope-reorder
 
 test: $(STAMP)  ## the tests, some minutes on two cores
 	@$(PYTEST)

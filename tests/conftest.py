@@ -60,7 +60,8 @@ def _levels() -> Iterator[None]:
     before = {name: logging.getLogger(name).level for name in ("wilss", "wilss_masks", "wilss_train", "matplotlib")}
     yield
     for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
+        if logging.getLogger(name).level != level:  # to set one clears what every logger remembers
+            logging.getLogger(name).setLevel(level)
 
 
 def pytest_collection_finish() -> None:

@@ -161,7 +161,7 @@ class _Disk:
 
     def meet(self, what: str, path: str, source: str = "") -> Way | None:
         """Record an operation. Raises OSError, or kills, where it is to break; a half write is the caller's to make."""
-        if path.startswith(_NOBODYS) or "__pycache__" in path:
+        if not _is_in(path, self._root) and (path.startswith(_NOBODYS) or "__pycache__" in path):
             return None
         found = Operation(self._kind_of(what, path), what, path, source, _is_ours(path))
         self.recording.operations.append(found)
