@@ -52,10 +52,12 @@ def _faults_of_weights(manifest: Manifest, where: str) -> Iterator[str]:
     """Of the backbone and its weights, where these lie in a file: nothing is fetched for this."""
     from wilss.models.networks.segmenter import build
     from wilss.models.networks.weights import load_backbone
+    from wilss.models.shapes_only import undrawn
 
     try:
         params, _ = from_manifest(manifest.train, step=0, where=where)
-        network = build(spec_of_params(params, 2), seed=0)
+        with undrawn():
+            network = build(spec_of_params(params, 2), seed=0)
         if params.backbone_weights and is_local(params.backbone_weights):
             digest_of_backbone(params, manifest)
             load_backbone(network, weights_path(params.backbone_weights, params.backbone, manifest))

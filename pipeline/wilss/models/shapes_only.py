@@ -1,4 +1,4 @@
-"""Networks built for their names and shapes alone, before anything is read or fetched: on torch's meta device."""
+"""Networks built without the values that their layers draw: for names and shapes alone, or for a file's weights."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,9 @@ _FILLS = frozenset({
     Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.clamp_, Tensor.zero_, Tensor.fill_,
     Tensor.add_, Tensor.sub_, Tensor.mul_, Tensor.div_,
     init.uniform_, init.normal_, init.constant_, init.kaiming_uniform_,  # a mode is handed these as wholes
+})  # fmt: skip
+_DRAWS = frozenset({
+    Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, init.uniform_, init.normal_, init.kaiming_uniform_,
 })  # fmt: skip
 
 
@@ -33,6 +36,30 @@ class _NoFills(TorchFunctionMode):
             if filled.is_meta and not any(isinstance(value, Tensor) for value in args[1:]):  # that might not fit
                 return filled
         return func(*args, **given)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves parameters as they are where they would be drawn. Buffers are drawn: not all of them are in a file."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = {} if kwargs is None else kwargs
+        if func in _DRAWS:
+            drawn = args[0] if args else given["tensor"]
+            if isinstance(drawn, nn.Parameter):
+                return drawn
+        return func(*args, **given)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Networks built inside wait for a file that holds all their parameters: these have no values of any meaning yet.
+
+    What is computed beside them (masks, tables) is right. The random state stays as it was.
+    """
+    with torch.random.fork_rng(devices=[]), _NoDraws():
+        yield
 
 
 @contextmanager

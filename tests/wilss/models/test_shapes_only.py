@@ -19,7 +19,7 @@ from wilss.models.encoders.clip.encoder import require_clip
 from wilss.models.encoders.vit.encoder import open_vit
 from wilss.models.networks.segmenter import Segmenter
 from wilss.models.networks.spec import SegmenterSpec
-from wilss.models.shapes_only import filled_by_its_file, shapes_only
+from wilss.models.shapes_only import filled_by_its_file, shapes_only, undrawn
 
 SMALL = {"depth": 1, "embed_dim": 32, "num_heads": 2}
 #: Of every kind: how layers are filled, and what is computed beside them (tables of rotations, distances, masks).
@@ -132,23 +132,17 @@ def test_nothing_is_drawn_or_filled(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "args", "is_filled"),
-    [
-        (None, tiny.DINO, True),
-        ("vit_small_patch14_reg4_dinov2", SMALL, True),
-        ("vit_small_patch16_dinov3", SMALL, False),
-    ],
+    ("model", "args"),
+    [(None, tiny.DINO), ("vit_small_patch14_reg4_dinov2", SMALL), ("vit_small_patch16_dinov3", SMALL)],
     ids=["DINO", "DINOv2", "DINOv3, of rotations that no file holds"],
 )
-def test_weights_that_a_file_holds_are_not_drawn_first(
-    tmp_path: Path, model: str | None, args: dict[str, Any], is_filled: bool
-) -> None:
+def test_weights_that_a_file_holds_are_not_drawn_first(tmp_path: Path, model: str | None, args: dict[str, Any]) -> None:
     drawn = open_vit(EncoderSpec(library="timm", model=model, args=args, pretrained="random:1"), "cpu")
     save_file({name: value.clone() for name, value in drawn.network.state_dict().items()}, tmp_path / "w.safetensors")
     spec = EncoderSpec(library="timm", model=model, args=args, file=str(tmp_path / "w.safetensors"))
     with Seen() as seen:
         read = open_vit(spec, "cpu")
-    assert bool(seen.names & {"uniform_", "normal_"}) != is_filled
+    assert not seen.names & {"uniform_", "normal_"}
     for (name, one), (_, other) in zip(tensors_of(read.network), tensors_of(drawn.network), strict=True):
         assert torch.equal(one, other), name
     assert not any(part.training for part in read.network.modules())
@@ -178,3 +172,24 @@ def test_a_network_with_tensors_beside_those_of_its_file_is_not_left_empty() -> 
 def test_what_cannot_fit_is_still_refused() -> None:
     with shapes_only(), pytest.raises(RuntimeError, match="doesn't match the broadcast shape|must match|shape"):
         torch.zeros(3).add_(torch.ones(4, 3))
+
+
+@pytest.mark.parametrize("vision", [tiny.VIT, tiny.RESNET], ids=["ViT", "ResNet"])
+def test_an_undrawn_network_with_a_files_weights_is_the_network_that_was_drawn(vision: dict[str, Any]) -> None:
+    drawn = CLIP(24, vision, tiny.TEXT)
+    before = torch.get_rng_state()
+    with undrawn(), Seen() as seen:
+        ours = CLIP(24, vision, tiny.TEXT)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seen.names & {"uniform_", "normal_"}
+    ours.load_state_dict(drawn.state_dict())
+    for (name, one), (_, other) in zip(tensors_of(ours), tensors_of(drawn), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_an_undrawn_network_draws_what_no_file_may_hold() -> None:
+    with undrawn():
+        network = Mixed()
+    assert bool((network.drawn >= 1).all())
+    assert network.table.tolist() == [0, 3, 6, 9]
+    assert bool((network.layer.weight == 1).all())

@@ -37,7 +37,7 @@ from wilss.models.encoders.weights import (
     random_seed,
     weights_file,
 )
-from wilss.models.shapes_only import shapes_only
+from wilss.models.shapes_only import shapes_only, undrawn
 from wilss.models.tensor_files import read_tensors
 
 TEXT_BATCH = 80  # the OpenAI templates of one name: a class's text never shares a batch with another class's
@@ -203,15 +203,23 @@ def _checked(spec: EncoderSpec, config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _network(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) -> nn.Module:
-    seed = random_seed(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
-        with text_files(folder) as place:
-            network = _build(spec, config, place)
-    if seed is None:
+    with text_files(folder) as place:
+        network = _drawn(spec, config, place)
+    if random_seed(spec) is None:
         path = weights_file(spec)
         load_strictly(network, _clip_tensors(read_tensors(path), network), path)
     return network.eval().requires_grad_(False)
+
+
+def _drawn(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) -> nn.Module:
+    """By the spec's seed; without one its weights are a file's, and drawing them would take most of the time."""
+    seed = random_seed(spec)
+    if seed is None:
+        with undrawn():
+            return _build(spec, config, folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build(spec, config, folder)
 
 
 def _build(spec: EncoderSpec, config: Mapping[str, Any], folder: Path | None) -> nn.Module:

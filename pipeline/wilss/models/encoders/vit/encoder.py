@@ -33,7 +33,7 @@ from wilss.models.encoders.vit.networks import build_network
 from wilss.models.encoders.vit.preprocessing import vit_preprocessing
 from wilss.models.encoders.vit.trunks import State, Trunk, refuse_more_blocks, trunk_of
 from wilss.models.encoders.weights import config_is_here, digest_of, load_strictly, random_seed, weights_file
-from wilss.models.shapes_only import filled_by_its_file, shapes_only
+from wilss.models.shapes_only import filled_by_its_file, shapes_only, undrawn
 from wilss.models.tensor_files import read_tensors
 
 PatchFeatures = Literal["tokens", "keys"]
@@ -240,6 +240,8 @@ def _opened(spec: EncoderSpec) -> Trunk:
             network = build_network(spec)
         if filled_by_its_file(network):
             return _trunk(network.to_empty(device="cpu"), spec)
+        with undrawn():
+            return _built(spec)
     return _built(spec)
 
 
