@@ -1,5 +1,6 @@
 """The benchmark's own arithmetic, and that a part of it runs."""
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -101,6 +102,33 @@ def test_a_stage_is_charged_its_own_time_alone(monkeypatch: pytest.MonkeyPatch) 
     assert vars(_Work)["outer"] is before
 
 
+@pytest.mark.parametrize("part", ["stages", "training_stages"])
+def test_every_timed_function_lies_where_its_place_says(part: str) -> None:
+    """So that whoever moves or renames one hears of it here, not from the benchmark months later."""
+    places = importlib.import_module(f"parts.{part}").PLACES
+    assert [(owner, name) for owner, name, _ in places if name not in vars(owner)] == []
+
+
+class _Maker:
+    @classmethod
+    def made(cls) -> str:
+        return cls.__name__
+
+
+class _OtherMaker(_Maker):
+    pass
+
+
+def test_a_class_method_is_timed_for_the_classes_that_inherit_it() -> None:
+    from parts import stopwatch
+
+    before = vars(_Maker)["made"]
+    with stopwatch.Stopwatch().around([(_Maker, "made", "make")]) as watch:
+        assert (_Maker.made(), _OtherMaker.made()) == ("_Maker", "_OtherMaker")
+    assert watch.spent["make"].calls == 2
+    assert vars(_Maker)["made"] is before
+
+
 def test_counting_counts_bytes_and_operations_of_a_stage_alone() -> None:
     from parts.stopwatch import Stopwatch
 
@@ -135,6 +163,20 @@ def test_a_run_meets_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with one_lane(), Stopwatch().around(PLACES) as watch:
         end_to_end(manifest, source, tmp_path / "stages.zarr")
     assert {stage for _, _, stage in PLACES} - set(watch.spent) == unmet
+
+
+@pytest.mark.long
+def test_a_training_meets_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from parts.learning import Learning, folder_of, trained
+    from parts.stopwatch import Stopwatch
+    from parts.training_stages import PLACES, loader_in_line
+
+    monkeypatch.chdir(ROOT)
+    run = Learning(folder=folder_of(tmp_path), epochs=1)
+    with loader_in_line(), Stopwatch().around(PLACES) as watch:
+        trained(run)
+    named = {stage for _, _, stage in PLACES if isinstance(stage, str)}
+    assert named | {"student forward", "old model"} == set(watch.spent)
 
 
 def test_stages_and_what_they_leave_add_up() -> None:

@@ -245,7 +245,6 @@ def test_methods_for_pixel_labels_warn_of_masks_that_were_guessed_before_anythin
     inputs = world.inputs(1)
     inputs.store.attributes["source"] = source
     monkeypatch.setattr("wilss_train.run.settings.open_inputs", lambda *_: inputs)
-    monkeypatch.setattr("wilss_train.run.settings.settled", lambda params, *_: params)
     open_run(on_disk(inputs.store), manifest=inputs.manifest, method=method, params=PARAMS)
     said = f"made by cam, and {method.name} takes every mask for a pixel label"
     assert (said in caplog.text) == warns
@@ -520,8 +519,9 @@ def test_a_doubtful_mean_of_the_input_is_told_once(world: World, caplog: pytest.
     """The network's published weights were trained with more than one mean, and a file does not say with which."""
     values = {"backbone": "vit_small_patch16_224", "backbone_weights": "mine.pth"}
     with caplog.at_level("WARNING"):
-        _, _, params, _ = open_run(world.masks(0), manifest=world.root / "data_manifest.yaml", method="fmwiss",
-                                   layers=[("params", values)])  # fmt: skip
+        asked = open_run(world.masks(0), manifest=world.root / "data_manifest.yaml", method="fmwiss",
+                         layers=[("params", values)])  # fmt: skip
+        params = settled(asked.params, asked.method, asked.inputs)
         with_input_statistics(params, METHOD, world.inputs(0))
     told = [record.getMessage() for record in caplog.records if "mine.pth does not say" in record.getMessage()]
     assert len(told) == 1

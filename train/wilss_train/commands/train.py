@@ -25,12 +25,9 @@ from wilss.errors import counted
 from .running import INTERRUPTED, RunDisplay, StopRequest, exit_now
 
 if TYPE_CHECKING:
-    from ..inputs import RunInputs
-    from ..methods import Method
-    from ..params import TrainParams
     from ..results.judge import RunResults
     from ..run.fit import Stopped
-    from ..run.settings import Layer
+    from ..run.settings import AskedRun, Layer
     from ..run.train import Summary
 
 #: Parameters that have options of their own: those of the method, and those of every run.
@@ -117,11 +114,11 @@ def command(
     if options["parameters"]:
         _show_parameters(masks, parent, method, manifest_path, options)
         return
-    inputs, kind, params, folder = _opened(masks, parent, method, out, manifest_path, options)
-    for warning in inputs.warnings:
+    asked = _opened(masks, parent, method, out, manifest_path, options)
+    for warning in asked.inputs.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    with StopRequest() as stop, RunDisplay(folder) as display:
-        summary = _train(inputs, kind, params, folder, options, stop, display)
+    with StopRequest() as stop, RunDisplay(asked.folder) as display:
+        summary = _train(asked, options, stop, display)
     if summary.results is not None:
         _show(summary, summary.results, manifest_path)
         tell_failures(summary.failed, "log.jsonl names them all.")
@@ -131,7 +128,7 @@ def command(
 
 def _opened(
     masks: Location, parent: Path | None, method: str, out: Path | None, manifest: Path, options: dict[str, Any]
-) -> "tuple[RunInputs, Method, TrainParams, Path]":
+) -> "AskedRun":
     """What the words ask for."""
     from ..run.settings import open_run
 
@@ -145,10 +142,11 @@ def _show_parameters(
     """Every parameter; where the checkpoint to start from cannot be used, without what that decides."""
     from wilss.errors import CheckpointError
 
-    from ..run.settings import asked_parameters
+    from ..run.settings import asked_parameters, settled
 
     try:
-        _, kind, params, _ = _opened(masks, parent, method, None, manifest, options)
+        asked = _opened(masks, parent, method, None, manifest, options)
+        kind, params = asked.method, settled(asked.params, asked.method, asked.inputs)
     except CheckpointError as error:
         kind, params = asked_parameters(masks, manifest=manifest, method=method, layers=_layers(method, options))
         click.echo(f"Warning: values that the checkpoint decides are shown as they were asked for: {error}", err=True)
@@ -172,31 +170,23 @@ def _layers(method: str, options: dict[str, Any]) -> "list[Layer]":
     return [*layers, ("--set", {**parse_assignments(options["assignments"]), **named})]
 
 
-def _train(
-    inputs: "RunInputs",
-    method: "Method",
-    params: "TrainParams",
-    folder: Path,
-    options: dict[str, Any],
-    stop: StopRequest,
-    display: "RunDisplay",
-) -> "Summary":
+def _train(asked: "AskedRun", options: dict[str, Any], stop: StopRequest, display: "RunDisplay") -> "Summary":
     from wilss.params import of_fields
 
     from ..run.fit import Stopped
     from ..run.train import Options, run_training
 
-    leave = partial(_leave, partial(_stopped, folder, options), display)
+    leave = partial(_leave, partial(_stopped, asked.folder, options), display)
     told = {"asked_to_stop": stop.asked, "running": stop.running, "leave": leave}
     shown = {f"on_{name}": getattr(display, name) for name in ("plan", "start", "phase", "step")}
-    shown["on_ready"] = partial(stop.say, f"Interrupted; {_going_on(folder, options)}")
+    shown["on_ready"] = partial(stop.say, f"Interrupted; {_going_on(asked.folder, options)}")
     split = None if options["split"] == "none" else options["split"]
     run_options = of_fields(Options, {**options, **told, **shown, "on_progress": display, "split": split})
     try:
-        return run_training(inputs, method, params, folder, run_options)
+        return run_training(*asked, run_options)
     except Stopped as stopped:
         display.close()
-        click.echo(_stopped(folder, options, stopped), err=True)
+        click.echo(_stopped(asked.folder, options, stopped), err=True)
         sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
         raise click.Abort(stop.sentence) from None

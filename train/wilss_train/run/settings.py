@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,15 @@ log = logging.getLogger(__name__)
 Layer = tuple[str, Mapping[str, Any]]
 
 
+class AskedRun(NamedTuple):
+    """What a run reads, its method and parameters as they were asked for, and its folder."""
+
+    inputs: RunInputs
+    method: Method
+    params: TrainParams
+    folder: Path
+
+
 def open_run(
     masks: Location | str,
     *,
@@ -39,8 +48,8 @@ def open_run(
     parent: Path | str | None = None,
     params: TrainParams | None = None,
     layers: Iterable[Layer] = (),
-) -> tuple[RunInputs, Method, TrainParams, Path]:
-    """What a run reads, its method and parameters, and its folder; everything is checked, nothing is written.
+) -> AskedRun:
+    """A run by the words that ask for it; what it reads is checked, nothing is written.
 
     method, params: instances are taken as they are; otherwise the manifest's values stand over the published ones.
     layers: stand over both, the last highest. Raises a WilssError, see `open_inputs` and `with_values`.
@@ -54,8 +63,7 @@ def open_run(
     if isinstance(method, MaskMethod) and os.environ.get("RANK", "0") == "0":
         for doubt in method.doubts(inputs):
             log.warning(doubt)
-    params = settled(params, method, inputs)
-    return inputs, method, params, target or default_out(opened, inputs.step, name)
+    return AskedRun(inputs, method, params, target or default_out(opened, inputs.step, name))
 
 
 def asked_parameters(

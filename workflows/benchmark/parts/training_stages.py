@@ -19,12 +19,13 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 import wilss_train.data.batches as batches
 import wilss_train.data.masked_images as images
+import wilss_train.methods.features as features
 import wilss_train.methods.fmwiss as fmwiss
 import wilss_train.methods.segmenter as segmenters
 from wilss.models.networks.segmenter import Segmenter, build
 from wilss.store import MaskStore
 from wilss_train.context import RunContext
-from wilss_train.data.batch_source import Order
+from wilss_train.data.batch_source import Order, TensorBatch
 from wilss_train.data.image_pool import ImagePool
 from wilss_train.methods.base import is_frozen
 from wilss_train.methods.teacher import Teacher
@@ -48,8 +49,8 @@ PLACES: tuple[Place, ...] = (
     (ImagePool, "take", "load: cache"),
     (batches.SegBatchSource, "_augmented", "augment"),
     (batches.SegBatchSource, "_pasted", "paste"),
-    (batches.SegBatch, "of", "make the batch"),
-    (fmwiss, "as_input", "normalise"),
+    (TensorBatch, "of", "make the batch"),
+    (features, "as_input", "normalise"),
     (Segmenter, "features", whose),
     (Segmenter, "logits", whose),
     (Segmenter, "forward", whose),
@@ -112,7 +113,7 @@ def _of(run: Learning, limits: Rates, repeats: int, name: str) -> list[dict[str,
 def loader_in_line() -> Iterator[None]:
     """Batches are made in the training's own thread when it asks for them."""
 
-    def in_line(jobs: Any, join: Any, first: int, last: int, *, workers: int) -> Iterator[Any]:
+    def in_line(jobs: Any, join: Any, first: int, last: int, *, workers: int, fetch: Any) -> Iterator[Any]:
         for step in range(first, last):
             yield [join([job() for job in part]) for part in jobs(step)]
 
