@@ -9,7 +9,8 @@ os.environ.setdefault("WILSS_TRAIN_THREADS", "1")  # a run takes all cores else,
 #: What it is for, a power cut, no test can show; that it is called, test_points sees. It takes milliseconds each time.
 os.fsync = lambda descriptor: None  # type: ignore[assignment]
 
-#: Garbage is looked for less often: most objects are modules and tests, which stay.
+#: Garbage is not looked for until `freeze`, and less often after it: most objects are modules and tests, which stay.
+gc.disable()
 gc.set_threshold(20_000, 10, 10)
 
 
@@ -17,3 +18,4 @@ def freeze() -> None:
     """Never look at what is there now: in a forked process each look would also copy the memory that it shares."""
     gc.collect()
     gc.freeze()
+    gc.enable()
