@@ -175,13 +175,16 @@ def _on_meta(spec: str) -> "Segmenter":
 def _to_be_filled(spec: SegmenterSpec) -> "Segmenter":
     """A network of a spec whose weights are all to be read: they are not drawn first.
 
-    But where some of its tensors are in no file of weights, which only building it makes.
+    Where some of its tensors are in no file of weights, only building it makes them.
     """
-    from ..shapes_only import filled_by_its_file
-    from .segmenter import build
+    from ..shapes_only import filled_by_its_file, undrawn
+    from .segmenter import Segmenter
 
     empty = copy.deepcopy(_on_meta(json.dumps(spec.as_json(), sort_keys=True)))
-    return empty.to_empty(device="cpu") if filled_by_its_file(empty) else build(spec, seed=0)
+    if filled_by_its_file(empty):
+        return empty.to_empty(device="cpu")
+    with undrawn():
+        return Segmenter(spec)
 
 
 def require_fit(info: CheckpointInfo, weights: "Mapping[str, Tensor]", make: "Callable[[], Module]") -> None:

@@ -18,6 +18,7 @@ from wilss.errors import CheckpointError
 from wilss.models.encoders.identity import digests_of_encoder, norm_of, way_to_former
 from wilss.models.networks.checkpoint import CheckpointInfo, read_weights, require_fit, spec_of
 from wilss.models.networks.embedding_spec import VGG_STRIDE, EmbeddingSpec
+from wilss.models.shapes_only import undrawn
 from wilss.randomness import seed_for
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ def load_embedding(info: CheckpointInfo, vit: "EncoderSpec | None" = None, devic
     """
     spec, weights = spec_of(info, EmbeddingSpec), read_weights(info)
     require_fit(info, weights, lambda: EmbeddingNet(spec))
-    net = EmbeddingNet(spec)
+    with undrawn():
+        net = EmbeddingNet(spec)
     net.load_state_dict(weights)
     try:
         opened = embedding_of(net, vit, device, checkpoint=info.digest)

@@ -99,8 +99,11 @@ def test_what_no_file_holds_is_made_by_building(
             self.register_buffer("table", torch.arange(3), persistent=False)
 
     monkeypatch.setattr("wilss.models.networks.segmenter.Segmenter", WithTable)
+    monkeypatch.setattr("wilss.models.networks.segmenter.build", lambda spec, seed: pytest.fail("weights were drawn"))
     checkpoint._on_meta.cache_clear()
+    before = torch.get_rng_state()
     loaded = load_segmenter(read_info(written(tmp_path, weights)))
+    assert torch.equal(torch.get_rng_state(), before)
     checkpoint._on_meta.cache_clear()
     assert torch.equal(loaded.get_buffer("table"), torch.arange(3))
     assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)

@@ -150,7 +150,9 @@ def test_a_checkpoint_gives_the_same_embedding(tmp_path: Path, spec: EmbeddingSp
     net = build_embedding(spec, seed=4)
     info = read_info(written(tmp_path, net))
     assert (info.kind, info.spec, info.method) == ("embedding", spec, "panet")
+    before = torch.get_rng_state()
     loaded = load_embedding(info, VIT)
+    assert torch.equal(torch.get_rng_state(), before)  # nothing is drawn that the file replaces
     images = torch.stack([loaded.resized(one) for one in IMAGES])
     found = loaded.features(images)
     assert not found.requires_grad
