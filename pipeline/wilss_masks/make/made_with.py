@@ -32,6 +32,8 @@ _LIST = "records_sha256:"
 _FEW = 6
 #: The line of `differences_from` of a classifier that learnt from all images, of whatever source.
 _LEARNT = "models.classifier.sha256"
+#: The line of the words that a network is asked for, of which a store notes the digest alone.
+_WORDS = "prompts_sha256"
 #: What is noted of a network beside its weights' digest, and says nothing that the digest does not.
 _NAMES_OF_WEIGHTS = ("pretrained", "revision")
 #: Libraries whose version can change a mask or its bytes.
@@ -182,12 +184,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _why(name: str, noted: Any, models: Any) -> str:
-    """What to write to get the numbers of a store that does not note them; "" where it does, or where nothing does.
+    """What the name of a digest stands for; what to write to get the numbers of a store that does not note them.
 
-    noted: its models; models: the same with what it does not note.
+    "" where nothing is to be said. noted: its models; models: the same with what it does not note.
     """
     if name == _LEARNT:
         return " (learnt from all images and tags of the step: where one changes, all masks are to be made again)"
+    if name == _WORDS:
+        return " (the classes' names and prompts, background words and templates: other words are other masks)"
     encoder, _, key = name.removeprefix("models.").partition(".")
     before = _mapping(noted).get(encoder)
     if before is None or key in before:

@@ -86,6 +86,16 @@ def test_another_network_is_told_as_such() -> None:
     assert differing(MAE, before(DINO))[0].startswith('models.vit.model: "vit_base_patch16_224.mae" asked for')
 
 
+def test_other_words_are_said_to_be_words() -> None:
+    """A digest says nothing to who has written other prompts."""
+    found: Any = SimpleNamespace(attributes={"source": "sam3", "prompts_sha256": "b" * 8})
+    (line,) = differences_from(found, {"source": "sam3", "prompts_sha256": "a" * 8}, Encoders(clip=CLIP, vit=DINO))
+    assert line == (
+        'prompts_sha256: "aaaaaaaa" asked for, "bbbbbbbb" in the store (the classes\' names and prompts, background '
+        "words and templates: other words are other masks)"
+    )
+
+
 def test_names_of_weights_are_not_compared_where_the_weights_are_the_same() -> None:
     models = {"clip": identity_of(CLIP), "vit": {**identity_of(DINO), "pretrained": None, "revision": "abc"}}
     assert differing(DINO, models) == []
