@@ -20,13 +20,16 @@ from wilss.errors import WilssError
 from wilss.process import interrupts_deferred
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Scheduler
 
 log = logging.getLogger("wilss_masks")
 
 _LOOPBACK = "127.0.0.1"
 _DASHBOARD_PORT = 8787
 _CONNECT_SECONDS = "30s"
+#: How often workers say how they are, and the cluster who it is.
+_HEARTBEAT_SECONDS = 5.0
+_SYNC_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,7 @@ def _local(options: ClusterOptions, threads: int) -> Iterator[Connection]:
     _configure()
     page = f"{_LOOPBACK}:{_DASHBOARD_PORT if options.dashboard else 0}"
     scheduler = {
-        "cls": Scheduler,
+        "cls": Scheduler if options.dashboard else _calm_scheduler(),
         "options": {"host": _LOOPBACK, "port": 0, "dashboard": options.dashboard, "dashboard_address": page},
     }
     environments = _environments(options, threads)
@@ -201,6 +204,21 @@ def _client_of(**cluster: Any) -> "Iterator[Client]":
                 cluster_or_client.close()
 
 
+def _calm_scheduler() -> "type[Scheduler]":
+    """A scheduler to which workers tell how they are every few seconds: twice a second is for who looks at the page.
+
+    That one is gone, its nanny notices.
+    """
+    from distributed import Scheduler
+
+    class CalmScheduler(Scheduler):
+        def heartbeat_worker(self, **said: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = super().heartbeat_worker(**said)
+            return answer | {"heartbeat-interval": _HEARTBEAT_SECONDS} if "heartbeat-interval" in answer else answer
+
+    return CalmScheduler
+
+
 def _page_of(client: "Client") -> str:
     """The address of Dask's page; where another program has its usual port, Dask takes a free one."""
     port = client.scheduler_info(n_workers=0)["services"]["dashboard"]
@@ -215,7 +233,7 @@ def _started(**cluster: Any) -> Any:
     try:
         with warnings.catch_warnings():  # of a port that is taken: the page is then told at another one
             warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
-            return SpecCluster(**cluster, silence_logs=logging.CRITICAL)
+            return SpecCluster(**cluster, silence_logs=logging.CRITICAL, scheduler_sync_interval=_SYNC_SECONDS)
     except (RuntimeError, OSError) as error:
         raise WilssError(
             f"worker processes could not be started ({error}); run the same command again, and where a script "
@@ -259,10 +277,12 @@ def _configure() -> None:
         "distributed.scheduler.allowed-failures": 2,
         "distributed.comm.timeouts.connect": _CONNECT_SECONDS,
         # What nobody looks at costs the coordinator more than the shards do: statistics of every process twice a
-        # second, a tick fifty times a second to see whether its loop is late, and a profile of what workers do.
+        # second, a tick fifty times a second to see whether its loop is late, a profile of what workers do, and ten
+        # looks a second for tasks that another worker could take.
         "distributed.admin.system-monitor.interval": "30s",
         "distributed.admin.tick.interval": "1s",
         "distributed.worker.profile.enabled": False,
+        "distributed.scheduler.work-stealing-interval": "1s",
         # A worker sets up its logging before it hears of any configuration but its environment.
         "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
     }

@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 45.0
 #: A shard that makes its worker hang may have met a bad moment; the second time it is the shard's own fault.
 _MOST_TRIES = 2
 #: Shards go together as long as a worker needs no longer for them: so much work is lost where it dies.
-_TASK_SECONDS = 2.0
+_TASK_SECONDS = 4.0
 _MOST_TOGETHER = 32
 
 
