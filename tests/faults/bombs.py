@@ -1,6 +1,6 @@
 """Files of a few bytes that claim gigabytes, and a process with little memory that is given them.
 
-`python -m tests.faults.bombs FOLDER` makes each, reads it as wilss does, and writes what came of it as JSON.
+`main` is that process: it makes each, reads it as wilss does, and writes what came of it as JSON.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import os
 import resource
 import shutil
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -481,7 +480,3 @@ def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (has + ROOM, has + ROOM))
     found = {name: tried(read) for name, read in cases(folder)}
     (folder / "found.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

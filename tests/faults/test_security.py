@@ -25,6 +25,7 @@ import zarr
 from tests.faults import bombs
 from tests.faults.cli import ROOT, command, data_set, generate, listing, start, wilss_masks
 from tests.faults.cli import content as files_of
+from tests.faults.train_cli import forkserver
 from tests.wilss.data import data_on_disk as disk
 from tests.wilss_train.memory.test_bank import make_bank
 from wilss.data.manifest import EncoderSpec, load_manifest
@@ -325,11 +326,10 @@ def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     folder = tmp_path_factory.mktemp("bombs")
     (folder / "whole-store.zarr").symlink_to(root / "out/made.zarr")
     make_bank(folder / "made").rename(folder / "whole-bank.zarr")
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults.bombs", str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=250, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    process = forkserver().Process(target=bombs.main, args=(folder,))
+    process.start()
+    process.join(250)
+    assert process.exitcode == 0
     return dict(json.loads((folder / "found.json").read_text()))
 
 

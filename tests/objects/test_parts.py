@@ -45,7 +45,7 @@ def test_a_part_alone(bucket: ObjectUrl, folder: Path, alone: list[Path]) -> Non
     assert beside(there) == {there.name}
 
 
-@pytest.mark.parametrize(("writers", "number"), turns([(3, 0), *((4, n) for n in range(100))], [(3, 0)]))
+@pytest.mark.parametrize(("writers", "number"), turns([(2, 0), *((4, n) for n in range(100))], [(2, 0)]))
 def test_parts_at_once(bucket: ObjectUrl, folder: Path, alone: list[Path], writers: int, number: int) -> None:
     there = bucket / "s.zarr"
     with tallied("races") as done:

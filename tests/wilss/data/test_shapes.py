@@ -99,8 +99,12 @@ def test_objects_cover_a_fair_share(drawings: list[Drawing]) -> None:
 
 
 def test_every_class_appears() -> None:
-    seen = {tag for index in range(120) for tag in draw(0, index).tags}
-    assert seen == set(range(1, 21))
+    """In the first 120 at the latest."""
+    missing, index = set(range(1, 21)), 0
+    while missing and index < 120:
+        missing -= set(draw(0, index).tags)
+        index += 1
+    assert not missing
 
 
 def test_a_style_without_objects_has_no_tags() -> None:
@@ -146,10 +150,12 @@ def test_files_hold_the_drawings(folder: Path, split: str) -> None:
 
 
 def test_class_lists_hold_the_tags(folder: Path) -> None:
+    tags = [draw(split_seed(5, "train"), index).tags for index in range(SPLITS["train"])]
     for class_id, name in enumerate(CLASS_NAMES[1:], start=1):
         lines = (folder / f"ImageSets/Main/{name}_train.txt").read_text().splitlines()
+        assert len(lines) == len(tags)
         for index, line in enumerate(lines):
-            tagged = class_id in draw(split_seed(5, "train"), index).tags
+            tagged = class_id in tags[index]
             assert line == f"train_{index:06d} {' 1' if tagged else '-1'}"
 
 

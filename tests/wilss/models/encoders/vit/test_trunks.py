@@ -100,6 +100,7 @@ def equal(found: torch.Tensor | None, expected: torch.Tensor, bits: float) -> No
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's, of an RMS norm in bf16
+@pytest.mark.few(14)
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_queries_and_keys_are_those_that_timm_compares(name, compared):
