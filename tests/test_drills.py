@@ -1,10 +1,17 @@
-"""What `make test` takes of a test, and what it leaves."""
+"""What `make test` takes of a test, and what it leaves; which files one worker takes."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.drills import forms, leave_few, turns
+from tests.together import TOGETHER
+
+TESTS = Path(__file__).parent
+#: Who imports these forks processes.
+FORKS = re.compile(r"^from tests\.faults\.(killing import|train_cli import.*\bfork)", re.MULTILINE)
 
 
 class Case:
@@ -41,3 +48,12 @@ def test_turns_and_forms_mark_what_is_not_short() -> None:
         assert [(one.values, [mark.name for mark in one.marks]) for one in divided] == [
             ((2,), []), ((1,), [name]), ((3, 4), [name]),
         ]  # fmt: skip
+
+
+def test_whoever_forks_processes_does_so_in_one_worker() -> None:
+    """Each worker would import everything once more for the process off which they are forked."""
+    sources = {f"tests/{path.relative_to(TESTS).as_posix()}": path for path in TESTS.rglob("test_*.py")}
+    forking = {name for name, path in sources.items() if FORKS.search(path.read_text(encoding="utf-8"))}
+    assert len(forking) > 5
+    assert not [name for name in forking if not name.startswith(TOGETHER)]
+    assert not [place for place in TOGETHER if not any(name.startswith(place) for name in sources)]
